@@ -1,0 +1,1 @@
+"""Privacy accounting: what a release costs, who sees it, and what has been spent."""

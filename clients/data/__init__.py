@@ -1,0 +1,1 @@
+"""Patients' records: where they come from and how they are split by patient."""

@@ -1,0 +1,1 @@
+"""Real machines: certificates, node keys, launchers."""

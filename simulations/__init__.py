@@ -1,0 +1,1 @@
+"""The laptop: scenarios, engine, results, figures."""

@@ -1,0 +1,1 @@
+"""The server: it adds what it cannot read."""
