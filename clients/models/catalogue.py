@@ -1,0 +1,121 @@
+"""The table of models, and the one place where they are built, seeded, loaded and checked."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from clients.models.errors import ModelError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from clients.data.records import DatasetInfo, Records
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """A row of the table of models.
+
+    Attributes:
+        title: a line for people.
+        builder: "module:function" taking a DatasetInfo, imported only when it is asked for.
+        kinds: kinds of data set it accepts; empty for any.
+    """
+
+    title: str
+    builder: str
+    kinds: tuple[str, ...] = ()
+
+    def build(self, info: DatasetInfo) -> nn.Module:
+        """Return a new module, initialised from torch's global generator."""
+        return load_function(self.builder)(info)  # type: ignore[no-any-return]
+
+
+MODELS: dict[str, Architecture] = {
+    "logistic": Architecture(
+        title="logistic regression, started at zero", builder="clients.models.small:logistic"
+    ),
+    "mlp": Architecture(title="one hidden layer of tanh units", builder="clients.models.small:mlp"),
+    "cnn": Architecture(
+        title="three group-normalised convolutions",
+        builder="clients.models.small:cnn",
+        kinds=("image",),
+    ),
+}
+
+
+def load_function(path: str) -> Callable[..., Any]:
+    """Return the function at "package.module:function"."""
+    module, _, name = path.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ModelError(f"{path}: cannot be imported ({error})", code="unknown-model") from error
+    if not callable(found):
+        raise ModelError(f"{path} is no function", code="unknown-model")
+    return found  # type: ignore[no-any-return]
+
+
+def build_model(settings: Any, info: DatasetInfo, seed: int) -> nn.Module:
+    """Return the model that the settings name, the same for the same seed, ready for training.
+
+    The global random state is left as it was found.
+
+    Args:
+        settings: reads model.name and model.weights.
+        info: the data set's public facts.
+        seed: of the initial weights; public.
+
+    Returns:
+        A module from float32 [batch, *info.shape] to logits [batch, classes], in training mode,
+        with no layer that mixes patients and no randomness in its forward pass.
+
+    Raises:
+        ModelError: an unknown name, a kind of data it is not for, or an unsuited layer.
+    """
+    import torch
+
+    from clients.models.readiness import check_private_ready
+
+    architecture = _architecture(settings.model.name)
+    if architecture.kinds and info.kind not in architecture.kinds:
+        raise ModelError(
+            f"model {settings.model.name} is for {' and '.join(architecture.kinds)} data; "
+            f"{info.name} is a {info.kind} data set",
+            code="wrong-kind",
+        )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        module = architecture.build(info)
+    if settings.model.weights:
+        from clients.models.weights import load_weights
+
+        load_weights(module, settings.model.weights)
+    module.train()
+    check_private_ready(module)
+    return module
+
+
+def _architecture(name: str) -> Architecture:
+    if name in MODELS:
+        return MODELS[name]
+    if ":" in name:
+        return Architecture(title=f"your own {name}", builder=name)
+    near = difflib.get_close_matches(name, MODELS, n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    raise ModelError(
+        f"unknown model {name!r}{hint} Known: {', '.join(sorted(MODELS))}, package.module:function",
+        code="unknown-model",
+    )
+
+
+def prepare(settings: Any, info: DatasetInfo, records: Records) -> Records:
+    """Return the records as the model wants them: fixed features if it uses any, else as they are.
+
+    Feature extraction is a public constant function of each row alone.
+    """
+    return records
