@@ -1,0 +1,367 @@
+"""The settings of a training: read once, checked as a whole, never changed afterwards.
+
+One frozen tree with the groups of ``[tool.flwr.app.config]``. Python names are snake_case, the
+keys that people and Flower write are dotted kebab-case: ``settings.training.sampling_rate`` is
+``training.sampling-rate``::
+
+    settings = Settings.from_config({"privacy.regime": "FPDP", "training.rounds": 20})
+    settings.to_config()["training.sampling-rate"]    # 0.2
+
+Flower's config values are bool, int, float or str, so ``""``, ``-1`` and ``0`` mean "not set".
+What is wrong is said all at once, in one `SettingsError`. This module is imported by every
+process of a run and stays light: neither torch nor Flower nor Opacus is imported here.
+"""
+
+import difflib
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from clients.combinations import combination_faults
+
+ConfigValue = bool | int | float | str
+"""What Flower's config can carry."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Regime:
+    """How data, noise and trust are arranged (Malekzadeh et al. 2021, section 4.3)."""
+
+    title: str
+    pooled: bool
+    noise: str  # the noise plan's name in accounting.noise
+
+    @property
+    def private(self) -> bool:
+        """Whether noise is added at all."""
+        return self.noise != "none"
+
+
+REGIMES: dict[str, Regime] = {
+    "C": Regime(title="pooled data, no noise", pooled=True, noise="none"),
+    "CDP": Regime(title="pooled data, noise on the sum", pooled=True, noise="central"),
+    "F": Regime(title="federated, no noise", pooled=False, noise="none"),
+    "FPDP": Regime(title="federated, each hospital alone private", pooled=False, noise="local"),
+    "FSCDP": Regime(title="federated, sealed, the sum private", pooled=False, noise="semi-central"),
+}
+
+
+class SettingsError(ValueError):
+    """Settings that cannot be used; ``faults`` holds a sentence for every one of them."""
+
+    def __init__(self, faults: Collection[str]):
+        self.faults = list(faults)
+        super().__init__("\n".join(self.faults))
+
+
+def _kebab(name: str) -> str:
+    return name.replace("_", "-")
+
+
+class _Group(BaseModel):
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        alias_generator=_kebab,
+        populate_by_name=True,
+        allow_inf_nan=False,
+        protected_namespaces=(),
+    )
+
+
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+
+
+class Data(_Group):
+    """Whose records."""
+
+    name: str = Field(default="breast-cancer", min_length=1, description="data set")
+    dir: str = Field(default="", description="folder of its files ('' = $ASCLEPIAS_DATA)")
+    public: bool = Field(
+        default=False,
+        description="benchmark data: displays that would leak are shown",
+    )
+    holdout: float = Field(
+        default=0.2, gt=0, lt=1, description="share of patients in the public holdout"
+    )
+
+
+class Partition(_Group):
+    """How patients are dealt to hospitals."""
+
+    name: str = Field(default="dirichlet", min_length=1, description="way of splitting")
+    alpha: float = Field(
+        default=0.5, gt=0, description="Dirichlet concentration: small = skewed labels"
+    )
+    hospitals: int = Field(default=10, ge=1, description="hospitals expected, K")
+
+
+class Model(_Group):
+    """What is trained."""
+
+    name: str = Field(default="logistic", min_length=1, description="model")
+    weights: str = Field(default="", description="safetensors file of starting weights ('' = none)")
+
+
+class Exchange(_Group):
+    """What travels between hospitals and server."""
+
+    name: Literal["gradients", "weights", "layers", "cyclic", "single", "ensemble"] = Field(
+        default="gradients", description="what is shared"
+    )
+    local_steps: int = Field(default=1, ge=1, description="steps at a hospital before it shares")
+    optimizer: Literal["sgd", "adagrad", "adam", "rmsprop", "yogi"] = Field(
+        default="sgd", description="optimiser that acts on the opened sum"
+    )
+
+
+class Training(_Group):
+    """How long and how fast."""
+
+    rounds: int = Field(default=60, ge=1, description="rounds, T")
+    sampling_rate: float = Field(
+        default=0.2, gt=0, le=1, description="chance of a patient a round, q"
+    )
+    learning_rate: float = Field(default=1.0, gt=0, description="step size")
+    momentum: float = Field(default=0.9, ge=0, lt=1, description="momentum of sgd")
+    release_every: int = Field(default=5, ge=1, description="rounds between released models")
+
+
+class Privacy(_Group):
+    """What is promised to patients."""
+
+    regime: Literal["C", "CDP", "F", "FPDP", "FSCDP"] = Field(
+        default="FSCDP", description="arrangement of data, noise and trust"
+    )
+    target_epsilon: float = Field(
+        default=1.0, ge=0, description="epsilon to stay within (0 = not set: use noise-multiplier)"
+    )
+    noise_multiplier: float = Field(
+        default=0.0, ge=0, description="sigma, noise in units of l2-clip (0 = from target-epsilon)"
+    )
+    delta: float = Field(default=1e-4, gt=0, lt=1, description="delta")
+    l2_clip: float = Field(default=1.0, gt=0, description="bound on a patient's gradient norm, C")
+    dropouts: int = Field(default=0, ge=0, description="missing hospitals tolerated in a round")
+    colluders: int = Field(default=0, ge=0, description="colluding hospitals tolerated")
+    accountant: Literal["rdp", "prv"] = Field(default="prv", description="accountant of the claims")
+
+
+class Sealing(_Group):
+    """How sums are kept from the server."""
+
+    scheme: Literal["plain", "modular", "bfv", "ckks"] = Field(
+        default="bfv", description="sealing scheme"
+    )
+    key_mode: Literal["auto", "public", "symmetric"] = Field(
+        default="auto", description="kind of BFV key (auto = the smaller messages)"
+    )
+
+
+class Run(_Group):
+    """How this run is carried out."""
+
+    seed: int = Field(
+        default=-1, ge=-1, lt=2**63, description="seed (-1 = unseeded, the private way)"
+    )
+    threads: int = Field(default=1, ge=1, description="torch threads a process")
+    out: str = Field(default="", description="the run folder ('' = chosen by the command)")
+    scenario: str = Field(default="default", pattern=_NAME, description="name that the run carries")
+    attempts: int = Field(default=3, ge=1, description="attempts at a round before the run stops")
+    timeout: float = Field(
+        default=600.0, gt=0, description="seconds to wait for a hospital's reply"
+    )
+    training: str = Field(
+        default="", pattern=f"^$|{_NAME}", description="training id to resume ('' = a new training)"
+    )
+    snapshot_every: int = Field(
+        default=20, ge=1, description="rounds between snapshots for late hospitals"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="least level that is logged"
+    )
+
+
+class Tracking(_Group):
+    """Where else progress is shown."""
+
+    wandb: Literal["offline", "online", "disabled"] = Field(
+        default="disabled", description="Weights & Biases (only online touches the network)"
+    )
+
+
+class Settings(_Group):
+    """Everything a training was told, complete and checked.
+
+    Raises:
+        SettingsError: From `from_config` and `with_config`, with every fault at once.
+        pydantic.ValidationError: From the constructor itself.
+    """
+
+    data: Data = Data()
+    partition: Partition = Partition()
+    model: Model = Model()
+    exchange: Exchange = Exchange()
+    training: Training = Training()
+    privacy: Privacy = Privacy()
+    sealing: Sealing = Sealing()
+    run: Run = Run()
+    tracking: Tracking = Tracking()
+
+    @model_validator(mode="after")
+    def _check_combinations(self) -> Self:
+        if faults := combination_faults(self):
+            raise ValueError("\n".join(faults))
+        return self
+
+    @classmethod
+    def from_config(
+        cls,
+        config: Mapping[str, ConfigValue],
+        *,
+        known: Mapping[str, Collection[str]] | None = None,
+    ) -> "Settings":
+        """Read dotted kebab-case keys; keys left out keep their defaults.
+
+        Args:
+            config: Values by key, as Flower's run config gives them.
+            known: The names that a key may carry, for keys whose variants are registered
+                elsewhere (data sets, partitions, models).
+
+        Raises:
+            SettingsError: With all faults: unknown keys and names (with the nearest valid
+                one), wrong types, values out of range, combinations that are not sound.
+        """
+        faults = [_unknown_key(key) for key in config if key not in DEFAULTS]
+        faulty: set[str] = set()
+        groups: dict[str, _Group] = {}
+        for group, model in GROUPS.items():
+            values = {
+                key.partition(".")[2]: value
+                for key, value in config.items()
+                if key in DEFAULTS and key.startswith(f"{group}.")
+            }
+            try:
+                groups[group] = model(**values)
+            except ValidationError as error:
+                found = {f"{group}.{e['loc'][0]}": _value_fault(group, e) for e in error.errors()}
+                faulty |= found.keys()
+                faults += found.values()
+                groups[group] = model(
+                    **{k: v for k, v in values.items() if f"{group}.{k}" not in found}
+                )
+        for key, names in (known or {}).items():
+            value = config.get(key, DEFAULTS[key])
+            if key not in faulty and value not in names:
+                faulty.add(key)
+                faults.append(f"{key} = {value!r} is not known; {_suggest(str(value), names)}")
+        settings = cls.model_construct(**groups)  # type: ignore[arg-type]
+        faults += combination_faults(settings, faulty=faulty)
+        if faults:
+            raise SettingsError(faults)
+        return settings
+
+    def to_config(self) -> dict[str, ConfigValue]:
+        """Every key with its value: the exact inverse of `from_config`."""
+        return {
+            f"{group}.{key}": value
+            for group, values in self.to_tables().items()
+            for key, value in values.items()
+        }
+
+    def to_tables(self) -> dict[str, dict[str, ConfigValue]]:
+        """The same as nested tables, ready for TOML."""
+        return self.model_dump(by_alias=True)
+
+    def with_config(self, changes: Mapping[str, ConfigValue]) -> "Settings":
+        """A copy with some dotted keys changed, checked anew."""
+        return Settings.from_config({**self.to_config(), **changes})
+
+    @property
+    def regime(self) -> Regime:
+        """What the regime's name stands for."""
+        return REGIMES[self.privacy.regime]
+
+    @property
+    def seeded(self) -> bool:
+        """Whether every random stream derives from ``run.seed``: repeatable, no guarantee."""
+        return self.run.seed >= 0
+
+
+GROUPS: dict[str, type[_Group]] = {
+    name: field.annotation  # type: ignore[misc]
+    for name, field in Settings.model_fields.items()
+}
+DEFAULTS: dict[str, ConfigValue] = {
+    f"{group}.{_kebab(name)}": field.default
+    for group, model in GROUPS.items()
+    for name, field in model.model_fields.items()
+}
+"""Every key that there is, with its default."""
+
+
+def describe_keys() -> dict[str, str]:
+    """A short line for every key, in the order of the groups."""
+    return {
+        f"{group}.{_kebab(name)}": field.description or ""
+        for group, model in GROUPS.items()
+        for name, field in model.model_fields.items()
+    }
+
+
+def nearest(name: str, names: Collection[str]) -> str | None:
+    """The known name that a mistyped one most likely meant."""
+    by_lower = {n.lower(): n for n in names}
+    close = difflib.get_close_matches(name.lower().replace("_", "-"), by_lower, n=1, cutoff=0.5)
+    return by_lower[close[0]] if close else None
+
+
+def _suggest(name: str, names: Collection[str]) -> str:
+    close = nearest(name, names)
+    return (f"did you mean {close!r}? " if close else "") + f"Known: {', '.join(sorted(names))}."
+
+
+def _unknown_key(key: str) -> str:
+    leaf = key.rpartition(".")[2].replace("_", "-")
+    same_leaf = [k for k in DEFAULTS if k.rpartition(".")[2] == leaf]
+    close = same_leaf[0] if len(same_leaf) == 1 else nearest(key, DEFAULTS)
+    if close:
+        return f"{key} is no setting; did you mean {close}?"
+    return f"{key} is no setting; the groups are {', '.join(GROUPS)}."
+
+
+def _value_fault(group: str, error: Any) -> str:
+    key, value = f"{group}.{error['loc'][0]}", error["input"]
+    kind = type(DEFAULTS[key])
+    if error["type"] == "literal_error":
+        names = GROUPS[group].model_fields[str(error["loc"][0]).replace("-", "_")].annotation
+        return f"{key} = {value!r} is not known; {_suggest(str(value), names.__args__)}"  # type: ignore[union-attr]
+    if error["type"].endswith("_type"):
+        word = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+        return f"{key} = {value!r} is {_type_word(value)}; it must be {word[kind]}."
+    if error["type"] == "finite_number":
+        return f"{key} = {value!r} must be a finite number."
+    if error["type"] == "string_pattern_mismatch":
+        return f"{key} = {value!r} must be letters, digits, '.', '_' and '-' only."
+    if error["type"] == "string_too_short":
+        return f"{key} is empty; it must name something."
+    return f"{key} = {value!r} is out of range; it must be {_range(group, error)}."
+
+
+def _range(group: str, error: Any) -> str:
+    field = GROUPS[group].model_fields[str(error["loc"][0]).replace("-", "_")]
+    signs = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
+    bounds = [
+        f"{sign} {getattr(bound, name):g}"
+        for bound in field.metadata
+        for name, sign in signs.items()
+        if hasattr(bound, name)
+    ]
+    return " and ".join(bounds) or error["msg"]
+
+
+def _type_word(value: object) -> str:
+    words = {bool: "true/false", int: "a whole number", float: "a number", str: "text"}
+    return words.get(type(value), f"a {type(value).__name__}")
