@@ -1,0 +1,173 @@
+"""Scenarios: a TOML file with a title and the settings that differ from the defaults.
+
+The files lie in ``simulations/scenarios/``; any other path to a ``.toml`` file serves as well, the
+``config.toml`` of an earlier run included. What a command line changes is laid on top, and the
+whole is checked at once::
+
+    settings = resolve(find_scenario("default"), ["training.rounds=20", "privacy.regime=F"])
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from clients.settings import ConfigValue, Settings, SettingsError, nearest
+
+FOLDER = Path(__file__).with_name("scenarios")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scenario:
+    """A named set of settings.
+
+    Attributes:
+        name: what the command line calls it, and what run folders carry.
+        title: a line for people.
+        description: a paragraph for people.
+        config: dotted keys and values that differ from the defaults; not checked yet.
+    """
+
+    name: str
+    title: str
+    description: str = ""
+    config: Mapping[str, ConfigValue] = field(default_factory=dict)
+
+
+def list_scenarios() -> list[Scenario]:
+    """Return the scenarios that come with the app; `default` first, then by name."""
+    found = [read_scenario(path) for path in FOLDER.glob("*.toml")]
+    return sorted(found, key=lambda one: (one.name != "default", one.name))
+
+
+def find_scenario(name: str) -> Scenario:
+    """Return a scenario by its name, or by the path of its file.
+
+    Raises:
+        SettingsError: there is none; the known ones are listed.
+    """
+    if (inside := FOLDER / f"{name}.toml").is_file() and "/" not in name:
+        return read_scenario(inside)
+    if (path := Path(name)).suffix == ".toml":
+        return read_scenario(path)
+    known = [path.stem for path in sorted(FOLDER.glob("*.toml"))]
+    close = nearest(name, known)
+    hint = f"did you mean {close!r}? " if close else ""
+    raise SettingsError(
+        [
+            f"there is no scenario {name!r}; {hint}Known: {', '.join(known)}, or a path to a .toml file."
+        ]
+    )
+
+
+def read_scenario(path: Path) -> Scenario:
+    """Read a scenario's file.
+
+    Raises:
+        SettingsError: the file cannot be read, or is no TOML.
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError([f"{path} cannot be read: {error.strerror}."]) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError([f"{path} is no TOML: {error}."]) from None
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).lstrip("._-") or "scenario"
+    title, description = table.pop("title", name), table.pop("description", "")
+    config = dict(_flatten(table))
+    return Scenario(
+        name=name, title=str(title), description=str(description).strip(), config=config
+    )
+
+
+def resolve(
+    scenario: Scenario,
+    assignments: Sequence[str] = (),
+    overrides: Mapping[str, ConfigValue] | None = None,
+) -> Settings:
+    """Lay ``key=value`` texts, then overrides, on a scenario and check the whole.
+
+    Raises:
+        SettingsError: with every fault of file, texts and combination.
+    """
+    changes, faults = read_assignments(assignments)
+    config = {"run.scenario": scenario.name, **scenario.config, **changes, **(overrides or {})}
+    try:
+        settings = Settings.from_config(config, known=_registered_names(config))
+    except SettingsError as error:
+        raise SettingsError([*faults, *error.faults]) from None
+    if faults:
+        raise SettingsError(faults)
+    return settings
+
+
+def read_assignments(texts: Sequence[str]) -> tuple[dict[str, ConfigValue], list[str]]:
+    """Read ``key=value`` texts; a value that is no TOML value is taken as text.
+
+    Returns:
+        Values by key, and a sentence for every text that is no assignment.
+    """
+    values: dict[str, ConfigValue] = {}
+    faults = []
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            faults.append(f"{text!r} is no setting; write key=value, as in training.rounds=20.")
+            continue
+        values[key.strip()] = _value(value.strip())
+    return values, faults
+
+
+def split_run_config(text: str) -> list[str]:
+    """Split Flower's ``--run-config`` text, ``a=1 b.c='x y'``, into assignments.
+
+    A path to a TOML file, which Flower takes as well, becomes its assignments.
+    """
+    if text.strip().endswith(".toml") and "=" not in text:
+        table = read_scenario(Path(text.strip())).config
+        return [f"{key}={_literal(value)}" for key, value in table.items()]
+    quoted = r"""(?:"[^"]*"|'[^']*'|[^\s"']+)+"""
+    return re.findall(quoted, text)
+
+
+def _literal(value: ConfigValue) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f'"{value}"' if isinstance(value, str) else str(value)
+
+
+def _value(text: str) -> ConfigValue:
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+    return value if isinstance(value, bool | int | float | str) else text
+
+
+def _flatten(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, ConfigValue]]:
+    for key, value in table.items():
+        if isinstance(value, dict):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _registered_names(config: Mapping[str, ConfigValue]) -> dict[str, Collection[str]]:
+    """Return the names that the rooms of data, partitions and models know.
+
+    A name with a colon is a variant or a function of the user's own, judged where it is loaded.
+    """
+    from clients.data import DATASETS
+    from clients.models import MODELS
+    from clients.partition import PARTITIONS
+
+    tables: dict[str, Collection[str]] = {
+        "data.name": DATASETS,
+        "partition.name": PARTITIONS,
+        "model.name": MODELS,
+    }
+    return {key: names for key, names in tables.items() if ":" not in str(config.get(key, ""))}
