@@ -68,7 +68,7 @@ def test_a_file_that_is_no_toml_is_said_to_be_none(tmp_path, content):
 
 
 def test_a_missing_file_is_named():
-    with pytest.raises(SettingsError, match="nowhere.toml cannot be read"):
+    with pytest.raises(SettingsError, match=r"nowhere[.]toml cannot be read"):
         find_scenario("nowhere.toml")
 
 
