@@ -1,0 +1,25 @@
+"""What can go wrong in an account, as exceptions that name the value found and the bound."""
+
+
+class AccountingError(ValueError):
+    """A privacy parameter is out of range, or an epsilon cannot be computed soundly."""
+
+
+class LedgerError(RuntimeError):
+    """A ledger cannot be read, or belongs to another site or cohort. Nothing was spent."""
+
+
+class LimitRefused(AccountingError):
+    """A request exceeds one of the site's own limits. No data was touched.
+
+    Attributes:
+        limit: kebab-case name of the limit, as in the site's own file.
+        found: what was asked for.
+        bound: what the site allows.
+    """
+
+    def __init__(self, limit: str, found: object, bound: object) -> None:
+        super().__init__(f"limit {limit}: found {found}, this site allows {bound}")
+        self.limit = limit
+        self.found = found
+        self.bound = bound
