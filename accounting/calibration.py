@@ -66,10 +66,7 @@ def _search(target: float, delta: float, sampling_rate: float, rounds: int, name
         event = GaussianEvent(sampling_rate=sampling_rate, noise_multiplier=sigma, count=rounds)
         return accountant([event], delta * (1 - DELTA_SLACK)) <= goal
 
-    if name == "rdp":
-        high = 1.0
-    else:
-        high = _search(target, delta, sampling_rate, rounds, "rdp")
+    high = 1.0 if name == "rdp" else _search(target, delta, sampling_rate, rounds, "rdp")
     low = high * (0.5 if name == "rdp" else 0.9)
     while not enough(high):
         low, high = high, 1.5 * high

@@ -35,6 +35,8 @@ from accounting.randomness import NORMAL_ERROR, Stream
 
 DELTA_SLACK = 0.01  # the share of delta that the grid may use
 EPSILON_SLACK = 1e-3  # the share of epsilon that floating point may use
+# Two parts for rounding, one for the tail clamp, two for floating point; a little is left over.
+_PART = 0.9 * DELTA_SLACK / 5
 MIN_STEPS = 3.0  # noise of one hospital in grid steps; the KL bound needs it
 MAX_BITS = 40  # float64 holds value, noise and bound together with 12 bits to spare
 # n*s, f + n*s: two roundings of a number of size (|n| + 1)*s, beside the sampler's own error.
@@ -55,8 +57,8 @@ class GridPlan:
         noise_stddev: standard deviation of one hospital's noise, in gradient units; 0: none.
         draws: noise values drawn in the whole run by all hospitals (K*d*T).
         kl: bound on the KL divergence of all opened sums from a Gaussian, rounded.
-        total_variation: of rounding and tail clamp over the whole run, plus floating point's delta'.
-        epsilon_slack: what floating point adds to any epsilon.
+        total_variation: of rounding and of the tail clamp together, over the whole run.
+        epsilon_slack: what floating point adds to the planned epsilon.
         delta_slack: what the grid takes from delta at the planned epsilon, all together.
     """
 
@@ -81,17 +83,31 @@ class GridPlan:
         """Bits of a field that holds one level."""
         return (self.levels - 1).bit_length()
 
-    def delta_slack_at(self, epsilon: float, delta: float) -> float:
-        """What the grid takes from `delta` for an observer whose epsilon is not the planned one.
+    def slack_at(
+        self, epsilon: float, delta: float, *, single_update: bool = False
+    ) -> tuple[float, float]:
+        """What the grid adds to an observer's epsilon and takes from its delta.
 
-        If the ideal run is (epsilon, delta0)-private, the run on the grid is (epsilon +
-        epsilon_slack, delta0 + this)-private: delta0 grows by e^epsilon_slack, the rest by
-        exchanging real for ideal on both of two neighbours. inf where nothing is left.
+        If the ideal run is (epsilon, delta0)-private, the run on the grid is (epsilon + first,
+        delta0 + second)-private. An observer of single updates is not charged for rounding: it
+        is post-processing of one noisy vector.
+
+        Args:
+            epsilon: of the ideal run, or more.
+            delta: of the claim, a part of which pays for floating point.
+            single_update: whether the observer sees single updates rather than sums.
         """
-        if epsilon > 600.0:
-            return math.inf if self.total_variation > 0.0 else 0.0
-        exchange = (1.0 + math.exp(epsilon + self.epsilon_slack)) * self.total_variation
-        return exchange + delta * math.expm1(self.epsilon_slack)
+        if self.noise_stddev == 0.0:
+            return 0.0, 0.0
+        log_part = _log_part(epsilon, delta)
+        reach = _reach(log_part, self.draws)
+        steps = self.noise_stddev / self.step
+        drift = 2.0 * _likelihood_drift(steps, reach, self.draws, log_part)
+        charged = delta * (2.0 * _PART * math.exp(drift) + math.expm1(drift))
+        if not single_update:
+            log_charge = math.log(self.total_variation) + float(np.logaddexp(0.0, epsilon + drift))
+            charged += math.exp(min(log_charge, 700.0))
+        return drift, charged
 
     def to_json(self) -> dict[str, float]:
         """Everything, JSON-ready, for `privacy.json`."""
@@ -138,24 +154,16 @@ def plan_grid(
     if stddev == 0.0:
         return _plain_grid(clamp, bits)
     draws = float(dimensions) * hospitals * max(rounds, 1)
-    log_growth = np.logaddexp(0.0, epsilon)  # log(1 + e^epsilon)
-    # Two parts for rounding, one for the tail, one for floating point; as total variation.
-    log_budget = math.log(0.9 * delta * DELTA_SLACK / 4) - log_growth
-    tail = -float(ndtri_exp(log_budget - math.log(2.0 * draws)))
+    log_part = _log_part(epsilon, delta)
+    tail = _reach(log_part, draws)
     seen = _least_seen(plan)
-    steps, kl = _noise_in_steps(seen, dimensions * max(rounds, 1), log_budget)
+    steps, kl = _noise_in_steps(seen, dimensions * max(rounds, 1), log_part)
     step = stddev / steps
     bound_steps = math.ceil((clamp + tail * stddev) / step)
     if 2 * bound_steps + 1 > 2**MAX_BITS:
         raise AccountingError(
             f"rounding at epsilon {epsilon:g} needs more than {MAX_BITS} bits a value: lower "
             "epsilon by a larger noise_multiplier, or use the local noise plan"
-        )
-    epsilon_slack = 2.0 * _likelihood_drift(steps, tail, draws, log_budget)
-    if epsilon_slack > EPSILON_SLACK * min(epsilon, 1.0):
-        raise AccountingError(
-            f"floating point costs epsilon {epsilon_slack:.2g} over {draws:.2g} draws, expected at "
-            f"most {EPSILON_SLACK * min(epsilon, 1.0):.2g}: fewer rounds, or a larger epsilon"
         )
     grid = GridPlan(
         step=step,
@@ -165,11 +173,17 @@ def plan_grid(
         noise_stddev=stddev,
         draws=draws,
         kl=kl,
-        total_variation=math.sqrt(kl / 2.0) + 2.0 * math.exp(log_budget),
-        epsilon_slack=epsilon_slack,
+        total_variation=math.sqrt(kl / 2.0) + math.exp(log_part),
+        epsilon_slack=0.0,
         delta_slack=0.0,
     )
-    return replace(grid, delta_slack=grid.delta_slack_at(epsilon, delta))
+    epsilon_slack, delta_slack = grid.slack_at(epsilon, delta)
+    if epsilon_slack > EPSILON_SLACK * min(epsilon, 1.0):
+        raise AccountingError(
+            f"floating point costs epsilon {epsilon_slack:.2g} over {draws:.2g} draws, expected at "
+            f"most {EPSILON_SLACK * min(epsilon, 1.0):.2g}: fewer rounds, or a larger epsilon"
+        )
+    return replace(grid, epsilon_slack=epsilon_slack, delta_slack=delta_slack)
 
 
 def _check(
@@ -193,6 +207,16 @@ def _check(
         raise AccountingError(f"expected_patients is {expected_patients}, expected >= 0")
     if plan.name != "none" and not (epsilon > 0.0 and math.isfinite(epsilon)):
         raise AccountingError(f"epsilon is {epsilon}, expected > 0 and finite")
+
+
+def _log_part(epsilon: float, delta: float) -> float:
+    """One part of the slack, as the log of a total variation at this epsilon."""
+    return math.log(_PART * delta) - float(np.logaddexp(0.0, epsilon))
+
+
+def _reach(log_part: float, draws: float) -> float:
+    """Standard deviations beyond which one of so many draws lies with that log-probability."""
+    return -float(ndtri_exp(log_part - math.log(2.0 * draws)))
 
 
 def _plain_grid(clamp: float, bits: int) -> GridPlan:
@@ -238,23 +262,23 @@ def sum_rounding_kl(contributions: int, steps: float) -> float:
     return ((contributions - 1) / (120.0 * variance**2)) ** 2 / 48.0
 
 
-def _noise_in_steps(seen: int, coordinates: int, log_budget: float) -> tuple[float, float]:
-    """Noise of a hospital in steps so that rounding takes twice the budget, and the run's KL."""
+def _noise_in_steps(seen: int, coordinates: int, log_part: float) -> tuple[float, float]:
+    """Noise of a hospital in steps so that rounding takes two parts, and the run's KL."""
     if seen == 1:
         return MIN_STEPS, 0.0
-    log_kl = 2.0 * (log_budget + math.log(2.0)) + math.log(2.0 / coordinates)  # a coordinate
+    log_kl = 2.0 * (log_part + math.log(2.0)) + math.log(2.0 / coordinates)  # a coordinate
     log_fourth = math.log((seen - 1) / (120.0 * seen**2)) - 0.5 * (math.log(48.0) + log_kl)
     steps = max(MIN_STEPS, math.exp(log_fourth / 4.0))
     return steps, coordinates * sum_rounding_kl(seen, steps)
 
 
-def _likelihood_drift(steps: float, tail: float, draws: float, log_budget: float) -> float:
-    """How far floating point moves the log-likelihood of all draws, but for e^log_budget."""
+def _likelihood_drift(steps: float, tail: float, draws: float, log_part: float) -> float:
+    """How far floating point moves the log-likelihood of all draws, but for e^log_part."""
     # An edge at x moves by up to _EDGE_ERROR*(|x| + 1); a cell is 1/steps wide, and the density
     # varies in it and beside it by at most e^((tail + 1)/steps).
     edge = _EDGE_ERROR * (tail + 1.0)
     ratio = 2.0 * edge * steps * math.exp((tail + 1.0) / steps)
-    return draws * ratio**2 + ratio * math.sqrt(-2.0 * draws * log_budget)
+    return draws * ratio**2 + ratio * math.sqrt(-2.0 * draws * log_part)
 
 
 def noised(

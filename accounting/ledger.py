@@ -81,16 +81,13 @@ class Ledger:
         self.cohort = cohort
         self._durable = durable
         self._counts: dict[Event, int] = {}
-        self._last = 0
+        self._reader = _Reader(self.path)
         self._offset = 0
-        self._line = 0
-        self._begun = False
-        self._fragment: int | None = None
         self._held = 0
         self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             with self.hold():
-                if not self._begun:
+                if self._reader.site is None:
                     self._append({"ledger": FORMAT, "site": site, "cohort": cohort})
                     self._sync_folder()
                     self._read()
@@ -146,7 +143,7 @@ class Ledger:
         """
         with self.hold():
             entry = Entry(
-                number=self._last + 1,
+                number=self._reader.last + 1,
                 time=time.time(),
                 training=training,
                 round=round,
@@ -160,10 +157,7 @@ class Ledger:
 
     def entries(self) -> tuple[Entry, ...]:
         """Every entry in the file, in order."""
-        with open(self.path, "rb") as file:
-            lines = file.read().split(b"\n")
-        parsed = (_parse(line) for line in lines if line)
-        return tuple(_entry(data) for data in parsed if data is not None and "event" in data)
+        return read_ledger(self.path).entries
 
     def events(self) -> tuple[Event, ...]:
         """What was spent so far, equal mechanisms merged."""
@@ -225,43 +219,21 @@ class Ledger:
         self._offset += end
 
     def _take(self, line: bytes) -> None:
-        self._line += 1
-        data = _parse(line)
-        if data is None:
-            self._fragment = self._fragment or self._line
-        elif "repaired" in data:
-            self._fragment = None
-        elif self._fragment is not None:
-            raise LedgerError(f"{self.path} is damaged at line {self._fragment}")
-        elif not self._begun:
-            self._check_header(data)
-        else:
-            entry = _entry(data)
-            if entry.number != self._last + 1:
-                raise LedgerError(
-                    f"{self.path} line {self._line} is entry {entry.number}, "
-                    f"expected {self._last + 1}"
-                )
-            self._last = entry.number
+        entry = self._reader.take(line)
+        for name, own in (("site", self.site), ("cohort", self.cohort)):
+            found = getattr(self._reader, name)
+            if found not in (None, own):
+                raise LedgerError(f"{self.path} is the ledger of {name} {found!r}, not {own!r}")
+        if entry is not None:
             mechanism = replace(entry.event, count=1)
             self._counts[mechanism] = self._counts.get(mechanism, 0) + entry.event.count
-
-    def _check_header(self, data: dict[str, object]) -> None:
-        if data.get("ledger") != FORMAT:
-            raise LedgerError(f"{self.path} is no ledger of format {FORMAT}")
-        for name, own in (("site", self.site), ("cohort", self.cohort)):
-            if data.get(name) != own:
-                raise LedgerError(
-                    f"{self.path} is the ledger of {name} {data.get(name)!r}, not {own!r}"
-                )
-        self._begun = True
 
     def _repair(self) -> None:
         """End a torn last line and say so behind it; the fragment stays."""
         torn = os.fstat(self._file).st_size - self._offset
-        if not torn and self._fragment is None:
+        if not torn and self._reader.fragment is None:
             return
-        if not self._begun and not _may_be_ledger(os.pread(self._file, 64, 0)):
+        if self._reader.site is None and not _may_be_ledger(os.pread(self._file, 64, 0)):
             raise LedgerError(f"{self.path} is no ledger")
         if torn:
             self._write(b"\n")
@@ -276,6 +248,69 @@ class Ledger:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerContents:
+    """What a ledger file holds."""
+
+    site: str
+    cohort: str
+    entries: tuple[Entry, ...]
+
+
+def read_ledger(path: str | os.PathLike[str]) -> LedgerContents:
+    """Read a ledger of any site without locking or changing it; a torn last line is left out.
+
+    Raises:
+        LedgerError: the file is damaged or no ledger.
+    """
+    reader = _Reader(Path(path))
+    data = Path(path).read_bytes()
+    entries = [entry for line in data.split(b"\n")[:-1] if (entry := reader.take(line))]
+    if reader.site is None or reader.cohort is None:
+        raise LedgerError(f"{path} is no ledger")
+    return LedgerContents(site=reader.site, cohort=reader.cohort, entries=tuple(entries))
+
+
+class _Reader:
+    """Takes a ledger's complete lines one by one and checks that none is damaged or missing."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._line = 0
+        self.site: str | None = None
+        self.cohort: str | None = None
+        self.last = 0
+        self.fragment: int | None = None
+
+    def take(self, line: bytes) -> Entry | None:
+        """The line's entry, or None for a header, a fragment or the note of its repair."""
+        self._line += 1
+        data = _parse(line)
+        if data is None:
+            self.fragment = self.fragment or self._line
+            return None
+        if "repaired" in data:
+            self.fragment = None
+            return None
+        if self.fragment is not None:
+            raise LedgerError(f"{self._path} is damaged at line {self.fragment}")
+        if self.site is None:
+            self._take_header(data)
+            return None
+        entry = _entry(data)
+        if entry.number != self.last + 1:
+            found = f"line {self._line} is entry {entry.number}"
+            raise LedgerError(f"{self._path} {found}, expected {self.last + 1}")
+        self.last = entry.number
+        return entry
+
+    def _take_header(self, data: dict[str, object]) -> None:
+        site, cohort = data.get("site"), data.get("cohort")
+        if data.get("ledger") != FORMAT or not isinstance(site, str) or not isinstance(cohort, str):
+            raise LedgerError(f"{self._path} is no ledger of format {FORMAT}")
+        self.site, self.cohort = site, cohort
 
 
 def _may_be_ledger(start: bytes) -> bool:

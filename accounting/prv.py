@@ -32,6 +32,7 @@ Values = NDArray[np.float64]
 
 _MAX_POINTS = 1 << 23
 _MAX_LOSS = 650.0  # e^loss must stay a float64
+_DEEP = 40.0  # standard deviations, beyond which there is no mass
 
 
 class _Loss(Protocol):
@@ -166,13 +167,19 @@ class _SharedLoss:
     """
 
     def __init__(self, q: float, sigma: float, hospitals: int, reverse: bool) -> None:
-        self._parameters = (q, sigma, hospitals)
-        self._reverse = reverse
         count = np.arange(hospitals + 1)
         self._weights = np.array(
             [math.comb(hospitals, int(i)) * q**i * (1 - q) ** (hospitals - i) for i in count]
         )
         self._means = count / sigma
+        self._reverse = reverse
+        # Beyond this x, loss > _MAX_LOSS: the top term alone is.
+        top = self._means[-1]
+        highest = max((_MAX_LOSS - math.log(self._weights[-1])) / top + top / 2, 1.0)
+        below = np.linspace(-_DEEP, _DEEP, 1 << 17)
+        above = np.linspace(_DEEP, max(highest, _DEEP + 1.0), 1 << 16)[1:]
+        self._x = np.concatenate([below, above])
+        self._t = shared_loss(self._x, q, sigma, hospitals)
 
     def cdf(self, t: Values) -> Values:
         """P(loss <= t); reversed, of log(Q/P) under Q."""
@@ -187,19 +194,18 @@ class _SharedLoss:
         return np.asarray(result).reshape(shape)
 
     def _where(self, t: Values) -> Values:
-        """The x at which log(P/Q) is t, by interpolation on a fine table, then Newton's steps."""
-        q, sigma, hospitals = self._parameters
-        x = np.full(t.shape, -math.inf)
-        floor = hospitals * math.log1p(-q) if q < 1 else -math.inf
-        inside = t > floor
-        wanted = t[inside]
-        # log P/Q is below m*x/sigma for large x, and above log w_m + m*x/sigma - m^2/(2 sigma^2).
-        low = np.full(wanted.shape, -60.0)
-        top = hospitals / sigma
-        high = np.maximum((wanted - math.log(self._weights[-1]) + top**2 / 2) / top, low + 1.0)
-        for _ in range(60):
-            middle = (low + high) / 2
-            below = shared_loss(middle, q, sigma, hospitals) < wanted
-            low, high = np.where(below, middle, low), np.where(below, high, middle)
-        x[inside] = high
+        """The x at which log(P/Q) is t: from a table, then Newton's steps (the loss is convex)."""
+        x: Values = np.interp(t, self._t, self._x)
+        inside = (t > self._t[0]) & (t < self._t[-1])
+        near, wanted = x[inside], t[inside]
+        for _ in range(2):
+            terms = [
+                w * np.exp(mean * near - mean**2 / 2 - wanted)
+                for w, mean in zip(self._weights, self._means, strict=True)
+            ]
+            slope = sum(mean * term for mean, term in zip(self._means, terms, strict=True))
+            near = near - (np.sum(terms, axis=0) - 1.0) / np.maximum(slope, 1e-300)
+        gap = self._x[1] - self._x[0]
+        x[inside] = np.clip(near, x[inside] - gap, x[inside] + gap)
+        x[t <= self._t[0]] = -np.inf
         return x

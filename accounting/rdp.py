@@ -144,7 +144,7 @@ def _shared_curve(
     if points > 20_000_000:
         return np.full(len(alphas), math.inf)
     curve = np.zeros(len(alphas))
-    x = -40.0 + step * np.arange(points)
+    x: Curve = -40.0 + step * np.arange(points, dtype=np.float64)
     loss = shared_loss(x, sampling_rate, noise_multiplier, hospitals)
     log_density = -0.5 * x * x - 0.5 * math.log(2 * math.pi) + math.log(step)
     for index, alpha in enumerate(alphas):

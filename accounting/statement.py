@@ -1,0 +1,148 @@
+"""Statements: what a privacy officer asks of an account, as JSON-ready data.
+
+The command line renders these; nothing here prints.
+"""
+
+from __future__ import annotations
+
+import os
+
+from accounting.accountants import ACCOUNTANTS
+from accounting.calibration import noise_multiplier_for
+from accounting.errors import AccountingError
+from accounting.events import GaussianEvent, merge, to_json
+from accounting.ledger import read_ledger
+from accounting.observers import RunDescription, observers
+from accounting.rdp import rdp_epsilon
+
+
+def account(
+    *,
+    sampling_rate: float,
+    rounds: int,
+    delta: float,
+    noise_multiplier: float | None = None,
+    target_epsilon: float | None = None,
+    accountant: str = "prv",
+    hospitals: int | None = None,
+    dropouts: int = 0,
+    colluders: int = 0,
+    regime: str = "FSCDP",
+    exchange: str = "gradients",
+    scheme: str = "bfv",
+) -> dict[str, object]:
+    """Epsilon of a planned run by every accountant and for every observer.
+
+    Guarantee: as `accountants.epsilon` and `observers.observers`, for neighbours that differ by one
+    patient at one hospital.
+
+    Args:
+        sampling_rate: q.
+        rounds: T.
+        delta: of the claim.
+        noise_multiplier: sigma; or
+        target_epsilon: then the noise multiplier that meets it is found first.
+        accountant: which one the target is for.
+        hospitals: K; without it the observer table is left out.
+        dropouts: d tolerated.
+        colluders: c tolerated.
+        regime: as `RunDescription`.
+        exchange: as `RunDescription`.
+        scheme: as `RunDescription`.
+
+    Returns:
+        "inputs", "noise_multiplier", "epsilon" (by accountant, and by classic RDP conversion),
+        "observers" (rows of `ObserverRow.to_json`).
+
+    Raises:
+        AccountingError: neither or both of sigma and target are given, or one is out of range.
+    """
+    if (noise_multiplier is None) == (target_epsilon is None):
+        raise AccountingError("give either a noise_multiplier or a target_epsilon")
+    inputs = {name: value for name, value in locals().items() if value is not None}
+    if noise_multiplier is None:
+        assert target_epsilon is not None
+        noise_multiplier = noise_multiplier_for(
+            target_epsilon=target_epsilon,
+            delta=delta,
+            sampling_rate=sampling_rate,
+            rounds=rounds,
+            accountant=accountant,
+        )
+    events = [
+        GaussianEvent(sampling_rate=sampling_rate, noise_multiplier=noise_multiplier, count=rounds)
+    ]
+    epsilons: dict[str, float | str] = {
+        "rdp-classic": rdp_epsilon(events, delta, conversion_name="classic")
+    }
+    for name, compute in ACCOUNTANTS.items():
+        try:
+            epsilons[name] = compute(events, delta)
+        except AccountingError as error:
+            epsilons[name] = f"none: {error}"
+    rows = []
+    if hospitals is not None:
+        run = RunDescription(
+            regime=regime,
+            exchange=exchange,
+            scheme=scheme,
+            hospitals=hospitals,
+            dropouts=dropouts,
+            colluders=colluders,
+            sampling_rate=sampling_rate,
+            noise_multiplier=noise_multiplier,
+            rounds=rounds,
+            delta=delta,
+        )
+        rows = [row.to_json() for row in observers(run)]
+    return {
+        "inputs": inputs,
+        "noise_multiplier": noise_multiplier,
+        "epsilon": epsilons,
+        "observers": rows,
+    }
+
+
+def ledger_statement(path: str | os.PathLike[str], delta: float) -> dict[str, object]:
+    """What a ledger file says was spent: when, on what, and what it adds up to.
+
+    Guarantee: the epsilons bound everything recorded, for neighbours that differ by one patient of
+    the site; "adaptive" holds even if later trainings were chosen after seeing earlier results.
+
+    Returns:
+        "site", "cohort", "delta", "entries" (JSON-ready), "trainings" (per training: first and
+        last time, entries, events, epsilon by RDP), "epsilon" ("rdp", "prv" or why not,
+        "adaptive").
+
+    Raises:
+        LedgerError: the file is damaged or no ledger.
+    """
+    from accounting.renyi_filter import RenyiFilter
+
+    contents = read_ledger(path)
+    trainings: dict[str, dict[str, object]] = {}
+    for name in dict.fromkeys(entry.training for entry in contents.entries):
+        own = [entry for entry in contents.entries if entry.training == name]
+        events = merge(entry.event for entry in own)
+        trainings[name] = {
+            "entries": len(own),
+            "first": own[0].time,
+            "last": own[-1].time,
+            "events": [to_json(event) for event in events],
+            "epsilon": rdp_epsilon(events, delta),
+        }
+    everything = merge(entry.event for entry in contents.entries)
+    epsilons: dict[str, float | str] = {"adaptive": RenyiFilter.planned(delta).epsilon(everything)}
+    for name, compute in ACCOUNTANTS.items():
+        try:
+            epsilons[name] = compute(everything, delta)
+        except AccountingError as error:
+            epsilons[name] = f"none: {error}"
+    return {
+        "site": contents.site,
+        "cohort": contents.cohort,
+        "delta": delta,
+        "entries": [entry.to_json() for entry in contents.entries],
+        "trainings": trainings,
+        "epsilon": epsilons,
+    }
