@@ -1,0 +1,421 @@
+"""The key ceremony: how hospitals come to hold the same keys that the server never sees.
+
+Pure functions; the messages travel elsewhere::
+
+    offer, ephemeral = make_offer(training, name, identity)          # every hospital, once
+    keys, bundle = make_bundle(offers, identity, name, plan, pins)   # one of them, the leader
+    keys = open_bundle(bundle.public, bundle.wrapped[name], offers, ephemeral, name, pins)
+
+Each offer is an ephemeral X25519 key signed by its hospital's identity. The leader makes the keys
+and wraps them for each peer alone: X25519, HKDF-SHA256, ChaCha20-Poly1305, bound to the training,
+the plan, both names and a digest of all offers. A leader that dies is replaced by whoever makes the
+next bundle from the same offers; a bundle changes nothing until it has been opened whole.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric.x25519 import (
+    X25519PrivateKey,
+    X25519PublicKey,
+)
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from crypto.errors import CeremonyError, EnvelopeError, KeysError, PinMismatchError
+from crypto.identity import Identity, fingerprint, verify_signature
+from crypto.keys import Keys
+from crypto.plans import SealingPlan
+from crypto.roles import MAX_LABEL
+from crypto.schemes import make_keys
+
+_OFFER_DOMAIN = b"asclepias offer 1\n"
+_BUNDLE_DOMAIN = b"asclepias bundle 1\n"
+_MOST_PUBLIC_BYTES = 1 << 24
+_NONCE = bytes(12)  # every wrapping key is used once
+
+
+def _canonical(document: Mapping[str, Any]) -> bytes:
+    return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
+
+
+def _parse(data: bytes, names: set[str], what: str) -> dict[str, Any]:
+    """Canonical JSON with exactly these names, or a CeremonyError."""
+    if not isinstance(data, bytes) or len(data) > _MOST_PUBLIC_BYTES:
+        raise CeremonyError(f"{what}: too long")
+    try:
+        document = json.loads(data.decode("ascii"))
+        if not isinstance(document, dict) or set(document) != names or _canonical(document) != data:
+            raise CeremonyError(f"{what}: not in its canonical form")
+    except (ValueError, RecursionError):
+        raise CeremonyError(f"{what}: no JSON") from None
+    return document
+
+
+def _unhex(value: object, size: int, what: str) -> bytes:
+    try:
+        data = bytes.fromhex(value) if isinstance(value, str) else b""
+    except ValueError:
+        data = b""
+    if len(data) != size:
+        raise CeremonyError(f"{what} has not {size} bytes")
+    return data
+
+
+def _label(value: object, what: str) -> str:
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_LABEL:
+        raise CeremonyError(f"{what} has 1 to {MAX_LABEL} characters")
+    return value
+
+
+class EphemeralSecret:
+    """The secret half of an offer; kept by its hospital until a bundle has been opened."""
+
+    __slots__ = ("_key",)
+
+    def __init__(self, secret: bytes) -> None:
+        if len(secret) != 32:
+            raise CeremonyError(f"an ephemeral secret has 32 bytes, found {len(secret)}")
+        self._key = X25519PrivateKey.from_private_bytes(secret)
+
+    @property
+    def public(self) -> bytes:
+        """The X25519 public key, 32 bytes."""
+        return self._key.public_key().public_bytes_raw()
+
+    def shared(self, peer: bytes) -> bytes:
+        """The X25519 shared secret with a peer's public key."""
+        try:
+            return self._key.exchange(X25519PublicKey.from_public_bytes(peer))
+        except ValueError:
+            raise CeremonyError("a peer's ephemeral key is of low order") from None
+
+    def to_bytes(self) -> bytes:
+        """The secret, for the hospital's own 0600 file and nothing else."""
+        return self._key.private_bytes_raw()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "EphemeralSecret":
+        """Read `to_bytes`."""
+        return cls(data)
+
+    def __repr__(self) -> str:
+        return "EphemeralSecret(hidden)"
+
+    def __reduce__(self) -> NoReturn:
+        raise KeysError("ephemeral secrets are never pickled or copied; to_bytes is explicit")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """One hospital's signed wish to take part; public.
+
+    Attributes:
+        training: Training id.
+        name: The hospital's name.
+        identity: Its Ed25519 public key, 32 bytes.
+        ephemeral: Its X25519 public key, 32 bytes.
+        signature: By `identity` over all of it.
+    """
+
+    training: str
+    name: str
+    identity: bytes
+    ephemeral: bytes
+    signature: bytes
+
+    def _signed(self) -> bytes:
+        return _OFFER_DOMAIN + _canonical(
+            {
+                "training": self.training,
+                "name": self.name,
+                "identity": self.identity.hex(),
+                "ephemeral": self.ephemeral.hex(),
+            }
+        )
+
+    def verify(self) -> None:
+        """Check the offer's own signature.
+
+        Raises:
+            SignatureError: It is not by the identity that the offer names.
+        """
+        verify_signature(self.identity, self.signature, self._signed(), self.name)
+
+    def to_bytes(self) -> bytes:
+        """Canonical JSON."""
+        return _canonical(
+            {
+                "training": self.training,
+                "name": self.name,
+                "identity": self.identity.hex(),
+                "ephemeral": self.ephemeral.hex(),
+                "signature": self.signature.hex(),
+            }
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "Offer":
+        """Read `to_bytes`.
+
+        Raises:
+            CeremonyError: The bytes are no offer.
+        """
+        names = {"training", "name", "identity", "ephemeral", "signature"}
+        document = _parse(data, names, "an offer")
+        return cls(
+            training=_label(document["training"], "an offer's training id"),
+            name=_label(document["name"], "an offer's name"),
+            identity=_unhex(document["identity"], 32, "an offer's identity"),
+            ephemeral=_unhex(document["ephemeral"], 32, "an offer's ephemeral key"),
+            signature=_unhex(document["signature"], 64, "an offer's signature"),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BundlePublic:
+    """What a bundle shows to everybody, the server included; signed by the leader.
+
+    Attributes:
+        training: Training id.
+        leader: The name of who made the keys.
+        ephemeral: The leader's X25519 public key for this bundle alone.
+        offers: Digest of all offers, hex.
+        plan: The sealing plan's JSON.
+        key_id: Public name of the keys, hex; `make_adder` takes it.
+        wrapped: SHA-256 of each peer's wrapped bytes, by name.
+        signature: By the leader's identity.
+    """
+
+    training: str
+    leader: str
+    ephemeral: bytes
+    offers: str
+    plan: str
+    key_id: str
+    wrapped: Mapping[str, str]
+    signature: bytes
+
+    def _document(self) -> dict[str, Any]:
+        return {
+            "training": self.training,
+            "leader": self.leader,
+            "ephemeral": self.ephemeral.hex(),
+            "offers": self.offers,
+            "plan": self.plan,
+            "key_id": self.key_id,
+            "wrapped": dict(self.wrapped),
+        }
+
+    def signed(self) -> bytes:
+        """What the leader signs."""
+        return _BUNDLE_DOMAIN + _canonical(self._document())
+
+    def to_bytes(self) -> bytes:
+        """Canonical JSON."""
+        return _canonical({**self._document(), "signature": self.signature.hex()})
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "BundlePublic":
+        """Read `to_bytes`.
+
+        Raises:
+            CeremonyError: The bytes are no bundle.
+        """
+        names = {"training", "leader", "ephemeral", "offers", "plan", "key_id", "wrapped"}
+        document = _parse(data, names | {"signature"}, "a bundle")
+        if not isinstance(document["wrapped"], dict) or not isinstance(document["plan"], str):
+            raise CeremonyError("a bundle: not in its canonical form")
+        return cls(
+            training=_label(document["training"], "a bundle's training id"),
+            leader=_label(document["leader"], "a bundle's leader"),
+            ephemeral=_unhex(document["ephemeral"], 32, "a bundle's ephemeral key"),
+            offers=_unhex(document["offers"], 32, "a bundle's digest of offers").hex(),
+            plan=document["plan"],
+            key_id=_unhex(document["key_id"], 16, "a bundle's key id").hex(),
+            wrapped={
+                _label(name, "a name"): _unhex(digest, 32, "a digest").hex()
+                for name, digest in document["wrapped"].items()
+            },
+            signature=_unhex(document["signature"], 64, "a bundle's signature"),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bundle:
+    """The public part, and the keys wrapped for each peer alone."""
+
+    public: BundlePublic
+    wrapped: Mapping[str, bytes] = field(repr=False)
+
+
+def make_offer(training: str, name: str, identity: Identity) -> tuple[Offer, EphemeralSecret]:
+    """A signed ephemeral key, and its secret half to be kept."""
+    secret = EphemeralSecret(os.urandom(32))
+    unsigned = Offer(
+        training=_label(training, "a training id"),
+        name=_label(name, "a name"),
+        identity=identity.public,
+        ephemeral=secret.public,
+        signature=bytes(64),
+    )
+    signature = identity.sign(unsigned._signed())
+    signed = Offer(
+        training=training,
+        name=name,
+        identity=identity.public,
+        ephemeral=secret.public,
+        signature=signature,
+    )
+    return signed, secret
+
+
+def check_offers(offers: Sequence[Offer], pins: Mapping[str, str]) -> str:
+    """Check signatures, names and pins; returns the digest of all offers, hex.
+
+    Args:
+        offers: Offers of one training.
+        pins: Expected fingerprints by name; empty: none is pinned. When any is, all must be.
+
+    Raises:
+        CeremonyError: No offers, two of one name, or of different trainings.
+        SignatureError: An offer not signed by the identity it names.
+        PinMismatchError: An identity that is not the pinned one, or not pinned at all.
+    """
+    if not offers or len({offer.training for offer in offers}) != 1:
+        raise CeremonyError("offers must be of one training")
+    if len({offer.name for offer in offers}) != len(offers):
+        raise CeremonyError("two offers have one name")
+    if len({offer.identity for offer in offers}) != len(offers):
+        raise CeremonyError("two offers have one identity")
+    for offer in offers:
+        offer.verify()
+        if pins and pins.get(offer.name) != fingerprint(offer.identity):
+            raise PinMismatchError(
+                f"{offer.name!r} shows {fingerprint(offer.identity)}, pinned is "
+                f"{pins.get(offer.name, 'nothing')}"
+            )
+    digest = hashlib.sha256(b"asclepias offers 1\n")
+    for offer in sorted(offers, key=lambda offer: offer.name):
+        encoded = offer.to_bytes()
+        digest.update(len(encoded).to_bytes(4, "little") + encoded)
+    return digest.hexdigest()
+
+
+def _wrapping(
+    shared: bytes, public: Mapping[str, Any], recipient: str
+) -> tuple[ChaCha20Poly1305, bytes]:
+    """The cipher for one recipient, and the context it authenticates."""
+    context = b"asclepias wrapped keys 1\n" + _canonical({**public, "recipient": recipient})
+    derive = HKDF(algorithm=SHA256(), length=32, salt=None, info=hashlib.sha256(context).digest())
+    return ChaCha20Poly1305(derive.derive(shared)), context
+
+
+def _context(public: BundlePublic) -> dict[str, str]:
+    return {
+        "training": public.training,
+        "leader": public.leader,
+        "ephemeral": public.ephemeral.hex(),
+        "offers": public.offers,
+        "plan": public.plan,
+        "key_id": public.key_id,
+    }
+
+
+def make_bundle(
+    offers: Sequence[Offer],
+    identity: Identity,
+    leader: str,
+    plan: SealingPlan,
+    pins: Mapping[str, str],
+) -> tuple[Keys, Bundle]:
+    """Make the keys and wrap them for every other hospital that offered.
+
+    Raises:
+        CeremonyError: The leader made no offer, or the offers do not fit together.
+        PinMismatchError: An offer's identity is not the pinned one.
+    """
+    digest = check_offers(offers, pins)
+    own = next((offer for offer in offers if offer.name == leader), None)
+    if own is None or own.identity != identity.public:
+        raise CeremonyError(f"the leader {leader!r} is not among the offers with its own identity")
+    keys = make_keys(plan)
+    secret = EphemeralSecret(os.urandom(32))
+    unsigned = BundlePublic(
+        training=own.training,
+        leader=leader,
+        ephemeral=secret.public,
+        offers=digest,
+        plan=plan.to_json(),
+        key_id=keys.key_id.hex(),
+        wrapped={},
+        signature=bytes(64),
+    )
+    wrapped = {}
+    for offer in offers:
+        if offer.name != leader:
+            shared = secret.shared(offer.ephemeral)
+            cipher, context = _wrapping(shared, _context(unsigned), offer.name)
+            wrapped[offer.name] = cipher.encrypt(_NONCE, keys.to_bytes(), context)
+    digests = {name: hashlib.sha256(data).hexdigest() for name, data in wrapped.items()}
+    parts = {**unsigned._document(), "ephemeral": secret.public, "wrapped": digests}
+    complete = BundlePublic(**parts, signature=bytes(64))
+    public = BundlePublic(**parts, signature=identity.sign(complete.signed()))
+    return keys, Bundle(public=public, wrapped=wrapped)
+
+
+def open_bundle(
+    public: BundlePublic,
+    wrapped: bytes,
+    offers: Sequence[Offer],
+    secret: EphemeralSecret,
+    name: str,
+    pins: Mapping[str, str],
+    plan: SealingPlan | None = None,
+) -> Keys:
+    """Check a bundle and take the keys out of it.
+
+    Args:
+        public: The bundle's public part.
+        wrapped: The bytes wrapped for `name`.
+        offers: All offers, as relayed by the server.
+        secret: What `make_offer` returned.
+        name: This hospital.
+        pins: Expected fingerprints by name; empty: none is pinned.
+        plan: The plan this hospital expects; None: the bundle's is taken.
+
+    Raises:
+        CeremonyError: Changed offers, another plan, own offer missing or wrong leader.
+        SignatureError: The leader did not sign this.
+        PinMismatchError: An identity that is not the pinned one.
+        EnvelopeError: The wrapped bytes do not open.
+    """
+    digest = check_offers(offers, pins)
+    by_name = {offer.name: offer for offer in offers}
+    if public.leader not in by_name or by_name[public.leader].training != public.training:
+        raise CeremonyError(f"the leader {public.leader!r} made no offer for this training")
+    leader_identity = by_name[public.leader].identity
+    verify_signature(leader_identity, public.signature, public.signed(), public.leader)
+    if public.offers != digest:
+        raise CeremonyError("the leader saw other offers")
+    if name not in by_name or by_name[name].ephemeral != secret.public:
+        raise CeremonyError(f"the offer of {name!r} was replaced or left out")
+    if plan is not None and public.plan != plan.to_json():
+        raise CeremonyError("the leader sealed under another plan than this hospital's")
+    if public.wrapped.get(name) != hashlib.sha256(wrapped).hexdigest():
+        raise EnvelopeError("the wrapped keys are not those that the leader signed")
+    cipher, context = _wrapping(secret.shared(public.ephemeral), _context(public), name)
+    try:
+        keys = Keys.from_bytes(cipher.decrypt(_NONCE, wrapped, context))
+    except InvalidTag:
+        raise EnvelopeError("the wrapped keys do not open") from None
+    keys.require(SealingPlan.from_json(public.plan))
+    if keys.key_id.hex() != public.key_id:
+        raise CeremonyError("the wrapped keys are not those that the bundle names")
+    return keys

@@ -1,0 +1,162 @@
+"""The binary frame of a sealed vector: a fixed head, then byte planes whose sizes the plan fixes.
+
+Nothing in a frame decides how much is read: every size follows from the plan, and a frame of any
+other length is refused before a byte of it is interpreted. Ciphertexts travel as bare residues and
+seeds; SEAL's own (hostile-input-unsafe) format never crosses the network.
+
+Head, 80 bytes, little-endian: magic, version, scheme, content, zero, parameter id, key id,
+contributions, values, ciphertexts, body length.
+"""
+
+import struct
+from dataclasses import dataclass
+from enum import IntEnum
+
+from crypto.errors import (
+    ContributionError,
+    FrameError,
+    KeyMismatchError,
+    ParameterMismatchError,
+    SchemeMismatchError,
+)
+from crypto.packing import plane_bytes
+from crypto.plans import (
+    COEFFICIENT_PRIME,
+    FORMAT_VERSION,
+    SCHEME_NAMES,
+    SealingPlan,
+)
+from crypto.roles import Sealed
+
+MAGIC = b"ASCL"
+SEED_BYTES = 64
+KEY_ID_BYTES = 16
+_HEAD = struct.Struct("<4sBBBB32s16sIQIQ")
+HEAD_BYTES = _HEAD.size
+PRIME_BITS = COEFFICIENT_PRIME.bit_length()
+
+
+class Content(IntEnum):
+    """What a frame holds."""
+
+    SINGLE = 1
+    TOTAL = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frame:
+    """A frame whose head and length have been checked."""
+
+    content: Content
+    key_id: bytes
+    contributions: int
+    body: memoryview
+
+
+def widths(plan: SealingPlan, content: Content) -> tuple[int, int]:
+    """Bits a residue of the (first, second) polynomial takes in a ciphertext; 0: seeds instead."""
+    if content is Content.TOTAL:
+        return PRIME_BITS - plan.dropped_down[0], PRIME_BITS - plan.dropped_down[1]
+    second = 0 if plan.key_mode == "symmetric" else PRIME_BITS
+    return PRIME_BITS - plan.dropped_up, second
+
+
+def slot_width(plan: SealingPlan) -> int:
+    """Bits that a slot takes in a modular frame: those of t, up to a whole nibble, at least 32."""
+    return max(32, -(-plan.plain_modulus.bit_length() // 4) * 4)
+
+
+def body_bytes(plan: SealingPlan, content: Content) -> int:
+    """Length of a frame's body, a function of the plan alone."""
+    if plan.scheme == "plain":
+        return 8 * plan.values
+    coefficients = plan.ciphertexts * plan.degree
+    if plan.scheme == "modular":
+        return plane_bytes(coefficients, slot_width(plan))
+    first, second = widths(plan, content)
+    seeds = 0 if second else plan.ciphertexts * SEED_BYTES
+    return plane_bytes(coefficients, first) + plane_bytes(coefficients, second) + seeds
+
+
+def bytes_up(plan: SealingPlan) -> int:
+    """Bytes that a hospital sends a round."""
+    return HEAD_BYTES + body_bytes(plan, Content.SINGLE)
+
+
+def bytes_down(plan: SealingPlan) -> int:
+    """Bytes of a sealed sum."""
+    return HEAD_BYTES + body_bytes(plan, Content.TOTAL)
+
+
+def write_frame(
+    plan: SealingPlan, *, content: Content, key_id: bytes, contributions: int, body: list[bytes]
+) -> Sealed:
+    """Put a head before a body."""
+    head = _HEAD.pack(
+        MAGIC,
+        FORMAT_VERSION,
+        SCHEME_NAMES.index(plan.scheme),
+        content,
+        0,
+        bytes.fromhex(plan.parameter_id),
+        key_id,
+        contributions,
+        plan.values,
+        plan.ciphertexts,
+        sum(len(part) for part in body),
+    )
+    return Sealed(payload=b"".join([head, *body]))
+
+
+def read_frame(
+    sealed: Sealed, plan: SealingPlan, *, content: Content, key_id: bytes | None
+) -> Frame:
+    """Check a frame against the plan before anything else looks at it.
+
+    Args:
+        sealed: The frame.
+        plan: What it must have been made under.
+        content: A single vector or a total.
+        key_id: The key ceremony it must be of; None where that is not known yet.
+
+    Raises:
+        FrameError: or one of its kind: malformed, other scheme, other parameters.
+        KeyMismatchError: Sealed under another ceremony's keys.
+        ContributionError: A number of contributions that cannot be.
+    """
+    payload = sealed.payload
+    if not isinstance(payload, bytes) or len(payload) < HEAD_BYTES:
+        raise FrameError(f"a frame has at least {HEAD_BYTES} bytes, found {len(payload)}")
+    (magic, version, scheme, kind, zero, parameters, key, count, values, ciphertexts, length) = (
+        _HEAD.unpack_from(payload)
+    )
+    if magic != MAGIC or version != FORMAT_VERSION or zero != 0:
+        raise FrameError(f"magic {magic!r} version {version}, expected {MAGIC!r} {FORMAT_VERSION}")
+    if scheme >= len(SCHEME_NAMES) or SCHEME_NAMES[scheme] != plan.scheme:
+        name = SCHEME_NAMES[scheme] if scheme < len(SCHEME_NAMES) else f"number {scheme}"
+        raise SchemeMismatchError(f"sealed by scheme {name}, expected {plan.scheme}")
+    if parameters.hex() != plan.parameter_id:
+        raise ParameterMismatchError(
+            f"sealed under parameters {parameters.hex()[:16]}, expected {plan.parameter_id[:16]}"
+        )
+    if kind != content:
+        raise FrameError(f"frame content {kind}, expected {content.value} ({content.name})")
+    if values != plan.values or ciphertexts != plan.ciphertexts:
+        raise FrameError(
+            f"{values} values in {ciphertexts} ciphertexts, expected {plan.values} in "
+            f"{plan.ciphertexts}"
+        )
+    expected = body_bytes(plan, content)
+    if length != expected or len(payload) != HEAD_BYTES + expected:
+        raise FrameError(f"body of {len(payload) - HEAD_BYTES} bytes, expected {expected}")
+    if key_id is not None and key != key_id:
+        raise KeyMismatchError(f"sealed under key {key.hex()[:16]}, expected {key_id.hex()[:16]}")
+    most = 1 if content is Content.SINGLE else plan.hospitals
+    if not 1 <= count <= most:
+        raise ContributionError(f"{count} contributions, expected 1 to {most}")
+    return Frame(
+        content=content,
+        key_id=key,
+        contributions=count,
+        body=memoryview(payload)[HEAD_BYTES:],
+    )

@@ -1,0 +1,131 @@
+"""Who may do what with a sealed vector, and the values that pass between them.
+
+A hospital holds a `Sealer` and an `Opener`; the server holds an `Adder` and nothing else, so it
+cannot decrypt. In one breath::
+
+    sealed = [sealer.seal(update, place) for sealer, update in ...]   # at the hospitals
+    for one in sealed: adder.add(one)                                 # at the server, blindly
+    update_sum = opener.open(adder.total(), names, place)             # at the hospitals
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crypto.errors import CapacityError, HeaderError
+
+Vector = NDArray[np.float64]
+MAX_LABEL = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where in a training a sealed vector belongs.
+
+    Attributes:
+        training: The training's id, which outlives any single run.
+        round: The round, from 1.
+        attempt: The attempt of that round, from 0; a retry is a new attempt.
+    """
+
+    training: str
+    round: int
+    attempt: int
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.training, str) or not 0 < len(self.training) <= MAX_LABEL:
+            raise HeaderError(f"a training id has 1 to {MAX_LABEL} characters")
+        for name, value in (("round", self.round), ("attempt", self.attempt)):
+            if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**32:
+                raise HeaderError(f"{name} is {value!r}, expected an integer in [0, 2**32)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grid:
+    """The quantisation grid, planned elsewhere: `rint((clip(x, -bound, bound) + bound) / step)`.
+
+    Attributes:
+        step: The distance of two neighbours, in units of the vector.
+        bound: The largest magnitude kept, a whole number of steps.
+    """
+
+    step: float
+    bound: float
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.step) and math.isfinite(self.bound) and self.step > 0):
+            raise CapacityError(
+                f"grid step {self.step!r} and bound {self.bound!r} must be finite, step > 0"
+            )
+        ratio = self.bound / self.step
+        if not 1 <= ratio <= 2**48 or abs(ratio - round(ratio)) > 1e-6:
+            raise CapacityError(
+                f"grid bound is {ratio!r} steps, expected a whole number in [1, 2**48]"
+            )
+
+    @property
+    def half(self) -> int:
+        """The bound in whole steps."""
+        return round(self.bound / self.step)
+
+    @property
+    def levels(self) -> int:
+        """How many grid points there are: `2 * half + 1`."""
+        return 2 * self.half + 1
+
+    @property
+    def bits(self) -> int:
+        """Bits that hold one quantised value."""
+        return (self.levels - 1).bit_length()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sealed:
+    """One sealed vector, or a sum of some: an own binary frame, checked before use."""
+
+    payload: bytes = field(repr=False)
+
+    @property
+    def size(self) -> int:
+        """Bytes on the wire."""
+        return len(self.payload)
+
+    def __repr__(self) -> str:
+        return f"Sealed(size={len(self.payload)})"
+
+
+class Sealer(Protocol):
+    """Seals one hospital's vectors."""
+
+    def seal(self, values: Vector, place: Place) -> Sealed:
+        """Clamp, round once to the grid, pack and seal `values`, float64 `[d]`, for `place`."""
+        ...
+
+
+class Adder(Protocol):
+    """Adds sealed vectors as they arrive, without a key."""
+
+    @property
+    def contributions(self) -> int:
+        """How many sealed vectors the sum holds."""
+        ...
+
+    def add(self, sealed: Sealed) -> None:
+        """Fold in one sealed vector; on an error the sum is as before."""
+        ...
+
+    def total(self) -> Sealed:
+        """The sealed sum of everything added so far."""
+        ...
+
+
+class Opener(Protocol):
+    """Opens sums, never single vectors of others, at a hospital."""
+
+    def open(self, total: Sealed, contributors: Sequence[str], place: Place) -> Vector:
+        """Return the sum, float64 `[d]`, once it has proved to be of exactly `contributors`."""
+        ...

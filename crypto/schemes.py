@@ -1,0 +1,103 @@
+"""The table of sealing schemes, and how roles are made from a plan.
+
+======== ============================================== ==================== ===================
+scheme   what it is                                     opens to             hides
+======== ============================================== ==================== ===================
+plain    float64 vectors                                the float64 sum      nothing
+modular  bfv's integers, tags and frames, in the clear  the exact grid sum   nothing
+bfv      the same integers under encryption             the exact grid sum   everything
+ckks     reals under encryption                         an approximate sum   all but openings
+======== ============================================== ==================== ===================
+
+Roles are capabilities: `make_adder` takes public parameters alone, so a server that holds one
+cannot decrypt.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from crypto.bfv import BfvAdder, BfvOpener, BfvSealer, make_lattice_keys
+from crypto.ckks import CkksOpener, CkksSealer
+from crypto.errors import OpeningRefusedError
+from crypto.keys import Keys
+from crypto.modular import ModularAdder, ModularOpener, ModularSealer
+from crypto.plain import PlainAdder, PlainOpener, PlainSealer
+from crypto.plans import SealingPlan
+from crypto.roles import Adder, Opener, Sealer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scheme:
+    """How one scheme makes its keys and roles.
+
+    Attributes:
+        returnable: Whether an opened sum may be handed to a server.
+    """
+
+    keys: Callable[[SealingPlan], Keys]
+    sealer: Callable[[SealingPlan, Keys, str], Sealer]
+    adder: Callable[[SealingPlan, bytes | None], Adder]
+    opener: Callable[[SealingPlan, Keys], Opener]
+    returnable: bool = True
+
+
+SCHEMES: dict[str, Scheme] = {
+    "plain": Scheme(keys=Keys.fresh, sealer=PlainSealer, adder=PlainAdder, opener=PlainOpener),
+    "modular": Scheme(
+        keys=Keys.fresh, sealer=ModularSealer, adder=ModularAdder, opener=ModularOpener
+    ),
+    "bfv": Scheme(keys=make_lattice_keys, sealer=BfvSealer, adder=BfvAdder, opener=BfvOpener),
+    "ckks": Scheme(
+        keys=make_lattice_keys,
+        sealer=CkksSealer,
+        adder=BfvAdder,
+        opener=CkksOpener,
+        returnable=False,
+    ),
+}
+
+
+def make_keys(plan: SealingPlan) -> Keys:
+    """New secrets for one federation."""
+    return SCHEMES[plan.scheme].keys(plan)
+
+
+def make_sealer(plan: SealingPlan, keys: Keys, hospital: str) -> Sealer:
+    """A hospital's sealer; `hospital` is the name in its tags.
+
+    Raises:
+        KeyMismatchError: The keys are of another plan.
+    """
+    return SCHEMES[plan.scheme].sealer(plan, keys, hospital)
+
+
+def make_opener(plan: SealingPlan, keys: Keys) -> Opener:
+    """A hospital's opener of sums.
+
+    Raises:
+        KeyMismatchError: The keys are of another plan.
+    """
+    return SCHEMES[plan.scheme].opener(plan, keys)
+
+
+def make_adder(plan: SealingPlan, key_id: bytes | None = None) -> Adder:
+    """A server's adder, from public parameters only.
+
+    Args:
+        plan: The public parameters.
+        key_id: The ceremony's public key id; without it the first vector added decides.
+    """
+    return SCHEMES[plan.scheme].adder(plan, key_id)
+
+
+def require_returnable(plan: SealingPlan) -> None:
+    """Refuse to hand an opened sum of this scheme, or a model made from it, to a server.
+
+    Raises:
+        OpeningRefusedError: The scheme's openings leak its key.
+    """
+    if not SCHEMES[plan.scheme].returnable:
+        raise OpeningRefusedError(
+            f"an opened {plan.scheme} sum carries an error that depends on the secret key and "
+            "leaks it (Li and Micciancio 2021); it stays at the hospitals: use bfv"
+        )

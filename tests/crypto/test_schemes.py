@@ -1,0 +1,226 @@
+"""One contract for every sealing scheme."""
+
+import numpy as np
+import pytest
+
+from crypto.errors import (
+    CapacityError,
+    ContributionError,
+    KeyMismatchError,
+    OpeningRefusedError,
+    ParameterMismatchError,
+    SchemeMismatchError,
+    SealError,
+    SealingError,
+    TagMismatchError,
+)
+from crypto.plans import SealingPlan, plan_sealing
+from crypto.roles import Grid, Place, Sealed
+from crypto.schemes import (
+    SCHEMES,
+    make_adder,
+    make_keys,
+    make_opener,
+    make_sealer,
+    require_returnable,
+)
+
+GRID = Grid(step=2.0**-12, bound=4095 * 2.0**-12)
+PLACE = Place(training="t-1", round=3, attempt=0)
+VARIANTS = [
+    ("plain", "auto"),
+    ("modular", "auto"),
+    ("bfv", "symmetric"),
+    ("bfv", "public"),
+    ("ckks", "symmetric"),
+    ("ckks", "public"),
+]
+TAGGED = VARIANTS[1:]
+EXACT = VARIANTS[1:4]
+NAMES = tuple(f"hospital-{index}" for index in range(4))
+
+
+def build(variant, values=13_000, hospitals=4):
+    plan = plan_sealing(
+        values=values, hospitals=hospitals, grid=GRID, scheme=variant[0], key_mode=variant[1]
+    )
+    return plan, make_keys(plan)
+
+
+def vectors(values=13_000, count=4, seed=0):
+    random = np.random.default_rng(seed)
+    return [random.normal(scale=0.4, size=values) for _ in range(count)]
+
+
+def total_of(plan, keys, given, names=NAMES, place=PLACE):
+    adder = make_adder(plan)
+    for name, vector in zip(names, given, strict=True):
+        adder.add(make_sealer(plan, keys, name).seal(vector, place))
+    return adder.total()
+
+
+def grid_sum(given):
+    fields = sum(
+        np.rint((np.clip(vector, -GRID.bound, GRID.bound) + GRID.bound) / GRID.step)
+        for vector in given
+    )
+    return (fields - len(given) * GRID.half) * GRID.step
+
+
+@pytest.mark.parametrize("variant", EXACT)
+def test_exact_schemes_open_to_the_integer_sum_bit_for_bit(variant):
+    plan, keys = build(variant)
+    given = vectors()
+    opened = make_opener(plan, keys).open(total_of(plan, keys, given), NAMES, PLACE)
+    assert opened.dtype == np.float64
+    assert np.array_equal(opened, grid_sum(given))
+
+
+@pytest.mark.parametrize("variant", EXACT)
+def test_the_extremes_of_the_grid_neither_overflow_nor_leak_into_neighbours(variant):
+    plan, keys = build(variant)
+    given = [np.where(np.arange(13_000) % 2, 1e9, -1e9) for _ in range(4)]
+    opened = make_opener(plan, keys).open(total_of(plan, keys, given), NAMES, PLACE)
+    assert np.array_equal(opened, np.where(np.arange(13_000) % 2, 4, -4) * GRID.bound)
+
+
+@pytest.mark.parametrize("mode", ["symmetric", "public"])
+def test_ckks_opens_within_its_stated_error(mode):
+    plan, keys = build(("ckks", mode))
+    given = vectors()
+    opened = make_opener(plan, keys).open(total_of(plan, keys, given), NAMES, PLACE)
+    exact = sum(np.clip(vector, -GRID.bound, GRID.bound) for vector in given)
+    assert np.abs(opened - exact).max() <= 4 * plan.error_bound_of_mean
+
+
+def test_plain_opens_to_the_float64_sum():
+    plan, keys = build(("plain", "auto"))
+    given = vectors()
+    opened = make_opener(plan, keys).open(total_of(plan, keys, given), NAMES, PLACE)
+    assert np.array_equal(opened, sum(given[1:], given[0].copy()))
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_fewer_contributors_than_planned_open_too(variant):
+    plan, keys = build(variant)
+    given = vectors(count=2)
+    total = total_of(plan, keys, given, names=NAMES[1:3])
+    opened = make_opener(plan, keys).open(total, NAMES[1:3], PLACE)
+    assert np.allclose(opened, np.clip(given[0], -1, 1) + np.clip(given[1], -1, 1), atol=3.0)
+    with pytest.raises(ContributionError):
+        make_opener(plan, keys).open(total, NAMES, PLACE)
+    with pytest.raises(ContributionError):
+        make_opener(plan, keys).open(total, (NAMES[1], NAMES[1]), PLACE)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_bytes_on_the_wire_are_as_planned(variant):
+    plan, keys = build(variant)
+    described = plan.describe()
+    one = make_sealer(plan, keys, NAMES[0]).seal(vectors()[0], PLACE)
+    assert one.size == described["bytes up"]
+    assert total_of(plan, keys, vectors()).size == described["bytes down"]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_vectors_that_cannot_be_sealed_are_refused(variant):
+    plan, keys = build(variant, values=10)
+    sealer = make_sealer(plan, keys, NAMES[0])
+    for wrong in (
+        np.zeros(9),
+        np.zeros((10, 1)),
+        np.zeros(10, dtype=np.float32),
+        np.full(10, np.nan),
+        np.full(10, np.inf),
+    ):
+        with pytest.raises(SealError):
+            sealer.seal(wrong, PLACE)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_an_adder_refuses_more_than_planned_and_an_empty_sum(variant):
+    plan, keys = build(variant, values=10, hospitals=2)
+    adder = make_adder(plan)
+    with pytest.raises(ContributionError):
+        adder.total()
+    one = make_sealer(plan, keys, NAMES[0]).seal(np.zeros(10), PLACE)
+    adder.add(one)
+    adder.add(one)
+    assert adder.contributions == 2
+    with pytest.raises(ContributionError):
+        adder.add(one)
+
+
+@pytest.mark.parametrize("variant", TAGGED)
+def test_other_keys_other_plans_and_other_schemes_are_refused_by_name(variant):
+    plan, keys = build(variant, values=10)
+    other_keys = make_keys(plan)
+    adder = make_adder(plan, keys.key_id)
+    with pytest.raises(KeyMismatchError):
+        adder.add(make_sealer(plan, other_keys, NAMES[0]).seal(np.zeros(10), PLACE))
+    other_plan, its_keys = build(variant, values=11)
+    with pytest.raises(ParameterMismatchError):
+        adder.add(make_sealer(other_plan, its_keys, NAMES[0]).seal(np.zeros(11), PLACE))
+    plain, none = build(("plain", "auto"), values=10)
+    with pytest.raises(SchemeMismatchError):
+        adder.add(make_sealer(plain, none, NAMES[0]).seal(np.zeros(10), PLACE))
+    with pytest.raises(KeyMismatchError):
+        make_sealer(other_plan, keys, NAMES[0])
+    with pytest.raises(KeyMismatchError):
+        make_opener(other_plan, keys)
+    assert adder.contributions == 0
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_plan_survives_json_and_keeps_its_id(variant):
+    plan, _ = build(variant)
+    again = SealingPlan.from_json(plan.to_json())
+    assert again == plan
+    assert again.parameter_id == plan.parameter_id
+
+
+@pytest.mark.parametrize("variant", EXACT[1:])
+def test_sealing_twice_gives_different_bytes(variant):
+    plan, keys = build(variant, values=10)
+    sealer = make_sealer(plan, keys, NAMES[0])
+    body = [sealer.seal(np.ones(10), PLACE).payload[80:] for _ in range(2)]
+    same = np.frombuffer(body[0], np.uint8) == np.frombuffer(body[1], np.uint8)
+    assert same.mean() < 0.02
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_refusal_carries_a_code(variant):
+    plan, _ = build(variant, values=10)
+    with pytest.raises(SealingError) as caught:
+        make_adder(plan).add(Sealed(payload=b""))
+    assert caught.value.code == "malformed-frame"
+
+
+def test_ckks_openings_are_never_returned_to_a_server():
+    plan, _ = build(("ckks", "auto"), values=10)
+    with pytest.raises(OpeningRefusedError, match="leaks"):
+        require_returnable(plan)
+    for name in set(SCHEMES) - {"ckks"}:
+        require_returnable(build((name, "auto"), values=10)[0])
+
+
+def test_an_unknown_scheme_lists_the_known_ones():
+    with pytest.raises(CapacityError, match="plain, modular, bfv, ckks"):
+        plan_sealing(values=1, hospitals=1, grid=GRID, scheme="masks")
+
+
+@pytest.mark.parametrize("variant", TAGGED)
+def test_a_sum_is_not_of_other_names_rounds_attempts_or_trainings(variant):
+    plan, keys = build(variant, values=100)
+    total = total_of(plan, keys, vectors(values=100))
+    opener = make_opener(plan, keys)
+    opener.open(total, NAMES, PLACE)
+    for place in (
+        Place(training="t-2", round=3, attempt=0),
+        Place(training="t-1", round=4, attempt=0),
+        Place(training="t-1", round=3, attempt=1),
+    ):
+        with pytest.raises(TagMismatchError):
+            opener.open(total, NAMES, place)
+    with pytest.raises(TagMismatchError):
+        opener.open(total, (*NAMES[:3], "stranger"), PLACE)
