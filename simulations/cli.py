@@ -1,0 +1,253 @@
+"""``flower-simulation``: run a federation on this machine, and read what it left behind.
+
+Nothing heavy is imported before a command needs it. Every error that a user can cause is one
+paragraph that says what to do; the exit code is 2 for what was asked wrongly (nothing was started),
+1 for a run that failed, 130 after Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import click
+import typer
+
+from simulations import inspection
+
+EXAMPLES = "\n\n".join(
+    [
+        "Examples:",
+        "flower-simulation",
+        "flower-simulation run default --set privacy.regime=FPDP --seed 1",
+        "flower-simulation run chest-xray --set data.dir=~/data",
+        "flower-simulation --app . --num-supernodes 10",
+    ]
+)
+
+app = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+Assignments = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting; may be given repeatedly."),
+]
+Supernodes = Annotated[
+    int | None,
+    typer.Option("--num-supernodes", metavar="K", help="Hospitals (partition.hospitals)."),
+]
+Seed = Annotated[
+    int | None, typer.Option(help="Make the run repeatable (run.seed); gives no guarantee.")
+]
+Out = Annotated[Path, typer.Option(metavar="DIR", help="Where run folders are made.")]
+Engine = Annotated[str, typer.Option(help="ray: our own; flower: Flower's ('flwr run').")]
+RayAddress = Annotated[
+    str, typer.Option(help="An existing Ray cluster ('auto' or host:port); else one is started.")
+]
+Gpus = Annotated[float, typer.Option(help="Share of a GPU for each process of hospitals.")]
+Actors = Annotated[int, typer.Option(help="Processes of hospitals; 0: as many as fit.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print only the run folder.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show logs, and tracebacks of errors.")]
+RunName = Annotated[
+    str, typer.Argument(metavar="RUN", help="A run folder, its name in runs/, or 'latest'.")
+]
+
+
+@app.callback(invoke_without_command=True, epilog=EXAMPLES)
+def start(
+    context: typer.Context,
+    app_folder: Annotated[
+        Path | None, typer.Option("--app", metavar="DIR", help="This app's folder (old form).")
+    ] = None,
+    run_config: Annotated[
+        str, typer.Option(metavar="TEXT", help="Settings as Flower writes them (old form).")
+    ] = "",
+    num_supernodes: Supernodes = None,
+    seed: Seed = None,
+    out: Out = Path("runs"),
+    engine: Engine = "ray",
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Train one model across simulated hospitals, with a stated privacy guarantee.
+
+    Without a command, the default scenario is run.
+    """
+    if context.invoked_subcommand is not None:
+        _refuse_misplaced_options(context)
+        return
+    from simulations.scenario import Scenario, find_scenario, split_run_config
+
+    if app_folder is None:
+        scenario = find_scenario("default")
+    else:
+        _check_app(app_folder)
+        scenario = Scenario(name="app", title="the app's own config table")
+    _run(
+        scenario,
+        split_run_config(run_config),
+        num_supernodes=num_supernodes,
+        seed=seed,
+        out=out,
+        options={"engine": engine},
+        voice={"quiet": quiet, "as_json": as_json, "debug": debug},
+    )
+
+
+@app.command(epilog=EXAMPLES)
+def run(
+    scenario: Annotated[str, typer.Argument(help="A scenario's name, or a path to a .toml file.")],
+    assignments: Assignments = None,
+    num_supernodes: Supernodes = None,
+    seed: Seed = None,
+    out: Out = Path("runs"),
+    engine: Engine = "ray",
+    ray_address: RayAddress = "",
+    gpus_per_hospital: Gpus = 0.0,
+    actors: Actors = 0,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Run a scenario.
+
+    'scenarios' lists them; 'settings' lists what --set can change.
+    """
+    from simulations.scenario import find_scenario
+
+    _run(
+        find_scenario(scenario),
+        assignments or [],
+        num_supernodes=num_supernodes,
+        seed=seed,
+        out=out,
+        options={
+            "engine": engine,
+            "ray_address": ray_address,
+            "gpus_per_hospital": gpus_per_hospital,
+            "actors": actors,
+        },
+        voice={"quiet": quiet, "as_json": as_json, "debug": debug},
+    )
+
+
+@app.command(epilog="Example: flower-simulation resume latest")
+def resume(
+    run_name: RunName,
+    engine: Engine = "ray",
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Take up an interrupted run at its last round.
+
+    Its ledgers stay as they are: nothing that was spent is forgotten.
+    """
+    from simulations.launch import Voice, launch, training_to_resume
+    from simulations.results import find_run
+
+    settings = training_to_resume(find_run(run_name))
+    voice = Voice(quiet=quiet, as_json=as_json, debug=debug)
+    _check_engine(engine)
+    launch(settings, {"engine": engine}, voice, command=_command())
+
+
+@app.command(epilog="Example: flower-simulation watch latest")
+def watch(run_name: RunName) -> None:
+    """Follow a running run from another terminal.
+
+    It ends with the run, or with Ctrl-C; the run itself goes on.
+    """
+    import threading
+
+    from rich.console import Console
+
+    from simulations.launch import Voice, print_results
+    from simulations.progress import Display
+    from simulations.results import find_run
+
+    path = find_run(run_name)
+    display = Display(Console(stderr=True))
+    display.show(path, until=threading.Event(), stop_at_end=True)
+    print_results(path, Voice())
+    if display.progress.status != "finished":
+        typer.echo(f"{display.progress.status}: {display.progress.message}", err=True)
+
+
+def _run(
+    scenario: object,
+    assignments: Sequence[str],
+    *,
+    num_supernodes: int | None,
+    seed: int | None,
+    out: Path,
+    options: dict[str, str | float | int],
+    voice: dict[str, bool],
+) -> None:
+    from simulations.launch import Voice, launch, make_run_folder
+    from simulations.scenario import Scenario, resolve
+
+    assert isinstance(scenario, Scenario)
+    _check_engine(str(options["engine"]))
+    given = {"partition.hospitals": num_supernodes, "run.seed": seed}
+    overrides = {key: value for key, value in given.items() if value is not None}
+    settings = make_run_folder(resolve(scenario, assignments, overrides), out)
+    launch(settings, options, Voice(**voice), command=_command())
+
+
+def _check_engine(name: str) -> None:
+    if name not in ("ray", "flower"):
+        raise typer.BadParameter(f"{name!r} is no engine; known: ray, flower.")
+
+
+def _check_app(folder: Path) -> None:
+    from simulations.scenario import FOLDER
+
+    if folder.resolve() != FOLDER.parents[1]:
+        raise typer.BadParameter(
+            f"--app {folder} is not this app's folder ({FOLDER.parents[1]}). "
+            "Another app runs with 'flwr run PATH'."
+        )
+
+
+def _refuse_misplaced_options(context: typer.Context) -> None:
+    source = click.core.ParameterSource.COMMANDLINE
+    given = [name for name in context.params if context.get_parameter_source(name) is source]
+    given = [name for name in given if name != "debug"]
+    if given:
+        option = given[0].replace("app_folder", "app").replace("_", "-")
+        raise typer.BadParameter(
+            f"--{option} stands before the command {context.invoked_subcommand!r}; "
+            "write options after it."
+        )
+
+
+inspection.add_commands(app)
+
+
+def _command() -> list[str]:
+    return ["flower-simulation", *sys.argv[1:]]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit code."""
+    from simulations.complaints import complain
+
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        result = app(words, prog_name="flower-simulation", standalone_mode=False)
+    except (Exception, KeyboardInterrupt) as error:
+        return complain(error, debug="--debug" in words)
+    return result if isinstance(result, int) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

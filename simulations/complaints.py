@@ -1,0 +1,87 @@
+"""Errors as a user reads them: one paragraph that says what to do, and an exit code."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+
+import click
+import typer
+
+ASKED_WRONGLY = 2
+FAILED = 1
+INTERRUPTED = 130
+
+
+def complain(error: BaseException, *, debug: bool) -> int:
+    """Write an error to standard error and return the exit code that it means.
+
+    Args:
+        error: what ended the command.
+        debug: show the traceback as well.
+    """
+    text, code = explain(error)
+    if debug and code != INTERRUPTED:
+        typer.echo("".join(traceback.format_exception(error)).rstrip(), err=True)
+    if text:
+        typer.echo(text, err=True)
+    return code
+
+
+def explain(error: BaseException) -> tuple[str, int]:
+    """Return what to tell the user, and the exit code."""
+    from clients.settings import SettingsError
+    from simulations.results import NoRun
+
+    if isinstance(error, SettingsError):
+        count = len(error.faults)
+        head = "one setting is wrong" if count == 1 else f"{count} settings are wrong"
+        return "\n".join([f"Nothing was started: {head}.", *_bullets(error.faults)]), ASKED_WRONGLY
+    if isinstance(error, click.exceptions.Exit):
+        return "", error.exit_code
+    if isinstance(error, click.ClickException):
+        return _usage(error), ASKED_WRONGLY
+    if isinstance(error, NoRun):
+        return str(error), ASKED_WRONGLY
+    if isinstance(error, KeyboardInterrupt | click.Abort):
+        return (
+            "Interrupted; what was done so far is in the run folder. "
+            "'flower-simulation resume latest' goes on from there.",
+            INTERRUPTED,
+        )
+    if _is_a_word_to_the_user(error):
+        return str(error), FAILED
+    name = type(error).__name__
+    return (
+        f"Something went wrong that should not have: {name}: {error}. "
+        "Run the same command with --debug to see where, and see run.log in the run folder.",
+        FAILED,
+    )
+
+
+def _is_a_word_to_the_user(error: BaseException) -> bool:
+    """Whether a room raised it with a message made for people; imports no room to find out."""
+    names = {
+        ("simulations.engine", "RunStopped"),
+        ("strategies.errors", "TrainingStopped"),
+        ("accounting.errors", "AccountingError"),
+        ("accounting.errors", "LedgerError"),
+        ("crypto.errors", "SealingError"),
+        ("clients.data.errors", "DataError"),
+        ("clients.models.errors", "ModelError"),
+    }
+    for module, name in names:
+        kind = getattr(sys.modules.get(module), name, None)
+        if kind is not None and isinstance(error, kind):
+            return True
+    return False
+
+
+def _bullets(faults: list[str]) -> list[str]:
+    return [f"  - {fault}" for fault in faults]
+
+
+def _usage(error: click.ClickException) -> str:
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context else "flower-simulation"
+    return f"{error.format_message()}\n'{command} --help' shows how it is used."

@@ -1,0 +1,281 @@
+"""The commands that start nothing: they look at scenarios, plans, accounts and finished runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import typer
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Hospitals = Annotated[int, typer.Option(min=1, help="Hospitals, K.")]
+Dropouts = Annotated[int, typer.Option(min=0, help="Missing hospitals tolerated in a round.")]
+Colluders = Annotated[int, typer.Option(min=0, help="Colluding hospitals tolerated.")]
+Delta = Annotated[float, typer.Option(help="Delta.")]
+RunNames = Annotated[
+    list[str], typer.Argument(metavar="RUN...", help="Run folders, names in runs/, or 'latest'.")
+]
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add the commands of this module to the command line."""
+    examples: dict[Callable[..., None], str] = {
+        scenarios: "flower-simulation scenarios",
+        settings: "flower-simulation settings",
+        sealing_plan: "flower-simulation sealing-plan --parameters 725061 --hospitals 10",
+        account: "flower-simulation account --sampling-rate 0.0341297 --noise-multiplier 1.15 "
+        "--rounds 3001 --delta 1e-4 --hospitals 10",
+        ledger: "flower-simulation ledger latest",
+        exchanges: "flower-simulation exchanges",
+        figures: "flower-simulation figures latest",
+        report: "flower-simulation report latest",
+    }
+    for command, example in examples.items():
+        name = command.__name__.replace("_", "-")
+        app.command(name, epilog=f"Example: {example}")(command)
+
+
+def scenarios(as_json: AsJson = False) -> None:
+    """List the scenarios that 'run' knows."""
+    from simulations.scenario import list_scenarios
+
+    found = list_scenarios()
+    if as_json:
+        _print_json({one.name: {"title": one.title, **one.config} for one in found})
+        return
+    _print_table("Scenarios", ["name", "what it is"], [(one.name, one.title) for one in found])
+
+
+def settings(as_json: AsJson = False) -> None:
+    """List every setting with its default.
+
+    --set, scenario files and Flower's --run-config take the same keys.
+    """
+    from clients.settings import DEFAULTS, describe_keys
+
+    if as_json:
+        _print_json(DEFAULTS)
+        return
+    rows = [(key, json.dumps(DEFAULTS[key]), text) for key, text in describe_keys().items()]
+    _print_table("Settings", ["key", "default", "what it is"], rows)
+
+
+def sealing_plan(
+    parameters: Annotated[int, typer.Option(min=1, help="Values in a vector, d.")],
+    hospitals: Hospitals,
+    scheme: Annotated[str, typer.Option(help="plain, modular, bfv or ckks.")] = "bfv",
+    key_mode: Annotated[str, typer.Option(help="auto, public or symmetric.")] = "auto",
+    regime: Annotated[str, typer.Option(help="FSCDP, FPDP or F.")] = "FSCDP",
+    noise_multiplier: Annotated[float, typer.Option(help="Sigma.")] = 1.15,
+    sampling_rate: Annotated[float, typer.Option(help="Chance of a patient a round, q.")] = 0.0341,
+    patients: Annotated[int, typer.Option(min=1, help="Patients of the largest hospital.")] = 293,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds, T.")] = 3001,
+    delta: Delta = 1e-4,
+    l2_clip: Annotated[float, typer.Option(help="Bound on a patient's gradient norm, C.")] = 1.0,
+    dropouts: Dropouts = 0,
+    colluders: Colluders = 0,
+    bits: Annotated[int, typer.Option(min=2, help="Bits a value where no noise plans them.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """Show how a vector is packed and sealed, and its bytes.
+
+    The bits a value are those that the guarantee needs. Defaults are those of Dopamine's run.
+    """
+    from accounting.accountants import epsilon
+    from accounting.grid import plan_grid
+    from accounting.noise import make_noise_plan
+    from clients.settings import REGIMES
+    from crypto.plans import plan_sealing
+    from crypto.roles import Grid
+
+    if regime not in REGIMES:
+        raise typer.BadParameter(f"{regime!r} is no regime; known: {', '.join(REGIMES)}.")
+    with _faults_as_usage():
+        noise = make_noise_plan(
+            REGIMES[regime].noise,
+            noise_multiplier=noise_multiplier,
+            hospitals=hospitals,
+            dropouts=dropouts,
+            colluders=colluders,
+        )
+        event = noise.event(sampling_rate, rounds)
+        grid = plan_grid(
+            dimensions=parameters,
+            hospitals=hospitals,
+            plan=noise,
+            l2_clip=l2_clip,
+            expected_patients=sampling_rate * patients,
+            rounds=rounds,
+            epsilon=0.0 if event is None else epsilon([event], delta, "rdp"),
+            delta=delta,
+            bits=bits,
+        )
+        plan = plan_sealing(
+            values=parameters,
+            hospitals=hospitals,
+            grid=Grid(step=grid.step, bound=grid.bound),
+            scheme=scheme,
+            key_mode=key_mode,
+        )
+        described = plan.describe()
+    if as_json:
+        _print_json(described)
+        return
+    rows = [(key, _cell(key, value)) for key, value in described.items()]
+    _print_table("Sealing plan", ["what", "value"], rows)
+
+
+def account(
+    sampling_rate: Annotated[float, typer.Option(help="Chance of a patient a round, q.")],
+    rounds: Annotated[int, typer.Option(help="Rounds, T.")],
+    delta: Delta = 1e-4,
+    noise_multiplier: Annotated[float | None, typer.Option(help="Sigma.")] = None,
+    target_epsilon: Annotated[
+        float | None, typer.Option(help="Find the noise multiplier for this epsilon instead.")
+    ] = None,
+    regime: Annotated[str, typer.Option(help="FSCDP, FPDP, CDP, F or C.")] = "FSCDP",
+    hospitals: Hospitals = 10,
+    dropouts: Dropouts = 0,
+    colluders: Colluders = 0,
+    accountant: Annotated[str, typer.Option(help="For --target-epsilon: prv or rdp.")] = "prv",
+    as_json: AsJson = False,
+) -> None:
+    """Say who could learn what about a patient, before a run."""
+    from accounting import statement
+
+    with _faults_as_usage():
+        answer = statement.account(
+            sampling_rate=sampling_rate,
+            rounds=rounds,
+            delta=delta,
+            noise_multiplier=noise_multiplier,
+            target_epsilon=target_epsilon,
+            accountant=accountant,
+            hospitals=hospitals,
+            dropouts=dropouts,
+            colluders=colluders,
+            regime=regime,
+        )
+    if as_json:
+        _print_json(answer)
+        return
+    _print_account(answer)
+
+
+def _print_account(answer: Mapping[str, Any]) -> None:
+    from rich.console import Console
+
+    from simulations.tables import WIDTH, observer_table
+    from simulations.wording import epsilon_text
+
+    rows = [("noise multiplier", f"{answer['noise_multiplier']:.4g}")]
+    for name, value in answer["epsilon"].items():
+        text = value if isinstance(value, str) else epsilon_text(value)
+        rows.append((f"epsilon ({name})", text))
+    _print_table("Of the sums that are released", ["what", "value"], rows)
+    if answer["observers"]:
+        console = Console()
+        table = observer_table(answer["observers"])
+        console.print(table, width=min(WIDTH, console.width))
+
+
+def ledger(
+    name: Annotated[
+        str, typer.Argument(metavar="RUN|FILE", help="A run folder, or a ledger file.")
+    ],
+    delta: Annotated[
+        float | None, typer.Option(help="Delta of the epsilon shown (the run's, else 1e-4).")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print what was spent on patients, when, and on what."""
+    from simulations.account_book import overview_rows, read_statements, spending_rows
+
+    with _faults_as_usage():
+        statements = read_statements(name, delta)
+    if as_json:
+        _print_json(statements)
+        return
+    title = f"Spent on patients (UTC; epsilon by RDP at delta {statements[0]['delta']:g})"
+    columns = ["whose", "entries#", "first", "last", "epsilon#"]
+    _print_table(title, columns, overview_rows(statements))
+    first = statements[0]
+    columns = ["training", "purpose", "rounds", "entries#", "mechanism"]
+    _print_table(f"On what: {first['site']}, {first['cohort']}", columns, spending_rows(first))
+
+
+def exchanges(as_json: AsJson = False) -> None:
+    """Show which exchange is sound with which noise and sealing.
+
+    Everything else is refused.
+    """
+    from clients.exchange import SOUND
+
+    rows = [
+        (exchange, noise, ", ".join(row.schemes), row.accounting)
+        for (exchange, noise), row in SOUND.items()
+    ]
+    columns = ["exchange", "noise", "schemes", "accounting"]
+    if as_json:
+        _print_json([dict(zip(columns, row, strict=True)) for row in rows])
+        return
+    _print_table("Sound combinations", columns, rows)
+
+
+def figures(names: RunNames) -> None:
+    """Draw the figures of runs anew, from their files alone."""
+    from simulations.figures import draw_figures
+    from simulations.results import find_run, read_run
+
+    for path in [find_run(name) for name in names]:
+        for file in draw_figures(read_run(path)):
+            typer.echo(file)
+
+
+def report(names: RunNames) -> None:
+    """Write report.html: a page to read, send or print.
+
+    It needs no network and no other file.
+    """
+    from simulations.report import write_report
+    from simulations.results import find_run, read_run
+
+    for path in [find_run(name) for name in names]:
+        typer.echo(write_report(read_run(path)))
+
+
+@contextmanager
+def _faults_as_usage() -> Iterator[None]:
+    """Turn a parameter that accounting or crypto refuses into an error of usage."""
+    from accounting.errors import AccountingError, LedgerError
+    from crypto.errors import SealingError
+
+    try:
+        yield
+    except (AccountingError, LedgerError, SealingError) as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def _cell(key: str, value: int | float | str) -> str:
+    if key.startswith("bytes") and isinstance(value, int):
+        from simulations.wording import bytes_text
+
+        return f"{value:,} ({bytes_text(value)})"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) else value
+
+
+def _print_json(content: Mapping[str, Any] | Sequence[Any]) -> None:
+    typer.echo(json.dumps(content, indent=2))
+
+
+def _print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    from rich.console import Console
+
+    from simulations.tables import WIDTH, plain_table
+
+    console = Console()
+    console.print(plain_table(title, columns, rows), width=min(WIDTH, console.width))

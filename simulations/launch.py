@@ -1,0 +1,169 @@
+"""Starting a run: its folder, its log, its progress on the screen, the tables at its end.
+
+The run folder is made and its ``config.toml`` written before anything heavy is imported, so that an
+interrupted start can be resumed as well.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import platform
+import shlex
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from clients.settings import Settings
+from simulations.progress import ProgressThread
+from simulations.results import NoRun, read_run, read_settings
+from simulations.tables import WIDTH, observer_table, summary_table
+from strategies.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from simulations.engine import EngineOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class Voice:
+    """How a command speaks.
+
+    Attributes:
+        quiet: no progress; the run folder's path is all that is printed.
+        as_json: the summary as JSON on standard output, and nothing else there.
+        debug: logs go to the terminal as well.
+    """
+
+    quiet: bool = False
+    as_json: bool = False
+    debug: bool = False
+
+
+def make_run_folder(settings: Settings, parent: Path) -> Settings:
+    """Make ``<parent>/<time>-<scenario>`` with its ``config.toml``.
+
+    Returns:
+        The settings with ``run.out`` set to the new folder, absolute.
+    """
+    moment = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    name = f"{moment}-{settings.run.scenario}"
+    parent.mkdir(parents=True, exist_ok=True)
+    for attempt in range(1, 1000):
+        path = parent.absolute() / (name if attempt == 1 else f"{name}-{attempt}")
+        try:
+            path.mkdir()
+        except FileExistsError:
+            continue
+        break
+    settings = settings.with_config({"run.out": str(path)})
+    RunFolder(path).write_config(settings)
+    return settings
+
+
+def training_to_resume(path: Path) -> Settings:
+    """Return the settings that take up an interrupted run where it was.
+
+    Raises:
+        NoRun: the run is finished, or holds nothing to take up.
+    """
+    settings, run = read_settings(path), read_run(path)
+    if run.progress.status == "finished":
+        raise NoRun(f"{path} is finished; there is nothing to resume.")
+    training = next(
+        (event["training"] for event in reversed(run.events) if event.get("training")),
+        run.summary.get("training", settings.run.training),
+    )
+    if not training:
+        raise NoRun(f"{path} stopped before its training began; start it anew with 'run'.")
+    return settings.with_config({"run.training": training, "run.out": str(path.absolute())})
+
+
+def launch(
+    settings: Settings, options: dict[str, Any], voice: Voice, *, command: Sequence[str]
+) -> None:
+    """Run a training into ``run.out`` and print what came of it.
+
+    Args:
+        settings: with ``run.out`` set.
+        options: fields of `simulations.engine.EngineOptions`.
+        voice: what is printed.
+        command: what the user typed; kept in ``provenance.json``.
+
+    Raises:
+        RunStopped: the run ended cleanly before its last round.
+    """
+    path = Path(settings.run.out)
+    _write_provenance(path, command)
+    silent = voice.quiet or voice.as_json
+    follower = nullcontext() if silent else ProgressThread(path, Console(stderr=True))
+    with logging_to(path / "run.log", settings.run.log_level, terminal=voice.debug), follower:
+        from simulations.engine import EngineOptions, simulate
+
+        chosen: EngineOptions = EngineOptions(**options)
+        simulate(settings, chosen)
+    print_results(path, voice)
+
+
+def print_results(path: Path, voice: Voice) -> None:
+    """Print the tables of a run that has ended."""
+    run = read_run(path)
+    console = Console()
+    if voice.as_json:
+        content = {**run.summary, "observers": run.privacy.get("observers"), "run": str(path)}
+        console.out(json.dumps(content, indent=2), highlight=False)
+        return
+    if not voice.quiet:
+        width = min(WIDTH, console.width)
+        if run.summary:
+            console.print(summary_table(run.summary), width=width)
+        if observers := run.privacy.get("observers"):
+            console.print(observer_table(observers), width=width)
+    prefix = "" if voice.quiet else "run folder: "
+    console.print(f"{prefix}{_short(path)}", soft_wrap=True, markup=False, highlight=False)
+
+
+@contextmanager
+def logging_to(file: Path, level: str, *, terminal: bool) -> Iterator[None]:
+    """Send every log and warning of this process to a file; to the terminal only when asked."""
+    import flwr.app  # noqa: F401  (its import sets up a handler of its own, taken off below)
+
+    handlers: list[logging.Handler] = [logging.FileHandler(file, encoding="utf-8")]
+    if terminal:
+        handlers.append(logging.StreamHandler())
+    root, flower = logging.getLogger(), logging.getLogger("flwr")
+    before = root.handlers[:], root.level, flower.handlers[:], flower.propagate
+    for handler in handlers:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root.handlers, flower.handlers, flower.propagate = handlers, [], True
+    root.setLevel(level.upper())
+    logging.captureWarnings(True)
+    try:
+        yield
+    finally:
+        logging.captureWarnings(False)
+        root.handlers, root.level, flower.handlers, flower.propagate = before
+        for handler in handlers:
+            handler.close()
+
+
+def _write_provenance(path: Path, command: Sequence[str]) -> None:
+    file = path / "provenance.json"
+    commands = json.loads(file.read_text(encoding="utf-8"))["commands"] if file.exists() else []
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    content = {
+        "commands": [*commands, {"command": shlex.join(command), "started": started}],
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+    }
+    RunFolder(path).write_json(file.name, content)
+
+
+def _short(path: Path) -> Path:
+    """Write a path relative to where the user stands, where it lies below."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path

@@ -1,0 +1,137 @@
+"""A run's progress in the terminal: one live line, or plain lines where there is no terminal.
+
+Everything shown is read from the run folder, so a run in this process, one in another process and a
+server in a deployment are followed by the same code.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn
+from rich.progress import Progress as Bar
+
+from simulations.results import Event, Progress, follow
+from simulations.wording import bytes_text, epsilon_text, seconds_text, share_text
+
+
+def describe_progress(progress: Progress) -> str:
+    """Write where a run is in a line, without its round."""
+    parts = []
+    if progress.released:
+        parts.append(f"accuracy {share_text(progress.released.get('accuracy'))}")
+    if progress.epsilon is not None:
+        target = progress.facts.get("target_epsilon")
+        of = f" of {target:g}" if target else ""
+        parts.append(f"epsilon {epsilon_text(progress.epsilon)}{of}")
+    if progress.bytes_sent:
+        parts.append(f"sent {bytes_text(progress.bytes_sent)}")
+    if progress.seconds_left is not None and not progress.status:
+        parts.append(f"{seconds_text(progress.seconds_left)} left")
+    return ", ".join(parts)
+
+
+def describe_start(progress: Progress) -> str:
+    """Write what kind of run it is in a line."""
+    facts = progress.facts
+    parts = [
+        f"{facts.get('hospitals', '?')} hospitals",
+        str(facts.get("regime", "")),
+        str(facts.get("exchange", "")),
+        f"sealed by {facts['scheme']}" if facts.get("scheme") else "",
+    ]
+    return f"{facts.get('scenario', 'run')}: {', '.join(part for part in parts if part)}"
+
+
+class Display:
+    """Shows events on a console as they come.
+
+    Attributes:
+        progress: where the run is, as far as it was shown.
+    """
+
+    def __init__(self, console: Console, *, since: float = 0.0) -> None:
+        """Show on `console`; events older than `since` (unix seconds) count but say nothing."""
+        self.progress = Progress()
+        self._console = console
+        self._since = since
+        self._bar = Bar(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=16),
+            TextColumn("{task.fields[state]}"),
+            console=console,
+            disable=not console.is_terminal,
+            transient=True,
+        )
+        self._task = self._bar.add_task("starting", total=None, state="")
+
+    def show(self, path: Path, *, until: threading.Event, stop_at_end: bool = False) -> None:
+        """Follow the run folder at `path` until told, or until the run has ended."""
+        with self._bar:
+            for event in follow(path, until=until):
+                if event is not None:
+                    self._take(event)
+                else:
+                    self._refresh()
+                    if stop_at_end and self.progress.status:
+                        until.set()
+            self._refresh()
+
+    def _take(self, event: Event) -> None:
+        self.progress.add(event)
+        if event.get("time", 0.0) < self._since:
+            return
+        match event.get("kind"):
+            case "start":
+                self._say(describe_start(self.progress))
+            case "release" if not self._console.is_terminal:
+                state = describe_progress(self.progress)
+                self._say(f"round {event.get('round')}/{self.progress.rounds}: {state}")
+            case "fault":
+                self._say(
+                    f"round {event.get('round')}, attempt {event.get('attempt', 1)}: "
+                    f"{event.get('hospital')} did not contribute ({event.get('code')})"
+                )
+
+    def _say(self, text: str) -> None:
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def _refresh(self) -> None:
+        progress = self.progress
+        word = f"round {progress.round}/{progress.rounds}" if progress.rounds else "starting"
+        self._bar.update(
+            self._task,
+            description=word,
+            completed=progress.round,
+            total=progress.rounds or None,
+            state=describe_progress(progress),
+        )
+
+
+class ProgressThread:
+    """Shows a run folder's progress beside the work, inside a ``with`` block."""
+
+    def __init__(self, path: Path, console: Console) -> None:
+        self._until = threading.Event()
+        display = Display(console, since=time.time())
+        self._thread = threading.Thread(
+            target=display.show, args=(path,), kwargs={"until": self._until}, daemon=True
+        )
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._until.set()
+        self._thread.join()

@@ -1,0 +1,43 @@
+"""How numbers are written for people, the same in terminal, figures and report."""
+
+from __future__ import annotations
+
+import math
+
+ABSENT = "-"
+
+
+def bytes_text(count: float | None) -> str:
+    """Write a size in decimal units: 1234567 is ``1.23 MB``."""
+    if count is None:
+        return ABSENT
+    for unit in ("B", "kB", "MB", "GB"):
+        if abs(count) < 1000:
+            return f"{count:.0f} B" if unit == "B" else f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:,.1f} TB"
+
+
+def seconds_text(seconds: float | None) -> str:
+    """Write a duration: ``0.31 s``, ``42 s``, ``3:07``, ``1:03:07``."""
+    if seconds is None:
+        return ABSENT
+    if seconds < 59.5:
+        return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def share_text(value: float | None) -> str:
+    """Write an accuracy or an AUC: three decimals; absent where there is no number."""
+    return ABSENT if value is None or math.isnan(value) else f"{value:.3f}"
+
+
+def epsilon_text(value: float | None) -> str:
+    """Write an epsilon: three significant digits; ``none`` where nothing is guaranteed."""
+    if value is None or math.isnan(value):
+        return "none"
+    if math.isinf(value):
+        return "infinite"
+    return f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
