@@ -1,22 +1,27 @@
 """The grid that sealed values live on, planned so that rounding lies inside the privacy proof.
 
 A hospital clamps its sum, adds continuous noise, and rounds *once* to a grid; sealing then adds
-whole numbers exactly. What the hospital sends is thus not quite a Gaussian, and `plan_grid` picks
-the grid so that the difference costs at most a hundredth of delta, and says what it charged.
+whole numbers exactly. What the hospital sends is thus not quite a Gaussian. `plan_grid` picks the
+coarsest grid for which the difference costs at most a hundredth of delta and a thousandth of
+epsilon, and says what it charged.
 
 - Clamping every coordinate to [-clamp, clamp] is 1-Lipschitz: the sensitivity stays the clip.
-- One hospital's rounding is post-processing of its own noisy vector: free. So is the tail clamp.
-- A *sum* of m roundings is compared with the rounding of N(mu, S + (m-1)/12), S = m*s^2, s the
-  noise of one hospital in grid steps (s >= 3). That one carries more noise than claimed, so it is
-  private; it differs by KL <= ((m-1) / (120*S^2))^2 / 48 a coordinate: the variances agree, and the
-  first cumulant that does not is the fourth, (m-1)/120. The tests check it by exact
-  convolution. KL adds over coordinates and adaptive rounds; the total variation is at most
-  sqrt(KL/2) (Pinsker), and delta grows by (1 + e^epsilon) times it.
-- Cutting noise off at `tail` standard deviations costs, in total variation, the probability
-  that any draw lies beyond.
+- One hospital's rounding is post-processing of its own noisy vector: free. So is cutting its tail.
+- A *sum* of m roundings is compared with the rounding of one Gaussian N(mu, S + (m-1)/12), where
+  S = m*s^2 and s is the noise of one hospital in grid steps, s >= 3. That Gaussian carries more
+  noise than claimed, so its rounding is private. The characteristic functions differ by
+  exp(-(m-1)*u^4/2880 + ...): variances agree, and the first difference is in the fourth cumulant.
+  At z standard deviations the likelihoods differ by a factor within
+  exp(+-c*(z^4 + 6*z^2 + 3)), c = (m-1)/(2880*S^2), and the divergence is 12*c^2; the tests
+  check both by exact convolution, fractional means included.
 - Floating point moves the edges of the grid's cells by a few 1e-15, so a draw's likelihood by a
-  factor 1 +- r; over n draws the log-likelihood moves by at most n*r^2 + r*sqrt(2*n*log(1/delta'))
-  but with probability delta' (Azuma 1967). That is charged to epsilon, twice.
+  factor within 1 +- r.
+- Over n adaptive draws such log-likelihoods add up to at most `_drift`, but with probability
+  delta' (Freedman 1975). On both of two neighbours this adds twice the drift to epsilon, and
+  (1 + e^epsilon)*delta' to delta. It needs far fewer bits than Pinsker's inequality, whose total
+  variation would be multiplied by e^epsilon; there delta' appears in a logarithm only.
+- Cutting noise off at `tail` standard deviations costs, in total variation, the probability
+  that any draw lies beyond; `tail` has room for observers of a larger epsilon than planned.
 """
 
 from __future__ import annotations
@@ -26,7 +31,7 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri_exp
+from scipy.special import log_ndtr, ndtri_exp
 
 from accounting.errors import AccountingError
 from accounting.events import check_delta
@@ -34,11 +39,13 @@ from accounting.noise import NoisePlan
 from accounting.randomness import NORMAL_ERROR, Stream
 
 DELTA_SLACK = 0.01  # the share of delta that the grid may use
-EPSILON_SLACK = 1e-3  # the share of epsilon that floating point may use
-# Two parts for rounding, one for the tail clamp, two for floating point; a little is left over.
-_PART = 0.9 * DELTA_SLACK / 5
-MIN_STEPS = 3.0  # noise of one hospital in grid steps; the KL bound needs it
+EPSILON_SLACK = 1e-3  # the share of epsilon (and at most this) that it may use
+MIN_STEPS = 3.0  # noise of one hospital in grid steps; below, the likelihood bound fails
 MAX_BITS = 40  # float64 holds value, noise and bound together with 12 bits to spare
+# Reach and drift of rounding, the same of floating point, the tail clamp; a little is left over.
+_PART = 0.9 * DELTA_SLACK / 5
+_TAIL_ROOM = 20.0  # the tail is planned for this much more epsilon
+_SAFETY = 1.1  # exact convolution stays below 1
 # n*s, f + n*s: two roundings of a number of size (|n| + 1)*s, beside the sampler's own error.
 _EDGE_ERROR = NORMAL_ERROR + 2.0**-52
 # Dividing by the step rounds, so sensitivity grows by parts in 1e11 at most: cover it with noise.
@@ -56,9 +63,11 @@ class GridPlan:
         tail: noise that `bound` leaves room for, in standard deviations.
         noise_stddev: standard deviation of one hospital's noise, in gradient units; 0: none.
         draws: noise values drawn in the whole run by all hospitals (K*d*T).
-        kl: bound on the KL divergence of all opened sums from a Gaussian, rounded.
-        total_variation: of rounding and of the tail clamp together, over the whole run.
-        epsilon_slack: what floating point adds to the planned epsilon.
+        sums: coordinates of all opened sums of the run (d*T).
+        summed: the fewest honest contributions in a sum that an observer cannot take apart; 1
+            where rounding is post-processing for everybody.
+        kl: divergence of all opened sums together from a Gaussian, rounded.
+        epsilon_slack: what rounding and floating point add to the planned epsilon.
         delta_slack: what the grid takes from delta at the planned epsilon, all together.
     """
 
@@ -68,8 +77,9 @@ class GridPlan:
     tail: float
     noise_stddev: float
     draws: float
+    sums: float
+    summed: int
     kl: float
-    total_variation: float
     epsilon_slack: float
     delta_slack: float
 
@@ -99,15 +109,18 @@ class GridPlan:
         """
         if self.noise_stddev == 0.0:
             return 0.0, 0.0
+        steps = self.noise_stddev / self.step
         log_part = _log_part(epsilon, delta)
         reach = _reach(log_part, self.draws)
-        steps = self.noise_stddev / self.step
-        drift = 2.0 * _likelihood_drift(steps, reach, self.draws, log_part)
-        charged = delta * (2.0 * _PART * math.exp(drift) + math.expm1(drift))
-        if not single_update:
-            log_charge = math.log(self.total_variation) + float(np.logaddexp(0.0, epsilon + drift))
-            charged += math.exp(min(log_charge, 700.0))
-        return drift, charged
+        drift = _floating_drift(steps, reach, self.draws, log_part)
+        charged = 2.0 * _PART * delta
+        if not single_update and self.summed > 1:
+            drift += _rounding_drift(self.summed, steps, reach, self.sums, log_part)
+            beyond = math.log(2.0 * self.draws) + float(log_ndtr(-self.tail))
+            beyond += float(np.logaddexp(0.0, epsilon))
+            charged += 2.0 * _PART * delta + math.exp(min(beyond, 100.0))
+        drift *= 2.0  # once on each of two neighbours
+        return drift, charged * math.exp(drift) + delta * math.expm1(drift)
 
     def to_json(self) -> dict[str, float]:
         """Everything, JSON-ready, for `privacy.json`."""
@@ -126,7 +139,7 @@ def plan_grid(
     delta: float,
     bits: int = 20,
 ) -> GridPlan:
-    """The coarsest grid on which the whole run's rounding costs at most delta/100.
+    """The coarsest grid on which the run's rounding costs at most delta/100 and epsilon/1000.
 
     Guarantee: if the ideal run (Gaussian noise, real numbers) is (epsilon - epsilon_slack,
     delta - delta_slack)-private for neighbours that differ by one patient at one hospital, then the
@@ -141,7 +154,7 @@ def plan_grid(
             only by a batch 4 standard deviations larger all of whose gradients point along one
             coordinate; it changes the result then, never the guarantee.
         rounds: T, attempts included.
-        epsilon: the epsilon of the claim; the grid gets finer as e^(epsilon/4).
+        epsilon: the epsilon of the claim.
         delta: the delta of the claim.
         bits: precision where there is no noise.
 
@@ -153,17 +166,19 @@ def plan_grid(
     stddev = plan.stddev_per_hospital(l2_clip)
     if stddev == 0.0:
         return _plain_grid(clamp, bits)
-    draws = float(dimensions) * hospitals * max(rounds, 1)
+    sums = float(dimensions) * max(rounds, 1)
+    draws = sums * hospitals
     log_part = _log_part(epsilon, delta)
-    tail = _reach(log_part, draws)
-    seen = _least_seen(plan)
-    steps, kl = _noise_in_steps(seen, dimensions * max(rounds, 1), log_part)
+    summed = _least_summed(plan)
+    allowed = EPSILON_SLACK * min(epsilon, 1.0)
+    steps = _coarsest(summed, sums, _reach(log_part, draws), log_part, allowed / 4.0)
+    tail = _reach(_log_part(epsilon + _TAIL_ROOM, delta), draws)
     step = stddev / steps
     bound_steps = math.ceil((clamp + tail * stddev) / step)
     if 2 * bound_steps + 1 > 2**MAX_BITS:
         raise AccountingError(
-            f"rounding at epsilon {epsilon:g} needs more than {MAX_BITS} bits a value: lower "
-            "epsilon by a larger noise_multiplier, or use the local noise plan"
+            f"rounding at epsilon {epsilon:g} needs more than {MAX_BITS} bits a value, expected "
+            "fewer patients in a round, fewer rounds or a larger epsilon"
         )
     grid = GridPlan(
         step=step,
@@ -172,16 +187,17 @@ def plan_grid(
         tail=tail,
         noise_stddev=stddev,
         draws=draws,
-        kl=kl,
-        total_variation=math.sqrt(kl / 2.0) + math.exp(log_part),
+        sums=sums,
+        summed=summed,
+        kl=sums * sum_rounding_kl(summed, steps),
         epsilon_slack=0.0,
         delta_slack=0.0,
     )
     epsilon_slack, delta_slack = grid.slack_at(epsilon, delta)
-    if epsilon_slack > EPSILON_SLACK * min(epsilon, 1.0):
+    if epsilon_slack > allowed:
         raise AccountingError(
             f"floating point costs epsilon {epsilon_slack:.2g} over {draws:.2g} draws, expected at "
-            f"most {EPSILON_SLACK * min(epsilon, 1.0):.2g}: fewer rounds, or a larger epsilon"
+            f"most {allowed:.2g}: fewer rounds, or a larger epsilon"
         )
     return replace(grid, epsilon_slack=epsilon_slack, delta_slack=delta_slack)
 
@@ -231,14 +247,15 @@ def _plain_grid(clamp: float, bits: int) -> GridPlan:
         tail=0.0,
         noise_stddev=0.0,
         draws=0.0,
+        sums=0.0,
+        summed=1,
         kl=0.0,
-        total_variation=0.0,
         epsilon_slack=0.0,
         delta_slack=0.0,
     )
 
 
-def _least_seen(plan: NoisePlan) -> int:
+def _least_summed(plan: NoisePlan) -> int:
     """The fewest honest shares, 2 or more, in a sum that some observer cannot take apart.
 
     1 means that rounding is post-processing for everybody: one party, or noise that is enough in
@@ -250,35 +267,73 @@ def _least_seen(plan: NoisePlan) -> int:
 
 
 def sum_rounding_kl(contributions: int, steps: float) -> float:
-    """Bound on KL(sum of m rounded Gaussians || rounded Gaussian), one coordinate, in nats.
+    """KL(sum of m rounded Gaussians || rounded Gaussian), one coordinate, in nats: a bound.
 
     The second Gaussian has variance m*steps^2 + (m-1)/12 in squared grid steps. Holds for
-    steps >= 3 and any means. Leading term of the Edgeworth expansion in the fourth cumulant,
-    kappa4^2 / (48 * S^4) with kappa4 = (m-1)/120; tests check it by exact convolution.
+    steps >= 3 and any means: kappa^2 / (48 * S^4), kappa = (m-1)/120 the fourth cumulant.
     """
-    if contributions < 1 or steps < MIN_STEPS:
-        raise AccountingError(f"{contributions} contributions at {steps} steps, expected >= 1, 3")
+    _check_steps(contributions, steps)
     variance = contributions * steps**2
     return ((contributions - 1) / (120.0 * variance**2)) ** 2 / 48.0
 
 
-def _noise_in_steps(seen: int, coordinates: int, log_part: float) -> tuple[float, float]:
-    """Noise of a hospital in steps so that rounding takes two parts, and the run's KL."""
-    if seen == 1:
-        return MIN_STEPS, 0.0
-    log_kl = 2.0 * (log_part + math.log(2.0)) + math.log(2.0 / coordinates)  # a coordinate
-    log_fourth = math.log((seen - 1) / (120.0 * seen**2)) - 0.5 * (math.log(48.0) + log_kl)
-    steps = max(MIN_STEPS, math.exp(log_fourth / 4.0))
-    return steps, coordinates * sum_rounding_kl(seen, steps)
+def sum_rounding_ratio(contributions: int, steps: float, reach: float) -> float:
+    """Bound on the log of the likelihood ratio of the same two within `reach` deviations.
+
+    c * (reach^4 + 6*reach^2 + 3), c = (m-1)/(2880*S^2): the fourth Hermite polynomial.
+    """
+    _check_steps(contributions, steps)
+    scale = (contributions - 1) / (2880.0 * (contributions * steps**2) ** 2)
+    return scale * (reach**4 + 6.0 * reach**2 + 3.0)
 
 
-def _likelihood_drift(steps: float, tail: float, draws: float, log_part: float) -> float:
+def _check_steps(contributions: int, steps: float) -> None:
+    if contributions < 1 or steps < MIN_STEPS:
+        raise AccountingError(
+            f"{contributions} contributions with noise of {steps} steps, expected at least 1 and "
+            f"{MIN_STEPS:g}"
+        )
+
+
+def _coarsest(summed: int, sums: float, reach: float, log_part: float, allowed: float) -> float:
+    """The least noise of a hospital in grid steps whose rounding drifts by at most `allowed`."""
+
+    def enough(steps: float) -> bool:
+        return _rounding_drift(summed, steps, reach, sums, log_part) <= allowed
+
+    low = high = MIN_STEPS
+    if enough(low):
+        return low
+    while not enough(high):
+        low, high = high, 2.0 * high
+    while high - low > 1e-3 * high:
+        middle = (low + high) / 2.0
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high
+
+
+def _rounding_drift(summed: int, steps: float, reach: float, sums: float, log_part: float) -> float:
+    """How far rounding moves the log-likelihood of all sums, but for e^log_part."""
+    if summed == 1:
+        return 0.0
+    largest = _SAFETY * sum_rounding_ratio(summed, steps, reach)
+    variance = _SAFETY * 2.0 * sum_rounding_kl(summed, steps) * math.exp(min(largest, 100.0))
+    return _drift(variance * math.exp(min(largest, 100.0)) / 2.0, variance, largest, sums, log_part)
+
+
+def _floating_drift(steps: float, reach: float, draws: float, log_part: float) -> float:
     """How far floating point moves the log-likelihood of all draws, but for e^log_part."""
     # An edge at x moves by up to _EDGE_ERROR*(|x| + 1); a cell is 1/steps wide, and the density
-    # varies in it and beside it by at most e^((tail + 1)/steps).
-    edge = _EDGE_ERROR * (tail + 1.0)
-    ratio = 2.0 * edge * steps * math.exp((tail + 1.0) / steps)
-    return draws * ratio**2 + ratio * math.sqrt(-2.0 * draws * log_part)
+    # varies in it and beside it by at most e^((reach + 1)/steps).
+    edge = _EDGE_ERROR * (reach + 1.0)
+    ratio = 2.0 * edge * steps * math.exp((reach + 1.0) / steps)
+    return _drift(ratio**2, ratio**2, ratio, draws, log_part)
+
+
+def _drift(mean: float, variance: float, largest: float, count: float, log_part: float) -> float:
+    """What `count` adaptive terms add up to at most, but for e^log_part (Freedman 1975)."""
+    spread = math.sqrt(-2.0 * count * variance * log_part)
+    return count * mean + spread - (4.0 / 3.0) * largest * log_part
 
 
 def noised(

@@ -1,0 +1,211 @@
+"""What each observer of a run has before its eyes: the noise that is left, and why."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from accounting.runs import SEALING_SCHEMES, SUMMED, VISITING, RunDescription
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """What one observer has.
+
+    Attributes:
+        observer: who.
+        multiplier: the noise left for this observer, in units of the clip; None: not private.
+        why: what it sees.
+        binds: whether the run's target is a promise about it.
+        shared: m, for a patient who moves one sum from m hospitals.
+        repeats: releases about the patient for each one of the schedule.
+        single: whether it sees single updates, whose rounding is post-processing.
+    """
+
+    observer: str
+    multiplier: float | None
+    why: str
+    binds: bool = False
+    shared: int = 1
+    repeats: int = 1
+    single: bool = False
+
+
+def views_of(run: RunDescription) -> list[View]:
+    """The observers of a run and what they see, most public first within a regime."""
+    if run.pooled:
+        return _curator_views(run)
+    if not run.noisy:
+        return _exact_views(run)
+    return _shared_noise_views(run) if run.regime == "FSCDP" else _local_noise_views(run)
+
+
+def _curator_views(run: RunDescription) -> list[View]:
+    curator = View(observer="curator", multiplier=None, why="holds the pooled data")
+    if not run.noisy:
+        why = "the model is an exact function of the data"
+        return [curator, View(observer="public after release", multiplier=None, why=why)]
+    sigma = run.noise_multiplier
+    views = [
+        curator,
+        View(
+            observer="public after release",
+            multiplier=sigma,
+            binds=True,
+            single=True,
+            why="sees the model, made from sums with noise sigma*C",
+        ),
+    ]
+    for m in run.shared_hospitals:
+        views.append(
+            View(
+                observer=f"public, of a patient in {m} hospitals",
+                multiplier=sigma,
+                shared=m,
+                single=True,
+                why="unless the curator links the patient's records and clips them together",
+            )
+        )
+    return views
+
+
+def _exact_views(run: RunDescription) -> list[View]:
+    exact = "no noise: "
+    sealed = run.scheme in SEALING_SCHEMES
+    if run.exchange in SUMMED and sealed:
+        server = "sees sealed vectors only, and at release a model that is exact"
+        other = "opens exact sums"
+        if run.hospitals == 2:
+            other += "; with two hospitals that is the other's own update"
+    elif run.exchange in SUMMED:
+        server, other = "sees every exact update", "receives the exact model"
+    elif run.exchange == "layers":
+        server, other = "sees exact activations of single records", "may receive the exact layers"
+    else:
+        server, other = "may see the exact models", "receives the exact models it is sent"
+    views = [
+        View(observer="server", multiplier=None, why=exact + server),
+        View(
+            observer="public after release",
+            multiplier=None,
+            why=exact + "the model is an exact function of the data",
+        ),
+    ]
+    if run.hospitals > 1:
+        views.append(View(observer="any one other hospital", multiplier=None, why=exact + other))
+        why = exact + "every update is open to whoever holds the key and the sealed vectors"
+        if run.exchange in SUMMED:
+            views.append(View(observer="server + one key holder", multiplier=None, why=why))
+    return views
+
+
+def _shared_noise_views(run: RunDescription) -> list[View]:
+    """FSCDP: shares of noise that protect inside a sum."""
+    plan = run.plan()
+    sigma, update = plan.multiplier_of_sum, plan.multiplier_of_update
+    sealed = run.scheme in SEALING_SCHEMES
+    if sealed:
+        server = View(
+            observer="server",
+            multiplier=sigma,
+            binds=True,
+            why="sees sealed vectors it cannot open, and released models made from noisy sums",
+        )
+    else:
+        server = View(
+            observer="server",
+            multiplier=update,
+            single=True,
+            why=f"scheme {run.scheme} hides nothing: sees every single update, which carries "
+            "its hospital's share of the noise only",
+        )
+    public = "sees models made from sums that carry noise sigma*C"
+    views = [
+        server,
+        View(observer="public after release", multiplier=sigma, binds=True, why=public),
+    ]
+    if run.hospitals > 1:
+        # In the sum there are K-d shares at least, the patient's own hospital's among them.
+        honest = max(1, plan.min_contributions - 1)
+        views.append(
+            View(
+                observer="any one other hospital",
+                multiplier=min(sigma, update * math.sqrt(honest)),
+                binds=run.colluders >= 1,
+                why="opens every sum and knows its own share of the noise",
+            )
+        )
+    if run.colluders:
+        views.append(
+            View(
+                observer=f"{run.colluders} colluding hospitals",
+                multiplier=sigma,
+                binds=True,
+                why="subtract their own noise; the rest was planned to be enough",
+            )
+        )
+    if run.hospitals > 1:
+        why = (
+            "opens single updates, composed over all rounds: only the patient's own hospital's "
+            "share of the noise is left (so it is if all other hospitals collude)"
+        )
+        views.append(
+            View(observer="server + one key holder", multiplier=update, single=True, why=why)
+        )
+    views += [
+        View(
+            observer=f"server, of a patient in {m} hospitals",
+            multiplier=sigma if sealed else update,
+            shared=m if sealed else 1,
+            repeats=1 if sealed else m,
+            single=not sealed,
+            why="every hospital samples and clips the patient by itself",
+        )
+        for m in run.shared_hospitals
+        if m <= run.hospitals
+    ]
+    return views
+
+
+def _local_noise_views(run: RunDescription) -> list[View]:
+    """FPDP: everything that leaves a hospital carries sigma*C by itself."""
+    sigma = run.noise_multiplier
+    if run.exchange == "layers":
+        seen = "sees every record's noised activation and loss gradient (for one record a patient)"
+        other = "may receive the layers that were trained on noised messages"
+    elif run.exchange in VISITING:
+        seen = "sees at most the models, each private by its hospital's own noise"
+        other = "sees the models it is sent, each private by its hospital's own noise"
+    else:
+        seen = "each update is private by its own hospital's noise, sealed or not"
+        other = "may open every sum and subtract its own noise: the patient's hospital's remains"
+    views = [
+        View(observer="server", multiplier=sigma, binds=True, single=True, why=seen),
+        View(
+            observer="public after release",
+            multiplier=sigma,
+            binds=True,
+            single=True,
+            why="sees models made from what left the hospitals",
+        ),
+    ]
+    if run.hospitals > 1:
+        who = f"{run.colluders} colluding hospitals" if run.colluders else None
+        names = ["any one other hospital", who, "server + all other hospitals"]
+        views += [
+            View(observer=name, multiplier=sigma, binds=True, single=True, why=other)
+            for name in names
+            if name
+        ]
+    views += [
+        View(
+            observer=f"server, of a patient in {m} hospitals",
+            multiplier=sigma,
+            repeats=m,
+            single=True,
+            why=f"what {m} hospitals release about the patient composes",
+        )
+        for m in run.shared_hospitals
+        if m <= run.hospitals
+    ]
+    return views
