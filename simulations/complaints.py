@@ -12,6 +12,17 @@ ASKED_WRONGLY = 2
 FAILED = 1
 INTERRUPTED = 130
 
+#: Exceptions of the rooms whose message is made for people.
+WORDS_TO_THE_USER = {
+    ("simulations.engine", "RunStopped"),
+    ("strategies.errors", "TrainingStopped"),
+    ("accounting.errors", "AccountingError"),
+    ("accounting.errors", "LedgerError"),
+    ("crypto.errors", "SealingError"),
+    ("clients.data.errors", "DataError"),
+    ("clients.models.errors", "ModelError"),
+}
+
 
 def complain(error: BaseException, *, debug: bool) -> int:
     """Write an error to standard error and return the exit code that it means.
@@ -44,12 +55,10 @@ def explain(error: BaseException) -> tuple[str, int]:
     if isinstance(error, NoRun):
         return str(error), ASKED_WRONGLY
     if isinstance(error, KeyboardInterrupt | click.Abort):
-        return (
-            "Interrupted; what was done so far is in the run folder. "
-            "'flower-simulation resume latest' goes on from there.",
-            INTERRUPTED,
-        )
-    if _is_a_word_to_the_user(error):
+        return "", INTERRUPTED
+    if _raised_as(error, {("simulations.launch", "Interrupted")}):
+        return str(error), INTERRUPTED
+    if _raised_as(error, WORDS_TO_THE_USER):
         return str(error), FAILED
     name = type(error).__name__
     return (
@@ -59,18 +68,9 @@ def explain(error: BaseException) -> tuple[str, int]:
     )
 
 
-def _is_a_word_to_the_user(error: BaseException) -> bool:
-    """Whether a room raised it with a message made for people; imports no room to find out."""
-    names = {
-        ("simulations.engine", "RunStopped"),
-        ("strategies.errors", "TrainingStopped"),
-        ("accounting.errors", "AccountingError"),
-        ("accounting.errors", "LedgerError"),
-        ("crypto.errors", "SealingError"),
-        ("clients.data.errors", "DataError"),
-        ("clients.models.errors", "ModelError"),
-    }
-    for module, name in names:
+def _raised_as(error: BaseException, kinds: set[tuple[str, str]]) -> bool:
+    """Whether the error is of one of the kinds; imports no room to find out."""
+    for module, name in kinds:
         kind = getattr(sys.modules.get(module), name, None)
         if kind is not None and isinstance(error, kind):
             return True

@@ -15,7 +15,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 
@@ -25,8 +25,9 @@ from simulations.results import NoRun, read_run, read_settings
 from simulations.tables import WIDTH, observer_table, summary_table
 from strategies.run_folder import RunFolder
 
-if TYPE_CHECKING:
-    from simulations.engine import EngineOptions
+
+class Interrupted(Exception):
+    """The user ended a run with Ctrl-C; what was done is on disk."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,16 +97,22 @@ def launch(
 
     Raises:
         RunStopped: the run ended cleanly before its last round.
+        Interrupted: the user ended it.
     """
     path = Path(settings.run.out)
     _write_provenance(path, command)
     silent = voice.quiet or voice.as_json
     follower = nullcontext() if silent else ProgressThread(path, Console(stderr=True))
-    with logging_to(path / "run.log", settings.run.log_level, terminal=voice.debug), follower:
-        from simulations.engine import EngineOptions, simulate
+    try:
+        with logging_to(path / "run.log", settings.run.log_level, terminal=voice.debug), follower:
+            from simulations.engine import EngineOptions, simulate
 
-        chosen: EngineOptions = EngineOptions(**options)
-        simulate(settings, chosen)
+            simulate(settings, EngineOptions(**options))
+    except KeyboardInterrupt:
+        raise Interrupted(
+            f"Interrupted; what was done so far is in {_short(path)}. "
+            f"'flower-simulation resume {_short(path)}' goes on from there."
+        ) from None
     print_results(path, voice)
 
 

@@ -118,7 +118,8 @@ class ProgressThread:
 
     def __init__(self, path: Path, console: Console) -> None:
         self._until = threading.Event()
-        display = Display(console, since=time.time())
+        # A hair earlier: times in the file are rounded.
+        display = Display(console, since=time.time() - 0.05)
         self._thread = threading.Thread(
             target=display.show, args=(path,), kwargs={"until": self._until}, daemon=True
         )
