@@ -1,0 +1,133 @@
+"""The hospital's Flower app: thin handlers around `clients.hospital`.
+
+Every handler catches everything. What the server gets is a code from an enumerated list; the reason
+and the traceback stay in the hospital's own log, since an exception's text can carry a patient's
+value.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import wraps
+from typing import TYPE_CHECKING
+
+from flwr.app import ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+
+from clients import messages
+from clients.faults import FLOWER_ERROR_CODE, Fault
+from clients.settings import Settings, SettingsError
+from clients.site import partition_of, simulated_site
+
+if TYPE_CHECKING:
+    from clients.hospital import Hospital
+
+logger = logging.getLogger(__name__)
+
+Handler = Callable[[Message, "Hospital"], RecordDict]
+
+app = ClientApp()
+
+
+def answered(handler: Handler) -> Callable[[Message, Context], Message]:
+    """Turn a handler into one that always answers and never explains itself to the server."""
+
+    @wraps(handler)
+    def answer(message: Message, context: Context) -> Message:
+        try:
+            hospital = _hospital(message, context)
+        except Exception as error:
+            logger.exception("a hospital could not start")
+            return _refusal(error, message)
+        try:
+            return Message(handler(message, hospital), reply_to=message)
+        except Exception as error:
+            hospital.site.log_exception(error)
+            if isinstance(error, Fault):
+                hospital.site.log(f"refused: {error.code}: {error.detail}")
+            return _refusal(error, message)
+
+    return answer
+
+
+def _refusal(error: Exception, message: Message) -> Message:
+    return Message(Error(FLOWER_ERROR_CODE, _code_of(error)), reply_to=message)
+
+
+def _code_of(error: Exception) -> str:
+    from accounting.limits import LimitRefused
+    from clients.data import DataError
+    from crypto.errors import SealingError
+
+    match error:
+        case Fault() | SealingError():
+            return error.code
+        case LimitRefused():
+            return f"limit-refused:{error.limit}"
+        case SettingsError():
+            return "settings-refused"
+        case DataError():
+            return "data-unavailable"
+        case _:
+            return "internal"
+
+
+def _hospital(message: Message, context: Context) -> Hospital:
+    from clients.hospital import Hospital
+    from clients.terms import cohort_of
+
+    settings = Settings.from_config(context.run_config)
+    training = str(messages.config_of(message.content)["training"])
+    number = partition_of(context)
+    names = cohort_of(settings).names
+    if number is None or number >= len(names):
+        raise Fault("not-invited", f"node {number} is none of {len(names)} hospitals")
+    return Hospital(simulated_site(names[number], settings, training), settings, training)
+
+
+@app.query("join")
+@answered
+def join(message: Message, hospital: Hospital) -> RecordDict:
+    """Offer a key for the ceremony."""
+    offer = hospital.join()
+    config = {"name": hospital.site.name, "offer": offer.to_bytes()}
+    return RecordDict({messages.CONFIG: ConfigRecord(config)})  # type: ignore[arg-type]
+
+
+@app.query("lead")
+@answered
+def lead(message: Message, hospital: Hospital) -> RecordDict:
+    """Make the training's keys for all hospitals."""
+    return hospital.lead(messages.LeadRequest.read(message.content)).content()
+
+
+@app.query("keys")
+@answered
+def keys(message: Message, hospital: Hospital) -> RecordDict:
+    """Take over the training's keys."""
+    hospital.receive_keys(messages.KeysRequest.read(message.content))
+    return RecordDict({messages.CONFIG: ConfigRecord({"name": hospital.site.name})})
+
+
+@app.train()
+@answered
+def train(message: Message, hospital: Hospital) -> RecordDict:
+    """Contribute to a round."""
+    return hospital.contribute(messages.RoundRequest.read(message.content)).content()
+
+
+@app.query("release")
+@answered
+def release(message: Message, hospital: Hospital) -> RecordDict:
+    """Return the model after the last opened sum."""
+    return hospital.release(messages.RoundRequest.read(message.content)).content()
+
+
+@app.evaluate()
+@answered
+def evaluate(message: Message, hospital: Hospital) -> RecordDict:
+    """Measure the model on the hospital's own test records, if these are public."""
+    metrics = hospital.evaluate(messages.RoundRequest.read(message.content))
+    record = MetricRecord({messages.NUM_EXAMPLES: 1, **metrics})
+    return RecordDict({messages.METRICS: record})

@@ -1,0 +1,283 @@
+"""A hospital in a training: it joins, gets keys, contributes, opens sums and steps its replica.
+
+No Flower in here: requests and replies are plain values, so a test can drive ten hospitals in one
+process. What hospitals of one process share is a `Session`; what is a hospital's own (name, keys,
+ledger, log) is its `Site`.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from accounting import limits
+from accounting.events import ExactEvent
+from accounting.grid import noised
+from accounting.randomness import Stream
+from clients.dp_sgd import Batch
+from clients.faults import Fault
+from clients.messages import KeysRequest, LeadReply, LeadRequest, RoundReply, RoundRequest
+from clients.models import build_model, prepare
+from clients.session import Phases, Session
+from clients.terms import Terms, agree_terms, cohort_of, public_seed
+from crypto.ceremony import BundlePublic, EphemeralSecret, Offer, make_bundle, make_offer, open_bundle
+from crypto.envelope import unwrap, wrap
+from crypto.identity import Header, payload_digest, sign_header
+from crypto.roles import Place
+from crypto.schemes import Keys, make_sealer
+
+if TYPE_CHECKING:
+    from accounting.events import Event
+    from clients.data import Records
+    from clients.settings import Settings
+    from clients.site import Site
+    from crypto.roles import Sealed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Membership:
+    """What a hospital keeps of a training's ceremony: its keys, and who the others are."""
+
+    keys: Keys
+    public_keys: dict[str, bytes]
+    terms: Terms
+
+
+#: Per process: replicas by training, memberships by hospital's folder and training.
+_SESSIONS: dict[str, Session] = {}
+_MEMBERSHIPS: dict[tuple[str, str], Membership] = {}
+
+
+class Hospital:
+    """One hospital's part in one training."""
+
+    def __init__(self, site: Site, settings: Settings, training: str) -> None:
+        self.site = site
+        self.settings = settings
+        self.training = training
+        self._cohort = cohort_of(settings)
+
+    def join(self) -> Offer:
+        """Offer an ephemeral key for the ceremony, signed with the hospital's identity."""
+        offer, secret = make_offer(self.training, self.site.name, self.site.identity)
+        self.site.write_secret(f"ceremony-{self.training}.key", secret.to_bytes())
+        return offer
+
+    def lead(self, request: LeadRequest) -> LeadReply:
+        """Make the training's keys and wrap them for each hospital that offered."""
+        terms = self._terms(request.noise_multiplier)
+        offers = [Offer.from_bytes(data) for data in request.offers]
+        keys, bundle = make_bundle(
+            offers, self.site.identity, self.site.name, terms.sealing, self.site.pins
+        )
+        self._keep(keys, offers, request.noise_multiplier)
+        return LeadReply(public=bundle.public.to_bytes(), wrapped=bundle.wrapped)
+
+    def receive_keys(self, request: KeysRequest) -> None:
+        """Unwrap the training's keys and keep them in the hospital's own folder."""
+        offers = [Offer.from_bytes(data) for data in request.offers]
+        secret = self.site.read_secret(f"ceremony-{self.training}.key")
+        if secret is None:
+            raise Fault("keys-missing", "keys came for a ceremony that this hospital is not in")
+        keys = open_bundle(
+            BundlePublic.from_bytes(request.public),
+            request.wrapped,
+            offers,
+            EphemeralSecret.from_bytes(secret),
+            self.site.name,
+            self.site.pins,
+            self._terms(request.noise_multiplier).sealing,
+        )
+        self._keep(keys, offers, request.noise_multiplier)
+        self.site.forget_secret(f"ceremony-{self.training}.key")
+
+    def _keep(self, keys: Keys, offers: list[Offer], noise_multiplier: float) -> None:
+        """Write keys and the others' public keys to the hospital's own folder."""
+        kept = {
+            "noise-multiplier": noise_multiplier,
+            "public-keys": {offer.name: offer.identity.hex() for offer in offers},
+        }
+        self.site.write_secret(f"keys-{self.training}.bin", keys.to_bytes())
+        self.site.write_secret(f"terms-{self.training}.json", json.dumps(kept).encode())
+        _MEMBERSHIPS.pop((str(self.site.folder), self.training), None)
+        self.site.log(f"has the keys of training {self.training}")
+
+    def contribute(self, request: RoundRequest) -> RoundReply:
+        """Open what was closed, then spend, sample, clip, add noise, seal and sign.
+
+        Raises:
+            Fault: this hospital cannot take part in the round; nothing was sent.
+        """
+        phases = Phases()
+        session = self._catch_up(request, phases)
+        if request.round != session.replica.round + 1:
+            raise Fault(
+                "stale-round", f"asked for round {request.round}, next is {session.replica.round+1}"
+            )
+        place = Place(training=self.training, round=request.round, attempt=request.attempt)
+        self._spend(session.terms, place)
+        sealed = self._seal_update(session, place, phases)
+        header = Header(
+            training=self.training,
+            round=request.round,
+            attempt=request.attempt,
+            sender=self.site.name,
+            parameter_id=session.terms.sealing.parameter_id,
+            previous=session.replica.digest,
+            payload=payload_digest(sealed.payload),
+        )
+        return RoundReply(
+            sealed=sealed.payload,
+            header=sign_header(header, self.site.identity).to_bytes(),
+            model=session.replica.arrays() if request.release_from == self.site.name else {},
+            snapshot=self._snapshot(session) if request.snapshot_from == self.site.name else b"",
+            phases=phases.seconds if self.settings.data.public else {},
+        )
+
+    def release(self, request: RoundRequest) -> RoundReply:
+        """Open what was closed and return the model, which post-processes opened sums only."""
+        session = self._catch_up(request, Phases())
+        return RoundReply(model=session.replica.arrays())
+
+    def evaluate(self, request: RoundRequest) -> dict[str, float]:
+        """Measure the model on the hospital's own test records, where data are public.
+
+        Raises:
+            Fault: the data are not declared public, so a figure of theirs would be a release.
+        """
+        from clients.evaluation import evaluate
+
+        if not self.settings.data.public:
+            raise Fault("not-public")
+        session = self._catch_up(request, Phases())
+        records = self._cohort.hospital_test(self.site.name)
+        if records is None or len(records) == 0:
+            return {}
+        records = prepare(self.settings, self._cohort.info, records)
+        with torch.no_grad():
+            logits = session.replica.module(torch.as_tensor(np.asarray(records.inputs)))
+        return evaluate(logits.numpy(), records.labels)
+
+    def _membership(self) -> Membership:
+        """Return keys and terms, from this process's cache or the hospital's folder."""
+        place = (str(self.site.folder), self.training)
+        if place not in _MEMBERSHIPS:
+            secret = self.site.read_secret(f"keys-{self.training}.bin")
+            kept = self.site.read_secret(f"terms-{self.training}.json")
+            if secret is None or kept is None:
+                raise Fault("keys-missing", f"no keys of training {self.training} in the folder")
+            public = json.loads(kept)
+            _MEMBERSHIPS[place] = Membership(
+                keys=Keys.from_bytes(secret),
+                public_keys={n: bytes.fromhex(k) for n, k in public["public-keys"].items()},
+                terms=self._terms(float(public["noise-multiplier"])),
+            )
+        return _MEMBERSHIPS[place]
+
+    def _terms(self, noise_multiplier: float) -> Terms:
+        if self.training in _SESSIONS:
+            return _SESSIONS[self.training].terms
+        return _session(self.settings, self.training, noise_multiplier).terms
+
+    def _catch_up(self, request: RoundRequest, phases: Phases) -> Session:
+        """Bring the replica to the round before the requested one."""
+        member = self._membership()
+        session = _SESSIONS[self.training]
+        if request.snapshot and min(request.closed, default=1) > session.replica.round + 1:
+            context = f"snapshot {self.training}".encode()
+            session.replica.restore(unwrap(member.keys.group_key, request.snapshot, context))
+            session.opened = ""
+        session.open_rounds(request.closed, member.keys, member.public_keys, phases)
+        return session
+
+    def _snapshot(self, session: Session) -> bytes:
+        """Seal the replica for the other hospitals; the server only keeps it."""
+        key = self._membership().keys.group_key
+        return wrap(key, session.replica.to_bytes(), f"snapshot {self.training}".encode())
+
+    def _spend(self, terms: Terms, place: Place) -> None:
+        """Write the round's cost to the ledger, before any patient's record is touched."""
+        event = terms.event() or ExactEvent()
+        ledger = self.site.ledger(self._cohort.info.name)
+        with ledger.hold():
+            self.site.limits.check(self._asked(terms, terms.event()), ledger)
+            ledger.spend(
+                event,
+                training=place.training,
+                round=place.round,
+                attempt=place.attempt,
+                purpose=self.settings.exchange.name,
+            )
+
+    def _asked(self, terms: Terms, event: Event | None) -> limits.RoundRequest:
+        """Say what a round asks of this hospital, in the terms that its limits are stated in."""
+        return limits.RoundRequest(
+            regime=self.settings.privacy.regime,
+            event=event,
+            hospitals=terms.noise.honest_contributions,
+            noise_multiplier=terms.noise.multiplier_of_sum,
+            delta=self.settings.privacy.delta if event is not None else None,
+        )
+
+    def _seal_update(self, session: Session, place: Place, phases: Phases) -> Sealed:
+        """Sample, clip and sum, add this hospital's share of noise, quantise once and seal."""
+        terms = session.terms
+        with phases.measure("sample"):
+            batch = self._sample(place)
+        with phases.measure("gradient"):
+            gradient = session.exchange.contribute(session.replica, batch)
+        if gradient.discarded:
+            self.site.log(
+                f"round {place.round}: {gradient.discarded} of {gradient.patients} patients had a "
+                "gradient that is not finite; it counts as zero"
+            )
+        with phases.measure("noise"):
+            update = noised(gradient.total, terms.grid, self._stream(place, "noise"))
+        with phases.measure("seal"):
+            keys = self._membership().keys
+            return make_sealer(terms.sealing, keys, self.site.name).seal(update, place)
+
+    def _sample(self, place: Place) -> Batch:
+        """Draw each of the hospital's patients with probability q, all records of each."""
+        records = self._records()
+        patients = records.patient_ids
+        stream = self._stream(place, "sampling")
+        chosen = patients[stream.bernoulli(len(patients), self.settings.training.sampling_rate)]
+        drawn = records.of_patients(chosen)
+        return Batch(
+            inputs=torch.as_tensor(np.asarray(drawn.inputs)),
+            labels=torch.as_tensor(drawn.labels),
+            patients=torch.as_tensor(drawn.patients),
+        )
+
+    def _records(self) -> Records:
+        records = self._cohort.hospital(self.site.name)
+        return prepare(self.settings, self._cohort.info, records)
+
+    def _stream(self, place: Place, purpose: str) -> Stream:
+        """Return the random stream of one purpose in one attempt at this hospital."""
+        if not self.settings.seeded:
+            return Stream.fresh()
+        labels = (self.site.name, str(place.round), str(place.attempt), purpose)
+        return Stream.from_seed(self.settings.run.seed, *labels)
+
+
+def _session(settings: Settings, training: str, noise_multiplier: float) -> Session:
+    """Return this process's session of a training, made on first use."""
+    if training not in _SESSIONS:
+        cohort = cohort_of(settings)
+        module = build_model(settings, cohort.info, public_seed(settings))
+        terms = agree_terms(
+            settings,
+            training=training,
+            dimensions=sum(p.numel() for p in module.parameters() if p.requires_grad),
+            patients=cohort.patients,
+            largest_hospital=max(cohort.patients_by_hospital.values()),
+            noise_multiplier=noise_multiplier,
+        )
+        _SESSIONS[training] = Session(settings, terms, module)
+    return _SESSIONS[training]

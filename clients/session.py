@@ -1,0 +1,102 @@
+"""What the hospitals of one process share in one training: the replica and what it opened.
+
+All of it can be rebuilt from a snapshot and the sums since, so a process may die at any time. In a
+simulation a process answers for many hospitals and opens each sum once; at a real hospital it
+answers for one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+
+from clients.exchange import make_exchange
+from clients.faults import Fault
+from clients.replica import Replica
+from crypto.identity import Roster
+from crypto.roles import Place, Sealed
+from crypto.schemes import make_opener
+
+if TYPE_CHECKING:
+    from clients.messages import OpenedRound
+    from clients.settings import Settings
+    from clients.terms import Terms
+    from crypto.schemes import Keys
+
+
+@dataclass
+class Phases:
+    """Seconds spent in each part of a round."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def measure(self, name: str) -> Iterator[None]:
+        """Add the time of the block to a phase."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+
+class Session:
+    """What the hospitals of one process share in one training; all of it can be rebuilt."""
+
+    def __init__(self, settings: Settings, terms: Terms, module: torch.nn.Module) -> None:
+        torch.set_num_threads(settings.run.threads)
+        self.settings = settings
+        self.terms = terms
+        self.exchange = make_exchange(settings, terms)
+        self.replica = Replica(module, settings)
+        #: What was opened for the replica's last round: another sum for it is refused.
+        self.opened = ""
+
+    def open_rounds(
+        self,
+        closed: Mapping[int, OpenedRound],
+        keys: Keys,
+        public_keys: Mapping[str, bytes],
+        phases: Phases,
+    ) -> None:
+        """Open the sums that the replica lacks, in order, and step on each."""
+        for number in sorted(closed):
+            self._open(number, closed[number], keys, public_keys, phases)
+
+    def _open(
+        self,
+        number: int,
+        closed: OpenedRound,
+        keys: Keys,
+        public_keys: Mapping[str, bytes],
+        phases: Phases,
+    ) -> None:
+        roster = Roster.from_bytes(closed.roster)
+        opened = roster.digest(closed.total)
+        if number == self.replica.round and self.opened not in ("", opened):
+            raise Fault("digest-differs", f"round {number} came with a second sum or roster")
+        if number <= self.replica.round:
+            return
+        if number > self.replica.round + 1:
+            raise Fault("behind", f"at round {self.replica.round}, asked to open {number}")
+        with phases.measure("open"):
+            place = Place(
+                training=self.terms.training, round=number, attempt=roster.place.attempt
+            )
+            names = roster.verify(
+                public_keys,
+                place,
+                self.terms.noise.min_contributions,
+                self.terms.sealing.parameter_id,
+                previous=self.replica.digest,
+            )
+            opener = make_opener(self.terms.sealing, keys)
+            total = opener.open(Sealed(payload=closed.total), names, place)
+        with phases.measure("step"):
+            self.exchange.apply(self.replica, total, opened)
+        self.opened = opened

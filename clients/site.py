@@ -1,0 +1,137 @@
+"""The hospital's own ground: its name, folder, keys, log, ledger and limits.
+
+Nothing here is taken from the server. A real hospital's node names a ``site.toml`` in its node
+config; a simulated one gets a folder inside the run folder. Whatever a run asks for, the limits
+that are read here win.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+import traceback
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from accounting.ledger import Ledger
+from accounting.limits import SiteLimits
+from crypto.identity import Identity
+
+if TYPE_CHECKING:
+    from flwr.app import Context
+
+    from clients.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """A hospital's own ground.
+
+    Attributes:
+        name: the hospital's name in this federation.
+        folder: where keys, ledger and log are kept; only the owner may read it.
+        simulated: whether the hospital lives in a simulation.
+        limits: what the hospital allows, whatever a run asks for.
+        pins: fingerprints of the other hospitals' identities; empty means first use is trusted.
+        ledger_path: a ledger that outlives the run, or ``None`` for one inside ``folder``.
+        test_mode: whether seeded (repeatable, not private) runs are allowed outside simulation.
+    """
+
+    name: str
+    folder: Path
+    simulated: bool
+    limits: SiteLimits = field(default_factory=SiteLimits)
+    pins: Mapping[str, str] = field(default_factory=dict)
+    ledger_path: Path | None = None
+    test_mode: bool = False
+
+    @cached_property
+    def identity(self) -> Identity:
+        """The hospital's signing key, made on first use."""
+        return Identity.load_or_create(self.folder / "identity.key")
+
+    def ledger(self, cohort: str) -> Ledger:
+        """Open the hospital's ledger for a cohort of patients.
+
+        A simulated site skips the flush to the disk's own surface, not the write: a killed process
+        still loses nothing, and a thousand sites do not wait for one disk.
+        """
+        path = self.ledger_path or self.folder / "ledger.jsonl"
+        return _open_ledger(path, self.name, cohort, not self.simulated)
+
+    def log(self, text: str) -> None:
+        """Append a line to the hospital's own log."""
+        moment = datetime.now(UTC).isoformat(timespec="milliseconds")
+        with (self.folder / "hospital.log").open("a", encoding="utf-8") as file:
+            file.write(f"{moment} {text}\n")
+
+    def log_exception(self, error: BaseException) -> None:
+        """Append an exception with its traceback to the hospital's own log."""
+        self.log("".join(traceback.format_exception(error)).rstrip())
+
+    def write_secret(self, name: str, data: bytes) -> None:
+        """Write a file that only the owner can read, whole or not at all, flushed to disk."""
+        path = self.folder / name
+        draft = path.with_name(f".{name}.{os.getpid()}")
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(draft, path)
+
+    def read_secret(self, name: str) -> bytes | None:
+        """Read what :meth:`write_secret` wrote, or ``None``."""
+        path = self.folder / name
+        return path.read_bytes() if path.exists() else None
+
+    def forget_secret(self, name: str) -> None:
+        """Remove a secret that is no longer needed."""
+        (self.folder / name).unlink(missing_ok=True)
+
+
+def simulated_site(name: str, settings: Settings, training: str) -> Site:
+    """Return a simulated hospital's ground, inside the run folder where there is one."""
+    if settings.run.out:
+        root = Path(settings.run.out)
+    else:
+        root = Path(tempfile.gettempdir()) / f"asclepias-{os.getuid()}" / training
+    return Site(name=name, folder=private_folder(root / "sites" / name), simulated=True)
+
+
+def private_folder(path: Path) -> Path:
+    """Create a folder that only its owner can enter."""
+    path.mkdir(parents=True, exist_ok=True)
+    path.chmod(0o700)
+    return path
+
+
+def partition_of(context: Context) -> int | None:
+    """Return the number that Flower gave a simulated node, or ``None`` for a real one."""
+    value = context.node_config.get("partition-id")
+    return None if value is None else int(value)
+
+
+#: Ledgers that this process holds open, oldest first. Few, since a simulated process answers for a
+#: thousand sites and has a limited number of files.
+_LEDGERS: OrderedDict[Path, Ledger] = OrderedDict()
+_MOST_LEDGERS = 128
+
+
+def _open_ledger(path: Path, site: str, cohort: str, durable: bool) -> Ledger:
+    ledger = _LEDGERS.get(path)
+    if ledger is None or ledger.cohort != cohort:
+        ledger = Ledger(path, site=site, cohort=cohort, durable=durable)
+        _LEDGERS[path] = ledger
+        while len(_LEDGERS) > _MOST_LEDGERS:
+            _LEDGERS.popitem(last=False)[1].close()
+    _LEDGERS.move_to_end(path)
+    return ledger

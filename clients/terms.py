@@ -1,0 +1,154 @@
+"""The terms of a training: public numbers that every hospital derives for itself and must agree on.
+
+The server proposes a noise multiplier; all else follows from the settings and the public sizes of
+the cohort. Hospitals compare parameter ids, so two that derived different terms never add up.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from accounting.accountants import epsilon
+from accounting.grid import GridPlan, plan_grid
+from accounting.noise import NoisePlan, make_noise_plan
+from crypto.plans import SealingPlan, plan_sealing
+from crypto.roles import Grid
+
+if TYPE_CHECKING:
+    from accounting.events import Event
+    from clients.data import Cohort
+    from clients.settings import Settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Terms:
+    """What all hospitals of one training have in common.
+
+    Attributes:
+        training: id of the training.
+        hospitals: K, how many hospitals are expected.
+        patients: N, training patients of the federation; public.
+        sampling_rate: q.
+        dimensions: d, trainable parameters.
+        rounds: T.
+        l2_clip: C, in gradient units.
+        noise: how much noise a hospital adds, and what it costs.
+        grid: quantisation and the slack it is charged with.
+        sealing: public parameters of the sealing scheme.
+    """
+
+    training: str
+    hospitals: int
+    patients: int
+    sampling_rate: float
+    dimensions: int
+    rounds: int
+    l2_clip: float
+    noise: NoisePlan
+    grid: GridPlan
+    sealing: SealingPlan
+
+    @property
+    def denominator(self) -> float:
+        """The public constant q*N by which an opened sum becomes a mean."""
+        return self.sampling_rate * self.patients
+
+    @property
+    def noise_stddev(self) -> float:
+        """Standard deviation of the noise that one hospital adds, in gradient units."""
+        return self.noise.stddev_per_hospital(self.l2_clip)
+
+    def event(self) -> Event | None:
+        """Return what one round costs a patient against whoever sees the opened sum."""
+        return self.noise.event(self.sampling_rate)
+
+
+def hospitals_expected(settings: Settings) -> int:
+    """Return K: one curator where data are pooled, else the hospitals of the partition."""
+    return 1 if settings.regime.pooled else settings.partition.hospitals
+
+
+def cohort_of(settings: Settings) -> Cohort:
+    """Return the cohort of a run; pooled regimes see it as one hospital that holds everything."""
+    from clients.data import load_cohort
+
+    if settings.regime.pooled:
+        pooled = settings.partition.model_copy(update={"name": "iid", "hospitals": 1})
+        settings = settings.model_copy(update={"partition": pooled})
+    return load_cohort(settings, hospitals_expected(settings))
+
+
+def public_seed(settings: Settings) -> int:
+    """Return the seed of what is public anyway: splits and initial weights."""
+    return max(settings.run.seed, 0)
+
+
+def noise_plan(settings: Settings, noise_multiplier: float) -> NoisePlan:
+    """Return the noise plan of the settings' regime."""
+    return make_noise_plan(
+        settings.regime.noise,
+        noise_multiplier=noise_multiplier,
+        hospitals=hospitals_expected(settings),
+        dropouts=settings.privacy.dropouts,
+        colluders=settings.privacy.colluders,
+    )
+
+
+def agree_terms(
+    settings: Settings,
+    *,
+    training: str,
+    dimensions: int,
+    patients: int,
+    largest_hospital: int,
+    noise_multiplier: float,
+) -> Terms:
+    """Derive the terms of a training from public numbers only.
+
+    Args:
+        settings: the run's settings.
+        training: id of the training.
+        dimensions: d, trainable parameters of the model.
+        patients: N, declared.
+        largest_hospital: max N_k, declared.
+        noise_multiplier: sigma, 0 where the regime adds no noise.
+
+    Raises:
+        ValueError: if no grid, or no sealing parameters, meet the guarantee.
+    """
+    plan = noise_plan(settings, noise_multiplier)
+    rate, privacy = settings.training.sampling_rate, settings.privacy
+    target = privacy.target_epsilon
+    whole = plan.event(rate, settings.training.rounds)
+    if whole is not None and not target:
+        target = epsilon([whole], privacy.delta, "rdp")
+    grid = plan_grid(
+        dimensions=dimensions,
+        hospitals=hospitals_expected(settings),
+        plan=plan,
+        l2_clip=privacy.l2_clip,
+        expected_patients=rate * largest_hospital,
+        rounds=settings.training.rounds,
+        epsilon=target,
+        delta=privacy.delta,
+    )
+    sealing = plan_sealing(
+        values=dimensions,
+        hospitals=hospitals_expected(settings),
+        grid=Grid(step=grid.step, bound=grid.bound),
+        scheme=settings.sealing.scheme,
+        key_mode=settings.sealing.key_mode,
+    )
+    return Terms(
+        training=training,
+        hospitals=hospitals_expected(settings),
+        patients=patients,
+        sampling_rate=rate,
+        dimensions=dimensions,
+        rounds=settings.training.rounds,
+        l2_clip=privacy.l2_clip,
+        noise=plan,
+        grid=grid,
+        sealing=sealing,
+    )

@@ -1,0 +1,159 @@
+"""Runs a training on this machine: on our own Ray engine, or on Flower's.
+
+Both run the same two apps. `ray` hands messages straight to long-lived actors; `flower` asks
+`flwr run` for it, as a user of Flower would. For a seed they end in the same model.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import tomli_w
+
+if TYPE_CHECKING:
+    from clients.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+APP = Path(__file__).resolve().parents[1]
+
+
+class RunStopped(Exception):
+    """A run ended before its last round; what was done is on disk."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineOptions:
+    """Where and with what a simulation runs.
+
+    Attributes:
+        engine: ``ray`` or ``flower``.
+        ray_address: an existing Ray cluster (``auto`` or ``host:port``); empty starts one here.
+        gpus_per_hospital: share of a GPU that an actor gets.
+        actors: processes of hospitals; 0 means as many as the processors allow.
+    """
+
+    engine: str = "ray"
+    ray_address: str = ""
+    gpus_per_hospital: float = 0.0
+    actors: int = 0
+
+
+def simulate(settings: Settings, options: EngineOptions | None = None) -> None:
+    """Run a training to its end, in this process.
+
+    Args:
+        settings: the run's settings; ``settings.run.out`` is the run folder.
+        options: which engine, and with what.
+
+    Raises:
+        RunStopped: the run ended cleanly before its last round; the message says why.
+        KeyboardInterrupt: after everything that was started has been ended.
+    """
+    options = options or EngineOptions()
+    engines = {"ray": _simulate_on_ray, "flower": _simulate_on_flower}
+    if options.engine not in engines:
+        raise ValueError(f"unknown engine {options.engine!r}; known: {', '.join(engines)}")
+    os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
+    engines[options.engine](settings, options)
+
+
+def _simulate_on_ray(settings: Settings, options: EngineOptions) -> None:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    import ray
+    from flwr.app import Context, RecordDict
+    from flwr.supercore.run import Run
+
+    from clients.terms import hospitals_expected
+    from simulations.actors import start_actors
+    from simulations.ray_grid import SERVER_NODE, RayGrid
+    from strategies.errors import TrainingStopped
+    from strategies.server_app import app
+
+    nodes = {secrets.randbits(62) + 2: k for k in range(hospitals_expected(settings))}
+    run = Run.create_empty(secrets.randbits(62))
+    config = settings.to_config()
+    started_here = _start_ray(options)
+    try:
+        cpus = float(settings.run.threads)
+        count = options.actors or _actors_that_fit(cpus, options.gpus_per_hospital, len(nodes))
+        actors = start_actors(count, config, nodes, cpus=cpus, gpus=options.gpus_per_hospital)
+        grid = RayGrid(actors, nodes, run)
+        context = Context(
+            run_id=run.run_id,
+            node_id=SERVER_NODE,
+            node_config={},
+            state=RecordDict(),
+            run_config=config,
+        )
+        app(grid, context)
+    except TrainingStopped as stopped:
+        raise RunStopped(str(stopped)) from stopped
+    finally:
+        if started_here:
+            ray.shutdown()
+
+
+def _start_ray(options: EngineOptions) -> bool:
+    import ray
+
+    if ray.is_initialized():
+        return False
+    common: dict[str, Any] = {
+        "logging_level": logging.ERROR,
+        "log_to_driver": False,
+        "configure_logging": True,
+    }
+    if options.ray_address:
+        ray.init(address=options.ray_address, **common)
+    else:
+        ray.init(include_dashboard=False, **common)
+    return True
+
+
+def _actors_that_fit(cpus: float, gpus: float, hospitals: int) -> int:
+    import ray
+
+    resources = ray.cluster_resources()
+    fit = int(resources.get("CPU", 1) // cpus)
+    if gpus > 0:
+        fit = min(fit, int(resources.get("GPU", 0) // gpus))
+    if fit < 1:
+        raise RunStopped(
+            f"no process of hospitals fits: each needs {cpus:g} processors and {gpus:g} GPUs, the "
+            f"machine has {resources.get('CPU', 0):g} and {resources.get('GPU', 0):g}. Lower "
+            "run.threads or --gpus-per-hospital."
+        )
+    return min(fit, hospitals)
+
+
+def _simulate_on_flower(settings: Settings, options: EngineOptions) -> None:
+    from clients.terms import hospitals_expected
+
+    flwr = Path(sys.executable).with_name("flwr")
+    with tempfile.TemporaryDirectory(prefix="asclepias-flwr-") as home:
+        config = Path(home) / "run-config.toml"
+        config.write_text(tomli_w.dumps(settings.to_config()), encoding="utf-8")
+        environment = os.environ | {
+            "FLWR_HOME": home,
+            "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+        }
+        command = [
+            str(flwr), "run", str(APP), "--stream",
+            "--run-config", str(config),
+            "--federation-config", f"num-supernodes={hospitals_expected(settings)}",
+        ]  # fmt: skip
+        out = Path(settings.run.out) / "flower.log"
+        with out.open("w", encoding="utf-8") as log:
+            result = subprocess.run(command, env=environment, stdout=log, stderr=log, check=False)
+    if result.returncode != 0 or not (Path(settings.run.out) / "summary.json").exists():
+        raise RunStopped(f"Flower's engine ended without a result; read {out}")

@@ -1,0 +1,168 @@
+"""A Flower Grid over Ray: the same ServerApp and ClientApp, without queues that are polled.
+
+Messages that share one content, as a round's do, go into Ray's object store once. Each hospital has
+an actor of its own choice, so that what the process has cached for it is found again; an actor with
+nothing left to do takes work from the one with most.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+import ray
+from flwr.app import Error, Message, Metadata, RecordDict
+from flwr.serverapp import Grid
+from flwr.supercore.run import Run
+from flwr.supercore.task_identity import TaskIdentity
+
+logger = logging.getLogger(__name__)
+
+#: Node id of the server's side, as in Flower's own engines.
+SERVER_NODE = 1
+#: Most messages in one call: replies of a call come back together.
+CALL_MESSAGES = 8
+#: Calls that wait at an actor, so that it never waits for the driver.
+CALLS_IN_FLIGHT = 2
+#: Longest that `pull_messages` waits for a first reply, in seconds.
+PULL_SECONDS = 0.5
+#: Flower's own code for a node that cannot be reached.
+NODE_UNAVAILABLE = 5
+
+
+@dataclass(slots=True)
+class _Call:
+    content: Any
+    envelopes: list[Metadata]
+    home: int
+    tries: int = 0
+
+
+class RayGrid(Grid):
+    """Carries messages between a ServerApp in this process and hospitals in Ray actors."""
+
+    def __init__(self, actors: list[Any], nodes: dict[int, int], run: Run) -> None:
+        self._actors = actors
+        self._nodes = nodes
+        self._run = run
+        self._home = {node: place % len(actors) for node, place in nodes.items()}
+        self._waiting: list[deque[_Call]] = [deque() for _ in actors]
+        self._running: dict[Any, tuple[int, _Call]] = {}
+        self._load = [0] * len(actors)
+        self._replies: dict[str, Message] = {}
+        TaskIdentity.run_id, TaskIdentity.node_id = run.run_id, SERVER_NODE
+        TaskIdentity.task_id = run.run_id
+
+    def set_run(self, run: Run) -> None:
+        """Set the run that messages belong to."""
+        self._run = run
+
+    @property
+    def run(self) -> Run:
+        """The run that messages belong to."""
+        return self._run
+
+    def create_message(
+        self,
+        content: RecordDict,
+        message_type: str,
+        dst_node_id: int,
+        group_id: str,
+        ttl: float | None = None,
+    ) -> Message:
+        """Create a message; kept because Flower's abstract Grid asks for it."""
+        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
+
+    def get_node_ids(self) -> Iterable[int]:
+        """Return the ids of all hospitals' nodes."""
+        return list(self._nodes)
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Hand messages to the actors; returns their ids in order."""
+        ids: list[str] = []
+        grouped: dict[tuple[int, int], list[Metadata]] = {}
+        contents: dict[int, RecordDict] = {}
+        for message in messages:
+            message.metadata.__dict__["_message_id"] = str(uuid4())
+            ids.append(message.metadata.message_id)
+            contents[id(message.content)] = message.content
+            home = self._home[message.metadata.dst_node_id]
+            grouped.setdefault((id(message.content), home), []).append(message.metadata)
+        stored = {key: ray.put(content) for key, content in contents.items()}
+        for (key, home), envelopes in grouped.items():
+            size = max(1, min(CALL_MESSAGES, math.ceil(len(envelopes) / 4)))
+            for start in range(0, len(envelopes), size):
+                call = _Call(stored[key], envelopes[start : start + size], home)
+                self._waiting[home].append(call)
+        self._submit()
+        return ids
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """Return replies that have come; waits a moment for the first of them."""
+        wanted = set(message_ids)
+        if not wanted & self._replies.keys() and self._running:
+            ready, _ = ray.wait(list(self._running), num_returns=1, timeout=PULL_SECONDS)
+            if ready:
+                more, _ = ray.wait(list(self._running), num_returns=len(self._running), timeout=0)
+                for reference in more or ready:
+                    self._collect(reference)
+                self._submit()
+        return [self._replies.pop(i) for i in sorted(wanted & self._replies.keys())]
+
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> Iterable[Message]:
+        """Push messages and return all replies that come in time."""
+        import time
+
+        waiting = set(self.push_messages(messages))
+        end = None if timeout is None else time.monotonic() + timeout
+        replies: list[Message] = []
+        while waiting and (end is None or time.monotonic() < end):
+            for reply in self.pull_messages(waiting):
+                waiting.discard(reply.metadata.reply_to_message_id)
+                replies.append(reply)
+        return replies
+
+    def peak_memory_bytes(self) -> list[int]:
+        """Return the most memory that each actor has held."""
+        return list(ray.get([actor.peak_memory_bytes.remote() for actor in self._actors]))
+
+    def _submit(self) -> None:
+        for index, actor in enumerate(self._actors):
+            while self._load[index] < CALLS_IN_FLIGHT:
+                own = self._waiting[index]
+                source = own or (max(self._waiting, key=len) if self._load[index] == 0 else own)
+                if not source:
+                    break
+                call = source.popleft() if source is own else source.pop()
+                call.tries += 1
+                reference = actor.answer.remote(call.content, call.envelopes)
+                self._running[reference] = (index, call)
+                self._load[index] += 1
+
+    def _collect(self, reference: Any) -> None:
+        index, call = self._running.pop(reference)
+        self._load[index] -= 1
+        try:
+            replies = ray.get(reference)
+        except ray.exceptions.RayError as error:
+            if call.tries < 2:
+                logger.warning("a process of hospitals died; its messages are sent once more")
+                self._waiting[index].appendleft(call)
+                return
+            logger.error("a process of hospitals died twice: %s", type(error).__name__)
+            replies = [self._unavailable(envelope) for envelope in call.envelopes]
+        for reply in replies:
+            reply.metadata.__dict__["_message_id"] = str(uuid4())
+            self._replies[reply.metadata.reply_to_message_id] = reply
+
+    @staticmethod
+    def _unavailable(envelope: Metadata) -> Message:
+        message = Message(content=RecordDict(), metadata=envelope)
+        return Message(Error(NODE_UNAVAILABLE, "unreachable"), reply_to=message)

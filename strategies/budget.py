@@ -1,0 +1,96 @@
+"""The run's privacy budget at the server: calibrated once, spent before each attempt.
+
+Hospitals keep their own ledgers and limits; this one makes the run stop *before* the attempt that
+would exceed what was promised, retries included.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from accounting.accountants import epsilon
+from accounting.calibration import noise_multiplier_for
+from accounting.grid import DELTA_SLACK, EPSILON_SLACK
+from accounting.ledger import Ledger
+from clients.terms import noise_plan
+from strategies.errors import TrainingStopped
+
+if TYPE_CHECKING:
+    from clients.settings import Settings
+
+
+
+class Budget:
+    """What one run may cost, and has cost.
+
+    Attributes:
+        noise_multiplier: sigma, given or calibrated; 0 where the regime adds no noise.
+        delta: the part of the promised delta that events may use; quantisation has the rest.
+    """
+
+    def __init__(self, settings: Settings, path: Path) -> None:
+        self._settings = settings
+        privacy, training = settings.privacy, settings.training
+        self.delta = privacy.delta * (1.0 - DELTA_SLACK)
+        self.noise_multiplier = 0.0
+        if settings.regime.private:
+            self.noise_multiplier = privacy.noise_multiplier or noise_multiplier_for(
+                target_epsilon=privacy.target_epsilon - self._slack(privacy.target_epsilon),
+                delta=self.delta,
+                sampling_rate=training.sampling_rate,
+                rounds=training.rounds,
+                accountant=privacy.accountant,
+            )
+        self._event = noise_plan(settings, self.noise_multiplier).event(training.sampling_rate)
+        self._ledger = Ledger(path, site="server", cohort=settings.data.name, durable=True)
+        self._spent = len(self._ledger.entries())
+
+    @property
+    def spent(self) -> int:
+        """Attempts paid for so far, over all runs of this training."""
+        return self._spent
+
+    def spend(self, *, training: str, round: int, attempt: int) -> None:
+        """Record an attempt before anything is asked of a hospital.
+
+        Raises:
+            TrainingStopped: the attempt would exceed the target; nothing was recorded.
+        """
+        if self._event is None:
+            return
+        target = self._settings.privacy.target_epsilon
+        count = self.spent + 1
+        if target and count > self._settings.training.rounds and self.epsilon(count) > target:
+            raise TrainingStopped(
+                f"round {round}, attempt {attempt} would cost epsilon {self.epsilon(count):.3f}, "
+                f"beyond privacy.target-epsilon = {target:g}; stopped before it"
+            )
+        self._ledger.spend(
+            self._event, training=training, round=round, attempt=attempt, purpose="round"
+        )
+        self._spent = count
+
+    def epsilon(self, rounds: int | None = None, accountant: str = "") -> float:
+        """Return epsilon at the run's delta after ``rounds`` attempts (default: those spent)."""
+        rounds = self.spent if rounds is None else rounds
+        if self._event is None or rounds == 0:
+            return 0.0
+        event = noise_plan(self._settings, self.noise_multiplier).event(
+            self._settings.training.sampling_rate, rounds
+        )
+        found = epsilon([event], self.delta, accountant or self._settings.privacy.accountant)
+        return found + self._slack(found)
+
+    @staticmethod
+    def _slack(epsilon: float) -> float:
+        """Return the most that rounding to the planned grid adds to an epsilon."""
+        return EPSILON_SLACK * min(epsilon, 1.0)
+
+    def entries(self) -> list[dict[str, object]]:
+        """Return the ledger as JSON-ready rows."""
+        return [entry.to_json() for entry in self._ledger.entries()]
+
+    def close(self) -> None:
+        """Release the ledger's file."""
+        self._ledger.close()

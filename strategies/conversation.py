@@ -1,0 +1,73 @@
+"""The server's talk with the hospitals: one loop that every strategy shares.
+
+Flower's own ``start()`` waits for all replies of a round and treats a failure as a log line. Here
+replies are handed on as they come, bytes are counted, silence becomes a fault with a name, and the
+strategy decides what a fault means.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+
+from flwr.app import Error, Message
+from flwr.serverapp import Grid
+
+from clients.faults import FLOWER_ERROR_CODE
+from clients.messages import message_bytes
+
+#: Pause after a pull that brought nothing, in seconds. Grids that wait by themselves make it rare.
+PAUSE_SECONDS = 0.02
+
+
+class Conversation:
+    """Sends messages and hands on replies as they come; counts what really travels."""
+
+    def __init__(self, grid: Grid, *, timeout_seconds: float) -> None:
+        self.grid = grid
+        self._timeout = timeout_seconds
+        self.sent_bytes = 0
+        self.received_bytes = 0
+
+    def ask(self, messages: Iterable[Message]) -> Iterator[Message]:
+        """Send messages and yield one reply a message, in the order in which they come.
+
+        A node that stays silent for the whole timeout yields an error reply ``unreachable``.
+        """
+        asked = list(messages)
+        sizes: dict[int, int] = {}
+        for message in asked:
+            key = id(message.content)
+            if key not in sizes:
+                sizes[key] = message_bytes(message.content)
+            self.sent_bytes += sizes[key]
+        ids = list(self.grid.push_messages(asked))
+        return self._replies(dict(zip(ids, asked, strict=True)))
+
+    def _replies(self, waiting: dict[str, Message]) -> Iterator[Message]:
+        end = time.monotonic() + self._timeout
+        while waiting and time.monotonic() < end:
+            replies = list(self.grid.pull_messages(list(waiting)))
+            for reply in replies:
+                del waiting[reply.metadata.reply_to_message_id]
+                if reply.has_content():
+                    self.received_bytes += message_bytes(reply.content)
+                yield reply
+            if not replies:
+                time.sleep(PAUSE_SECONDS)
+        for message in waiting.values():
+            yield Message(Error(FLOWER_ERROR_CODE, "unreachable"), reply_to=message)
+
+
+def fault_code(reply: Message) -> str:
+    """Return the enumerated code of an error reply, whose text is trusted for nothing else.
+
+    A reply that does not come from our own app may carry any text, an exception's included;
+    whatever is not a short word of letters, digits and hyphens becomes ``internal``.
+    """
+    if reply.error.code != FLOWER_ERROR_CODE:
+        return "unreachable" if reply.error.code in range(3, 6) else "internal"
+    text = reply.error.reason or ""
+    plain = text.replace("-", "").replace(":", "")
+    sound = 0 < len(text) <= 64 and plain.isascii() and plain.isalnum() and text.islower()
+    return text if sound else "internal"

@@ -1,0 +1,40 @@
+"""The server's one look at data: the public holdout, on which released models are measured."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from clients.evaluation import evaluate
+from clients.models import build_model, prepare
+from clients.terms import cohort_of, public_seed
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from clients.settings import Settings
+
+#: Records evaluated at once.
+CHUNK_RECORDS = 256
+
+
+class Holdout:
+    """Public records of patients that no hospital trains on, and a model to load releases into."""
+
+    def __init__(self, settings: Settings) -> None:
+        cohort = cohort_of(settings)
+        self._records = prepare(settings, cohort.info, cohort.holdout)
+        self._model = build_model(settings, cohort.info, public_seed(settings))
+        self._model.eval()
+
+    @torch.no_grad()
+    def measure(self, tensors: Mapping[str, torch.Tensor]) -> dict[str, float]:
+        """Return the metrics of a released model, given by tensor name."""
+        self._model.load_state_dict(dict(tensors))
+        inputs = torch.as_tensor(np.asarray(self._records.inputs))
+        logits = torch.cat(
+            [self._model(inputs[i : i + CHUNK_RECORDS]) for i in range(0, len(inputs), CHUNK_RECORDS)]
+        )
+        return evaluate(logits.numpy(), self._records.labels)

@@ -1,0 +1,116 @@
+"""What a run writes when it ends: summary, privacy statement, model."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import statistics
+from typing import TYPE_CHECKING, Any
+
+from accounting.observers import RunDescription, observers
+from clients.terms import hospitals_expected
+
+if TYPE_CHECKING:
+    from clients.settings import Settings
+    from strategies.budget import Budget
+    from strategies.federation import Federation
+    from strategies.run_folder import RunFolder
+
+_VERSIONS = ("flwr", "ray", "torch", "opacus", "tenseal", "numpy")
+
+
+def write_results(
+    folder: RunFolder,
+    settings: Settings,
+    federation: Federation,
+    budget: Budget,
+    *,
+    status: str,
+    seconds: float,
+) -> None:
+    """Write ``summary.json``, ``privacy.json`` and ``model.safetensors``."""
+    progress = federation.progress
+    summary = _summary(settings, federation, budget, status=status, seconds=seconds)
+    folder.write_json("summary.json", summary)
+    folder.write_json("privacy.json", _privacy(settings, federation, budget))
+    if progress.model:
+        folder.write_model(
+            progress.model,
+            {"rounds": str(progress.released), "training": federation.training},
+        )
+
+
+def _summary(
+    settings: Settings, federation: Federation, budget: Budget, *, status: str, seconds: float
+) -> dict[str, Any]:
+    progress = federation.progress
+    own = progress.hospital_metrics
+    private = settings.regime.private
+    return {
+        "scenario": settings.run.scenario,
+        "status": status,
+        "training": federation.training,
+        "data": settings.data.name,
+        "model": settings.model.name,
+        "regime": settings.privacy.regime,
+        "exchange": settings.exchange.name,
+        "scheme": settings.sealing.scheme,
+        "hospitals": hospitals_expected(settings),
+        "rounds": progress.round,
+        "accuracy": progress.metrics.get("accuracy"),
+        "auc": progress.metrics.get("auc"),
+        "metrics": progress.metrics,
+        "hospital_accuracy": own or None,
+        "mean_hospital_accuracy": statistics.fmean(own.values()) if own else None,
+        "epsilon": {
+            "rdp": budget.epsilon(accountant="rdp"),
+            "prv": budget.epsilon(accountant="prv"),
+        }
+        if private
+        else None,
+        "delta": settings.privacy.delta if private else None,
+        "noise_multiplier": budget.noise_multiplier,
+        "sampling_rate": settings.training.sampling_rate,
+        "seed": settings.run.seed if settings.seeded else None,
+        "seeded": settings.seeded,
+        "uplink_bytes_per_hospital_round": _median(progress.uplink_bytes),
+        "downlink_bytes_per_hospital_round": _median(progress.downlink_bytes),
+        "seconds": {
+            "total": round(seconds, 3),
+            "round_median": round(statistics.median(progress.round_seconds or [0.0]), 5),
+        },
+        "versions": {name: importlib.metadata.version(name) for name in _VERSIONS}
+        | {"python": platform.python_version()},
+    }
+
+
+def _median(values: list[int]) -> int:
+    return int(statistics.median(values)) if values else 0
+
+
+def _privacy(settings: Settings, federation: Federation, budget: Budget) -> dict[str, Any]:
+    privacy = settings.privacy
+    run = RunDescription(
+        regime=privacy.regime,
+        exchange=settings.exchange.name,
+        scheme=settings.sealing.scheme,
+        hospitals=hospitals_expected(settings),
+        dropouts=privacy.dropouts,
+        colluders=privacy.colluders,
+        sampling_rate=settings.training.sampling_rate,
+        noise_multiplier=budget.noise_multiplier,
+        rounds=budget.spent,
+        delta=privacy.delta,
+        seeded=settings.seeded,
+    )
+    return {
+        "neighbouring": "add or remove one patient at one hospital",
+        "seeded": settings.seeded,
+        "delta": privacy.delta,
+        "target_epsilon": privacy.target_epsilon if settings.regime.private else None,
+        "noise_multiplier": budget.noise_multiplier,
+        "sampling_rate": settings.training.sampling_rate,
+        "rounds_spent": budget.spent,
+        "observers": [row.to_json() for row in observers(run)],
+        "ledger": budget.entries(),
+    }

@@ -1,0 +1,84 @@
+"""The server's Flower app: reads the settings once, leads a training, writes down what came of it."""
+
+from __future__ import annotations
+
+import secrets
+import time
+
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+
+from clients.settings import Settings
+from clients.terms import hospitals_expected
+from strategies.budget import Budget
+from strategies.errors import TrainingStopped
+from strategies.federation import Federation
+from strategies.holdout import Holdout
+from strategies.results import write_results
+from strategies.run_folder import RunFolder
+from strategies.tracking import Tracking
+
+app = ServerApp()
+
+
+@app.main()
+def main(grid: Grid, context: Context) -> None:
+    """Train, and leave a readable run folder behind, however the training ends."""
+    settings = Settings.from_config(context.run_config)
+    folder = RunFolder.open(settings)
+    tracking = Tracking(folder)
+    started = time.perf_counter()
+    try:
+        budget = Budget(settings, folder.path / "ledger.jsonl")
+        federation = Federation(
+            grid,
+            settings,
+            training=training_id(settings),
+            budget=budget,
+            tracking=tracking,
+            holdout=Holdout(settings),
+        )
+        tracking.record("start", **_start_fields(settings, budget))
+    except BaseException as error:
+        tracking.record("end", status="stopped", message=type(error).__name__)
+        raise
+    status, message = "interrupted", "interrupted; what was done so far is saved"
+    try:
+        federation.run()
+        status, message = "finished", ""
+    except TrainingStopped as stopped:
+        status, message = "stopped", str(stopped)
+        raise
+    finally:
+        write_results(
+            folder,
+            settings,
+            federation,
+            budget,
+            status=status,
+            seconds=time.perf_counter() - started,
+        )
+        tracking.record("end", status=status, message=message)
+        tracking.close()
+        budget.close()
+
+
+def training_id(settings: Settings) -> str:
+    """Return the id of the training: given to resume one, fixed by a seed, else fresh."""
+    if settings.run.training:
+        return settings.run.training
+    return secrets.token_hex(8)
+
+
+def _start_fields(settings: Settings, budget: Budget) -> dict[str, object]:
+    return {
+        "scenario": settings.run.scenario,
+        "rounds": settings.training.rounds,
+        "hospitals": hospitals_expected(settings),
+        "regime": settings.privacy.regime,
+        "exchange": settings.exchange.name,
+        "scheme": settings.sealing.scheme,
+        "target_epsilon": settings.privacy.target_epsilon if settings.regime.private else None,
+        "delta": settings.privacy.delta,
+        "noise_multiplier": budget.noise_multiplier,
+    }
