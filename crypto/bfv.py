@@ -7,14 +7,14 @@ and parses no ciphertext of SEAL's. Security: RLWE with n = 4096 and q of 60 bit
 special prime of public-key encryption), at least 128 bits.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from crypto.errors import ContributionError, FrameError
-from crypto.frames import SEED_BYTES, Content, read_frame, widths, write_frame
+from crypto.frames import Content, Frame, read_frame, widths, write_frame
 from crypto.keys import Keys
 from crypto.lattice import Decryptor, Encryptor, Lattice, Residues, SeedSum, lattice, scratch
 from crypto.packing import from_planes, plane_bytes, to_planes
@@ -51,21 +51,23 @@ class BfvSealer:
     def seal(self, values: Vector, place: Place) -> Sealed:
         """Seal float64 `[d]`; every call draws fresh encryption randomness inside SEAL."""
         plan = self._plan
-        slots = to_slots(values, plan, self._keys, self._hospital, place)
-        return encrypt_rows(slots, plan, self._encryptor, self._keys.key_id)
+        rows = to_slots(values, plan, self._keys, self._hospital, place)
+        return encrypt_rows(rows, plan, self._encryptor, self._keys.key_id)
 
 
 class BfvAdder:
-    """Adds residues modulo q; holds public parameters only."""
+    """Adds residues modulo q; holds public parameters only.
+
+    Its memory is that of two ciphertext vectors, the sum and the one coming in, whatever K.
+    """
 
     def __init__(self, plan: SealingPlan, key_id: bytes | None) -> None:
         self._plan, self._key_id = plan, key_id
-        self._lattice = lattice_of(plan)
-        count = plan.ciphertexts * plan.degree
-        self._first = np.zeros(count, dtype=np.uint64)
         seeded = plan.key_mode == "symmetric"
-        self._second = np.zeros(0 if seeded else count, dtype=np.uint64)
-        self._seeds = SeedSum(self._lattice, plan.ciphertexts) if seeded else None
+        shape = (1 if seeded else 2, plan.ciphertexts, plan.degree)
+        self._sum = np.zeros(shape, dtype=np.uint64)
+        self._incoming = np.empty(shape, dtype=np.uint64)
+        self._seeds = SeedSum(lattice_of(plan), plan.ciphertexts) if seeded else None
         self._contributions = self._unreduced = 0
 
     @property
@@ -75,25 +77,22 @@ class BfvAdder:
 
     def add(self, sealed: Sealed) -> None:
         """Fold in one vector; on an error the sum is as before."""
-        frame = read_frame(sealed, self._plan, content=Content.SINGLE, key_id=self._key_id)
-        if self._contributions >= self._plan.hospitals:
-            raise ContributionError(f"more than the planned {self._plan.hospitals} contributions")
-        first, second, seeds = read_body(frame.body, self._plan, Content.SINGLE)
+        plan = self._plan
+        frame = read_frame(sealed, plan, content=Content.SINGLE, key_id=self._key_id)
+        if self._contributions >= plan.hospitals:
+            raise ContributionError(f"more than the planned {plan.hospitals} contributions")
+        seeds = read_blocks(frame, plan, self._incoming)
         if self._unreduced == _LAZY:
             self._reduce()
         if self._seeds is not None:
-            with scratch() as file:
-                self._seeds.add(seeds, file)
-        else:
-            self._second += second
-        self._first += first
+            self._seeds.add(seeds)
+        self._sum += self._incoming
         self._key_id = frame.key_id
         self._unreduced += 1
         self._contributions += 1
 
     def _reduce(self) -> None:
-        self._first %= np.uint64(COEFFICIENT_PRIME)
-        self._second %= np.uint64(COEFFICIENT_PRIME)
+        self._sum %= np.uint64(COEFFICIENT_PRIME)
         self._unreduced = 1
 
     def total(self) -> Sealed:
@@ -101,22 +100,16 @@ class BfvAdder:
         if not self._contributions or self._key_id is None:
             raise ContributionError("a sum of no contributions")
         self._reduce()
-        second = self._second
-        if self._seeds is not None:
-            second = np.concatenate(self._seeds.residues())
-        down, (first_width, second_width) = (
-            self._plan.dropped_down,
-            widths(self._plan, Content.TOTAL),
-        )
+        expanded = self._sum[-1] if self._seeds is None else self._seeds.residues()
+        body = []
+        for first, second in zip(self._sum[0], expanded, strict=True):
+            body += write_block(first, second, self._plan, Content.TOTAL)
         return write_frame(
             self._plan,
             content=Content.TOTAL,
             key_id=self._key_id,
             contributions=self._contributions,
-            body=[
-                to_planes(drop(self._first, down[0]), first_width),
-                to_planes(drop(second, down[1]), second_width),
-            ],
+            body=body,
         )
 
 
@@ -133,74 +126,80 @@ class BfvOpener:
         plan = self._plan
         frame = read_frame(total, plan, content=Content.TOTAL, key_id=self._keys.key_id)
         check_contributors(contributors, frame.contributions, plan.hospitals)
-        slots = decrypt_rows(frame.body, plan, self._decryptor)
-        return from_slots(slots, plan, self._keys, contributors, place)
+        rows = decrypt_rows(frame, plan, self._decryptor)
+        return from_slots(rows, plan, self._keys, contributors, place)
 
 
 def encrypt_rows(
-    slots: NDArray[Any], plan: SealingPlan, encryptor: Encryptor, key_id: bytes
+    rows: Iterable[NDArray[Any]], plan: SealingPlan, encryptor: Encryptor, key_id: bytes
 ) -> Sealed:
-    """Encrypt `[ciphertexts, slots]` row by row into a frame."""
-    shape = (plan.ciphertexts, plan.degree)
-    first = np.empty(shape, dtype=np.uint64)
-    second = np.empty(shape if plan.key_mode == "public" else (0, 0), dtype=np.uint64)
-    seeds = []
+    """Encrypt rows of slots into a frame."""
+    body: list[bytes] = []
     with scratch() as file:
-        for index, row in enumerate(slots):
-            first[index], other = encryptor.encrypt(row, file)
-            if isinstance(other, bytes):
-                seeds.append(other)
-            else:
-                second[index] = other
-    first_width, second_width = widths(plan, Content.SINGLE)
-    body = [to_planes(drop(first, plan.dropped_up), first_width)]
-    body.append(b"".join(seeds) if seeds else to_planes(second.reshape(-1), second_width))
+        for row in rows:
+            first, second = encryptor.encrypt(row, file)
+            body += write_block(first, second, plan, Content.SINGLE)
     return write_frame(plan, content=Content.SINGLE, key_id=key_id, contributions=1, body=body)
 
 
-def decrypt_rows(body: memoryview, plan: SealingPlan, decryptor: Decryptor) -> NDArray[Any]:
-    """Decrypt a total whose length has been checked, to `[ciphertexts, slots]`."""
-    first, second, _ = read_body(body, plan, Content.TOTAL)
-    shape = (plan.ciphertexts, plan.degree)
-    pairs = zip(first.reshape(shape), second.reshape(shape), strict=True)
+def decrypt_rows(frame: Frame, plan: SealingPlan, decryptor: Decryptor) -> Iterator[NDArray[Any]]:
+    """Decrypt a total whose length has been checked, a row of slots at a time."""
+    residues = np.empty((2, plan.ciphertexts, plan.degree), dtype=np.uint64)
+    read_blocks(frame, plan, residues)
     with scratch() as file:
-        return np.stack([decryptor.decrypt(one, two, file) for one, two in pairs])
+        for first, second in zip(*residues, strict=True):
+            yield decryptor.decrypt(first, second, file)
 
 
-def drop(residues: Residues, bits: int) -> Residues:
-    """Leave the low bits behind; `restore` puts the middle of their range in their place."""
-    flat = residues.reshape(-1)
-    return flat >> np.uint64(bits) if bits else flat
+def _dropped(plan: SealingPlan, content: Content) -> tuple[int, int]:
+    return (plan.dropped_up, 0) if content is Content.SINGLE else plan.dropped_down
 
 
-def restore(residues: Residues, bits: int) -> Residues:
-    """Residues below q again.
+def write_block(
+    first: Residues, second: Residues | bytes, plan: SealingPlan, content: Content
+) -> list[bytes]:
+    """One ciphertext's bytes: planes of residues without their low bits, and planes or a seed."""
+    first_width, second_width = widths(plan, content)
+    low, second_low = _dropped(plan, content)
+    planes = to_planes(first >> np.uint64(low), first_width)
+    if isinstance(second, bytes):
+        return [planes, second]
+    return [planes, to_planes(second >> np.uint64(second_low), second_width)]
+
+
+def read_blocks(frame: Frame, plan: SealingPlan, out: Residues) -> list[bytes]:
+    """Undo `write_block` for all ciphertexts of a frame.
+
+    Args:
+        frame: A frame whose head and length have been checked.
+        plan: What it was made under.
+        out: Overwritten with residues below q, uint64 `[1 or 2, ciphertexts, n]`.
+
+    Returns:
+        The seeds, where the second polynomial travels as one.
 
     Raises:
-        FrameError: A residue is not below q.
+        FrameError: A residue that cannot be.
     """
-    if int(residues.max(initial=0)) > (COEFFICIENT_PRIME - 1) >> bits:
+    first_width, second_width = widths(plan, frame.content)
+    lows = _dropped(plan, frame.content)
+    blocks = frame.blocks(plan.ciphertexts)
+    cut = plane_bytes(plan.degree, first_width)
+    from_planes(blocks[:, :cut], first_width, out[0])
+    _restore(out[0], lows[0])
+    if second_width == 0:
+        return [seed.tobytes() for seed in blocks[:, cut:]]
+    from_planes(blocks[:, cut:], second_width, out[1])
+    _restore(out[1], lows[1])
+    return []
+
+
+def _restore(residues: Residues, low: int) -> None:
+    """Put the middle of their range in the place of the low bits that stayed behind."""
+    if int(residues.max()) > (COEFFICIENT_PRIME - 1) >> low:
         raise FrameError("a residue is not below the coefficient prime")
-    if bits:
-        residues <<= np.uint64(bits)
-        residues += np.uint64(1 << (bits - 1))
+    if low:
+        residues <<= np.uint64(low)
+        residues += np.uint64(1 << (low - 1))
         # The topmost half-step alone can pass q.
         np.minimum(residues, np.uint64(COEFFICIENT_PRIME - 1), out=residues)
-    return residues
-
-
-def read_body(
-    body: memoryview, plan: SealingPlan, content: Content
-) -> tuple[Residues, Residues, bytes]:
-    """(first, second, seeds) of a bfv frame whose length has been checked."""
-    first_width, second_width = widths(plan, content)
-    count = plan.ciphertexts * plan.degree
-    cut = plane_bytes(count, first_width)
-    dropped = (plan.dropped_up, 0) if content is Content.SINGLE else plan.dropped_down
-    first = restore(from_planes(body[:cut], count, first_width), dropped[0])
-    if second_width == 0:
-        seeds = bytes(body[cut:])
-        if len(seeds) != plan.ciphertexts * SEED_BYTES:
-            raise FrameError(f"{len(seeds)} bytes of seeds")
-        return first, np.zeros(0, dtype=np.uint64), seeds
-    return first, restore(from_planes(body[cut:], count, second_width), dropped[1]), b""

@@ -58,7 +58,7 @@ class CkksOpener:
         plan = self._plan
         frame = read_frame(total, plan, content=Content.TOTAL, key_id=self._keys.key_id)
         check_contributors(contributors, frame.contributions, plan.hospitals)
-        slots = decrypt_rows(frame.body, plan, self._decryptor)
+        slots = np.stack(list(decrypt_rows(frame, plan, self._decryptor)))
         tags = np.rint(slots[:, 0])
         if not np.isfinite(slots).all() or np.abs(slots).max() > 2 * len(contributors) * _UNIT:
             raise TagMismatchError("an opened slot exceeds what the contributors can sum to")

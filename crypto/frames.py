@@ -1,4 +1,4 @@
-"""The binary frame of a sealed vector: a fixed head, then byte planes whose sizes the plan fixes.
+"""The binary frame of a sealed vector: a fixed head, then one block of bytes a ciphertext.
 
 Nothing in a frame decides how much is read: every size follows from the plan, and a frame of any
 other length is refused before a byte of it is interpreted. Ciphertexts travel as bare residues and
@@ -11,6 +11,9 @@ contributions, values, ciphertexts, body length.
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
 
 from crypto.errors import (
     ContributionError,
@@ -50,7 +53,11 @@ class Frame:
     content: Content
     key_id: bytes
     contributions: int
-    body: memoryview
+    body: NDArray[np.uint8]
+
+    def blocks(self, count: int) -> NDArray[np.uint8]:
+        """The body in `count` equal blocks, one a ciphertext: uint8 `[count, bytes]`."""
+        return self.body.reshape(count, -1)
 
 
 def widths(plan: SealingPlan, content: Content) -> tuple[int, int]:
@@ -66,16 +73,19 @@ def slot_width(plan: SealingPlan) -> int:
     return max(32, -(-plan.plain_modulus.bit_length() // 4) * 4)
 
 
+def block_bytes(plan: SealingPlan, content: Content) -> int:
+    """Length of one ciphertext's block, a function of the plan alone."""
+    if plan.scheme == "modular":
+        return plane_bytes(plan.degree, slot_width(plan))
+    first, second = widths(plan, content)
+    return plane_bytes(plan.degree, first) + (plane_bytes(plan.degree, second) or SEED_BYTES)
+
+
 def body_bytes(plan: SealingPlan, content: Content) -> int:
     """Length of a frame's body, a function of the plan alone."""
     if plan.scheme == "plain":
         return 8 * plan.values
-    coefficients = plan.ciphertexts * plan.degree
-    if plan.scheme == "modular":
-        return plane_bytes(coefficients, slot_width(plan))
-    first, second = widths(plan, content)
-    seeds = 0 if second else plan.ciphertexts * SEED_BYTES
-    return plane_bytes(coefficients, first) + plane_bytes(coefficients, second) + seeds
+    return plan.ciphertexts * block_bytes(plan, content)
 
 
 def bytes_up(plan: SealingPlan) -> int:
@@ -158,5 +168,5 @@ def read_frame(
         content=content,
         key_id=key,
         contributions=count,
-        body=memoryview(payload)[HEAD_BYTES:],
+        body=np.frombuffer(payload, dtype=np.uint8, offset=HEAD_BYTES),
     )

@@ -11,7 +11,7 @@ builds the first alone and so has nothing to decrypt with.
 import os
 import struct
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
@@ -50,9 +50,14 @@ class Scratch:
 
     def holding(self, data: bytes) -> str:
         """The path, once it holds exactly `data`."""
-        os.ftruncate(self._descriptor, 0)
+        if os.fstat(self._descriptor).st_size > len(data):
+            os.ftruncate(self._descriptor, 0)
         os.pwrite(self._descriptor, data, 0)
         return self.path
+
+    def patch(self, data: bytes, offset: int) -> None:
+        """Overwrite a part of what the file holds."""
+        os.pwrite(self._descriptor, data, offset)
 
     def close(self) -> None:
         """Forget the contents."""
@@ -261,19 +266,21 @@ class SeedSum:
         self._evaluator = lattice.seal.Evaluator(lattice.context)
         self._sums: list[Any] = [lattice.seal.Ciphertext() for _ in range(count)]
         self._one = lattice.seal.Ciphertext()
-        self._template = lattice.seeded(filler.astype(np.uint64), bytes(SEED_BYTES))[:-SEED_BYTES]
+        self._template = lattice.seeded(filler.astype(np.uint64), bytes(SEED_BYTES))
         self._empty = True
 
-    def add(self, seeds: bytes, file: Scratch) -> None:
+    def add(self, seeds: Sequence[bytes]) -> None:
         """Expand and add one seed a ciphertext."""
-        for index, total in enumerate(self._sums):
-            seed = seeds[index * SEED_BYTES : (index + 1) * SEED_BYTES]
-            path = file.holding(self._template + seed)
-            if self._empty:
-                total.load(self._lattice.context, path)
-            else:
-                self._one.load(self._lattice.context, path)
-                self._evaluator.add_inplace(total, self._one)
+        context = self._lattice.context
+        with scratch() as file:
+            path = file.holding(self._template)
+            for total, seed in zip(self._sums, seeds, strict=True):
+                file.patch(seed, len(self._template) - SEED_BYTES)
+                if self._empty:
+                    total.load(context, path)
+                else:
+                    self._one.load(context, path)
+                    self._evaluator.add_inplace(total, self._one)
         self._empty = False
 
     def residues(self) -> list[Residues]:

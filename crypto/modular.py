@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from crypto.errors import ContributionError, FrameError
-from crypto.frames import Content, read_frame, slot_width, write_frame
+from crypto.frames import Content, Frame, read_frame, slot_width, write_frame
 from crypto.keys import Keys
 from crypto.packing import Slots, from_planes, to_planes
 from crypto.plans import SealingPlan
@@ -26,13 +26,13 @@ class ModularSealer:
 
     def seal(self, values: Vector, place: Place) -> Sealed:
         """Frame the tagged integers of float64 `[d]`."""
-        slots = to_slots(values, self._plan, self._keys, self._hospital, place)
+        rows = to_slots(values, self._plan, self._keys, self._hospital, place)
         return write_frame(
             self._plan,
             content=Content.SINGLE,
             key_id=self._keys.key_id,
             contributions=1,
-            body=[to_planes(slots.reshape(-1), slot_width(self._plan))],
+            body=[to_planes(row, slot_width(self._plan)) for row in rows],
         )
 
 
@@ -41,7 +41,8 @@ class ModularAdder:
 
     def __init__(self, plan: SealingPlan, key_id: bytes | None) -> None:
         self._plan, self._key_id = plan, key_id
-        self._sum = np.zeros(plan.ciphertexts * plan.degree, dtype=np.uint64)
+        self._sum = np.zeros((plan.ciphertexts, plan.slots), dtype=np.uint64)
+        self._incoming = np.empty_like(self._sum)
         self._contributions = 0
 
     @property
@@ -54,7 +55,8 @@ class ModularAdder:
         frame = read_frame(sealed, self._plan, content=Content.SINGLE, key_id=self._key_id)
         if self._contributions >= self._plan.hospitals:
             raise ContributionError(f"more than the planned {self._plan.hospitals} contributions")
-        self._sum += read_slots(frame.body, self._plan)
+        read_slots(frame, self._plan, self._incoming)
+        self._sum += self._incoming
         self._sum %= np.uint64(self._plan.plain_modulus)
         self._key_id = frame.key_id
         self._contributions += 1
@@ -68,7 +70,7 @@ class ModularAdder:
             content=Content.TOTAL,
             key_id=self._key_id,
             contributions=self._contributions,
-            body=[to_planes(self._sum, slot_width(self._plan))],
+            body=[to_planes(row, slot_width(self._plan)) for row in self._sum],
         )
 
 
@@ -83,13 +85,13 @@ class ModularOpener:
         """Return the exact integer sum times the step, float64 `[d]`."""
         frame = read_frame(total, self._plan, content=Content.TOTAL, key_id=self._keys.key_id)
         check_contributors(contributors, frame.contributions, self._plan.hospitals)
-        slots = read_slots(frame.body, self._plan).reshape(self._plan.ciphertexts, -1)
+        slots = np.empty((self._plan.ciphertexts, self._plan.slots), dtype=np.uint64)
+        read_slots(frame, self._plan, slots)
         return from_slots(slots, self._plan, self._keys, contributors, place)
 
 
-def read_slots(body: memoryview, plan: SealingPlan) -> Slots:
-    """Slots of a modular frame, uint64, every one below t."""
-    slots = from_planes(body, plan.ciphertexts * plan.degree, slot_width(plan))
-    if int(slots.max()) >= plan.plain_modulus:
+def read_slots(frame: Frame, plan: SealingPlan, out: Slots) -> None:
+    """Read the slots of a modular frame, uint64 `[ciphertexts, n]`, every one below t."""
+    from_planes(frame.blocks(plan.ciphertexts), slot_width(plan), out)
+    if int(out.max()) >= plan.plain_modulus:
         raise FrameError("a slot is not below the plain modulus")
-    return slots

@@ -9,60 +9,71 @@ levels (R=5), V=2: (1, 2) and (2, 2) pack to 11 and 12; 23 unpacks to (3, 4).
 import numpy as np
 from numpy.typing import NDArray
 
-from crypto.errors import FrameError, SealError
+from crypto.errors import FrameError
 from crypto.roles import Grid, Vector
 
-Fields = NDArray[np.int64]
 Slots = NDArray[np.uint64]
 
 
-def quantise(values: Vector, grid: Grid) -> Fields:
-    """Clamp to the bound and round once to the grid; int64 `[d]` in `0 .. levels-1`.
+def quantise(values: Vector, grid: Grid) -> Vector:
+    """Clamp finite float64 `[m]` to the bound and round once to the grid.
 
-    Raises:
-        SealError: A value is not finite (it would become an arbitrary integer).
+    Returns:
+        Whole numbers in `0 .. levels-1`, as float64 `[m]`, which holds them exactly.
     """
-    if not np.isfinite(values).all():
-        raise SealError("values hold NaN or infinity, expected finite numbers")
     scaled = np.multiply(values, 1.0 / grid.step)
     np.clip(scaled, -grid.half, grid.half, out=scaled)
     scaled += grid.half
-    np.rint(scaled, out=scaled)
-    return scaled.astype(np.int64)
+    return np.rint(scaled, out=scaled)
 
 
-def pack(fields: Fields, *, radix: int, per_slot: int, slots: int) -> Slots:
-    """Pack int64 `[d]` fields into uint64 `[slots]`: value `v*slots + s` is field v of slot s."""
-    packed = np.zeros(slots, dtype=np.uint64)
-    view = packed.view(np.int64)
-    for index in reversed(range(per_slot)):
-        view *= radix
-        part = fields[index * slots : (index + 1) * slots]
-        view[: part.size] += part
-    return packed
+def pack_row(
+    values: Vector, row: int, *, grid: Grid, radix: int, per_slot: int, slots: int, rows: int
+) -> Slots:
+    """Quantise and pack what row `row` of `rows` holds of float64 `[d]` into uint64 `[slots]`.
+
+    Value `(v*rows + row)*slots + s` is field v of slot s, so that every step runs over neighbours,
+    in a cache-sized piece. Slots stay below 2**52, exact in float64.
+    """
+    packed = np.zeros(slots)
+    for field in reversed(range(per_slot)):
+        start = (field * rows + row) * slots
+        piece = values[start : start + slots]
+        packed *= radix
+        if piece.size:
+            packed[: piece.size] += quantise(piece, grid)
+    return packed.astype(np.uint64)
 
 
-def unpack(packed: Slots, *, radix: int, per_slot: int, values: int) -> Fields:
-    """Undo `pack` for a sum; int64 `[values]`.
+def unpack_row(
+    packed: Slots,
+    row: int,
+    out: Vector,
+    *,
+    grid: Grid,
+    radix: int,
+    per_slot: int,
+    rows: int,
+    contributions: int,
+) -> None:
+    """Undo `pack_row` for a sum: write exact integer sums times the step into `out`.
 
     Raises:
-        FrameError: A slot exceeds what honest sums can reach.
+        FrameError: A slot exceeds what the contributions can sum to.
     """
-    slots = packed.size
-    fields = np.zeros(slots * per_slot, dtype=np.uint64)
-    rest = packed
-    for index in range(per_slot):
-        quotient = rest // np.uint64(radix)
-        np.subtract(
-            rest, quotient * np.uint64(radix), out=fields[index * slots : (index + 1) * slots]
-        )
+    slots, rest = packed.size, packed.view(np.int64)
+    most = contributions * (grid.levels - 1)
+    for field in range(per_slot):
+        quotient = rest // radix if field < per_slot - 1 else np.zeros_like(rest)
+        fields = rest - quotient * radix
         rest = quotient
-    if rest.any():
-        raise FrameError("an opened slot exceeds radix**values_per_slot")
-    return fields[:values].view(np.int64)
-
-
-_PLANES = ((16, np.uint16), (8, np.uint8))
+        if int(fields.max()) > most:
+            raise FrameError(f"a field of an opened sum exceeds {most}")
+        start = (field * rows + row) * slots
+        piece = out[start : start + slots]
+        # The offset that made fields non-negative goes before the step comes in: exact.
+        fields -= contributions * grid.half
+        np.multiply(fields[: piece.size], grid.step, out=piece)
 
 
 def plane_bytes(count: int, width: int) -> int:
@@ -70,53 +81,58 @@ def plane_bytes(count: int, width: int) -> int:
     return count * width // 8
 
 
-def to_planes(residues: Slots, width: int) -> bytes:
-    """Write residues below `2**width` as planes of 32, 16, 8 and 4 bits, little-endian.
+def _planes(width: int) -> list[tuple[int, int, str]]:
+    """The planes of a width: (first byte within a residue, bytes taken, dtype); a nibble is apart."""
+    planes, at = [(0, 4, "<u4")], 4
+    for size, dtype in ((4, "<u4"), (2, "<u2"), (1, "|u1")):
+        if width // 8 - at >= size:
+            planes.append((at, size, dtype))
+            at += size
+    return planes
 
-    Planes, unlike 7-byte items, are written and read by wide vector instructions.
+
+def to_planes(residues: Slots, width: int) -> bytes:
+    """Write residues below `2**width` as planes of whole words, little-endian.
+
+    All low words come first, then the next bytes of all, then nibbles in pairs. Planes, unlike
+    7-byte items, are written and read by strided vector moves.
 
     Args:
         residues: uint64 `[n]`, n even.
         width: 32 to 64, a multiple of 4.
     """
-    out = [residues.astype("<u4").tobytes()]
-    shift = 32
-    for bits, dtype in _PLANES:
-        if (width - 32) & bits:
-            high = residues >> np.uint64(shift)
-            out.append(high.astype(np.dtype(dtype).newbyteorder("<")).tobytes())
-            shift += bits
-    if width == 64:
-        out.append((residues >> np.uint64(32)).astype("<u4").tobytes())
-    elif width & 4:
-        nibbles = (residues >> np.uint64(shift)).astype(np.uint8)
-        out.append((nibbles[0::2] | (nibbles[1::2] << np.uint8(4))).tobytes())
+    words = residues.astype("<u8", copy=False)
+    out = [
+        np.ascontiguousarray(words.view(dtype)[at // size :: 8 // size]).tobytes()
+        for at, size, dtype in _planes(width)
+    ]
+    if width & 4:
+        last = words.view(np.uint8)[width // 8 :: 8]
+        out.append((last[0::2] | (last[1::2] << np.uint8(4))).tobytes())
     return b"".join(out)
 
 
-def from_planes(data: memoryview, count: int, width: int) -> Slots:
-    """Read what `to_planes` wrote; uint64 `[count]`, every one below `2**width`.
+def from_planes(blocks: NDArray[np.uint8], width: int, out: Slots) -> None:
+    """Read what `to_planes` wrote, for several blocks at once.
+
+    Args:
+        blocks: uint8 `[rows, n*width/8]`.
+        width: 32 to 64, a multiple of 4.
+        out: uint64 `[rows, n]`, little-endian, last axis contiguous; all of it is overwritten.
 
     Raises:
-        FrameError: `data` is not of exactly the expected length.
+        FrameError: `blocks` have not exactly the expected size.
     """
-    if len(data) != plane_bytes(count, width):
-        raise FrameError(
-            f"{len(data)} bytes of residues, expected {plane_bytes(count, width)} for {count}"
-        )
-    residues = np.frombuffer(data[: 4 * count], dtype="<u4").astype(np.uint64)
-    at, shift = 4 * count, 32
-    for bits, dtype in _PLANES:
-        if (width - 32) & bits:
-            end = at + count * bits // 8
-            plane = np.frombuffer(data[at:end], dtype=np.dtype(dtype).newbyteorder("<"))
-            residues |= plane.astype(np.uint64) << np.uint64(shift)
-            at, shift = end, shift + bits
-    if width == 64:
-        plane = np.frombuffer(data[at:], dtype="<u4")
-        residues |= plane.astype(np.uint64) << np.uint64(32)
-    elif width & 4:
-        nibbles = np.frombuffer(data[at:], dtype=np.uint8)
-        residues[0::2] |= (nibbles & np.uint8(15)).astype(np.uint64) << np.uint64(shift)
-        residues[1::2] |= (nibbles >> np.uint8(4)).astype(np.uint64) << np.uint64(shift)
-    return residues
+    rows, count = out.shape
+    if blocks.shape != (rows, plane_bytes(count, width)):
+        raise FrameError(f"blocks of shape {blocks.shape}, expected {rows} of {count} residues")
+    out[...] = 0
+    start = 0
+    for at, size, dtype in _planes(width):
+        end = start + size * count
+        out.view(dtype)[:, at // size :: 8 // size] = blocks[:, start:end].view(dtype)
+        start = end
+    if width & 4:
+        nibbles, octets = blocks[:, start:], out.view(np.uint8)
+        octets[:, width // 8 :: 16] = nibbles & np.uint8(15)
+        octets[:, width // 8 + 8 :: 16] = nibbles >> np.uint8(4)

@@ -205,7 +205,7 @@ class SealingPlan:
     @property
     def parameter_id(self) -> str:
         """Digest over every public parameter, hex."""
-        return hashlib.sha256(b"asclepias plan\n" + self.to_json().encode()).hexdigest()
+        return _parameter_id(self)
 
     def to_json(self) -> str:
         """Canonical JSON: the same plan gives the same text."""
@@ -269,6 +269,11 @@ class SealingPlan:
             rows["noise room (stddevs)"] = self.noise_limit / self.noise_stddev
         rows["parameter id"] = self.parameter_id
         return rows
+
+
+@lru_cache(maxsize=64)
+def _parameter_id(plan: SealingPlan) -> str:
+    return hashlib.sha256(b"asclepias plan\n" + plan.to_json().encode()).hexdigest()
 
 
 def noise_stddev(mode: str, hospitals: int, up: int, down: tuple[int, int]) -> float:

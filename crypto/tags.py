@@ -61,22 +61,17 @@ def weights(group_key: bytes, place: Place, parameter_id: str, slots: int) -> ND
     return np.stack(limbs, axis=1).astype(np.float64)
 
 
-def products(data: NDArray[np.uint64], alpha: NDArray[np.float64], modulus: int) -> list[int]:
-    """`<alpha, data_i> mod modulus` for each row of `data`, uint64 `[ciphertexts, slots]`.
+def product(data: NDArray[np.uint64], alpha: NDArray[np.float64]) -> int:
+    """`<alpha, data>` over the integers, for uint64 `[slots]`.
 
     Exact in float64: data has at most 52 bits, cut into 24 + 28; 28 + 12 bits and 2**13 slots stay
     within 53.
     """
     low = (data & np.uint64(2**_LOW - 1)).astype(np.float64) @ alpha
     high = (data >> np.uint64(_LOW)).astype(np.float64) @ alpha
-    results = []
-    for low_limbs, high_limbs in zip(low.tolist(), high.tolist(), strict=True):
-        total = 0
-        for index in range(_LIMBS):
-            limb = int(low_limbs[index]) + (int(high_limbs[index]) << _LOW)
-            total += limb << (_LIMB * index)
-        results.append(total % modulus)
-    return results
+    return sum(
+        (int(low[limb]) + (int(high[limb]) << _LOW)) << (_LIMB * limb) for limb in range(_LIMBS)
+    )
 
 
 def check_pads(

@@ -1,16 +1,15 @@
 """From a vector to tagged slots and back: shared by `modular` and `bfv`, which so agree exactly."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-from crypto.errors import ContributionError, SealError, TagMismatchError
+from crypto.errors import ContributionError, FrameError, SealError, TagMismatchError
 from crypto.keys import Keys
-from crypto.packing import Slots, pack, quantise, unpack
+from crypto.packing import Slots, pack_row, unpack_row
 from crypto.plans import SealingPlan
 from crypto.roles import Place, Vector
-from crypto.tags import check_pads, pads, products, weights
+from crypto.tags import check_pads, pads, product, weights
 
 
 def check_vector(values: Vector, count: int) -> Vector:
@@ -36,56 +35,64 @@ def check_contributors(contributors: Sequence[str], contributions: int, hospital
         )
 
 
-def to_slots(values: Vector, plan: SealingPlan, keys: Keys, hospital: str, place: Place) -> Slots:
-    """Quantised, packed, tagged; uint64 `[ciphertexts, n]` below t, slot 0 is the tag."""
-    fields = quantise(check_vector(values, plan.values), plan.grid)
-    count, modulus = plan.ciphertexts, plan.plain_modulus
-    slots = np.empty((count, plan.degree), dtype=np.uint64)
-    slots[:, 1:] = pack(
-        fields,
-        radix=plan.radix,
-        per_slot=plan.values_per_slot,
-        slots=count * plan.data_slots,
-    ).reshape(count, plan.data_slots)
-    identifier = plan.parameter_id
+def to_slots(
+    values: Vector, plan: SealingPlan, keys: Keys, hospital: str, place: Place
+) -> Iterator[Slots]:
+    """Quantised, packed, tagged, a ciphertext at a time: uint64 `[n]` below t, slot 0 the tag."""
+    check_vector(values, plan.values)
+    count, modulus, identifier = plan.ciphertexts, plan.plain_modulus, plan.parameter_id
     alpha = weights(keys.group_key, place, identifier, plan.data_slots)
     own = pads(keys.group_key, place, hospital, identifier, count, modulus)
-    data = products(slots[:, 1:], alpha, modulus)
-    slots[:, 0] = [(pad + product) % modulus for pad, product in zip(own, data, strict=True)]
-    return slots
+    for row, pad in enumerate(own):
+        slots = np.empty(plan.slots, dtype=np.uint64)
+        slots[1:] = pack_row(
+            values,
+            row,
+            grid=plan.grid,
+            radix=plan.radix,
+            per_slot=plan.values_per_slot,
+            slots=plan.data_slots,
+            rows=count,
+        )
+        slots[0] = (pad + product(slots[1:], alpha)) % modulus
+        yield slots
 
 
 def from_slots(
-    slots: NDArray[np.uint64],
+    rows: Iterable[Slots],
     plan: SealingPlan,
     keys: Keys,
     contributors: Sequence[str],
     place: Place,
 ) -> Vector:
-    """Check every tag of a sum's slots, uint64 `[ciphertexts, n]`, then unpack float64 `[d]`.
+    """Check the tag of every row of a sum, uint64 `[n]` each; return float64 `[d]` if all hold.
 
     Raises:
         TagMismatchError: The sum is not of exactly these contributors at this place.
     """
     count, modulus, identifier = plan.ciphertexts, plan.plain_modulus, plan.parameter_id
     alpha = weights(keys.group_key, place, identifier, plan.data_slots)
-    data = products(slots[:, 1:], alpha, modulus)
-    observed = [
-        (tag - product) % modulus for tag, product in zip(slots[:, 0].tolist(), data, strict=True)
-    ]
     expected = {
         name: pads(keys.group_key, place, name, identifier, count, modulus) for name in contributors
     }
+    opened = np.empty(plan.values)
+    observed, excess = [], ""
+    for row, slots in enumerate(rows):
+        observed.append((int(slots[0]) - product(slots[1:], alpha)) % modulus)
+        try:
+            unpack_row(
+                slots[1:],
+                row,
+                opened,
+                grid=plan.grid,
+                radix=plan.radix,
+                per_slot=plan.values_per_slot,
+                rows=count,
+                contributions=len(contributors),
+            )
+        except FrameError as fault:
+            excess = str(fault)
     check_pads(observed, expected, modulus)
-    fields = unpack(
-        slots[:, 1:].reshape(-1),
-        radix=plan.radix,
-        per_slot=plan.values_per_slot,
-        values=plan.values,
-    )
-    present = len(contributors)
-    if int(fields.max()) > present * (plan.grid.levels - 1):
-        raise TagMismatchError("a field exceeds what the contributors can sum to")
-    # The exact integer sum, undone of the offset that made fields non-negative.
-    centred: Vector = (fields - present * plan.grid.half).astype(np.float64)
-    return centred * plan.grid.step
+    if excess:
+        raise TagMismatchError(excess)
+    return opened
