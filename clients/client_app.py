@@ -56,7 +56,7 @@ def _refusal(error: Exception, message: Message) -> Message:
 
 
 def _code_of(error: Exception) -> str:
-    from accounting.limits import LimitRefused
+    from accounting.errors import LimitRefused
     from clients.data import DataError
     from crypto.errors import SealingError
 

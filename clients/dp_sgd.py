@@ -85,12 +85,14 @@ class PerSample:
     def gradients(self, inputs: torch.Tensor, labels: torch.Tensor) -> list[torch.Tensor]:
         """Return one tensor ``[n, *parameter.shape]`` for each trainable parameter."""
         loss = functional.cross_entropy(self._hooked(inputs), labels, reduction="sum")
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         gradients = []
         for parameter in self.parameters:
             gradient = parameter.grad_sample  # type: ignore[attr-defined]
             # A module that is called twice in one pass leaves a list: its calls add up.
-            gradients.append(sum(gradient) if isinstance(gradient, list) else gradient)
+            if isinstance(gradient, list):
+                gradient = torch.stack(gradient).sum(dim=0)
+            gradients.append(gradient)
             parameter.grad_sample = None  # type: ignore[attr-defined]
             parameter.grad = None
         return gradients

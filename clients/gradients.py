@@ -1,4 +1,4 @@
-"""Shared gradients: a hospital contributes its clipped gradient sum, the optimiser acts on the total.
+"""Shared gradients: a hospital contributes its clipped gradient sum, the optimiser takes the total.
 
 One gradient a round, taken at the same weights everywhere: what a pooled data set would have given,
 had it been clipped and sampled the same way.

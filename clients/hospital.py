@@ -24,11 +24,19 @@ from clients.messages import KeysRequest, LeadReply, LeadRequest, RoundReply, Ro
 from clients.models import build_model, prepare
 from clients.session import Phases, Session
 from clients.terms import Terms, agree_terms, cohort_of, public_seed
-from crypto.ceremony import BundlePublic, EphemeralSecret, Offer, make_bundle, make_offer, open_bundle
+from crypto.ceremony import (
+    BundlePublic,
+    EphemeralSecret,
+    Offer,
+    make_bundle,
+    make_offer,
+    open_bundle,
+)
 from crypto.envelope import unwrap, wrap
 from crypto.identity import Header, payload_digest, sign_header
+from crypto.keys import Keys
 from crypto.roles import Place
-from crypto.schemes import Keys, make_sealer
+from crypto.schemes import make_sealer
 
 if TYPE_CHECKING:
     from accounting.events import Event
@@ -116,7 +124,8 @@ class Hospital:
         session = self._catch_up(request, phases)
         if request.round != session.replica.round + 1:
             raise Fault(
-                "stale-round", f"asked for round {request.round}, next is {session.replica.round+1}"
+                "stale-round",
+                f"asked for round {request.round}, next is {session.replica.round + 1}",
             )
         place = Place(training=self.training, round=request.round, attempt=request.attempt)
         self._spend(session.terms, place)

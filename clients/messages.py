@@ -1,8 +1,8 @@
 """What travels between server and hospitals, as Flower records.
 
 Two records a message, as Flower's FedAvg expects them: ``arrays`` carries bytes (sealed sums,
-rosters, snapshots) or tensors (a released model), ``config`` the few words around them. A reply adds
-``metrics`` with the constant ``num-examples = 1``: a patient count would be a release.
+rosters, snapshots) or tensors (a released model), ``config`` the few words around them. A reply
+adds ``metrics`` with the constant ``num-examples = 1``: a patient count would be a release.
 """
 
 from __future__ import annotations
@@ -11,7 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+from flwr.app import (
+    Array,
+    ArrayRecord,
+    ConfigRecord,
+    ConfigRecordValues,
+    MetricRecord,
+    RecordDict,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -76,12 +83,12 @@ class LeadRequest:
 
     def content(self) -> RecordDict:
         """Return the request as a message content."""
-        config: dict[str, str | float | bytes] = {
+        config: dict[str, ConfigRecordValues] = {
             "training": self.training,
             "noise-multiplier": self.noise_multiplier,
             _OFFERS: list(self.offers),
         }
-        return RecordDict({CONFIG: ConfigRecord(config)})  # type: ignore[arg-type]
+        return RecordDict({CONFIG: ConfigRecord(config)})
 
     @classmethod
     def read(cls, content: RecordDict) -> LeadRequest:
@@ -90,7 +97,7 @@ class LeadRequest:
         return cls(
             training=str(config["training"]),
             noise_multiplier=float(config["noise-multiplier"]),  # type: ignore[arg-type]
-            offers=tuple(config[_OFFERS]),
+            offers=tuple(config[_OFFERS]),  # type: ignore[arg-type]
         )
 
 
@@ -124,14 +131,14 @@ class KeysRequest:
 
     def content(self) -> RecordDict:
         """Return the request as a message content."""
-        config: dict[str, str | float | bytes] = {
+        config: dict[str, ConfigRecordValues] = {
             "training": self.training,
             "noise-multiplier": self.noise_multiplier,
             _OFFERS: list(self.offers),
             "public": self.public,
             "wrapped": self.wrapped,
         }
-        return RecordDict({CONFIG: ConfigRecord(config)})  # type: ignore[arg-type]
+        return RecordDict({CONFIG: ConfigRecord(config)})
 
     @classmethod
     def read(cls, content: RecordDict) -> KeysRequest:
@@ -140,7 +147,7 @@ class KeysRequest:
         return cls(
             training=str(config["training"]),
             noise_multiplier=float(config["noise-multiplier"]),  # type: ignore[arg-type]
-            offers=tuple(config[_OFFERS]),
+            offers=tuple(config[_OFFERS]),  # type: ignore[arg-type]
             public=bytes(config["public"]),  # type: ignore[arg-type]
             wrapped=bytes(config["wrapped"]),  # type: ignore[arg-type]
         )
@@ -242,10 +249,12 @@ class RoundReply:
             arrays["header"] = bytes_to_array(self.header)
         if self.snapshot:
             arrays[_SNAPSHOT] = bytes_to_array(self.snapshot)
-        records = {ARRAYS: ArrayRecord(arrays), METRICS: MetricRecord({NUM_EXAMPLES: 1})}
+        records = RecordDict(
+            {ARRAYS: ArrayRecord(arrays), METRICS: MetricRecord({NUM_EXAMPLES: 1})}
+        )
         if self.phases:
             records[PHASES] = MetricRecord(dict(self.phases))
-        return RecordDict(records)
+        return records
 
     @classmethod
     def read(cls, content: RecordDict) -> RoundReply:
@@ -253,7 +262,7 @@ class RoundReply:
         import torch
 
         arrays = content.array_records[ARRAYS]
-        phases = content.metric_records.get(PHASES, {})
+        phases = content.metric_records.get(PHASES, MetricRecord())
         return cls(
             sealed=arrays["sealed"].data if "sealed" in arrays else b"",
             header=arrays["header"].data if "header" in arrays else b"",

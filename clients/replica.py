@@ -37,7 +37,7 @@ class Yogi(torch.optim.Optimizer):
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps})
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """Move every parameter by one step."""
         for group in self.param_groups:
             first_decay, second_decay = group["betas"]

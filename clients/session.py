@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from clients.messages import OpenedRound
     from clients.settings import Settings
     from clients.terms import Terms
-    from crypto.schemes import Keys
+    from crypto.keys import Keys
 
 
 @dataclass
@@ -85,9 +85,7 @@ class Session:
         if number > self.replica.round + 1:
             raise Fault("behind", f"at round {self.replica.round}, asked to open {number}")
         with phases.measure("open"):
-            place = Place(
-                training=self.terms.training, round=number, attempt=roster.place.attempt
-            )
+            place = Place(training=self.terms.training, round=number, attempt=roster.place.attempt)
             names = roster.verify(
                 public_keys,
                 place,

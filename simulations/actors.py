@@ -1,7 +1,7 @@
 """Long-lived Ray actors that answer for simulated hospitals.
 
-An actor holds one process: one copy of the data, one replica, one set of heavy imports, whatever the
-number of hospitals that it answers for. It runs the very ClientApp that a SuperNode would run.
+An actor holds one process: one copy of the data, one replica, one set of heavy imports, whatever
+the number of hospitals that it answers for. It runs the very ClientApp that a SuperNode would run.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Hospitals:
         return [self._answer_one(content, envelope) for envelope in envelopes]
 
     def _answer_one(self, content: RecordDict, envelope: Metadata) -> Message:
-        message = Message(content=content, metadata=envelope)
+        message = Message(content=content, metadata=envelope)  # type: ignore[call-overload]
         context = self._context(envelope)
         TaskIdentity.run_id, TaskIdentity.node_id = envelope.run_id, envelope.dst_node_id
         try:

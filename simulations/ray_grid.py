@@ -164,5 +164,5 @@ class RayGrid(Grid):
 
     @staticmethod
     def _unavailable(envelope: Metadata) -> Message:
-        message = Message(content=RecordDict(), metadata=envelope)
+        message = Message(content=RecordDict(), metadata=envelope)  # type: ignore[call-overload]
         return Message(Error(NODE_UNAVAILABLE, "unreachable"), reply_to=message)

@@ -6,6 +6,7 @@ would exceed what was promised, retries included.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,6 @@ from strategies.errors import TrainingStopped
 
 if TYPE_CHECKING:
     from clients.settings import Settings
-
 
 
 class Budget:
@@ -76,10 +76,8 @@ class Budget:
         rounds = self.spent if rounds is None else rounds
         if self._event is None or rounds == 0:
             return 0.0
-        event = noise_plan(self._settings, self.noise_multiplier).event(
-            self._settings.training.sampling_rate, rounds
-        )
-        found = epsilon([event], self.delta, accountant or self._settings.privacy.accountant)
+        events = [replace(self._event, count=rounds)]
+        found = epsilon(events, self.delta, accountant or self._settings.privacy.accountant)
         return found + self._slack(found)
 
     @staticmethod

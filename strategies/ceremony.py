@@ -19,6 +19,7 @@ from strategies.conversation import Conversation, fault_code
 from strategies.errors import TrainingStopped
 from strategies.nodes import Nodes
 
+
 @dataclass(frozen=True, kw_only=True)
 class Ceremony:
     """What the server knows after the ceremony: who takes part, and public parameters."""

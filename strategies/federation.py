@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from clients.settings import Settings
     from strategies.budget import Budget
     from strategies.holdout import Holdout
-    from strategies.nodes import Nodes
     from strategies.tracking import Tracking
 
 #: Faults after which a hospital can be helped with a snapshot and the sums since.
@@ -152,9 +151,7 @@ class Federation:
         self.strategy.aggregate_train(number, self._replies(asked, request))
         outcome = self.strategy.outcome
         for name, code in sorted(outcome.faults.items()):
-            self._tracking.record(
-                "fault", round=number, attempt=attempt, hospital=name, code=code
-            )
+            self._tracking.record("fault", round=number, attempt=attempt, hospital=name, code=code)
         seconds = time.perf_counter() - start
         uplink = (talk.received_bytes - received) // self._hospitals
         downlink = (talk.sent_bytes - sent) // self._hospitals
@@ -266,5 +263,3 @@ class Federation:
     def median_round_seconds(self) -> float:
         """Return the median seconds of an attempt."""
         return statistics.median(self.progress.round_seconds or [0.0])
-
-

@@ -34,7 +34,5 @@ class Holdout:
         """Return the metrics of a released model, given by tensor name."""
         self._model.load_state_dict(dict(tensors))
         inputs = torch.as_tensor(np.asarray(self._records.inputs))
-        logits = torch.cat(
-            [self._model(inputs[i : i + CHUNK_RECORDS]) for i in range(0, len(inputs), CHUNK_RECORDS)]
-        )
+        logits = torch.cat([self._model(chunk) for chunk in torch.split(inputs, CHUNK_RECORDS)])
         return evaluate(logits.numpy(), self._records.labels)

@@ -36,7 +36,7 @@ def write_results(
     if progress.model:
         folder.write_model(
             progress.model,
-            {"rounds": str(progress.released), "training": federation.training},
+            {"rounds": str(progress.released)},
         )
 
 

@@ -1,4 +1,4 @@
-"""The server's Flower app: reads the settings once, leads a training, writes down what came of it."""
+"""The server's Flower app: reads the settings once, leads a training, writes its results."""
 
 from __future__ import annotations
 
