@@ -1,0 +1,385 @@
+"""What sealing costs: one hospital seals, the server adds K vectors, one hospital opens the sum.
+
+Peers run interleaved in the same process on the same numbers, so that ratios mean something:
+
+* Dopamine's way: TenSEAL BFV, n = 4096, t = 40961, values times 1000, one a slot;
+* NVFlare's parameters: TenSEAL CKKS, n = 8192, [60, 40, 40] bits, scale 2**40, one vector a layer
+  (and NVFlare's own classes where nvflare is installed);
+* pairwise AES-CTR masks: what no homomorphic scheme can beat.
+
+    python benchmarks/sealing_cost.py [--json FILE] [--repeats 9] [--large] [--memory]
+"""
+
+import argparse
+import contextlib
+import importlib.util
+import io
+import json
+import math
+import os
+import platform
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from crypto.plans import plan_sealing
+from crypto.roles import Grid, Place
+from crypto.schemes import make_adder, make_keys, make_opener, make_sealer
+
+SQUEEZENET, RESNET18 = 725_061, 11_179_077
+BOUND = 1.0
+_TIMES = ("seal_ms", "server_ms", "open_ms")
+PLACE = Place(training="benchmark", round=1, attempt=0)
+FIRES = (
+    (64, 16, 64),
+    (128, 16, 64),
+    (128, 32, 128),
+    (256, 32, 128),
+    (256, 48, 192),
+    (384, 48, 192),
+    (384, 64, 256),
+    (512, 64, 256),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Row:
+    """One path's medians, in milliseconds and bytes."""
+
+    path: str
+    seal_ms: float
+    server_ms: float
+    open_ms: float
+    up_bytes: int
+    down_bytes: int
+    error_of_mean: float
+
+    @property
+    def whole_ms(self) -> float:
+        return self.seal_ms + self.server_ms + self.open_ms
+
+
+class _Contender:
+    """A way of sealing: `seal(x)`, `add(list) -> total`, `open(total) -> sum`, `size(sealed)`."""
+
+    name: str
+
+    def seal(self, vector: np.ndarray) -> Any:
+        raise NotImplementedError
+
+    def add(self, sealed: list[Any]) -> Any:
+        raise NotImplementedError
+
+    def open(self, total: Any) -> np.ndarray:
+        raise NotImplementedError
+
+    def size(self, sealed: Any) -> int:
+        return len(sealed)
+
+
+class _Ours(_Contender):
+    """This repository's schemes."""
+
+    def __init__(self, scheme: str, mode: str, bits: int, values: int, hospitals: int) -> None:
+        half = 2 ** (bits - 1) - 1
+        self.plan = plan_sealing(
+            values=values,
+            hospitals=hospitals,
+            grid=Grid(step=BOUND / half, bound=BOUND),
+            scheme=scheme,
+            key_mode=mode,
+        )
+        self.name = f"ours: {scheme}" + (f" {mode}, {bits} bit" if scheme == "bfv" else "")
+        self.names = tuple(f"hospital-{index}" for index in range(hospitals))
+        keys = make_keys(self.plan)
+        self.sealers = [make_sealer(self.plan, keys, name) for name in self.names]
+        self.opener = make_opener(self.plan, keys)
+        self._turn = 0
+
+    def seal(self, vector: np.ndarray) -> Any:
+        sealer = self.sealers[self._turn % len(self.sealers)]
+        self._turn += 1
+        return sealer.seal(vector, PLACE)
+
+    def add(self, sealed: list[Any]) -> Any:
+        adder = make_adder(self.plan)
+        for one in sealed:
+            adder.add(one)
+        return adder.total()
+
+    def open(self, total: Any) -> np.ndarray:
+        return self.opener.open(total, self.names, PLACE)
+
+    def size(self, sealed: Any) -> int:
+        return sealed.size
+
+
+class _Dopamine(_Contender):
+    """Malekzadeh et al. 2021: rounded thousandths, one a slot, default coefficient primes."""
+
+    name = "Dopamine's way (BFV 4096, x1000)"
+
+    def __init__(self) -> None:
+        import tenseal
+
+        self.tenseal = tenseal
+        self.context = tenseal.context(
+            tenseal.SCHEME_TYPE.BFV, poly_modulus_degree=4096, plain_modulus=40961
+        )
+
+    def seal(self, vector: np.ndarray) -> bytes:
+        integers = np.rint(vector * 1000).astype(np.int64).tolist()
+        return self.tenseal.bfv_vector(self.context, integers).serialize()
+
+    def add(self, sealed: list[bytes]) -> bytes:
+        total = self.tenseal.bfv_vector_from(self.context, sealed[0])
+        for one in sealed[1:]:
+            total += self.tenseal.bfv_vector_from(self.context, one)
+        return total.serialize()
+
+    def open(self, total: bytes) -> np.ndarray:
+        return np.array(self.tenseal.bfv_vector_from(self.context, total).decrypt()) / 1000
+
+
+class _NvflareParameters(_Contender):
+    """CKKS with NVFlare's parameters, a vector a layer, by TenSEAL directly."""
+
+    name = "NVFlare's parameters (CKKS 8192, per layer)"
+
+    def __init__(self, layers: list[int]) -> None:
+        import tenseal
+
+        self.tenseal = tenseal
+        self.context = tenseal.context(
+            tenseal.SCHEME_TYPE.CKKS, poly_modulus_degree=8192, coeff_mod_bit_sizes=[60, 40, 40]
+        )
+        self.context.global_scale = 2**40
+        self.cuts = np.cumsum(layers)[:-1]
+
+    def seal(self, vector: np.ndarray) -> list[bytes]:
+        layers = np.split(vector, self.cuts)
+        return [self.tenseal.ckks_vector(self.context, layer).serialize() for layer in layers]
+
+    def add(self, sealed: list[list[bytes]]) -> list[bytes]:
+        totals = []
+        for layers in zip(*sealed, strict=True):
+            total = self.tenseal.ckks_vector_from(self.context, layers[0])
+            for layer in layers[1:]:
+                total += self.tenseal.ckks_vector_from(self.context, layer)
+            totals.append(total.serialize())
+        return totals
+
+    def open(self, total: list[bytes]) -> np.ndarray:
+        opened = [self.tenseal.ckks_vector_from(self.context, one).decrypt() for one in total]
+        return np.concatenate([np.asarray(layer) for layer in opened])
+
+    def size(self, sealed: list[bytes]) -> int:
+        return sum(len(layer) for layer in sealed)
+
+
+class _Masks(_Contender):
+    """Pairwise AES-CTR masks on 32-bit integers that cancel in the sum."""
+
+    name = "pairwise AES-CTR masks (the limit)"
+
+    def __init__(self, values: int, hospitals: int) -> None:
+        self.values, self.hospitals = values, hospitals
+        self.keys = {
+            (one, other): os.urandom(32) for one in range(hospitals) for other in range(one)
+        }
+        self._turn = 0
+
+    def _mask(self, one: int, other: int) -> np.ndarray:
+        from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+
+        key = self.keys[max(one, other), min(one, other)]
+        stream = Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor()
+        return np.frombuffer(stream.update(bytes(4 * self.values)), dtype=np.uint32)
+
+    def seal(self, vector: np.ndarray) -> bytes:
+        own = self._turn % self.hospitals
+        self._turn += 1
+        masked = np.rint(vector * 2**20).astype(np.int64).astype(np.uint32)
+        for other in range(self.hospitals):
+            if other != own:
+                mask = self._mask(own, other)
+                masked = masked + mask if own > other else masked - mask
+        return masked.tobytes()
+
+    def add(self, sealed: list[bytes]) -> bytes:
+        total = np.zeros(self.values, dtype=np.uint32)
+        for one in sealed:
+            total += np.frombuffer(one, dtype=np.uint32)
+        return total.tobytes()
+
+    def open(self, total: bytes) -> np.ndarray:
+        return np.frombuffer(total, dtype=np.int32) / 2**20
+
+
+def _squeezenet_layers(classes: int = 5) -> list[int]:
+    """Sizes of SqueezeNet 1.1's 52 arrays."""
+    layers = [3 * 64 * 9, 64]
+    for inputs, squeeze, expand in FIRES:
+        layers += [inputs * squeeze, squeeze]
+        layers += [squeeze * expand, expand, squeeze * expand * 9, expand]
+    return [*layers, 512 * classes, classes]
+
+
+def _timed(function: Callable[[], Any]) -> tuple[float, Any]:
+    start = time.perf_counter()
+    result = function()
+    return 1e3 * (time.perf_counter() - start), result
+
+
+def _measure(contender: _Contender, vectors: list[np.ndarray]) -> dict[str, float]:
+    """One pass; the seal time is the mean over all hospitals."""
+    seal_ms, sealed = _timed(lambda: [contender.seal(vector) for vector in vectors])
+    server_ms, total = _timed(lambda: contender.add(sealed))
+    open_ms, opened = _timed(lambda: contender.open(total))
+    error = float(np.abs(opened - sum(vectors)).max()) / len(vectors)
+    return {
+        "seal_ms": seal_ms / len(vectors),
+        "server_ms": server_ms,
+        "open_ms": open_ms,
+        "up_bytes": contender.size(sealed[0]),
+        "down_bytes": contender.size(total),
+        "error_of_mean": error,
+    }
+
+
+def _run(contenders: list[_Contender], values: int, hospitals: int, repeats: int) -> list[_Row]:
+    random = np.random.default_rng(0)
+    vectors = [
+        np.clip(random.normal(scale=0.2, size=values), -BOUND, BOUND) for _ in range(hospitals)
+    ]
+    passes: dict[str, list[dict[str, float]]] = {one.name: [] for one in contenders}
+    for turn in range(repeats + 1):
+        for contender in contenders:
+            # TenSEAL prints a warning for every vector longer than a ciphertext.
+            with contextlib.redirect_stdout(io.StringIO()):
+                measured = _measure(contender, vectors)
+            if turn or repeats == 1:
+                passes[contender.name].append(measured)
+        if repeats == 1:
+            break
+    return [
+        _Row(
+            path=name,
+            up_bytes=int(rows[0]["up_bytes"]),
+            down_bytes=int(rows[0]["down_bytes"]),
+            error_of_mean=max(row["error_of_mean"] for row in rows),
+            **{
+                key: median(row[key] for row in rows) for key in ("seal_ms", "server_ms", "open_ms")
+            },
+        )
+        for name, rows in passes.items()
+    ]
+
+
+def _peak_memory(hospitals: int, values: int = SQUEEZENET, mode: str = "symmetric") -> float:
+    """MiB that a server's adder takes at its peak, in a process of its own."""
+    command = [sys.executable, __file__, "--memory-child", str(hospitals), str(values), mode]
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return float(output.splitlines()[-1])
+
+
+def _memory_child(hospitals: int, values: int, mode: str) -> None:
+    ours = _Ours("bfv", mode, 13, values, hospitals)
+    # Arriving one at a time from two senders' repeated bytes: the adder keeps none of them.
+    sealed = [ours.seal(np.zeros(values)) for _ in range(2)]
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    adder = make_adder(ours.plan)
+    for index in range(hospitals):
+        adder.add(sealed[index % 2])
+    adder.total()
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    sys.stdout.write(f"{(after - before) / 1024:.3f}\n")
+
+
+def _nvflare_row() -> str:
+    if importlib.util.find_spec("nvflare") is None:
+        return "nvflare is not installed: its own classes were not measured"
+    return "nvflare is installed, but only its parameters are measured here"
+
+
+def _show(rows: list[_Row], values: int, hospitals: int, baseline: str) -> None:
+    whole = next((row.whole_ms for row in rows if row.path == baseline), math.nan)
+    print(f"\nd = {values:,}, K = {hospitals}: medians in milliseconds")
+    print(
+        f"{'path':46}{'seal':>9}{'server':>9}{'open':>9}{'whole':>9}{'faster':>8}"
+        f"{'up MB':>8}{'x f32':>7}{'down MB':>9}{'error':>10}"
+    )
+    for row in rows:
+        print(
+            f"{row.path:46}{row.seal_ms:9.1f}{row.server_ms:9.1f}{row.open_ms:9.1f}"
+            f"{row.whole_ms:9.1f}{whole / row.whole_ms:7.1f}x{row.up_bytes / 1e6:8.2f}"
+            f"{row.up_bytes / (4 * values):7.2f}{row.down_bytes / 1e6:9.2f}"
+            f"{row.error_of_mean:10.1e}"
+        )
+
+
+def _document(rows: list[_Row], values: int, hospitals: int) -> dict[str, Any]:
+    return {
+        "values": values,
+        "hospitals": hospitals,
+        "rows": [{**asdict(row), "whole_ms": row.whole_ms} for row in rows],
+    }
+
+
+def _main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", type=Path, help="write the numbers here too")
+    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--values", type=int, default=SQUEEZENET)
+    parser.add_argument("--hospitals", type=int, default=10)
+    parser.add_argument("--large", action="store_true", help="also d = 11.2 M (ResNet-18)")
+    parser.add_argument("--memory", action="store_true", help="also peak memory by K")
+    parser.add_argument("--memory-child", nargs=3, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.memory_child:
+        hospitals, values, mode = options.memory_child
+        _memory_child(int(hospitals), int(values), mode)
+        return
+    values, hospitals = options.values, options.hospitals
+    layers = _squeezenet_layers() if values == SQUEEZENET else [values]
+    variants = [("bfv", "symmetric", 13), ("bfv", "symmetric", 20), ("bfv", "public", 13)]
+    variants += [("ckks", "symmetric", 20), ("modular", "auto", 13), ("plain", "auto", 13)]
+    peers: list[_Contender] = [_Dopamine(), _NvflareParameters(layers), _Masks(values, hospitals)]
+    ours: list[_Contender] = [_Ours(*variant, values, hospitals) for variant in variants]
+    rows = _run([*peers, *ours], values, hospitals, options.repeats)
+    _show(rows, values, hospitals, _Dopamine.name)
+    print(_nvflare_row())
+    result: dict[str, Any] = {
+        "machine": {"python": platform.python_version(), "processor": platform.processor()},
+        "command": "python benchmarks/sealing_cost.py " + " ".join(sys.argv[1:]),
+        "tables": [_document(rows, values, hospitals)],
+    }
+    if options.large:
+        few: list[_Contender] = [_Ours(*variant, RESNET18, hospitals) for variant in variants[:3]]
+        rows = _run([_Dopamine(), *few], RESNET18, hospitals, 1)
+        _show(rows, RESNET18, hospitals, _Dopamine.name)
+        result["tables"].append(_document(rows, RESNET18, hospitals))
+    if options.memory:
+        result["server_peak_mib"] = {
+            mode: {str(count): _peak_memory(count, mode=mode) for count in (10, 100, 1000)}
+            for mode in ("symmetric", "public")
+        }
+        for mode, peaks in result["server_peak_mib"].items():
+            text = ", ".join(f"K = {count}: {peak:.1f} MiB" for count, peak in peaks.items())
+            print(f"server peak memory, {mode}: {text}")
+    if options.json:
+        options.json.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    _main()
