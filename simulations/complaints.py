@@ -32,6 +32,8 @@ def complain(error: BaseException, *, debug: bool) -> int:
         debug: show the traceback as well.
     """
     text, code = explain(error)
+    if code == FAILED:
+        text = " ".join([text, *getattr(error, "__notes__", [])])
     if debug and code != INTERRUPTED:
         typer.echo("".join(traceback.format_exception(error)).rstrip(), err=True)
     if text:
@@ -63,7 +65,7 @@ def explain(error: BaseException) -> tuple[str, int]:
     name = type(error).__name__
     return (
         f"Something went wrong that should not have: {name}: {error}. "
-        "Run the same command with --debug to see where, and see run.log in the run folder.",
+        "Run the same command with --debug to see where; a run's own folder holds run.log.",
         FAILED,
     )
 

@@ -8,11 +8,12 @@ well, and every axis has its unit.
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
@@ -28,7 +29,7 @@ BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, YELLOW, GREY = (
     "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#666666",
 )  # fmt: skip
 CYCLE = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION, YELLOW, GREY)
-STYLE = {
+STYLE: Any = {
     "font.size": 9,
     "axes.titlesize": 10,
     "axes.spines.top": False,
@@ -106,12 +107,12 @@ def draw_training(run: RunResult) -> Figure | None:
         ("accuracy", "accuracy", BLUE, "o-"),
         ("auc", "AUC", GREEN, "s--"),
     ):
-        values = [event.get(key) for event in releases]
-        if any(value is not None for value in values):
+        values = [math.nan if event.get(key) is None else event[key] for event in releases]
+        if not all(map(math.isnan, values)):
             lines += axes.plot(rounds, values, style, color=colour, markersize=3, label=label)
     axes.set_xlabel("round")
     axes.set_ylabel("on the public holdout (share)")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     spent = [event for event in run.of_kind("round") if event.get("epsilon_rdp") is not None]
     if spent:
         right = axes.twinx()
@@ -150,7 +151,7 @@ def draw_budget(run: RunResult) -> Figure | None:
     axes.set_ylim(bottom=0)
     axes.set_xlabel("round")
     axes.set_ylabel("epsilon against the server")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     figure.legend(loc="outside upper center", ncols=2)
     return figure
 
@@ -223,7 +224,7 @@ def draw_bytes(run: RunResult) -> Figure | None:
     axes.set_xlabel("round")
     axes.set_ylabel("megabytes, all hospitals")
     axes.set_ylim(bottom=0)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     figure.legend(loc="outside upper center", ncols=2)
     return figure
 

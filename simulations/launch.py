@@ -100,7 +100,7 @@ def launch(
         Interrupted: the user ended it.
     """
     path = Path(settings.run.out)
-    _write_provenance(path, command)
+    write_provenance(path, command)
     silent = voice.quiet or voice.as_json
     follower = nullcontext() if silent else ProgressThread(path, Console(stderr=True))
     try:
@@ -108,6 +108,9 @@ def launch(
             from simulations.engine import EngineOptions, simulate
 
             simulate(settings, EngineOptions(**options))
+    except Exception as error:
+        error.add_note(f"What was done so far is in {_short(path)}.")
+        raise
     except KeyboardInterrupt:
         raise Interrupted(
             f"Interrupted; what was done so far is in {_short(path)}. "
@@ -158,7 +161,8 @@ def logging_to(file: Path, level: str, *, terminal: bool) -> Iterator[None]:
             handler.close()
 
 
-def _write_provenance(path: Path, command: Sequence[str]) -> None:
+def write_provenance(path: Path, command: Sequence[str]) -> None:
+    """Add a command, and the machine it was given on, to ``provenance.json``."""
     file = path / "provenance.json"
     commands = json.loads(file.read_text(encoding="utf-8"))["commands"] if file.exists() else []
     started = datetime.now(UTC).isoformat(timespec="seconds")

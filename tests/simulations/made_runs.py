@@ -69,7 +69,7 @@ def run_round(folder, number, *, release=False, closed=True, attempt=1):
         downlink_bytes=49_000,
         uplink_bytes_total=248_000 * number,
         downlink_bytes_total=490_000 * number,
-        epsilon_rdp=0.34 * math.sqrt(number),
+        epsilon_rdp=0.341 * math.sqrt(number),
         phases=PHASES,
     )
 

@@ -163,6 +163,7 @@ def test_a_stopped_run_exits_with_one_and_its_message(monkeypatch, capsys):
     assert main(["--quiet"]) == 1
     err = capsys.readouterr().err
     assert "hospital-04" in err
+    assert "What was done so far is in runs/" in err
     assert "Traceback" not in err
 
 

@@ -1,0 +1,272 @@
+"""``report.html``: one self-contained page from which a run can be judged.
+
+It answers first what a privacy officer asks: was it private, against whom, how good, at what cost.
+Everything is read from the run folder; figures are inlined as SVG.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from clients.settings import REGIMES
+from simulations.account_book import moment_text, overview_rows, read_statements, spending_rows
+from simulations.report_page import PAGE, STYLE
+from simulations.results import NoRun, RunResult
+from simulations.tables import observer_caption, observer_rows, summary_rows
+from simulations.wording import ABSENT, bytes_text, epsilon_text, seconds_text, share_text
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+REPORT = "report.html"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """An answer to one of the questions that the page begins with.
+
+    Attributes:
+        tone: `yes`, `no` or empty; colours the edge, never alone.
+    """
+
+    question: str
+    headline: str
+    lines: Sequence[str] = ()
+    tone: str = ""
+
+
+def write_report(run: RunResult) -> Path:
+    """Write ``report.html`` into the run folder and return its path."""
+    file = run.path / REPORT
+    file.write_text(render_report(run), encoding="utf-8")
+    return file
+
+
+def render_report(run: RunResult) -> str:
+    """Return the page."""
+    from jinja2 import Environment, StrictUndefined
+    from markupsafe import Markup
+
+    from simulations.figures import draw_all
+
+    statements = _statements(run)
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    observers = run.privacy.get("observers") or []
+    return environment.from_string(PAGE).render(
+        style=Markup(STYLE),
+        title=f"{_config(run, 'run.scenario')}: {_regime_title(run)}",
+        subtitle=_subtitle(run),
+        answers=[answer_private(run), answer_whom(run), answer_good(run), answer_cost(run)],
+        observers=observer_rows(observers),
+        observers_caption=observer_caption(observers),
+        what=_what(run),
+        results=summary_rows(run.summary) if run.summary else [("status", "no summary yet")],
+        figures=[
+            {
+                "name": name,
+                "title": drawing.title,
+                "caption": drawing.caption,
+                "svg": Markup(inline_svg(figure, name)),
+            }
+            for name, (drawing, figure) in draw_all(run).items()
+        ],
+        ledgers=overview_rows(statements),
+        spending=[row for one in statements[:1] for row in spending_rows(one)],
+        faults=run.of_kind("fault"),
+        commands=_commands(run),
+        repeat_note=_repeat_note(run),
+        settings=sorted(run.config.items()),
+        versions=_versions(run),
+    )
+
+
+def answer_private(run: RunResult) -> Answer:
+    """Whether the run was private, and by how much."""
+    question, summary = "Was it private?", run.summary
+    epsilon = summary.get("epsilon")
+    if not summary:
+        return Answer(question=question, headline="Not known: the run has not ended.")
+    if not epsilon:
+        return Answer(
+            question=question,
+            headline="No: no noise was added.",
+            lines=["Whoever sees the model or the sums may learn about single patients."],
+            tone="no",
+        )
+    claim = (
+        f"epsilon {epsilon_text(epsilon.get('prv'))} (PRV) or {epsilon_text(epsilon.get('rdp'))} "
+        f"(RDP) at delta {summary['delta']:g}"
+    )
+    if summary.get("seeded"):
+        return Answer(
+            question=question,
+            headline="No: the run was seeded.",
+            lines=[f"Its noise can be repeated. Unseeded, it would have had {claim}."],
+            tone="no",
+        )
+    return Answer(
+        question=question,
+        headline=f"Yes: {claim}.",
+        lines=[
+            "Adding or removing one patient at one hospital changes the odds of anything that the "
+            "server or the public sees by at most that much.",
+        ],
+        tone="yes",
+    )
+
+
+def answer_whom(run: RunResult) -> Answer:
+    """Against whom the target holds, and who could learn more."""
+    question, observers = "Against whom?", run.privacy.get("observers") or []
+    bound = [one["observer"] for one in observers if one.get("binds_target")]
+    others = [
+        f"{one['observer']} ({_worst(one['epsilon'])})"
+        for one in observers
+        if not one.get("binds_target")
+    ]
+    if not observers:
+        return Answer(question=question, headline="Not stated: there is no observer table.")
+    lines = (
+        [f"Others could learn more; epsilon in brackets: {'; '.join(others)}."] if others else []
+    )
+    if not bound or run.summary.get("seeded") or not run.summary.get("epsilon"):
+        return Answer(question=question, headline="Nobody.", lines=lines, tone="no")
+    text = ", ".join(bound)
+    return Answer(question=question, headline=f"{text[0].upper()}{text[1:]}.", lines=lines)
+
+
+def _worst(epsilon: Mapping[str, float] | None) -> str:
+    """The tightest of the accountants' upper bounds."""
+    return epsilon_text(min(epsilon.values())) if epsilon else "none"
+
+
+def answer_good(run: RunResult) -> Answer:
+    """How well the final model does."""
+    question, summary = "How good is the model?", run.summary
+    if summary.get("accuracy") is None:
+        return Answer(question=question, headline="Not known: no model was released.")
+    balanced = (summary.get("metrics") or {}).get("balanced_accuracy")
+    lines = [f"Balanced accuracy {share_text(balanced)}." if balanced is not None else ""]
+    if (mean := summary.get("mean_hospital_accuracy")) is not None:
+        lines.append(f"Mean accuracy at the hospitals {share_text(mean)}.")
+    lines.append("Measured on the public holdout, whose patients no hospital trained on.")
+    return Answer(
+        question=question,
+        headline=f"Accuracy {share_text(summary['accuracy'])}, AUC {share_text(summary['auc'])}.",
+        lines=[line for line in lines if line],
+    )
+
+
+def answer_cost(run: RunResult) -> Answer:
+    """What the run cost in bytes and time."""
+    summary, progress = run.summary, run.progress
+    seconds = summary.get("seconds") or {}
+    up, down = (
+        bytes_text(summary.get(f"{way}_bytes_per_hospital_round")) for way in ("uplink", "downlink")
+    )
+    return Answer(
+        question="What did it cost?",
+        headline=f"{seconds_text(seconds.get('total'))}, {bytes_text(progress.bytes_sent)} in all.",
+        lines=[
+            f"A hospital sends {up} and receives {down} a round; the median round takes "
+            f"{seconds_text(seconds.get('round_median'))}.",
+        ],
+    )
+
+
+def inline_svg(figure: Figure, name: str) -> str:
+    """Return a figure as an SVG element whose ids meet no other figure's."""
+    import matplotlib as mpl
+
+    from simulations.figures import DRAWINGS
+    from simulations.figures import STYLE as FIGURE_STYLE
+
+    file = io.StringIO()
+    with mpl.rc_context(FIGURE_STYLE):
+        figure.savefig(file, format="svg", metadata={"Date": None})
+    text = file.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r'(\bid="|url\(#|xlink:href="#)', rf"\g<1>{name}-", text)
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    return text.replace("<svg ", f'<svg role="img" aria-label="{DRAWINGS[name].title}" ', 1)
+
+
+def _statements(run: RunResult) -> list[Mapping[str, Any]]:
+    try:
+        return read_statements(str(run.path), None)
+    except NoRun:
+        return []
+
+
+def _config(run: RunResult, key: str) -> Any:
+    return run.config.get(key, ABSENT)
+
+
+def _regime_title(run: RunResult) -> str:
+    regime = REGIMES.get(str(_config(run, "privacy.regime")))
+    return regime.title if regime else "a run"
+
+
+def _subtitle(run: RunResult) -> str:
+    starts = run.of_kind("start")
+    began = f"{moment_text(starts[0]['time'])} UTC" if starts else "not begun"
+    progress = run.progress
+    state = progress.status or "still running"
+    message = f": {progress.message}" if progress.message else ""
+    return (
+        f"Asclepias run report. Began {began}; {state}{message}. "
+        f"Round {progress.round} of {progress.rounds}."
+    )
+
+
+def _what(run: RunResult) -> list[tuple[str, str]]:
+    private = REGIMES.get(str(_config(run, "privacy.regime")))
+    rows = [
+        ("data", f"{_config(run, 'data.name')}"),
+        ("hospitals", f"{_config(run, 'partition.hospitals')}, split {_split_text(run)}"),
+        ("model", f"{_config(run, 'model.name')}"),
+        ("regime", f"{_config(run, 'privacy.regime')}: {_regime_title(run)}"),
+        ("exchange", f"{_config(run, 'exchange.name')}"),
+        ("sealing", f"{_config(run, 'sealing.scheme')}"),
+        (
+            "rounds",
+            f"{_config(run, 'training.rounds')}, each with a patient's chance "
+            f"{_config(run, 'training.sampling-rate')} to take part",
+        ),
+    ]
+    if private and private.private:
+        clip, sigma = _config(run, "privacy.l2-clip"), run.summary.get("noise_multiplier")
+        text = f"gradients clipped to {clip} a patient"
+        rows.append(("noise", f"{text}, noise multiplier {sigma:.4g}" if sigma else text))
+    return rows
+
+
+def _split_text(run: RunResult) -> str:
+    name = _config(run, "partition.name")
+    return f"{name} ({_config(run, 'partition.alpha')})" if name == "dirichlet" else str(name)
+
+
+def _commands(run: RunResult) -> list[str]:
+    known = [one["command"] for one in run.provenance.get("commands", [])]
+    return known or [f"flwr run . --stream --run-config {shlex.quote(str(run.path))}/config.toml"]
+
+
+def _repeat_note(run: RunResult) -> str:
+    again = f"flower-simulation run {shlex.quote(str(run.path / 'config.toml'))}"
+    if run.summary.get("seeded"):
+        return f"'{again}' ends in the same model on the same kind of machine. All settings:"
+    return f"'{again}' starts the same training with fresh noise. All settings:"
+
+
+def _versions(run: RunResult) -> str:
+    versions = run.summary.get("versions") or {}
+    parts = [f"{name} {version}" for name, version in versions.items()]
+    if platform := run.provenance.get("platform"):
+        parts.append(platform)
+    return f"Made with {', '.join(parts)}." if parts else ""
