@@ -32,7 +32,7 @@ def test_without_a_terminal_a_plain_line_comes_with_each_release(tmp_path):
     assert lines[0] == "default: 10 hospitals, FSCDP, gradients, sealed by bfv"
     assert [line.split(":")[0] for line in lines[1:]] == ["round 5/10", "round 10/10"]
     assert "accuracy 0.893" in lines[1]
-    assert "epsilon 0.68 of 1" in lines[1]
+    assert "epsilon 0.682 of 1" in lines[1]
     assert progress.status == "finished"
 
 
