@@ -82,7 +82,7 @@ def plane_bytes(count: int, width: int) -> int:
 
 
 def _planes(width: int) -> list[tuple[int, int, str]]:
-    """The planes of a width: (first byte within a residue, bytes taken, dtype); a nibble is apart."""
+    """Planes of a width: (first byte within a residue, bytes taken, dtype); a nibble is apart."""
     planes, at = [(0, 4, "<u4")], 4
     for size, dtype in ((4, "<u4"), (2, "<u2"), (1, "|u1")):
         if width // 8 - at >= size:
