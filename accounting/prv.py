@@ -30,7 +30,7 @@ from accounting.rdp import rdp_epsilon, shared_loss
 
 Values = NDArray[np.float64]
 
-_MAX_POINTS = 1 << 23
+_MAX_POINTS = 1 << 22
 _MAX_LOSS = 650.0  # e^loss must stay a float64
 _DEEP = 40.0  # standard deviations, beyond which there is no mass
 

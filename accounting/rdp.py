@@ -1,11 +1,12 @@
 """Renyi differential privacy of events, remembered per mechanism.
 
-The RDP of the sampled Gaussian mechanism is Opacus'; here it is computed once per (q, sigma), so
-the running epsilon of a training costs the same at round 100,000 as at round 1.
+The RDP of the sampled Gaussian mechanism is computed once per (q, sigma), so the running epsilon
+of a training costs the same at round 100,000 as at round 1.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Sequence
 from functools import lru_cache
@@ -32,6 +33,8 @@ ORDERS: Curve = np.array(
     + [64, 72, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 640, 768, 896, 1024]
 )
 ORDERS.setflags(write=False)
+
+_MAX_POINTS = 200_000
 
 CONVERSIONS = ("improved", "classic")
 
@@ -95,33 +98,31 @@ def rdp_epsilon(
 def _gaussian_curve(
     sampling_rate: float, noise_multiplier: float, orders: tuple[float, ...]
 ) -> Curve:
-    alphas = list(orders) or ORDERS.tolist()
+    alphas = np.array(orders) if orders else ORDERS
     if sampling_rate == 1.0:
-        curve = np.array(alphas) / (2 * noise_multiplier**2)
+        curve = alphas / (2 * noise_multiplier**2)
     else:
-        curve = np.array([_sampled_order(sampling_rate, noise_multiplier, a) for a in alphas])
+        whole = alphas == np.floor(alphas)
+        curve = np.empty(len(alphas))
+        curve[whole] = [_whole_order(sampling_rate, noise_multiplier, a) for a in alphas[whole]]
+        try:
+            curve[~whole] = _integrated(sampling_rate, noise_multiplier, 1, alphas[~whole])
+        except AccountingError:  # RDP does not decrease with the order
+            next_whole = np.ceil(alphas[~whole])
+            curve[~whole] = [_whole_order(sampling_rate, noise_multiplier, a) for a in next_whole]
     curve.setflags(write=False)
     return curve
 
 
-def _sampled_order(sampling_rate: float, noise_multiplier: float, alpha: float) -> float:
-    """RDP of the sampled Gaussian at one order, by Opacus.
+def _whole_order(sampling_rate: float, noise_multiplier: float, alpha: float) -> float:
+    """RDP of the sampled Gaussian at a whole order: a finite sum of positive terms, by Opacus.
 
-    Opacus sums a fractional order's alternating series until terms fall below e^-30; that
-    truncation is added back. Where the series breaks down, the next whole order, whose sum is
-    finite and positive, bounds it: RDP does not decrease with the order.
+    At fractional orders Opacus sums an alternating series, which takes millions of terms where
+    sampling is frequent and noise is large, and cancels: those are integrated instead.
     """
     from opacus.accountants.analysis import rdp as opacus_rdp
 
-    if alpha != int(alpha):
-        try:
-            value = float(opacus_rdp._compute_rdp(sampling_rate, noise_multiplier, alpha))
-        except (ValueError, OverflowError):
-            value = math.nan
-        if math.isfinite(value) and value >= 0.0:
-            return value + 4 * math.exp(-30) / (alpha - 1)
-    whole = math.ceil(alpha)
-    value = float(opacus_rdp._compute_rdp(sampling_rate, noise_multiplier, float(whole)))
+    value = float(opacus_rdp._compute_rdp(sampling_rate, noise_multiplier, float(alpha)))
     return math.inf if math.isnan(value) else max(value, 0.0)
 
 
@@ -129,29 +130,44 @@ def _sampled_order(sampling_rate: float, noise_multiplier: float, alpha: float) 
 def _shared_curve(
     sampling_rate: float, noise_multiplier: float, hospitals: int, orders: tuple[float, ...]
 ) -> Curve:
-    """RDP of a mixture of Gaussians at 0..m, weights Binomial(m, q), against the one at 0.
-
-    Integrated by the trapezoid rule, whose error vanishes faster than any power of the step for
-    such integrands; both directions.
-    """
     alphas = np.array(orders) if orders else ORDERS
     if sampling_rate == 1.0:
-        return alphas * hospitals**2 / (2 * noise_multiplier**2)
+        curve: Curve = alphas * hospitals**2 / (2 * noise_multiplier**2)
+    else:
+        # Orders beyond 64 serve small epsilons, which a patient of several hospitals rarely has.
+        curve = np.full(len(alphas), math.inf)
+        near = alphas <= 64
+        with contextlib.suppress(AccountingError):  # no finite bound at any order is an answer
+            curve[near] = _integrated(sampling_rate, noise_multiplier, hospitals, alphas[near])
+    curve.setflags(write=False)
+    return curve
+
+
+def _integrated(
+    sampling_rate: float, noise_multiplier: float, hospitals: int, alphas: Curve
+) -> Curve:
+    """RDP of a mixture of Gaussians at 0..m, weights Binomial(m, q), against the one at 0.
+
+    By the trapezoid rule, whose error vanishes faster than any power of the step for such
+    integrands; the larger of both directions.
+    """
+    if not alphas.size:
+        return alphas
     # In units of the noise: shifts i/sigma. The tilted integrand peaks at or before alpha*m/sigma.
     farthest = float(alphas.max()) * hospitals / noise_multiplier
     step = min(0.05, noise_multiplier / 10)
     points = int((farthest + 80.0) / step) + 1
-    if points > 20_000_000:
-        return np.full(len(alphas), math.inf)
-    curve = np.zeros(len(alphas))
+    if points > _MAX_POINTS:
+        raise AccountingError(f"noise_multiplier {noise_multiplier} is too small to integrate")
     x: Curve = -40.0 + step * np.arange(points, dtype=np.float64)
     loss = shared_loss(x, sampling_rate, noise_multiplier, hospitals)
     log_density = -0.5 * x * x - 0.5 * math.log(2 * math.pi) + math.log(step)
+    curve = np.empty(len(alphas))
     for index, alpha in enumerate(alphas):
         # E_Q[(P/Q)^alpha] and E_P[(Q/P)^alpha] = E_Q[(Q/P)^(alpha-1)].
         moments = (_log_sum(log_density + alpha * loss), _log_sum(log_density - (alpha - 1) * loss))
-        curve[index] = max(0.0, *moments) / (alpha - 1)
-    curve.setflags(write=False)
+        # The sum's own rounding, 1e-14 or so of a number near 1, is added.
+        curve[index] = (max(0.0, *moments) + 1e-13) / (alpha - 1)
     return curve
 
 

@@ -1,0 +1,80 @@
+import dataclasses
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from accounting.errors import AccountingError
+from accounting.events import (
+    ExactEvent,
+    GaussianEvent,
+    SharedPatientEvent,
+    from_json,
+    merge,
+    to_json,
+)
+
+rates = st.floats(1e-6, 1.0)
+multipliers = st.floats(1e-3, 1e3)
+counts = st.integers(0, 10**6)
+gaussians = st.builds(
+    GaussianEvent, sampling_rate=rates, noise_multiplier=multipliers, count=counts
+)
+shared = st.builds(
+    SharedPatientEvent,
+    sampling_rate=rates,
+    noise_multiplier=multipliers,
+    hospitals=st.integers(1, 9),
+    count=counts,
+)
+events = st.one_of(gaussians, shared, st.builds(ExactEvent, count=counts))
+
+
+@given(events)
+def test_an_event_comes_back_from_json_bit_for_bit(event):
+    assert from_json(to_json(event)) == event
+
+
+@given(st.lists(events, max_size=8))
+def test_merging_keeps_every_count(several):
+    merged = merge(several + several)
+    assert sum(e.count for e in merged) == 2 * sum(e.count for e in several)
+    mechanisms = [dataclasses.replace(e, count=1) for e in merged]
+    assert len(set(mechanisms)) == len(mechanisms)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"sampling_rate": 0.0},
+        {"sampling_rate": 1.1},
+        {"sampling_rate": float("nan")},
+        {"noise_multiplier": 0.0},
+        {"noise_multiplier": -1.0},
+        {"noise_multiplier": float("inf")},
+        {"count": -1},
+        {"count": 1.5},
+        {"count": True},
+    ],
+)
+def test_a_parameter_out_of_range_is_refused_with_its_value(fields):
+    good = {"sampling_rate": 0.1, "noise_multiplier": 1.0, "count": 1}
+    with pytest.raises(AccountingError, match=str(next(iter(fields.values())))):
+        GaussianEvent(**{**good, **fields})
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {},
+        {"kind": "magic"},
+        {"kind": ["gaussian"]},
+        {"kind": "gaussian"},
+        {"kind": "gaussian", "sampling_rate": "0.1", "noise_multiplier": 1.0},
+        {"kind": "gaussian", "sampling_rate": 0.1, "noise_multiplier": 1.0, "extra": 1},
+        {"kind": "gaussian", "sampling_rate": True, "noise_multiplier": 1.0},
+    ],
+)
+def test_json_that_is_no_event_is_refused(data):
+    with pytest.raises(AccountingError):
+        from_json(data)
