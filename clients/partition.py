@@ -6,6 +6,9 @@ hospital may end up with no patient at all and still takes part.
 
 from __future__ import annotations
 
+import contextlib
+import io
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -60,37 +63,93 @@ def patient_table(records: Records) -> PatientTable:
     )
 
 
-Builder = Callable[[int, float, int], Any]
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """What a partition is asked for.
+
+    Attributes:
+        hospitals: how many, K.
+        alpha: Dirichlet concentration, of labels or of sizes.
+        shards: shards, or classes, of each hospital.
+        seed: public.
+    """
+
+    hospitals: int
+    alpha: float
+    shards: int
+    seed: int
 
 
-def _iid(hospitals: int, alpha: float, seed: int) -> Any:
+Builder = Callable[[Split, PatientTable], Any]
+
+
+def _iid(split: Split, table: PatientTable) -> Any:
     from flwr_datasets.partitioner import IidPartitioner
 
-    return IidPartitioner(num_partitions=hospitals)
+    return IidPartitioner(num_partitions=split.hospitals)
 
 
-def _dirichlet(hospitals: int, alpha: float, seed: int) -> Any:
+def _dirichlet(split: Split, table: PatientTable) -> Any:
     from flwr_datasets.partitioner import DirichletPartitioner
 
-    if not alpha > 0:
-        raise DataError(f"partition.alpha is {alpha}, expected above 0", code="partition")
     return DirichletPartitioner(
-        num_partitions=hospitals,
+        num_partitions=split.hospitals,
         partition_by="label",
-        alpha=alpha,
+        alpha=split.alpha,
         min_partition_size=0,
         self_balancing=False,
-        seed=seed,
+        seed=split.seed,
     )
 
 
-def _natural(hospitals: int, alpha: float, seed: int) -> Any:
+def _shards(split: Split, table: PatientTable) -> Any:
+    from flwr_datasets.partitioner import ShardPartitioner
+
+    return ShardPartitioner(
+        num_partitions=split.hospitals,
+        partition_by="label",
+        num_shards_per_partition=split.shards,
+        seed=split.seed,
+    )
+
+
+def _pathological(split: Split, table: PatientTable) -> Any:
+    from flwr_datasets.partitioner import PathologicalPartitioner
+
+    return PathologicalPartitioner(
+        num_partitions=split.hospitals,
+        partition_by="label",
+        num_classes_per_partition=min(split.shards, len(np.unique(table.labels))),
+        class_assignment_mode="deterministic",
+        seed=split.seed,
+    )
+
+
+def _quantity(split: Split, table: PatientTable) -> Any:
+    from flwr_datasets.partitioner import SizePartitioner
+
+    generator = np.random.default_rng([split.seed, 0x512E])
+    shares = np.cumsum(generator.dirichlet(np.full(split.hospitals, split.alpha)))
+    cuts = np.rint(shares * len(table.patients)).astype(int)
+    sizes = np.diff(np.concatenate([[0], cuts[:-1], [len(table.patients)]]))
+    # The partitioner takes no empty parts; `_apply` fills the list up with empty hospitals.
+    return SizePartitioner([int(size) for size in sizes if size > 0])
+
+
+def _natural(split: Split, table: PatientTable) -> Any:
     from flwr_datasets.partitioner import NaturalIdPartitioner
 
     return NaturalIdPartitioner(partition_by="hospital")
 
 
-PARTITIONS: dict[str, Builder] = {"dirichlet": _dirichlet, "iid": _iid, "natural": _natural}
+PARTITIONS: dict[str, Builder] = {
+    "dirichlet": _dirichlet,  # label shares drawn from Dirichlet(alpha) for each class
+    "iid": _iid,
+    "natural": _natural,  # the real hospitals of the data
+    "pathological": _pathological,  # `shards` classes a hospital
+    "quantity": _quantity,  # sizes drawn from Dirichlet(alpha)
+    "shards": _shards,  # `shards` runs of patients sorted by label
+}
 
 
 def hospital_label(number: int, hospitals: int) -> str:
@@ -99,18 +158,30 @@ def hospital_label(number: int, hospitals: int) -> str:
 
 
 def partition_patients(
-    records: Records,
+    table: PatientTable,
     *,
     name: str,
     hospitals: int,
-    alpha: float,
-    seed: int,
+    alpha: float = 0.5,
+    shards: int = 2,
+    seed: int = 0,
     hospital_names: tuple[str, ...] = (),
 ) -> tuple[tuple[str, ...], list[Ints]]:
-    """Split the patients of `records` over hospitals.
+    """Split patients over hospitals; each patient goes to exactly one.
+
+    One hospital (pooled data) holds everything, whatever the partition.
+
+    Args:
+        table: one row per patient.
+        name: a key of `PARTITIONS`.
+        hospitals: K.
+        alpha: concentration of `dirichlet` (labels) and `quantity` (sizes); small is skewed.
+        shards: of `shards`, or classes of `pathological`, a hospital.
+        seed: public.
+        hospital_names: of the numbers in the table, for `natural`.
 
     Returns:
-        Hospital names, sorted, and the int64 patient numbers of each.
+        Hospital names, sorted, and the int64 patient numbers of each, ascending.
 
     Raises:
         DataError: an unknown partition, or a number of hospitals that it cannot make.
@@ -119,22 +190,36 @@ def partition_patients(
         raise DataError(
             f"unknown partition {name!r}; known: {', '.join(sorted(PARTITIONS))}", code="partition"
         )
-    table = patient_table(records)
-    if name == "natural":
-        _check_natural(table, hospitals, hospital_names)
     if not 1 <= hospitals <= len(table.patients):
         raise DataError(
             f"{hospitals} hospitals for {len(table.patients)} patients; expected 1 to "
             f"{len(table.patients)}",
             code="partition",
         )
-    parts = _apply(PARTITIONS[name](hospitals, alpha, seed), table, seed)
+    if not alpha > 0 or shards < 1:
+        raise DataError(
+            f"partition.alpha is {alpha} and partition.shards {shards}; expected above 0 and at "
+            "least 1",
+            code="partition",
+        )
+    labels = tuple(hospital_label(k, hospitals) for k in range(hospitals))
+    if hospitals == 1:
+        return labels, [table.patients]
     if name == "natural":
-        assert table.hospitals is not None
-        owner = dict(zip(table.patients.tolist(), table.hospitals.tolist(), strict=True))
-        named = {hospital_names[owner[int(part[0])]]: part for part in parts}
-        return tuple(sorted(named)), [named[one] for one in sorted(named)]
-    return tuple(hospital_label(k, hospitals) for k in range(hospitals)), parts
+        _check_natural(table, hospitals, hospital_names)
+    split = Split(hospitals=hospitals, alpha=alpha, shards=shards, seed=seed)
+    try:
+        parts = _apply(PARTITIONS[name](split, table), table, seed)
+    except ValueError as error:
+        raise DataError(
+            f"partition {name} cannot make {hospitals} hospitals of {len(table.patients)} "
+            f"patients: {error}",
+            code="partition",
+        ) from error
+    if name == "natural":
+        return _named(table, parts, hospital_names)
+    parts += [np.zeros(0, dtype=np.int64)] * (hospitals - len(parts))
+    return labels, _deal_leftovers(table, parts)
 
 
 def _check_natural(table: PatientTable, hospitals: int, names: tuple[str, ...]) -> None:
@@ -151,16 +236,47 @@ def _check_natural(table: PatientTable, hospitals: int, names: tuple[str, ...]) 
         )
 
 
+def _named(
+    table: PatientTable, parts: list[Ints], names: tuple[str, ...]
+) -> tuple[tuple[str, ...], list[Ints]]:
+    """Put real hospitals in the order of their names."""
+    assert table.hospitals is not None
+    owner = dict(zip(table.patients.tolist(), table.hospitals.tolist(), strict=True))
+    named = {names[owner[int(part[0])]]: part for part in parts}
+    return tuple(sorted(named)), [named[one] for one in sorted(named)]
+
+
 def _apply(partitioner: Any, table: PatientTable, seed: int) -> list[Ints]:
     """Run a flwr-datasets partitioner over the shuffled patient table."""
     import datasets
 
+    # Partitioners cut runs of rows; without the shuffle they would follow the file's own order.
     order = np.random.default_rng([seed, 0x5117]).permutation(len(table.patients))
     columns = {"patient": table.patients[order], "label": table.labels[order]}
     if table.hospitals is not None:
         columns["hospital"] = table.hospitals[order]
     partitioner.dataset = datasets.Dataset.from_dict(columns)
-    return [
-        np.sort(np.asarray(partitioner.load_partition(k)["patient"], dtype=np.int64))
-        for k in range(partitioner.num_partitions)
-    ]
+    with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+        # Unused classes are dealt afterwards; a bar on the terminal would tear our own.
+        warnings.simplefilter("ignore")
+        return [
+            np.sort(np.asarray(partitioner.load_partition(k)["patient"], dtype=np.int64))
+            for k in range(partitioner.num_partitions)
+        ]
+
+
+def _deal_leftovers(table: PatientTable, parts: list[Ints]) -> list[Ints]:
+    """Give patients left over by a partitioner to the smallest hospital that knows their label."""
+    labels = dict(zip(table.patients.tolist(), table.labels.tolist(), strict=True))
+    taken = np.concatenate(parts)
+    left = np.setdiff1d(table.patients, taken)
+    if not left.size:
+        return parts
+    homes = [part.tolist() for part in parts]
+    known = [{labels[patient] for patient in home} for home in homes]
+    for patient in left.tolist():
+        able = [k for k, seen in enumerate(known) if labels[patient] in seen]
+        chosen = min(able or range(len(homes)), key=lambda k: (len(homes[k]), k))
+        homes[chosen].append(patient)
+        known[chosen].add(labels[patient])
+    return [np.sort(np.asarray(home, dtype=np.int64)) for home in homes]

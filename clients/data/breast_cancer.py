@@ -7,16 +7,15 @@ once: nothing is fitted to the rows.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 from numpy.typing import NDArray
 
+from clients.data.files import Location
 from clients.data.records import Dataset, DatasetInfo, Records
 
 # Lowest and highest value of each feature, as printed in the description: mean, standard error,
-# worst of radius, texture, perimeter, area, smoothness, compactness, concavity, concave points, symmetry,
-# fractal dimension.
+# worst of radius, texture, perimeter, area, smoothness, compactness, concavity, concave points,
+# symmetry, fractal dimension.
 _LOW = (
     *(6.981, 9.71, 43.79, 143.5, 0.053, 0.019, 0.0, 0.0, 0.106, 0.05),
     *(0.112, 0.36, 0.757, 6.802, 0.002, 0.002, 0.0, 0.0, 0.008, 0.001),
@@ -46,7 +45,7 @@ def scale(features: NDArray[np.float64]) -> NDArray[np.float32]:
     return np.asarray(np.clip(2 * shares - 1, -1.0, 1.0), dtype=np.float32)
 
 
-def load(variant: str, data_dir: str | Path | None) -> Dataset:
+def load(where: Location) -> Dataset:
     """Return the 569 patients, one row each."""
     from sklearn.datasets import load_breast_cancer
 

@@ -6,12 +6,24 @@ A name may carry a variant after a colon ("medmnist:retinamnist").
 from __future__ import annotations
 
 import difflib
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from clients.data import breast_cancer, chest_xray
+from clients.data import (
+    aptos,
+    arrays,
+    breast_cancer,
+    chest_xray,
+    digits,
+    heart_disease,
+    hub,
+    pictures,
+    table,
+)
 from clients.data.errors import DataError
+from clients.data.files import Location, data_folder
 from clients.data.records import Dataset
 
 
@@ -21,35 +33,111 @@ class Source:
 
     Attributes:
         title: a line for people.
+        load: from what was asked for to the data set.
         needs: file or folder looked for in the data folder; "" when bundled.
-        load: (variant, data folder) -> Dataset.
         variants: what may follow the colon; "" when nothing may.
     """
 
     title: str
-    load: Callable[[str, str | Path | None], Dataset]
+    load: Callable[[Location], Dataset]
     needs: str = ""
     variants: str = ""
 
 
 DATASETS: dict[str, Source] = {
     "breast-cancer": Source(title=breast_cancer.INFO.title, load=breast_cancer.load),
-    "chest-xray": Source(title=chest_xray.info().title, load=chest_xray.load, needs=chest_xray.NPZ),
+    "digits": Source(title=digits.INFO.title, load=digits.load),
+    "heart-disease": Source(
+        title="UCI heart disease, patients of four real hospitals",
+        load=heart_disease.load,
+        needs=heart_disease.FOLDER,
+        variants="complete",
+    ),
+    "chest-xray": Source(
+        title=chest_xray.info().title,
+        load=chest_xray.load,
+        needs=f"{chest_xray.NPZ} or {chest_xray.FOLDER}/",
+    ),
+    "aptos": Source(title=aptos.TITLE, load=aptos.load, needs="train.csv, train_images/"),
+    "medmnist": Source(
+        title="MedMNIST pictures and volumes",
+        load=arrays.load_medmnist,
+        needs="<name>.npz",
+        variants="<name>",
+    ),
+    "mnist": Source(
+        title="MNIST, for comparing with published private training",
+        load=arrays.load_mnist,
+        needs="mnist.npz",
+    ),
+    "npz": Source(
+        title="your own arrays: {train,val,test}_{images,labels,patient,hospital}",
+        load=arrays.load_npz,
+        needs="<file>.npz",
+        variants="<file>",
+    ),
+    "csv": Source(
+        title="your own table, with public ranges declared beside it",
+        load=table.load,
+        needs="<file>.csv, <file>.toml",
+        variants="<file>",
+    ),
+    "image-folder": Source(
+        title="your own pictures: [train|test/]<class>/<picture>, patients.csv if you have it",
+        load=pictures.load_image_folder,
+        needs="<folder>/",
+        variants="<folder>",
+    ),
+    "hf": Source(
+        title="an image data set of the Hugging Face hub, through flwr-datasets",
+        load=hub.load,
+        variants="<dataset>",
+    ),
 }
 
 
-def load_dataset(name: str, data_dir: str | Path | None = None) -> Dataset:
-    """Return a data set by its name in `DATASETS`.
+def load_dataset(name: str, data_dir: str | Path | None = None, *, image_size: int = 64) -> Dataset:
+    """Return a data set by its name.
+
+    Args:
+        name: a key of `DATASETS`, with its variant after a colon, or your own
+            "package.module:function", called with the data folder.
+        data_dir: folder of files; "" or None for the variable ASCLEPIAS_DATA.
+        image_size: height and width that picture files are brought to, pixels.
 
     Raises:
         DataError: `unknown-dataset` with the known names, or whatever is wrong with the files.
     """
     base, _, variant = name.partition(":")
-    if base not in DATASETS:
-        near = difflib.get_close_matches(base, DATASETS, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
+    if base in DATASETS:
+        if variant and not DATASETS[base].variants:
+            raise DataError(f"{base} has no variants; found {name!r}", code="unknown-dataset")
+        where = Location(variant=variant, data_dir=str(data_dir or ""), image_size=image_size)
+        return DATASETS[base].load(where)
+    near = difflib.get_close_matches(base, DATASETS, n=1)
+    if variant and not near:
+        return _own(base, variant, data_dir)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    raise DataError(
+        f"unknown data set {name!r}{hint} Known: {', '.join(sorted(DATASETS))}, or your own "
+        "package.module:function",
+        code="unknown-dataset",
+    )
+
+
+def _own(module: str, function: str, data_dir: str | Path | None) -> Dataset:
+    """Return what the user's own function returns."""
+    try:
+        build = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError, ValueError) as error:
         raise DataError(
-            f"unknown data set {name!r}{hint} Known: {', '.join(sorted(DATASETS))}",
-            code="unknown-dataset",
+            f"{module}:{function} cannot be imported ({error})", code="unknown-dataset"
+        ) from error
+    dataset = build(str(data_folder(data_dir) or ""))
+    if not isinstance(dataset, Dataset):
+        raise DataError(
+            f"{module}:{function} returned a {type(dataset).__name__}, expected a "
+            "clients.data.Dataset",
+            code="shape",
         )
-    return DATASETS[base].load(variant, data_dir)
+    return dataset

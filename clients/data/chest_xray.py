@@ -1,19 +1,25 @@
 """Chest X-rays of children, normal or pneumonia (Kermany et al. 2018), grouped by real patients.
 
-Read from `kermany_cxr_64.npz` (64 x 64 grey, with patient ids) in the data folder.
+Read from `kermany_cxr_64.npz` (64 x 64 grey, with patient ids), or from the published folder
+`chest_xray/{train,test}/{NORMAL,PNEUMONIA}/*.jpeg`, where the file name tells the patient.
 """
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
 
-from clients.data.files import find, flat_labels, open_npz
+from clients.data.errors import DataError
+from clients.data.files import Location, find, flat_labels, open_npz
+from clients.data.pictures import PictureStore, gather
 from clients.data.records import Dataset, DatasetInfo, LazyInputs, PixelStore, Records, dense
 
 NPZ = "kermany_cxr_64.npz"
+FOLDER = "chest_xray"
 _SOURCE = "https://data.mendeley.com/datasets/rscbjbr9sj/2 (reduced to 64 x 64)"
+_MD5 = "5a3cc52815dbc303c3ff48e5684ca10c"
 _CLASSES = ("normal", "pneumonia")
 
 
@@ -30,27 +36,75 @@ def info(shape: tuple[int, ...] = (1, 64, 64)) -> DatasetInfo:
         has_patient_ids=True,
         licence="CC BY 4.0",
         source=_SOURCE,
-        files=((NPZ, ""),),
+        files=((NPZ, _MD5),),
     )
 
 
-def load(variant: str, data_dir: str | Path | None) -> Dataset:
+def load(where: Location) -> Dataset:
     """Return the training and the official test pictures."""
-    path = find(data_dir, [NPZ], source=_SOURCE)
+    path = find(where.data_dir, [NPZ, FOLDER], source=_SOURCE)
+    return _from_folder(path, where.image_size) if path.is_dir() else _from_arrays(path)
+
+
+def _from_arrays(path: Path) -> Dataset:
     parts = ("train", "test")
     keys = [f"{part}_{what}" for part in parts for what in ("images", "labels", "patient")]
     arrays = open_npz(path, keys)
-    store = PixelStore(
-        np.concatenate([arrays["train_images"], arrays["test_images"]]), channels_last=False
-    )
-    labels = np.concatenate(
-        [flat_labels(path, f"{p}_labels", arrays[f"{p}_labels"], len(_CLASSES)) for p in parts]
-    )
+    pixels = np.concatenate([arrays["train_images"], arrays["test_images"]])
+    if pixels.ndim != 3 or pixels.dtype != np.uint8:
+        raise DataError(
+            f"{path}: images of shape {pixels.shape} and type {pixels.dtype}, expected grey bytes "
+            "[n, height, width]",
+            code="shape",
+        )
+    labels = [flat_labels(path, f"{p}_labels", arrays[f"{p}_labels"], 2) for p in parts]
     patients, _ = dense(np.concatenate([arrays[f"{p}_patient"] for p in parts]))
-    everything = Records(inputs=LazyInputs(store), labels=labels, patients=patients)
-    cut = len(arrays["train_labels"])
+    everything = Records(
+        inputs=LazyInputs(PixelStore(pixels, channels_last=False)),
+        labels=np.concatenate(labels),
+        patients=patients,
+    )
+    return _dataset(everything, len(labels[0]))
+
+
+def _from_folder(root: Path, size: int) -> Dataset:
+    parts = [root / "train", root / "test"]
+    for part in parts:
+        if not part.is_dir():
+            raise DataError(f"{part} does not exist. Get it from {_SOURCE}", code="missing-file")
+    files, labels, cut = gather(parts, ("NORMAL", "PNEUMONIA"))
+    everything = Records(
+        inputs=LazyInputs(PictureStore(files, size, 1)),
+        labels=labels,
+        patients=dense([patient_of(file) for file in files])[0],
+    )
+    return _dataset(everything, cut)
+
+
+def _dataset(everything: Records, cut: int) -> Dataset:
     return Dataset(
-        info=info(store.shape[1:]),
+        info=info(tuple(everything.inputs.shape[1:])),
         train=everything.take(slice(0, cut)),
         test=everything.take(slice(cut, None)),
+    )
+
+
+def patient_of(file: Path) -> str:
+    """Return the patient that a published file name tells, within its part (train or test).
+
+    `person99_virus_183.jpeg` is a picture of child 99 with a viral pneumonia; `IM-0115-0001.jpeg`
+    and `NORMAL2-IM-0115-0001-0002.jpeg` are of the healthy children 0115 of two series.
+
+    Raises:
+        DataError: `bad-name` for a file named otherwise.
+    """
+    part = file.parent.parent.name
+    if match := re.match(r"person(\d+)_(bacteria|virus)_", file.name):
+        return f"{part}:{match[2][0].upper()}{match[1]}"
+    if match := re.match(r"(NORMAL2-)?IM-(\d+)-", file.name):
+        return f"{part}:N{2 if match[1] else 1}-{match[2]}"
+    raise DataError(
+        f"{file}: the name tells no patient; expected personN_virus_..., personN_bacteria_..., "
+        "IM-N-... or NORMAL2-IM-N-...",
+        code="bad-name",
     )

@@ -6,6 +6,7 @@ import hashlib
 import os
 import zipfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clients.data.errors import DataError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Location:
+    """What a loader is asked for.
+
+    Attributes:
+        variant: what follows the colon in the data set's name.
+        data_dir: folder of files; "" for the variable ASCLEPIAS_DATA.
+        image_size: height and width that picture files are brought to, pixels.
+    """
+
+    variant: str = ""
+    data_dir: str = ""
+    image_size: int = 64
 
 
 def data_folder(data_dir: str | Path | None) -> Path | None:

@@ -10,7 +10,6 @@ the pictures.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -63,16 +62,33 @@ class LazyInputs:
     def __getitem__(self, rows: Rows) -> Floats:
         chosen = self.rows[rows]
         if np.ndim(chosen) == 0:
-            return self.store.read(np.asarray([chosen], dtype=np.int64))[0]
+            row: Floats = self.store.read(np.asarray([chosen], dtype=np.int64))[0]
+            return row
         return self.store.read(chosen)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         everything = self.store.read(self.rows)
-        return everything if dtype is None else everything.astype(dtype)
+        return np.asarray(everything, dtype=dtype)
 
     def view(self, rows: Rows) -> LazyInputs:
         """Return the same store seen through fewer rows; nothing is decoded."""
         return LazyInputs(self.store, np.atleast_1d(self.rows[rows]))
+
+
+class ArrayStore:
+    """Float rows in memory, shared by all views."""
+
+    def __init__(self, values: Floats) -> None:
+        self._values = values
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Rows, then the shape of one."""
+        return self._values.shape
+
+    def read(self, rows: Ints) -> Floats:
+        """Return a copy of the rows."""
+        return self._values[rows]
 
 
 Inputs = Floats | LazyInputs
@@ -269,6 +285,3 @@ class Dataset:
                 f"{self.info.name}: a patient lies in both the training and the test part",
                 code="patient-overlap",
             )
-
-
-Loader = Callable[[str, "Any"], Dataset]

@@ -24,11 +24,13 @@ class Architecture:
         title: a line for people.
         builder: "module:function" taking a DatasetInfo, imported only when it is asked for.
         kinds: kinds of data set it accepts; empty for any.
+        features: "module:function" (info, records) -> records, "" for none.
     """
 
     title: str
     builder: str
     kinds: tuple[str, ...] = ()
+    features: str = ""
 
     def build(self, info: DatasetInfo) -> nn.Module:
         """Return a new module, initialised from torch's global generator."""
@@ -44,6 +46,12 @@ MODELS: dict[str, Architecture] = {
         title="three group-normalised convolutions",
         builder="clients.models.small:cnn",
         kinds=("image",),
+    ),
+    "scattering": Architecture(
+        title="a linear head on fixed wavelet scattering: cheap, and good at small epsilon",
+        builder="clients.models.linear_scattering:scattering",
+        kinds=("image",),
+        features="clients.models.features:extract",
     ),
 }
 
@@ -71,8 +79,8 @@ def build_model(settings: Any, info: DatasetInfo, seed: int) -> nn.Module:
         seed: of the initial weights; public.
 
     Returns:
-        A module from float32 [batch, *info.shape] to logits [batch, classes], in training mode,
-        with no layer that mixes patients and no randomness in its forward pass.
+        A module from what `prepare` returns, float32 [batch, *shape], to logits [batch, classes],
+        in training mode, with no layer that mixes patients and no randomness of its own.
 
     Raises:
         ModelError: an unknown name, a kind of data it is not for, or an unsuited layer.
@@ -116,6 +124,10 @@ def _architecture(name: str) -> Architecture:
 def prepare(settings: Any, info: DatasetInfo, records: Records) -> Records:
     """Return the records as the model wants them: fixed features if it uses any, else as they are.
 
-    Feature extraction is a public constant function of each row alone.
+    Feature extraction is a public constant function of each row alone, computed once a process.
     """
-    return records
+    architecture = _architecture(settings.model.name)
+    if not architecture.features:
+        return records
+    extracted: Records = load_function(architecture.features)(info, records)
+    return extracted

@@ -1,0 +1,221 @@
+"""Data sets kept as arrays in one npz file: MedMNIST, MNIST, and any file laid out like them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clients.data.errors import DataError
+from clients.data.files import Location, check_md5, find, flat_labels, npz_keys, open_npz
+from clients.data.records import (
+    ArrayStore,
+    Dataset,
+    DatasetInfo,
+    LazyInputs,
+    PixelStore,
+    Records,
+    Store,
+    dense,
+)
+
+_MEDMNIST_SOURCE = "https://zenodo.org/records/10519652 (MedMNIST v2, npz files)"
+# name -> number of classes, md5 of the official 28-pixel file (medmnist 2.1), then of variants.
+MEDMNIST: dict[str, tuple[int, tuple[str, ...]]] = {
+    "pathmnist": (9, ("a8b06965200029087d5bd730944a56c1",)),
+    "dermamnist": (7, ("0744692d530f8e62ec473284d019b0c7",)),
+    "octmnist": (4, ("c68d92d5b585d8d81f7112f81e2d0842",)),
+    "pneumoniamnist": (2, ("28209eda62fecd6e6a2d98b1501bb15f",)),
+    "retinamnist": (5, ("bd4c0672f1bba3e3a89f0e4e876791e4",)),
+    "breastmnist": (2, ("750601b1f35ba3300ea97c75c52ff8f6", "098de56cd2d92ef2f7170e6153c02849")),
+    "bloodmnist": (8, ("7053d0359d879ad8a5505303e11de1dc",)),
+    "tissuemnist": (8, ("ebe78ee8b05294063de985d821c1c34b",)),
+    "organamnist": (11, ("866b832ed4eeba67bfb9edee1d5544e6",)),
+    "organcmnist": (11, ("0afa5834fb105f7705a7d93372119a21",)),
+    "organsmnist": (11, ("e5c39f1af030238290b9557d9503af9d",)),
+    "organmnist3d": (11, ()),
+    "nodulemnist3d": (2, ()),
+    "adrenalmnist3d": (2, ("bbd3c5a5576322bc4cdfea780653b1ce",)),
+    "fracturemnist3d": (3, ()),
+    "vesselmnist3d": (2, ("b41fd4f7e7e2feedddb201585ecafa1b",)),
+    "synapsemnist3d": (2, ()),
+}
+_GRADES = ("retinamnist",)
+_MNIST_SOURCE = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/mnist.npz"
+
+
+def load_medmnist(where: Location) -> Dataset:
+    """Return a MedMNIST set: `{train,val,test}_{images,labels}`; test is the public holdout."""
+    variant = where.variant
+    if not variant:
+        raise DataError(
+            f"say which: medmnist:<name>, for example {', '.join(sorted(MEDMNIST))}",
+            code="unknown-dataset",
+        )
+    count, known = MEDMNIST.get(variant, (0, ()))
+    md5 = known[0] if known else ""
+    path = find(where.data_dir, [f"{variant}.npz"], source=_MEDMNIST_SOURCE, md5=md5)
+    if known:
+        check_md5(path, known, source=_MEDMNIST_SOURCE)
+    return read_parts(
+        path,
+        name=f"medmnist:{variant}",
+        title=f"MedMNIST {variant}",
+        classes=tuple(str(k) for k in range(count)),
+        ordinal=variant.split("_")[0] in _GRADES,
+        licence="CC BY 4.0",
+        source=_MEDMNIST_SOURCE,
+        md5=md5,
+    )
+
+
+def load_mnist(where: Location) -> Dataset:
+    """Return MNIST in its official order, in MedMNIST's layout or Keras' (`x_train`, `y_train`)."""
+    path = find(where.data_dir, ["mnist.npz"], source=_MNIST_SOURCE)
+    return read_parts(
+        path,
+        name="mnist",
+        title="MNIST, for comparing with published private training",
+        classes=tuple("0123456789"),
+        licence="MNIST terms",
+        source=_MNIST_SOURCE,
+    )
+
+
+def load_npz(where: Location) -> Dataset:
+    """Return the set in any npz file: `npz:<file>` in the data folder, or a full path."""
+    variant = where.variant
+    if not variant:
+        raise DataError("say which: npz:<file>", code="unknown-dataset")
+    named = Path(variant).expanduser()
+    path = named if named.is_file() else find(where.data_dir, [variant, f"{variant}.npz"])
+    return read_parts(path, name=f"npz:{variant}", title=f"arrays in {path.name}")
+
+
+def _parts(path: Path) -> dict[str, tuple[str, str, str | None, str | None]]:
+    """Return part -> names of its images, labels, patients and hospitals arrays."""
+    keys = npz_keys(path)
+    if {"x_train", "y_train"} <= set(keys):
+        found = {p: (f"x_{p}", f"y_{p}", None, None) for p in ("train", "test") if f"x_{p}" in keys}
+        return dict(found)
+    layout: dict[str, tuple[str, str, str | None, str | None]] = {}
+    for part in ("train", "val", "test"):
+        images, labels = f"{part}_images", f"{part}_labels"
+        if images in keys:
+            patients, hospitals = f"{part}_patient", f"{part}_hospital"
+            layout[part] = (
+                images,
+                labels,
+                patients if patients in keys else None,
+                hospitals if hospitals in keys else None,
+            )
+    if "train" not in layout:
+        raise DataError(
+            f"{path}: no array 'train_images'; it holds {', '.join(keys)}", code="missing-column"
+        )
+    return layout
+
+
+def read_parts(
+    path: Path,
+    *,
+    name: str,
+    title: str,
+    classes: tuple[str, ...] = (),
+    ordinal: bool = False,
+    licence: str = "",
+    source: str = "",
+    md5: str = "",
+) -> Dataset:
+    """Return the set in an npz file of named parts.
+
+    Training rows are those of `train` and `val`; `test`, if there is one, is the public holdout.
+    Classes not given are numbered up to the highest label of any part.
+    """
+    layout = _parts(path)
+    wanted = [key for part in layout.values() for key in part if key is not None]
+    arrays = open_npz(path, wanted)
+    counts = {part: len(arrays[keys[0]]) for part, keys in layout.items()}
+    pixels = np.concatenate([arrays[keys[0]] for keys in layout.values()])
+    raw = [arrays[keys[1]] for keys in layout.values()]
+    if not classes:
+        highest = max((int(np.max(one)) for one in raw if one.size), default=0)
+        classes = tuple(str(k) for k in range(max(highest + 1, 2)))
+    labels = np.concatenate(
+        [flat_labels(path, keys[1], arrays[keys[1]], len(classes)) for keys in layout.values()]
+    )
+    if len(labels) != len(pixels):
+        raise DataError(f"{path}: {len(pixels)} images and {len(labels)} labels", code="shape")
+    store = picture_store(path, pixels)
+    patients, has_patients = _identifiers(layout, arrays, counts, 2)
+    hospitals, has_hospitals = _identifiers(layout, arrays, counts, 3)
+    numbers, _ = dense(patients) if has_patients else (np.arange(len(labels), dtype=np.int64), ())
+    homes, hospital_names = dense(hospitals) if has_hospitals else (None, ())
+    everything = Records(inputs=LazyInputs(store), labels=labels, patients=numbers, hospitals=homes)
+    cut = len(labels) - counts.get("test", 0)
+    task = "binary" if len(classes) == 2 else "ordinal" if ordinal else "multiclass"
+    shape = store.shape[1:]
+    kinds = {1: "table", 2: "series", 3: "image", 4: "volume"}
+    picture = isinstance(store, PixelStore)
+    return Dataset(
+        info=DatasetInfo(
+            name=name,
+            title=title,
+            task=task,
+            shape=shape,
+            classes=classes,
+            kind=kinds.get(len(shape), "table"),
+            input_range=(0.0, 1.0) if picture else (-1.0, 1.0),
+            has_patient_ids=has_patients,
+            has_hospital_ids=has_hospitals,
+            licence=licence,
+            source=source,
+            files=((path.name, md5),),
+        ),
+        train=everything.take(slice(0, cut)),
+        test=everything.take(slice(cut, None)) if cut < len(labels) else None,
+        hospital_names=hospital_names,
+    )
+
+
+def _identifiers(
+    layout: dict[str, tuple[str, str, str | None, str | None]],
+    arrays: dict[str, NDArray[Any]],
+    counts: dict[str, int],
+    place: int,
+) -> tuple[NDArray[Any], bool]:
+    """Join an identifier column over the parts, if every part has it."""
+    names = {part: keys[place] for part, keys in layout.items()}
+    if any(name is None for name in names.values()):
+        return np.zeros(sum(counts.values()), dtype=np.int64), False
+    return np.concatenate(
+        [arrays[str(name)].reshape(-1).astype(str) for name in names.values()]
+    ), True
+
+
+def picture_store(path: Path, values: NDArray[Any]) -> Store:
+    """Return bytes as pictures or volumes, and floats as they are (in [-1, 1]).
+
+    Bytes [n, h, w] are grey, [n, h, w, 1|3|4] coloured, [n, d, h, w] volumes.
+    """
+    if values.dtype == np.uint8:
+        if values.ndim not in (3, 4, 5):
+            raise DataError(
+                f"{path}: images of shape {values.shape}, expected [n, h, w] with or without "
+                "channels, or [n, d, h, w]",
+                code="shape",
+            )
+        coloured = values.ndim == 5 or (values.ndim == 4 and values.shape[-1] in (1, 3, 4))
+        return PixelStore(values, channels_last=coloured)
+    if values.dtype.kind != "f":
+        raise DataError(f"{path}: images of type {values.dtype}, expected uint8 or float")
+    wrong = np.flatnonzero(~(np.abs(values.reshape(len(values), -1)) <= 1).all(axis=1))
+    if wrong.size:
+        raise DataError(
+            f"{path}: images row {wrong[0]} holds a value outside [-1, 1] or no number; scale by "
+            "public constants first",
+            code="bad-value",
+        )
+    return ArrayStore(values.astype(np.float32))
