@@ -9,21 +9,13 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-import subprocess
-import sys
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import tomli_w
 
 if TYPE_CHECKING:
     from clients.settings import Settings
 
 logger = logging.getLogger(__name__)
-
-APP = Path(__file__).resolve().parents[1]
 
 
 class RunStopped(Exception):
@@ -137,23 +129,7 @@ def _actors_that_fit(cpus: float, gpus: float, hospitals: int) -> int:
 
 
 def _simulate_on_flower(settings: Settings, options: EngineOptions) -> None:
-    from clients.terms import hospitals_expected
+    from simulations.flower_engine import simulate_on_flower
 
-    flwr = Path(sys.executable).with_name("flwr")
-    with tempfile.TemporaryDirectory(prefix="asclepias-flwr-") as home:
-        config = Path(home) / "run-config.toml"
-        config.write_text(tomli_w.dumps(settings.to_config()), encoding="utf-8")
-        environment = os.environ | {
-            "FLWR_HOME": home,
-            "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-        }
-        command = [
-            str(flwr), "run", str(APP), "--stream",
-            "--run-config", str(config),
-            "--federation-config", f"num-supernodes={hospitals_expected(settings)}",
-        ]  # fmt: skip
-        out = Path(settings.run.out) / "flower.log"
-        with out.open("w", encoding="utf-8") as log:
-            result = subprocess.run(command, env=environment, stdout=log, stderr=log, check=False)
-    if result.returncode != 0 or not (Path(settings.run.out) / "summary.json").exists():
-        raise RunStopped(f"Flower's engine ended without a result; read {out}")
+    if not simulate_on_flower(settings):
+        raise RunStopped(f"Flower's engine ended without a result; read {settings.run.out}")

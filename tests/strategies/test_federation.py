@@ -1,0 +1,378 @@
+"""The whole round, server and hospitals, in one process: what is sent, added, opened and refused."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+from flwr.app import ArrayRecord, Context, Message, RecordDict
+
+from clients import hospital as hospitals
+from clients.client_app import app as client_app
+from clients.messages import ARRAYS, LEAD, TRAIN, RoundReply, bytes_to_array
+from clients.settings import Settings
+from crypto.identity import Roster, SignedHeader
+from crypto.keys import Keys
+from crypto.roles import Sealed
+from crypto.schemes import make_adder
+from strategies.errors import TrainingStopped
+from strategies.server_app import app as server_app
+from tests.in_process import InProcessGrid, Meddle, small_settings
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Full backward hook is firing:UserWarning",
+)
+
+
+@pytest.fixture(autouse=True)
+def _fresh_process() -> None:
+    hospitals._SESSIONS.clear()
+    hospitals._MEMBERSHIPS.clear()
+
+
+def train(settings: Settings, meddle: Meddle | None = None) -> InProcessGrid:
+    config = settings.to_config()
+    grid = InProcessGrid(client_app, config, settings.partition.hospitals, meddle)
+    context = Context(run_id=5, node_id=1, node_config={}, state=RecordDict(), run_config=config)
+    Path(settings.run.out).mkdir(parents=True, exist_ok=True)
+    hospitals._SESSIONS.clear()
+    hospitals._MEMBERSHIPS.clear()
+    try:
+        server_app(grid, context)
+    finally:
+        train.grid = grid  # type: ignore[attr-defined]
+    return grid
+
+
+def summary(settings: Settings) -> dict:
+    return json.loads((Path(settings.run.out) / "summary.json").read_text())
+
+
+def metrics(settings: Settings, kind: str) -> list[dict]:
+    lines = (Path(settings.run.out) / "metrics.jsonl").read_text().splitlines()
+    return [row for row in map(json.loads, lines) if row["kind"] == kind]
+
+
+def model_bytes(settings: Settings) -> bytes:
+    return (Path(settings.run.out) / "model.safetensors").read_bytes()
+
+
+def name_of(message: Message) -> str:
+    """The simulated hospital behind a message of `InProcessGrid`."""
+    return f"hospital-{(message.metadata.dst_node_id - 1000) // 7:02d}"
+
+
+def test_encrypted_and_unencrypted_sums_end_in_the_same_model(tmp_path: Path) -> None:
+    models = []
+    for scheme in ("bfv", "modular"):
+        settings = small_settings(tmp_path / scheme, sealing__scheme=scheme)
+        train(settings)
+        models.append(model_bytes(settings))
+    assert models[0] == models[1]
+
+
+def test_another_seed_ends_in_another_model(tmp_path: Path) -> None:
+    models = []
+    for seed in (7, 8):
+        settings = small_settings(tmp_path / str(seed), run__seed=seed)
+        train(settings)
+        models.append(model_bytes(settings))
+    assert models[0] != models[1]
+
+
+def test_a_run_without_a_seed_never_repeats(tmp_path: Path) -> None:
+    models = []
+    for name in ("a", "b"):
+        settings = small_settings(tmp_path / name, run__seed=-1, training__rounds=1)
+        train(settings)
+        models.append(model_bytes(settings))
+    assert models[0] != models[1]
+
+
+def test_the_server_sees_no_update_and_no_secret(tmp_path: Path) -> None:
+    settings = small_settings(tmp_path)
+    grid = train(settings)
+    sites = tmp_path / "sites"
+    keys = [Keys.from_bytes(path.read_bytes()) for path in sites.glob("*/keys-*.bin")]
+    secrets = [key.secret for key in keys] + [key.group_key for key in keys]
+    secrets += [path.read_bytes()[-32:] for path in sites.glob("*/identity.key")]
+    assert len(secrets) == 12
+    seen = b"".join(
+        data
+        for reply in [*grid.replies, *grid.requests]
+        if reply.has_content()
+        for record in reply.content.values()
+        for data in _bytes_of(record)
+    )
+    assert len(seen) > 1e5
+    for secret in secrets:
+        pieces = [secret[i : i + 16] for i in range(0, len(secret) - 15, 16)]
+        assert pieces
+        assert not [piece for piece in pieces if any(piece) and piece in seen]
+
+
+def _bytes_of(record: object) -> list[bytes]:
+    if isinstance(record, ArrayRecord):
+        return [array.data for array in record.values()]
+    found: list[bytes] = []
+    for value in record.values():  # type: ignore[attr-defined]
+        for item in value if isinstance(value, list) else [value]:
+            if isinstance(item, bytes):
+                found.append(item)
+    return found
+
+
+def test_replies_carry_nothing_of_a_batch_where_data_are_not_public(tmp_path: Path) -> None:
+    settings = small_settings(tmp_path, data__public=False)
+    grid = train(settings)
+    replies = [r for r in grid.replies if r.metadata.message_type == TRAIN]
+    assert len(replies) == 12
+    sizes = set()
+    for reply in replies:
+        assert {k: dict(v) for k, v in reply.content.metric_records.items()} == {
+            "metrics": {"num-examples": 1}
+        }
+        sizes.add(len(RoundReply.read(reply.content).sealed))
+    assert len(sizes) == 1
+    assert not any(m.metadata.message_type == "evaluate" for m in grid.requests)
+
+
+def test_a_missing_hospital_stops_the_run_where_none_is_tolerated(tmp_path: Path) -> None:
+    def silent_from_round_two(message: Message, reply: Message | None) -> Message | None:
+        if message.metadata.message_type == TRAIN and reply is None:
+            round_ = message.content.config_records["config"]["server-round"]
+            if round_ == 2 and name_of(message) == "hospital-02":
+                return None
+        return reply or message
+
+    settings = small_settings(tmp_path, run__attempts=2)
+    with pytest.raises(TrainingStopped, match=r"round 2 closed with 3 of 4.*hospital-02: unreach"):
+        train(settings, silent_from_round_two)
+    assert summary(settings)["status"] == "stopped"
+    assert summary(settings)["rounds"] == 1
+    privacy = json.loads((tmp_path / "privacy.json").read_text())
+    # Both attempts of round 2 were paid for, though neither was opened.
+    assert [(e["round"], e["attempt"]) for e in privacy["ledger"]] == [(1, 1), (2, 1), (2, 2)]
+
+
+def test_a_tolerated_dropout_leaves_the_claim_at_the_floor(tmp_path: Path) -> None:
+    def one_silent(message: Message, reply: Message | None) -> Message | None:
+        silent = message.metadata.message_type == TRAIN and name_of(message) == "hospital-01"
+        return None if silent and reply is None else (reply or message)
+
+    settings = small_settings(tmp_path, privacy__dropouts=1)
+    train(settings, one_silent)
+    assert summary(settings)["status"] == "finished"
+    assert [row["contributions"] for row in metrics(settings, "round")] == [3, 3, 3]
+    undisturbed = small_settings(tmp_path / "all", privacy__dropouts=1)
+    train(undisturbed)
+    assert summary(settings)["epsilon"] == summary(undisturbed)["epsilon"]
+
+
+def test_an_exception_at_a_hospital_reaches_the_server_as_a_code_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def explode(self: object, *_: object) -> None:
+        raise RuntimeError("patient 4711 has a tumour of 3.2 cm")
+
+    monkeypatch.setattr(hospitals.Hospital, "_sample", explode)
+    settings = small_settings(tmp_path, run__attempts=1)
+    with pytest.raises(TrainingStopped, match="hospital-00: internal"):
+        train(settings)
+    grid = train.grid  # type: ignore[attr-defined]
+    for reply in grid.replies:
+        assert "4711" not in repr(reply)
+    for file in tmp_path.glob("*.json*"):
+        assert "4711" not in file.read_text()
+    assert "4711" in (tmp_path / "sites" / "hospital-00" / "hospital.log").read_text()
+
+
+def test_a_hospital_spends_before_it_touches_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def explode(self: object, *_: object) -> None:
+        raise RuntimeError("died while reading")
+
+    monkeypatch.setattr(hospitals.Hospital, "_sample", explode)
+    settings = small_settings(tmp_path, run__attempts=2)
+    with pytest.raises(TrainingStopped):
+        train(settings)
+    ledger = (tmp_path / "sites" / "hospital-03" / "ledger.jsonl").read_text().splitlines()
+    assert len(ledger) == 1 + 2
+
+
+def test_the_server_refuses_to_start_an_attempt_beyond_the_target(tmp_path: Path) -> None:
+    def one_silent(message: Message, reply: Message | None) -> Message | None:
+        silent = message.metadata.message_type == TRAIN and name_of(message) == "hospital-01"
+        return None if silent and reply is None else (reply or message)
+
+    settings = small_settings(
+        tmp_path,
+        privacy__noise_multiplier=0.0,
+        privacy__target_epsilon=1.0,
+        training__rounds=1,
+        run__attempts=5,
+    )
+    with pytest.raises(TrainingStopped, match=r"beyond privacy.target-epsilon = 1"):
+        train(settings, one_silent)
+    assert summary(settings)["epsilon"]["prv"] <= 1.0
+
+
+def test_a_leader_that_dies_in_the_ceremony_is_replaced(tmp_path: Path) -> None:
+    def first_leader_is_dead(message: Message, reply: Message | None) -> Message | None:
+        if message.metadata.message_type == LEAD and name_of(message) == "hospital-00":
+            return None
+        return reply or message
+
+    settings = small_settings(tmp_path)
+    train(settings, first_leader_is_dead)
+    assert summary(settings)["status"] == "finished"
+
+
+def test_a_hospital_whose_process_lost_everything_catches_up(tmp_path: Path) -> None:
+    """The replica of every process is dropped before round 3: snapshot and sums bring it back."""
+    reference = small_settings(tmp_path / "reference", training__rounds=5, run__snapshot_every=2)
+    train(reference)
+
+    def forget(message: Message, reply: Message | None) -> Message | None:
+        if message.metadata.message_type == TRAIN and reply is None:
+            round_ = message.content.config_records["config"]["server-round"]
+            if round_ == 4 and name_of(message) == "hospital-02":
+                hospitals._SESSIONS.clear()
+                hospitals._MEMBERSHIPS.clear()
+        return reply or message
+
+    settings = small_settings(tmp_path / "lossy", training__rounds=5, run__snapshot_every=2)
+    train(settings, forget)
+    assert model_bytes(settings) == model_bytes(reference)
+
+
+def test_a_tampered_update_is_refused_by_name_and_not_added(tmp_path: Path) -> None:
+    def flip_a_bit(message: Message, reply: Message | None) -> Message | None:
+        if reply is None:
+            return message
+        if message.metadata.message_type == TRAIN and name_of(message) == "hospital-03":
+            arrays = reply.content.array_records[ARRAYS]
+            data = bytearray(arrays["sealed"].data)
+            data[len(data) // 2] ^= 1
+            arrays["sealed"] = bytes_to_array(bytes(data))
+        return reply
+
+    settings = small_settings(tmp_path, run__attempts=1)
+    with pytest.raises(TrainingStopped, match="hospital-03: payload-mismatch"):
+        train(settings, flip_a_bit)
+
+
+class TwoFacedServer:
+    """Shows one hospital a total of round 1 that leaves another hospital out."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, processes_shared: bool) -> None:
+        self._patch = monkeypatch
+        self._shared = processes_shared
+        self._worlds: dict[str, dict] = {}
+        self._replies: dict[str, RoundReply] = {}
+
+    def __call__(self, message: Message, reply: Message | None) -> Message | None:
+        name = name_of(message)
+        if reply is None and not self._shared:
+            self._patch.setattr(hospitals, "_SESSIONS", self._worlds.setdefault(name, {}))
+        if message.metadata.message_type != TRAIN:
+            return reply or message
+        config = message.content.config_records["config"]
+        if reply is not None:
+            if config["server-round"] == 1:
+                self._replies[name] = RoundReply.read(reply.content)
+            return reply
+        if config["server-round"] == 2 and name == "hospital-03":
+            arrays = {**message.content.array_records[ARRAYS], **self._other_total()}
+            message.content = RecordDict({ARRAYS: ArrayRecord(arrays), "config": config})
+        return message
+
+    def _other_total(self) -> dict:
+        replies = [self._replies[f"hospital-0{k}"] for k in (0, 1, 3)]
+        plan = next(iter(self._worlds.values() or [hospitals._SESSIONS]))
+        terms = next(iter(plan.values())).terms
+        adder = make_adder(terms.sealing)
+        for reply in replies:
+            adder.add(Sealed(payload=reply.sealed))
+        roster = Roster.of(SignedHeader.from_bytes(reply.header) for reply in replies)
+        return {
+            "sum.1": bytes_to_array(adder.total().payload),
+            "roster.1": bytes_to_array(roster.to_bytes()),
+        }
+
+
+def test_a_process_that_has_opened_a_sum_refuses_another_for_the_round(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = small_settings(tmp_path, run__attempts=1, privacy__dropouts=1)
+    server = TwoFacedServer(monkeypatch, processes_shared=True)
+    with suppress(TrainingStopped):  # whoever is asked first decides which sum is "another"
+        train(settings, server)
+    faults = metrics(settings, "fault")
+    assert {(row["round"], row["code"]) for row in faults} == {(2, "digest-differs")}
+    assert summary(settings)["status"] == ("finished" if len(faults) == 1 else "stopped")
+
+
+def test_hospitals_that_opened_different_sums_notice_and_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The difference of the two sums is one hospital's update: nobody contributes after it."""
+    settings = small_settings(tmp_path, run__attempts=1, privacy__dropouts=1)
+    server = TwoFacedServer(monkeypatch, processes_shared=False)
+    with pytest.raises(TrainingStopped, match="round 3 closed with 0 of 4.*previous-mismatch"):
+        train(settings, server)
+
+
+def test_too_few_nodes_is_said_at_once(tmp_path: Path) -> None:
+    settings = small_settings(tmp_path)
+    config = settings.to_config()
+    grid = InProcessGrid(client_app, config, nodes=3)
+    context = Context(run_id=5, node_id=1, node_config={}, state=RecordDict(), run_config=config)
+    with pytest.raises(TrainingStopped, match="3 of 4 hospitals joined"):
+        server_app(grid, context)
+
+
+def test_shares_of_noise_add_up_to_the_central_noise(tmp_path: Path) -> None:
+    """With q so small that batches are empty, an opened sum is noise alone."""
+    stds = {}
+    for regime in ("FSCDP", "FPDP"):
+        settings = small_settings(
+            tmp_path / regime,
+            privacy__regime=regime,
+            privacy__noise_multiplier=3.0,
+            training__sampling_rate=1e-9,
+            training__rounds=40,
+            training__momentum=0.0,
+            training__learning_rate=1e-9 * 455,
+        )
+        opened: list[np.ndarray] = []
+        original = hospitals.Session.open_rounds
+
+        def spy(self, *args, _opened=opened, _original=original, **kwargs):  # type: ignore[no-untyped-def]
+            inner = self.exchange.apply
+
+            def apply(replica, total, digest):  # type: ignore[no-untyped-def]
+                _opened.append(total)
+                inner(replica, total, digest)
+
+            self.exchange.apply = apply
+            try:
+                _original(self, *args, **kwargs)
+            finally:
+                del self.exchange.apply
+
+        hospitals.Session.open_rounds = spy  # type: ignore[method-assign]
+        try:
+            train(settings)
+        finally:
+            hospitals.Session.open_rounds = original  # type: ignore[method-assign]
+        stds[regime] = np.std(np.concatenate(opened))
+        assert len(opened) == 40
+    # 40 rounds of 62 values: the standard error of a standard deviation is 1.4 per cent.
+    assert stds["FSCDP"] == pytest.approx(3.0, rel=0.06)
+    # Negative control: local noise is sqrt(K) = 2 times as much, so the test can fail.
+    assert stds["FPDP"] == pytest.approx(6.0, rel=0.06)
