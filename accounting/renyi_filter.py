@@ -24,8 +24,8 @@ from accounting.events import Event, check_delta, merge
 from accounting.rdp import conversion, rdp_curve
 
 # Most of delta goes to the order that suits the planned epsilon; its neighbours hedge.
-_FACTORS = (1.0, 0.7, 0.5, 0.35, 0.25, 1.4)
-_SHARES = (0.4, 0.2, 0.15, 0.1, 0.05, 0.1)
+_FACTORS = (0.67, 0.5, 0.33, 1.0)
+_SHARES = (0.65, 0.15, 0.1, 0.1)
 _BROAD = (1.5, 2.0, 3.0, 5.0, 9.0, 17.0, 33.0, 65.0)
 
 
@@ -81,5 +81,5 @@ class RenyiFilter:
 
 
 def _round_order(order: float) -> float:
-    """Whole orders from 3 to 1024 (exact sums), tenths below."""
-    return float(min(1024, round(order))) if order >= 3.0 else max(1.05, round(order, 2))
+    """Whole orders from 11 to 1024, as Opacus' own; fractional ones below."""
+    return float(min(1024, round(order))) if order >= 11.0 else max(1.05, round(order, 2))

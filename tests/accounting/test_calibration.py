@@ -1,0 +1,80 @@
+import pytest
+
+from accounting.accountants import epsilon
+from accounting.calibration import PRECISION, noise_multiplier_for
+from accounting.errors import AccountingError
+from accounting.events import GaussianEvent
+from accounting.grid import DELTA_SLACK, EPSILON_SLACK, plan_grid
+from accounting.noise import make_noise_plan
+from accounting.observers import epsilon_on_grid
+
+LINES = [
+    ("rdp", 1.0, 1e-4, 0.2, 60),
+    ("prv", 1.0, 1e-4, 0.2, 60),
+    ("prv", 8.0, 1e-5, 0.03, 1000),
+    ("prv", 0.1, 1e-6, 0.01, 100),
+    ("rdp", 20.0, 1e-4, 1.0, 3),
+    ("prv", 0.5, 1e-5, 1.0, 1),
+]
+
+
+@pytest.mark.parametrize(("accountant", "target", "delta", "q", "rounds"), LINES)
+def test_the_noise_found_meets_the_target_and_less_noise_would_not(
+    accountant, target, delta, q, rounds
+):
+    sigma = noise_multiplier_for(
+        target_epsilon=target, delta=delta, sampling_rate=q, rounds=rounds, accountant=accountant
+    )
+
+    def spent(multiplier):
+        event = GaussianEvent(sampling_rate=q, noise_multiplier=multiplier, count=rounds)
+        return epsilon([event], delta * (1 - DELTA_SLACK), accountant)
+
+    goal = target - EPSILON_SLACK * min(target, 1.0)
+    assert spent(sigma) <= goal
+    assert spent(sigma / (1 + PRECISION)) > goal * (1 - 1e-3)
+
+
+@pytest.mark.parametrize("hospitals", [1, 10])
+def test_the_target_still_holds_once_the_grid_is_charged(hospitals):
+    sigma = noise_multiplier_for(target_epsilon=1.0, delta=1e-4, sampling_rate=0.2, rounds=60)
+    plan = make_noise_plan("semi-central", noise_multiplier=sigma, hospitals=hospitals)
+    grid = plan_grid(
+        dimensions=725_061,
+        hospitals=hospitals,
+        plan=plan,
+        l2_clip=1.0,
+        expected_patients=10.0,
+        rounds=60,
+        epsilon=1.0,
+        delta=1e-4,
+    )
+    event = plan.event(0.2, rounds=60)
+    assert epsilon_on_grid([event], 1e-4, "prv", grid) <= 1.0
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"target_epsilon": 0.0},
+        {"target_epsilon": float("inf")},
+        {"delta": 0.0},
+        {"delta": 1.0},
+        {"sampling_rate": 0.0},
+        {"sampling_rate": 1.5},
+        {"rounds": 0},
+        {"rounds": -1},
+        {"accountant": "gdp"},
+    ],
+)
+def test_a_parameter_out_of_range_is_refused_by_name(changes):
+    good = {"target_epsilon": 1.0, "delta": 1e-4, "sampling_rate": 0.1, "rounds": 10}
+    with pytest.raises(AccountingError, match=next(iter(changes))):
+        noise_multiplier_for(**{**good, **changes})
+
+
+def test_a_target_that_no_noise_meets_is_refused():
+    with pytest.raises(AccountingError, match="no noise_multiplier"):
+        noise_multiplier_for(
+            target_epsilon=1e-5, delta=1e-9, sampling_rate=0.9, rounds=10**6, accountant="rdp"
+        )
