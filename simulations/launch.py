@@ -21,9 +21,11 @@ from rich.console import Console
 
 from clients.settings import Settings
 from simulations.progress import ProgressThread
-from simulations.results import NoRun, read_run, read_settings
+from simulations.results import REPORT, NoRun, read_run, read_settings
 from simulations.tables import WIDTH, observer_table, summary_table
 from strategies.run_folder import RunFolder
+
+logger = logging.getLogger(__name__)
 
 
 class Interrupted(Exception):
@@ -108,6 +110,7 @@ def launch(
             from simulations.engine import EngineOptions, simulate
 
             simulate(settings, EngineOptions(**options))
+            illustrate(path)
     except Exception as error:
         error.add_note(f"What was done so far is in {_short(path)}.")
         raise
@@ -117,6 +120,19 @@ def launch(
             f"'flower-simulation resume {_short(path)}' goes on from there."
         ) from None
     print_results(path, voice)
+
+
+def illustrate(path: Path) -> None:
+    """Draw a run's figures and write its report; what fails here fails no training."""
+    try:
+        from simulations.figures import draw_figures
+        from simulations.report import write_report
+
+        run = read_run(path)
+        draw_figures(run)
+        write_report(run)
+    except Exception:
+        logger.warning("no figures or no report in %s", path, exc_info=True)
 
 
 def print_results(path: Path, voice: Voice) -> None:
@@ -135,6 +151,8 @@ def print_results(path: Path, voice: Voice) -> None:
             console.print(observer_table(observers), width=width)
     prefix = "" if voice.quiet else "run folder: "
     console.print(f"{prefix}{_short(path)}", soft_wrap=True, markup=False, highlight=False)
+    if not voice.quiet and (path / REPORT).is_file():
+        console.print(f"report: {_short(path / REPORT)}", soft_wrap=True, highlight=False)
 
 
 @contextmanager

@@ -27,8 +27,8 @@ def describe_progress(progress: Progress) -> str:
         parts.append(f"accuracy {share_text(progress.released.get('accuracy'))}")
     if progress.epsilon is not None:
         target = progress.facts.get("target_epsilon")
-        of = f" of {target:g}" if target else ""
-        parts.append(f"epsilon {epsilon_text(progress.epsilon)}{of}")
+        aim = f" (target {target:g})" if target else ""
+        parts.append(f"epsilon <={epsilon_text(progress.epsilon)}{aim}")
     if progress.bytes_sent:
         parts.append(f"sent {bytes_text(progress.bytes_sent)}")
     if progress.seconds_left is not None and not progress.status:

@@ -7,6 +7,7 @@ Everything is read from the run folder; figures are inlined as SVG.
 from __future__ import annotations
 
 import io
+import math
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -17,14 +18,12 @@ from typing import TYPE_CHECKING, Any
 from clients.settings import REGIMES
 from simulations.account_book import moment_text, overview_rows, read_statements, spending_rows
 from simulations.report_page import PAGE, STYLE
-from simulations.results import NoRun, RunResult
+from simulations.results import REPORT, NoRun, RunResult
 from simulations.tables import observer_caption, observer_rows, summary_rows
 from simulations.wording import ABSENT, bytes_text, epsilon_text, seconds_text, share_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-REPORT = "report.html"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,11 +113,16 @@ def answer_private(run: RunResult) -> Answer:
         question=question,
         headline=f"Yes: {claim}.",
         lines=[
-            "Adding or removing one patient at one hospital changes the odds of anything that the "
-            "server or the public sees by at most that much.",
+            "Adding or removing one patient at one hospital changes the odds of whatever the "
+            f"server or the public may see by a factor of at most {_odds(epsilon)} (e to the "
+            "epsilon), but for a chance of delta.",
         ],
         tone="yes",
     )
+
+
+def _odds(epsilon: Mapping[str, float]) -> str:
+    return f"{math.exp(min(*epsilon.values(), 700.0)):.3g}"
 
 
 def answer_whom(run: RunResult) -> Answer:
@@ -236,8 +240,8 @@ def _what(run: RunResult) -> list[tuple[str, str]]:
         ("sealing", f"{_config(run, 'sealing.scheme')}"),
         (
             "rounds",
-            f"{_config(run, 'training.rounds')}, each with a patient's chance "
-            f"{_config(run, 'training.sampling-rate')} to take part",
+            f"{_config(run, 'training.rounds')}; a patient takes part in each with chance "
+            f"{_config(run, 'training.sampling-rate')}",
         ),
     ]
     if private and private.private:

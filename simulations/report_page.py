@@ -27,13 +27,14 @@ caption { text-align: left; padding: .25rem 0; caption-side: bottom; font-size: 
 th, td { text-align: left; vertical-align: top; padding: .35rem .75rem .35rem 0;
   border-bottom: 1px solid var(--line); overflow-wrap: anywhere; }
 thead th { border-bottom: 2px solid var(--line); overflow-wrap: normal; }
-tbody th { font-weight: 600; }
+tbody th { font-weight: 600; overflow-wrap: break-word; }
+#run th, #results th { width: 15rem; }
 .number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 figure { margin: 0; break-inside: avoid; border: 1px solid var(--line); border-radius: .3rem;
   padding: .75rem; min-width: 0; }
 figure svg { display: block; max-width: 100%; height: auto; margin: 0 auto; }
 figcaption { font-size: .85rem; margin-top: .4rem; }
-.figures { display: grid; gap: 1rem;
+.figures { display: grid; gap: 1rem; margin-top: 1rem;
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); }
 pre { background: var(--wash); border: 1px solid var(--line); border-radius: .3rem;
   padding: .6rem .75rem; white-space: pre-wrap; overflow-wrap: anywhere; font-size: .85rem;
@@ -44,6 +45,7 @@ pre { background: var(--wash); border: 1px solid var(--line); border-radius: .3r
 .columns dt { color: var(--soft); }
 .columns dd { margin: 0; text-align: right; overflow-wrap: anywhere; }
 @media (max-width: 600px) {
+  #run th { width: 6.5rem; }
   .stack thead { position: absolute; width: 1px; height: 1px; overflow: hidden;
     clip-path: inset(50%); }
   .stack tr { display: block; padding: .5rem 0; border-bottom: 1px solid var(--line); }
@@ -107,7 +109,7 @@ PAGE = """<!doctype html>
 <tr><th scope="row">{{ name }}</th>
 <td class="number" data-label="epsilon (RDP)">{{ rdp }}</td>
 <td class="number" data-label="epsilon (PRV)">{{ prv }}</td>
-<td data-label="bound by target">{{ bound }}</td>
+<td data-label="bound by target">{{ bound or "no" }}</td>
 <td class="wide" data-label="why">{{ why }}</td></tr>
 {%- endfor %}
 </tbody>

@@ -23,6 +23,7 @@ from typing import Any
 from clients.settings import Settings, SettingsError
 
 METRICS = "metrics.jsonl"
+REPORT = "report.html"
 POLL_SECONDS = 0.2
 RECENT_ROUNDS = 20
 

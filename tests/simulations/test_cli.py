@@ -10,6 +10,7 @@ import pytest
 from made_runs import end_run, make_run, run_round, start_run
 
 from simulations.cli import main
+from simulations.launch import illustrate
 
 ROOT = Path(__file__).parents[2]
 
@@ -34,6 +35,7 @@ def engine(monkeypatch):
         end_run(folder, settings.training.rounds)
 
     monkeypatch.setattr("simulations.engine.simulate", simulate)
+    monkeypatch.setattr("simulations.launch.illustrate", lambda path: None)  # a second each
     return asked
 
 
@@ -87,6 +89,26 @@ def test_a_run_leaves_its_resolved_settings_and_its_command(engine, tmp_path, ca
     assert table["partition"]["hospitals"] == 4
     assert (table["run"]["seed"], table["training"]["rounds"]) == (7, 3)
     assert json.loads((path / "provenance.json").read_text())["commands"][0]["command"]
+
+
+def test_a_run_leaves_its_figures_and_its_report_and_names_it(engine, monkeypatch, capsys):
+    monkeypatch.setattr("simulations.launch.illustrate", illustrate)
+    assert main([]) == 0
+    path = Path(engine[0][0].run.out)
+    assert f"report: runs/{path.name}/report.html" in capsys.readouterr().out
+    assert (path / "report.html").is_file()
+    assert (path / "figures" / "training.png").is_file()
+
+
+def test_a_figure_that_fails_fails_no_run(engine, monkeypatch, capsys):
+    def fail(run):
+        raise OSError("no space left")
+
+    monkeypatch.setattr("simulations.launch.illustrate", illustrate)
+    monkeypatch.setattr("simulations.figures.draw_figures", fail)
+    assert main(["--quiet"]) == 0
+    (log,) = Path("runs").glob("*/run.log")
+    assert "no space left" in log.read_text()
 
 
 def test_two_runs_never_share_a_folder(engine):
