@@ -13,10 +13,8 @@ next bundle from the same offers; a bundle changes nothing until it has been ope
 """
 
 import hashlib
-import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from cryptography.exceptions import InvalidTag
@@ -31,47 +29,22 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from crypto.errors import CeremonyError, EnvelopeError, KeysError, PinMismatchError
 from crypto.identity import Identity, fingerprint, verify_signature
 from crypto.keys import Keys
+from crypto.offers import Bundle, BundlePublic, Offer, canonical, check_label
 from crypto.plans import SealingPlan
-from crypto.roles import MAX_LABEL
 from crypto.schemes import make_keys
 
-_OFFER_DOMAIN = b"asclepias offer 1\n"
-_BUNDLE_DOMAIN = b"asclepias bundle 1\n"
-_MOST_PUBLIC_BYTES = 1 << 24
+__all__ = [
+    "Bundle",
+    "BundlePublic",
+    "EphemeralSecret",
+    "Offer",
+    "check_offers",
+    "make_bundle",
+    "make_offer",
+    "open_bundle",
+]
+
 _NONCE = bytes(12)  # every wrapping key is used once
-
-
-def _canonical(document: Mapping[str, Any]) -> bytes:
-    return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
-
-
-def _parse(data: bytes, names: set[str], what: str) -> dict[str, Any]:
-    """Canonical JSON with exactly these names, or a CeremonyError."""
-    if not isinstance(data, bytes) or len(data) > _MOST_PUBLIC_BYTES:
-        raise CeremonyError(f"{what}: too long")
-    try:
-        document = json.loads(data.decode("ascii"))
-        if not isinstance(document, dict) or set(document) != names or _canonical(document) != data:
-            raise CeremonyError(f"{what}: not in its canonical form")
-    except (ValueError, RecursionError):
-        raise CeremonyError(f"{what}: no JSON") from None
-    return document
-
-
-def _unhex(value: object, size: int, what: str) -> bytes:
-    try:
-        data = bytes.fromhex(value) if isinstance(value, str) else b""
-    except ValueError:
-        data = b""
-    if len(data) != size:
-        raise CeremonyError(f"{what} has not {size} bytes")
-    return data
-
-
-def _label(value: object, what: str) -> str:
-    if not isinstance(value, str) or not 0 < len(value) <= MAX_LABEL:
-        raise CeremonyError(f"{what} has 1 to {MAX_LABEL} characters")
-    return value
 
 
 class EphemeralSecret:
@@ -112,160 +85,17 @@ class EphemeralSecret:
         raise KeysError("ephemeral secrets are never pickled or copied; to_bytes is explicit")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Offer:
-    """One hospital's signed wish to take part; public.
-
-    Attributes:
-        training: Training id.
-        name: The hospital's name.
-        identity: Its Ed25519 public key, 32 bytes.
-        ephemeral: Its X25519 public key, 32 bytes.
-        signature: By `identity` over all of it.
-    """
-
-    training: str
-    name: str
-    identity: bytes
-    ephemeral: bytes
-    signature: bytes
-
-    def _signed(self) -> bytes:
-        return _OFFER_DOMAIN + _canonical(
-            {
-                "training": self.training,
-                "name": self.name,
-                "identity": self.identity.hex(),
-                "ephemeral": self.ephemeral.hex(),
-            }
-        )
-
-    def verify(self) -> None:
-        """Check the offer's own signature.
-
-        Raises:
-            SignatureError: It is not by the identity that the offer names.
-        """
-        verify_signature(self.identity, self.signature, self._signed(), self.name)
-
-    def to_bytes(self) -> bytes:
-        """Canonical JSON."""
-        return _canonical(
-            {
-                "training": self.training,
-                "name": self.name,
-                "identity": self.identity.hex(),
-                "ephemeral": self.ephemeral.hex(),
-                "signature": self.signature.hex(),
-            }
-        )
-
-    @classmethod
-    def from_bytes(cls, data: bytes) -> "Offer":
-        """Read `to_bytes`.
-
-        Raises:
-            CeremonyError: The bytes are no offer.
-        """
-        names = {"training", "name", "identity", "ephemeral", "signature"}
-        document = _parse(data, names, "an offer")
-        return cls(
-            training=_label(document["training"], "an offer's training id"),
-            name=_label(document["name"], "an offer's name"),
-            identity=_unhex(document["identity"], 32, "an offer's identity"),
-            ephemeral=_unhex(document["ephemeral"], 32, "an offer's ephemeral key"),
-            signature=_unhex(document["signature"], 64, "an offer's signature"),
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BundlePublic:
-    """What a bundle shows to everybody, the server included; signed by the leader.
-
-    Attributes:
-        training: Training id.
-        leader: The name of who made the keys.
-        ephemeral: The leader's X25519 public key for this bundle alone.
-        offers: Digest of all offers, hex.
-        plan: The sealing plan's JSON.
-        key_id: Public name of the keys, hex; `make_adder` takes it.
-        wrapped: SHA-256 of each peer's wrapped bytes, by name.
-        signature: By the leader's identity.
-    """
-
-    training: str
-    leader: str
-    ephemeral: bytes
-    offers: str
-    plan: str
-    key_id: str
-    wrapped: Mapping[str, str]
-    signature: bytes
-
-    def _document(self) -> dict[str, Any]:
-        return {
-            "training": self.training,
-            "leader": self.leader,
-            "ephemeral": self.ephemeral.hex(),
-            "offers": self.offers,
-            "plan": self.plan,
-            "key_id": self.key_id,
-            "wrapped": dict(self.wrapped),
-        }
-
-    def signed(self) -> bytes:
-        """What the leader signs."""
-        return _BUNDLE_DOMAIN + _canonical(self._document())
-
-    def to_bytes(self) -> bytes:
-        """Canonical JSON."""
-        return _canonical({**self._document(), "signature": self.signature.hex()})
-
-    @classmethod
-    def from_bytes(cls, data: bytes) -> "BundlePublic":
-        """Read `to_bytes`.
-
-        Raises:
-            CeremonyError: The bytes are no bundle.
-        """
-        names = {"training", "leader", "ephemeral", "offers", "plan", "key_id", "wrapped"}
-        document = _parse(data, names | {"signature"}, "a bundle")
-        if not isinstance(document["wrapped"], dict) or not isinstance(document["plan"], str):
-            raise CeremonyError("a bundle: not in its canonical form")
-        return cls(
-            training=_label(document["training"], "a bundle's training id"),
-            leader=_label(document["leader"], "a bundle's leader"),
-            ephemeral=_unhex(document["ephemeral"], 32, "a bundle's ephemeral key"),
-            offers=_unhex(document["offers"], 32, "a bundle's digest of offers").hex(),
-            plan=document["plan"],
-            key_id=_unhex(document["key_id"], 16, "a bundle's key id").hex(),
-            wrapped={
-                _label(name, "a name"): _unhex(digest, 32, "a digest").hex()
-                for name, digest in document["wrapped"].items()
-            },
-            signature=_unhex(document["signature"], 64, "a bundle's signature"),
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bundle:
-    """The public part, and the keys wrapped for each peer alone."""
-
-    public: BundlePublic
-    wrapped: Mapping[str, bytes] = field(repr=False)
-
-
 def make_offer(training: str, name: str, identity: Identity) -> tuple[Offer, EphemeralSecret]:
     """A signed ephemeral key, and its secret half to be kept."""
     secret = EphemeralSecret(os.urandom(32))
     unsigned = Offer(
-        training=_label(training, "a training id"),
-        name=_label(name, "a name"),
+        training=check_label(training, "a training id"),
+        name=check_label(name, "a name"),
         identity=identity.public,
         ephemeral=secret.public,
         signature=bytes(64),
     )
-    signature = identity.sign(unsigned._signed())
+    signature = identity.sign(unsigned.signed())
     signed = Offer(
         training=training,
         name=name,
@@ -312,7 +142,7 @@ def _wrapping(
     shared: bytes, public: Mapping[str, Any], recipient: str
 ) -> tuple[ChaCha20Poly1305, bytes]:
     """The cipher for one recipient, and the context it authenticates."""
-    context = b"asclepias wrapped keys 1\n" + _canonical({**public, "recipient": recipient})
+    context = b"asclepias wrapped keys 1\n" + canonical({**public, "recipient": recipient})
     derive = HKDF(algorithm=SHA256(), length=32, salt=None, info=hashlib.sha256(context).digest())
     return ChaCha20Poly1305(derive.derive(shared)), context
 
@@ -364,7 +194,7 @@ def make_bundle(
             cipher, context = _wrapping(shared, _context(unsigned), offer.name)
             wrapped[offer.name] = cipher.encrypt(_NONCE, keys.to_bytes(), context)
     digests = {name: hashlib.sha256(data).hexdigest() for name, data in wrapped.items()}
-    parts = {**unsigned._document(), "ephemeral": secret.public, "wrapped": digests}
+    parts = {**unsigned.document(), "ephemeral": secret.public, "wrapped": digests}
     complete = BundlePublic(**parts, signature=bytes(64))
     public = BundlePublic(**parts, signature=identity.sign(complete.signed()))
     return keys, Bundle(public=public, wrapped=wrapped)
