@@ -53,6 +53,29 @@ MODELS: dict[str, Architecture] = {
         kinds=("image",),
         features="clients.models.features:extract",
     ),
+    "squeezenet": Architecture(
+        title="SqueezeNet 1.1; takes torchvision's weights from a file",
+        builder="clients.models.squeezenet:squeezenet",
+        kinds=("image",),
+    ),
+    "resnet18": Architecture(
+        title="ResNet-18 with GroupNorm", builder="clients.models.deep:resnet18", kinds=("image",)
+    ),
+    "densenet121": Architecture(
+        title="MONAI's DenseNet-121 with GroupNorm",
+        builder="clients.models.deep:densenet121",
+        kinds=("image", "volume"),
+    ),
+    "cnn3d": Architecture(
+        title="three group-normalised convolutions for volumes",
+        builder="clients.models.deep:cnn3d",
+        kinds=("volume",),
+    ),
+    "gru": Architecture(
+        title="a GRU of Opacus' layers, for tables and time series",
+        builder="clients.models.recurrent:gru",
+        kinds=("table", "series"),
+    ),
 }
 
 
@@ -74,7 +97,7 @@ def build_model(settings: Any, info: DatasetInfo, seed: int) -> nn.Module:
     The global random state is left as it was found.
 
     Args:
-        settings: reads model.name and model.weights.
+        settings: reads model.name, model.weights and model.freeze.
         info: the data set's public facts.
         seed: of the initial weights; public.
 
@@ -88,6 +111,7 @@ def build_model(settings: Any, info: DatasetInfo, seed: int) -> nn.Module:
     import torch
 
     from clients.models.readiness import check_private_ready
+    from clients.models.weights import freeze_body, load_weights
 
     architecture = _architecture(settings.model.name)
     if architecture.kinds and info.kind not in architecture.kinds:
@@ -100,9 +124,9 @@ def build_model(settings: Any, info: DatasetInfo, seed: int) -> nn.Module:
         torch.manual_seed(seed)
         module = architecture.build(info)
     if settings.model.weights:
-        from clients.models.weights import load_weights
-
         load_weights(module, settings.model.weights)
+    if getattr(settings.model, "freeze", False):
+        freeze_body(module)
     module.train()
     check_private_ready(module)
     return module

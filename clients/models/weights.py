@@ -74,3 +74,10 @@ def head_of(module: nn.Module) -> str:
     """Return the name of the last layer that makes the logits."""
     layers = [n for n, m in module.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)]
     return layers[-1] if layers else ""
+
+
+def freeze_body(module: nn.Module) -> None:
+    """Leave only the head trainable: fewer coordinates for the noise to spoil."""
+    head = head_of(module)
+    for name, parameter in module.named_parameters():
+        parameter.requires_grad_(name.startswith(f"{head}."))

@@ -1,0 +1,85 @@
+"""SqueezeNet 1.1 (Iandola et al. 2016), by torchvision's names, so that its weights load."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from clients.data.records import DatasetInfo
+
+# Mean and standard deviation of ImageNet's channels, as published with the pretrained weights.
+_MEAN = (0.485, 0.456, 0.406)
+_STD = (0.229, 0.224, 0.225)
+
+
+class Fire(nn.Module):
+    """Squeeze to few channels, then expand by 1 x 1 and 3 x 3 convolutions side by side."""
+
+    def __init__(self, channels: int, squeezed: int, expanded: int) -> None:
+        super().__init__()
+        self.squeeze = nn.Conv2d(channels, squeezed, 1)
+        self.expand1x1 = nn.Conv2d(squeezed, expanded, 1)
+        self.expand3x3 = nn.Conv2d(squeezed, expanded, 3, padding=1)
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        """Return [n, 2 * expanded, h, w]."""
+        squeezed = torch.relu(self.squeeze(maps))
+        wide = torch.cat([self.expand1x1(squeezed), self.expand3x3(squeezed)], dim=1)
+        return torch.relu(wide)
+
+
+class Colours(nn.Module):
+    """Bring pictures in [0, 1], grey or coloured, to what ImageNet models expect."""
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(_MEAN).reshape(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(_STD).reshape(3, 1, 1), persistent=False)
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        """Return [n, 3, h, w]."""
+        return (pictures.expand(-1, 3, -1, -1) - self.mean) / self.std
+
+
+class SqueezeNet(nn.Module):
+    """SqueezeNet 1.1 without dropout, and without the ReLU that would cut negative logits off."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.colours = Colours()
+        self.features = nn.Sequential(
+            nn.Conv2d(3, 64, 3, stride=2),
+            nn.ReLU(),
+            nn.MaxPool2d(3, stride=2, ceil_mode=True),
+            Fire(64, 16, 64),
+            Fire(128, 16, 64),
+            nn.MaxPool2d(3, stride=2, ceil_mode=True),
+            Fire(128, 32, 128),
+            Fire(256, 32, 128),
+            nn.MaxPool2d(3, stride=2, ceil_mode=True),
+            Fire(256, 48, 192),
+            Fire(384, 48, 192),
+            Fire(384, 64, 256),
+            Fire(512, 64, 256),
+        )
+        head = nn.Conv2d(512, classes, 1)
+        self.classifier = nn.Sequential(nn.Identity(), head, nn.Identity(), nn.AdaptiveAvgPool2d(1))
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_uniform_(layer.weight)
+                assert layer.bias is not None
+                nn.init.zeros_(layer.bias)
+        nn.init.normal_(head.weight, std=0.01)
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        """Return logits [n, classes]."""
+        logits: torch.Tensor = self.classifier(self.features(self.colours(pictures)))
+        return logits.flatten(1)
+
+
+def squeezenet(info: DatasetInfo) -> nn.Module:
+    """Return SqueezeNet 1.1: 725,061 parameters with five classes."""
+    return SqueezeNet(len(info.classes))
