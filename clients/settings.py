@@ -87,6 +87,9 @@ class Data(_Group):
     holdout: float = Field(
         default=0.2, gt=0, lt=1, description="share of patients in the public holdout"
     )
+    image_size: int = Field(
+        default=64, ge=8, le=1024, description="pixels a side that picture files are brought to"
+    )
 
 
 class Partition(_Group):
@@ -97,6 +100,12 @@ class Partition(_Group):
         default=0.5, gt=0, description="Dirichlet concentration: small = skewed labels"
     )
     hospitals: int = Field(default=10, ge=1, description="hospitals expected, K")
+    shards: int = Field(
+        default=2, ge=1, description="shards, or classes, of a hospital (shards, pathological)"
+    )
+    shift: float = Field(
+        default=0.0, ge=0, description="strength of each hospital's own scanner (0 = none)"
+    )
 
 
 class Model(_Group):
@@ -104,6 +113,7 @@ class Model(_Group):
 
     name: str = Field(default="logistic", min_length=1, description="model")
     weights: str = Field(default="", description="safetensors file of starting weights ('' = none)")
+    freeze: bool = Field(default=False, description="train the last layer only")
 
 
 class Exchange(_Group):
