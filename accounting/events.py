@@ -13,7 +13,7 @@ Nothing but the standard library is imported here, so that a ledger opens in mil
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from accounting.errors import AccountingError
@@ -133,12 +133,14 @@ def from_json(data: Mapping[str, object]) -> Event:
         raise AccountingError(f"event of kind {name} has wrong fields: {error}") from None
 
 
-def merge(events: Iterable[Event]) -> tuple[Event, ...]:
+def merge(events: Sequence[Event]) -> tuple[Event, ...]:
     """Equal mechanisms gathered into one event each, in order of first appearance.
 
     Composition does not depend on order, so nothing is lost: the accountants' cost then grows
     with the number of *different* mechanisms, never with the number of rounds.
     """
+    if len(events) == 1:
+        return tuple(events) if events[0].count else ()
     counts: dict[Event, int] = {}
     for event in events:
         mechanism = replace(event, count=1)

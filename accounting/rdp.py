@@ -86,11 +86,10 @@ def rdp_epsilon(
     Source: Mironov 2017; Mironov, Talwar and Zhang 2019; conversion as named.
     """
     added = conversion(delta, conversion_name)
-    total = np.zeros(len(ORDERS))
-    for event in merge(events):
-        total = total + rdp_curve(event)
-    if not total.any():
+    curves = [rdp_curve(event) for event in merge(events) if event.count]
+    if not curves:
         return 0.0
+    total = curves[0] if len(curves) == 1 else np.sum(curves, axis=0)
     return max(0.0, float((total + added).min()))
 
 

@@ -123,7 +123,7 @@ def ledger_statement(path: str | os.PathLike[str], delta: float) -> dict[str, ob
     trainings: dict[str, dict[str, object]] = {}
     for name in dict.fromkeys(entry.training for entry in contents.entries):
         own = [entry for entry in contents.entries if entry.training == name]
-        events = merge(entry.event for entry in own)
+        events = merge([entry.event for entry in own])
         trainings[name] = {
             "entries": len(own),
             "first": own[0].time,
@@ -131,7 +131,7 @@ def ledger_statement(path: str | os.PathLike[str], delta: float) -> dict[str, ob
             "events": [to_json(event) for event in events],
             "epsilon": rdp_epsilon(events, delta),
         }
-    everything = merge(entry.event for entry in contents.entries)
+    everything = merge([entry.event for entry in contents.entries])
     epsilons: dict[str, float | str] = {"adaptive": RenyiFilter.planned(delta).epsilon(everything)}
     for name, compute in ACCOUNTANTS.items():
         try:
