@@ -33,7 +33,8 @@ def complain(error: BaseException, *, debug: bool) -> int:
     """
     text, code = explain(error)
     if code == FAILED:
-        text = " ".join([text, *getattr(error, "__notes__", [])])
+        sentences = [text, *getattr(error, "__notes__", [])]
+        text = " ".join(one if one.endswith((".", "!")) else f"{one}." for one in sentences)
     if debug and code != INTERRUPTED:
         typer.echo("".join(traceback.format_exception(error)).rstrip(), err=True)
     if text:

@@ -113,6 +113,9 @@ def launch(
             illustrate(path)
     except Exception as error:
         error.add_note(f"What was done so far is in {_short(path)}.")
+        if (path / "summary.json").is_file():
+            illustrate(path)
+            print_results(path, voice)
         raise
     except KeyboardInterrupt:
         raise Interrupted(

@@ -15,6 +15,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
+from rich.table import Column
 
 from simulations.results import Event, Progress, follow
 from simulations.wording import bytes_text, epsilon_text, seconds_text, share_text
@@ -63,7 +64,7 @@ class Display:
         self._bar = Bar(
             TextColumn("{task.description}"),
             BarColumn(bar_width=16),
-            TextColumn("{task.fields[state]}"),
+            TextColumn("{task.fields[state]}", table_column=Column(no_wrap=True)),
             console=console,
             disable=not console.is_terminal,
             transient=True,

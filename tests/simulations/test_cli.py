@@ -175,17 +175,18 @@ def test_what_is_asked_wrongly_is_one_paragraph_and_exit_code_two(words, part, c
     assert "Traceback" not in err
 
 
-def test_a_stopped_run_exits_with_one_and_its_message(monkeypatch, capsys):
+def test_a_stopped_run_exits_with_one_its_tables_and_its_message(monkeypatch, capsys):
     from simulations.engine import RunStopped
 
     def simulate(settings, options):
+        end_run(start_run(Path(settings.run.out)), 2, status="stopped", message="round 3")
         raise RunStopped("round 3 closed with 9 of 10 hospitals; read hospital-04's log")
 
     monkeypatch.setattr("simulations.engine.simulate", simulate)
-    assert main(["--quiet"]) == 1
-    err = capsys.readouterr().err
-    assert "hospital-04" in err
-    assert "What was done so far is in runs/" in err
+    assert main([]) == 1
+    out, err = capsys.readouterr()
+    assert "0.939" in out
+    assert "read hospital-04's log. What was done so far is in runs/" in err
     assert "Traceback" not in err
 
 
