@@ -1,4 +1,4 @@
-"""Calibration: from a target epsilon to the noise multiplier that meets it."""
+"""Calibration: from a target epsilon to the noise, or the number of rounds, that meets it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from accounting.errors import AccountingError
 from accounting.events import (
     GaussianEvent,
     check_delta,
+    check_noise_multiplier,
     check_rounds,
     check_sampling_rate,
 )
@@ -17,6 +18,7 @@ from accounting.grid import DELTA_SLACK, EPSILON_SLACK
 
 PRECISION = 1e-3
 _LARGEST = 1e6
+_MOST_ROUNDS = 10**9
 
 
 def noise_multiplier_for(
@@ -47,24 +49,87 @@ def noise_multiplier_for(
     Source: bisection; epsilon does not grow with sigma. With "prv" the search starts at the
     multiplier that RDP finds, which is enough.
     """
-    check_delta(delta)
-    check_sampling_rate(sampling_rate)
+    _check(target_epsilon, delta, sampling_rate)
     check_rounds(rounds)
     if rounds < 1:
         raise AccountingError("rounds is 0, expected >= 1: nothing to calibrate")
+    return _search(target_epsilon, delta, sampling_rate, rounds, accountant)
+
+
+def rounds_within(
+    *,
+    target_epsilon: float,
+    delta: float,
+    sampling_rate: float,
+    noise_multiplier: float,
+    accountant: str = "prv",
+) -> int:
+    """How many rounds, retries included, may start before the target would be exceeded; 0: none.
+
+    Guarantee: that many events (q, sigma), and no more, are (target_epsilon, delta)-private, for
+    neighbours that differ by one patient at one hospital, with the same reserve for the grid as
+    in `noise_multiplier_for`. Asked once, it spares a run a slow accountant before every round.
+
+    Args:
+        target_epsilon: > 0.
+        delta: 0 < delta < 1.
+        sampling_rate: q, 0 < q <= 1.
+        noise_multiplier: sigma > 0.
+        accountant: a name in `ACCOUNTANTS`.
+
+    Raises:
+        AccountingError: a parameter is out of range.
+
+    Source: bisection; epsilon does not fall with rounds. At most 1e9.
+    """
+    _check(target_epsilon, delta, sampling_rate)
+    check_noise_multiplier(noise_multiplier)
+    accountants = dict.fromkeys(("rdp", accountant))  # rdp is fast, and a good start for prv
+    least = 0
+    for name in accountants:
+        least = _most_rounds(target_epsilon, delta, sampling_rate, noise_multiplier, name, least)
+    return least
+
+
+def _check(target_epsilon: float, delta: float, sampling_rate: float) -> None:
+    check_delta(delta)
+    check_sampling_rate(sampling_rate)
     if not (target_epsilon > 0.0 and math.isfinite(target_epsilon)):
         raise AccountingError(f"target_epsilon is {target_epsilon}, expected > 0 and finite")
-    return _search(target_epsilon, delta, sampling_rate, rounds, accountant)
+
+
+def _meets(
+    name: str, target: float, delta: float, sampling_rate: float, sigma: float, rounds: int
+) -> bool:
+    """Whether the target holds with the grid's reserve."""
+    event = GaussianEvent(sampling_rate=sampling_rate, noise_multiplier=sigma, count=rounds)
+    goal = target - EPSILON_SLACK * min(target, 1.0)
+    return find_accountant(name)([event], delta * (1 - DELTA_SLACK)) <= goal
+
+
+@lru_cache(maxsize=256)
+def _most_rounds(
+    target: float, delta: float, sampling_rate: float, sigma: float, name: str, least: int
+) -> int:
+    def enough(rounds: int) -> bool:
+        return _meets(name, target, delta, sampling_rate, sigma, rounds)
+
+    low, step = least, max(1, least // 16)
+    high = low + step
+    while high < _MOST_ROUNDS and enough(high):
+        low, step = high, 2 * step
+        high = low + step
+    high = min(high, _MOST_ROUNDS)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if enough(middle) else (low, middle)
+    return low
 
 
 @lru_cache(maxsize=256)
 def _search(target: float, delta: float, sampling_rate: float, rounds: int, name: str) -> float:
-    accountant = find_accountant(name)
-    goal = target - EPSILON_SLACK * min(target, 1.0)
-
     def enough(sigma: float) -> bool:
-        event = GaussianEvent(sampling_rate=sampling_rate, noise_multiplier=sigma, count=rounds)
-        return accountant([event], delta * (1 - DELTA_SLACK)) <= goal
+        return _meets(name, target, delta, sampling_rate, sigma, rounds)
 
     high = 1.0 if name == "rdp" else _search(target, delta, sampling_rate, rounds, "rdp")
     low = high * (0.5 if name == "rdp" else 0.9)

@@ -17,6 +17,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import threading
 import time
 import zlib
 from collections.abc import Iterator
@@ -84,6 +85,7 @@ class Ledger:
         self._reader = _Reader(self.path)
         self._offset = 0
         self._held = 0
+        self._threads = threading.RLock()
         self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             with self.hold():
@@ -113,20 +115,21 @@ class Ledger:
     @contextmanager
     def hold(self) -> Iterator[None]:
         """Hold the file's lock, so that a check and the spending it allows are one step."""
-        if self._file < 0:
-            raise LedgerError(f"{self.path} is closed")
-        if not self._held:
-            fcntl.flock(self._file, fcntl.LOCK_EX)
-        self._held += 1
-        try:
-            if self._held == 1:
-                self._read()
-                self._repair()
-            yield
-        finally:
-            self._held -= 1
+        with self._threads:
+            if self._file < 0:
+                raise LedgerError(f"{self.path} is closed")
             if not self._held:
-                fcntl.flock(self._file, fcntl.LOCK_UN)
+                fcntl.flock(self._file, fcntl.LOCK_EX)
+            self._held += 1
+            try:
+                if self._held == 1:
+                    self._read()
+                    self._repair()
+                yield
+            finally:
+                self._held -= 1
+                if not self._held:
+                    fcntl.flock(self._file, fcntl.LOCK_UN)
 
     def spend(
         self, event: Event, *, training: str, round: int, attempt: int, purpose: str

@@ -214,6 +214,16 @@ def test_an_unknown_accountant_or_conversion_names_the_known_ones():
         rdp_epsilon([gaussian(0.1, 1, 1)], DELTA, conversion_name="best")
 
 
+def test_a_site_checks_its_limits_without_waiting_for_torch():
+    code = (
+        "import sys, accounting.limits, accounting.renyi_filter as f, accounting.events as e;"
+        "f.RenyiFilter.planned(1e-5, 1.0).epsilon("
+        "[e.GaussianEvent(sampling_rate=0.1, noise_multiplier=1.0)]);"
+        "sys.exit(bool({'torch', 'opacus', 'flwr'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
 def test_the_ledger_opens_without_numerical_libraries():
     code = (
         "import sys, accounting.ledger;"
