@@ -216,25 +216,24 @@ class Lattice:
 
 
 class Encryptor:
-    """Encrypts one slot vector at a time."""
+    """Encrypts one slot vector at a time; holds nothing of it, so threads may share one."""
 
     def __init__(self, lattice: Lattice, secret: bytes, public: bytes) -> None:
         self._lattice = lattice
-        self._plaintext = lattice.seal.Plaintext()
-        self._ciphertext = lattice.seal.Ciphertext()
         self._symmetric = bool(secret)
         kind, key = ("SecretKey", secret) if secret else ("PublicKey", public)
         self._encryptor = lattice.seal.Encryptor(lattice.context, lattice.load_key(kind, key))
 
     def encrypt(self, slots: NDArray[Any], file: Scratch) -> tuple[Residues, Residues | bytes]:
         """Residues of a fresh encryption of `slots`; (first, seed) in symmetric mode."""
-        self._lattice.encode(slots, self._plaintext)
+        plaintext = self._lattice.seal.Plaintext()
+        self._lattice.encode(slots, plaintext)
         if self._symmetric:
-            saved = file.written_by(self._encryptor.encrypt_symmetric(self._plaintext).save)
+            sealed = self._encryptor.encrypt_symmetric(plaintext)
         else:
-            self._encryptor.encrypt(self._plaintext, self._ciphertext)
-            saved = file.written_by(self._ciphertext.save)
-        return self._lattice.residues(saved)
+            sealed = self._lattice.seal.Ciphertext()
+            self._encryptor.encrypt(plaintext, sealed)
+        return self._lattice.residues(file.written_by(sealed.save))
 
 
 class Decryptor:
@@ -244,15 +243,13 @@ class Decryptor:
         self._lattice = lattice
         key = lattice.load_key("SecretKey", secret)
         self._decryptor = lattice.seal.Decryptor(lattice.context, key)
-        self._ciphertext = lattice.seal.Ciphertext()
-        self._plaintext = lattice.seal.Plaintext()
 
     def decrypt(self, first: Residues, second: Residues, file: Scratch) -> NDArray[Any]:
         """Slots of a ciphertext whose residues are below q."""
-        path = file.holding(self._lattice.full(first, second))
-        self._ciphertext.load(self._lattice.context, path)
-        self._decryptor.decrypt(self._ciphertext, self._plaintext)
-        return self._lattice.decode(self._plaintext)
+        plaintext, ciphertext = self._lattice.seal.Plaintext(), self._lattice.seal.Ciphertext()
+        ciphertext.load(self._lattice.context, file.holding(self._lattice.full(first, second)))
+        self._decryptor.decrypt(ciphertext, plaintext)
+        return self._lattice.decode(plaintext)
 
 
 class SeedSum:

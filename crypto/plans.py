@@ -135,7 +135,8 @@ class SealingPlan:
         if self.plain_modulus in (COEFFICIENT_PRIME, SPECIAL_PRIME):
             raise CapacityError("the plain modulus equals a coefficient prime")
         widths = (self.dropped_up, *self.dropped_down)
-        if any(bits % 4 or not 0 <= bits <= 28 for bits in widths):
+        allowed = range(0, 29, 4)
+        if len(widths) != 3 or not all(isinstance(n, int) and n in allowed for n in widths):
             raise CapacityError(f"dropped bits {widths}, expected multiples of 4 in 0 .. 28")
         if self.noise_stddev * ROOM_IN_STDDEVS > self.noise_limit:
             raise CapacityError(
