@@ -8,8 +8,10 @@ value.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable
 from functools import wraps
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flwr.app import ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
@@ -18,7 +20,8 @@ from flwr.clientapp import ClientApp
 from clients import messages
 from clients.faults import FLOWER_ERROR_CODE, Fault
 from clients.settings import Settings, SettingsError
-from clients.site import partition_of, simulated_site
+from clients.site import own_cohort, own_settings, partition_of, real_site, simulated_site
+from clients.site_file import SiteFileError, read_site_file
 
 if TYPE_CHECKING:
     from clients.hospital import Hospital
@@ -26,6 +29,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Handler = Callable[[Message, "Hospital"], RecordDict]
+
+#: Ids become parts of file names, so no path may hide in one.
+_TRAINING = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 app = ClientApp()
 
@@ -65,6 +71,8 @@ def _code_of(error: Exception) -> str:
             return error.code
         case LimitRefused():
             return f"limit-refused:{error.limit}"
+        case SiteFileError():
+            return "site-refused"
         case SettingsError():
             return "settings-refused"
         case DataError():
@@ -79,6 +87,12 @@ def _hospital(message: Message, context: Context) -> Hospital:
 
     settings = Settings.from_config(context.run_config)
     training = str(messages.config_of(message.content)["training"])
+    if not _TRAINING.fullmatch(training):
+        raise Fault("settings-refused", "a training's id names files and is a plain word")
+    if own := context.node_config.get("site"):
+        file = read_site_file(Path(str(own)))
+        settings = own_settings(file, settings)
+        return Hospital(real_site(file), settings, training, own_cohort(file, settings))
     number = partition_of(context)
     names = cohort_of(settings).names
     if number is None or number >= len(names):

@@ -19,6 +19,8 @@ MEANINGS: dict[str, str] = {
     "digest-differs": "another hospital opened a different sum for an earlier round",
     "limit-refused": "the hospital's own limit forbids the round",
     "budget-exceeded": "the round would exceed the privacy budget",
+    "seed-refused": "seeded runs need test-mode = true in the hospital's own site.toml",
+    "site-refused": "the hospital's own site.toml has faults, or does not fit the run",
     "not-public": "per-hospital figures are not released for data that are not declared public",
     "unreachable": "no reply in time; the node may be down",
 }

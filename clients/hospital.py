@@ -40,7 +40,7 @@ from crypto.schemes import make_sealer
 
 if TYPE_CHECKING:
     from accounting.events import Event
-    from clients.data import Records
+    from clients.data import Cohort, Records
     from clients.settings import Settings
     from clients.site import Site
     from crypto.roles import Sealed
@@ -63,11 +63,13 @@ _MEMBERSHIPS: dict[tuple[str, str], Membership] = {}
 class Hospital:
     """One hospital's part in one training."""
 
-    def __init__(self, site: Site, settings: Settings, training: str) -> None:
+    def __init__(
+        self, site: Site, settings: Settings, training: str, cohort: Cohort | None = None
+    ) -> None:
         self.site = site
         self.settings = settings
         self.training = training
-        self._cohort = cohort_of(settings)
+        self._cohort = cohort or cohort_of(settings)
 
     def join(self) -> Offer:
         """Offer an ephemeral key for the ceremony, signed with the hospital's identity."""
@@ -190,18 +192,29 @@ class Hospital:
     def _terms(self, noise_multiplier: float) -> Terms:
         if self.training in _SESSIONS:
             return _SESSIONS[self.training].terms
-        return _session(self.settings, self.training, noise_multiplier).terms
+        return _session(self.settings, self._cohort, self.training, noise_multiplier).terms
 
     def _catch_up(self, request: RoundRequest, phases: Phases) -> Session:
         """Bring the replica to the round before the requested one."""
         member = self._membership()
         session = _SESSIONS[self.training]
+        kept = self._kept_session(session)
         if request.snapshot and min(request.closed, default=1) > session.replica.round + 1:
             context = f"snapshot {self.training}".encode()
             session.replica.restore(unwrap(member.keys.group_key, request.snapshot, context))
             session.opened = ""
         session.open_rounds(request.closed, member.keys, member.public_keys, phases)
+        if not self.site.simulated and (session.replica.digest, session.opened) != kept:
+            self.site.write_secret(f"replica-{self.training}.bin", session.to_bytes())
         return session
+
+    def _kept_session(self, session: Session) -> tuple[str, str]:
+        """Take over what a real hospital's earlier process opened; say where it stands."""
+        if not self.site.simulated and session.replica.round == 0:
+            kept = self.site.read_secret(f"replica-{self.training}.bin")
+            if kept is not None:
+                session.restore(kept)
+        return session.replica.digest, session.opened
 
     def _snapshot(self, session: Session) -> bytes:
         """Seal the replica for the other hospitals; the server only keeps it."""
@@ -275,17 +288,17 @@ class Hospital:
         return Stream.from_seed(self.settings.run.seed, *labels)
 
 
-def _session(settings: Settings, training: str, noise_multiplier: float) -> Session:
+def _session(settings: Settings, cohort: Cohort, training: str, noise_multiplier: float) -> Session:
     """Return this process's session of a training, made on first use."""
     if training not in _SESSIONS:
-        cohort = cohort_of(settings)
         module = build_model(settings, cohort.info, public_seed(settings))
         terms = agree_terms(
             settings,
             training=training,
             dimensions=sum(p.numel() for p in module.parameters() if p.requires_grad),
-            patients=cohort.patients,
-            largest_hospital=max(cohort.patients_by_hospital.values()),
+            patients=settings.data.patients or cohort.patients,
+            largest_hospital=settings.data.largest_hospital
+            or max(cohort.patients_by_hospital.values()),
             noise_multiplier=noise_multiplier,
         )
         _SESSIONS[training] = Session(settings, terms, module)

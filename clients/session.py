@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from clients.terms import Terms
     from crypto.keys import Keys
 
+#: Length of a digest in hexadecimal digits.
+_DIGEST = 64
+
 
 @dataclass
 class Phases:
@@ -56,6 +59,15 @@ class Session:
         self.replica = Replica(module, settings)
         #: What was opened for the replica's last round: another sum for it is refused.
         self.opened = ""
+
+    def to_bytes(self) -> bytes:
+        """Serialise the replica and what was opened for its last round."""
+        return self.opened.encode().ljust(_DIGEST) + self.replica.to_bytes()
+
+    def restore(self, data: bytes) -> None:
+        """Take over what :meth:`to_bytes` wrote in an earlier process of the same hospital."""
+        self.replica.restore(data[_DIGEST:])
+        self.opened = data[:_DIGEST].decode().strip()
 
     def open_rounds(
         self,

@@ -90,6 +90,12 @@ class Data(_Group):
     image_size: int = Field(
         default=64, ge=8, le=1024, description="pixels a side that picture files are brought to"
     )
+    patients: int = Field(
+        default=0, ge=0, description="declared training patients of all hospitals (0 = simulated)"
+    )
+    largest_hospital: int = Field(
+        default=0, ge=0, description="declared patients of the largest hospital (0 = simulated)"
+    )
 
 
 class Partition(_Group):

@@ -21,12 +21,15 @@ from typing import TYPE_CHECKING
 
 from accounting.ledger import Ledger
 from accounting.limits import SiteLimits
+from clients.faults import Fault
 from crypto.identity import Identity
 
 if TYPE_CHECKING:
     from flwr.app import Context
 
+    from clients.data import Cohort
     from clients.settings import Settings
+    from clients.site_file import SiteFile
 
 logger = logging.getLogger(__name__)
 
@@ -88,6 +91,9 @@ class Site:
             os.fsync(file.fileno())
         os.replace(draft, path)
 
+        if not self.simulated:
+            _flush_folder(self.folder)
+
     def read_secret(self, name: str) -> bytes | None:
         """Read what :meth:`write_secret` wrote, or ``None``."""
         path = self.folder / name
@@ -105,6 +111,93 @@ def simulated_site(name: str, settings: Settings, training: str) -> Site:
     else:
         root = Path(tempfile.gettempdir()) / f"asclepias-{os.getuid()}" / training
     return Site(name=name, folder=private_folder(root / "sites" / name), simulated=True)
+
+
+def real_site(file: SiteFile) -> Site:
+    """Return a real hospital's ground, as its own ``site.toml`` says."""
+    return Site(
+        name=file.hospital,
+        folder=private_folder(file.private),
+        simulated=False,
+        limits=file.limits,
+        pins=file.pins,
+        ledger_path=file.ledger,
+        test_mode=file.test_mode,
+    )
+
+
+def own_settings(file: SiteFile, settings: Settings) -> Settings:
+    """Replace what a run says about data by what the hospital says.
+
+    Raises:
+        Fault: the run is seeded, which gives no privacy, and the hospital is not in test mode.
+    """
+    if settings.seeded and not file.test_mode:
+        raise Fault("seed-refused", f"run.seed = {settings.run.seed}, expected -1")
+    return settings.with_config(
+        {
+            "data.name": file.data_name,
+            "data.dir": file.data_dir,
+            "data.public": file.data_public,
+        }
+    )
+
+
+def own_cohort(file: SiteFile, settings: Settings) -> Cohort:
+    """Return the cohort as the hospital knows it: its own records, or a public benchmark's.
+
+    Raises:
+        Fault: the file does not fit the run.
+    """
+    if file.simulated_partition is None:
+        return _own_records(file, settings)
+    from clients.terms import cohort_of
+
+    cohort = cohort_of(settings)
+    number = file.simulated_partition
+    if number >= len(cohort.names) or cohort.names[number] != file.hospital:
+        expected = cohort.names[number] if number < len(cohort.names) else "none"
+        raise Fault(
+            "site-refused",
+            f"[data] simulated-partition = {number} is {expected} of {len(cohort.names)} hospitals,"
+            f" but hospital = {file.hospital!r}",
+        )
+    return cohort
+
+
+def _own_records(file: SiteFile, settings: Settings) -> Cohort:
+    from clients.data import Cohort, load_dataset
+
+    data = settings.data
+    if not (data.patients and data.largest_hospital):
+        raise Fault(
+            "site-refused",
+            "a run over real records declares data.patients and data.largest-hospital, found "
+            f"{data.patients} and {data.largest_hospital}",
+        )
+    dataset = load_dataset(file.data_name, file.data_dir, image_size=data.image_size)
+    own = len(dataset.train.patient_ids)
+    if own > data.largest_hospital:
+        raise Fault(
+            "site-refused",
+            f"this hospital has {own} patients, the run declares at most {data.largest_hospital}",
+        )
+    return Cohort(
+        info=dataset.info,
+        names=(file.hospital,),
+        holdout=dataset.train.take([]),
+        records={file.hospital: dataset.train},
+        tests={} if dataset.test is None else {file.hospital: dataset.test},
+    )
+
+
+def _flush_folder(path: Path) -> None:
+    """Flush a folder's list of names, so that a rename outlives a loss of power."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def private_folder(path: Path) -> Path:

@@ -1,0 +1,215 @@
+"""A real hospital's own file, ``site.toml``: who it is, whose records, what it allows.
+
+The file is named in the SuperNode's node config and never leaves the hospital. What it says about
+data and limits wins over whatever a run asks for. Paths in it are relative to the file. A file with
+faults is refused with all of them at once::
+
+    site = read_site_file(Path("lyon/site.toml"))
+    site.limits.max_epsilon      # 1.0
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from accounting.errors import AccountingError
+from accounting.limits import SiteLimits
+
+#: Folder beside ``site.toml`` for keys, ledger and log; only its owner may enter.
+PRIVATE = "private"
+
+_TEXT, _NUMBER, _WHOLE, _SWITCH, _WORDS = (
+    "text",
+    "a number",
+    "a whole number",
+    "true/false",
+    "a list",
+)
+_KNOWN: dict[str, dict[str, str]] = {
+    "": {"hospital": _TEXT, "superlink": _TEXT, "test-mode": _SWITCH, "allowed-apps": _WORDS},
+    "data": {"name": _TEXT, "dir": _TEXT, "public": _SWITCH, "simulated-partition": _WHOLE},
+    "limits": {
+        "max-epsilon": _NUMBER,
+        "delta": _NUMBER,
+        "min-noise-multiplier": _NUMBER,
+        "min-hospitals": _WHOLE,
+        "allowed-regimes": _WORDS,
+    },
+    "ledger": {"path": _TEXT},
+    "node": {"runtime-port": _WHOLE, "poll-seconds": _NUMBER, "threads": _WHOLE},
+}
+_FINGERPRINT = re.compile(r"SHA256:[A-Za-z0-9+/]{43}")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+class SiteFileError(ValueError):
+    """A ``site.toml`` that cannot be used; ``faults`` holds a sentence for each fault."""
+
+    def __init__(self, path: Path, faults: list[str]) -> None:
+        self.faults = faults
+        super().__init__("\n".join(f"{path}: {fault}" for fault in faults))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SiteFile:
+    """What a ``site.toml`` says.
+
+    Attributes:
+        path: the file.
+        hospital: the hospital's name in this consortium.
+        superlink: ``host:port`` of the consortium's SuperLink.
+        data_name: data set, as in ``data.name`` of a run.
+        data_dir: folder of its files; ``""`` for ``$ASCLEPIAS_DATA``.
+        data_public: whether displays that would leak are allowed (benchmark data only).
+        simulated_partition: part of a public benchmark cohort that stands for this hospital's
+            records, or ``None`` for records of its own.
+        limits: what the hospital allows, whatever a run asks for.
+        ledger: the ledger, which outlives every run.
+        pins: fingerprints of all hospitals' identities, its own among them.
+        allowed_apps: SHA-256 of the app bundles that may run here.
+        test_mode: whether seeded runs, which are repeatable and not private, are allowed.
+        runtime_port: port of the SuperNode's own loopback interface; 0 for a free one.
+        poll_seconds: pause between two questions to the SuperLink.
+        threads: threads of the native libraries in an app process.
+    """
+
+    path: Path
+    hospital: str
+    superlink: str = ""
+    data_name: str
+    data_dir: str = ""
+    data_public: bool = False
+    simulated_partition: int | None = None
+    limits: SiteLimits = field(default_factory=SiteLimits)
+    ledger: Path
+    pins: Mapping[str, str] = field(default_factory=dict)
+    allowed_apps: frozenset[str] = frozenset()
+    test_mode: bool = False
+    runtime_port: int = 0
+    poll_seconds: float = 0.2
+    threads: int = 1
+
+    @property
+    def private(self) -> Path:
+        """Folder of the hospital's keys, ledger and log."""
+        return self.path.parent / PRIVATE
+
+
+def read_site_file(path: Path) -> SiteFile:
+    """Read and check a ``site.toml``.
+
+    Raises:
+        SiteFileError: it cannot be read, or holds faults; all are named.
+    """
+    path = path.expanduser().absolute()
+    try:
+        given = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SiteFileError(path, [f"cannot be read ({error.strerror})"]) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SiteFileError(path, [f"is no TOML ({error})"]) from None
+    faults = _faults(given)
+    if faults:
+        raise SiteFileError(path, faults)
+    try:
+        return _site(path, given)
+    except AccountingError as error:
+        raise SiteFileError(path, [f"[limits] {error}"]) from None
+
+
+def _site(path: Path, given: Mapping[str, Any]) -> SiteFile:
+    data, limits, node = given["data"], given.get("limits", {}), given.get("node", {})
+    regimes = limits.get("allowed-regimes")
+    folder = data.get("dir", "")
+    return SiteFile(
+        path=path,
+        hospital=given["hospital"],
+        superlink=given.get("superlink", ""),
+        data_name=data["name"],
+        data_dir=str(path.parent / Path(folder).expanduser()) if folder else "",
+        data_public=data.get("public", False),
+        simulated_partition=data.get("simulated-partition"),
+        limits=SiteLimits(
+            max_epsilon=_float(limits.get("max-epsilon")),
+            delta=_float(limits.get("delta")),
+            min_noise_multiplier=float(limits.get("min-noise-multiplier", 0.0)),
+            min_hospitals=limits.get("min-hospitals", 0),
+            allowed_regimes=None if regimes is None else tuple(regimes),
+        ),
+        ledger=path.parent / given.get("ledger", {}).get("path", f"{PRIVATE}/ledger.jsonl"),
+        pins=dict(given.get("pins", {})),
+        allowed_apps=frozenset(given.get("allowed-apps", ())),
+        test_mode=given.get("test-mode", False),
+        runtime_port=node.get("runtime-port", 0),
+        poll_seconds=float(node.get("poll-seconds", 0.2)),
+        threads=node.get("threads", 1),
+    )
+
+
+def _float(value: float | None) -> float | None:
+    return None if value is None else float(value)
+
+
+def _faults(given: Mapping[str, Any]) -> list[str]:
+    faults = []
+    tables = {name: value for name, value in given.items() if isinstance(value, dict)}
+    tables[""] = {name: value for name, value in given.items() if name not in tables}
+    for table, values in tables.items():
+        if table == "pins":
+            faults += _pin_faults(values)
+        elif table not in _KNOWN:
+            faults.append(
+                f"[{table}] is unknown; known: {', '.join([*filter(None, _KNOWN)])}, pins"
+            )
+        else:
+            faults += _table_faults(table, values)
+    for table, key in (("", "hospital"), ("data", "name")):
+        if not tables.get(table, {}).get(key):
+            faults.append(f"{_key(table, key)} is missing")
+    for digest in tables[""].get("allowed-apps", []):
+        if not (isinstance(digest, str) and _DIGEST.fullmatch(digest)):
+            faults.append(f"allowed-apps holds {digest!r}, expected a SHA-256 in 64 hex digits")
+    poll = tables.get("node", {}).get("poll-seconds", 1.0)
+    if isinstance(poll, int | float) and not 0.05 <= poll <= 60:
+        faults.append(f"[node] poll-seconds = {poll}, expected 0.05 to 60")
+    return faults
+
+
+def _table_faults(table: str, values: Mapping[str, Any]) -> list[str]:
+    faults = []
+    for key, value in values.items():
+        kind = _KNOWN[table].get(key)
+        if kind is None:
+            known = ", ".join(_KNOWN[table])
+            faults.append(f"{_key(table, key)} is unknown; known: {known}")
+        elif not _is(kind, value):
+            faults.append(f"{_key(table, key)} = {value!r}, expected {kind}")
+    return faults
+
+
+def _pin_faults(values: Mapping[str, Any]) -> list[str]:
+    return [
+        f"[pins] {name} = {value!r}, expected SHA256: and 43 characters"
+        for name, value in values.items()
+        if not (isinstance(value, str) and _FINGERPRINT.fullmatch(value))
+    ]
+
+
+def _key(table: str, key: str) -> str:
+    return f"[{table}] {key}" if table else key
+
+
+def _is(kind: str, value: object) -> bool:
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    return {
+        _TEXT: isinstance(value, str),
+        _NUMBER: whole or isinstance(value, float),
+        _WHOLE: whole and value >= 0,  # type: ignore[operator]
+        _SWITCH: isinstance(value, bool),
+        _WORDS: isinstance(value, list) and all(isinstance(word, str) for word in value),
+    }[kind]
