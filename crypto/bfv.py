@@ -14,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crypto.errors import ContributionError, FrameError
-from crypto.frames import Content, Frame, read_frame, widths, write_frame
+from crypto.frames import Content, Frame, read_frame, write_frame
 from crypto.keys import Keys
 from crypto.lattice import Decryptor, Encryptor, Lattice, Residues, SeedSum, lattice, scratch
 from crypto.packing import from_planes, plane_bytes, to_planes
-from crypto.plans import CKKS_SCALE_BITS, COEFFICIENT_PRIME, SealingPlan
+from crypto.parameters import CKKS_SCALE_BITS, COEFFICIENT_PRIME
+from crypto.plans import SealingPlan
 from crypto.roles import Place, Sealed, Vector
 from crypto.vectors import check_contributors, from_slots, to_slots
 
@@ -160,7 +161,7 @@ def write_block(
     first: Residues, second: Residues | bytes, plan: SealingPlan, content: Content
 ) -> list[bytes]:
     """One ciphertext's bytes: planes of residues without their low bits, and planes or a seed."""
-    first_width, second_width = widths(plan, content)
+    first_width, second_width = plan.residue_bits(total=content is Content.TOTAL)
     low, second_low = _dropped(plan, content)
     planes = to_planes(first >> np.uint64(low), first_width)
     if isinstance(second, bytes):
@@ -182,7 +183,7 @@ def read_blocks(frame: Frame, plan: SealingPlan, out: Residues) -> list[bytes]:
     Raises:
         FrameError: A residue that cannot be.
     """
-    first_width, second_width = widths(plan, frame.content)
+    first_width, second_width = plan.residue_bits(total=frame.content is Content.TOTAL)
     lows = _dropped(plan, frame.content)
     blocks = frame.blocks(plan.ciphertexts)
     cut = plane_bytes(plan.degree, first_width)

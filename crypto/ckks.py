@@ -14,7 +14,8 @@ from crypto.bfv import decrypt_rows, encrypt_rows, lattice_of
 from crypto.errors import TagMismatchError
 from crypto.frames import Content, read_frame
 from crypto.keys import Keys
-from crypto.plans import CKKS_UNIT_BITS, SealingPlan
+from crypto.parameters import CKKS_UNIT_BITS
+from crypto.plans import SealingPlan
 from crypto.roles import Place, Sealed, Vector
 from crypto.tags import check_pads, pads
 from crypto.vectors import check_contributors, check_vector

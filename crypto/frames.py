@@ -22,9 +22,8 @@ from crypto.errors import (
     ParameterMismatchError,
     SchemeMismatchError,
 )
-from crypto.packing import plane_bytes
+from crypto.parameters import HEAD_BYTES
 from crypto.plans import (
-    COEFFICIENT_PRIME,
     FORMAT_VERSION,
     SCHEME_NAMES,
     SealingPlan,
@@ -32,11 +31,8 @@ from crypto.plans import (
 from crypto.roles import Sealed
 
 MAGIC = b"ASCL"
-SEED_BYTES = 64
 KEY_ID_BYTES = 16
 _HEAD = struct.Struct("<4sBBBB32s16sIQIQ")
-HEAD_BYTES = _HEAD.size
-PRIME_BITS = COEFFICIENT_PRIME.bit_length()
 
 
 class Content(IntEnum):
@@ -58,44 +54,6 @@ class Frame:
     def blocks(self, count: int) -> NDArray[np.uint8]:
         """The body in `count` equal blocks, one a ciphertext: uint8 `[count, bytes]`."""
         return self.body.reshape(count, -1)
-
-
-def widths(plan: SealingPlan, content: Content) -> tuple[int, int]:
-    """Bits a residue of the (first, second) polynomial takes in a ciphertext; 0: seeds instead."""
-    if content is Content.TOTAL:
-        return PRIME_BITS - plan.dropped_down[0], PRIME_BITS - plan.dropped_down[1]
-    second = 0 if plan.key_mode == "symmetric" else PRIME_BITS
-    return PRIME_BITS - plan.dropped_up, second
-
-
-def slot_width(plan: SealingPlan) -> int:
-    """Bits that a slot takes in a modular frame: those of t, up to a whole nibble, at least 32."""
-    return max(32, -(-plan.plain_modulus.bit_length() // 4) * 4)
-
-
-def block_bytes(plan: SealingPlan, content: Content) -> int:
-    """Length of one ciphertext's block, a function of the plan alone."""
-    if plan.scheme == "modular":
-        return plane_bytes(plan.degree, slot_width(plan))
-    first, second = widths(plan, content)
-    return plane_bytes(plan.degree, first) + (plane_bytes(plan.degree, second) or SEED_BYTES)
-
-
-def body_bytes(plan: SealingPlan, content: Content) -> int:
-    """Length of a frame's body, a function of the plan alone."""
-    if plan.scheme == "plain":
-        return 8 * plan.values
-    return plan.ciphertexts * block_bytes(plan, content)
-
-
-def bytes_up(plan: SealingPlan) -> int:
-    """Bytes that a hospital sends a round."""
-    return HEAD_BYTES + body_bytes(plan, Content.SINGLE)
-
-
-def bytes_down(plan: SealingPlan) -> int:
-    """Bytes of a sealed sum."""
-    return HEAD_BYTES + body_bytes(plan, Content.TOTAL)
 
 
 def write_frame(
@@ -156,7 +114,7 @@ def read_frame(
             f"{values} values in {ciphertexts} ciphertexts, expected {plan.values} in "
             f"{plan.ciphertexts}"
         )
-    expected = body_bytes(plan, content)
+    expected = plan.body_bytes(total=content is Content.TOTAL)
     if length != expected or len(payload) != HEAD_BYTES + expected:
         raise FrameError(f"body of {len(payload) - HEAD_BYTES} bytes, expected {expected}")
     if key_id is not None and key != key_id:

@@ -38,7 +38,7 @@ from crypto.errors import (
     StaleHeaderError,
     UnknownSenderError,
 )
-from crypto.plans import MAX_HOSPITALS
+from crypto.parameters import MAX_HOSPITALS
 from crypto.roles import MAX_LABEL, Place
 
 _DOMAIN = b"asclepias header 1\n"

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crypto.errors import FrameError, KeysError
-from crypto.frames import SEED_BYTES
+from crypto.parameters import SEED_BYTES
 
 Residues = NDArray[np.uint64]
 

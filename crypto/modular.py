@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from crypto.errors import ContributionError, FrameError
-from crypto.frames import Content, Frame, read_frame, slot_width, write_frame
+from crypto.frames import Content, Frame, read_frame, write_frame
 from crypto.keys import Keys
 from crypto.packing import Slots, from_planes, to_planes
 from crypto.plans import SealingPlan
@@ -32,7 +32,7 @@ class ModularSealer:
             content=Content.SINGLE,
             key_id=self._keys.key_id,
             contributions=1,
-            body=[to_planes(row, slot_width(self._plan)) for row in rows],
+            body=[to_planes(row, self._plan.slot_bits) for row in rows],
         )
 
 
@@ -70,7 +70,7 @@ class ModularAdder:
             content=Content.TOTAL,
             key_id=self._key_id,
             contributions=self._contributions,
-            body=[to_planes(row, slot_width(self._plan)) for row in self._sum],
+            body=[to_planes(row, self._plan.slot_bits) for row in self._sum],
         )
 
 
@@ -92,6 +92,6 @@ class ModularOpener:
 
 def read_slots(frame: Frame, plan: SealingPlan, out: Slots) -> None:
     """Read the slots of a modular frame, uint64 `[ciphertexts, n]`, every one below t."""
-    from_planes(frame.blocks(plan.ciphertexts), slot_width(plan), out)
+    from_planes(frame.blocks(plan.ciphertexts), plan.slot_bits, out)
     if int(out.max()) >= plan.plain_modulus:
         raise FrameError("a slot is not below the plain modulus")

@@ -6,11 +6,6 @@ one is made, also from JSON: fields cannot overflow, noise keeps 13 standard dev
 plain modulus batches and differs from the coefficient primes, and SEAL's table gives the lattice at
 least 128-bit security. A plan with a fault cannot exist.
 
-The noise of a ciphertext (BFV; Fan and Vercauteren 2012) must stay below q/(2t), or fields come out
-wrong without any exception. Its standard deviation a coefficient is 3.25 for symmetric encryption
-and 15.1 for public-key encryption, which SEAL makes modulo q times a special prime and divides.
-Dropping the low r bits of a residue adds a uniform error of std 2**r/sqrt(12), in the second
-polynomial times the norm of the ternary secret, sqrt(2n/3). Over K hospitals all adds in squares.
 """
 
 import hashlib
@@ -21,52 +16,31 @@ from functools import lru_cache
 from typing import Any
 
 from crypto.errors import CapacityError
+from crypto.packing import plane_bytes
+from crypto.parameters import (
+    CKKS_SCALE_BITS,
+    CKKS_UNIT_BITS,
+    COEFFICIENT_PRIME,
+    DEGREE,
+    HEAD_BYTES,
+    MAX_HOSPITALS,
+    MAX_PLAIN_BITS,
+    MAX_VALUES,
+    MIN_TAG_BITS,
+    NOISE_STDDEV,
+    ROOM_IN_STDDEVS,
+    SEED_BYTES,
+    SPECIAL_PRIME,
+    batching_prime,
+    is_prime,
+    most_dropped,
+    noise_stddev,
+)
 from crypto.roles import Grid
 
 FORMAT_VERSION = 1
-DEGREE = 4096
-COEFFICIENT_PRIME = 0xFFFFFFFFFFFC001  # q: 60 bits, 1 mod 2n
-SPECIAL_PRIME = 0x1FFFFFFFCE001  # 49 bits: with q 109, the most that is 128-bit secure at n = 4096
-CKKS_SCALE_BITS = 28
-CKKS_UNIT_BITS = 20  # slots are in units of bound/2**20; tags have 20 bits
-NOISE_STDDEV = {"symmetric": 3.25, "public": 15.1}
-ROOM_IN_STDDEVS = 13.0
-MIN_TAG_BITS = 40
-MAX_PLAIN_BITS = 52  # fields and tag products stay exact in int64 and float64
-MAX_HOSPITALS = 100_000
-MAX_VALUES = 2**31
 SCHEME_NAMES = ("plain", "modular", "bfv", "ckks")
 KEY_MODES = ("symmetric", "public")
-
-
-def _is_prime(candidate: int) -> bool:
-    """Miller-Rabin, deterministic below 3.3e24 with these bases (Sorenson and Webster 2015)."""
-    bases = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41)
-    if candidate < 2 or any(candidate % base == 0 for base in bases):
-        return candidate in bases
-    odd, twos = candidate - 1, 0
-    while odd % 2 == 0:
-        odd, twos = odd // 2, twos + 1
-    for base in bases:
-        power = pow(base, odd, candidate)
-        if power in (1, candidate - 1):
-            continue
-        for _ in range(twos - 1):
-            power = power * power % candidate
-            if power == candidate - 1:
-                break
-        else:
-            return False
-    return True
-
-
-@lru_cache(maxsize=256)
-def batching_prime(least: int, degree: int) -> int:
-    """The smallest prime >= `least` that is 1 modulo `2*degree`, so that slots exist."""
-    candidate = (max(least, 2) - 2) // (2 * degree) * (2 * degree) + 1
-    while candidate < least or not _is_prime(candidate):
-        candidate += 2 * degree
-    return candidate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +102,7 @@ class SealingPlan:
                 f"plain modulus has {self.plain_modulus.bit_length()} bits, expected "
                 f"{MIN_TAG_BITS + 1} to {MAX_PLAIN_BITS}; lower the bits or the hospitals"
             )
-        if self.plain_modulus % (2 * DEGREE) != 1 or not _is_prime(self.plain_modulus):
+        if self.plain_modulus % (2 * DEGREE) != 1 or not is_prime(self.plain_modulus):
             raise CapacityError(f"plain modulus {self.plain_modulus} is no batching prime")
 
     def _check_lattice(self) -> None:
@@ -184,6 +158,38 @@ class SealingPlan:
     def special_prime(self) -> int:
         """The prime that public-key encryption divides its noise by; 0 where there is none."""
         return SPECIAL_PRIME if self.key_mode == "public" else 0
+
+    def residue_bits(self, *, total: bool) -> tuple[int, int]:
+        """Bits a residue of the (first, second) polynomial takes on the wire; 0: a seed instead."""
+        bits = COEFFICIENT_PRIME.bit_length()
+        if total:
+            return bits - self.dropped_down[0], bits - self.dropped_down[1]
+        return bits - self.dropped_up, 0 if self.key_mode == "symmetric" else bits
+
+    @property
+    def slot_bits(self) -> int:
+        """Bits a slot of modular takes: those of t, up to a whole nibble, at least 32."""
+        return max(32, -(-self.plain_modulus.bit_length() // 4) * 4)
+
+    def body_bytes(self, *, total: bool) -> int:
+        """Bytes of a sealed vector, or of a sum, behind the frame's head."""
+        if self.scheme == "plain":
+            return 8 * self.values
+        if self.scheme == "modular":
+            return self.ciphertexts * plane_bytes(DEGREE, self.slot_bits)
+        first, second = self.residue_bits(total=total)
+        tail = plane_bytes(DEGREE, second) if second else SEED_BYTES
+        return self.ciphertexts * (plane_bytes(DEGREE, first) + tail)
+
+    @property
+    def bytes_up(self) -> int:
+        """Bytes that a hospital sends a round."""
+        return HEAD_BYTES + self.body_bytes(total=False)
+
+    @property
+    def bytes_down(self) -> int:
+        """Bytes of a sealed sum."""
+        return HEAD_BYTES + self.body_bytes(total=True)
 
     @property
     def noise_stddev(self) -> float:
@@ -243,8 +249,6 @@ class SealingPlan:
 
     def describe(self) -> dict[str, int | float | str]:
         """What a person wants to see of a plan, in order."""
-        from crypto.frames import bytes_down, bytes_up
-
         rows: dict[str, int | float | str] = {
             "scheme": self.scheme,
             "key mode": self.key_mode,
@@ -255,9 +259,9 @@ class SealingPlan:
             "bits a value": self.grid.bits,
             "values a slot": self.values_per_slot,
             "ciphertexts": self.ciphertexts,
-            "bytes up": bytes_up(self),
-            "bytes down": bytes_down(self),
-            "bytes up / float32": bytes_up(self) / (4 * self.values),
+            "bytes up": self.bytes_up,
+            "bytes down": self.bytes_down,
+            "bytes up / float32": self.bytes_up / (4 * self.values),
             "error bound of the mean": self.error_bound_of_mean,
         }
         if self.scheme in ("modular", "bfv"):
@@ -277,18 +281,6 @@ def _parameter_id(plan: SealingPlan) -> str:
     return hashlib.sha256(b"asclepias plan\n" + plan.to_json().encode()).hexdigest()
 
 
-def noise_stddev(mode: str, hospitals: int, up: int, down: tuple[int, int]) -> float:
-    """Std of the noise of a sum: fresh noise and dropped bits of K, dropped bits of the total."""
-    fresh = NOISE_STDDEV[mode] ** 2 + _uniform(up)
-    second = (2 * DEGREE / 3) * _uniform(down[1])
-    return math.sqrt(hospitals * fresh + _uniform(down[0]) + second)
-
-
-def _uniform(dropped: int) -> float:
-    """Variance of an error uniform over `2**dropped` residues."""
-    return 0.0 if dropped == 0 else 4.0**dropped / 12
-
-
 def _check_counts(values: int, hospitals: int) -> None:
     for name, value, most in (
         ("values", values, MAX_VALUES),
@@ -296,21 +288,6 @@ def _check_counts(values: int, hospitals: int) -> None:
     ):
         if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
             raise CapacityError(f"{name} is {value!r}, expected an integer in 1 .. {most}")
-
-
-def _drop(mode: str, hospitals: int, limit: float) -> tuple[int, tuple[int, int]] | None:
-    """The most low bits that may stay behind, up first; None where even none do not fit."""
-    if ROOM_IN_STDDEVS * noise_stddev(mode, hospitals, 0, (0, 0)) > limit:
-        return None
-    chosen = [0, 0, 0]
-    for place in range(3):
-        for bits in range(0, 29, 4):
-            attempt = chosen.copy()
-            attempt[place] = bits
-            noise = noise_stddev(mode, hospitals, attempt[0], (attempt[1], attempt[2]))
-            if ROOM_IN_STDDEVS * noise <= limit:
-                chosen = attempt
-    return chosen[0], (chosen[1], chosen[2])
 
 
 def plan_sealing(
@@ -350,8 +327,6 @@ def plan_sealing(
 
 
 def _smallest(values: int, hospitals: int, grid: Grid, scheme: str, mode: str) -> SealingPlan:
-    from crypto.frames import bytes_up
-
     radix = hospitals * (grid.levels - 1) + 1
     found: list[SealingPlan] = []
     for per_slot in range(1, MAX_PLAIN_BITS):
@@ -359,7 +334,7 @@ def _smallest(values: int, hospitals: int, grid: Grid, scheme: str, mode: str) -
         if least.bit_length() > MAX_PLAIN_BITS:
             break
         modulus = batching_prime(least, DEGREE)
-        drops = _drop(mode, hospitals, COEFFICIENT_PRIME / (2 * modulus))
+        drops = most_dropped(mode, hospitals, COEFFICIENT_PRIME / (2 * modulus))
         if drops is None or modulus.bit_length() > MAX_PLAIN_BITS:
             break
         sealed = scheme == "bfv"
@@ -381,4 +356,4 @@ def _smallest(values: int, hospitals: int, grid: Grid, scheme: str, mode: str) -
             f"{grid.bits} bits a value for {hospitals} hospitals leave no room in one slot "
             f"(at most about {MAX_PLAIN_BITS} bits together): use a coarser grid or fewer hospitals"
         )
-    return min(found, key=lambda plan: (bytes_up(plan), -plan.values_per_slot))
+    return min(found, key=lambda plan: (plan.bytes_up, -plan.values_per_slot))

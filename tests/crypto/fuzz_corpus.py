@@ -16,7 +16,6 @@ import numpy as np
 from crypto.ceremony import BundlePublic, Offer, check_offers, make_bundle, make_offer, open_bundle
 from crypto.envelope import unwrap, wrap
 from crypto.errors import SealingError
-from crypto.frames import HEAD_BYTES
 from crypto.identity import (
     Header,
     Identity,
@@ -27,6 +26,7 @@ from crypto.identity import (
     verify_header,
 )
 from crypto.keys import Keys
+from crypto.parameters import HEAD_BYTES
 from crypto.plans import SealingPlan, plan_sealing
 from crypto.roles import Grid, Place, Sealed
 from crypto.schemes import make_adder, make_keys, make_opener, make_sealer

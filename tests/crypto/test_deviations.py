@@ -11,11 +11,12 @@ from crypto.errors import (
     StaleHeaderError,
     TagMismatchError,
 )
-from crypto.frames import HEAD_BYTES, Content, read_frame, write_frame
+from crypto.frames import Content, read_frame, write_frame
 from crypto.identity import Header, Identity, Roster, payload_digest, sign_header, verify_header
 from crypto.lattice import scratch
 from crypto.packing import from_planes, to_planes
-from crypto.plans import COEFFICIENT_PRIME, plan_sealing
+from crypto.parameters import COEFFICIENT_PRIME, HEAD_BYTES
+from crypto.plans import plan_sealing
 from crypto.roles import Grid, Place, Sealed
 from crypto.schemes import make_adder, make_keys, make_opener, make_sealer
 from crypto.tags import weights

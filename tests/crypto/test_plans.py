@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from crypto import plans
 from crypto.errors import CapacityError
-from crypto.plans import COEFFICIENT_PRIME, DEGREE, SealingPlan, batching_prime, plan_sealing
+from crypto.parameters import COEFFICIENT_PRIME, DEGREE, SPECIAL_PRIME, batching_prime
+from crypto.plans import SealingPlan, plan_sealing
 from crypto.roles import Grid, Place
 from crypto.schemes import make_adder, make_keys, make_opener, make_sealer
 
@@ -45,7 +45,7 @@ def test_every_plan_has_room_or_is_an_error_that_names_a_number(bits, hospitals,
     assert largest < modulus
     assert hospitals * (levels - 1) < plan.radix
     assert modulus % (2 * DEGREE) == 1
-    assert modulus not in (COEFFICIENT_PRIME, plans.SPECIAL_PRIME)
+    assert modulus not in (COEFFICIENT_PRIME, SPECIAL_PRIME)
     assert modulus > 2**40
     assert 13 * plan.noise_stddev <= COEFFICIENT_PRIME / (2 * modulus)
     assert plan.ciphertexts * plan.data_slots * plan.values_per_slot >= values
