@@ -73,11 +73,10 @@ def _environment(home: Path) -> dict[str, str]:
 @contextmanager
 def _superlink(environment: Mapping[str, str], home: Path) -> Iterator[None]:
     """Start a SuperLink for simulations, name it ``here`` in Flower's folder, and end it."""
-    port, control = _free_port(), _free_port()
+    port = _free_port()
     command = [
         "flower-superlink", "--insecure", "--simulation", "--isolation", "subprocess",
         "--host", "127.0.0.1", "--port", str(port),
-        "--control-api-address", f"127.0.0.1:{control}",
         "--log-file", str(home / "superlink.log"),
     ]  # fmt: skip
     connection = {"superlink": {"here": {"address": f"127.0.0.1:{port}", "insecure": True}}}

@@ -15,7 +15,7 @@ from accounting.calibration import noise_multiplier_for
 from accounting.grid import DELTA_SLACK, EPSILON_SLACK
 from accounting.ledger import Ledger
 from clients.terms import noise_plan
-from strategies.errors import TrainingStopped
+from strategies.errors import BudgetExhausted
 
 if TYPE_CHECKING:
     from clients.settings import Settings
@@ -29,12 +29,14 @@ class Budget:
         delta: the part of the promised delta that events may use; quantisation has the rest.
     """
 
-    def __init__(self, settings: Settings, path: Path) -> None:
+    def __init__(
+        self, settings: Settings, path: Path, *, noise_multiplier: float | None = None
+    ) -> None:
         self._settings = settings
         privacy, training = settings.privacy, settings.training
         self.delta = privacy.delta * (1.0 - DELTA_SLACK)
-        self.noise_multiplier = 0.0
-        if settings.regime.private:
+        self.noise_multiplier = noise_multiplier or 0.0
+        if settings.regime.private and not noise_multiplier:
             self.noise_multiplier = privacy.noise_multiplier or noise_multiplier_for(
                 target_epsilon=privacy.target_epsilon - self._slack(privacy.target_epsilon),
                 delta=self.delta,
@@ -44,32 +46,41 @@ class Budget:
             )
         self._event = noise_plan(settings, self.noise_multiplier).event(training.sampling_rate)
         self._ledger = Ledger(path, site="server", cohort=settings.data.name, durable=True)
-        self._spent = len(self._ledger.entries())
+        self._attempts = {(e.training, e.round, e.attempt) for e in self._ledger.entries()}
 
     @property
     def spent(self) -> int:
-        """Attempts paid for so far, over all runs of this training."""
-        return self._spent
+        """Attempts paid for so far, over all runs of this training.
+
+        An attempt that is run again under a seed repeats the very same release and counts once;
+        without a seed no attempt number is ever used again.
+        """
+        return len(self._attempts)
 
     def spend(self, *, training: str, round: int, attempt: int) -> None:
         """Record an attempt before anything is asked of a hospital.
 
         Raises:
-            TrainingStopped: the attempt would exceed the target; nothing was recorded.
+            BudgetExhausted: the attempt would exceed the target; nothing was recorded.
         """
         if self._event is None:
             return
         target = self._settings.privacy.target_epsilon
-        count = self.spent + 1
+        place = (training, round, attempt)
+        count = len(self._attempts | {place})
         if target and count > self._settings.training.rounds and self.epsilon(count) > target:
-            raise TrainingStopped(
+            raise BudgetExhausted(
                 f"round {round}, attempt {attempt} would cost epsilon {self.epsilon(count):.3f}, "
                 f"beyond privacy.target-epsilon = {target:g}; stopped before it"
             )
         self._ledger.spend(
             self._event, training=training, round=round, attempt=attempt, purpose="round"
         )
-        self._spent = count
+        self._attempts.add(place)
+
+    def attempts_of(self, training: str, round: int) -> int:
+        """Return the highest attempt of a round that was paid for, 0 if none was."""
+        return max((a for t, r, a in self._attempts if (t, r) == (training, round)), default=0)
 
     def epsilon(self, rounds: int | None = None, accountant: str = "") -> float:
         """Return epsilon at the run's delta after ``rounds`` attempts (default: those spent)."""

@@ -6,6 +6,7 @@ it alone. If the one that makes the keys fails, another takes its place.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from flwr.app import ConfigRecord, Message, RecordDict
@@ -59,6 +60,26 @@ def hold_ceremony(
         plan=SealingPlan.from_json(public.plan),
         key_id=bytes.fromhex(public.key_id),
     )
+
+
+def find_members(
+    conversation: Conversation, *, training: str, public_keys: Mapping[str, bytes]
+) -> Nodes:
+    """Find the nodes behind the hospitals of a training that has begun; node ids are new.
+
+    Hospitals that are not there are left out: the round's floor decides whether it can go on.
+
+    Raises:
+        TrainingStopped: none is there, or one has another identity than at the ceremony.
+    """
+    joined, faults = _gather(conversation, training)
+    ids = {name: node for name, (node, _) in joined.items() if name in public_keys}
+    if not ids:
+        raise TrainingStopped(f"no hospital of this training is connected ({faults or 'no node'})")
+    for name in ids:
+        if Offer.from_bytes(joined[name][1]).identity != public_keys[name]:
+            raise TrainingStopped(f"{name} has another identity than when the training began")
+    return Nodes(ids=ids, public_keys=dict(public_keys))
 
 
 def _gather(conversation: Conversation, training: str) -> tuple[dict[str, tuple[int, bytes]], str]:

@@ -9,3 +9,7 @@ class TrainingStopped(Exception):
     The message says which hospital, round and log to read. It is built from enumerated codes and
     public names only.
     """
+
+
+class BudgetExhausted(TrainingStopped):
+    """The next attempt would cost more than was promised; it was not made."""

@@ -18,9 +18,9 @@ from flwr.serverapp.strategy import FedAvg
 from clients import messages
 from clients.messages import OpenedRound, RoundReply, RoundRequest
 from clients.terms import hospitals_expected
-from strategies.ceremony import hold_ceremony
+from strategies.ceremony import Ceremony, find_members, hold_ceremony
 from strategies.conversation import Conversation, fault_code
-from strategies.errors import TrainingStopped
+from strategies.errors import BudgetExhausted, TrainingStopped
 from strategies.secure_fedavg import SecureFedAvg
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from clients.settings import Settings
     from strategies.budget import Budget
     from strategies.holdout import Holdout
+    from strategies.journal import Journal, Kept
     from strategies.tracking import Tracking
 
 #: Faults after which a hospital can be helped with a snapshot and the sums since.
@@ -59,6 +60,7 @@ class Progress:
     uplink_bytes: list[int] = field(default_factory=list)
     downlink_bytes: list[int] = field(default_factory=list)
     round_seconds: list[float] = field(default_factory=list)
+    note: str = ""
 
 
 class Federation:
@@ -73,6 +75,7 @@ class Federation:
         budget: Budget,
         tracking: Tracking,
         holdout: Holdout,
+        journal: Journal,
     ) -> None:
         self.settings = settings
         self.training = training
@@ -81,6 +84,7 @@ class Federation:
         self._budget = budget
         self._tracking = tracking
         self._holdout = holdout
+        self._journal = journal
         self._conversation = Conversation(grid, timeout_seconds=settings.run.timeout)
         self._hospitals = hospitals_expected(settings)
 
@@ -91,20 +95,15 @@ class Federation:
             TrainingStopped: the training cannot go on; `progress` holds what was achieved.
         """
         start = time.perf_counter()
-        ceremony = hold_ceremony(
-            self._conversation,
-            training=self.training,
-            hospitals=self._hospitals,
-            noise_multiplier=self._budget.noise_multiplier,
-        )
+        kept = self._journal.read()
+        ceremony = self._begin() if kept is None else self._resume(kept)
         self._nodes = ceremony.nodes
-        self.plan = ceremony.plan
         least = self._hospitals - self.settings.privacy.dropouts
         self.strategy = SecureFedAvg(
             inner=FedAvg(
-                min_train_nodes=self._hospitals,
-                min_evaluate_nodes=self._hospitals,
-                min_available_nodes=self._hospitals,
+                min_train_nodes=len(ceremony.nodes.ids),
+                min_evaluate_nodes=len(ceremony.nodes.ids),
+                min_available_nodes=len(ceremony.nodes.ids),
             ),
             plan=ceremony.plan,
             key_id=ceremony.key_id,
@@ -118,16 +117,55 @@ class Federation:
             hospitals=list(ceremony.nodes.names),
             parameter_id=ceremony.plan.parameter_id,
         )
-        for number in range(1, self.settings.training.rounds + 1):
-            self._close_round(number)
+        try:
+            for number in range(self.progress.round + 1, self.settings.training.rounds + 1):
+                self._close_round(number)
+        except BudgetExhausted as exhausted:
+            if not self.progress.round:
+                raise
+            self.progress.note = str(exhausted)
         self._release_last()
         if self.settings.data.public:
             self._evaluate_at_hospitals()
         return self.progress
 
+    def _begin(self) -> Ceremony:
+        """Hold the ceremony of a new training and keep its public part."""
+        ceremony = hold_ceremony(
+            self._conversation,
+            training=self.training,
+            hospitals=self._hospitals,
+            noise_multiplier=self._budget.noise_multiplier,
+        )
+        self._journal.keep_ceremony(
+            training=self.training,
+            public_keys=ceremony.nodes.public_keys,
+            plan=ceremony.plan,
+            key_id=ceremony.key_id,
+            noise_multiplier=self._budget.noise_multiplier,
+        )
+        return ceremony
+
+    def _resume(self, kept: Kept) -> Ceremony:
+        """Find the hospitals of a training again and go on after its last closed round."""
+        progress = self.progress
+        progress.round, progress.closed = kept.round, dict(kept.closed)
+        progress.snapshot, progress.snapshot_round = kept.snapshot, kept.snapshot_round
+        nodes = find_members(
+            self._conversation, training=self.training, public_keys=kept.public_keys
+        )
+        return Ceremony(nodes=nodes, plan=kept.plan, key_id=kept.key_id)
+
     def _close_round(self, number: int) -> None:
-        """Attempt a round until enough hospitals are in its total."""
-        for attempt in range(1, self.settings.run.attempts + 1):
+        """Attempt a round until enough hospitals are in its total.
+
+        Without a seed, an attempt that an earlier run paid for is never made again: its noise
+        would be drawn anew under the same name. A seeded run repeats it to the bit.
+        """
+        used = 0
+        if not self.settings.seeded:
+            used = self._budget.attempts_of(self.training, number)
+        for attempt in range(used + 1, used + self.settings.run.attempts + 1):
             self._budget.spend(training=self.training, round=number, attempt=attempt)
             if self._attempt(number, attempt):
                 return
@@ -161,9 +199,11 @@ class Federation:
         if outcome.snapshot:
             progress.snapshot, progress.snapshot_round = outcome.snapshot, number - 1
             progress.closed = {r: c for r, c in progress.closed.items() if r >= number - 1}
+            self._journal.keep_snapshot(number - 1, outcome.snapshot)
         if outcome.model:
             self._released(outcome.model, number - 1)
         if outcome.closed is not None:
+            self._journal.keep_round(number, outcome.closed)
             progress.closed[number] = outcome.closed
             progress.round = number
         self._tracking.record(

@@ -7,12 +7,13 @@ person or a program wants to know later is derived from these files.
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from strategies.files import write_whole
 
 if TYPE_CHECKING:
     import torch
@@ -67,12 +68,7 @@ class RunFolder:
 
     def write_bytes(self, name: str, content: bytes) -> None:
         """Write a file whole or not at all."""
-        draft = self.path / f".{name}.draft"
-        with draft.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, self.path / name)
+        write_whole(self.path / name, content, durable=True)
 
     def write_model(self, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> None:
         """Write the released model as safetensors."""

@@ -14,6 +14,7 @@ from strategies.budget import Budget
 from strategies.errors import TrainingStopped
 from strategies.federation import Federation
 from strategies.holdout import Holdout
+from strategies.journal import Journal
 from strategies.results import write_results
 from strategies.run_folder import RunFolder
 from strategies.tracking import Tracking
@@ -29,25 +30,35 @@ def main(grid: Grid, context: Context) -> None:
     tracking = Tracking(folder)
     started = time.perf_counter()
     try:
-        budget = Budget(settings, folder.path / "ledger.jsonl")
+        journal = Journal(folder.path / "server")
+        kept = journal.read()
+        budget = Budget(
+            settings,
+            folder.path / "ledger.jsonl",
+            noise_multiplier=kept.noise_multiplier if kept else None,
+        )
+        training = kept.training if kept else settings.run.training or secrets.token_hex(8)
         federation = Federation(
             grid,
             settings,
-            training=training_id(settings),
+            training=training,
+            journal=journal,
             budget=budget,
             tracking=tracking,
             holdout=Holdout(settings),
         )
-        tracking.record("start", **_start_fields(settings, budget))
+        tracking.record("start", training=training, **_start_fields(settings, budget))
     except BaseException as error:
         tracking.record("end", status="stopped", message=type(error).__name__)
         raise
     status, message = "interrupted", "interrupted; what was done so far is saved"
     try:
-        federation.run()
-        status, message = "finished", ""
+        status, message = "finished", federation.run().note
     except TrainingStopped as stopped:
         status, message = "stopped", str(stopped)
+        raise
+    except Exception as error:
+        status, message = "failed", f"{type(error).__name__}; the log of the run has the traceback"
         raise
     finally:
         write_results(
@@ -61,13 +72,6 @@ def main(grid: Grid, context: Context) -> None:
         tracking.record("end", status=status, message=message)
         tracking.close()
         budget.close()
-
-
-def training_id(settings: Settings) -> str:
-    """Return the id of the training: given to resume one, fixed by a seed, else fresh."""
-    if settings.run.training:
-        return settings.run.training
-    return secrets.token_hex(8)
 
 
 def _start_fields(settings: Settings, budget: Budget) -> dict[str, object]:

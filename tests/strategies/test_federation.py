@@ -1,4 +1,4 @@
-"""The whole round, server and hospitals, in one process: what is sent, added, opened and refused."""
+"""The whole round in one process: what is sent, added, opened and refused."""
 
 from __future__ import annotations
 
@@ -323,7 +323,7 @@ def test_hospitals_that_opened_different_sums_notice_and_stop(
     """The difference of the two sums is one hospital's update: nobody contributes after it."""
     settings = small_settings(tmp_path, run__attempts=1, privacy__dropouts=1)
     server = TwoFacedServer(monkeypatch, processes_shared=False)
-    with pytest.raises(TrainingStopped, match="round 3 closed with 0 of 4.*previous-mismatch"):
+    with pytest.raises(TrainingStopped, match=r"round 3 closed with 0 of 4.*previous-mismatch"):
         train(settings, server)
 
 
@@ -348,6 +348,7 @@ def test_shares_of_noise_add_up_to_the_central_noise(tmp_path: Path) -> None:
             training__rounds=40,
             training__momentum=0.0,
             training__learning_rate=1e-9 * 455,
+            sealing__scheme="modular",
         )
         opened: list[np.ndarray] = []
         original = hospitals.Session.open_rounds
@@ -376,3 +377,64 @@ def test_shares_of_noise_add_up_to_the_central_noise(tmp_path: Path) -> None:
     assert stds["FSCDP"] == pytest.approx(3.0, rel=0.06)
     # Negative control: local noise is sqrt(K) = 2 times as much, so the test can fail.
     assert stds["FPDP"] == pytest.approx(6.0, rel=0.06)
+
+
+class KilledAt:
+    """Ends the server in the middle of a round, as a signal would."""
+
+    def __init__(self, round_: int) -> None:
+        self._round = round_
+
+    def __call__(self, message: Message, reply: Message | None) -> Message | None:
+        if message.metadata.message_type == TRAIN and reply is not None:
+            config = message.content.config_records["config"]
+            if config["server-round"] == self._round and name_of(message) == "hospital-01":
+                raise KeyboardInterrupt
+        return reply or message
+
+
+@pytest.mark.parametrize("snapshot_every", [2, 50])
+def test_a_resumed_seeded_run_ends_in_the_model_of_an_uninterrupted_one(
+    tmp_path: Path, snapshot_every: int
+) -> None:
+    options = {"training__rounds": 6, "run__snapshot_every": snapshot_every}
+    reference = small_settings(tmp_path / "reference", **options)
+    train(reference)
+    settings = small_settings(tmp_path / "killed", **options)
+    for round_ in (3, 4):
+        with pytest.raises(KeyboardInterrupt):
+            train(settings, KilledAt(round_))
+        assert summary(settings)["status"] == "interrupted"
+    train(settings)
+    assert model_bytes(settings) == model_bytes(reference)
+    assert summary(settings)["rounds"] == 6
+    # The ledger holds every attempt that was made: rounds 3 and 4 were begun twice.
+    rounds = [
+        e["round"] for e in json.loads((tmp_path / "killed/privacy.json").read_text())["ledger"]
+    ]
+    assert rounds == [1, 2, 3, 3, 4, 4, 5, 6]
+
+
+def test_an_unseeded_round_that_is_run_again_is_a_new_attempt(tmp_path: Path) -> None:
+    settings = small_settings(tmp_path, run__seed=-1)
+    with pytest.raises(KeyboardInterrupt):
+        train(settings, KilledAt(2))
+    train(settings)
+    ledger = json.loads((tmp_path / "privacy.json").read_text())["ledger"]
+    assert [(e["round"], e["attempt"]) for e in ledger] == [(1, 1), (2, 1), (2, 2), (3, 1)]
+    assert json.loads((tmp_path / "privacy.json").read_text())["rounds_spent"] == 4
+
+
+def test_a_run_stops_with_its_model_before_the_round_that_would_exceed_the_target(
+    tmp_path: Path,
+) -> None:
+    options = {"privacy__noise_multiplier": 0.0, "privacy__target_epsilon": 1.0}
+    settings = small_settings(tmp_path, run__seed=-1, **options)
+    with pytest.raises(KeyboardInterrupt):
+        train(settings, KilledAt(2))
+    train(settings)
+    found = summary(settings)
+    assert (found["status"], found["rounds"]) == ("finished", 2)
+    assert found["epsilon"]["prv"] <= 1.0
+    assert "beyond privacy.target-epsilon" in metrics(settings, "end")[-1]["message"]
+    assert (tmp_path / "model.safetensors").exists()
