@@ -1,5 +1,7 @@
 """What can go wrong in an account, as exceptions that name the value found and the bound."""
 
+from __future__ import annotations
+
 
 class AccountingError(ValueError):
     """A privacy parameter is out of range, or an epsilon cannot be computed soundly."""
@@ -23,3 +25,6 @@ class LimitRefused(AccountingError):
         self.limit = limit
         self.found = found
         self.bound = bound
+
+    def __reduce__(self) -> tuple[type[LimitRefused], tuple[str, object, object]]:
+        return type(self), (self.limit, self.found, self.bound)

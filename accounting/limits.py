@@ -24,7 +24,8 @@ class RoundRequest:
 
     Attributes:
         regime: "C", "CDP", "F", "FPDP" or "FSCDP".
-        event: what the round costs; None: no noise, so no finite epsilon.
+        event: what the round costs (or, asked once before a run, all its rounds, so that it is
+            refused before it starts); None: no noise, so no finite epsilon.
         hospitals: the hospitals whose noise the claim rests on at least (K - d - c).
         delta: the delta that the run claims its epsilon at; None: it claims none.
         noise_multiplier: sigma of the claim; 0: no noise.
@@ -42,7 +43,9 @@ class SiteLimits:
     """The site's limits; a limit left at None (or 0 for a minimum) does not bind.
 
     Attributes:
-        max_epsilon: of everything in the site's ledger, all trainings together, at `delta`.
+        max_epsilon: of everything in the site's ledger, all trainings together, at `delta`. It is
+            checked by RDP and holds against adaptive servers, so a run whose target is stated by
+            "prv" needs about a fifth more than that target.
         delta: for `max_epsilon`, and the largest delta a run may claim.
         min_noise_multiplier: smallest sigma of a round.
         min_hospitals: fewest honest hospitals a claim may rest on.

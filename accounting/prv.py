@@ -53,7 +53,7 @@ def prv_epsilon(events: Sequence[Event], delta: float) -> float:
     Source: Gopi, Lee and Wutschitz 2021; without sampling the exact formula of Balle and Wang 2018.
     """
     check_delta(delta)
-    merged = merge(events)
+    merged = merge([_simplest(event) for event in events])
     if not merged:
         return 0.0
     if any(isinstance(event, ExactEvent) for event in merged):
@@ -61,10 +61,23 @@ def prv_epsilon(events: Sequence[Event], delta: float) -> float:
     return _composed(tuple(sorted(merged, key=repr)), delta)
 
 
+def _simplest(event: Event) -> Event:
+    """A shared patient who is always sampled, or in one hospital only, is an ordinary one."""
+    if not isinstance(event, SharedPatientEvent):
+        return event
+    if event.sampling_rate < 1.0 and event.hospitals > 1:
+        return event
+    return GaussianEvent(
+        sampling_rate=event.sampling_rate,
+        noise_multiplier=event.noise_multiplier / event.hospitals,
+        count=event.count,
+    )
+
+
 @lru_cache(maxsize=1024)
 def _composed(events: tuple[Event, ...], delta: float) -> float:
-    if all(not isinstance(e, ExactEvent) and e.sampling_rate == 1.0 for e in events):
-        return _gaussian_epsilon(sum(_squared_shift(event) for event in events), delta)
+    if all(isinstance(event, GaussianEvent) and event.sampling_rate == 1.0 for event in events):
+        return _gaussian_epsilon(math.fsum(_squared_shift(event) for event in events), delta)
     bound = rdp_epsilon(events, delta)
     reverse = any(isinstance(event, SharedPatientEvent) for event in events)
     values = [_numerical(events, delta, bound, reverse=False)]
@@ -74,9 +87,8 @@ def _composed(events: tuple[Event, ...], delta: float) -> float:
 
 
 def _squared_shift(event: Event) -> float:
-    assert not isinstance(event, ExactEvent)
-    width = event.hospitals if isinstance(event, SharedPatientEvent) else 1
-    return event.count * (width / event.noise_multiplier) ** 2
+    assert isinstance(event, GaussianEvent)
+    return event.count / event.noise_multiplier**2
 
 
 def _gaussian_epsilon(squared_shift: float, delta: float) -> float:
@@ -152,7 +164,9 @@ def _domain(events: tuple[Event, ...], delta_error: float) -> float:
 def _loss(event: Event, reverse: bool) -> _Loss:
     from opacus.accountants.analysis.prv import PoissonSubsampledGaussianPRV
 
-    if isinstance(event, GaussianEvent) and not reverse:
+    # Without sampling both directions have the same loss; with it, adding a patient is the cheaper
+    # direction, and is computed only beside events where that is not known.
+    if isinstance(event, GaussianEvent) and (not reverse or event.sampling_rate == 1.0):
         loss: _Loss = PoissonSubsampledGaussianPRV(event.sampling_rate, event.noise_multiplier)
         return loss
     assert not isinstance(event, ExactEvent)

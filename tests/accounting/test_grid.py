@@ -62,7 +62,7 @@ def convolved(steps, means):
     variance = len(means) * steps**2 + (len(means) - 1) / 12
     total = np.arange(len(exact)) - reach * len(means)
     z = (total - sum(means)) / math.sqrt(variance)
-    near = np.abs(z) <= 8.5
+    near = np.abs(z) <= 11.0
     ideal = log_rounded_normal(sum(means), math.sqrt(variance), total[near].astype(float))
     return np.abs(z[near]), np.log(exact[near]) - ideal, np.exp(ideal)
 

@@ -1,4 +1,5 @@
 import math
+import pickle
 import random
 
 import pytest
@@ -65,6 +66,11 @@ def test_a_refusal_names_the_limit_what_was_found_and_what_is_allowed(ledger, ch
     assert limit in str(refused.value)
     assert str(refused.value.found) in str(refused.value)
     assert not ledger.entries()
+
+
+def test_a_refusal_survives_the_way_between_processes():
+    refused = pickle.loads(pickle.dumps(LimitRefused("delta", 1e-4, 1e-5)))
+    assert (refused.limit, refused.found, refused.bound) == ("delta", 1e-4, 1e-5)
 
 
 def test_all_violations_are_known_at_once(ledger):
