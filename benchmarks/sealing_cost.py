@@ -75,6 +75,7 @@ class _Contender:
 
     name: str
     passes = 1_000
+    senders = 1_000  # how many seal; a slow peer's sealed vectors are added again and again
 
     def seal(self, vector: np.ndarray) -> Any:
         raise NotImplementedError
@@ -130,6 +131,7 @@ class _Dopamine(_Contender):
     """Malekzadeh et al. 2021: rounded thousandths, one a slot, default coefficient primes."""
 
     name = "Dopamine's way (BFV 4096, x1000)"
+    senders = 2
 
     def __init__(self) -> None:
         import tenseal
@@ -157,6 +159,7 @@ class _NvflareParameters(_Contender):
     """CKKS with NVFlare's parameters, a vector a layer, by TenSEAL directly."""
 
     name = "NVFlare's parameters (CKKS 8192, per layer)"
+    senders = 2
 
     def __init__(self, layers: list[int]) -> None:
         import tenseal
@@ -193,6 +196,7 @@ class _NvflareClasses(_Contender):
     """NVFlare's own encryptor, wire codec, aggregation helper and decryptor."""
 
     name = "NVFlare's own classes"
+    senders = 2
     passes = 3
 
     def __init__(self, layers: list[int]) -> None:
@@ -288,13 +292,16 @@ def _timed(function: Callable[[], Any]) -> tuple[float, Any]:
 
 
 def _measure(contender: _Contender, vectors: list[np.ndarray]) -> dict[str, float]:
-    """One pass; the seal time is the mean over all hospitals."""
-    seal_ms, sealed = _timed(lambda: [contender.seal(vector) for vector in vectors])
+    """One pass; the seal time is the mean over all that seal."""
+    own = vectors[: contender.senders]
+    seal_ms, distinct = _timed(lambda: [contender.seal(vector) for vector in own])
+    sealed = [distinct[index % len(own)] for index in range(len(vectors))]
+    vectors = [own[index % len(own)] for index in range(len(vectors))]
     server_ms, total = _timed(lambda: contender.add(sealed))
     open_ms, opened = _timed(lambda: contender.open(total))
     error = float(np.abs(opened - sum(vectors)).max()) / len(vectors)
     return {
-        "seal_ms": seal_ms / len(vectors),
+        "seal_ms": seal_ms / len(own),
         "server_ms": server_ms,
         "open_ms": open_ms,
         "up_bytes": contender.size(sealed[0]),

@@ -87,35 +87,32 @@ def check_pads(
         for found, column in zip(observed, zip(*expected.values(), strict=True), strict=True)
     ]
     wrong = [index for index, value in enumerate(residual) if value]
-    if not wrong:
-        return
+    if wrong:
+        raise TagMismatchError(_difference(residual, wrong, expected, modulus))
+
+
+def _difference(
+    residual: Sequence[int],
+    wrong: Sequence[int],
+    expected: Mapping[str, Sequence[int]],
+    modulus: int,
+) -> str:
+    """What a server may have done to leave this residual, in words."""
     if len(wrong) < len(residual):
-        raise TagMismatchError(
-            f"{len(wrong)} of {len(residual)} ciphertexts were changed, the first is {wrong[0]}"
-        )
-    lacking = _matches(residual, expected, modulus, -1)
-    doubled = _matches(residual, expected, modulus, 1)
-    if lacking or doubled:
-        raise TagMismatchError(
-            f"the sum lacks {lacking!r}" if lacking else f"the sum counts {doubled!r} twice"
-        )
-    for name, theirs in expected.items():
-        rest = [(value - pad) % modulus for value, pad in zip(residual, theirs, strict=True)]
-        lacking = _matches(rest, expected, modulus, -1)
+        return f"{len(wrong)} of {len(residual)} ciphertexts were changed, the first is {wrong[0]}"
+    names = {tuple(theirs): name for name, theirs in expected.items()}
+    lacking = names.get(tuple(-value % modulus for value in residual))
+    if lacking:
+        return f"the sum lacks {lacking!r}"
+    doubled = names.get(tuple(residual))
+    if doubled:
+        return f"the sum counts {doubled!r} twice"
+    for doubled, theirs in expected.items():
+        rest = ((pad - value) % modulus for value, pad in zip(residual, theirs, strict=True))
+        lacking = names.get(tuple(rest))
         if lacking:
-            raise TagMismatchError(f"the sum lacks {lacking!r} and counts {name!r} twice")
-    raise TagMismatchError(
+            return f"the sum lacks {lacking!r} and counts {doubled!r} twice"
+    return (
         "every ciphertext differs from the roster's tags: another round, attempt, training, "
         "contributor or an addition"
     )
-
-
-def _matches(
-    residual: Sequence[int], expected: Mapping[str, Sequence[int]], modulus: int, sign: int
-) -> str | None:
-    for name, theirs in expected.items():
-        if all(
-            (value - sign * pad) % modulus == 0 for value, pad in zip(residual, theirs, strict=True)
-        ):
-            return name
-    return None
