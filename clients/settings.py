@@ -132,6 +132,27 @@ class Exchange(_Group):
     optimizer: Literal["sgd", "adagrad", "adam", "rmsprop", "yogi"] = Field(
         default="sgd", description="optimiser that acts on the opened sum"
     )
+    proximal: float = Field(
+        default=0.0, ge=0, description="pull of local steps to the shared model (weights; FedProx)"
+    )
+    order: Literal["fixed", "random"] = Field(
+        default="fixed", description="order of the hospitals in a cycle (cyclic, single)"
+    )
+    cycles: int = Field(
+        default=1, ge=1, description="visits to each hospital; they share the rounds (cyclic)"
+    )
+    absent: Literal["skip", "wait"] = Field(
+        default="skip", description="what happens at the turn of a hospital that is gone"
+    )
+    vote: Literal["probabilities", "majority"] = Field(
+        default="probabilities", description="how an ensemble's models decide together"
+    )
+    cut: str = Field(
+        default="", description="last layer at the hospital (layers; '' = the first that learns)"
+    )
+    labels: Literal["home", "server"] = Field(
+        default="home", description="where head and loss are (layers)"
+    )
 
 
 class Training(_Group):
