@@ -1,0 +1,157 @@
+"""Both engines, for real: the same model, clean ends, and no process left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+COMMAND = [sys.executable, "-m", "simulations.cli"]
+SMALL = [
+    "--set", "partition.hospitals=4",
+    "--set", "training.rounds=4",
+    "--set", "privacy.target-epsilon=0.0",
+    "--set", "privacy.noise-multiplier=2.0",
+]  # fmt: skip
+
+
+def environment() -> dict[str, str]:
+    return os.environ | {"FLWR_TELEMETRY_ENABLED": "0", "RAY_USAGE_STATS_ENABLED": "0"}
+
+
+def simulate(out: Path, *arguments: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, "run", "default", "--out", str(out), "--quiet", *SMALL, *arguments],
+        capture_output=True,
+        text=True,
+        env=environment(),
+        timeout=timeout,
+        check=False,
+    )
+
+
+def run_folder(out: Path) -> Path:
+    [folder] = out.iterdir()
+    return folder
+
+
+def descendants(pid: int) -> set[int]:
+    """Every live process below one, by /proc."""
+    parents = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (entry / "stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        parents[int(entry.name)] = int(fields[1])
+    found: set[int] = set()
+    frontier = {pid}
+    while frontier:
+        frontier = {child for child, parent in parents.items() if parent in frontier} - found
+        found |= frontier
+    return found
+
+
+def alive(pids: set[int]) -> set[int]:
+    living = set()
+    for pid in pids:
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            continue
+        if state != "Z":
+            living.add(pid)
+    return living
+
+
+def wait_for_round(folder: Path, number: int, process: subprocess.Popen[str]) -> None:
+    end = time.monotonic() + 90
+    while time.monotonic() < end:
+        lines = list(folder.glob("*/metrics.jsonl"))
+        if lines and f'"round": {number},' in lines[0].read_text():
+            return
+        assert process.poll() is None, process.stderr.read() if process.stderr else ""
+        time.sleep(0.05)
+    raise AssertionError(f"round {number} did not come")
+
+
+def test_both_engines_end_in_the_same_model_for_a_seed(tmp_path: Path) -> None:
+    models = []
+    for engine in ("ray", "flower"):
+        result = simulate(tmp_path / engine, "--seed", "3", "--engine", engine)
+        assert result.returncode == 0, result.stderr
+        models.append((run_folder(tmp_path / engine) / "model.safetensors").read_bytes())
+    assert models[0] == models[1]
+
+
+def test_ctrl_c_leaves_no_process_behind_and_a_run_that_resumes(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [*COMMAND, "run", "default", "--out", str(tmp_path), *SMALL, "--seed", "5"]
+        + ["--set", "training.rounds=400"],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment(),
+        start_new_session=True,
+    )
+    try:
+        wait_for_round(tmp_path, 2, process)
+        started = descendants(process.pid)
+        assert len(started) >= 3
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=60)
+    finally:
+        if process.poll() is None:
+            process.kill()
+    assert process.returncode == 130, stderr
+    assert "resume" in stderr
+    assert "Traceback" not in stderr
+    end = time.monotonic() + 10
+    while alive(started) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert not alive(started)
+    summary = json.loads((run_folder(tmp_path) / "summary.json").read_text())
+    assert summary["status"] == "interrupted"
+    assert summary["rounds"] >= 1
+
+
+def test_a_hospital_process_that_dies_once_is_replaced(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [*COMMAND, "run", "default", "--out", str(tmp_path), *SMALL, "--quiet"]
+        + ["--set", "training.rounds=60"],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+    )
+    try:
+        wait_for_round(tmp_path, 3, process)
+        actors = [pid for pid in descendants(process.pid) if _title(pid).startswith("ray::Hospit")]
+        assert actors
+        os.kill(actors[0], signal.SIGKILL)
+        _, stderr = process.communicate(timeout=120)
+    finally:
+        if process.poll() is None:
+            process.kill()
+    assert process.returncode == 0, stderr
+    summary = json.loads((run_folder(tmp_path) / "summary.json").read_text())
+    assert (summary["status"], summary["rounds"]) == ("finished", 60)
+
+
+def _title(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    except OSError:
+        return ""
+
+
+@pytest.mark.parametrize("value", ["privacy.regime=FSDCP", "training.sampling-rate=2.0"])
+def test_wrong_settings_start_nothing(tmp_path: Path, value: str) -> None:
+    result = simulate(tmp_path / "out", "--set", value, timeout=30)
+    assert result.returncode == 2
+    assert not (tmp_path / "out").exists()
