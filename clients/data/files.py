@@ -91,7 +91,7 @@ def open_npz(path: Path, keys: Sequence[str]) -> dict[str, NDArray[Any]]:
         DataError: `unreadable` for a damaged file, `missing-column` for an absent array.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as archive:
             absent = [key for key in keys if key not in archive.files]
             if absent:
                 raise DataError(
@@ -106,7 +106,7 @@ def open_npz(path: Path, keys: Sequence[str]) -> dict[str, NDArray[Any]]:
 def npz_keys(path: Path) -> tuple[str, ...]:
     """Return the names of the arrays in an npz file."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as archive:
             return tuple(archive.files)
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
         raise DataError(f"{path}: not a readable npz file ({error})", code="unreadable") from error

@@ -1,0 +1,181 @@
+import os
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from clients.data import DataError, load_cohort
+
+DATA = os.environ.get("ASCLEPIAS_DATA", "")
+needs_data = pytest.mark.skipif(not os.path.isdir(DATA), reason="ASCLEPIAS_DATA is not set")
+
+
+def make_settings(
+    data="breast-cancer", *, folder="", partition="dirichlet", hospitals=10, seed=-1, **more
+):
+    return SimpleNamespace(
+        data=SimpleNamespace(
+            name=data,
+            dir=folder,
+            public=more.get("public", False),
+            holdout=more.get("holdout", 0.2),
+            image_size=64,
+        ),
+        partition=SimpleNamespace(
+            name=partition,
+            alpha=more.get("alpha", 0.5),
+            hospitals=hospitals,
+            shards=2,
+            shift=more.get("shift", 0.0),
+        ),
+        model=SimpleNamespace(name="logistic", weights="", freeze=False),
+        run=SimpleNamespace(seed=seed),
+    )
+
+
+def load(*args, **kwargs):
+    settings = make_settings(*args, **kwargs)
+    return load_cohort(settings, settings.partition.hospitals)
+
+
+def many_images_a_patient(folder):
+    generator = np.random.default_rng(0)
+    patients = generator.integers(0, 60, 300)
+    np.savez(
+        folder / "made.npz",
+        train_images=generator.integers(0, 256, (300, 8, 8)).astype(np.uint8),
+        train_labels=(patients % 3).astype(np.uint8),
+        train_patient=patients,
+        train_hospital=patients % 4,
+    )
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    ("partition", "hospitals"),
+    [
+        ("iid", 5),
+        ("dirichlet", 7),
+        ("shards", 5),
+        ("pathological", 3),
+        ("quantity", 6),
+        ("natural", 4),
+    ],
+)
+def test_no_patient_is_in_two_places(tmp_path, partition, hospitals):
+    cohort = load(
+        "npz:made",
+        folder=many_images_a_patient(tmp_path),
+        partition=partition,
+        hospitals=hospitals,
+        public=True,
+    )
+    places = [cohort.hospital(name) for name in cohort.names]
+    seen = [set(place.patients.tolist()) for place in [*places, cohort.holdout]]
+    assert sum(map(len, seen)) == len(set.union(*seen)) == 60
+    assert sum(map(len, places)) + len(cohort.holdout) == 300
+    tests = [cohort.hospital_test(name) for name in cohort.names]
+    assert sum(len(test) for test in tests) == len(cohort.holdout)
+
+
+def test_splitting_rows_instead_would_tear_patients_apart(tmp_path):
+    # The negative control of the test above: the same rows, split without looking at patients.
+    cohort = load("npz:made", folder=many_images_a_patient(tmp_path), hospitals=1)
+    patients = cohort.hospital(cohort.names[0]).patients
+    halves = set(patients[::2].tolist()) & set(patients[1::2].tolist())
+    assert len(halves) > 20
+
+
+def test_declared_numbers_are_the_patients_not_the_rows(tmp_path):
+    cohort = load("npz:made", folder=many_images_a_patient(tmp_path), hospitals=3)
+    assert cohort.patients == sum(cohort.patients_by_hospital.values()) < 60
+    assert cohort.patients < sum(len(cohort.hospital(name)) for name in cohort.names)
+
+
+def test_the_holdout_does_not_depend_on_the_partition():
+    cohorts = [load(partition=name, hospitals=k) for name, k in (("iid", 3), ("dirichlet", 10))]
+    held = [set(cohort.holdout.patients.tolist()) for cohort in cohorts]
+    assert held[0] == held[1]
+    assert held[0] != set(load(seed=5).holdout.patients.tolist())
+
+
+def test_the_same_seed_makes_the_same_cohort():
+    first, again = load(seed=3), load(seed=3, public=True)
+    for name in first.names:
+        np.testing.assert_array_equal(first.hospital(name).inputs, again.hospital(name).inputs)
+
+
+def test_a_hospital_without_patients_is_part_of_the_cohort():
+    sizes = [min(load(alpha=0.05, seed=s).patients_by_hospital.values()) for s in range(4)]
+    assert 0 in sizes
+
+
+def test_hospitals_show_no_test_records_unless_data_are_declared_public():
+    assert load().hospital_test("hospital-00") is None
+    assert load(public=True).hospital_test("hospital-03") is not None
+
+
+def test_an_unknown_hospital_is_named():
+    with pytest.raises(DataError, match="no hospital 'x'"):
+        load().hospital("x")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"partition": "dirichlt"}, "unknown partition 'dirichlt'; known: dirichlet"),
+        ({"partition": "natural"}, "the data set names no hospitals"),
+        ({"hospitals": 1000}, "1000 hospitals for 456 patients"),
+        ({"alpha": 0.0}, "alpha is 0.0"),
+        ({"shift": 1.0}, "partition.shift is for pictures"),
+        ({"holdout": 1.5}, "data.holdout is 1.5"),
+    ],
+)
+def test_an_impossible_split_says_why(change, message):
+    with pytest.raises(DataError, match=message):
+        load(**change)
+
+
+def test_a_scanner_changes_pictures_its_own_way_and_nothing_else():
+    plain, shifted = (load("digits", hospitals=3, shift=s) for s in (0.0, 1.0))
+    moved = []
+    for name in plain.names:
+        before, after = plain.hospital(name), shifted.hospital(name)
+        np.testing.assert_array_equal(before.labels, after.labels)
+        pixels = after.inputs[:20]
+        assert pixels.min() >= 0 and pixels.max() <= 1
+        np.testing.assert_array_equal(pixels, after.inputs[:20])
+        np.testing.assert_array_equal(pixels[7], after.inputs[7])
+        moved.append(float(np.mean(pixels - before.inputs[:20])))
+    assert len(set(moved)) == 3
+    np.testing.assert_array_equal(plain.holdout.inputs[:5], shifted.holdout.inputs[:5])
+
+
+@needs_data
+def test_real_hospitals_keep_their_names_patients_and_own_tests():
+    cohort = load(
+        "heart-disease", folder=DATA, partition="natural", hospitals=4, holdout=0.34, public=True
+    )
+    assert cohort.names == ("cleveland", "hungarian", "switzerland", "va")
+    assert cohort.patients_by_hospital["cleveland"] == 200
+    for number, name in enumerate(cohort.names):
+        assert set(cohort.hospital(name).hospitals) == {number}
+        assert set(cohort.hospital_test(name).hospitals) == {number}
+    with pytest.raises(DataError, match="come from 4 real hospitals"):
+        load("heart-disease", folder=DATA, partition="natural", hospitals=10)
+
+
+@needs_data
+def test_pooled_heart_disease_is_judged_on_the_same_patients():
+    pooled = load("heart-disease", folder=DATA, partition="iid", hospitals=1, holdout=0.34)
+    federated = load("heart-disease", folder=DATA, partition="natural", hospitals=4, holdout=0.34)
+    np.testing.assert_array_equal(pooled.holdout.patients, federated.holdout.patients)
+    assert pooled.patients == federated.patients
+
+
+@needs_data
+def test_chest_xrays_use_the_official_test_part_and_share_one_store():
+    cohort = load("chest-xray", folder=DATA)
+    assert (cohort.patients, len(cohort.holdout)) == (3654, 624)
+    stores = {id(cohort.hospital(name).inputs.store) for name in cohort.names}
+    assert stores == {id(cohort.holdout.inputs.store)}
