@@ -138,7 +138,7 @@ def _shared_noise_views(run: RunDescription) -> list[View]:
     if run.colluders:
         views.append(
             View(
-                observer=f"{run.colluders} colluding hospitals",
+                observer=_colluders(run),
                 multiplier=sigma,
                 binds=True,
                 why="subtract their own noise; the rest was planned to be enough",
@@ -190,7 +190,7 @@ def _local_noise_views(run: RunDescription) -> list[View]:
         ),
     ]
     if run.hospitals > 1:
-        who = f"{run.colluders} colluding hospitals" if run.colluders else None
+        who = _colluders(run) if run.colluders else None
         names = ["any one other hospital", who, "server + all other hospitals"]
         views += [
             View(observer=name, multiplier=sigma, binds=True, single=True, why=other)
@@ -209,3 +209,7 @@ def _local_noise_views(run: RunDescription) -> list[View]:
         if m <= run.hospitals
     ]
     return views
+
+
+def _colluders(run: RunDescription) -> str:
+    return f"any {run.colluders} colluding hospital{'s' if run.colluders > 1 else ''}"

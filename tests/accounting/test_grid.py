@@ -21,6 +21,9 @@ from accounting.grid import (
 )
 from accounting.noise import make_noise_plan
 from accounting.randomness import Stream
+from crypto.plans import plan_sealing
+from crypto.roles import Grid, Place
+from crypto.schemes import make_adder, make_keys, make_opener, make_sealer
 
 
 def planned(name="semi-central", sigma=1.15, hospitals=10, dropouts=0, colluders=0, **changes):
@@ -169,6 +172,26 @@ def test_noised_values_are_whole_steps_that_sealing_would_not_move():
     assert levels.min() >= 0 and np.rint(levels).max() <= grid.levels - 1
     again = np.rint(levels) * grid.step - grid.bound
     assert np.abs(again - result).max() < 1e-9 * grid.bound
+
+
+@pytest.mark.parametrize(("hospitals", "epsilon"), [(2, 9.0), (10, 1.0)])
+def test_sealing_moves_nothing_that_was_noised(hospitals, epsilon):
+    grid = planned(hospitals=hospitals, epsilon=epsilon, dimensions=500)
+    sealing = plan_sealing(
+        values=500,
+        hospitals=hospitals,
+        grid=Grid(step=grid.step, bound=grid.bound),
+        scheme="modular",
+    )
+    keys, place = make_keys(sealing), Place(training="t", round=1, attempt=1)
+    adder, expected = make_adder(sealing), np.zeros(500)
+    names = [f"hospital-{k}" for k in range(hospitals)]
+    for name in names:
+        values = noised(np.full(500, 3.3), grid, Stream.from_seed(5, name))
+        expected += np.rint(values / grid.step)
+        adder.add(make_sealer(sealing, keys, name).seal(values, place))
+    opened = make_opener(sealing, keys).open(adder.total(), names, place)
+    assert np.array_equal(np.rint(opened / grid.step), expected)
 
 
 def test_noised_values_carry_the_planned_noise_around_the_clamped_sum():

@@ -64,8 +64,8 @@ def test_another_hospital_subtracts_its_own_noise_at_the_floor_of_contributions(
 def test_with_colluders_planned_for_any_of_them_is_bound_by_the_target():
     rows = table(**{**SMALL, "colluders": 3, "dropouts": 1})
     target = rows["server"].epsilon
-    assert rows["3 colluding hospitals"].epsilon == target
-    assert rows["3 colluding hospitals"].binds_target
+    assert rows["any 3 colluding hospitals"].epsilon == target
+    assert rows["any 3 colluding hospitals"].binds_target
     assert rows["any one other hospital"].epsilon == target  # surplus noise is not credited
     single = spent(0.2, 5.0 / math.sqrt(6), 60)
     assert rows["server + one key holder"].epsilon["rdp"] == pytest.approx(single)
