@@ -4,8 +4,8 @@
 ciphertext need not travel, so that fewest bytes go up. `SealingPlan` re-proves all of it whenever
 one is made, also from JSON: fields cannot overflow, noise keeps 13 standard deviations of room, the
 plain modulus batches and differs from the coefficient primes, and SEAL's table gives the lattice at
-least 128-bit security. A plan with a fault cannot exist.
-
+least 128-bit security. A plan with a fault cannot exist. The noise model is in
+`crypto.parameters`.
 """
 
 import hashlib
@@ -71,6 +71,10 @@ class SealingPlan:
     version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
+        if any(
+            type(n) is not int for n in (self.version, self.values_per_slot, self.plain_modulus)
+        ):
+            raise CapacityError("version, values per slot and plain modulus must be whole numbers")
         if self.version != FORMAT_VERSION:
             raise CapacityError(f"plan version {self.version}, expected {FORMAT_VERSION}")
         if self.scheme not in SCHEME_NAMES:

@@ -57,6 +57,9 @@ class Grid:
     bound: float
 
     def __post_init__(self) -> None:
+        # Equal grids have one text, also when one was given as whole numbers.
+        object.__setattr__(self, "step", float(self.step))
+        object.__setattr__(self, "bound", float(self.bound))
         if not (math.isfinite(self.step) and math.isfinite(self.bound) and self.step > 0):
             raise CapacityError(
                 f"grid step {self.step!r} and bound {self.bound!r} must be finite, step > 0"

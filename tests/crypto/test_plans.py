@@ -79,6 +79,8 @@ def test_the_default_key_mode_is_the_smaller():
         {"plain_modulus": 2**50 + 1},  # not batching
         {"values_per_slot": 4},
         {"values_per_slot": 0},
+        {"values_per_slot": 3.0},
+        {"version": True},
         {"hospitals": 20},
         {"hospitals": 0},
         {"hospitals": 10.0},
@@ -149,6 +151,13 @@ def test_every_public_parameter_changes_the_parameter_id():
         dataclasses.replace(plan, grid=Grid(step=2 * plan.grid.step, bound=2.0)),
     ]
     assert len({plan.parameter_id, *(other.parameter_id for other in others)}) == 9
+
+
+def test_equal_grids_give_one_parameter_id():
+    whole, real = Grid(step=1, bound=8), Grid(step=1.0, bound=8.0)
+    plans = [plan_sealing(values=9, hospitals=2, grid=g, scheme="bfv") for g in (whole, real)]
+    assert plans[0].to_json() == plans[1].to_json()
+    assert plans[0].parameter_id == plans[1].parameter_id
 
 
 def test_ckks_refuses_more_hospitals_than_its_scale_allows():
