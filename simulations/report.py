@@ -139,8 +139,11 @@ def answer_whom(run: RunResult) -> Answer:
     lines = (
         [f"Others could learn more; epsilon in brackets: {'; '.join(others)}."] if others else []
     )
-    if not bound or run.summary.get("seeded") or not run.summary.get("epsilon"):
+    if run.summary.get("seeded") and run.summary.get("epsilon"):
+        lines = ["The table below shows in brackets what an unseeded run would have promised."]
         return Answer(question=question, headline="Nobody.", lines=lines, tone="no")
+    if not bound or not run.summary.get("epsilon"):
+        return Answer(question=question, headline="Nobody.", tone="no")
     text = ", ".join(bound)
     return Answer(question=question, headline=f"{text[0].upper()}{text[1:]}.", lines=lines)
 
