@@ -1,13 +1,14 @@
 """What hospitals and server exchange, and which exchanges are sound with which noise and scheme.
 
 An exchange of *sums* answers two questions: what does a hospital contribute to a round, in gradient
-units, and what does an opened sum do to its replica. The table below is the only place that says
-what may be combined; whatever it does not list is refused with its reason.
+units, and what does an opened sum do to its replica. In the other exchanges whole models travel, or
+the two ends of a split one. The table below is the only place that says what may be combined;
+whatever it does not list is refused with its reason.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from clients.dp_sgd import Batch, GradientSum
+    from clients.draws import Draws
     from clients.replica import Replica
     from clients.settings import Settings
     from clients.terms import Terms
@@ -24,10 +25,11 @@ if TYPE_CHECKING:
 class SumExchange(Protocol):
     """A hospital's part in an exchange of sums."""
 
-    def contribute(self, replica: Replica, batch: Batch) -> GradientSum:
-        """Return this hospital's contribution to the round, without noise, in gradient units.
+    def contribute(self, replica: Replica, draws: Draws) -> NDArray[np.float64]:
+        """Return this hospital's contribution to a round, noise included, float64 ``[d]``.
 
-        Formal guarantee: adding or removing one patient changes it by at most ``l2_clip``.
+        Formal guarantee: it is post-processing of what ``draws.noised`` returned, each call of
+        which is one event of the noise plan. The replica is left as it was.
         """
         ...
 
@@ -49,49 +51,146 @@ class Soundness:
     accounting: str
 
 
-_SUMS = ("plain", "modular", "bfv", "ckks")
+#: Exchanges whose opened sums alone teach, and those in which whole models travel.
+SUMMED = ("gradients", "weights", "layers")
+VISITING = ("cyclic", "single", "ensemble")
+EXCHANGES = (*SUMMED, *VISITING)
+
+_ALL = ("plain", "modular", "bfv", "ckks")
 _EXACT = ("modular", "bfv")
+_OPEN = ("plain", *_EXACT)
+
+_NOTHING = "none: no guarantee is claimed"
+_CARRIED = "; the model travels in an AEAD envelope, whatever the scheme"
+_OWN_HOSPITAL = "a subsampled Gaussian event a step at the patient's own hospital, local q and N_k"
 
 #: (exchange, noise) -> under which schemes it is sound, and how it is accounted.
 SOUND: Mapping[tuple[str, str], Soundness] = {
-    ("gradients", "none"): Soundness(schemes=_SUMS, accounting="no guarantee is claimed"),
+    ("gradients", "none"): Soundness(schemes=_ALL, accounting=_NOTHING),
     ("gradients", "central"): Soundness(
-        schemes=("plain", *_EXACT), accounting="a subsampled Gaussian event a round"
+        schemes=_OPEN, accounting="a subsampled Gaussian event a round"
     ),
     ("gradients", "local"): Soundness(
-        schemes=("plain", *_EXACT), accounting="a subsampled Gaussian event a round, each alone"
+        schemes=_OPEN, accounting="a subsampled Gaussian event a round, each update alone"
     ),
     ("gradients", "semi-central"): Soundness(
         schemes=_EXACT, accounting="a subsampled Gaussian event a round, on the sum"
     ),
+    ("weights", "none"): Soundness(schemes=_ALL, accounting=_NOTHING),
+    ("weights", "local"): Soundness(
+        schemes=_OPEN, accounting="a subsampled Gaussian event a local step, each noised alone"
+    ),
+    ("weights", "semi-central"): Soundness(
+        schemes=_EXACT,
+        accounting="a subsampled Gaussian event a round, on the sum; exactly one local step",
+    ),
+    ("cyclic", "none"): Soundness(schemes=_ALL, accounting=_NOTHING + _CARRIED),
+    ("cyclic", "local"): Soundness(
+        schemes=_ALL, accounting=f"{_OWN_HOSPITAL}; maximum over hospitals{_CARRIED}"
+    ),
+    ("single", "none"): Soundness(schemes=_ALL, accounting=_NOTHING + _CARRIED),
+    ("single", "local"): Soundness(
+        schemes=_ALL, accounting=f"{_OWN_HOSPITAL}; maximum over hospitals{_CARRIED}"
+    ),
+    ("ensemble", "none"): Soundness(
+        schemes=_ALL, accounting=f"{_NOTHING}; every model is released, nothing is sealed"
+    ),
+    ("ensemble", "local"): Soundness(
+        schemes=_ALL, accounting=f"{_OWN_HOSPITAL}; every model is released, nothing is sealed"
+    ),
 }
 
-EXCHANGES = tuple(sorted({exchange for exchange, _ in SOUND}))
+_POOLED = "pooled data are exchanged with nobody; use exchange.name gradients"
+_SHARE = (
+    "a hospital's share of the noise protects only inside a sum, and here {what}; use privacy."
+    "regime FPDP"
+)
+
+#: (exchange, noise) -> why there is no row for it.
+REFUSED: Mapping[tuple[str, str], str] = {
+    **{(name, "central"): _POOLED for name in EXCHANGES if name != "gradients"},
+    **{
+        (name, "semi-central"): _SHARE.format(what="models of single hospitals travel")
+        for name in VISITING
+    },
+    ("layers", "semi-central"): _SHARE.format(what="single records' messages reach the server"),
+}
 
 
 def check_sound(settings: Settings) -> list[str]:
     """Return what makes the settings' combination unsound; empty when it is sound."""
-    exchange, noise = settings.exchange.name, settings.regime.noise
-    row = SOUND.get((exchange, noise))
+    name, noise = settings.exchange.name, settings.regime.noise
+    regime, scheme = settings.privacy.regime, settings.sealing.scheme
+    row = SOUND.get((name, noise))
     if row is None:
-        if exchange not in EXCHANGES:
-            return [
-                f"exchange.name = {exchange!r} is not available; available: {', '.join(EXCHANGES)}."
-            ]
+        known = sorted({exchange for exchange, _ in SOUND})
+        if name not in known:
+            return [f"exchange.name = {name!r} is not available; available: {', '.join(known)}."]
+        reason = REFUSED[(name, noise)]
+        return [f"exchange.name = {name!r} is not sound with privacy.regime {regime}: {reason}."]
+    if settings.regime.pooled and name != "gradients":
+        return [f"exchange.name = {name!r} does not go with privacy.regime {regime}: {_POOLED}."]
+    if scheme not in row.schemes:
         return [
-            f"exchange.name = {exchange!r} is not sound with {noise} noise (privacy.regime "
-            f"{settings.privacy.regime})."
+            f"exchange.name = {name!r} with {noise} noise is not sound with sealing.scheme "
+            f"{scheme!r}; sound: {', '.join(row.schemes)}."
         ]
-    if settings.sealing.scheme not in row.schemes:
-        return [
-            f"exchange.name = {exchange!r} with {noise} noise is not sound with sealing.scheme "
-            f"{settings.sealing.scheme!r}; sound: {', '.join(row.schemes)}."
-        ]
-    return []
+    return [fault for check in _CHECKS.get(name, ()) if (fault := check(settings))]
 
 
-def make_exchange(settings: Settings, terms: Terms) -> SumExchange:
-    """Return the hospital's part of the exchange that the settings name."""
+def _one_step_under_shared_noise(s: Settings) -> str | None:
+    if s.regime.noise != "semi-central" or s.exchange.local_steps == 1:
+        return None
+    return (
+        f"exchange.local-steps = {s.exchange.local_steps} with privacy.regime FSCDP: a second step "
+        "would start from weights that carry a share of the noise only, and no clip bounds what a "
+        "patient does to it; use exchange.local-steps 1, or privacy.regime FPDP."
+    )
+
+
+def _pull_shrinks(s: Settings) -> str | None:
+    if s.exchange.proximal * s.training.learning_rate <= 1.0:
+        return None
+    return (
+        f"exchange.proximal * training.learning-rate = "
+        f"{s.exchange.proximal * s.training.learning_rate:g} overshoots the shared model, so no "
+        "range bounds the update; it must be at most 1."
+    )
+
+
+def _cycles_have_steps(s: Settings) -> str | None:
+    if s.exchange.cycles <= s.training.rounds:
+        return None
+    return (
+        f"exchange.cycles = {s.exchange.cycles} visits share training.rounds = "
+        f"{s.training.rounds} steps; each needs one at least."
+    )
+
+
+_CHECKS: Mapping[str, tuple[Callable[[Settings], str | None], ...]] = {
+    "weights": (_one_step_under_shared_noise, _pull_shrinks),
+    "cyclic": (_cycles_have_steps,),
+}
+
+
+def _gradients(settings: Settings, terms: Terms) -> SumExchange:
     from clients.gradients import Gradients
 
     return Gradients(terms)
+
+
+def _weights(settings: Settings, terms: Terms) -> SumExchange:
+    from clients.weights import Weights
+
+    return Weights(settings, terms)
+
+
+_BUILDERS: Mapping[str, Callable[[Settings, Terms], SumExchange]] = {
+    "gradients": _gradients,
+    "weights": _weights,
+}
+
+
+def make_exchange(settings: Settings, terms: Terms) -> SumExchange:
+    """Return the hospital's part of the exchange of sums that the settings name."""
+    return _BUILDERS[settings.exchange.name](settings, terms)

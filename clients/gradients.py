@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from clients.dp_sgd import Batch, GradientSum, clipped_gradient_sum
+from clients.dp_sgd import clipped_gradient_sum
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from clients.draws import Draws
     from clients.replica import Replica
     from clients.terms import Terms
 
@@ -24,9 +25,12 @@ class Gradients:
     def __init__(self, terms: Terms) -> None:
         self._terms = terms
 
-    def contribute(self, replica: Replica, batch: Batch) -> GradientSum:
-        """Return the sum of the batch's clipped per-patient gradients."""
-        return clipped_gradient_sum(replica.per_sample, batch, l2_clip=self._terms.l2_clip)
+    def contribute(self, replica: Replica, draws: Draws) -> NDArray[np.float64]:
+        """Return the noised sum of one batch's clipped per-patient gradients."""
+        batch = draws.batch(0)
+        with draws.phases.measure("gradient"):
+            gradient = clipped_gradient_sum(replica.per_sample, batch, l2_clip=self._terms.l2_clip)
+        return draws.noised(gradient, 0)
 
     def apply(self, replica: Replica, opened_sum: NDArray[np.float64], digest: str) -> None:
         """Step on ``opened_sum / (q*N)``."""

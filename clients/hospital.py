@@ -19,11 +19,13 @@ from accounting.events import ExactEvent
 from accounting.grid import noised
 from accounting.randomness import Stream
 from clients.dp_sgd import Batch
+from clients.draws import Draws
 from clients.faults import Fault
 from clients.messages import KeysRequest, LeadReply, LeadRequest, RoundReply, RoundRequest
 from clients.models import build_model, prepare
+from clients.schedule import events_of_attempt
 from clients.session import Phases, Session
-from clients.terms import Terms, agree_terms, cohort_of, public_seed
+from clients.terms import Terms, agree_terms, cohort_of, hospitals_expected, public_seed
 from crypto.ceremony import (
     BundlePublic,
     EphemeralSecret,
@@ -39,8 +41,11 @@ from crypto.roles import Place
 from crypto.schemes import make_sealer
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from accounting.events import Event
     from clients.data import Cohort, Records
+    from clients.dp_sgd import GradientSum
     from clients.settings import Settings
     from clients.site import Site
     from crypto.roles import Sealed
@@ -130,7 +135,8 @@ class Hospital:
                 f"asked for round {request.round}, next is {session.replica.round + 1}",
             )
         place = Place(training=self.training, round=request.round, attempt=request.attempt)
-        self._spend(session.terms, place)
+        events = events_of_attempt(self.settings, request.round, request.attempt)
+        self._spend(session.terms, place, events)
         sealed = self._seal_update(session, place, phases)
         header = Header(
             training=self.training,
@@ -221,14 +227,14 @@ class Hospital:
         key = self._membership().keys.group_key
         return wrap(key, session.replica.to_bytes(), f"snapshot {self.training}".encode())
 
-    def _spend(self, terms: Terms, place: Place) -> None:
-        """Write the round's cost to the ledger, before any patient's record is touched."""
-        event = terms.event() or ExactEvent()
+    def _spend(self, terms: Terms, place: Place, events: int = 1) -> None:
+        """Write an attempt's cost to the ledger, before any patient's record is touched."""
+        event = terms.event(events)
         ledger = self.site.ledger(self._cohort.info.name)
         with ledger.hold():
-            self.site.limits.check(self._asked(terms, terms.event()), ledger)
+            self.site.limits.check(self._asked(terms, event), ledger)
             ledger.spend(
-                event,
+                event or ExactEvent(count=events),
                 training=place.training,
                 round=place.round,
                 attempt=place.attempt,
@@ -248,26 +254,41 @@ class Hospital:
     def _seal_update(self, session: Session, place: Place, phases: Phases) -> Sealed:
         """Sample, clip and sum, add this hospital's share of noise, quantise once and seal."""
         terms = session.terms
-        with phases.measure("sample"):
-            batch = self._sample(place)
-        with phases.measure("gradient"):
-            gradient = session.exchange.contribute(session.replica, batch)
-        if gradient.discarded:
-            self.site.log(
-                f"round {place.round}: {gradient.discarded} of {gradient.patients} patients had a "
-                "gradient that is not finite; it counts as zero"
-            )
-        with phases.measure("noise"):
-            update = noised(gradient.total, terms.grid, self._stream(place, "noise"))
+        update = session.exchange.contribute(session.replica, self._draws(terms, place, phases))
         with phases.measure("seal"):
             keys = self._membership().keys
             return make_sealer(terms.sealing, keys, self.site.name).seal(update, place)
 
-    def _sample(self, place: Place) -> Batch:
+    def _draws(self, terms: Terms, place: Place, phases: Phases) -> Draws:
+        """Return this hospital's draws in one attempt."""
+
+        def batch(step: int) -> Batch:
+            with phases.measure("sample"):
+                return self._sample(place, step)
+
+        def with_noise(gradient: GradientSum, step: int) -> NDArray[np.float64]:
+            if gradient.discarded:
+                self.site.log(
+                    f"round {place.round}: {gradient.discarded} of {gradient.patients} patients "
+                    "had a gradient that is not finite; it counts as zero"
+                )
+            with phases.measure("noise"):
+                return noised(gradient.total, terms.grid, self._stream(place, "noise", step))
+
+        return Draws(batch=batch, noised=with_noise, patients=self._patients(), phases=phases)
+
+    def _patients(self) -> float:
+        """Return N_k: public where the cohort is, else the declared mean over hospitals."""
+        declared = self.settings.data.patients
+        if declared:
+            return declared / hospitals_expected(self.settings)
+        return float(self._cohort.patients_by_hospital[self.site.name])
+
+    def _sample(self, place: Place, step: int = 0) -> Batch:
         """Draw each of the hospital's patients with probability q, all records of each."""
         records = self._records()
         patients = records.patient_ids
-        stream = self._stream(place, "sampling")
+        stream = self._stream(place, "sampling", step)
         chosen = patients[stream.bernoulli(len(patients), self.settings.training.sampling_rate)]
         drawn = records.of_patients(chosen)
         return Batch(
@@ -280,11 +301,12 @@ class Hospital:
         records = self._cohort.hospital(self.site.name)
         return prepare(self.settings, self._cohort.info, records)
 
-    def _stream(self, place: Place, purpose: str) -> Stream:
-        """Return the random stream of one purpose in one attempt at this hospital."""
+    def _stream(self, place: Place, purpose: str, step: int = 0) -> Stream:
+        """Return the random stream of one purpose in one step of an attempt at this hospital."""
         if not self.settings.seeded:
             return Stream.fresh()
-        labels = (self.site.name, str(place.round), str(place.attempt), purpose)
+        labels = [self.site.name, str(place.round), str(place.attempt), purpose]
+        labels += [str(step)] if step else []
         return Stream.from_seed(self.settings.run.seed, *labels)
 
 

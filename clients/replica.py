@@ -72,6 +72,13 @@ OPTIMISERS: dict[str, OptimiserBuilder] = {
 }
 
 
+def make_optimiser(settings: Settings, parameters: Parameters) -> torch.optim.Optimizer:
+    """Return the optimiser that the settings name, without any state yet."""
+    training = settings.training
+    build = OPTIMISERS[settings.exchange.optimizer]
+    return build(parameters, training.learning_rate, training.momentum)
+
+
 class Replica:
     """The model after ``round`` opened sums, its optimiser, and a digest of what was opened."""
 
@@ -83,10 +90,7 @@ class Replica:
         self._settings = settings
         self._per_sample: PerSample | None = None
         self._parameters = [p for p in module.parameters() if p.requires_grad]
-        training = settings.training
-        self._optimiser = OPTIMISERS[settings.exchange.optimizer](
-            self._parameters, training.learning_rate, training.momentum
-        )
+        self._optimiser = make_optimiser(settings, self._parameters)
 
     @property
     def per_sample(self) -> PerSample:
@@ -99,6 +103,20 @@ class Replica:
     def dimensions(self) -> int:
         """Number of trainable parameters, d."""
         return sum(p.numel() for p in self._parameters)
+
+    def vector(self) -> NDArray[np.float64]:
+        """Return the trainable parameters as one vector, float64 ``[d]``."""
+        pieces = [p.detach().reshape(-1).double() for p in self._parameters]
+        return np.asarray(torch.cat(pieces).numpy())
+
+    @torch.no_grad()
+    def load_vector(self, vector: NDArray[np.float64]) -> None:
+        """Set the trainable parameters from one vector, float64 ``[d]``."""
+        offset = 0
+        for parameter in self._parameters:
+            piece = torch.from_numpy(vector[offset : offset + parameter.numel()])
+            parameter.copy_(piece.reshape(parameter.shape))
+            offset += parameter.numel()
 
     def step(self, mean_gradient: NDArray[np.float64], digest: str) -> None:
         """Apply one opened mean gradient, float64 ``[d]``, and move to the next round."""

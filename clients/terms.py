@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 from accounting.accountants import epsilon
 from accounting.grid import GridPlan, plan_grid
 from accounting.noise import NoisePlan, make_noise_plan
+from clients.exchange import SUMMED
+from clients.schedule import Schedule, schedule_of
 from crypto.plans import SealingPlan, plan_sealing
 from crypto.roles import Grid
 
@@ -33,6 +35,7 @@ class Terms:
         dimensions: d, trainable parameters.
         rounds: T.
         l2_clip: C, in gradient units.
+        schedule: how often a patient's records are asked about.
         noise: how much noise a hospital adds, and what it costs.
         grid: quantisation and the slack it is charged with.
         sealing: public parameters of the sealing scheme.
@@ -45,6 +48,7 @@ class Terms:
     dimensions: int
     rounds: int
     l2_clip: float
+    schedule: Schedule
     noise: NoisePlan
     grid: GridPlan
     sealing: SealingPlan
@@ -59,9 +63,9 @@ class Terms:
         """Standard deviation of the noise that one hospital adds, in gradient units."""
         return self.noise.stddev_per_hospital(self.l2_clip)
 
-    def event(self) -> Event | None:
-        """Return what one round costs a patient against whoever sees the opened sum."""
-        return self.noise.event(self.sampling_rate)
+    def event(self, count: int = 1) -> Event | None:
+        """Return what noised sums cost a patient against whoever sees them opened."""
+        return self.noise.event(self.schedule.sampling_rate, count)
 
 
 def hospitals_expected(settings: Settings) -> int:
@@ -120,7 +124,8 @@ def agree_terms(
     plan = noise_plan(settings, noise_multiplier)
     rate, privacy = settings.training.sampling_rate, settings.privacy
     target = privacy.target_epsilon
-    whole = plan.event(rate, settings.training.rounds)
+    schedule = schedule_of(settings)
+    whole = plan.event(schedule.sampling_rate, schedule.events)
     if whole is not None and not target:
         target = epsilon([whole], privacy.delta, "rdp")
     grid = plan_grid(
@@ -129,15 +134,19 @@ def agree_terms(
         plan=plan,
         l2_clip=privacy.l2_clip,
         expected_patients=rate * largest_hospital,
-        rounds=settings.training.rounds,
+        rounds=schedule.events,
         epsilon=target,
         delta=privacy.delta,
     )
+    sums = settings.exchange.name in SUMMED
+    steps = settings.exchange.local_steps if settings.exchange.name == "weights" else 1
     sealing = plan_sealing(
         values=dimensions,
         hospitals=hospitals_expected(settings),
-        grid=Grid(step=grid.step, bound=grid.bound),
-        scheme=settings.sealing.scheme,
+        # An update adds up local steps, each within the grid's own bound.
+        grid=Grid(step=grid.step, bound=grid.bound * steps),
+        # Where no sum is sealed, the ceremony makes signing names and the group key only.
+        scheme=settings.sealing.scheme if sums else "plain",
         key_mode=settings.sealing.key_mode,
     )
     return Terms(
@@ -148,6 +157,7 @@ def agree_terms(
         dimensions=dimensions,
         rounds=settings.training.rounds,
         l2_clip=privacy.l2_clip,
+        schedule=schedule,
         noise=plan,
         grid=grid,
         sealing=sealing,

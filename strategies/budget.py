@@ -14,11 +14,16 @@ from accounting.accountants import epsilon
 from accounting.calibration import noise_multiplier_for
 from accounting.grid import DELTA_SLACK, EPSILON_SLACK
 from accounting.ledger import Ledger
+from clients.schedule import schedule_of
 from clients.terms import noise_plan
 from strategies.errors import BudgetExhausted
 
 if TYPE_CHECKING:
     from clients.settings import Settings
+
+
+#: Training, round, attempt, and for whom it was paid.
+_Attempt = tuple[str, int, int, str]
 
 
 class Budget:
@@ -33,57 +38,82 @@ class Budget:
         self, settings: Settings, path: Path, *, noise_multiplier: float | None = None
     ) -> None:
         self._settings = settings
-        privacy, training = settings.privacy, settings.training
+        privacy = settings.privacy
+        self._schedule = schedule_of(settings)
         self.delta = privacy.delta * (1.0 - DELTA_SLACK)
         self.noise_multiplier = noise_multiplier or 0.0
         if settings.regime.private and not noise_multiplier:
             self.noise_multiplier = privacy.noise_multiplier or noise_multiplier_for(
                 target_epsilon=privacy.target_epsilon - self._slack(privacy.target_epsilon),
                 delta=self.delta,
-                sampling_rate=training.sampling_rate,
-                rounds=training.rounds,
+                sampling_rate=self._schedule.sampling_rate,
+                rounds=self._schedule.events,
                 accountant=privacy.accountant,
             )
-        self._event = noise_plan(settings, self.noise_multiplier).event(training.sampling_rate)
+        plan = noise_plan(settings, self.noise_multiplier)
+        self._event = plan.event(self._schedule.sampling_rate)
         self._ledger = Ledger(path, site="server", cohort=settings.data.name, durable=True)
-        self._attempts = {(e.training, e.round, e.attempt) for e in self._ledger.entries()}
+        self._attempts: dict[_Attempt, int] = {
+            (e.training, e.round, e.attempt, e.purpose): getattr(e.event, "count", 1)
+            for e in self._ledger.entries()
+        }
 
     @property
     def spent(self) -> int:
-        """Attempts paid for so far, over all runs of this training.
+        """Noised messages about one patient paid for so far, over all runs of this training.
 
-        An attempt that is run again under a seed repeats the very same release and counts once;
-        without a seed no attempt number is ever used again.
+        The largest count over hospitals, where these are asked in turn. An attempt that is run
+        again under a seed repeats the very same release and counts once; without a seed no attempt
+        number is ever used again.
         """
-        return len(self._attempts)
+        return max(self._counts().values(), default=0)
 
-    def spend(self, *, training: str, round: int, attempt: int) -> None:
+    def spend(
+        self, *, training: str, round: int, attempt: int, events: int = 1, hospital: str = ""
+    ) -> None:
         """Record an attempt before anything is asked of a hospital.
+
+        Args:
+            training: id of the training.
+            round: of the training, or the number of a visit.
+            attempt: of the round.
+            events: noised messages about one patient that the attempt costs.
+            hospital: the one asked, where hospitals are asked one by one; else "".
 
         Raises:
             BudgetExhausted: the attempt would exceed the target; nothing was recorded.
         """
-        if self._event is None:
+        if self._event is None or events == 0:
             return
         target = self._settings.privacy.target_epsilon
-        place = (training, round, attempt)
-        count = len(self._attempts | {place})
-        if target and count > self._settings.training.rounds and self.epsilon(count) > target:
+        place = (training, round, attempt, f"visit {hospital}" if hospital else "round")
+        count = self._counts().get(place[3], 0) + (0 if place in self._attempts else events)
+        if target and count > self._schedule.events and self.epsilon(count) > target:
             raise BudgetExhausted(
                 f"round {round}, attempt {attempt} would cost epsilon {self.epsilon(count):.3f}, "
                 f"beyond privacy.target-epsilon = {target:g}; stopped before it"
             )
         self._ledger.spend(
-            self._event, training=training, round=round, attempt=attempt, purpose="round"
+            replace(self._event, count=events),
+            training=training,
+            round=round,
+            attempt=attempt,
+            purpose=place[3],
         )
-        self._attempts.add(place)
+        self._attempts[place] = events
+
+    def _counts(self) -> dict[str, int]:
+        counts: dict[str, int] = {}
+        for (_, _, _, purpose), events in self._attempts.items():
+            counts[purpose] = counts.get(purpose, 0) + events
+        return counts
 
     def attempts_of(self, training: str, round: int) -> int:
         """Return the highest attempt of a round that was paid for, 0 if none was."""
-        return max((a for t, r, a in self._attempts if (t, r) == (training, round)), default=0)
+        return max((a for t, r, a, _ in self._attempts if (t, r) == (training, round)), default=0)
 
     def epsilon(self, rounds: int | None = None, accountant: str = "") -> float:
-        """Return epsilon at the run's delta after ``rounds`` attempts (default: those spent)."""
+        """Return epsilon at the run's delta after so many noised messages, or those spent."""
         rounds = self.spent if rounds is None else rounds
         if self._event is None or rounds == 0:
             return 0.0

@@ -17,6 +17,7 @@ from flwr.serverapp.strategy import FedAvg
 
 from clients import messages
 from clients.messages import OpenedRound, RoundReply, RoundRequest
+from clients.schedule import events_of_attempt
 from clients.terms import hospitals_expected
 from strategies.ceremony import Ceremony, find_members, hold_ceremony
 from strategies.conversation import Conversation, fault_code
@@ -166,7 +167,8 @@ class Federation:
         if not self.settings.seeded:
             used = self._budget.attempts_of(self.training, number)
         for attempt in range(used + 1, used + self.settings.run.attempts + 1):
-            self._budget.spend(training=self.training, round=number, attempt=attempt)
+            events = events_of_attempt(self.settings, number, attempt)
+            self._budget.spend(training=self.training, round=number, attempt=attempt, events=events)
             if self._attempt(number, attempt):
                 return
         faults = self.strategy.outcome.faults
