@@ -74,6 +74,18 @@ class Identity:
             IdentityError: The file holds no identity or others may read it.
         """
         place = Path(path)
+        if not place.exists():
+            cls._create(place)
+        if place.stat().st_mode & 0o077:
+            raise IdentityError(f"{place} is readable by others, expected mode 0600")
+        try:
+            return cls(bytes.fromhex(place.read_text().strip()))
+        except ValueError:
+            raise IdentityError(f"{place} holds no identity") from None
+
+    @staticmethod
+    def _create(place: Path) -> None:
+        """Make an identity's file whole, unless another process was first."""
         place.parent.mkdir(parents=True, exist_ok=True)
         # Written aside and linked: two processes agree on one identity, and none sees half of it.
         aside = place.with_name(f".{place.name}.{os.getpid()}.{os.urandom(4).hex()}")
@@ -87,12 +99,6 @@ class Identity:
                 os.link(aside, place)
         finally:
             aside.unlink()
-        if place.stat().st_mode & 0o077:
-            raise IdentityError(f"{place} is readable by others, expected mode 0600")
-        try:
-            return cls(bytes.fromhex(place.read_text().strip()))
-        except ValueError:
-            raise IdentityError(f"{place} holds no identity") from None
 
     def sign(self, message: bytes) -> bytes:
         """A 64-byte signature."""
