@@ -1,0 +1,241 @@
+"""``asclepias``: the same app at real hospitals.
+
+One command for each thing that an engineer does: make a consortium, run its SuperLink, run a
+hospital's SuperNode, submit a scenario, see how things stand, check that all is well.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+Superlink = Annotated[
+    Path, typer.Argument(metavar="DIR", help="The SuperLink's folder, or the consortium's.")
+]
+SuperlinkOption = Annotated[
+    Path, typer.Option("--superlink", metavar="DIR", help="The SuperLink's folder.")
+]
+Site = Annotated[Path, typer.Option(metavar="DIR", help="The hospital's folder.")]
+Assignments = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting; may be given repeatedly."),
+]
+
+
+@app.callback()
+def start() -> None:
+    """Run the app at real hospitals: keys, SuperLink, SuperNodes, runs, checks."""
+
+
+@app.command(
+    epilog="\n\n".join(
+        [
+            "Examples:",
+            "asclepias init consortium --address fl.example.org:9092 --hospital lyon "
+            "--hospital turin --hospital berlin --data csv:visits.csv",
+            "asclepias init trial --benchmark default --set partition.hospitals=3",
+        ]
+    )
+)
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder.")],
+    hospital: Annotated[list[str] | None, typer.Option(help="A hospital's name.")] = None,
+    address: Annotated[
+        str, typer.Option(metavar="HOST:PORT", help="Where hospitals reach the SuperLink.")
+    ] = "127.0.0.1:9092",
+    data: Annotated[str, typer.Option(help="data.name in each site.toml.")] = "csv:patients.csv",
+    data_dir: Annotated[str, typer.Option(help="data.dir in each site.toml.")] = "data",
+    benchmark: Annotated[
+        str, typer.Option(metavar="SCENARIO", help="Stand-in hospitals of a public benchmark.")
+    ] = "",
+    assignments: Assignments = None,
+    test_mode: Annotated[
+        bool, typer.Option("--test-mode", help="Sites allow seeded runs (benchmark data only).")
+    ] = False,
+) -> None:
+    """Make a consortium's folder: authority, server certificate, every hospital's keys and file."""
+    from deployment.bundle import bundle_digest
+    from deployment.consortium import make_consortium
+    from deployment.errors import DeploymentError
+    from deployment.report import show_consortium
+
+    values: dict[str, str | bool] = {"name": data, "dir": data_dir}
+    names = hospital or []
+    if benchmark:
+        if hospital:
+            raise DeploymentError("--benchmark names the hospitals itself; leave --hospital out.")
+        names, values = _benchmark(benchmark, assignments or [])
+    elif test_mode:
+        raise DeploymentError("--test-mode is for --benchmark: seeded runs give no privacy.")
+    consortium = make_consortium(
+        folder,
+        address=address,
+        hospitals=names,
+        data=values,
+        partitions=bool(benchmark),
+        test_mode=test_mode,
+        allowed_apps=[bundle_digest()],
+    )
+    show_consortium(consortium)
+
+
+def _benchmark(scenario: str, assignments: list[str]) -> tuple[list[str], dict[str, str | bool]]:
+    from clients.terms import cohort_of
+    from deployment.errors import DeploymentError
+    from deployment.submission import settings_of
+
+    settings = settings_of(scenario, assignments, {})
+    if not settings.data.public:
+        raise DeploymentError(f"{scenario} is not of public data, so no part of it stands in.")
+    values: dict[str, str | bool] = {"name": settings.data.name, "public": True}
+    if settings.data.dir:
+        values["dir"] = settings.data.dir
+    return list(cohort_of(settings).names), values
+
+
+@app.command(epilog="Example: asclepias superlink consortium/superlink")
+def superlink(
+    folder: Superlink = Path("consortium/superlink"),
+    host: Annotated[str, typer.Option(help="Interface to listen on.")] = "0.0.0.0",
+) -> None:
+    """Run the SuperLink in the foreground, with TLS and node authentication.
+
+    Registers every key in its folder nodes/. Ctrl-C or SIGTERM ends it; its database stays.
+    """
+    from deployment.report import line
+    from deployment.superlink import read_superlink, register_nodes, start_superlink
+
+    link = read_superlink(folder)
+    process = start_superlink(link, host=host)
+
+    def end(number: int, frame: object) -> None:
+        process.terminate()
+
+    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGINT, end)
+    try:
+        for name in register_nodes(link):
+            line(True, f"registered {name}")
+        line(True, f"ready on {link.address}; log: {link.folder / 'superlink.log'}")
+    except BaseException:
+        process.terminate()
+        raise
+    code = process.wait()
+    if code not in (0, -signal.SIGTERM, -signal.SIGINT):
+        raise typer.Exit(1)
+
+
+@app.command(epilog="Example: asclepias supernode --site consortium/sites/lyon")
+def supernode(site: Site = Path()) -> None:
+    """Run a hospital's SuperNode in the foreground; it runs allowed bundles only."""
+    from clients.site_file import read_site_file
+    from deployment.supernode import run_supernode
+
+    run_supernode(read_site_file(site / "site.toml"))
+
+
+@app.command(
+    epilog="Example: asclepias submit default --superlink consortium/superlink "
+    "--set partition.hospitals=3"
+)
+def submit(
+    scenario: Annotated[str, typer.Argument(help="A scenario's name, or a path to a .toml file.")],
+    folder: SuperlinkOption = Path("consortium/superlink"),
+    assignments: Assignments = None,
+    seed: Annotated[int | None, typer.Option(help="Repeatable (sites in test mode only).")] = None,
+    follow: Annotated[bool, typer.Option(help="Show progress until the run ends.")] = True,
+) -> None:
+    """Submit a scenario to the SuperLink; on its own machine only."""
+    from deployment import submission as submissions
+    from deployment.report import follow_run, line
+    from deployment.superlink import read_superlink
+
+    overrides = {} if seed is None else {"run.seed": seed}
+    settings = submissions.settings_of(scenario, assignments or [], overrides)
+    made = submissions.submit(read_superlink(folder), settings)
+    line(True, f"run {made.run_id} is submitted; its folder is {made.folder}")
+    if follow and not follow_run(made.folder):
+        raise typer.Exit(1)
+
+
+@app.command(epilog="Example: asclepias status consortium/superlink")
+def status(folder: Superlink = Path("consortium/superlink")) -> None:
+    """Show which hospitals are connected and how the last runs stand."""
+    from deployment.report import show_status
+    from deployment.superlink import read_superlink
+
+    show_status(read_superlink(folder))
+
+
+@app.command(
+    epilog="Examples:\n\nasclepias check --site consortium/sites/lyon\n\n"
+    "asclepias check --superlink consortium/superlink"
+)
+def check(
+    site: Annotated[Path | None, typer.Option(metavar="DIR", help="A hospital's folder.")] = None,
+    folder: Annotated[
+        Path | None, typer.Option("--superlink", metavar="DIR", help="The SuperLink's folder.")
+    ] = None,
+) -> None:
+    """Check certificates, keys, ports, clock, versions, data and limits: green or red lines."""
+    from deployment.checks import check_site, check_superlink
+    from deployment.errors import DeploymentError
+    from deployment.report import line
+
+    if (site is None) == (folder is None):
+        raise DeploymentError("say what to check: --site DIR or --superlink DIR.")
+    found = check_site(site) if site is not None else check_superlink(folder or Path())
+    sound = True
+    for finding in found:
+        line(finding.good, finding.text)
+        sound &= finding.good
+    if not sound:
+        raise typer.Exit(1)
+
+
+@app.command(epilog="Example: asclepias keys --site /srv/asclepias/lyon")
+def keys(site: Site = Path()) -> None:
+    """Make a hospital's keys on its own machine, in place of none; nothing is overwritten."""
+    from deployment.consortium import make_keys
+    from deployment.errors import DeploymentError
+    from deployment.report import line
+
+    try:
+        fingerprint, public = make_keys(site)
+    except FileExistsError as error:
+        raise DeploymentError(f"{error.filename} exists already; move it away first.") from None
+    line(True, f"for the SuperLink's folder nodes/: {public.decode().strip()}")
+    line(True, f"for every hospital's [pins]: {fingerprint}")
+
+
+@app.command(epilog="Example: asclepias bundle")
+def bundle() -> None:
+    """Print the SHA-256 of this app's bundle, for allowed-apps."""
+    from deployment.bundle import bundle_digest
+
+    typer.echo(bundle_digest())
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit code."""
+    from simulations.complaints import complain
+
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        result = app(words, prog_name="asclepias", standalone_mode=False)
+    except (Exception, KeyboardInterrupt) as error:
+        return complain(error, debug=False)
+    return result if isinstance(result, int) else 0

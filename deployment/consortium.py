@@ -1,0 +1,170 @@
+"""A consortium's folder: who runs the SuperLink, which hospitals there are, and their keys.
+
+    consortium/
+      authority/               the certificate authority: keep it off every server
+      superlink/               for the machine that runs the SuperLink
+      sites/<hospital>/        for that hospital alone
+        site.toml              what the hospital decides; commented
+        ca.pem, node.pub
+        private/               node key, identity key, ledger, log: never leaves the hospital
+
+`init` makes all of it on one machine, which is right for trying out. A hospital that wants nobody
+else ever to have held its keys makes new ones itself with `keys` and sends back the public halves.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from clients.site_file import PRIVATE
+from crypto.identity import Identity, fingerprint
+from deployment.authority import Authority, write_certificate, write_key, write_node_key
+from deployment.errors import DeploymentError
+from deployment.site_template import site_text
+from deployment.superlink import SuperLinkFolder
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+DEFAULT_PORT = 9092
+
+
+@dataclass(frozen=True, kw_only=True)
+class Consortium:
+    """Where a consortium's things are.
+
+    Attributes:
+        folder: the consortium's folder.
+        address: ``host:port`` at which hospitals reach the SuperLink.
+        hospitals: names, sorted.
+    """
+
+    folder: Path
+    address: str
+    hospitals: tuple[str, ...]
+
+    @property
+    def superlink(self) -> Path:
+        """Folder for the machine that runs the SuperLink."""
+        return self.folder / "superlink"
+
+    @property
+    def authority(self) -> Path:
+        """Folder of the certificate authority's key."""
+        return self.folder / "authority"
+
+    def site(self, hospital: str) -> Path:
+        """Folder of one hospital."""
+        return self.folder / "sites" / hospital
+
+    @property
+    def port(self) -> int:
+        """Port of the SuperLink."""
+        return int(self.address.rpartition(":")[2])
+
+
+def make_consortium(
+    folder: Path,
+    *,
+    address: str,
+    hospitals: Sequence[str],
+    data: Mapping[str, str | bool],
+    partitions: bool = False,
+    test_mode: bool = False,
+    allowed_apps: Sequence[str] = (),
+) -> Consortium:
+    """Make a consortium's folder with all keys, certificates and site files.
+
+    Args:
+        folder: where; must not exist yet, or be empty.
+        address: ``host:port`` at which hospitals reach the SuperLink.
+        hospitals: the hospitals' names.
+        data: first values of ``[data]`` in each ``site.toml``.
+        partitions: number the hospitals as parts of a public benchmark cohort.
+        test_mode: whether sites allow seeded runs.
+        allowed_apps: SHA-256 of app bundles that sites accept.
+
+    Raises:
+        DeploymentError: the folder is not empty, or a name or the address is no good.
+    """
+    _check(folder, address, hospitals)
+    consortium = Consortium(
+        folder=folder.absolute(), address=address, hospitals=tuple(sorted(hospitals))
+    )
+    consortium.authority.mkdir(parents=True, mode=0o700)
+    consortium.superlink.mkdir(mode=0o700)
+    (consortium.superlink / "nodes").mkdir()
+    authority = Authority.make("asclepias")
+    write_key(consortium.authority / "ca.key", authority.key)
+    write_certificate(consortium.authority / "ca.pem", authority.certificate)
+    renew_server_certificate(consortium, authority)
+    pins = {name: _make_site(consortium, name, authority) for name in consortium.hospitals}
+    for number, name in enumerate(consortium.hospitals):
+        text = site_text(
+            hospital=name,
+            superlink=address,
+            data={**data, **({"simulated-partition": number} if partitions else {})},
+            pins=pins,
+            test_mode=test_mode,
+            allowed_apps=allowed_apps,
+        )
+        (consortium.site(name) / "site.toml").write_text(text, encoding="utf-8")
+    SuperLinkFolder(
+        folder=consortium.superlink, address=address, hospitals=consortium.hospitals
+    ).write()
+    return consortium
+
+
+def renew_server_certificate(consortium: Consortium, authority: Authority | None = None) -> None:
+    """Make a new server key and certificate; hospitals notice nothing."""
+    authority = authority or Authority.read(
+        consortium.authority / "ca.key", consortium.authority / "ca.pem"
+    )
+    key, certificate = authority.sign_server([consortium.address.rpartition(":")[0].strip("[]")])
+    (consortium.superlink / "server.key").unlink(missing_ok=True)
+    write_key(consortium.superlink / "server.key", key)
+    write_certificate(consortium.superlink / "server.pem", certificate)
+    write_certificate(consortium.superlink / "ca.pem", authority.certificate)
+
+
+def _make_site(consortium: Consortium, name: str, authority: Authority) -> str:
+    """Make one hospital's folder and return the fingerprint of its identity."""
+    folder = consortium.site(name)
+    (folder / PRIVATE).mkdir(parents=True, mode=0o700)
+    write_certificate(folder / "ca.pem", authority.certificate)
+    fingerprint_, public = make_keys(folder)
+    (consortium.superlink / "nodes" / f"{name}.pub").write_bytes(public)
+    return fingerprint_
+
+
+def make_keys(site: Path) -> tuple[str, bytes]:
+    """Make a hospital's node key and identity key.
+
+    Returns:
+        The identity's fingerprint, which other hospitals pin, and the node's public key, which the
+        SuperLink registers.
+
+    Raises:
+        FileExistsError: there are keys already; they are never overwritten.
+    """
+    private = site / PRIVATE
+    private.mkdir(mode=0o700, exist_ok=True)
+    write_node_key(private / "node.key", site / "node.pub")
+    identity = Identity.load_or_create(private / "identity.key")
+    return fingerprint(identity.public), (site / "node.pub").read_bytes()
+
+
+def _check(folder: Path, address: str, hospitals: Sequence[str]) -> None:
+    if folder.exists() and any(folder.iterdir()):
+        raise DeploymentError(f"{folder} is not empty; nothing was changed.")
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise DeploymentError(f"{address!r} is no address; expected host:port.")
+    bad = [name for name in hospitals if not _NAME.fullmatch(name)]
+    if bad:
+        raise DeploymentError(
+            f"{bad[0]!r} is no hospital's name; use lower-case letters, digits and hyphens."
+        )
+    if len(set(hospitals)) != len(hospitals) or len(hospitals) < 2:
+        raise DeploymentError("a consortium has at least two hospitals, each with its own name.")

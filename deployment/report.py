@@ -1,0 +1,84 @@
+"""What the commands print: green and red lines, a consortium's table, how runs stand."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from deployment.consortium import Consortium
+    from deployment.superlink import SuperLinkFolder
+
+_console = Console(soft_wrap=True, highlight=False)
+
+
+def line(good: bool, text: str) -> None:
+    """Print one line, marked green or red; the mark is a word where there is no colour."""
+    mark = "[green]ok  [/green]" if good else "[red]FAIL[/red]"
+    _console.print(mark, end=" ")
+    _console.print(text, markup=False)
+
+
+def show_consortium(consortium: Consortium) -> None:
+    """Say what was made and what to do with it."""
+    from clients.site_file import read_site_file
+
+    table = Table("hospital", "identity (pinned by all others)", box=None)
+    for name in consortium.hospitals:
+        site = read_site_file(consortium.site(name) / "site.toml")
+        table.add_row(name, site.pins[name])
+    _console.print(table)
+    folder = consortium.folder
+    for text in (
+        f"{folder / 'superlink'} goes to the machine at {consortium.address}.",
+        f"{folder / 'sites'}/<hospital> goes to that hospital alone.",
+        f"{folder / 'authority'} signs certificates: keep it off every server.",
+    ):
+        _console.print(text, markup=False)
+
+
+def show_status(link: SuperLinkFolder) -> None:
+    """Print the nodes and the newest runs of a SuperLink."""
+    from deployment.superlink import flower_json, list_nodes, node_names
+    from simulations.results import read_run
+
+    names = node_names(link)
+    nodes = Table("hospital", "node", "status", box=None)
+    for node in list_nodes(link):
+        name = names.get(str(node["node-id"]), "unknown")
+        nodes.add_row(name, str(node["node-id"]), str(node.get("status", "")))
+    _console.print(nodes)
+    folders = {
+        file.read_text(encoding="ascii").strip(): file.parent
+        for file in link.runs.glob("*/flower-run-id")
+    }
+    runs = Table("run", "Flower says", "round", "the run says", "folder", box=None)
+    for run in flower_json(link, ["list", "--limit", "10"]).get("runs", []):
+        run_id = str(run["run-id"])
+        folder = folders.get(run_id)
+        progress = read_run(folder).progress if folder else None
+        runs.add_row(
+            run_id,
+            str(run.get("status", "")),
+            f"{progress.round}/{progress.rounds}" if progress else "",
+            (progress.status or "running") if progress else "",
+            str(folder or ""),
+        )
+    _console.print(runs)
+
+
+def follow_run(folder: Path) -> bool:
+    """Show a run's progress until it ends; return whether it finished."""
+    from simulations.launch import Voice, print_results
+    from simulations.progress import Display
+
+    display = Display(Console(stderr=True))
+    display.show(folder, until=threading.Event(), stop_at_end=True)
+    print_results(folder, Voice())
+    if display.progress.status != "finished":
+        line(False, f"{display.progress.status}: {display.progress.message}")
+    return display.progress.status == "finished"

@@ -1,0 +1,120 @@
+"""Submitting a scenario to a consortium's SuperLink, and following what becomes of it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from clients.settings import ConfigValue, Settings
+from clients.terms import hospitals_expected
+from deployment.bundle import APP
+from deployment.errors import DeploymentError
+from deployment.flower_home import CONNECTION, command
+from deployment.superlink import SuperLinkFolder, flower_json, list_nodes
+from simulations.launch import make_run_folder
+from simulations.results import read_run
+from simulations.scenario import find_scenario, resolve
+
+_ENDED = ("finished", "stopped", "interrupted")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Submission:
+    """A run that a SuperLink has accepted.
+
+    Attributes:
+        run_id: Flower's id of the run.
+        folder: the run folder, on the SuperLink's machine.
+    """
+
+    run_id: int
+    folder: Path
+
+
+def settings_of(
+    scenario: str, assignments: Sequence[str], overrides: Mapping[str, ConfigValue]
+) -> Settings:
+    """Return the settings of a scenario with changes laid on top."""
+    return resolve(find_scenario(scenario), list(assignments), dict(overrides))
+
+
+def submit(link: SuperLinkFolder, settings: Settings, *, app: Path = APP) -> Submission:
+    """Submit a training; the SuperLink's own app makes the run.
+
+    Raises:
+        DeploymentError: too few hospitals are connected, or Flower refused.
+    """
+    wanted, online = hospitals_expected(settings), nodes_online(link)
+    if online < wanted:
+        raise DeploymentError(
+            f"{online} of {wanted} hospitals are connected. Start the missing SuperNodes "
+            "('asclepias status' lists them), or lower partition.hospitals. Nothing was submitted."
+        )
+    if not settings.run.out:
+        settings = make_run_folder(settings, link.runs)
+    folder = Path(settings.run.out)
+    config = folder / "run-config.toml"
+    config.write_text(tomli_w.dumps(settings.to_config()), encoding="utf-8")
+    done = subprocess.run(
+        [
+            command("flwr"), "run", str(app), CONNECTION,
+            "--run-config", str(config), "--format", "json",
+        ],
+        env=link.flower(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )  # fmt: skip
+    answer = _json(done.stdout)
+    if done.returncode or "run-id" not in answer:
+        said = answer.get("error-message") or done.stderr.strip() or done.stdout.strip()
+        raise DeploymentError(f"flwr run: {said}")
+    submission = Submission(run_id=int(answer["run-id"]), folder=folder)
+    (folder / "flower-run-id").write_text(f"{submission.run_id}\n", encoding="ascii")
+    return submission
+
+
+def nodes_online(link: SuperLinkFolder) -> int:
+    """Count the SuperNodes that are connected."""
+    return sum(node.get("status") == "online" for node in list_nodes(link))
+
+
+def run_status(link: SuperLinkFolder, run_id: int) -> str:
+    """Return Flower's status of a run, such as ``running`` or ``finished:completed``."""
+    runs = flower_json(link, ["list", "--run-id", str(run_id)]).get("runs", [])
+    return str(runs[0].get("status", "unknown")) if runs else "unknown"
+
+
+def wait_for_end(link: SuperLinkFolder, submission: Submission, *, seconds: float) -> str:
+    """Wait until a run has ended and return its status: finished, stopped or interrupted.
+
+    Raises:
+        DeploymentError: it did not end in time, or its process ended without a word.
+    """
+    end, asked = time.monotonic() + seconds, time.monotonic()
+    while time.monotonic() < end:
+        status = read_run(submission.folder).progress.status
+        if status in _ENDED:
+            return status
+        if time.monotonic() - asked > 10:
+            asked = time.monotonic()
+            flower = run_status(link, submission.run_id)
+            if flower.startswith("finished"):
+                return read_run(submission.folder).progress.status
+        time.sleep(0.2)
+    raise DeploymentError(f"{submission.folder} did not end within {seconds:.0f} s.")
+
+
+def _json(text: str) -> dict[str, Any]:
+    start = text.find("{")
+    try:
+        return dict(json.loads(text[start:])) if start >= 0 else {}
+    except json.JSONDecodeError:
+        return {}

@@ -1,0 +1,245 @@
+"""The SuperLink: Flower's own server, with TLS, node authentication and a database.
+
+Flower serves three interfaces on one port: Fleet for the hospitals, Control for submitting runs and
+registering nodes, Runtime for the server's app. Only Fleet asks for a key. So this process answers
+Control and Runtime on the loopback interface alone: who may submit is who may log in to the
+machine.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import ssl
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import tomli_w
+
+from deployment.errors import DeploymentError
+from deployment.flower_home import CONNECTION, command, write_connection
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+#: Longest wait for the SuperLink to answer, in seconds.
+STARTUP_SECONDS = 60.0
+_FILE = "superlink.toml"
+_OPEN = ("/v1/fleet/", "/health")
+_LOOPBACK = ("127.0.0.1", "::1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuperLinkFolder:
+    """What the machine of the SuperLink holds.
+
+    Attributes:
+        folder: certificates, nodes' public keys, database, runs.
+        address: ``host:port`` at which hospitals reach it.
+        hospitals: names, sorted.
+    """
+
+    folder: Path
+    address: str
+    hospitals: tuple[str, ...]
+
+    @property
+    def port(self) -> int:
+        """Port that it listens on."""
+        return int(self.address.rpartition(":")[2])
+
+    @property
+    def local_address(self) -> str:
+        """Address for commands on the same machine."""
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def runs(self) -> Path:
+        """Folder of run folders."""
+        return self.folder / "runs"
+
+    def flower(self) -> dict[str, str]:
+        """Return the environment in which Flower's commands talk to this SuperLink."""
+        home = self.folder / "flower"
+        connection = write_connection(
+            home, address=self.local_address, authority=self.folder / "ca.pem"
+        )
+        return dict(connection)
+
+    def write(self) -> None:
+        """Write the folder's own small file."""
+        content = {"address": self.address, "hospitals": list(self.hospitals)}
+        (self.folder / _FILE).write_text(tomli_w.dumps(content), encoding="utf-8")
+
+
+def read_superlink(folder: Path) -> SuperLinkFolder:
+    """Read a SuperLink's folder, or the one inside a consortium's folder.
+
+    Raises:
+        DeploymentError: it is none.
+    """
+    if not (folder / _FILE).exists() and (folder / "superlink" / _FILE).exists():
+        folder = folder / "superlink"
+    try:
+        given = tomllib.loads((folder / _FILE).read_text(encoding="utf-8"))
+        return SuperLinkFolder(
+            folder=folder.absolute(),
+            address=str(given["address"]),
+            hospitals=tuple(given["hospitals"]),
+        )
+    except OSError:
+        raise DeploymentError(
+            f"{folder / _FILE} does not exist; 'asclepias init {folder}' makes a consortium."
+        ) from None
+    except (tomllib.TOMLDecodeError, KeyError, TypeError) as error:
+        raise DeploymentError(f"{folder / _FILE} is not readable: {error!r}") from None
+
+
+def start_superlink(link: SuperLinkFolder, *, host: str) -> subprocess.Popen[bytes]:
+    """Start a SuperLink and wait until it answers.
+
+    Raises:
+        DeploymentError: it does not start; what it said is in ``superlink.log``.
+    """
+    folder = link.folder
+    arguments = [
+        "--ssl-ca-certfile", str(folder / "ca.pem"),
+        "--ssl-certfile", str(folder / "server.pem"),
+        "--ssl-keyfile", str(folder / "server.key"),
+        "--enable-supernode-auth",
+        "--disable-runtime-dependency-installation",
+        "--host", host,
+        "--port", str(link.port),
+        "--database", str(folder / "superlink.db"),
+    ]  # fmt: skip
+    with (folder / "superlink.log").open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "deployment.superlink", *arguments],
+            env={**link.flower(), "PYTHONPATH": str(Path(__file__).parents[1])},
+            cwd=folder,
+            stdout=log,
+            stderr=log,
+        )
+    (folder / "superlink.db").touch(mode=0o600)
+    _wait_until_healthy(link, process)
+    return process
+
+
+def _wait_until_healthy(link: SuperLinkFolder, process: subprocess.Popen[bytes]) -> None:
+    import httpx
+
+    trusted = ssl.create_default_context(cafile=str(link.folder / "ca.pem"))
+    end = time.monotonic() + STARTUP_SECONDS
+    while time.monotonic() < end:
+        if process.poll() is not None:
+            raise DeploymentError(
+                f"flower-superlink ended with code {process.returncode}; "
+                f"read {link.folder / 'superlink.log'}."
+            )
+        try:
+            if httpx.get(
+                f"https://{link.local_address}/health", timeout=1.0, verify=trusted
+            ).is_success:
+                return
+        except httpx.HTTPError:
+            time.sleep(0.1)
+    process.terminate()
+    raise DeploymentError(f"flower-superlink did not answer within {STARTUP_SECONDS:.0f} s.")
+
+
+def flower_json(link: SuperLinkFolder, words: Sequence[str]) -> dict[str, Any]:
+    """Run one of Flower's commands against a SuperLink and read its JSON answer.
+
+    Raises:
+        DeploymentError: the command failed; the message is Flower's own.
+    """
+    done = subprocess.run(
+        [command("flwr"), *words, CONNECTION, "--format", "json"],
+        env=link.flower(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    start = done.stdout.find("{")
+    try:
+        answer = json.loads(done.stdout[start:]) if start >= 0 else {}
+    except json.JSONDecodeError:
+        answer = {}
+    if done.returncode or not answer.get("success"):
+        said = answer.get("error-message") or done.stderr.strip() or done.stdout.strip()
+        raise DeploymentError(f"flwr {words[0]}: {said}")
+    return dict(answer)
+
+
+def register_nodes(link: SuperLinkFolder) -> list[str]:
+    """Register every node key in ``nodes/`` that is not registered yet; return their names."""
+    known = {str(node.get("public-key", "")).strip() for node in list_nodes(link)}
+    added = []
+    for file in sorted((link.folder / "nodes").glob("*.pub")):
+        text = file.read_text(encoding="ascii").strip()
+        if any(key and (key in text or text in key) for key in known):
+            continue
+        try:
+            flower_json(link, ["supernode", "register", str(file)])
+        except DeploymentError as error:
+            if "already" not in str(error).lower():
+                raise
+            continue
+        added.append(file.stem)
+    return added
+
+
+def list_nodes(link: SuperLinkFolder) -> list[dict[str, Any]]:
+    """Return the registered nodes as Flower lists them."""
+    return list(flower_json(link, ["supernode", "list"]).get("nodes", []))
+
+
+class LocalOnly:
+    """ASGI middleware: everything but the hospitals' interface is for this machine alone."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or refuse it with 403."""
+        if scope["type"] == "http" and not self._allowed(scope):
+            await send({"type": "http.response.start", "status": 403, "headers": []})
+            await send({"type": "http.response.body", "body": b"on this machine only"})
+            return
+        await self._app(scope, receive, send)
+
+    @staticmethod
+    def _allowed(scope: Scope) -> bool:
+        client = scope.get("client")
+        local = client is not None and client[0].removeprefix("::ffff:") in _LOOPBACK
+        return local or str(scope["path"]).startswith(_OPEN)
+
+
+def main() -> None:
+    """Become Flower's SuperLink, with `LocalOnly` around it."""
+    from flwr.superlink import extensions
+    from flwr.superlink.cli.flower_superlink import flower_superlink
+    from starlette.middleware import Middleware
+
+    os.umask(0o077)
+    before = extensions.get_middleware()
+    extensions.get_middleware = lambda: (Middleware(LocalOnly), *before)
+    flower_superlink()
+
+
+def forget_state(link: SuperLinkFolder) -> None:
+    """Remove the database: registrations and the list of runs, never run folders."""
+    for file in link.folder.glob("superlink.db*"):
+        file.unlink()
+    shutil.rmtree(link.folder / "flower", ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()

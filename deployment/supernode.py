@@ -1,0 +1,194 @@
+"""A hospital's SuperNode: Flower's own, which here runs checked bundles only.
+
+A stock SuperNode runs whatever bundle the SuperLink sends, the code that checks the hospital's
+limits included. Flower can demand that bundles are signed by trusted entities, but open SuperLinks
+pass no signatures on. So this process puts a notary between download and check: a bundle whose
+SHA-256 is in the site's ``allowed-apps`` is signed with a key made at start, and that key is the
+only entity that Flower is told to trust. Every other bundle meets Flower's own refusal, before any
+of its code runs.
+
+It also asks the SuperLink more often than every three seconds while a run is on.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import logging
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from deployment.errors import DeploymentError
+from deployment.flower_home import environment
+
+if TYPE_CHECKING:
+    from flwr.supercore.fab import Fab
+
+    from clients.site_file import SiteFile
+
+logger = logging.getLogger("flwr")
+
+#: The versions of Flower whose inner parts this module has been read against.
+FLOWER = "1.41."
+IDLE_SECONDS = 3.0
+_PATIENCE = 1.25
+_NOTARY = "fpk_asclepias_site"
+
+
+class Notary:
+    """Signs bundles that the site allows, with a key that lives as long as this process."""
+
+    def __init__(self, allowed: frozenset[str]) -> None:
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+        from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+        self._allowed = allowed
+        self._key = Ed25519PrivateKey.generate()
+        public = self._key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
+        self.entities = {_NOTARY: public.decode()}
+
+    def certify(self, fab: Fab) -> Fab:
+        """Return the bundle with this site's verdict in place of whatever came with it."""
+        digest = hashlib.sha256(fab.content).hexdigest()
+        if digest not in self._allowed or fab.hash_str != digest:
+            logger.error("bundle %s is not in allowed-apps of site.toml; refused", digest)
+            return replace(fab, verifications={})
+        signed_at = int(time.time())
+        message = signed_at.to_bytes(8, "big") + bytes.fromhex(digest)
+        signature = base64.urlsafe_b64encode(self._key.sign(message)).decode()
+        verdict = json.dumps({"signed_at": signed_at, "signature": signature})
+        return replace(fab, verifications={"valid_license": "site", _NOTARY: verdict})
+
+
+class Pauses:
+    """Stands for the module `time` in Flower's loop: short pauses at work, long ones when idle.
+
+    Flower pauses 3 s after an empty answer and 0.5 s while the app works. Here a pause after an
+    empty answer starts at ``shortest`` and grows by a quarter, up to Flower's own 3 s; work resets
+    it. So waiting adds at most a quarter to whatever is waited for.
+    """
+
+    def __init__(self, shortest: float) -> None:
+        self._shortest = shortest
+        self._next = shortest
+
+    def sleep(self, seconds: float) -> None:
+        """Pause for less than Flower would."""
+        if seconds >= IDLE_SECONDS:
+            time.sleep(min(self._next, seconds))
+            self._next = min(self._next * _PATIENCE, IDLE_SECONDS)
+        else:
+            self._next = self._shortest
+            time.sleep(min(seconds, 0.05))
+
+
+def run_supernode(site: SiteFile) -> None:
+    """Become this hospital's SuperNode; returns when it ends.
+
+    Raises:
+        DeploymentError: Flower is of another version, or the site's files are not complete.
+    """
+    if not version("flwr").startswith(FLOWER):
+        raise DeploymentError(
+            f"flwr {version('flwr')} is installed, this launcher knows {FLOWER}x; "
+            "install the pinned version."
+        )
+    for file in (site.path.parent / "ca.pem", site.private / "node.key"):
+        if not file.is_file():
+            raise DeploymentError(f"{file} is missing; 'asclepias keys' makes keys.")
+    if not site.superlink:
+        raise DeploymentError(f"{site.path}: superlink is missing; set it to host:port.")
+    os.umask(0o077)
+    os.environ.update(environment(site.private / "flower", threads=site.threads))
+    os.chdir(site.private)
+    port = site.runtime_port or _free_port()
+    notary = Notary(site.allowed_apps)
+    secret = _fresh_file(site.private / "executor.secret", secrets.token_bytes(32))
+    entities = _fresh_file(site.private / "notary.json", json.dumps(notary.entities).encode())
+    _adapt_flower(notary, site.poll_seconds)
+    _start_executor(f"127.0.0.1:{port}", secret)
+    sys.argv = ["flower-supernode", *_arguments(site, port, secret, entities)]
+    from flwr.supernode.cli.flower_supernode import flower_supernode
+
+    flower_supernode()
+
+
+def _arguments(site: SiteFile, port: int, secret: Path, entities: Path) -> list[str]:
+    return [
+        "--root-certificates", str(site.path.parent / "ca.pem"),
+        "--superlink", site.superlink,
+        "--auth-supernode-private-key", str(site.private / "node.key"),
+        "--host", "127.0.0.1",
+        "--port", str(port),
+        "--isolation", "process",
+        "--superexec-auth-secret-file", str(secret),
+        "--trusted-entities", str(entities),
+        "--node-config", f"site={json.dumps(str(site.path))}",
+    ]  # fmt: skip
+
+
+def _adapt_flower(notary: Notary, poll_seconds: float) -> None:
+    """Put the notary and the pauses into Flower's loop."""
+    from flwr.supernode import start_client_internal as loop
+
+    connect: Callable[..., Any] = loop._init_connection
+
+    @contextmanager
+    def connect_with_notary(*args: Any, **kwargs: Any) -> Iterator[tuple[Any, ...]]:
+        with connect(*args, **kwargs) as parts:
+            node_id, receive, send, get_run, get_fab, *rest = parts
+
+            def get_certified(fab_hash: str, run_id: int) -> Fab:
+                return notary.certify(get_fab(fab_hash, run_id))
+
+            yield (node_id, receive, send, get_run, get_certified, *rest)
+
+    loop._init_connection = connect_with_notary  # type: ignore[assignment]
+    loop.time = Pauses(poll_seconds)  # type: ignore[assignment]
+
+
+def _start_executor(address: str, secret: Path) -> None:
+    """Start the process that runs app tasks, and end with it."""
+    process = subprocess.Popen(
+        [
+            sys.executable, "-m", "deployment.executor",
+            "--runtime-api-address", address,
+            "--secret-file", str(secret),
+            "--parent-pid", str(os.getpid()),
+        ],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+    )  # fmt: skip
+
+    def watch() -> None:
+        code = process.wait()
+        logger.error("the app executor ended with code %s; so does the SuperNode", code)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True, name="executor-watch").start()
+
+
+def _fresh_file(path: Path, data: bytes) -> Path:
+    """Write a file that only the owner can read, in place of an earlier one."""
+    path.unlink(missing_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+    return path
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

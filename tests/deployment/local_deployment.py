@@ -1,0 +1,145 @@
+"""A whole consortium on the loopback interface: real SuperLink, real SuperNodes, TLS, free ports.
+
+Everything is started as an engineer would start it, and ended by process id.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from clients.data import load_cohort
+from clients.settings import Settings
+from deployment.bundle import bundle_digest
+from deployment.consortium import Consortium, make_consortium
+from deployment.submission import Submission, nodes_online, settings_of, submit, wait_for_end
+from deployment.superlink import SuperLinkFolder, read_superlink
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class LocalDeployment:
+    """SuperLink and SuperNodes of one test, as processes."""
+
+    def __init__(self, folder: Path, settings: Settings) -> None:
+        self.settings = settings
+        self.names = load_cohort(settings, settings.partition.hospitals).names
+        self.consortium: Consortium = make_consortium(
+            folder,
+            address=f"127.0.0.1:{free_port()}",
+            hospitals=self.names,
+            data={"name": settings.data.name, "public": True},
+            partitions=True,
+            test_mode=True,
+            allowed_apps=[bundle_digest(ROOT)],
+        )
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    @property
+    def link(self) -> SuperLinkFolder:
+        return read_superlink(self.consortium.superlink)
+
+    def asclepias(self, name: str, *words: str) -> subprocess.Popen[bytes]:
+        """Start a long-running command of ours under a name, in a group of its own."""
+        with (self.consortium.folder / f"{name}.log").open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "deployment", *words],
+                cwd=ROOT,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env={**os.environ, "FLWR_TELEMETRY_ENABLED": "0"},
+            )
+        self.processes[name] = process
+        return process
+
+    def start_superlink(self) -> None:
+        self.asclepias("superlink", "superlink", str(self.consortium.superlink))
+        self.until(lambda: "ready" in self.log("superlink"), "the SuperLink is ready")
+
+    def start_node(self, name: str, site: Path | None = None) -> None:
+        self.asclepias(name, "supernode", "--site", str(site or self.consortium.site(name)))
+
+    def wait_online(self, count: int) -> None:
+        self.until(lambda: nodes_online(self.link) >= count, f"{count} nodes online")
+
+    def start(self) -> None:
+        self.start_superlink()
+        for name in self.names:
+            self.start_node(name)
+        self.wait_online(len(self.names))
+
+    def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
+        """End a process and the processes that it started."""
+        process = self.processes.pop(name)
+        os.killpg(process.pid, number)
+        process.wait(timeout=30)
+
+    def run(self, *assignments: str, seconds: float = 240.0) -> tuple[Submission, str]:
+        submission = self.submit(*assignments)
+        return submission, wait_for_end(self.link, submission, seconds=seconds)
+
+    def submit(self, *assignments: str) -> Submission:
+        settings = settings_of("default", assignments, {})
+        return submit(self.link, settings, app=ROOT)
+
+    def log(self, name: str) -> str:
+        file = self.consortium.folder / f"{name}.log"
+        return file.read_text(errors="replace") if file.exists() else ""
+
+    def hospital_log(self, name: str) -> str:
+        file = self.consortium.site(name) / "private" / "hospital.log"
+        return file.read_text() if file.exists() else ""
+
+    def until(self, true: Callable[[], bool], what: str, seconds: float = 90.0) -> None:
+        end = time.monotonic() + seconds
+        while not true():
+            if time.monotonic() > end:
+                logs = "\n".join(f"== {n}\n{self.log(n)[-2000:]}" for n in self.processes)
+                raise AssertionError(f"not within {seconds:.0f} s: {what}\n{logs}")
+            time.sleep(0.1)
+
+    def end(self) -> None:
+        for name in list(self.processes):
+            self.kill(name, signal.SIGTERM if name == "superlink" else signal.SIGKILL)
+
+
+@contextmanager
+def local_deployment(folder: Path, settings: Settings) -> Iterator[LocalDeployment]:
+    """Prepare a consortium; end whatever of it still runs."""
+    deployment = LocalDeployment(folder, settings)
+    try:
+        yield deployment
+    finally:
+        deployment.end()
+
+
+def rounds(submission: Submission) -> list[dict]:
+    """Return the run's `round` events."""
+    return [e for e in events(submission) if e["kind"] == "round"]
+
+
+def events(submission: Submission) -> list[dict]:
+    """Return the run's events."""
+    file = submission.folder / "metrics.jsonl"
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def ledger_rounds(deployment: LocalDeployment, name: str) -> Sequence[dict]:
+    """Return what a hospital has spent, line by line."""
+    file = deployment.consortium.site(name) / "private" / "ledger.jsonl"
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
