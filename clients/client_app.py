@@ -10,11 +10,19 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable
-from functools import wraps
+from functools import lru_cache, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flwr.app import ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
+from flwr.app import (
+    ConfigRecord,
+    Context,
+    Error,
+    Message,
+    MetricRecord,
+    RecordDict,
+    UserConfigValue,
+)
 from flwr.clientapp import ClientApp
 
 from clients import messages
@@ -83,17 +91,27 @@ def _code_of(error: Exception) -> str:
 
 def _hospital(message: Message, context: Context) -> Hospital:
     from clients.hospital import Hospital
-    from clients.terms import cohort_of
 
-    settings = Settings.from_config(context.run_config)
     training = str(messages.config_of(message.content)["training"])
     if not _TRAINING.fullmatch(training):
         raise Fault("settings-refused", "a training's id names files and is a plain word")
     if own := context.node_config.get("site"):
+        settings = Settings.from_config(context.run_config)
         file = read_site_file(Path(str(own)))
         settings = own_settings(file, settings)
         return Hospital(real_site(file), settings, training, own_cohort(file, settings))
-    number = partition_of(context)
+    return _simulated(partition_of(context), frozenset(context.run_config.items()), training)
+
+
+@lru_cache(maxsize=4096)
+def _simulated(
+    number: int | None, config: frozenset[tuple[str, UserConfigValue]], training: str
+) -> Hospital:
+    """Return a simulated hospital; one process answers for many, again and again."""
+    from clients.hospital import Hospital
+    from clients.terms import cohort_of
+
+    settings = Settings.from_config(dict(config))
     names = cohort_of(settings).names
     if number is None or number >= len(names):
         raise Fault("not-invited", f"node {number} is none of {len(names)} hospitals")

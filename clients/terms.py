@@ -89,13 +89,14 @@ def public_seed(settings: Settings) -> int:
 
 
 def noise_plan(settings: Settings, noise_multiplier: float) -> NoisePlan:
-    """Return the noise plan of the settings' regime."""
+    """Return the noise plan of the settings' regime; a curator neither fails nor colludes."""
+    pooled = settings.regime.pooled
     return make_noise_plan(
         settings.regime.noise,
         noise_multiplier=noise_multiplier,
         hospitals=hospitals_expected(settings),
-        dropouts=settings.privacy.dropouts,
-        colluders=settings.privacy.colluders,
+        dropouts=0 if pooled else settings.privacy.dropouts,
+        colluders=0 if pooled else settings.privacy.colluders,
     )
 
 

@@ -44,8 +44,8 @@ class Budget:
         self.noise_multiplier = noise_multiplier or 0.0
         if settings.regime.private and not noise_multiplier:
             self.noise_multiplier = privacy.noise_multiplier or noise_multiplier_for(
-                target_epsilon=privacy.target_epsilon - self._slack(privacy.target_epsilon),
-                delta=self.delta,
+                target_epsilon=privacy.target_epsilon,
+                delta=privacy.delta,
                 sampling_rate=self._schedule.sampling_rate,
                 rounds=self._schedule.events,
                 accountant=privacy.accountant,

@@ -18,7 +18,7 @@ from flwr.serverapp.strategy import FedAvg
 from clients import messages
 from clients.messages import OpenedRound, RoundReply, RoundRequest
 from clients.schedule import events_of_attempt
-from clients.terms import hospitals_expected
+from clients.terms import Terms, agree_terms, hospitals_expected
 from strategies.ceremony import Ceremony, find_members, hold_ceremony
 from strategies.conversation import Conversation, fault_code
 from strategies.errors import BudgetExhausted, TrainingStopped
@@ -85,6 +85,7 @@ class Federation:
         self._budget = budget
         self._tracking = tracking
         self._holdout = holdout
+        self.terms: Terms | None = None
         self._journal = journal
         self._conversation = Conversation(grid, timeout_seconds=settings.run.timeout)
         self._hospitals = hospitals_expected(settings)
@@ -99,6 +100,7 @@ class Federation:
         kept = self._journal.read()
         ceremony = self._begin() if kept is None else self._resume(kept)
         self._nodes = ceremony.nodes
+        self.terms = self._agree(ceremony)
         least = self._hospitals - self.settings.privacy.dropouts
         self.strategy = SecureFedAvg(
             inner=FedAvg(
@@ -129,6 +131,23 @@ class Federation:
         if self.settings.data.public:
             self._evaluate_at_hospitals()
         return self.progress
+
+    def _agree(self, ceremony: Ceremony) -> Terms:
+        """Derive the terms as the hospitals did, and insist that they are the same."""
+        terms = agree_terms(
+            self.settings,
+            training=self.training,
+            dimensions=ceremony.plan.values,
+            patients=self._holdout.patients,
+            largest_hospital=self._holdout.largest_hospital,
+            noise_multiplier=self._budget.noise_multiplier,
+        )
+        if terms.sealing.parameter_id != ceremony.plan.parameter_id:
+            raise TrainingStopped(
+                f"the hospitals agreed on parameters {ceremony.plan.parameter_id[:12]}, the "
+                f"server's settings give {terms.sealing.parameter_id[:12]}: their settings differ"
+            )
+        return terms
 
     def _begin(self) -> Ceremony:
         """Hold the ceremony of a new training and keep its public part."""

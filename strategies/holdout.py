@@ -25,6 +25,8 @@ class Holdout:
 
     def __init__(self, settings: Settings) -> None:
         cohort = cohort_of(settings)
+        self.patients = cohort.patients
+        self.largest_hospital = max(cohort.patients_by_hospital.values())
         self._records = prepare(settings, cohort.info, cohort.holdout)
         self._model = build_model(settings, cohort.info, public_seed(settings))
         self._model.eval()

@@ -7,7 +7,8 @@ import platform
 import statistics
 from typing import TYPE_CHECKING, Any
 
-from accounting.observers import RunDescription, observers
+from accounting.observers import observers
+from accounting.runs import RunDescription
 from clients.terms import hospitals_expected
 
 if TYPE_CHECKING:
@@ -102,6 +103,7 @@ def _privacy(settings: Settings, federation: Federation, budget: Budget) -> dict
         rounds=budget.spent,
         delta=privacy.delta,
         seeded=settings.seeded,
+        grid=federation.terms.grid if federation.terms and settings.regime.private else None,
     )
     return {
         "neighbouring": "add or remove one patient at one hospital",
