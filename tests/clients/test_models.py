@@ -59,7 +59,7 @@ def test_per_patient_gradients_equal_one_patient_at_a_time(name, kind):
         oracle.zero_grad()
         functional.cross_entropy(oracle(inputs[row : row + 1]), labels[row : row + 1]).backward()
         for one, expected in zip(found, oracle.parameters(), strict=True):
-            torch.testing.assert_close(one[row], expected.grad, rtol=1e-4, atol=2e-5)
+            torch.testing.assert_close(one[row], expected.grad, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize(("name", "kind"), PAIRS)
