@@ -57,6 +57,11 @@ class PictureStore:
             out[place] = self._pixels[row]
         return out / np.float32(255)
 
+    def identity(self) -> bytes:
+        """Return what changes when a file does: names, sizes and times of change."""
+        states = [(str(file), *_state(file)) for file in self._files]
+        return repr(states).encode()
+
     def _decode(self, file: Path) -> NDArray[np.uint8]:
         from PIL import Image
 
@@ -73,6 +78,14 @@ class PictureStore:
                 f"{file}: not a readable picture ({error})", code="unreadable"
             ) from error
         return pixels[None] if self._channels == 1 else np.moveaxis(pixels, -1, 0)
+
+
+def _state(file: Path) -> tuple[int, int]:
+    try:
+        found = file.stat()
+    except OSError as error:
+        raise DataError(f"{file} cannot be read ({error})", code="unreadable") from error
+    return found.st_size, found.st_mtime_ns
 
 
 def files_below(folder: Path) -> list[Path]:
