@@ -30,6 +30,7 @@ from clients.faults import FLOWER_ERROR_CODE, Fault
 from clients.settings import Settings, SettingsError
 from clients.site import own_cohort, own_settings, partition_of, real_site, simulated_site
 from clients.site_file import SiteFileError, read_site_file
+from clients.visit_messages import JudgeRequest, VisitRequest
 
 if TYPE_CHECKING:
     from clients.hospital import Hospital
@@ -161,5 +162,34 @@ def release(message: Message, hospital: Hospital) -> RecordDict:
 def evaluate(message: Message, hospital: Hospital) -> RecordDict:
     """Measure the model on the hospital's own test records, if these are public."""
     metrics = hospital.evaluate(messages.RoundRequest.read(message.content))
+    record = MetricRecord({messages.NUM_EXAMPLES: 1, **metrics})
+    return RecordDict({messages.METRICS: record})
+
+
+@app.train("visit")
+@answered
+def visit(message: Message, hospital: Hospital) -> RecordDict:
+    """Train a model that visits."""
+    from clients.host import Host
+
+    return Host(hospital).visit(VisitRequest.read(message.content)).content()
+
+
+@app.query("unveil")
+@answered
+def unveil(message: Message, hospital: Hospital) -> RecordDict:
+    """Release a model that visits."""
+    from clients.host import Host
+
+    return Host(hospital).unveil(VisitRequest.read(message.content)).content()
+
+
+@app.evaluate("models")
+@answered
+def judge(message: Message, hospital: Hospital) -> RecordDict:
+    """Measure released models on the hospital's own test records, if these are public."""
+    from clients.host import Host
+
+    metrics = Host(hospital).judge(JudgeRequest.read(message.content))
     record = MetricRecord({messages.NUM_EXAMPLES: 1, **metrics})
     return RecordDict({messages.METRICS: record})

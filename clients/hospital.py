@@ -20,6 +20,7 @@ from accounting.grid import noised
 from accounting.randomness import Stream
 from clients.dp_sgd import Batch
 from clients.draws import Draws
+from clients.evaluation import evaluate
 from clients.faults import Fault
 from clients.messages import KeysRequest, LeadReply, LeadRequest, RoundReply, RoundRequest
 from clients.models import build_model, prepare
@@ -74,7 +75,7 @@ class Hospital:
         self.site = site
         self.settings = settings
         self.training = training
-        self._cohort = cohort or cohort_of(settings)
+        self.cohort = cohort or cohort_of(settings)
 
     def join(self) -> Offer:
         """Offer an ephemeral key for the ceremony, signed with the hospital's identity."""
@@ -136,7 +137,7 @@ class Hospital:
             )
         place = Place(training=self.training, round=request.round, attempt=request.attempt)
         events = events_of_attempt(self.settings, request.round, request.attempt)
-        self._spend(session.terms, place, events)
+        self.spend(session.terms, place, events)
         sealed = self._seal_update(session, place, phases)
         header = Header(
             training=self.training,
@@ -166,20 +167,29 @@ class Hospital:
         Raises:
             Fault: the data are not declared public, so a figure of theirs would be a release.
         """
-        from clients.evaluation import evaluate
+        inputs, labels = self.test_records()
+        session = self._catch_up(request, Phases())
+        if not len(labels):
+            return {}
+        with torch.no_grad():
+            logits = session.replica.module(inputs)
+        return evaluate(logits.numpy(), labels)
 
+    def test_records(self) -> tuple[torch.Tensor, NDArray[np.int64]]:
+        """Return the hospital's own test records.
+
+        Raises:
+            Fault: the data are not declared public, so a figure of theirs would be a release.
+        """
         if not self.settings.data.public:
             raise Fault("not-public")
-        session = self._catch_up(request, Phases())
-        records = self._cohort.hospital_test(self.site.name)
-        if records is None or len(records) == 0:
-            return {}
-        records = prepare(self.settings, self._cohort.info, records)
-        with torch.no_grad():
-            logits = session.replica.module(torch.as_tensor(np.asarray(records.inputs)))
-        return evaluate(logits.numpy(), records.labels)
+        records = self.cohort.hospital_test(self.site.name)
+        if records is None:
+            return torch.zeros(0), np.zeros(0, dtype=np.int64)
+        records = prepare(self.settings, self.cohort.info, records)
+        return torch.as_tensor(np.asarray(records.inputs)), records.labels
 
-    def _membership(self) -> Membership:
+    def membership(self) -> Membership:
         """Return keys and terms, from this process's cache or the hospital's folder."""
         place = (str(self.site.folder), self.training)
         if place not in _MEMBERSHIPS:
@@ -195,14 +205,19 @@ class Hospital:
             )
         return _MEMBERSHIPS[place]
 
+    def session(self) -> Session:
+        """Return this process's session of a training whose keys this hospital has."""
+        self.membership()
+        return _SESSIONS[self.training]
+
     def _terms(self, noise_multiplier: float) -> Terms:
         if self.training in _SESSIONS:
             return _SESSIONS[self.training].terms
-        return _session(self.settings, self._cohort, self.training, noise_multiplier).terms
+        return _session(self.settings, self.cohort, self.training, noise_multiplier).terms
 
     def _catch_up(self, request: RoundRequest, phases: Phases) -> Session:
         """Bring the replica to the round before the requested one."""
-        member = self._membership()
+        member = self.membership()
         session = _SESSIONS[self.training]
         kept = self._kept_session(session)
         if request.snapshot and min(request.closed, default=1) > session.replica.round + 1:
@@ -224,13 +239,13 @@ class Hospital:
 
     def _snapshot(self, session: Session) -> bytes:
         """Seal the replica for the other hospitals; the server only keeps it."""
-        key = self._membership().keys.group_key
+        key = self.membership().keys.group_key
         return wrap(key, session.replica.to_bytes(), f"snapshot {self.training}".encode())
 
-    def _spend(self, terms: Terms, place: Place, events: int = 1) -> None:
+    def spend(self, terms: Terms, place: Place, events: int = 1) -> None:
         """Write an attempt's cost to the ledger, before any patient's record is touched."""
         event = terms.event(events)
-        ledger = self.site.ledger(self._cohort.info.name)
+        ledger = self.site.ledger(self.cohort.info.name)
         with ledger.hold():
             self.site.limits.check(self._asked(terms, event), ledger)
             ledger.spend(
@@ -254,12 +269,12 @@ class Hospital:
     def _seal_update(self, session: Session, place: Place, phases: Phases) -> Sealed:
         """Sample, clip and sum, add this hospital's share of noise, quantise once and seal."""
         terms = session.terms
-        update = session.exchange.contribute(session.replica, self._draws(terms, place, phases))
+        update = session.exchange.contribute(session.replica, self.draws(terms, place, phases))
         with phases.measure("seal"):
-            keys = self._membership().keys
+            keys = self.membership().keys
             return make_sealer(terms.sealing, keys, self.site.name).seal(update, place)
 
-    def _draws(self, terms: Terms, place: Place, phases: Phases) -> Draws:
+    def draws(self, terms: Terms, place: Place, phases: Phases) -> Draws:
         """Return this hospital's draws in one attempt."""
 
         def batch(step: int) -> Batch:
@@ -282,7 +297,7 @@ class Hospital:
         declared = self.settings.data.patients
         if declared:
             return declared / hospitals_expected(self.settings)
-        return float(self._cohort.patients_by_hospital[self.site.name])
+        return float(self.cohort.patients_by_hospital[self.site.name])
 
     def _sample(self, place: Place, step: int = 0) -> Batch:
         """Draw each of the hospital's patients with probability q, all records of each."""
@@ -298,8 +313,8 @@ class Hospital:
         )
 
     def _records(self) -> Records:
-        records = self._cohort.hospital(self.site.name)
-        return prepare(self.settings, self._cohort.info, records)
+        records = self.cohort.hospital(self.site.name)
+        return prepare(self.settings, self.cohort.info, records)
 
     def _stream(self, place: Place, purpose: str, step: int = 0) -> Stream:
         """Return the random stream of one purpose in one step of an attempt at this hospital."""

@@ -118,6 +118,11 @@ class Replica:
             parameter.copy_(piece.reshape(parameter.shape))
             offset += parameter.numel()
 
+    def begin_at(self, vector: NDArray[np.float64]) -> None:
+        """Set the trainable parameters and forget what the optimiser remembers."""
+        self.load_vector(vector)
+        self._optimiser = make_optimiser(self._settings, self._parameters)
+
     def step(self, mean_gradient: NDArray[np.float64], digest: str) -> None:
         """Apply one opened mean gradient, float64 ``[d]``, and move to the next round."""
         offset = 0

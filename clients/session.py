@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from clients.exchange import make_exchange
+from clients.exchange import SUMMED, VISITING, make_exchange
 from clients.faults import Fault
 from clients.replica import Replica
 from crypto.identity import Roster
@@ -55,8 +55,11 @@ class Session:
         torch.set_num_threads(settings.run.threads)
         self.settings = settings
         self.terms = terms
-        self.exchange = make_exchange(settings, terms)
         self.replica = Replica(module, settings)
+        if settings.exchange.name in SUMMED:
+            self.exchange = make_exchange(settings, terms)
+        #: Where a model begins that nobody has trained yet; public.
+        self.initial = self.replica.vector() if settings.exchange.name in VISITING else None
         #: What was opened for the replica's last round: another sum for it is refused.
         self.opened = ""
         self._last: tuple[int, OpenedRound] | None = None

@@ -86,7 +86,7 @@ class Budget:
         if self._event is None or events == 0:
             return
         target = self._settings.privacy.target_epsilon
-        place = (training, round, attempt, f"visit {hospital}" if hospital else "round")
+        place = (training, round, attempt, _purpose(hospital))
         count = self._counts().get(place[3], 0) + (0 if place in self._attempts else events)
         if target and count > self._schedule.events and self.epsilon(count) > target:
             raise BudgetExhausted(
@@ -108,9 +108,10 @@ class Budget:
             counts[purpose] = counts.get(purpose, 0) + events
         return counts
 
-    def attempts_of(self, training: str, round: int) -> int:
+    def attempts_of(self, training: str, round: int, hospital: str = "") -> int:
         """Return the highest attempt of a round that was paid for, 0 if none was."""
-        return max((a for t, r, a, _ in self._attempts if (t, r) == (training, round)), default=0)
+        place = (training, round, _purpose(hospital))
+        return max((a for t, r, a, p in self._attempts if (t, r, p) == place), default=0)
 
     def epsilon(self, rounds: int | None = None, accountant: str = "") -> float:
         """Return epsilon at the run's delta after so many noised messages, or those spent."""
@@ -133,3 +134,7 @@ class Budget:
     def close(self) -> None:
         """Release the ledger's file."""
         self._ledger.close()
+
+
+def _purpose(hospital: str) -> str:
+    return f"visit {hospital}" if hospital else "round"

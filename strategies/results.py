@@ -14,8 +14,8 @@ from clients.terms import hospitals_expected
 if TYPE_CHECKING:
     from clients.settings import Settings
     from strategies.budget import Budget
-    from strategies.federation import Federation
     from strategies.run_folder import RunFolder
+    from strategies.training import Training
 
 _VERSIONS = ("flwr", "ray", "torch", "opacus", "tenseal", "numpy")
 
@@ -23,7 +23,7 @@ _VERSIONS = ("flwr", "ray", "torch", "opacus", "tenseal", "numpy")
 def write_results(
     folder: RunFolder,
     settings: Settings,
-    federation: Federation,
+    federation: Training,
     budget: Budget,
     *,
     status: str,
@@ -42,7 +42,7 @@ def write_results(
 
 
 def _summary(
-    settings: Settings, federation: Federation, budget: Budget, *, status: str, seconds: float
+    settings: Settings, federation: Training, budget: Budget, *, status: str, seconds: float
 ) -> dict[str, Any]:
     progress = federation.progress
     own = progress.hospital_metrics
@@ -76,6 +76,8 @@ def _summary(
         "seeded": settings.seeded,
         "uplink_bytes_per_hospital_round": _median(progress.uplink_bytes),
         "downlink_bytes_per_hospital_round": _median(progress.downlink_bytes),
+        "uplink_bytes_total": federation.bytes_carried[0],
+        "downlink_bytes_total": federation.bytes_carried[1],
         "seconds": {
             "total": round(seconds, 3),
             "round_median": round(statistics.median(progress.round_seconds or [0.0]), 5),
@@ -89,7 +91,7 @@ def _median(values: list[int]) -> int:
     return int(statistics.median(values)) if values else 0
 
 
-def _privacy(settings: Settings, federation: Federation, budget: Budget) -> dict[str, Any]:
+def _privacy(settings: Settings, federation: Training, budget: Budget) -> dict[str, Any]:
     privacy = settings.privacy
     run = RunDescription(
         regime=privacy.regime,

@@ -11,6 +11,8 @@ from flwr.serverapp import Grid, ServerApp
 from clients.settings import Settings
 from clients.terms import hospitals_expected
 from strategies.budget import Budget
+from strategies.cyclic import Cyclic
+from strategies.ensemble import Ensemble
 from strategies.errors import TrainingStopped
 from strategies.federation import Federation
 from strategies.holdout import Holdout
@@ -18,6 +20,16 @@ from strategies.journal import Journal
 from strategies.results import write_results
 from strategies.run_folder import RunFolder
 from strategies.tracking import Tracking
+from strategies.training import Training
+
+#: exchange -> how the server leads it.
+TRAININGS: dict[str, type[Training]] = {
+    "gradients": Federation,
+    "weights": Federation,
+    "cyclic": Cyclic,
+    "single": Cyclic,
+    "ensemble": Ensemble,
+}
 
 app = ServerApp()
 
@@ -38,7 +50,7 @@ def main(grid: Grid, context: Context) -> None:
             noise_multiplier=kept.noise_multiplier if kept else None,
         )
         training = kept.training if kept else settings.run.training or secrets.token_hex(8)
-        federation = Federation(
+        federation = TRAININGS[settings.exchange.name](
             grid,
             settings,
             training=training,
@@ -47,7 +59,7 @@ def main(grid: Grid, context: Context) -> None:
             tracking=tracking,
             holdout=Holdout(settings),
         )
-        tracking.record("start", training=training, **_start_fields(settings, budget))
+        tracking.record("start", training=training, **_start_fields(settings, budget, federation))
     except BaseException as error:
         tracking.record("end", status="stopped", message=type(error).__name__)
         raise
@@ -74,10 +86,10 @@ def main(grid: Grid, context: Context) -> None:
         budget.close()
 
 
-def _start_fields(settings: Settings, budget: Budget) -> dict[str, object]:
+def _start_fields(settings: Settings, budget: Budget, federation: Training) -> dict[str, object]:
     return {
         "scenario": settings.run.scenario,
-        "rounds": settings.training.rounds,
+        "rounds": federation.planned_rounds,
         "hospitals": hospitals_expected(settings),
         "regime": settings.privacy.regime,
         "exchange": settings.exchange.name,

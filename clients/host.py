@@ -1,0 +1,90 @@
+"""A hospital that models visit: it takes one in, trains it, and sends it on or releases it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from clients import visits
+from clients.evaluation import evaluate
+from clients.faults import Fault
+from clients.session import Phases
+from clients.visit_messages import Carried, JudgeRequest, VisitReply, VisitRequest
+from crypto.roles import Place
+
+if TYPE_CHECKING:
+    from clients.hospital import Hospital
+    from clients.session import Session
+
+
+class Host:
+    """One hospital's part in a training in which whole models travel."""
+
+    def __init__(self, hospital: Hospital) -> None:
+        self._hospital = hospital
+
+    def visit(self, request: VisitRequest) -> VisitReply:
+        """Train the model that came, on this hospital's patients alone, and send it on.
+
+        Raises:
+            Fault: this hospital cannot take its turn; nothing was sent.
+        """
+        most = self._hospital.settings.training.rounds
+        if not 0 < request.steps <= most:
+            raise Fault("terms-differ", f"asked for {request.steps} steps, expected 1 to {most}")
+        place = Place(
+            training=self._hospital.training, round=request.visit, attempt=request.attempt
+        )
+        session = self._load(request)
+        terms, replica = session.terms, session.replica
+        self._hospital.spend(terms, place, request.steps)
+        visits.train_here(
+            replica, self._hospital.draws(terms, place, Phases()), terms, request.steps
+        )
+        carried = Carried()
+        if request.carry:
+            carried = visits.send_on(
+                replica.vector(),
+                place=place,
+                previous=request.model,
+                parameter_id=terms.sealing.parameter_id,
+                group_key=self._hospital.membership().keys.group_key,
+                sender=self._hospital.site.name,
+                identity=self._hospital.site.identity,
+            )
+        return VisitReply(model=carried, released=replica.arrays() if request.release else {})
+
+    def unveil(self, request: VisitRequest) -> VisitReply:
+        """Release a model that came in an envelope; it is private by what its makers added."""
+        return VisitReply(released=self._load(request).replica.arrays())
+
+    def _load(self, request: VisitRequest) -> Session:
+        """Load the model that came into this process's replica."""
+        member = self._hospital.membership()
+        session = self._hospital.session()
+        if session.initial is None:
+            raise Fault(
+                "terms-differ", f"no model visits in {self._hospital.settings.exchange.name!r}"
+            )
+        vector = session.initial
+        if request.model:
+            vector = visits.take_over(
+                request.model,
+                training=self._hospital.training,
+                before=request.visit,
+                dimensions=session.replica.dimensions,
+                group_key=member.keys.group_key,
+                public_keys=member.public_keys,
+            )
+        session.replica.begin_at(vector)
+        return session
+
+    def judge(self, request: JudgeRequest) -> dict[str, float]:
+        """Measure released models, deciding together, on the hospital's own test records."""
+        module = self._hospital.session().replica.module
+        inputs, labels = self._hospital.test_records()
+        if not len(labels):
+            return {}
+        logits = [visits.logits_of(module, tensors, inputs) for tensors in request.models]
+        return evaluate(
+            visits.decide_together(logits, self._hospital.settings.exchange.vote), labels
+        )

@@ -1,0 +1,189 @@
+"""Weight transfer: the model goes from hospital to hospital, and the server only carries it.
+
+Chang et al. (2018): *cyclic* (more than one cycle may be made) and *single* (each hospital once).
+Each visit is a round here: paid for, attempted, recorded and kept like any other, so a run resumes
+at the visit that comes next. A hospital that is gone at its turn is skipped, and that is said, or
+waited for through all attempts, as ``exchange.absent`` has it. A skipped hospital's patients taught
+nothing in that visit; what a lost reply may have cost them stays paid.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from flwr.app import Message
+
+from clients.schedule import cycles_of, steps_of_visit
+from clients.visit_messages import (
+    JUDGE,
+    UNVEIL,
+    VISIT,
+    Carried,
+    JudgeRequest,
+    VisitReply,
+    VisitRequest,
+)
+from crypto.errors import SealingError
+from crypto.identity import SignedHeader, verify_header
+from crypto.roles import Place
+from strategies.conversation import fault_code
+from strategies.errors import TrainingStopped
+from strategies.training import Meter, Training
+
+if TYPE_CHECKING:
+    from flwr.app import RecordDict
+
+    from strategies.ceremony import Ceremony
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """One planned visit: its number in the whole run, its cycle, and whose turn it is."""
+
+    visit: int
+    cycle: int
+    name: str
+
+
+class Cyclic(Training):
+    """A training in which one model visits the hospitals in turn."""
+
+    @property
+    def planned_rounds(self) -> int:
+        """Visits, if nobody is skipped."""
+        return cycles_of(self.settings) * self._hospitals
+
+    def _teach(self, ceremony: Ceremony) -> None:
+        self._parameter_id = ceremony.plan.parameter_id
+        self._model = self._kept_model()
+        self._skipped: list[str] = []
+        for turn in self._turns():
+            if turn.visit > self.progress.round:
+                self._take(turn)
+        if self._skipped:
+            self.progress.note = f"skipped: {', '.join(self._skipped)}"
+        if not self._model:
+            raise TrainingStopped(f"no hospital was there at its turn; {self.progress.note}")
+
+    def _turns(self) -> Iterator[Turn]:
+        """Yield the visits in order; a random order differs from cycle to cycle and is public."""
+        visit = 0
+        key = self.settings.run.seed if self.settings.seeded else self.training
+        for cycle in range(1, cycles_of(self.settings) + 1):
+            names = sorted(self._nodes.public_keys)
+            if self.settings.exchange.order == "random":
+                random.Random(f"{key} {cycle}").shuffle(names)
+            for name in names:
+                visit += 1
+                yield Turn(visit=visit, cycle=cycle, name=name)
+
+    def _take(self, turn: Turn) -> None:
+        """Have one hospital train the model, or go on without it."""
+        self._steps = steps_of_visit(self.settings, turn.cycle)
+        wait = self.settings.exchange.absent == "wait"
+        code = ""
+        for attempt in self._attempts(turn.visit, turn.name):
+            meter = Meter(self._conversation)
+            code = self._visit(turn, attempt)
+            self._record_round(
+                turn.visit,
+                attempt,
+                meter,
+                asked=1,
+                contributions=0 if code else 1,
+                closed=not code,
+                faults={turn.name: code} if code else {},
+                phases={},
+            )
+            if not code or not wait:
+                break
+        if code and wait:
+            raise TrainingStopped(
+                f"visit {turn.visit}: {turn.name} was waited for in {self.settings.run.attempts} "
+                f"attempts ({code}). Its own log (hospital.log) has the reason; with "
+                "exchange.absent = skip the model goes on without it."
+            )
+        if code:
+            self._skipped.append(f"{turn.name} at visit {turn.visit} ({code})")
+
+    def _cost(self, number: int, attempt: int) -> int:
+        return self._steps
+
+    def _visit(self, turn: Turn, attempt: int) -> str:
+        """Bring the model to a hospital and take it back; returns a fault's code, or ""."""
+        last = turn.visit == self.planned_rounds
+        due = turn.visit % self.settings.training.release_every == 0 and self._private()
+        request = VisitRequest(
+            training=self.training,
+            visit=turn.visit,
+            attempt=attempt,
+            steps=self._steps,
+            model=self._model,
+            carry=True,
+            release=due or last,
+        )
+        node = self._nodes.ids.get(turn.name)
+        if node is None:
+            return "unreachable"
+        [reply] = self._conversation.ask([Message(request.content(), node, VISIT)])
+        if reply.has_error():
+            return fault_code(reply)
+        try:
+            answer = VisitReply.read(reply.content)
+            self._check(answer.model, turn, attempt)
+        except SealingError as error:
+            return error.code
+        except (KeyError, ValueError, TypeError):
+            return "malformed-frame"
+        self._model = answer.model
+        self.progress.round = turn.visit
+        self._journal.keep_snapshot(turn.visit, _to_bytes(answer.model))
+        if answer.released:
+            self._released(answer.released, turn.visit)
+        return ""
+
+    def _check(self, model: Carried, turn: Turn, attempt: int) -> None:
+        """Refuse what is not signed by the visited hospital for this very visit."""
+        verify_header(
+            SignedHeader.from_bytes(model.header),
+            {turn.name: self._nodes.public_keys[turn.name]},
+            place=Place(training=self.training, round=turn.visit, attempt=attempt),
+            parameter_id=self._parameter_id,
+            payload=model.envelope,
+        )
+
+    def _release_last(self) -> None:
+        """Ask hospitals in turn to release the model, if the last visit did not."""
+        if self.progress.released == self.progress.round:
+            return
+        request = VisitRequest(
+            training=self.training, visit=self.planned_rounds + 1, model=self._model, release=True
+        )
+        faults = []
+        for name in self._nodes.names:
+            message = Message(request.content(), self._nodes.ids[name], UNVEIL)
+            [reply] = self._conversation.ask([message])
+            if not reply.has_error():
+                self._released(VisitReply.read(reply.content).released, self.progress.round)
+                return
+            faults.append(f"{name}: {fault_code(reply)}")
+        raise TrainingStopped(f"no hospital released the model ({'; '.join(faults)})")
+
+    def _judge_request(self) -> tuple[str, RecordDict]:
+        request = JudgeRequest(training=self.training, models=(self.progress.model,))
+        return JUDGE, request.content()
+
+    def _kept_model(self) -> Carried:
+        return _from_bytes(self.progress.snapshot) if self.progress.snapshot else Carried()
+
+
+def _to_bytes(model: Carried) -> bytes:
+    return len(model.header).to_bytes(4, "big") + model.header + model.envelope
+
+
+def _from_bytes(data: bytes) -> Carried:
+    size = 4 + int.from_bytes(data[:4], "big")
+    return Carried(header=data[4:size], envelope=data[size:])
