@@ -93,7 +93,7 @@ def init(
 
 
 def _benchmark(scenario: str, assignments: list[str]) -> tuple[list[str], dict[str, str | bool]]:
-    from clients.terms import cohort_of
+    from clients.data import load_cohort
     from deployment.errors import DeploymentError
     from deployment.submission import settings_of
 
@@ -103,7 +103,7 @@ def _benchmark(scenario: str, assignments: list[str]) -> tuple[list[str], dict[s
     values: dict[str, str | bool] = {"name": settings.data.name, "public": True}
     if settings.data.dir:
         values["dir"] = settings.data.dir
-    return list(cohort_of(settings).names), values
+    return list(load_cohort(settings, settings.partition.hospitals).names), values
 
 
 @app.command(epilog="Example: asclepias superlink consortium/superlink")
@@ -113,7 +113,8 @@ def superlink(
 ) -> None:
     """Run the SuperLink in the foreground, with TLS and node authentication.
 
-    Registers every key in its folder nodes/. Ctrl-C or SIGTERM ends it; its database stays.
+    The keys in its folder nodes/, and no others, may connect. Ctrl-C or SIGTERM ends it; its
+    database stays.
     """
     from deployment.report import line
     from deployment.superlink import read_superlink, register_nodes, start_superlink
@@ -127,8 +128,11 @@ def superlink(
     signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGINT, end)
     try:
-        for name in register_nodes(link):
+        added, removed = register_nodes(link)
+        for name in added:
             line(True, f"registered {name}")
+        for name in removed:
+            line(True, f"unregistered {name}: its key is no longer in nodes/")
         line(True, f"ready on {link.address}; log: {link.folder / 'superlink.log'}")
     except BaseException:
         process.terminate()

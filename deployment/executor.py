@@ -20,6 +20,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from deployment.flower_home import fetch_soon
+
 if TYPE_CHECKING:
     from flwr.supercore.constant import TaskType
     from flwr.supercore.superexec.executor import ExecutionSpec, LaunchResult
@@ -33,10 +35,12 @@ LIBRARIES = (
     "pydantic",
     "cryptography.hazmat.primitives.ciphers.aead",
     "torch",
+    "torch._dynamo",
     "opacus.grad_sample",
     "tenseal",
     "sklearn.datasets",
     "sklearn.metrics",
+    "flwr_datasets.partitioner",
 )
 
 
@@ -96,6 +100,7 @@ def _fork_for_each(tasks: TextIO) -> None:
     for name in LIBRARIES:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
+    fetch_soon()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     while line := tasks.readline():
         if os.fork() == 0:
@@ -140,7 +145,7 @@ def main() -> None:
 
     from flwr.supercore.superexec import run_superexec as loop
 
-    loop.get_executor = lambda *args, **kwargs: ForkingExecutor(channel)  # type: ignore[assignment]
+    loop.get_executor = lambda *args, **kwargs: ForkingExecutor(channel)  # type: ignore[attr-defined]
     loop.run_superexec(
         runtime_api_address=arguments.runtime_api_address,
         insecure=True,

@@ -43,32 +43,32 @@ def show_consortium(consortium: Consortium) -> None:
 
 def show_status(link: SuperLinkFolder) -> None:
     """Print the nodes and the newest runs of a SuperLink."""
-    from deployment.superlink import flower_json, list_nodes, node_names
+    from deployment.control import control_of
     from simulations.results import read_run
 
-    names = node_names(link)
-    nodes = Table("hospital", "node", "status", box=None)
-    for node in list_nodes(link):
-        name = names.get(str(node["node-id"]), "unknown")
-        nodes.add_row(name, str(node["node-id"]), str(node.get("status", "")))
-    _console.print(nodes)
+    with control_of(link) as control:
+        nodes, runs = control.nodes(), control.runs()
+    table = Table("hospital", "node", "status", box=None)
+    for node in nodes:
+        colour = "green" if node.status == "online" else "red"
+        table.add_row(node.name, str(node.node_id), f"[{colour}]{node.status}[/{colour}]")
+    _console.print(table)
     folders = {
-        file.read_text(encoding="ascii").strip(): file.parent
+        int(file.read_text(encoding="ascii")): file.parent
         for file in link.runs.glob("*/flower-run-id")
     }
-    runs = Table("run", "Flower says", "round", "the run says", "folder", box=None)
-    for run in flower_json(link, ["list", "--limit", "10"]).get("runs", []):
-        run_id = str(run["run-id"])
+    table = Table("run", "Flower says", "round", "the run says", "folder", box=None)
+    for run_id, status in runs.items():
         folder = folders.get(run_id)
         progress = read_run(folder).progress if folder else None
-        runs.add_row(
-            run_id,
-            str(run.get("status", "")),
+        table.add_row(
+            str(run_id),
+            status,
             f"{progress.round}/{progress.rounds}" if progress else "",
             (progress.status or "running") if progress else "",
             str(folder or ""),
         )
-    _console.print(runs)
+    _console.print(table)
 
 
 def follow_run(folder: Path) -> bool:

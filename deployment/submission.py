@@ -15,9 +15,10 @@ import tomli_w
 from clients.settings import ConfigValue, Settings
 from clients.terms import hospitals_expected
 from deployment.bundle import APP
+from deployment.control import control_of
 from deployment.errors import DeploymentError
 from deployment.flower_home import CONNECTION, command
-from deployment.superlink import SuperLinkFolder, flower_json, list_nodes
+from deployment.superlink import SuperLinkFolder
 from simulations.launch import make_run_folder
 from simulations.results import read_run
 from simulations.scenario import find_scenario, resolve
@@ -83,13 +84,14 @@ def submit(link: SuperLinkFolder, settings: Settings, *, app: Path = APP) -> Sub
 
 def nodes_online(link: SuperLinkFolder) -> int:
     """Count the SuperNodes that are connected."""
-    return sum(node.get("status") == "online" for node in list_nodes(link))
+    with control_of(link) as control:
+        return sum(node.status == "online" for node in control.nodes())
 
 
 def run_status(link: SuperLinkFolder, run_id: int) -> str:
     """Return Flower's status of a run, such as ``running`` or ``finished:completed``."""
-    runs = flower_json(link, ["list", "--run-id", str(run_id)]).get("runs", [])
-    return str(runs[0].get("status", "unknown")) if runs else "unknown"
+    with control_of(link) as control:
+        return control.runs(run_id).get(run_id, "unknown")
 
 
 def wait_for_end(link: SuperLinkFolder, submission: Submission, *, seconds: float) -> str:

@@ -8,23 +8,21 @@ machine.
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 import ssl
 import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import tomli_w
 
+from deployment.control import control_of, read_public_key
 from deployment.errors import DeploymentError
-from deployment.flower_home import CONNECTION, command, write_connection
+from deployment.flower_home import write_connection
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -154,51 +152,23 @@ def _wait_until_healthy(link: SuperLinkFolder, process: subprocess.Popen[bytes])
     raise DeploymentError(f"flower-superlink did not answer within {STARTUP_SECONDS:.0f} s.")
 
 
-def flower_json(link: SuperLinkFolder, words: Sequence[str]) -> dict[str, Any]:
-    """Run one of Flower's commands against a SuperLink and read its JSON answer.
+def register_nodes(link: SuperLinkFolder) -> tuple[list[str], list[str]]:
+    """Let exactly the keys in ``nodes/`` connect: register new ones, unregister others.
 
-    Raises:
-        DeploymentError: the command failed; the message is Flower's own.
+    Returns:
+        The names registered, and the names unregistered.
     """
-    done = subprocess.run(
-        [command("flwr"), *words, CONNECTION, "--format", "json"],
-        env=link.flower(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    start = done.stdout.find("{")
-    try:
-        answer = json.loads(done.stdout[start:]) if start >= 0 else {}
-    except json.JSONDecodeError:
-        answer = {}
-    if done.returncode or not answer.get("success"):
-        said = answer.get("error-message") or done.stderr.strip() or done.stdout.strip()
-        raise DeploymentError(f"flwr {words[0]}: {said}")
-    return dict(answer)
-
-
-def register_nodes(link: SuperLinkFolder) -> list[str]:
-    """Register every node key in ``nodes/`` that is not registered yet; return their names."""
-    known = {str(node.get("public-key", "")).strip() for node in list_nodes(link)}
-    added = []
-    for file in sorted((link.folder / "nodes").glob("*.pub")):
-        text = file.read_text(encoding="ascii").strip()
-        if any(key and (key in text or text in key) for key in known):
-            continue
-        try:
-            flower_json(link, ["supernode", "register", str(file)])
-        except DeploymentError as error:
-            if "already" not in str(error).lower():
-                raise
-            continue
-        added.append(file.stem)
-    return added
-
-
-def list_nodes(link: SuperLinkFolder) -> list[dict[str, Any]]:
-    """Return the registered nodes as Flower lists them."""
-    return list(flower_json(link, ["supernode", "list"]).get("nodes", []))
+    wanted = {file.stem: read_public_key(file) for file in (link.folder / "nodes").glob("*.pub")}
+    with control_of(link) as control:
+        nodes = control.nodes()
+        gone = [node for node in nodes if node.public_key not in wanted.values()]
+        for node in gone:
+            control.unregister(node)
+        known = {node.public_key for node in nodes}
+        new = sorted(name for name, key in wanted.items() if key not in known)
+        for name in new:
+            control.register(name, wanted[name])
+    return new, [node.name for node in gone]
 
 
 class LocalOnly:
@@ -232,13 +202,6 @@ def main() -> None:
     before = extensions.get_middleware()
     extensions.get_middleware = lambda: (Middleware(LocalOnly), *before)
     flower_superlink()
-
-
-def forget_state(link: SuperLinkFolder) -> None:
-    """Remove the database: registrations and the list of runs, never run folders."""
-    for file in link.folder.glob("superlink.db*"):
-        file.unlink()
-    shutil.rmtree(link.folder / "flower", ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deployment.errors import DeploymentError
-from deployment.flower_home import environment
+from deployment.flower_home import environment, fetch_soon
 
 if TYPE_CHECKING:
     from flwr.supercore.fab import Fab
@@ -155,8 +155,9 @@ def _adapt_flower(notary: Notary, poll_seconds: float) -> None:
 
             yield (node_id, receive, send, get_run, get_certified, *rest)
 
-    loop._init_connection = connect_with_notary  # type: ignore[assignment]
-    loop.time = Pauses(poll_seconds)  # type: ignore[assignment]
+    loop._init_connection = connect_with_notary
+    fetch_soon()
+    loop.time = Pauses(poll_seconds)  # type: ignore[attr-defined]
 
 
 def _start_executor(address: str, secret: Path) -> None:

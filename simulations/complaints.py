@@ -21,6 +21,8 @@ WORDS_TO_THE_USER = {
     ("crypto.errors", "SealingError"),
     ("clients.data.errors", "DataError"),
     ("clients.models.errors", "ModelError"),
+    ("clients.site_file", "SiteFileError"),
+    ("deployment.errors", "DeploymentError"),
 }
 
 

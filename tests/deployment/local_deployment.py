@@ -77,6 +77,10 @@ class LocalDeployment:
     def wait_online(self, count: int) -> None:
         self.until(lambda: nodes_online(self.link) >= count, f"{count} nodes online")
 
+    def wait_node(self, name: str, times: int = 1) -> None:
+        """Wait until a node has said, this many times since the start, that it is connected."""
+        self.until(lambda: self.log(name).count("SuperNode ID") >= times, f"{name} connected")
+
     def start(self) -> None:
         self.start_superlink()
         for name in self.names:

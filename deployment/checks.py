@@ -1,0 +1,252 @@
+"""Whether all is well before a run: one finding a line, good or not, with what to do.
+
+Nothing here changes anything, and nothing here opens a private file but to see that its owner can.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from clients.site_file import SiteFile, SiteFileError, read_site_file
+from crypto.identity import Identity, fingerprint
+from deployment.bundle import bundle_digest
+from deployment.errors import DeploymentError
+from deployment.superlink import SuperLinkFolder, read_superlink
+
+#: Days before its end from which a certificate is called out.
+EXPIRY_DAYS = 30
+#: Largest difference between two clocks that node authentication bears with room, in seconds.
+CLOCK_SECONDS = 5.0
+VERSIONS = {"flwr": "1.41.", "torch": "2.13.", "tenseal": "0.3.18", "opacus": "1.6."}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One line of a check."""
+
+    good: bool
+    text: str
+
+
+Check = Callable[[], str]
+
+
+def check_site(folder: Path) -> Iterator[Finding]:
+    """Check a hospital's folder, its data, and the way to the SuperLink."""
+    try:
+        site = read_site_file(folder / "site.toml")
+    except SiteFileError as error:
+        yield from (Finding(good=False, text=text) for text in str(error).splitlines())
+        return
+    yield Finding(good=True, text=f"{site.path} is sound; this is {site.hospital}")
+    yield from _each(
+        _versions,
+        lambda: _private(site.private, "node.key", "identity.key"),
+        lambda: _certificate(folder / "ca.pem"),
+        lambda: _pins(site),
+        lambda: _limits(site),
+        lambda: _bundle(site),
+        lambda: _ledger(site),
+        lambda: _data(site),
+        lambda: _port(site.runtime_port),
+        lambda: _server(site.superlink, folder / "ca.pem"),
+        lambda: _clock(site.superlink, folder / "ca.pem"),
+    )
+
+
+def check_superlink(folder: Path) -> Iterator[Finding]:
+    """Check the SuperLink's folder and, where it runs, who is connected."""
+    link = read_superlink(folder)
+    yield Finding(good=True, text=f"{link.folder} is the SuperLink of {len(link.hospitals)}")
+    yield from _each(
+        _versions,
+        lambda: _private(link.folder, "server.key"),
+        lambda: _certificate(link.folder / "ca.pem"),
+        lambda: _certificate(link.folder / "server.pem", link.address.rpartition(":")[0]),
+        lambda: _keys(link),
+        lambda: _server(link.local_address, link.folder / "ca.pem"),
+        lambda: _connected(link),
+    )
+
+
+def _each(*checks: Check) -> Iterator[Finding]:
+    """Run checks; whatever one raises is its finding."""
+    for check in checks:
+        try:
+            yield Finding(good=True, text=check())
+        except Exception as error:
+            text = str(error) or type(error).__name__
+            yield Finding(good=False, text=text.splitlines()[0])
+
+
+def _versions() -> str:
+    found = {}
+    for name, wanted in VERSIONS.items():
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            raise DeploymentError(
+                f"{name} is not installed; install with constraints.txt"
+            ) from None
+        if not found[name].startswith(wanted):
+            raise DeploymentError(f"{name} {found[name]} is installed, tested is {wanted}x")
+    return "versions: " + ", ".join(f"{name} {number}" for name, number in found.items())
+
+
+def _private(folder: Path, *names: str) -> str:
+    for name in names:
+        file = folder / name
+        if not file.is_file():
+            raise DeploymentError(f"{file} is missing")
+        mode = stat.S_IMODE(file.stat().st_mode)
+        if mode & 0o077:
+            raise DeploymentError(f"{file} can be read by others (mode {mode:o}); chmod 600 it")
+    return f"only the owner can read {', '.join(names)}"
+
+
+def _certificate(file: Path, host: str = "") -> str:
+    from cryptography import x509
+
+    certificate = x509.load_pem_x509_certificate(file.read_bytes())
+    now, end = datetime.now(UTC), certificate.not_valid_after_utc
+    if now < certificate.not_valid_before_utc:
+        raise DeploymentError(f"{file} is not valid yet; is this machine's clock right?")
+    days = (end - now).days
+    if days < EXPIRY_DAYS:
+        raise DeploymentError(f"{file} ends in {days} days ({end:%Y-%m-%d}); renew it")
+    if host:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        known = [str(name.value) for name in names]
+        if host not in known:
+            raise DeploymentError(f"{file} is for {', '.join(known)}, not for {host}")
+    return f"{file.name} is valid until {end:%Y-%m-%d}"
+
+
+def _pins(site: SiteFile) -> str:
+    own = fingerprint(Identity.load_or_create(site.private / "identity.key").public)
+    if not site.pins:
+        raise DeploymentError("[pins] is empty: whoever comes first would be trusted")
+    if site.pins.get(site.hospital) != own:
+        raise DeploymentError(f"[pins] {site.hospital} is not this identity, {own}")
+    return f"{len(site.pins)} identities are pinned, this one is {own}"
+
+
+def _limits(site: SiteFile) -> str:
+    limits, real = site.limits, site.simulated_partition is None
+    if site.test_mode and real:
+        raise DeploymentError("test-mode = true over real records: seeded runs are not private")
+    if site.data_public and real:
+        raise DeploymentError("[data] public = true over real records: displays would leak")
+    if limits.max_epsilon is None and real:
+        raise DeploymentError("[limits] max-epsilon is not set: nothing bounds what runs may cost")
+    bound = "no bound on epsilon (benchmark data)"
+    if limits.max_epsilon is not None:
+        bound = f"epsilon at most {limits.max_epsilon:g} at delta {limits.delta:g}"
+    return f"limits: {bound}, at least {limits.min_hospitals} hospitals"
+
+
+def _bundle(site: SiteFile) -> str:
+    if not site.allowed_apps:
+        raise DeploymentError("allowed-apps is empty: no run can take part here")
+    digest = bundle_digest()
+    if digest not in site.allowed_apps:
+        raise DeploymentError(f"allowed-apps does not hold the app installed here, {digest}")
+    return f"the app installed here is allowed ({digest[:16]}...)"
+
+
+def _ledger(site: SiteFile) -> str:
+    from accounting.ledger import Ledger, read_ledger
+
+    if not site.ledger.exists():
+        return f"{site.ledger.name} will be made with the first run; nothing is spent"
+    held = read_ledger(site.ledger)
+    if held.site != site.hospital:
+        raise DeploymentError(f"{site.ledger} is the ledger of {held.site}")
+    count = len(held.entries)
+    if site.limits.delta is None:
+        return f"{site.ledger.name} holds {count} entries"
+    ledger = Ledger(site.ledger, site=held.site, cohort=held.cohort)
+    try:
+        spent = ledger.epsilon(site.limits.delta)
+    finally:
+        ledger.close()
+    return f"{site.ledger.name}: {count} entries, epsilon {spent:.3f} spent"
+
+
+def _data(site: SiteFile) -> str:
+    from clients.data import load_dataset
+
+    dataset = load_dataset(site.data_name, site.data_dir)
+    if site.simulated_partition is not None:
+        return f"{site.data_name} can be read; part {site.simulated_partition} of it stands in here"
+    patients = len(dataset.train.patient_ids)
+    known = "" if dataset.info.has_patient_ids else " (no patient column: each row counts as one)"
+    return f"{site.data_name} can be read: {len(dataset.train)} records of {patients}{known}"
+
+
+def _port(port: int) -> str:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            raise DeploymentError(f"[node] runtime-port {port} is in use on this machine") from None
+    return f"port {port} is free" if port else "any free port serves the app processes"
+
+
+def _server(address: str, authority: Path) -> str:
+    host, _, port = address.rpartition(":")
+    context = ssl.create_default_context(cafile=str(authority))
+    try:
+        with (
+            socket.create_connection((host.strip("[]"), int(port)), timeout=5.0) as plain,
+            context.wrap_socket(plain, server_hostname=host.strip("[]")) as secure,
+        ):
+            return f"{address} answers with this consortium's certificate ({secure.version()})"
+    except ssl.SSLCertVerificationError as error:
+        raise DeploymentError(f"{address} shows another certificate: {error.reason}") from None
+    except (OSError, ValueError) as error:
+        raise DeploymentError(f"{address} does not answer ({error})") from None
+
+
+def _clock(address: str, authority: Path) -> str:
+    import httpx
+
+    context = ssl.create_default_context(cafile=str(authority))
+    answer = httpx.get(f"https://{address}/health", verify=context, timeout=5.0)
+    theirs = parsedate_to_datetime(answer.headers["date"])
+    apart = abs((datetime.now(UTC) - theirs).total_seconds())
+    if apart > CLOCK_SECONDS:
+        raise DeploymentError(
+            f"clocks are {apart:.0f} s apart; node authentication needs them within "
+            f"{CLOCK_SECONDS:.0f} s: synchronise both (chrony, ntpd)"
+        )
+    return f"clock within {CLOCK_SECONDS:.0f} s of the SuperLink's"
+
+
+def _keys(link: SuperLinkFolder) -> str:
+    from deployment.control import read_public_key
+
+    names = sorted(file.stem for file in (link.folder / "nodes").glob("*.pub"))
+    for name in names:
+        read_public_key(link.folder / "nodes" / f"{name}.pub")
+    if missing := sorted(set(link.hospitals) - set(names)):
+        raise DeploymentError(f"nodes/ holds no key of {', '.join(missing)}")
+    return f"node keys of {', '.join(names)}"
+
+
+def _connected(link: SuperLinkFolder) -> str:
+    from deployment.control import control_of
+
+    with control_of(link) as control:
+        nodes = control.nodes()
+    if away := [node.name for node in nodes if node.status != "online"]:
+        raise DeploymentError(f"not connected: {', '.join(away)}")
+    return f"{len(nodes)} of {len(link.hospitals)} hospitals are connected"
