@@ -225,7 +225,7 @@ class Tracking(_Group):
     """Where else progress is shown."""
 
     wandb: Literal["offline", "online", "disabled"] = Field(
-        default="disabled", description="Weights & Biases (only online touches the network)"
+        default="offline", description="Weights & Biases (only online touches the network)"
     )
 
 

@@ -106,8 +106,8 @@ class Ensemble(Training):
             for tensor, value in self._models[name].items()
         }
         progress.released = progress.round
-        progress.metrics = self._holdout.measure_together(models, self.settings.exchange.vote)
-        self._tracking.record("release", round=progress.round, **progress.metrics)
+        progress.metrics = self.holdout.measure_together(models, self.settings.exchange.vote)
+        self._record_release()
 
     def _judge_request(self) -> tuple[str, RecordDict]:
         models = tuple(self._models[name] for name in sorted(self._models))

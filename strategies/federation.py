@@ -93,6 +93,10 @@ class Federation(Training):
             faults=outcome.faults,
             phases=outcome.phases,
         )
+        if outcome.seconds:
+            self._tracking.record(
+                "hospitals", round=number, seconds=dict(sorted(outcome.seconds.items()))
+            )
         return outcome.closed is not None
 
     def _replies(self, asked, request: RoundRequest):  # type: ignore[no-untyped-def]

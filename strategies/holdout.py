@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from clients.evaluation import evaluate
+from clients.evaluation import calibration, confusion, evaluate
 from clients.models import build_model, prepare
 from clients.terms import cohort_of, public_seed
-from clients.visits import decide_together
+from clients.votes import decide_together
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,7 +24,12 @@ CHUNK_RECORDS = 256
 
 
 class Holdout:
-    """Public records of patients that no hospital trains on, and a model to load releases into."""
+    """Public records of patients that no hospital trains on, and a model to load releases into.
+
+    Attributes:
+        split: records of each label at each hospital, as ``split.json`` has them; empty unless the
+            data are declared public and the split is this process's own, not real hospitals'.
+    """
 
     def __init__(self, settings: Settings) -> None:
         cohort = cohort_of(settings)
@@ -33,21 +38,41 @@ class Holdout:
         self._records = prepare(settings, cohort.info, cohort.holdout)
         self._model = build_model(settings, cohort.info, public_seed(settings))
         self._model.eval()
+        self._classes = [str(name) for name in cohort.info.classes]
+        self._logits: NDArray[np.floating] | None = None
+        self.split: dict[str, object] = {}
+        if settings.data.public and not settings.data.patients:
+            counts = {name: self._count(cohort.hospital(name).labels) for name in cohort.names}
+            self.split = {"classes": self._classes, "hospitals": counts}
+
+    def _count(self, labels: NDArray[np.int64]) -> list[int]:
+        return [int(n) for n in np.bincount(labels, minlength=len(self._classes))]
 
     def measure(self, tensors: Mapping[str, torch.Tensor]) -> dict[str, float]:
         """Return the metrics of a released model, given by tensor name."""
-        return evaluate(self._logits(tensors), self._records.labels)
+        self._logits = self._predict(tensors)
+        return evaluate(self._logits, self._records.labels)
 
     def measure_together(
         self, models: Sequence[Mapping[str, torch.Tensor]], vote: str
     ) -> dict[str, float]:
         """Return the metrics of an ensemble; `vote` is how its models decide together."""
-        logits = decide_together([self._logits(tensors) for tensors in models], vote)
-        return evaluate(logits, self._records.labels)
+        self._logits = decide_together([self._predict(tensors) for tensors in models], vote)
+        return evaluate(self._logits, self._records.labels)
 
     @torch.no_grad()
-    def _logits(self, tensors: Mapping[str, torch.Tensor]) -> NDArray[np.float32]:
+    def _predict(self, tensors: Mapping[str, torch.Tensor]) -> NDArray[np.float32]:
         self._model.load_state_dict(dict(tensors))
         inputs = torch.as_tensor(np.asarray(self._records.inputs))
         logits = torch.cat([self._model(chunk) for chunk in torch.split(inputs, CHUNK_RECORDS)])
         return np.asarray(logits.numpy())
+
+    def judge(self) -> dict[str, object]:
+        """Return classes, confusion and calibration of the model measured last, if there is one."""
+        if self._logits is None:
+            return {}
+        return {
+            "classes": self._classes,
+            "confusion": confusion(self._logits, self._records.labels).tolist(),
+            "calibration": calibration(self._logits, self._records.labels),
+        }

@@ -29,11 +29,15 @@ def write_results(
     status: str,
     seconds: float,
 ) -> None:
-    """Write ``summary.json``, ``privacy.json`` and ``model.safetensors``."""
+    """Write ``summary.json``, ``privacy.json``, ``model.safetensors`` and what figures need."""
     progress = federation.progress
     summary = _summary(settings, federation, budget, status=status, seconds=seconds)
     folder.write_json("summary.json", summary)
     folder.write_json("privacy.json", _privacy(settings, federation, budget))
+    holdout = federation.holdout
+    for name, content in (("evaluation.json", holdout.judge()), ("split.json", holdout.split)):
+        if content:
+            folder.write_json(name, content)
     if progress.model:
         folder.write_model(
             progress.model,

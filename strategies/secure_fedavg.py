@@ -41,6 +41,7 @@ class RoundOutcome:
         model: the released model, if a hospital was asked for it.
         snapshot: a sealed snapshot, if a hospital was asked for it.
         phases: mean seconds by phase over hospitals, where data are public.
+        seconds: of work in all phases by hospital, where data are public.
     """
 
     closed: OpenedRound | None = None
@@ -49,6 +50,7 @@ class RoundOutcome:
     model: Mapping[str, torch.Tensor] = field(default_factory=dict)
     snapshot: bytes = b""
     phases: dict[str, float] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
 
 
 class SecureFedAvg(Strategy):
@@ -122,6 +124,8 @@ class SecureFedAvg(Strategy):
                 continue
             headers.append(signed)
             self._keep_extras(reply, outcome)
+            if reply.phases:
+                outcome.seconds[name] = sum(reply.phases.values())
         outcome.contributions = len(headers)
         if len(headers) >= self._least:
             outcome.closed = OpenedRound(

@@ -19,7 +19,7 @@ from strategies.holdout import Holdout
 from strategies.journal import Journal
 from strategies.results import write_results
 from strategies.run_folder import RunFolder
-from strategies.tracking import Tracking
+from strategies.tracking import Tracking, make_trackers
 from strategies.training import Training
 
 #: exchange -> how the server leads it.
@@ -39,7 +39,7 @@ def main(grid: Grid, context: Context) -> None:
     """Train, and leave a readable run folder behind, however the training ends."""
     settings = Settings.from_config(context.run_config)
     folder = RunFolder.open(settings)
-    tracking = Tracking(folder)
+    tracking = Tracking(folder, make_trackers(settings, folder.path))
     started = time.perf_counter()
     try:
         journal = Journal(folder.path / "server")
@@ -62,6 +62,7 @@ def main(grid: Grid, context: Context) -> None:
         tracking.record("start", training=training, **_start_fields(settings, budget, federation))
     except BaseException as error:
         tracking.record("end", status="stopped", message=type(error).__name__)
+        tracking.close()
         raise
     status, message = "interrupted", "interrupted; what was done so far is saved"
     try:

@@ -100,7 +100,7 @@ class Training(ABC):
         self._grid = grid
         self._budget = budget
         self._tracking = tracking
-        self._holdout = holdout
+        self.holdout = holdout
         self.terms: Terms | None = None
         self._journal = journal
         self._conversation = Conversation(grid, timeout_seconds=settings.run.timeout)
@@ -167,8 +167,8 @@ class Training(ABC):
             self.settings,
             training=self.training,
             dimensions=ceremony.plan.values,
-            patients=self._holdout.patients,
-            largest_hospital=self._holdout.largest_hospital,
+            patients=self.holdout.patients,
+            largest_hospital=self.holdout.largest_hospital,
             noise_multiplier=self._budget.noise_multiplier,
         )
         if terms.sealing.parameter_id != ceremony.plan.parameter_id:
@@ -270,21 +270,36 @@ class Training(ABC):
 
     def _released(self, model: Mapping[str, torch.Tensor], rounds: int) -> None:
         self.progress.model, self.progress.released = model, rounds
-        self.progress.metrics = self._holdout.measure(model)
-        self._tracking.record("release", round=rounds, **self.progress.metrics)
+        self.progress.metrics = self.holdout.measure(model)
+        self._record_release()
+
+    def _record_release(self) -> None:
+        progress = self.progress
+        self._tracking.record(
+            "release",
+            round=progress.released,
+            **progress.metrics,
+            epsilon_rdp=self._budget.epsilon(accountant="rdp") or None,
+            epsilon_prv=self._budget.epsilon(accountant="prv") or None,
+        )
 
     def _evaluate_at_hospitals(self) -> None:
         """Collect each hospital's figures on its own test records, where these are public."""
         kind, content = self._judge_request()
         asked = [Message(content, self._nodes.ids[name], kind) for name in self._nodes.names]
-        figures: dict[str, float] = {}
+        figures: dict[str, dict[str, float]] = {}
         for reply in self._conversation.ask(asked):
             if not reply.has_error():
                 metrics = reply.content.metric_records[messages.METRICS]
-                if "accuracy" in metrics:
-                    name = self._nodes.name_of(reply.metadata.src_node_id)
-                    figures[name] = float(metrics["accuracy"])  # type: ignore[arg-type]
-        self.progress.hospital_metrics = dict(sorted(figures.items()))
+                name = self._nodes.name_of(reply.metadata.src_node_id)
+                for measure, value in metrics.items():
+                    if measure != messages.NUM_EXAMPLES:
+                        by_name = figures.setdefault(measure, {})
+                        by_name[name] = float(value)  # type: ignore[arg-type]
+        by_measure = {measure: dict(sorted(found.items())) for measure, found in figures.items()}
+        self.progress.hospital_metrics = by_measure.get("accuracy", {})
+        if by_measure:
+            self._tracking.record("hospitals", round=self.progress.round, **by_measure)
 
     def median_round_seconds(self) -> float:
         """Return the median seconds of an attempt."""

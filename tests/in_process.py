@@ -94,6 +94,7 @@ def small_settings(out: Path, **changes: object) -> Settings:
         "run.seed": 7,
         "run.out": str(out),
         "run.timeout": 0.3,
+        "tracking.wandb": "disabled",
     }
     for key, value in changes.items():
         group, _, name = key.partition("__")
