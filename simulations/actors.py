@@ -9,7 +9,6 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, cast
 
-import ray
 from flwr.app import Context, Error, Message, Metadata, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
@@ -93,5 +92,7 @@ def start_actors(
     app: str = CLIENT_APP,
 ) -> list[Any]:
     """Start ``count`` actors that run a ClientApp, and return their handles."""
+    import ray
+
     remote = ray.remote(num_cpus=cpus, num_gpus=gpus, max_restarts=1)(Hospitals)
     return [remote.remote(app, run_config, nodes) for _ in range(count)]

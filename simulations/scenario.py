@@ -30,12 +30,14 @@ class Scenario:
         title: a line for people.
         description: a paragraph for people.
         config: dotted keys and values that differ from the defaults; not checked yet.
+        compare: its ``[compare]`` table: the axes of the comparison that it is made for.
     """
 
     name: str
     title: str
     description: str = ""
     config: Mapping[str, ConfigValue] = field(default_factory=dict)
+    compare: Mapping[str, Any] = field(default_factory=dict)
 
 
 def list_scenarios() -> list[Scenario]:
@@ -75,9 +77,13 @@ def read_scenario(path: Path) -> Scenario:
         raise SettingsError([f"{path} is no TOML: {error}."]) from None
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).lstrip("._-") or "scenario"
     title, description = table.pop("title", name), table.pop("description", "")
-    config = dict(_flatten(table))
+    compare = table.pop("compare", {})
     return Scenario(
-        name=name, title=str(title), description=str(description).strip(), config=config
+        name=name,
+        title=str(title),
+        description=str(description).strip(),
+        config=dict(_flatten(table)),
+        compare=compare if isinstance(compare, dict) else {},
     )
 
 
