@@ -8,10 +8,10 @@ export FLWR_TELEMETRY_ENABLED := 0
 export RAY_USAGE_STATS_ENABLED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help install simulate test check format clean
+.PHONY: help install simulate test deployment-test check format clean
 
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed; choose one with make PYTHON=python3.11")'
@@ -27,6 +27,10 @@ simulate: $(STAMP) ## Train the default federation and print what it cost in pri
 
 test: $(STAMP) ## Run the tests
 	@$(BIN)/pytest
+
+deployment-test: $(STAMP) ## Deploy on this machine: the default scenario, then faults
+	@$(BIN)/pytest -m "deployment or not deployment" tests/deployment/test_deployed.py
+	@$(BIN)/pytest -m deployment tests/deployment/test_faults.py
 
 check: $(STAMP) ## Lint, types, and the rules about who may import whom
 	@$(BIN)/ruff check .

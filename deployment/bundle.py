@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from pathlib import Path
 
 from deployment.errors import DeploymentError
@@ -20,7 +21,10 @@ def build_bundle(app: Path = APP) -> bytes:
     from flwr.cli.build import build_fab_from_disk
 
     try:
-        return bytes(build_fab_from_disk(app))
+        with warnings.catch_warnings():
+            # Flower 1.41 matches .gitignore patterns by a name that pathspec 1 calls old.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return bytes(build_fab_from_disk(app))
     except (ValueError, OSError) as error:
         raise DeploymentError(f"no bundle can be built from {app}: {error}") from None
 

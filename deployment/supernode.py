@@ -157,7 +157,7 @@ def _adapt_flower(notary: Notary, poll_seconds: float) -> None:
 
     loop._init_connection = connect_with_notary
     fetch_soon()
-    loop.time = Pauses(poll_seconds)  # type: ignore[attr-defined]
+    loop.time = Pauses(poll_seconds)  # type: ignore[assignment, attr-defined]
 
 
 def _start_executor(address: str, secret: Path) -> None:

@@ -97,6 +97,9 @@ class LocalDeployment:
         submission = self.submit(*assignments)
         return submission, wait_for_end(self.link, submission, seconds=seconds)
 
+    def wait(self, submission: Submission, seconds: float = 240.0) -> str:
+        return wait_for_end(self.link, submission, seconds=seconds)
+
     def submit(self, *assignments: str) -> Submission:
         settings = settings_of("default", assignments, {})
         return submit(self.link, settings, app=ROOT)

@@ -1,0 +1,85 @@
+"""Real sites in one process: every message meets a process that remembers nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from flwr.app import Context, Message, RecordDict
+
+from clients import hospital as hospitals
+from clients import site as sites
+from clients.client_app import app as client_app
+from clients.settings import Settings
+from deployment.consortium import Consortium, make_consortium
+from strategies.server_app import app as server_app
+from tests.in_process import InProcessGrid, Meddle
+
+
+class SiteGrid(InProcessGrid):
+    """Hands each message to the ClientApp as a SuperNode does: a fresh process, a site.toml."""
+
+    def __init__(
+        self, settings: Settings, consortium: Consortium, meddle: Meddle | None = None
+    ) -> None:
+        names = consortium.hospitals
+        super().__init__(client_app, settings.to_config(), len(names), meddle)
+        self.sites = dict(
+            zip(self._ids, (consortium.site(n) / "site.toml" for n in names), strict=True)
+        )
+
+    def _answer(self, message: Message) -> Message | None:
+        if self._meddle is not None:
+            early = self._meddle(message, None)
+            if early is not message:
+                return early
+        reply = answer(message, self.sites[message.metadata.dst_node_id], self._config)
+        return reply if self._meddle is None else self._meddle(message, reply)
+
+
+def answer(message: Message, site: Path, config: dict) -> Message:
+    """Answer one message in what stands for a new process."""
+    forget_process()
+    context = Context(
+        run_id=5,
+        node_id=message.metadata.dst_node_id,
+        node_config={"site": str(site)},
+        state=RecordDict(),
+        run_config=config,
+    )
+    return client_app(message, context)
+
+
+def forget_process() -> None:
+    """Empty what a process keeps between messages."""
+    hospitals._SESSIONS.clear()
+    hospitals._MEMBERSHIPS.clear()
+    while sites._LEDGERS:
+        sites._LEDGERS.popitem()[1].close()
+
+
+def benchmark_consortium(folder: Path, count: int, **changes: object) -> Consortium:
+    """Sites whose records are parts of the bundled public benchmark, in test mode."""
+    options: dict = {
+        "address": "127.0.0.1:9092",
+        "hospitals": [f"hospital-{k:02d}" for k in range(count)],
+        "data": {"name": "breast-cancer", "public": True},
+        "partitions": True,
+        "test_mode": True,
+    }
+    return make_consortium(folder, **{**options, **changes})
+
+
+def train(settings: Settings, grid: InProcessGrid) -> None:
+    """Lead a training over a grid to its end."""
+    Path(settings.run.out).mkdir(parents=True, exist_ok=True)
+    config = settings.to_config()
+    context = Context(run_id=5, node_id=1, node_config={}, state=RecordDict(), run_config=config)
+    server_app(grid, context)
+
+
+def rewrite(consortium: Consortium, hospital: str, old: str, new: str) -> None:
+    """Change one text in a hospital's site.toml."""
+    file = consortium.site(hospital) / "site.toml"
+    text = file.read_text()
+    assert old in text, (old, text)
+    file.write_text(text.replace(old, new))

@@ -1,0 +1,196 @@
+"""Faults on a real local deployment: what goes on, what stops, what is never lost."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from clients.site_file import read_site_file
+from deployment.authority import write_node_key
+from deployment.consortium import Consortium
+from tests.deployment.local_deployment import (
+    LocalDeployment,
+    events,
+    free_port,
+    ledger_rounds,
+    local_deployment,
+    rounds,
+    settings_of,
+)
+from tests.deployment.real_sites import benchmark_consortium, rewrite
+
+pytestmark = pytest.mark.deployment
+
+SHORT = (
+    "partition.hospitals=3",
+    "training.rounds=8",
+    "privacy.dropouts=1",
+    "data.public=false",
+    "run.seed=7",
+    "run.timeout=8.0",
+    "run.attempts=2",
+    "tracking.wandb=disabled",
+)
+
+
+@pytest.fixture
+def deployment(tmp_path: Path) -> Iterator[LocalDeployment]:
+    with local_deployment(tmp_path / "consortium", settings_of("default", SHORT, {})) as made:
+        yield made
+
+
+def _spent(deployment: LocalDeployment, name: str) -> list[int]:
+    return [line["round"] for line in ledger_rounds(deployment, name) if "round" in line]
+
+
+def test_two_hospitals_killed_stop_the_run_and_nothing_is_opened(
+    deployment: LocalDeployment,
+) -> None:
+    deployment.start()
+    submission = deployment.submit(*SHORT)
+    deployment.until(lambda: len(rounds(submission)) >= 2, "two rounds")
+    deployment.kill("hospital-01")
+    deployment.kill("hospital-02")
+    assert deployment.wait(submission) == "stopped"
+    counts = [event["contributions"] for event in rounds(submission)]
+    closed = [event["closed"] for event in rounds(submission)]
+    assert counts[-1] < 2
+    assert not closed[-1]
+    summary = json.loads((submission.folder / "summary.json").read_text())
+    assert summary["rounds"] == sum(closed)
+    spent = _spent(deployment, "hospital-00")
+    assert len(spent) == len(rounds(submission)), "every attempt was paid for"
+
+
+def test_a_hospital_is_back_after_a_restart_and_catches_up(deployment: LocalDeployment) -> None:
+    deployment.start()
+    submission = deployment.submit(*SHORT, "training.rounds=14")
+    deployment.until(lambda: len(rounds(submission)) >= 2, "two rounds")
+    deployment.kill("hospital-02")
+    deployment.until(
+        lambda: any(event["contributions"] == 2 for event in rounds(submission)), "a gap"
+    )
+    deployment.start_node("hospital-02")
+    assert deployment.wait(submission) == "finished", events(submission)
+    counts = [event["contributions"] for event in rounds(submission)]
+    assert counts[-1] == 3
+    spent = _spent(deployment, "hospital-02")
+    assert spent == sorted(spent)
+    assert spent[-1] == 14
+
+
+def test_a_killed_superlink_comes_back_and_the_training_is_resumed(
+    deployment: LocalDeployment,
+) -> None:
+    deployment.start()
+    submission = deployment.submit(*SHORT)
+    deployment.until(lambda: len(rounds(submission)) >= 3, "three rounds")
+    before = _spent(deployment, "hospital-00")
+    deployment.kill("superlink")
+    deployment.start_superlink()
+    deployment.wait_online(3)
+    resumed = deployment.submit(*SHORT, f"run.out={submission.folder}")
+    assert deployment.wait(resumed) == "finished", events(resumed)
+    summary = json.loads((submission.folder / "summary.json").read_text())
+    assert summary["rounds"] == 8
+    spent = _spent(deployment, "hospital-00")
+    assert spent[: len(before)] == before, "nothing that was spent is forgotten"
+    assert set(range(1, 9)) <= set(spent)
+    ceremonies = {event["training"] for event in events(resumed) if event.get("training")}
+    assert len(ceremonies) <= 1
+
+
+def test_a_node_with_an_unregistered_key_is_refused(deployment: LocalDeployment) -> None:
+    deployment.start_superlink()
+    site = deployment.consortium.site("hospital-00")
+    (site / "private" / "node.key").unlink()
+    write_node_key(site / "private" / "node.key", site / "node.pub")
+    deployment.start_node("hospital-00")
+    deployment.until(
+        lambda: (
+            deployment.processes["hospital-00"].poll() is not None
+            or "SuperNode ID" in deployment.log("hospital-00")
+        ),
+        "an answer",
+    )
+    assert "SuperNode ID" not in deployment.log("hospital-00")
+
+
+def test_a_superlink_of_another_authority_is_refused(
+    deployment: LocalDeployment, tmp_path: Path
+) -> None:
+    deployment.start_superlink()
+    other: Consortium = benchmark_consortium(tmp_path / "other", 3)
+    site = deployment.consortium.site("hospital-00")
+    shutil.copy(other.site("hospital-00") / "ca.pem", site / "ca.pem")
+    deployment.start_node("hospital-00")
+    deployment.until(
+        lambda: (
+            deployment.processes["hospital-00"].poll() is not None
+            or "retrying" in deployment.log("hospital-00")
+            or "CERTIFICATE_VERIFY_FAILED" in deployment.log("hospital-00")
+        ),
+        "an answer",
+    )
+    assert "SuperNode ID" not in deployment.log("hospital-00")
+
+
+def test_a_wrong_fingerprint_stops_the_ceremony(deployment: LocalDeployment) -> None:
+    pins = read_site_file(deployment.consortium.site("hospital-01") / "site.toml").pins
+    rewrite(deployment.consortium, "hospital-01", pins["hospital-00"], pins["hospital-02"])
+    deployment.start()
+    submission, status = deployment.run(*SHORT)
+    assert status == "stopped"
+    assert "pin" in events(submission)[-1]["message"]
+    assert not list(deployment.consortium.site("hospital-01").glob("private/keys-*"))
+    assert _spent(deployment, "hospital-00") == []
+
+
+def test_a_hospital_at_its_limit_stays_out_and_the_run_goes_on(
+    deployment: LocalDeployment,
+) -> None:
+    rewrite(deployment.consortium, "hospital-01", "delta = 1e-4", "max-epsilon = 0.4\ndelta = 1e-4")
+    deployment.start()
+    submission, status = deployment.run(*SHORT)
+    assert status == "finished", events(submission)
+    faults = {e["code"] for e in events(submission) if e["kind"] == "fault"}
+    assert faults == {"limit-refused:max-epsilon"}
+    assert len(_spent(deployment, "hospital-01")) < len(_spent(deployment, "hospital-00")) == 8
+
+
+def test_a_bundle_that_is_not_allowed_runs_nowhere(deployment: LocalDeployment) -> None:
+    for name in deployment.names:
+        rewrite(deployment.consortium, name, 'allowed-apps = ["', 'allowed-apps = ["' + "0" * 64)
+        site = deployment.consortium.site(name) / "site.toml"
+        text = site.read_text()
+        start = text.index('["') + 2
+        site.write_text(text[: start + 64] + text[start + 128 :])
+    deployment.start()
+    submission, status = deployment.run(*SHORT)
+    assert status == "stopped"
+    assert "is not in allowed-apps" in deployment.log("hospital-00")
+    assert deployment.hospital_log("hospital-00") == ""
+    assert "0 of 3 hospitals joined" in events(submission)[-1]["message"]
+
+
+def test_control_is_answered_on_the_superlinks_own_machine_only(
+    deployment: LocalDeployment,
+) -> None:
+    import socket
+
+    own = socket.gethostbyname(socket.gethostname())
+    if own.startswith("127."):
+        pytest.skip("this machine has a loopback address only")
+    import httpx
+
+    deployment.start_superlink()
+    port = deployment.link.port
+    for address, expected in ((own, 403), ("127.0.0.1", 200)):
+        with httpx.Client(verify=False) as client:
+            answer = client.post(f"https://{address}:{port}/v1/control/list-nodes", content=b"")
+        assert (answer.status_code == 403) == (expected == 403), (address, answer.status_code)
+    assert free_port()

@@ -1,0 +1,236 @@
+"""What a hospital's own site.toml decides, and what outlives its processes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from flwr.app import Message
+
+from clients.messages import ARRAYS, TRAIN, bytes_to_array
+from clients.site_file import SiteFileError, read_site_file
+from crypto.identity import Roster
+from strategies.errors import TrainingStopped
+from tests.deployment.real_sites import (
+    SiteGrid,
+    answer,
+    benchmark_consortium,
+    forget_process,
+    rewrite,
+    train,
+)
+from tests.in_process import InProcessGrid, small_settings
+
+pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
+
+
+@pytest.fixture(autouse=True)
+def _fresh_process() -> Iterator[None]:
+    forget_process()
+    yield
+    forget_process()
+
+
+def test_sites_with_a_new_process_a_message_end_in_the_simulated_model(tmp_path: Path) -> None:
+    from clients.client_app import app
+
+    simulated, deployed = (small_settings(tmp_path / n) for n in ("simulated", "deployed"))
+    train(simulated, InProcessGrid(app, simulated.to_config(), 4))
+    consortium = benchmark_consortium(tmp_path / "consortium", 4)
+    train(deployed, SiteGrid(deployed, consortium))
+    models = [Path(s.run.out, "model.safetensors").read_bytes() for s in (simulated, deployed)]
+    assert models[0] == models[1]
+    assert not list((tmp_path / "deployed").rglob("*.key"))
+
+
+def test_ledger_and_replica_are_on_the_hospitals_disk(tmp_path: Path) -> None:
+    consortium = benchmark_consortium(tmp_path / "consortium", 4)
+    settings = small_settings(tmp_path / "run")
+    train(settings, SiteGrid(settings, consortium))
+    private = consortium.site("hospital-02") / "private"
+    lines = [json.loads(line) for line in (private / "ledger.jsonl").read_text().splitlines()]
+    assert [line["round"] for line in lines if "round" in line] == [1, 2, 3]
+    [replica] = private.glob("replica-*.bin")
+    for file in private.iterdir():
+        if file.is_file() and file.suffix != ".log":
+            assert file.stat().st_mode & 0o077 == 0, file
+    assert replica.stat().st_size > 64
+
+
+def test_a_second_roster_of_a_round_is_refused_after_a_restart(tmp_path: Path) -> None:
+    consortium = benchmark_consortium(tmp_path / "consortium", 4)
+    settings = small_settings(tmp_path / "run", privacy__dropouts=1)
+    grid = SiteGrid(settings, consortium)
+    train(settings, grid)
+    asked = [m for m in grid.requests if m.metadata.message_type == TRAIN]
+    last = next(m for m in reversed(asked) if m.metadata.dst_node_id == grid._ids[1])
+    site = grid.sites[grid._ids[1]]
+    private = site.parent / "private"
+    kept = next(private.glob("replica-*.bin")).read_bytes()
+
+    arrays = last.content.array_records[ARRAYS]
+    roster = Roster.from_bytes(arrays["roster.2"].data)
+    arrays["roster.2"] = bytes_to_array(Roster.of(roster.headers[1:]).to_bytes())
+    # As after round 2, when that roster was opened, and a new process.
+    reply = answer(last, site, settings.to_config())
+    assert reply.has_error()
+    assert next(private.glob("replica-*.bin")).read_bytes() == kept
+
+
+def test_the_first_roster_is_accepted_again_after_a_restart(tmp_path: Path) -> None:
+    consortium = benchmark_consortium(tmp_path / "consortium", 4)
+    settings = small_settings(tmp_path / "run")
+    seen: list[Message] = []
+
+    def ask_twice(request: Message, reply: Message | None) -> Message | None:
+        if reply is None:
+            return request
+        if request.metadata.message_type == TRAIN and not seen:
+            seen.append(request)
+        return reply
+
+    grid = SiteGrid(settings, consortium, ask_twice)
+    train(settings, grid)
+    last = next(m for m in reversed(grid.requests) if m.metadata.message_type == TRAIN)
+    # The round is behind the hospital by now: the release opened it. The roster is not refused.
+    reply = answer(last, grid.sites[last.metadata.dst_node_id], settings.to_config())
+    assert not reply.has_error() or reply.error.reason != "digest-differs"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "code"),
+    [
+        ("test-mode = true", "test-mode = false", "seed-refused"),
+        ('hospital = "hospital-01"', 'hospital = "lyon"', "site-refused"),
+        ('hospital = "hospital-01"', 'hospitol = "hospital-01"', "site-refused"),
+        ("simulated-partition = 1", "simulated-partition = 9", "site-refused"),
+    ],
+)
+def test_a_site_that_does_not_fit_the_run_does_not_join(
+    tmp_path: Path, old: str, new: str, code: str
+) -> None:
+    consortium = benchmark_consortium(tmp_path / "consortium", 4)
+    rewrite(consortium, "hospital-01", old, new)
+    settings = small_settings(tmp_path / "run")
+    with pytest.raises(TrainingStopped, match=f"3 of 4 hospitals joined.*{code}"):
+        train(settings, SiteGrid(settings, consortium))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "limit"),
+    [
+        ("min-hospitals = 2", "min-hospitals = 9", "limit-refused:min-hospitals"),
+        ('["FSCDP", "FPDP", "F"]', '["FPDP"]', "limit-refused:allowed-regimes"),
+        ("delta = 1e-4", "max-epsilon = 1e-3\ndelta = 1e-4", "limit-refused:max-epsilon"),
+        ("min-noise-multiplier = 0.0", "min-noise-multiplier = 9", "min-noise-multiplier"),
+    ],
+)
+def test_a_sites_own_limit_stops_a_run_before_anything_is_spent(
+    tmp_path: Path, old: str, new: str, limit: str
+) -> None:
+    consortium = benchmark_consortium(tmp_path / "consortium", 4)
+    rewrite(consortium, "hospital-01", old, new)
+    settings = small_settings(tmp_path / "run", run__attempts=1)
+    with pytest.raises(TrainingStopped, match=limit):
+        train(settings, SiteGrid(settings, consortium))
+    ledger = consortium.site("hospital-01") / "private" / "ledger.jsonl"
+    assert not ledger.exists() or "round" not in ledger.read_text()
+
+
+def test_the_server_cannot_name_the_hospitals_data(tmp_path: Path) -> None:
+    consortium = benchmark_consortium(tmp_path / "consortium", 4)
+    rewrite(consortium, "hospital-01", '"breast-cancer"', '"digits"')
+    settings = small_settings(tmp_path / "run")
+    # Digits have other pictures: the site keeps to its own data, and terms differ.
+    with pytest.raises(TrainingStopped, match="hospital"):
+        train(settings, SiteGrid(settings, consortium))
+
+
+def test_a_wrong_fingerprint_ends_the_ceremony(tmp_path: Path) -> None:
+    consortium = benchmark_consortium(tmp_path / "consortium", 4)
+    wrong = read_site_file(consortium.site("hospital-03") / "site.toml").pins["hospital-02"]
+    right = read_site_file(consortium.site("hospital-03") / "site.toml").pins["hospital-00"]
+    rewrite(consortium, "hospital-03", right, wrong)
+    settings = small_settings(tmp_path / "run")
+    with pytest.raises(TrainingStopped, match="pin"):
+        train(settings, SiteGrid(settings, consortium))
+    assert not list(consortium.site("hospital-03").glob("private/keys-*"))
+
+
+def test_an_own_table_is_read_with_its_patient_column(tmp_path: Path) -> None:
+    consortium = benchmark_consortium(
+        tmp_path / "consortium", 4, partitions=False, data={"name": "csv:visits.csv", "dir": "."}
+    )
+    for number, name in enumerate(consortium.hospitals):
+        _write_table(consortium.site(name), number)
+    settings = small_settings(
+        tmp_path / "run",
+        privacy__noise_multiplier=12.0,
+        data__patients=40,
+        data__largest_hospital=10,
+        data__public=False,
+        data__name="csv:visits.csv",
+        data__dir=str(_write_table(tmp_path, 9).parent),
+    )
+    train(settings, SiteGrid(settings, consortium))
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["rounds"] == 3
+
+
+def test_undeclared_numbers_of_patients_are_refused(tmp_path: Path) -> None:
+    consortium = benchmark_consortium(
+        tmp_path / "consortium", 4, partitions=False, data={"name": "breast-cancer"}
+    )
+    settings = small_settings(tmp_path / "run")
+    with pytest.raises(TrainingStopped, match=r"0 of 4 hospitals joined.*site-refused"):
+        train(settings, SiteGrid(settings, consortium))
+
+
+def _write_table(folder: Path, number: int) -> Path:
+    rows = ["patient,age,outcome"]
+    rows += [f"p{k // 2},{20 + (7 * k + number) % 60},{'ab'[k % 2]}" for k in range(20)]
+    (folder / "visits.csv").write_text("\n".join(rows) + "\n")
+    declared = 'target = "outcome"\nclasses = ["a", "b"]\npatient = "patient"\n'
+    (folder / "visits.toml").write_text(declared + "[ranges]\nage = [0, 110]\n")
+    return folder / "visits.csv"
+
+
+def test_a_site_file_names_all_its_faults_at_once(tmp_path: Path) -> None:
+    file = tmp_path / "site.toml"
+    file.write_text(
+        'hospital = 3\nallowed-apps = ["short"]\n[data]\nnaem = "x"\n[limits]\nmax-epsilon = "1"\n'
+        '[pins]\nlyon = "MD5:1"\n[other]\n'
+    )
+    with pytest.raises(SiteFileError) as caught:
+        read_site_file(file)
+    text = str(caught.value)
+    for part in (
+        "hospital = 3",
+        "short",
+        "naem",
+        "max-epsilon = '1'",
+        "lyon",
+        "[other]",
+        "name is",
+    ):
+        assert part in text, (part, text)
+
+
+def test_a_limit_without_its_delta_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "site.toml"
+    file.write_text('hospital = "a"\n[data]\nname = "x"\n[limits]\nmax-epsilon = 1.0\n')
+    with pytest.raises(SiteFileError, match="delta"):
+        read_site_file(file)
+
+
+def test_a_training_id_cannot_leave_the_private_folder(tmp_path: Path) -> None:
+    consortium = benchmark_consortium(tmp_path / "consortium", 4)
+    settings = small_settings(tmp_path / "run")
+    grid = SiteGrid(settings, consortium)
+    train(settings, grid)
+    join = next(m for m in grid.requests if m.metadata.message_type.endswith("join"))
+    join.content.config_records["config"]["training"] = "../../outside"
+    reply = answer(join, grid.sites[join.metadata.dst_node_id], settings.to_config())
+    assert reply.error.reason == "settings-refused"
+    assert not list(tmp_path.rglob("*outside*"))
