@@ -109,8 +109,8 @@ def _simulated(
     number: int | None, config: frozenset[tuple[str, UserConfigValue]], training: str
 ) -> Hospital:
     """Return a simulated hospital; one process answers for many, again and again."""
+    from clients.cohorts import cohort_of
     from clients.hospital import Hospital
-    from clients.terms import cohort_of
 
     settings = Settings.from_config(dict(config))
     names = cohort_of(settings).names

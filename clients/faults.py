@@ -21,6 +21,7 @@ MEANINGS: dict[str, str] = {
     "budget-exceeded": "the round would exceed the privacy budget",
     "seed-refused": "seeded runs need test-mode = true in the hospital's own site.toml",
     "site-refused": "the hospital's own site.toml has faults, or does not fit the run",
+    "release-refused": "a model without noise is released after the last round only",
     "not-public": "per-hospital figures are not released for data that are not declared public",
     "unreachable": "no reply in time; the node may be down",
 }

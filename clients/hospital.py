@@ -18,6 +18,7 @@ from accounting import limits
 from accounting.events import ExactEvent
 from accounting.grid import noised
 from accounting.randomness import Stream
+from clients.cohorts import cohort_of, public_seed
 from clients.dp_sgd import Batch
 from clients.draws import Draws
 from clients.evaluation import evaluate
@@ -26,7 +27,7 @@ from clients.messages import KeysRequest, LeadReply, LeadRequest, RoundReply, Ro
 from clients.models import build_model, prepare
 from clients.schedule import events_of_attempt
 from clients.session import Phases, Session
-from clients.terms import Terms, agree_terms, cohort_of, hospitals_expected, public_seed
+from clients.terms import Terms, agree_terms, hospitals_expected
 from crypto.ceremony import (
     BundlePublic,
     EphemeralSecret,
@@ -39,7 +40,7 @@ from crypto.envelope import unwrap, wrap
 from crypto.identity import Header, payload_digest, sign_header
 from crypto.keys import Keys
 from crypto.roles import Place
-from crypto.schemes import make_sealer
+from crypto.schemes import make_sealer, require_returnable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -151,7 +152,7 @@ class Hospital:
         return RoundReply(
             sealed=sealed.payload,
             header=sign_header(header, self.site.identity).to_bytes(),
-            model=session.replica.arrays() if request.release_from == self.site.name else {},
+            model=self._released(session) if request.release_from == self.site.name else {},
             snapshot=self._snapshot(session) if request.snapshot_from == self.site.name else b"",
             phases=phases.seconds if self.settings.data.public else {},
         )
@@ -159,7 +160,7 @@ class Hospital:
     def release(self, request: RoundRequest) -> RoundReply:
         """Open what was closed and return the model, which post-processes opened sums only."""
         session = self._catch_up(request, Phases())
-        return RoundReply(model=session.replica.arrays())
+        return RoundReply(model=self._released(session))
 
     def evaluate(self, request: RoundRequest) -> dict[str, float]:
         """Measure the model on the hospital's own test records, where data are public.
@@ -188,6 +189,19 @@ class Hospital:
             return torch.zeros(0), np.zeros(0, dtype=np.int64)
         records = prepare(self.settings, self.cohort.info, records)
         return torch.as_tensor(np.asarray(records.inputs)), records.labels
+
+    def _released(self, session: Session) -> dict[str, torch.Tensor]:
+        """Return the model where a server may have it.
+
+        Raises:
+            OpeningRefusedError: the scheme's openings leak its key.
+            Fault: without noise every model on the way would be an exact sum; only the last goes.
+        """
+        require_returnable(session.terms.sealing)
+        shielded = self.settings.regime.private or self.settings.data.public
+        if not shielded and session.replica.round < session.terms.rounds:
+            raise Fault("release-refused")
+        return session.replica.arrays()
 
     def membership(self) -> Membership:
         """Return keys and terms, from this process's cache or the hospital's folder."""

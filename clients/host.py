@@ -9,6 +9,7 @@ from clients.evaluation import evaluate
 from clients.faults import Fault
 from clients.session import Phases
 from clients.visit_messages import Carried, JudgeRequest, VisitReply, VisitRequest
+from clients.votes import decide_together
 from crypto.roles import Place
 
 if TYPE_CHECKING:
@@ -85,6 +86,4 @@ class Host:
         if not len(labels):
             return {}
         logits = [visits.logits_of(module, tensors, inputs) for tensors in request.models]
-        return evaluate(
-            visits.decide_together(logits, self._hospital.settings.exchange.vote), labels
-        )
+        return evaluate(decide_together(logits, self._hospital.settings.exchange.vote), labels)

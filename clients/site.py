@@ -151,7 +151,7 @@ def own_cohort(file: SiteFile, settings: Settings) -> Cohort:
     """
     if file.simulated_partition is None:
         return _own_records(file, settings)
-    from clients.terms import cohort_of
+    from clients.cohorts import cohort_of
 
     cohort = cohort_of(settings)
     number = file.simulated_partition

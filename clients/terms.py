@@ -19,7 +19,6 @@ from crypto.roles import Grid
 
 if TYPE_CHECKING:
     from accounting.events import Event
-    from clients.data import Cohort
     from clients.settings import Settings
 
 
@@ -71,21 +70,6 @@ class Terms:
 def hospitals_expected(settings: Settings) -> int:
     """Return K: one curator where data are pooled, else the hospitals of the partition."""
     return 1 if settings.regime.pooled else settings.partition.hospitals
-
-
-def cohort_of(settings: Settings) -> Cohort:
-    """Return the cohort of a run; pooled regimes see it as one hospital that holds everything."""
-    from clients.data import load_cohort
-
-    if settings.regime.pooled:
-        pooled = settings.partition.model_copy(update={"name": "iid", "hospitals": 1})
-        settings = settings.model_copy(update={"partition": pooled})
-    return load_cohort(settings, hospitals_expected(settings))
-
-
-def public_seed(settings: Settings) -> int:
-    """Return the seed of what is public anyway: splits and initial weights."""
-    return max(settings.run.seed, 0)
 
 
 def noise_plan(settings: Settings, noise_multiplier: float) -> NoisePlan:

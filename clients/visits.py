@@ -17,14 +17,12 @@ is bound to the training, the visit and its maker.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from clients.dp_sgd import clipped_gradient_sum
-from clients.evaluation import probabilities
 from clients.faults import Fault
 from clients.visit_messages import Carried
 from crypto.envelope import unwrap, wrap
@@ -103,24 +101,6 @@ def take_over(
     if len(vector) != dimensions:
         raise Fault("terms-differ", f"a model of {len(vector)} values, expected {dimensions}")
     return vector.astype(np.float64)
-
-
-def decide_together(logits: Sequence[NDArray[np.floating]], vote: str) -> NDArray[np.float64]:
-    """Return the logits ``[n, classes]`` of an ensemble from those of its models.
-
-    Args:
-        logits: one ``[n, classes]`` a model.
-        vote: "probabilities" averages them; "majority" counts each model's first choice, with one
-            vote shared by all classes so that no class is impossible.
-    """
-    chances = np.stack([probabilities(one) for one in logits])
-    classes = chances.shape[2]
-    if vote == "majority":
-        votes = np.eye(classes)[chances.argmax(axis=2)].sum(axis=0)
-        shares = (votes + 1.0 / classes) / (len(logits) + 1.0)
-    else:
-        shares = chances.mean(axis=0)
-    return np.asarray(np.log(np.clip(shares, 1e-15, 1.0)))
 
 
 @torch.no_grad()

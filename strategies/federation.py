@@ -14,6 +14,8 @@ from flwr.serverapp.strategy import FedAvg
 from clients import messages
 from clients.messages import RoundReply, RoundRequest
 from clients.schedule import events_of_attempt
+from crypto.errors import OpeningRefusedError
+from crypto.schemes import require_returnable
 from strategies.conversation import fault_code
 from strategies.errors import TrainingStopped
 from strategies.secure_fedavg import SecureFedAvg
@@ -33,6 +35,7 @@ class Federation(Training):
 
     def _teach(self, ceremony: Ceremony) -> None:
         """Close one round after the other."""
+        self._plan = ceremony.plan
         self.strategy = SecureFedAvg(
             inner=FedAvg(
                 min_train_nodes=len(ceremony.nodes.ids),
@@ -118,7 +121,8 @@ class Federation(Training):
         last = self.progress.closed.get(number - 1)
         training = self.settings.training
         names = self._nodes.names
-        due = number > 1 and (number - 1) % training.release_every == 0 and self._private()
+        allowed = self._private() and not self._kept_home()
+        due = number > 1 and (number - 1) % training.release_every == 0 and allowed
         keep = number > 1 and (number - 1) % self.settings.run.snapshot_every == 0
         return RoundRequest(
             training=self.training,
@@ -139,8 +143,19 @@ class Federation(Training):
             snapshot=self.progress.snapshot,
         )
 
+    def _kept_home(self) -> str:
+        """Return why no opened model may leave the hospitals, "" where it may."""
+        try:
+            require_returnable(self._plan)
+        except OpeningRefusedError as refused:
+            return str(refused)
+        return ""
+
     def _release_last(self) -> None:
         """Ask hospitals in turn for the model after the last total."""
+        if reason := self._kept_home():
+            self.progress.note = reason
+            return
         request = self._request(self.progress.round + 1, 1)
         faults = []
         for name in self._nodes.names:

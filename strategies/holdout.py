@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from clients.cohorts import cohort_of, public_seed
 from clients.evaluation import calibration, confusion, evaluate
 from clients.models import build_model, prepare
-from clients.terms import cohort_of, public_seed
 from clients.votes import decide_together
 
 if TYPE_CHECKING:
@@ -33,8 +33,10 @@ class Holdout:
 
     def __init__(self, settings: Settings) -> None:
         cohort = cohort_of(settings)
-        self.patients = cohort.patients
-        self.largest_hospital = max(cohort.patients_by_hospital.values())
+        self.patients = settings.data.patients or cohort.patients
+        self.largest_hospital = settings.data.largest_hospital or max(
+            cohort.patients_by_hospital.values()
+        )
         self._records = prepare(settings, cohort.info, cohort.holdout)
         self._model = build_model(settings, cohort.info, public_seed(settings))
         self._model.eval()

@@ -11,11 +11,11 @@ import torch
 from accounting.accountants import epsilon
 from accounting.events import GaussianEvent
 from clients import hospital as hospitals
+from clients.cohorts import cohort_of
 from clients.dp_sgd import clipped_gradient_sum
 from clients.exchange import EXCHANGES, REFUSED, SOUND, check_sound
 from clients.replica import OPTIMISERS, Replica
 from clients.settings import Settings, SettingsError
-from clients.terms import cohort_of
 from tests.exchange_runs import ALONE, distance, forget_processes, read_json, run_app, trained
 from tests.in_process import small_settings
 

@@ -21,6 +21,10 @@ SMALL = [
 ]  # fmt: skip
 
 
+def rounds(number: int) -> list[str]:
+    return ["--set", f"training.rounds={number}"]
+
+
 def environment() -> dict[str, str]:
     return os.environ | {"FLWR_TELEMETRY_ENABLED": "0", "RAY_USAGE_STATS_ENABLED": "0"}
 
@@ -92,8 +96,7 @@ def test_both_engines_end_in_the_same_model_for_a_seed(tmp_path: Path) -> None:
 
 def test_ctrl_c_leaves_no_process_behind_and_a_run_that_resumes(tmp_path: Path) -> None:
     process = subprocess.Popen(
-        [*COMMAND, "run", "default", "--out", str(tmp_path), *SMALL, "--seed", "5"]
-        + ["--set", "training.rounds=400"],
+        [*COMMAND, "run", "default", "--out", str(tmp_path), *SMALL, *rounds(400), "--seed", "5"],
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -123,8 +126,7 @@ def test_ctrl_c_leaves_no_process_behind_and_a_run_that_resumes(tmp_path: Path) 
 
 def test_a_hospital_process_that_dies_once_is_replaced(tmp_path: Path) -> None:
     process = subprocess.Popen(
-        [*COMMAND, "run", "default", "--out", str(tmp_path), *SMALL, "--quiet"]
-        + ["--set", "training.rounds=60"],
+        [*COMMAND, "run", "default", "--out", str(tmp_path), "--quiet", *SMALL, *rounds(60)],
         stderr=subprocess.PIPE,
         text=True,
         env=environment(),

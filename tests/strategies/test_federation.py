@@ -438,3 +438,26 @@ def test_a_run_stops_with_its_model_before_the_round_that_would_exceed_the_targe
     assert found["epsilon"]["prv"] <= 1.0
     assert "beyond privacy.target-epsilon" in metrics(settings, "end")[-1]["message"]
     assert (tmp_path / "model.safetensors").exists()
+
+
+def test_a_model_without_noise_is_released_after_the_last_round_only(tmp_path: Path) -> None:
+    """Sealed, exact sums: a server that asks for the model on the way is refused."""
+
+    def impatient(message: Message, reply: Message | None) -> Message | None:
+        if message.metadata.message_type == TRAIN and reply is None:
+            config = message.content.config_records["config"]
+            config["release-from"] = "hospital-00" if config["server-round"] == 2 else ""
+        return reply or message
+
+    settings = small_settings(tmp_path, privacy__regime="F", data__public=False, run__attempts=1)
+    with pytest.raises(TrainingStopped, match="hospital-00: release-refused"):
+        train(settings, impatient)
+    train(small_settings(tmp_path / "patient", privacy__regime="F", data__public=False))
+    assert (tmp_path / "patient" / "model.safetensors").exists()
+
+
+def test_a_model_opened_from_ckks_stays_at_the_hospitals(tmp_path: Path) -> None:
+    settings = small_settings(tmp_path, privacy__regime="F", sealing__scheme="ckks")
+    train(settings)
+    assert not (tmp_path / "model.safetensors").exists()
+    assert "leaks" in metrics(settings, "end")[-1]["message"]

@@ -1,0 +1,30 @@
+"""Which patients a run is about: from settings to a cohort.
+
+Apart from `clients.terms`, so that the server, which agrees on terms but must not see patients,
+does not come to import data by way of them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from clients.terms import hospitals_expected
+
+if TYPE_CHECKING:
+    from clients.data import Cohort
+    from clients.settings import Settings
+
+
+def cohort_of(settings: Settings) -> Cohort:
+    """Return the cohort of a run; pooled regimes see it as one hospital that holds everything."""
+    from clients.data import load_cohort
+
+    if settings.regime.pooled:
+        pooled = settings.partition.model_copy(update={"name": "iid", "hospitals": 1})
+        settings = settings.model_copy(update={"partition": pooled})
+    return load_cohort(settings, hospitals_expected(settings))
+
+
+def public_seed(settings: Settings) -> int:
+    """Return the seed of what is public anyway: splits and initial weights."""
+    return max(settings.run.seed, 0)
