@@ -15,7 +15,7 @@ from typing import Annotated
 import click
 import typer
 
-from simulations import inspection
+from simulations import compare_commands, inspection
 
 EXAMPLES = "\n\n".join(
     [
@@ -23,6 +23,7 @@ EXAMPLES = "\n\n".join(
         "flower-simulation",
         "flower-simulation run default --set privacy.regime=FPDP --seed 1",
         "flower-simulation run chest-xray --set data.dir=~/data",
+        "flower-simulation compare regimes --jobs 2",
         "flower-simulation --app . --num-supernodes 10",
     ]
 )
@@ -230,6 +231,7 @@ def _refuse_misplaced_options(context: typer.Context) -> None:
         )
 
 
+compare_commands.add_commands(app)
 inspection.add_commands(app)
 
 

@@ -201,7 +201,10 @@ def axes_of(scenario: Scenario, given: Mapping[str, Any]) -> Axes:
     if unknown:
         known = ", ".join(name for name in Axes.__dataclass_fields__ if name != "assignments")
         raise SettingsError(
-            [f"[compare] of {scenario.name}: {name} is no axis; known: {known}." for name in unknown]
+            [
+                f"[compare] of {scenario.name}: {name} is no axis; known: {known}."
+                for name in unknown
+            ]
         )
     merged = {**table, **{key: value for key, value in given.items() if value not in (None, ())}}
     lists = ("regimes", "exchanges", "partitions", "epsilons", "hospitals")

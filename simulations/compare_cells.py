@@ -185,7 +185,7 @@ def plan_grid(scenario: Scenario, axes: Axes) -> Plan:
     Raises:
         SettingsError: nothing that was asked for is sound, or a value cannot be read.
     """
-    axis_changes = [
+    axis_changes: list[list[dict[str, ConfigValue]]] = [
         [{"privacy.regime": name} for name in axes.regimes],
         [_with_detail("exchange.name", text) for text in axes.exchanges],
         [_with_detail("partition.name", text) for text in axes.partitions],
@@ -197,7 +197,7 @@ def plan_grid(scenario: Scenario, axes: Axes) -> Plan:
     ]
     found: dict[Setup, None] = {}
     skipped: dict[str, tuple[str, ...]] = {}
-    for parts in itertools.product(*([*one] or [{}] for one in axis_changes)):
+    for parts in itertools.product(*(one or [{}] for one in axis_changes)):
         changes = {key: value for part in parts for key, value in part.items()}
         try:
             settings = _resolve(scenario, axes.assignments, {**changes, "run.seed": 0})
@@ -256,7 +256,7 @@ def _with_detail(key: str, text: str) -> dict[str, ConfigValue]:
 def _name_with_detail(settings: Settings, key: str, changes: Mapping[str, ConfigValue]) -> str:
     config = settings.to_config()
     name = str(config[key])
-    detail = DETAILS.get(name)
+    detail = DETAILS.get(name, "")
     if detail in changes or detail == "partition.alpha":
         value = config[detail]
         return f"{name}:{value:g}" if isinstance(value, float) else f"{name}:{value}"

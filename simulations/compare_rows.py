@@ -89,7 +89,7 @@ class Row:
         """Return plain values, with intervals beside the values that they come from."""
         means = [statistics.fmean(one) for one in self.hospital_accuracy if one]
         worst = [min(one) for one in self.hospital_accuracy if one]
-        return _rounded(
+        content: dict[str, Any] = _rounded(
             {
                 **{axis: getattr(self.setup, axis) for axis in AXES},
                 "tuned": dict(self.choice),
@@ -107,6 +107,7 @@ class Row:
                 "cells": self.cells,
             }
         )
+        return content
 
 
 def summarise(values: Sequence[float]) -> dict[str, Any] | None:

@@ -12,9 +12,10 @@ import multiprocessing
 import os
 import shutil
 import signal
+import threading
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -81,9 +82,22 @@ def _start(command: Sequence[str]) -> _Worker:
     context = multiprocessing.get_context("spawn")
     pipe, theirs = context.Pipe()
     process = context.Process(target=_work, args=(theirs, list(command)), daemon=True)
-    process.start()
+    with _deaf_to_interrupts():  # a new process inherits it: the parent answers for Ctrl-C
+        process.start()
     theirs.close()
     return _Worker(process=process, pipe=pipe)
+
+
+@contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _hand_over(
@@ -117,8 +131,7 @@ def _end(worker: _Worker) -> None:
 
 
 def _work(pipe: Connection, command: list[str]) -> None:
-    """Run what comes through the pipe until it is closed; the parent answers for Ctrl-C."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Run what comes through the pipe until it is closed."""
     os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
     while True:
         try:

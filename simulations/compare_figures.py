@@ -1,0 +1,237 @@
+"""Figures of a comparison, drawn from ``comparison.json`` alone, as SVG and PNG.
+
+A figure is drawn where its axis varies. A setup without an epsilon (no noise) or without a split
+(pooled data) is a level line with its band. Lines differ in colour, style and marker; colours are
+those of the figures of a run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullLocator
+
+from simulations.compare_tables import axis_text, varying
+from simulations.figures import CYCLE, GREY, PNG_DPI, STYLE
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Content = Mapping[str, Any]
+Row = Mapping[str, Any]
+MARKERS = "osD^vPX*"
+LINES = ("-", "--", "-.", ":")
+#: Most hospitals' dots in a row of the figure of hospitals.
+DOTS = 400
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComparisonDrawing:
+    """A kind of figure of a comparison: its title, how to read it, how to draw it."""
+
+    title: str
+    caption: str
+    draw: Callable[[Content], Figure | None]
+
+
+def draw_comparison(content: Content, folder: Path) -> list[Path]:
+    """Draw every figure that the comparison has an axis for; returns the files written."""
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for name, (_, figure) in draw_all(content).items():
+        for suffix, metadata in (("svg", {"Date": None}), ("png", {})):
+            file = folder / f"{name}.{suffix}"
+            with mpl.rc_context(STYLE):
+                figure.savefig(file, dpi=PNG_DPI, metadata=metadata)
+            written.append(file)
+    return written
+
+
+def draw_all(content: Content) -> dict[str, tuple[ComparisonDrawing, Figure]]:
+    """Return every figure that the comparison has an axis for, by name."""
+    found: dict[str, tuple[ComparisonDrawing, Figure]] = {}
+    with mpl.rc_context(STYLE):
+        for name, drawing in DRAWINGS.items():
+            if (figure := drawing.draw(content)) is not None:
+                found[name] = (drawing, figure)
+    return found
+
+
+def draw_epsilon(content: Content) -> Figure | None:
+    """Accuracy against epsilon: Figure 1 of Malekzadeh et al. (2021)."""
+    return _against(content, "epsilon", "target epsilon (log scale)")
+
+
+def draw_hospital_count(content: Content) -> Figure | None:
+    """Accuracy against the number of hospitals."""
+    return _against(content, "hospitals", "hospitals, K (log scale)")
+
+
+def draw_skew(content: Content) -> Figure | None:
+    """Accuracy against how unevenly patients are split."""
+    return _against(content, "partition", "split")
+
+
+def draw_bytes(content: Content) -> Figure | None:
+    """Accuracy against what a hospital sends in the whole training."""
+    rows = [row for row in _measured(content) if row["hospitals"] and row["sent_bytes"]]
+    if len({round(row["sent_bytes"]["mean"], -3) for row in rows}) < 2:
+        return None
+    figure, axes = _axes(1 + len(rows) // 3)
+    names = [axis for axis in varying(content)]
+    for place, row in enumerate(rows):
+        _points(
+            axes, [row["sent_bytes"]["mean"] / 1e6], [row], _label(row, names), place, join=False
+        )
+    axes.set_xscale("log")
+    axes.set_xlabel("megabytes that one hospital sends (log scale)")
+    axes.set_ylabel("accuracy on the public holdout (share)")
+    figure.legend(loc="outside upper center", ncols=3)
+    return figure
+
+
+def draw_hospitals(content: Content) -> Figure | None:
+    """Accuracy at single hospitals, over all seeds."""
+    rows = [row for row in _measured(content) if row["hospitals"] and any(row["hospital_accuracy"])]
+    if not rows:
+        return None
+    names = varying(content)
+    figure = Figure(figsize=(5.4, min(1.2 + 0.34 * len(rows), 9.0)), layout="constrained")
+    axes = figure.add_subplot()
+    for place, row in enumerate(rows):
+        values = sorted(value for one in row["hospital_accuracy"] for value in one)
+        shown = values[:: max(1, len(values) // DOTS)]
+        # Dots lie a fixed way above and below the line, so that equal values stay apart.
+        heights = [place + 0.26 * ((k * 0.618034) % 1 - 0.5) for k in range(len(shown))]
+        axes.plot(shown, heights, ".", color=CYCLE[0], alpha=0.35, markersize=4)
+        middle = values[len(values) // 2]
+        axes.plot([middle, middle], [place - 0.3, place + 0.3], color=CYCLE[3], linewidth=2.2)
+        mean = row["mean_hospital_accuracy"]["mean"]
+        axes.plot(mean, place, "D", color=CYCLE[5], markersize=5)
+    axes.set_yticks(range(len(rows)), [_label(row, names) for row in rows])
+    axes.invert_yaxis()
+    axes.set_xlim(right=1.02)
+    axes.grid(axis="y", visible=False)
+    axes.set_xlabel("accuracy at a hospital (dots), median (bar), mean (diamond)")
+    return figure
+
+
+def _against(content: Content, axis: str, title: str) -> Figure | None:
+    """Draw accuracy against an axis, a line for each combination of the others that vary."""
+    rows = _measured(content)
+    values = list(dict.fromkeys(row[axis] for row in rows if row[axis] is not None))
+    if len(values) < 2:
+        return None
+    numeric = all(not isinstance(value, str) for value in values)
+    values = sorted(values) if numeric else values
+    names = [name for name in varying(content) if name != axis]
+    series: dict[str, list[Row]] = {}
+    for row in rows:
+        series.setdefault(_label(row, names), []).append(row)
+    figure, axes = _axes(len(series))
+    for place, (label, members) in enumerate(series.items()):
+        along = sorted(
+            (row for row in members if row[axis] is not None),
+            key=lambda row: values.index(row[axis]),
+        )
+        if along:
+            shift = 0.012 * (place - len(series) / 2)  # so that intervals do not hide each other
+            at = [row[axis] * (1 + 2 * shift) if numeric else values.index(row[axis]) + 3 * shift
+                  for row in along]  # fmt: skip
+            _points(axes, at, along, label, place, join=True)
+        for row in members:
+            if row[axis] is None:
+                _level(axes, row, label, place)
+    if numeric:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(FixedLocator([float(value) for value in values]))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.set_xticklabels([axis_text(value) for value in values])
+    else:
+        axes.set_xticks(range(len(values)), [axis_text(value) for value in values])
+    axes.set_xlabel(title)
+    axes.set_ylabel("accuracy on the public holdout (share)")
+    figure.legend(loc="outside upper center", ncols=min(len(series), 3))
+    return figure
+
+
+def _points(
+    axes: Axes, at: Sequence[float], rows: Sequence[Row], label: str, place: int, *, join: bool
+) -> None:
+    means = [row["accuracy"]["mean"] for row in rows]
+    halves = [
+        (row["accuracy"]["high"] or mean) - mean for row, mean in zip(rows, means, strict=True)
+    ]
+    axes.errorbar(
+        at,
+        means,
+        yerr=halves,
+        label=label,
+        color=CYCLE[place % len(CYCLE)],
+        marker=MARKERS[place % len(MARKERS)],
+        linestyle=LINES[place // len(CYCLE) % len(LINES)] if join else "none",
+        markersize=4.5,
+        capsize=2.5,
+        elinewidth=1,
+    )
+
+
+def _level(axes: Axes, row: Row, label: str, place: int) -> None:
+    mean, colour = row["accuracy"], CYCLE[place % len(CYCLE)]
+    axes.axhline(mean["mean"], color=colour, linestyle=LINES[1 + place % 3], label=label)
+    if mean["high"] is not None:
+        axes.axhspan(mean["low"], mean["high"], color=colour, alpha=0.08, linewidth=0)
+
+
+def _axes(entries: int) -> tuple[Figure, Axes]:
+    """Return axes with room for a legend above."""
+    figure = Figure(figsize=(5.4, 3.3 + 0.16 * max(0, (entries - 1) // 3)), layout="constrained")
+    axes = figure.add_subplot()
+    axes.tick_params(color=GREY)
+    return figure, axes
+
+
+def _measured(content: Content) -> list[Row]:
+    return [row for row in content["rows"] if row["accuracy"]]
+
+
+def _label(row: Row, names: Sequence[str]) -> str:
+    marks = {"hospitals": "K = ", "epsilon": "epsilon "}
+    parts = [
+        f"{marks.get(name, '')}{axis_text(row[name])}" for name in names if row[name] is not None
+    ]
+    return ", ".join(parts) or str(row["regime"])
+
+
+DRAWINGS: dict[str, ComparisonDrawing] = {
+    "epsilon": ComparisonDrawing(
+        title="Accuracy against epsilon",
+        caption="Mean over seeds with 95% intervals; level lines add no noise.",
+        draw=draw_epsilon,
+    ),
+    "hospital-count": ComparisonDrawing(
+        title="Accuracy against the number of hospitals",
+        caption="The same patients, dealt to more and more hospitals. Level lines are pooled data.",
+        draw=draw_hospital_count,
+    ),
+    "skew": ComparisonDrawing(
+        title="Accuracy against the split",
+        caption="The same patients, split more and more unevenly. Level lines are pooled data.",
+        draw=draw_skew,
+    ),
+    "bytes": ComparisonDrawing(
+        title="Accuracy against bytes sent",
+        caption="What one hospital sends in the whole training, headers and keys included.",
+        draw=draw_bytes,
+    ),
+    "hospitals": ComparisonDrawing(
+        title="Accuracy at single hospitals",
+        caption="Each dot is a hospital in a training, on its own test records.",
+        draw=draw_hospitals,
+    ),
+}

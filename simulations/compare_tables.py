@@ -1,0 +1,162 @@
+"""A comparison as tables: for the terminal, at most 80 columns, and as Markdown for a page.
+
+Only axes that vary become columns. All numbers come from ``comparison.json``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import RenderableType
+from rich.text import Text
+
+from simulations.tables import plain_table
+from simulations.wording import ABSENT, bytes_text
+
+AXES = ("regime", "exchange", "partition", "hospitals", "epsilon")
+HEADS = {
+    "regime": "regime",
+    "exchange": "exchange",
+    "partition": "split",
+    "hospitals": "K#",
+    "epsilon": "epsilon#",
+}
+Content = Mapping[str, Any]
+Table = tuple[list[str], list[list[str]]]
+
+
+def varying(content: Content) -> list[str]:
+    """Return the axes that have several values; the first axis where none has."""
+    rows = content["rows"]
+    found = [axis for axis in AXES if len({row[axis] for row in rows} - {None}) > 1]
+    return found or [AXES[0]]
+
+
+def result_table(content: Content, *, wide: bool = False) -> Table:
+    """Return columns and rows of what was measured.
+
+    Args:
+        content: a ``comparison.json``.
+        wide: with what was tuned and how many trainings, for pages.
+    """
+    axes, rows = varying(content), content["rows"]
+    figures = {"accuracy": "accuracy", "auc": "AUC"}
+    if any(row["worst_hospital_accuracy"] for row in rows if row["hospitals"]):
+        figures["worst_hospital_accuracy"] = "worst site"
+    if not wide and len(axes) > 2:
+        del figures["auc"]
+    columns = [HEADS[axis] for axis in axes] + [f"{one}#" for one in figures.values()] + ["sent#"]
+    if wide:
+        columns += ["trainings#"] + (["tuned to"] if content["tuned"] else [])
+    table = []
+    for row in rows:
+        cells = [axis_text(row[axis]) for axis in axes]
+        for key in figures:
+            pooled = key.endswith("hospital_accuracy") and not row["hospitals"]
+            cells.append(ABSENT if pooled else mean_text(row[key]))
+        cells.append(ABSENT if not row["hospitals"] else _bytes(row["sent_bytes"]))
+        if wide:
+            cells.append(str(len(row["seeds"])))
+            if content["tuned"]:
+                cells.append(tuned_text(row["tuned"]))
+        table.append(cells)
+    return columns, table
+
+
+def paired_table(content: Content) -> Table:
+    """Return columns and rows of the differences of accuracy on the same seeds."""
+    pairs = content["paired"]
+    places = [axis for axis in ("partition", "hospitals", "epsilon") if axis in varying(content)]
+    several = len({axis_text(one["against"]["exchange"]) for one in pairs} - {ABSENT}) > 1
+    columns = [*(HEADS[axis] for axis in places), "less", "difference#", "95% interval#", "clear"]
+    rows = []
+    for one in pairs:
+        other, difference = one["against"], one["difference"]
+        name = other["regime"]
+        if several and other["exchange"]:
+            name = f"{name} {other['exchange']}"
+        low, high = difference["low"], difference["high"]
+        ends = ABSENT if low is None else f"{low:+.3f} to {high:+.3f}"
+        clear = low is not None and (low > 0 or high < 0)
+        rows.append(
+            [
+                *(axis_text(one[axis]) for axis in places),
+                name,
+                f"{difference['mean']:+.3f}",
+                ends,
+                "yes" if clear else "no",
+            ]
+        )
+    return columns, rows
+
+
+def terminal_tables(content: Content) -> list[RenderableType]:
+    """Return what the command prints when the grid is done."""
+    found: list[RenderableType] = [plain_table(_title(content), *result_table(content))]
+    found.append(Text(caption(content), style="dim"))
+    if content["paired"]:
+        found.append(plain_table(f"\n{paired_title(content)}", *paired_table(content)))
+    if content["skipped"]:
+        lines = [f"  {one['setup']}: {' '.join(one['why'])}" for one in content["skipped"]]
+        found.append(
+            Text("\n".join([f"\nSkipped, for they are not sound ({len(lines)}):", *lines]))
+        )
+    if content["failed"]:
+        lines = [f"  {one['cell']}: {one['why']}" for one in content["failed"]]
+        found.append(Text("\n".join([f"\nEnded early ({len(lines)}), left out:", *lines])))
+    return found
+
+
+def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table; columns whose name ends in ``#`` hold numbers."""
+    heads = [column.rstrip("#") for column in columns]
+    rules = ["---:" if column.endswith("#") else "---" for column in columns]
+    lines = [heads, rules, *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def caption(content: Content) -> str:
+    """Return what the numbers are, in sentences."""
+    seeds = content["seeds"]
+    text = (
+        f"Mean of {seeds} seeds with a 95% t-interval; every seed holds other patients out and "
+        "splits the others anew. sent: by one hospital in the whole training."
+    )
+    if any(row["worst_hospital_accuracy"] for row in content["rows"] if row["hospitals"]):
+        text += " worst site: accuracy at the hospital that is served worst."
+    return f"{text} Seeded trainings show accuracy and cost; they guarantee nothing."
+
+
+def paired_title(content: Content) -> str:
+    """Return the heading of the differences."""
+    own = content["reference"]
+    return f"Accuracy of {own['regime']}, {own['exchange']}, less another's on the same seeds"
+
+
+def axis_text(value: str | float | None) -> str:
+    """Write a value of an axis; absent where it does not matter."""
+    if value is None:
+        return ABSENT
+    return value if isinstance(value, str) else f"{value:g}"
+
+
+def mean_text(summary: Mapping[str, Any] | None) -> str:
+    """Write a mean with half its interval."""
+    if summary is None:
+        return ABSENT
+    mean = f"{summary['mean']:.3f}"
+    return mean if summary["high"] is None else f"{mean} ±{summary['high'] - summary['mean']:.3f}"
+
+
+def tuned_text(choice: Mapping[str, Any]) -> str:
+    """Write tuned settings by the last word of their keys."""
+    return ", ".join(f"{key.rpartition('.')[2]} {value:g}" for key, value in choice.items())
+
+
+def _bytes(summary: Mapping[str, Any] | None) -> str:
+    return ABSENT if summary is None else bytes_text(summary["mean"])
+
+
+def _title(content: Content) -> str:
+    return f"{content['name']}: {content['data']}, {content['model']}"
