@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,7 @@ class Stored:
         self.axes: dict[str, str] = {}
         self.artifacts: list[Any] = []
         self.has_machine_metrics = False
+        self.ended = False
         whole = b""
         for kind, part in pieces(file.read_bytes()):
             whole = part if kind in (1, 2) else whole + part
@@ -76,6 +78,8 @@ class Stored:
                 self.artifacts.append(record.artifact)
             case "stats":
                 self.has_machine_metrics = True
+            case "exit":
+                self.ended = True
 
     @staticmethod
     def _update(into: dict[str, Any], items: Any) -> None:
@@ -88,8 +92,13 @@ class Stored:
 
 
 def stored_runs(folder: Path) -> dict[str, Stored]:
-    found = [Stored(file) for file in (folder / "wandb").glob("offline-run-*/*.wandb")]
-    return {one.run.display_name: one for one in found}
+    """Runs by name, as soon as wandb's own process has written them to their ends."""
+    for _ in range(600):
+        found = [Stored(file) for file in (folder / "wandb").glob("offline-run-*/*.wandb")]
+        if all(one.ended for one in found):
+            return {one.run.display_name: one for one in found}
+        time.sleep(0.05)
+    raise AssertionError("a run has no end")
 
 
 @pytest.fixture(scope="module", autouse=True)
