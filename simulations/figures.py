@@ -43,7 +43,8 @@ STYLE: Any = {
     "svg.hashsalt": "asclepias",
     "svg.fonttype": "path",
 }
-SIZE_INCHES = (5.4, 3.3)
+#: Nine points stay above six on half of an A4 page and on a phone.
+SIZE_INCHES = (4.4, 3.0)
 PNG_DPI = 200
 
 
@@ -113,41 +114,77 @@ def draw_training(run: RunResult) -> Figure | None:
     axes.set_xlabel("round")
     axes.set_ylabel("on the public holdout (share)")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
-    spent = [event for event in run.of_kind("round") if event.get("epsilon_rdp") is not None]
-    if spent:
-        right = axes.twinx()
-        right.grid(False)
-        right.spines["right"].set_visible(True)
-        lines += right.plot(
-            [event["round"] for event in spent],
-            [event["epsilon_rdp"] for event in spent],
-            ":",
-            color=VERMILION,
-            label="epsilon spent (RDP)",
-        )
-        right.set_ylim(bottom=0)
-        right.set_ylabel("epsilon spent", color=VERMILION)
+    for name in ("prv", "rdp"):
+        if points := _spent(run, name):
+            right = axes.twinx()
+            right.grid(False)
+            right.spines["right"].set_visible(True)
+            label = f"epsilon ({name.upper()})"
+            lines += right.plot(*zip(*points, strict=True), ":", color=VERMILION, label=label)
+            right.set_ylim(bottom=0)
+            right.set_ylabel("epsilon spent", color=VERMILION)
+            break
     figure.legend(handles=lines, loc="outside upper center", ncols=len(lines))
     return figure
 
 
-def draw_budget(run: RunResult) -> Figure | None:
-    """Epsilon spent round by round against the target, and what is left."""
-    spent = [event for event in run.of_kind("round") if event.get("epsilon_rdp") is not None]
-    if not spent:
+def _spent(run: RunResult, accountant: str) -> list[tuple[int, float]]:
+    """Return (round, epsilon spent so far): RDP after every round, PRV at every release."""
+    kind = "round" if accountant == "rdp" else "release"
+    key = f"epsilon_{accountant}"
+    return [(e["round"], e[key]) for e in run.of_kind(kind) if e.get(key) is not None]
+
+
+def draw_tradeoff(run: RunResult) -> Figure | None:
+    """Accuracy and AUC of released models against the epsilon spent for them."""
+    name = next((one for one in ("prv", "rdp") if _spent_at_releases(run, one)), None)
+    if name is None:
         return None
     figure, axes = _axes()
-    rounds = [event["round"] for event in spent]
-    values = [event["epsilon_rdp"] for event in spent]
-    axes.plot(rounds, values, color=VERMILION, label="spent so far (RDP, an upper bound)")
+    for key, label, colour, style in (
+        ("accuracy", "accuracy", BLUE, "o-"),
+        ("auc", "AUC", GREEN, "s--"),
+    ):
+        points = [
+            (event[f"epsilon_{name}"], event[key])
+            for event in _spent_at_releases(run, name)
+            if event.get(key) is not None and not math.isnan(event[key])
+        ]
+        if points:
+            axes.plot(*zip(*points, strict=True), style, color=colour, markersize=3, label=label)
+    if target := run.progress.facts.get("target_epsilon"):
+        axes.axvline(target, color=GREY, linestyle=":", label=f"target {target:g}")
+    axes.set_xlim(left=0)
+    axes.set_xlabel(f"epsilon spent ({name.upper()})")
+    axes.set_ylabel("on the public holdout (share)")
+    figure.legend(loc="outside upper center", ncols=3)
+    return figure
+
+
+def _spent_at_releases(run: RunResult, accountant: str) -> list[dict[str, Any]]:
+    key = f"epsilon_{accountant}"
+    return [event for event in run.of_kind("release") if event.get(key) is not None]
+
+
+def draw_budget(run: RunResult) -> Figure | None:
+    """Epsilon spent round by round against the target, and what is left."""
+    loose, tight = _spent(run, "rdp"), _spent(run, "prv")
+    if not loose:
+        return None
+    figure, axes = _axes()
+    style = ":" if tight else "-"
+    axes.plot(*zip(*loose, strict=True), style, color=VERMILION, label="spent, by RDP")
+    final = (run.summary.get("epsilon") or {}).get("prv")
+    if tight:
+        axes.plot(*zip(*tight, strict=True), "o-", color=BLUE, markersize=3, label="spent, by PRV")
+    elif final is not None:
+        label = f"at the end, by PRV: {epsilon_text(final)}"
+        axes.plot(loose[-1][0], final, "D", color=BLUE, markersize=5, label=label)
     if target := run.progress.facts.get("target_epsilon"):
         axes.axhline(target, color=GREY, linestyle="--", label=f"target {target:g}")
+        rounds, values = zip(*(tight or loose), strict=True)
         left = [value <= target for value in values]
         axes.fill_between(rounds, values, target, where=left, color=SKY, alpha=0.3, label="left")
-    final = (run.summary.get("epsilon") or {}).get("prv")
-    if final is not None:
-        label = f"at the end (PRV): {epsilon_text(final)}"
-        axes.plot(rounds[-1], final, "D", color=BLUE, markersize=5, label=label)
     axes.set_ylim(bottom=0)
     axes.set_xlabel("round")
     axes.set_ylabel("epsilon against the server")
@@ -296,13 +333,19 @@ DRAWINGS: dict[str, Drawing] = {
     "training": Drawing(
         title="Training",
         caption="Accuracy and AUC of each released model on the public holdout (left axis), and "
-        "epsilon spent against the server so far (right axis, by RDP).",
+        "epsilon spent against the server so far (right axis).",
         draw=draw_training,
+    ),
+    "tradeoff": Drawing(
+        title="Accuracy against epsilon",
+        caption="Each released model on the public holdout, against the epsilon (unitless) that "
+        "had been spent against the server when it was released.",
+        draw=draw_tradeoff,
     ),
     "budget": Drawing(
         title="Noise budget",
-        caption="Epsilon spent against the server, round by round. RDP bounds it from above on "
-        "the way; the end is computed more tightly by PRV.",
+        caption="Epsilon spent against the server so far, and what is left of the target. Both "
+        "accountants bound the same loss from above; RDP is quick and loose, PRV slow and tight.",
         draw=draw_budget,
     ),
     "split": Drawing(

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+#: Rows of the table of ledgers; what is beyond is summed up in the last.
+MOST_LEDGERS = 25
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     """An answer to one of the questions that the page begins with.
@@ -75,7 +79,7 @@ def render_report(run: RunResult) -> str:
             }
             for name, (drawing, figure) in draw_all(run).items()
         ],
-        ledgers=overview_rows(statements),
+        ledgers=_shortened(overview_rows(statements)),
         spending=[row for one in statements[:1] for row in spending_rows(one)],
         faults=run.of_kind("fault"),
         commands=_commands(run),
@@ -116,9 +120,20 @@ def answer_private(run: RunResult) -> Answer:
             "Adding or removing one patient at one hospital changes the odds of whatever the "
             f"server or the public may see by a factor of at most {_odds(epsilon)} (e to the "
             "epsilon), but for a chance of delta.",
+            *_left(run),
         ],
         tone="yes",
     )
+
+
+def _left(run: RunResult) -> list[str]:
+    """Say what is left of the target, by the accountant that the claim is made with."""
+    target = run.progress.facts.get("target_epsilon")
+    spent = run.summary["epsilon"].get(run.config.get("privacy.accountant", "prv"))
+    if not target or spent is None:
+        return []
+    left = epsilon_text(max(target - spent, 0.0))
+    return [f"Of the epsilon {target:g} that was allowed, {left} is left."]
 
 
 def _odds(epsilon: Mapping[str, float]) -> str:
@@ -202,6 +217,25 @@ def inline_svg(figure: Figure, name: str) -> str:
     text = re.sub(r'(\bid="|url\(#|xlink:href="#)', rf"\g<1>{name}-", text)
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     return text.replace("<svg ", f'<svg role="img" aria-label="{DRAWINGS[name].title}" ', 1)
+
+
+def _shortened(rows: list[tuple[str, str, str, str, str]]) -> list[tuple[str, str, str, str, str]]:
+    """Leave out the middle of a long list of ledgers, and say so."""
+    if len(rows) <= MOST_LEDGERS:
+        return rows
+    rest = rows[MOST_LEDGERS - 1 :]
+    numbers = sorted({row[4] for row in rest})
+    epsilons = numbers[0] if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
+    return [
+        *rows[: MOST_LEDGERS - 1],
+        (
+            f"{len(rest)} more hospitals",
+            str(sum(int(row[1]) for row in rest)),
+            min(row[2] for row in rest),
+            max(row[3] for row in rest),
+            epsilons,
+        ),
+    ]
 
 
 def _statements(run: RunResult) -> list[Mapping[str, Any]]:

@@ -30,6 +30,7 @@ thead th { border-bottom: 2px solid var(--line); overflow-wrap: normal; }
 tbody th { font-weight: 600; overflow-wrap: break-word; }
 #run th, #results th { width: 15rem; }
 .number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+th.number, td.number { padding-right: 1.5rem; }
 figure { margin: 0; break-inside: avoid; border: 1px solid var(--line); border-radius: .3rem;
   padding: .75rem; min-width: 0; }
 figure svg { display: block; max-width: 100%; height: auto; margin: 0 auto; }
@@ -46,6 +47,10 @@ pre { background: var(--wash); border: 1px solid var(--line); border-radius: .3r
 .columns dd { margin: 0; text-align: right; overflow-wrap: anywhere; }
 @media (max-width: 600px) {
   #run th { width: 6.5rem; }
+  #results th { width: auto; padding-right: 1rem; }
+  figure { padding: .5rem .25rem; }
+  figure h3, figcaption { padding: 0 .35rem; }
+  th.number, td.number { padding-right: 0; }
   .stack thead { position: absolute; width: 1px; height: 1px; overflow: hidden;
     clip-path: inset(50%); }
   .stack tr { display: block; padding: .5rem 0; border-bottom: 1px solid var(--line); }
