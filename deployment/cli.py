@@ -225,6 +225,21 @@ def keys(site: Site = Path()) -> None:
     line(True, f"for every hospital's [pins]: {fingerprint}")
 
 
+@app.command(epilog="Example: asclepias renew consortium")
+def renew(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The consortium's folder.")],
+) -> None:
+    """Sign a new server certificate with the consortium's authority; hospitals notice nothing."""
+    from deployment.consortium import Consortium, renew_server_certificate
+    from deployment.report import line
+    from deployment.superlink import read_superlink
+
+    link = read_superlink(folder)
+    consortium = Consortium(folder=folder, address=link.address, hospitals=link.hospitals)
+    renew_server_certificate(consortium)
+    line(True, f"new certificate in {link.folder}; restart the SuperLink to use it")
+
+
 @app.command(epilog="Example: asclepias bundle")
 def bundle() -> None:
     """Print the SHA-256 of this app's bundle, for allowed-apps."""

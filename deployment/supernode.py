@@ -30,6 +30,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import httpx
+
 from deployment.errors import DeploymentError
 from deployment.flower_home import environment, fetch_soon
 
@@ -43,6 +45,9 @@ logger = logging.getLogger("flwr")
 #: The versions of Flower whose inner parts this module has been read against.
 FLOWER = "1.41."
 IDLE_SECONDS = 3.0
+HEARTBEAT_SECONDS = 10
+COME_BACK_SECONDS = 75.0
+_STILL_CONNECTED = "2004"
 _PATIENCE = 1.25
 _NOTARY = "fpk_asclepias_site"
 
@@ -157,7 +162,35 @@ def _adapt_flower(notary: Notary, poll_seconds: float) -> None:
 
     loop._init_connection = connect_with_notary
     fetch_soon()
+    _come_back_soon()
     loop.time = Pauses(poll_seconds)  # type: ignore[assignment, attr-defined]
+
+
+def _come_back_soon() -> None:
+    """Have a node that was killed let in again after 20 s at most, and wait that long.
+
+    A SuperLink takes a node for connected until two heartbeats are missing, and lets nobody in
+    with the same key before. Flower's heartbeat is 30 s and its SuperNode gives up at once.
+    """
+    from flwr.supercore import heartbeat
+    from flwr.supernode import fleet_http_connection as connection
+
+    class PatientClient(connection.FleetHttpClient):  # type: ignore[name-defined, misc]
+        def ActivateNode(self, request: Any) -> Any:
+            end = time.monotonic() + COME_BACK_SECONDS
+            while True:
+                try:
+                    return super().ActivateNode(request)
+                except httpx.HTTPStatusError as error:
+                    refused = _STILL_CONNECTED in error.response.text
+                    if not refused or time.monotonic() > end:
+                        raise
+                logger.info("the SuperLink still takes this node for connected; waiting")
+                time.sleep(2.0)
+
+    for module in (heartbeat, connection):
+        module.HEARTBEAT_DEFAULT_INTERVAL = HEARTBEAT_SECONDS  # type: ignore[attr-defined]
+    connection.FleetHttpClient = PatientClient  # type: ignore[misc]
 
 
 def _start_executor(address: str, secret: Path) -> None:

@@ -55,7 +55,10 @@ class Conversation:
         while waiting and time.monotonic() < end:
             replies = list(self.grid.pull_messages(list(waiting)))
             for reply in replies:
-                del waiting[reply.metadata.reply_to_message_id]
+                asked = waiting.pop(reply.metadata.reply_to_message_id)
+                if reply.metadata.src_node_id != asked.metadata.dst_node_id:
+                    # The SuperLink answers for a node that has gone.
+                    reply = Message(Error(FLOWER_ERROR_CODE, "unreachable"), reply_to=asked)
                 if reply.has_content():
                     self.received_bytes += message_bytes(reply.content)
                 yield reply

@@ -68,8 +68,9 @@ class LocalDeployment:
         return process
 
     def start_superlink(self) -> None:
+        before = self.log("superlink").count("ready on")
         self.asclepias("superlink", "superlink", str(self.consortium.superlink))
-        self.until(lambda: "ready" in self.log("superlink"), "the SuperLink is ready")
+        self.until(lambda: self.log("superlink").count("ready on") > before, "a SuperLink")
 
     def start_node(self, name: str, site: Path | None = None) -> None:
         self.asclepias(name, "supernode", "--site", str(site or self.consortium.site(name)))
