@@ -162,7 +162,7 @@ class Training(_Group):
     sampling_rate: float = Field(
         default=0.2, gt=0, le=1, description="chance of a patient a round, q"
     )
-    learning_rate: float = Field(default=1.0, gt=0, description="step size")
+    learning_rate: float = Field(default=0.3, gt=0, description="step size")
     momentum: float = Field(default=0.9, ge=0, lt=1, description="momentum of sgd")
     release_every: int = Field(default=5, ge=1, description="rounds between released models")
 
@@ -180,7 +180,7 @@ class Privacy(_Group):
         default=0.0, ge=0, description="sigma, noise in units of l2-clip (0 = from target-epsilon)"
     )
     delta: float = Field(default=1e-4, gt=0, lt=1, description="delta")
-    l2_clip: float = Field(default=1.0, gt=0, description="bound on a patient's gradient norm, C")
+    l2_clip: float = Field(default=0.5, gt=0, description="bound on a patient's gradient norm, C")
     dropouts: int = Field(default=0, ge=0, description="missing hospitals tolerated in a round")
     colluders: int = Field(default=0, ge=0, description="colluding hospitals tolerated")
     accountant: Literal["rdp", "prv"] = Field(default="prv", description="accountant of the claims")

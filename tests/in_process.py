@@ -89,6 +89,8 @@ def small_settings(out: Path, **changes: object) -> Settings:
         "partition.hospitals": 4,
         "training.rounds": 3,
         "training.release-every": 2,
+        "training.learning-rate": 1.0,
+        "privacy.l2-clip": 1.0,
         "privacy.target-epsilon": 0.0,
         "privacy.noise-multiplier": 2.0,
         "run.seed": 7,

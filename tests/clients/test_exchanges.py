@@ -225,7 +225,7 @@ def test_the_table_and_the_refusals_cover_every_combination() -> None:
             "exchanged with nobody",
         ),
         (
-            {"exchange.name": "weights", "privacy.regime": "FPDP", "exchange.proximal": 2.0},
+            {"exchange.name": "weights", "privacy.regime": "FPDP", "exchange.proximal": 4.0},
             "must be at most 1",
         ),
         (
