@@ -185,7 +185,7 @@ def _come_back_soon() -> None:
                     refused = _STILL_CONNECTED in error.response.text
                     if not refused or time.monotonic() > end:
                         raise
-                logger.info("the SuperLink still takes this node for connected; waiting")
+                logger.info("not let in yet: connected a moment ago, or the key is not registered")
                 time.sleep(2.0)
 
     for module in (heartbeat, connection):

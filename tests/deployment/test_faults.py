@@ -110,13 +110,9 @@ def test_a_node_with_an_unregistered_key_is_refused(deployment: LocalDeployment)
     (site / "private" / "node.key").unlink()
     write_node_key(site / "private" / "node.key", site / "node.pub")
     deployment.start_node("hospital-00")
-    deployment.until(
-        lambda: (
-            deployment.processes["hospital-00"].poll() is not None
-            or "SuperNode ID" in deployment.log("hospital-00")
-        ),
-        "an answer",
-    )
+    deployment.start_node("hospital-01")
+    deployment.wait_node("hospital-01")
+    deployment.until(lambda: "not let in yet" in deployment.log("hospital-00"), "a refusal")
     assert "SuperNode ID" not in deployment.log("hospital-00")
 
 
