@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -135,13 +135,7 @@ def read_row(out: Path, cells: Sequence[Cell]) -> Row:
         row.received_bytes.append(run.progress.downlink_bytes / hospitals)
         row.seconds.append(float(last["seconds"]["total"]))
     spent = (last.get("epsilon") or {}).get("prv")
-    return Row(
-        **{
-            **{name: getattr(row, name) for name in row.__dataclass_fields__},
-            "epsilon": spent,
-            "noise_multiplier": float(last.get("noise_multiplier") or 0.0),
-        }
-    )
+    return replace(row, epsilon=spent, noise_multiplier=float(last.get("noise_multiplier") or 0.0))
 
 
 def is_finished(run: RunResult) -> bool:

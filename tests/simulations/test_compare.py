@@ -1,0 +1,199 @@
+"""Comparisons, for real: what is run, what is not run again, what is left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from safetensors.numpy import load_file
+
+from clients.settings import SettingsError
+from simulations.compare import COMPARISON, Comparison, axes_of
+from simulations.compare_cells import FIRST_TUNING_SEED, Axes, cell_folder, plan_grid
+from simulations.compare_workers import run_trainings
+from simulations.results import read_settings
+from simulations.scenario import Scenario, find_scenario, list_scenarios
+
+SHORT = ("training.rounds=3", "partition.hospitals=3")
+DEFAULT = find_scenario("default")
+ALL = ("C", "CDP", "F", "FPDP", "FSCDP")
+
+
+def labels(**axes):
+    return [setup.label for setup in plan_grid(DEFAULT, Axes(**axes)).setups]
+
+
+def test_axes_that_do_not_matter_to_a_setup_do_not_multiply_it():
+    found = labels(
+        regimes=ALL, epsilons=(1.0, 3.0), partitions=("iid", "dirichlet:0.1"), hospitals=(5, 10)
+    )
+    assert len(found) == len(set(found)) == 1 + 2 + 4 + 8 + 8
+    assert found[0] == "C"
+    assert "FSCDP, gradients, dirichlet:0.1, K = 10, epsilon 3" in found
+
+
+def test_what_is_not_sound_is_skipped_with_its_reason():
+    axes = Axes(regimes=("F", "FSCDP"), exchanges=("gradients", "single"))
+    plan = plan_grid(DEFAULT, axes)
+    assert [(one.regime, one.exchange) for one in plan.setups] == [
+        ("F", "gradients"),
+        ("F", "single"),
+        ("FSCDP", "gradients"),
+    ]
+    [(label, why)] = plan.skipped
+    assert "FSCDP" in label and "single" in label
+    assert "not sound" in why[0]
+
+
+def test_a_grid_of_nothing_sound_is_refused():
+    with pytest.raises(SettingsError, match="not sound"):
+        plan_grid(DEFAULT, Axes(regimes=("FSCDP",), exchanges=("single",)))
+
+
+def test_details_after_a_colon_become_settings():
+    plan = plan_grid(
+        DEFAULT, Axes(regimes=("F",), exchanges=("weights:5",), partitions=("dirichlet:1",))
+    )
+    [cell] = [plan.cells(setup)[0] for setup in plan.setups]
+    assert cell.settings.exchange.local_steps == 5
+    assert cell.settings.partition.alpha == 1.0
+
+
+def test_a_changed_setting_is_another_cell_and_a_folder_is_none():
+    first, again, other = (
+        plan_grid(DEFAULT, Axes(assignments=texts)) for texts in (SHORT, SHORT, SHORT[:1])
+    )
+    [one], [two], [three] = ([*plan.cells(plan.setups[0])][:1] for plan in (first, again, other))
+    assert one.name == two.name != three.name
+    assert cell_folder(Path("a"), one).name == cell_folder(Path("b"), one).name
+
+
+def test_tuning_never_looks_at_the_seeds_of_the_results():
+    axes = Axes(tune={"training.learning-rate": (0.3, 1.0)}, tuning_seeds=2)
+    plan = plan_grid(DEFAULT, axes)
+    seeds = {cell.seed for cell in plan.tuning_cells()}
+    assert seeds == {FIRST_TUNING_SEED, FIRST_TUNING_SEED + 1}
+    assert not seeds & {cell.seed for cell in plan.cells(plan.setups[0])}
+
+
+def test_every_scenario_that_has_axes_is_a_plan():
+    compared = [one for one in list_scenarios() if one.compare]
+    assert {"regimes", "exchanges", "hospital-count"} <= {one.name for one in compared}
+    for one in compared:
+        assert plan_grid(one, axes_of(one, {})).setups
+
+
+def test_a_word_that_is_no_axis_is_refused():
+    scenario = Scenario(name="mine", title="mine", compare={"epsilon": [1.0]})
+    with pytest.raises(SettingsError, match=r"epsilon is no axis; known: .*epsilons"):
+        axes_of(scenario, {})
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory):
+    """Two ways, two seeds, trained and tuned once for all tests below."""
+    out = tmp_path_factory.mktemp("compared")
+    axes = Axes(
+        regimes=("C", "FSCDP"),
+        seeds=2,
+        tune={"training.learning-rate": (0.001, 1.0)},
+        tuning_seeds=1,
+        assignments=(*SHORT, "privacy.target-epsilon=3.0"),
+    )
+    comparison = Comparison(out=out, command=["flower-simulation", "compare", "default"])
+    return out, axes, comparison.run(DEFAULT, axes)
+
+
+def test_a_comparison_holds_a_row_a_setup_with_all_its_seeds(compared):
+    out, _, content = compared
+    assert json.loads((out / COMPARISON).read_text()) == content
+    assert [(row["regime"], row["seeds"]) for row in content["rows"]] == [
+        ("C", [0, 1]),
+        ("FSCDP", [0, 1]),
+    ]
+    own = content["rows"][1]
+    assert own["spent_epsilon"] <= 3.0
+    assert own["sent_bytes"]["mean"] > 1000
+    assert len(own["hospital_accuracy"][0]) == 3
+    assert not content["failed"] and not content["skipped"]
+    [pair] = content["paired"]
+    assert pair["against"]["regime"] == "C"
+    values = zip(own["accuracy"]["values"], content["rows"][0]["accuracy"]["values"], strict=True)
+    assert pair["difference"]["values"] == pytest.approx([a - b for a, b in values], abs=2e-6)
+
+
+def test_tuning_takes_the_better_of_two_steps(compared):
+    _, _, content = compared
+    assert all(row["tuned"] == {"training.learning-rate": 1.0} for row in content["rows"])
+
+
+def test_each_cell_is_a_run_folder_like_any_other(compared):
+    out, _, content = compared
+    for row in content["rows"]:
+        for name in row["cells"]:
+            files = {path.name for path in (out / "cells" / name).iterdir()}
+            assert {"config.toml", "metrics.jsonl", "summary.json", "privacy.json"} <= files
+            assert {"model.safetensors", "provenance.json", "run.log"} <= files
+
+
+def test_finished_cells_are_not_run_again(compared):
+    out, axes, content = compared
+    times = {path: path.stat().st_mtime_ns for path in out.glob("cells/*/summary.json")}
+    assert len(times) == 4 + 4
+    start = time.monotonic()
+    again = Comparison(out=out).run(DEFAULT, axes)
+    assert time.monotonic() - start < 3
+    assert again["rows"] == content["rows"]
+    assert times == {path: path.stat().st_mtime_ns for path in out.glob("cells/*/summary.json")}
+
+
+def test_a_dead_process_loses_its_training_alone_and_one_cut_short_is_made_anew(compared):
+    out, _, content = compared
+    folder = out / "cells" / content["rows"][1]["cells"][0]
+    before = load_file(folder / "model.safetensors")
+    (folder / "summary.json").unlink()
+    config = read_settings(folder).to_config()
+    outcomes = dict(run_trainings([{"run.attempts": "no number"}, config], processes=1))
+    assert (outcomes[0].status, outcomes[0].message) == ("failed", "its process died")
+    assert outcomes[1].status == "finished"
+    after = load_file(folder / "model.safetensors")
+    assert all((after[name] == before[name]).all() for name in before)
+
+
+def test_an_interrupt_ends_every_process_and_says_how_to_go_on(tmp_path):
+    command = [sys.executable, "-m", "simulations.cli", "compare", "default", "--seeds", "50"]
+    command += ["--jobs", "2", "--out", str(tmp_path / "out"), "--set", SHORT[1]]
+    root = Path(__file__).parents[2]
+    process = subprocess.Popen(
+        command, cwd=root, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        end = time.monotonic() + 60
+        while not list(tmp_path.glob("out/cells/*")) and time.monotonic() < end:
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGINT)
+        _, said = process.communicate(timeout=30)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == 130
+    assert "The same command goes on from there" in said
+    assert "Traceback" not in said
+    end = time.monotonic() + 10
+    while _alive(process.pid) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not _alive(process.pid)
+
+
+def _alive(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True

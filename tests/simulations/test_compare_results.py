@@ -1,0 +1,213 @@
+"""What is made of a comparison's numbers: intervals, tables, figures, pages."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from simulations.cli import main
+from simulations.compare_cells import Setup
+from simulations.compare_figures import draw_all, draw_comparison
+from simulations.compare_page import (
+    read_comparison,
+    render_results_page,
+    write_comparison_report,
+    write_results_page,
+)
+from simulations.compare_rows import Row, paired_rows, t_interval
+from simulations.compare_tables import markdown_table, paired_table, result_table
+from simulations.results import NoRun
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+@pytest.mark.parametrize("count", [2, 3, 5, 10, 40])
+@pytest.mark.parametrize("level", [0.9, 0.95])
+def test_intervals_are_scipys(count, level):
+    values = np.random.default_rng(count).normal(0.9, 0.03, count)
+    found = t_interval(list(values), level)
+    low, high = stats.t.interval(level, count - 1, loc=values.mean(), scale=stats.sem(values))
+    assert (found.low, found.high) == pytest.approx((low, high), rel=1e-12)
+    assert (found.mean, found.count) == (pytest.approx(values.mean()), count)
+
+
+def test_a_paired_interval_excludes_zero_exactly_when_the_t_test_rejects():
+    generator = np.random.default_rng(5)
+    outcomes = set()
+    for shift in (0.0, 0.005, 0.01, 0.02, 0.04):
+        values = list(generator.normal(shift, 0.02, 10))
+        found = t_interval(values)
+        excluded = found.low > 0 or found.high < 0
+        assert excluded == (stats.ttest_1samp(values, 0.0).pvalue < 0.05)
+        outcomes.add(excluded)
+    assert outcomes == {True, False}
+
+
+def test_one_value_has_a_mean_and_no_interval():
+    found = t_interval([0.5])
+    assert (found.mean, found.low, found.half, found.count) == (0.5, None, None, 1)
+    assert t_interval([]) is None
+
+
+def row(regime, accuracy, *, seeds=(0, 1, 2), epsilon=None, exchange="gradients", split="iid"):
+    pooled = regime in ("C", "CDP")
+    setup = Setup(
+        regime=regime,
+        exchange=None if pooled else exchange,
+        partition=None if pooled else split,
+        epsilon=epsilon,
+        hospitals=None if pooled else 10,
+        changes={},
+    )
+    return Row(
+        setup=setup,
+        choice={"training.learning-rate": 1.0},
+        seeds=list(seeds),
+        accuracy=list(accuracy),
+        auc=[math.nan] * len(seeds),
+        hospital_accuracy=[[value, value - 0.1] for value in accuracy],
+        sent_bytes=[1.5e5 + len(regime) * 1e5] * len(seeds),
+        received_bytes=[3e5] * len(seeds),
+        epsilon=epsilon,
+        seconds=[1.0] * len(seeds),
+        cells=[f"{regime}-{seed}" for seed in seeds],
+    )
+
+
+OWN = {"regime": "FSCDP", "exchange": "gradients"}
+
+
+def comparison(rows, name="made", **changes):
+    return {
+        "format": 1,
+        "name": name,
+        "title": "A made comparison",
+        "description": "Of nothing.",
+        "command": "flower-simulation compare made",
+        "date": "2026-11-21",
+        "data": "breast-cancer",
+        "model": "logistic",
+        "rounds": 3,
+        "delta": 1e-4,
+        "seeds": 3,
+        "tuned": {"training.learning-rate": [0.3, 1.0]},
+        "tuning_seeds": 2,
+        "reference": OWN,
+        "rows": [one.to_json() for one in rows],
+        "paired": paired_rows(rows, OWN),
+        "skipped": [{"setup": "FSCDP, exchange single", "why": ["it is <not> sound."]}],
+        "failed": [],
+        **changes,
+    }
+
+
+@pytest.fixture
+def content():
+    rows = [
+        row("C", [0.97, 0.96, 0.98]),
+        *(row("CDP", [0.95, 0.93, 0.94], epsilon=e) for e in (0.5, 1.0)),
+        *(row("FPDP", [0.80, 0.83, 0.81], epsilon=e, split=s)
+          for e in (0.5, 1.0) for s in ("iid", "dirichlet:0.1")),
+        *(row("FSCDP", [0.94, 0.93, 0.93], epsilon=e, split=s)
+          for e in (0.5, 1.0) for s in ("iid", "dirichlet:0.1")),
+    ]  # fmt: skip
+    return comparison(rows)
+
+
+def test_pairs_agree_in_everything_but_regime_and_exchange(content):
+    pairs = content["paired"]
+    assert len(pairs) == 4 * 3  # each FSCDP row against C, CDP and FPDP at its own place
+    assert {one["against"]["regime"] for one in pairs} == {"C", "CDP", "FPDP"}
+
+
+def test_pairs_are_made_seed_by_seed_over_the_seeds_that_both_have():
+    mine, other = row("FSCDP", [0.9, 0.8, 0.7]), row("F", [0.5, 0.6], seeds=(2, 0))
+    [pair] = paired_rows([mine, other], OWN)
+    assert pair["difference"]["values"] == pytest.approx([0.9 - 0.6, 0.7 - 0.5])
+
+
+def test_numbers_that_are_no_numbers_stay_out_of_the_file(content):
+    assert all(one["auc"] is None for one in content["rows"])
+    json.dumps(content, allow_nan=False)
+
+
+def test_tables_show_only_axes_that_vary(content):
+    columns, rows = result_table(content)
+    assert columns[:3] == ["regime", "split", "epsilon#"]
+    assert rows[0][:3] == ["C", "-", "-"]
+    assert rows[-1][3] == "0.933 ±0.014"
+    columns, rows = paired_table(content)
+    assert columns[-4:] == ["less", "difference#", "95% interval#", "clear"]
+    against = {line[2]: line[-1] for line in rows}
+    assert against["FPDP"] == "yes"
+
+
+def test_markdown_has_a_line_a_row_and_aligns_numbers():
+    text = markdown_table(["who", "much#"], [["a", "1"], ["b", "2"]])
+    assert text.splitlines() == ["| who | much |", "| --- | ---: |", "| a | 1 |", "| b | 2 |"]
+
+
+def test_figures_are_drawn_for_the_axes_that_vary_and_no_others(content, tmp_path):
+    assert set(draw_all(content)) == {"epsilon", "skew", "bytes", "hospitals"}
+    files = draw_comparison(content, tmp_path)
+    assert {path.suffix for path in files} == {".svg", ".png"}
+    narrow = comparison([row("F", [0.9, 0.9, 0.9])])
+    assert set(draw_all(narrow)) == {"hospitals"}
+
+
+def test_figures_stand_one_seed_and_no_public_data(tmp_path):
+    rows = [row("FSCDP", [0.9], seeds=(0,), epsilon=e) for e in (0.5, 1.0)]
+    for one in rows:
+        one.hospital_accuracy[:] = [[]]
+    assert set(draw_all(comparison(rows))) == {"epsilon"}
+
+
+def test_the_page_is_made_from_files_alone_and_keeps_what_was_there(content, tmp_path):
+    write_results_page([content], tmp_path)
+    page = write_results_page([{**content, "name": "other"}], tmp_path)
+    text = page.read_text()
+    assert text == render_results_page(tmp_path)
+    assert text.count("flower-simulation compare made") == 2
+    assert "| FSCDP | iid | 1 | 0.933 ±0.014 |" in text
+    assert "2026-11-21" in text and "learning-rate in 0.3, 1" in text
+    assert (tmp_path / "results" / "made-epsilon.svg").is_file()
+
+
+def test_the_published_page_says_what_its_files_say():
+    assert (DOCS / "results.md").read_text() == render_results_page(DOCS)
+
+
+def test_a_report_is_one_page_without_network(content, tmp_path):
+    text = write_comparison_report(content, tmp_path).read_text()
+    assert "0.933 ±0.014" in text and text.count("<svg") == 4
+    assert "it is &lt;not&gt; sound." in text
+    assert "<script" not in text and 'src="http' not in text
+
+
+def test_a_folder_that_holds_no_comparison_is_named(tmp_path):
+    with pytest.raises(NoRun, match="'compare' writes it"):
+        read_comparison(tmp_path)
+    assert main(["results-page", str(tmp_path)]) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["default", "--epsilons", "1,much"], "numbers with commas"),
+        (["default", "--hospitals", "2.5"], "whole numbers with commas"),
+        (["default", "--tune", "training.rounds"], "key=value,value"),
+        (["default", "--regimes", "FSCPD"], "did you mean 'FSCDP'"),
+        (["default", "--epsilons", "-1"], "positive"),
+        (["defautl"], "did you mean 'default'"),
+        (["default", "--set", "nothing"], "write key=value"),
+    ],
+)
+def test_what_was_asked_wrongly_is_said_and_starts_nothing(arguments, said, capsys, tmp_path):
+    assert main(["compare", *arguments, "--out", str(tmp_path / "out")]) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
