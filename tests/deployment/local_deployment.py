@@ -94,11 +94,11 @@ class LocalDeployment:
         os.killpg(process.pid, number)
         process.wait(timeout=30)
 
-    def run(self, *assignments: str, seconds: float = 240.0) -> tuple[Submission, str]:
+    def run(self, *assignments: str, seconds: float = 600.0) -> tuple[Submission, str]:
         submission = self.submit(*assignments)
         return submission, wait_for_end(self.link, submission, seconds=seconds)
 
-    def wait(self, submission: Submission, seconds: float = 240.0) -> str:
+    def wait(self, submission: Submission, seconds: float = 600.0) -> str:
         return wait_for_end(self.link, submission, seconds=seconds)
 
     def submit(self, *assignments: str) -> Submission:
@@ -113,7 +113,7 @@ class LocalDeployment:
         file = self.consortium.site(name) / "private" / "hospital.log"
         return file.read_text() if file.exists() else ""
 
-    def until(self, true: Callable[[], bool], what: str, seconds: float = 90.0) -> None:
+    def until(self, true: Callable[[], bool], what: str, seconds: float = 240.0) -> None:
         end = time.monotonic() + seconds
         while not true():
             if time.monotonic() > end:

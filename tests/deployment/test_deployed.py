@@ -61,7 +61,7 @@ def test_a_deployed_run_ends_in_the_bit_identical_model_of_the_simulated_one(
 def test_a_hospital_killed_in_a_round_is_done_without_when_that_was_planned(
     deployment: LocalDeployment,
 ) -> None:
-    changes = ("privacy.dropouts=1", "run.timeout=6.0", "training.rounds=6", "data.public=false")
+    changes = ("privacy.dropouts=1", "run.timeout=120.0", "training.rounds=5", "data.public=false")
     submission = deployment.submit(*SHORT, *changes)
     deployment.until(lambda: len(rounds(submission)) >= 2, "two rounds")
     deployment.kill("hospital-02")

@@ -31,7 +31,7 @@ SHORT = (
     "privacy.dropouts=1",
     "data.public=false",
     "run.seed=7",
-    "run.timeout=8.0",
+    "run.timeout=120.0",
     "run.attempts=2",
     "tracking.wandb=disabled",
 )
