@@ -42,6 +42,8 @@ class RunDescription:
             is the largest.
         shared_hospitals: the m of the rows "a patient in m hospitals".
         grid: the planned grid, whose slack is then charged.
+        messages: of `layers`, noised messages about a record in each release: the activation and
+            the head's loss gradient, and a third where sums of the layers at home are opened.
     """
 
     regime: str
@@ -59,6 +61,7 @@ class RunDescription:
     schedules: tuple[tuple[float, int], ...] = ()
     shared_hospitals: tuple[int, ...] = (2,)
     grid: GridPlan | None = None
+    messages: int = 2
 
     def __post_init__(self) -> None:
         if self.regime not in REGIME_PLANS:
@@ -96,8 +99,7 @@ class RunDescription:
         """(sampling rate, noised messages) of a patient at each kind of hospital."""
         schedules = self.schedules or ((self.sampling_rate, self.rounds),)
         if self.exchange == "layers" and not self.pooled:
-            # The activation and the head's loss gradient: two messages for each release.
-            return tuple((1.0, 2 * rounds) for _, rounds in schedules)
+            return tuple((1.0, self.messages * rounds) for _, rounds in schedules)
         if self.sampling != "poisson":
             return tuple((1.0, rounds) for _, rounds in schedules)
         return schedules

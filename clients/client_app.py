@@ -193,3 +193,37 @@ def judge(message: Message, hospital: Hospital) -> RecordDict:
     metrics = Host(hospital).judge(JudgeRequest.read(message.content))
     record = MetricRecord({messages.NUM_EXAMPLES: 1, **metrics})
     return RecordDict({messages.METRICS: record})
+
+
+@app.train("forward")
+@answered
+def forward(message: Message, hospital: Hospital) -> RecordDict:
+    """Show a batch's activations at the cut."""
+    from clients.layer_messages import with_arrays
+    from clients.layers import SplitHospital
+
+    request = messages.RoundRequest.read(message.content)
+    reply, arrays = SplitHospital(hospital).forward(request)
+    return with_arrays(reply.content(), arrays)
+
+
+@app.train("head")
+@answered
+def head(message: Message, hospital: Hospital) -> RecordDict:
+    """Show a batch's loss gradients at the head."""
+    from clients.layer_messages import TurnRequest, with_arrays
+    from clients.layers import SplitHospital
+
+    arrays = SplitHospital(hospital).head(TurnRequest.read(message.content))
+    return with_arrays(messages.RoundReply().content(), arrays)
+
+
+@app.train("backward")
+@answered
+def backward(message: Message, hospital: Hospital) -> RecordDict:
+    """Contribute to the sum that teaches the layers at home."""
+    from clients.layer_messages import TurnRequest, with_arrays
+    from clients.layers import SplitHospital
+
+    reply, arrays = SplitHospital(hospital).backward(TurnRequest.read(message.content))
+    return with_arrays(reply.content(), arrays)

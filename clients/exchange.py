@@ -84,6 +84,15 @@ SOUND: Mapping[tuple[str, str], Soundness] = {
         schemes=_EXACT,
         accounting="a subsampled Gaussian event a round, on the sum; exactly one local step",
     ),
+    ("layers", "none"): Soundness(
+        schemes=_ALL,
+        accounting="none: the server sees exact activations and loss gradients of single records",
+    ),
+    ("layers", "local"): Soundness(
+        schemes=_OPEN,
+        accounting="two Gaussian events a record and pass (activation, loss gradient) and one for "
+        "its share in the sum of the layers at home; fixed padded batches, no amplification",
+    ),
     ("cyclic", "none"): Soundness(schemes=_ALL, accounting=_NOTHING + _CARRIED),
     ("cyclic", "local"): Soundness(
         schemes=_ALL, accounting=f"{_OWN_HOSPITAL}; maximum over hospitals{_CARRIED}"
@@ -167,9 +176,19 @@ def _cycles_have_steps(s: Settings) -> str | None:
     )
 
 
+def _labels_stay_home_with_noise(s: Settings) -> str | None:
+    if s.exchange.labels == "home" or not s.regime.private:
+        return None
+    return (
+        "exchange.labels = server with privacy.regime FPDP: a label that is sent is no number that "
+        "noise could hide; use exchange.labels home, or privacy.regime F."
+    )
+
+
 _CHECKS: Mapping[str, tuple[Callable[[Settings], str | None], ...]] = {
     "weights": (_one_step_under_shared_noise, _pull_shrinks),
     "cyclic": (_cycles_have_steps,),
+    "layers": (_labels_stay_home_with_noise,),
 }
 
 
@@ -188,6 +207,8 @@ def _weights(settings: Settings, terms: Terms) -> SumExchange:
 _BUILDERS: Mapping[str, Callable[[Settings, Terms], SumExchange]] = {
     "gradients": _gradients,
     "weights": _weights,
+    # The layers at home are taught as whole models are; `clients.layers` contributes to the sums.
+    "layers": _gradients,
 }
 
 

@@ -8,7 +8,7 @@ ledger, log) is its `Site`.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +19,7 @@ from accounting.events import ExactEvent
 from accounting.grid import noised
 from accounting.randomness import Stream
 from clients.cohorts import cohort_of, public_seed
+from clients.cuts import cut_model, values_of_messages
 from clients.dp_sgd import Batch
 from clients.draws import Draws
 from clients.evaluation import evaluate
@@ -27,6 +28,7 @@ from clients.messages import KeysRequest, LeadReply, LeadRequest, RoundReply, Ro
 from clients.models import build_model, prepare
 from clients.schedule import events_of_attempt
 from clients.session import Phases, Session
+from clients.split_ends import Ends
 from clients.terms import Terms, agree_terms, hospitals_expected
 from crypto.ceremony import (
     BundlePublic,
@@ -50,7 +52,6 @@ if TYPE_CHECKING:
     from clients.dp_sgd import GradientSum
     from clients.settings import Settings
     from clients.site import Site
-    from crypto.roles import Sealed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,31 +131,55 @@ class Hospital:
             Fault: this hospital cannot take part in the round; nothing was sent.
         """
         phases = Phases()
+        session = self.open_closed(request, phases)
+        place = Place(training=self.training, round=request.round, attempt=request.attempt)
+        events = events_of_attempt(self.settings, request.round, request.attempt)
+        self.spend(session.terms, place, events)
+        update = session.exchange.contribute(
+            session.replica, self.draws(session.terms, place, phases)
+        )
+        sealed = self.seal(session, update, place, phases)
+        extras = self.extras(session, request)
+        return replace(sealed, model=extras.model, snapshot=extras.snapshot)
+
+    def open_closed(self, request: RoundRequest, phases: Phases) -> Session:
+        """Open what was closed and insist that the round asked for is the next one."""
         session = self._catch_up(request, phases)
         if request.round != session.replica.round + 1:
             raise Fault(
                 "stale-round",
                 f"asked for round {request.round}, next is {session.replica.round + 1}",
             )
-        place = Place(training=self.training, round=request.round, attempt=request.attempt)
-        events = events_of_attempt(self.settings, request.round, request.attempt)
-        self.spend(session.terms, place, events)
-        sealed = self._seal_update(session, place, phases)
+        return session
+
+    def seal(
+        self, session: Session, update: NDArray[np.float64], place: Place, phases: Phases
+    ) -> RoundReply:
+        """Quantise and seal what this hospital contributes, and sign where it belongs."""
+        terms = session.terms
+        with phases.measure("seal"):
+            sealer = make_sealer(terms.sealing, self.membership().keys, self.site.name)
+            sealed = sealer.seal(update, place)
         header = Header(
             training=self.training,
-            round=request.round,
-            attempt=request.attempt,
+            round=place.round,
+            attempt=place.attempt,
             sender=self.site.name,
-            parameter_id=session.terms.sealing.parameter_id,
+            parameter_id=terms.sealing.parameter_id,
             previous=session.replica.digest,
             payload=payload_digest(sealed.payload),
         )
         return RoundReply(
             sealed=sealed.payload,
             header=sign_header(header, self.site.identity).to_bytes(),
+            phases=phases.seconds if self.settings.data.public else {},
+        )
+
+    def extras(self, session: Session, request: RoundRequest) -> RoundReply:
+        """Return the model and the snapshot, if it is this hospital's turn to give them."""
+        return RoundReply(
             model=self._released(session) if request.release_from == self.site.name else {},
             snapshot=self._snapshot(session) if request.snapshot_from == self.site.name else b"",
-            phases=phases.seconds if self.settings.data.public else {},
         )
 
     def release(self, request: RoundRequest) -> RoundReply:
@@ -201,7 +226,8 @@ class Hospital:
         shielded = self.settings.regime.private or self.settings.data.public
         if not shielded and session.replica.round < session.terms.rounds:
             raise Fault("release-refused")
-        return session.replica.arrays()
+        away = session.ends.away if session.ends else frozenset()
+        return {n: tensor for n, tensor in session.replica.arrays().items() if n not in away}
 
     def membership(self) -> Membership:
         """Return keys and terms, from this process's cache or the hospital's folder."""
@@ -280,14 +306,6 @@ class Hospital:
             delta=self.settings.privacy.delta if event is not None else None,
         )
 
-    def _seal_update(self, session: Session, place: Place, phases: Phases) -> Sealed:
-        """Sample, clip and sum, add this hospital's share of noise, quantise once and seal."""
-        terms = session.terms
-        update = session.exchange.contribute(session.replica, self.draws(terms, place, phases))
-        with phases.measure("seal"):
-            keys = self.membership().keys
-            return make_sealer(terms.sealing, keys, self.site.name).seal(update, place)
-
     def draws(self, terms: Terms, place: Place, phases: Phases) -> Draws:
         """Return this hospital's draws in one attempt."""
 
@@ -302,7 +320,7 @@ class Hospital:
                     "had a gradient that is not finite; it counts as zero"
                 )
             with phases.measure("noise"):
-                return noised(gradient.total, terms.grid, self._stream(place, "noise", step))
+                return noised(gradient.total, terms.grid, self.stream(place, "noise", step))
 
         return Draws(batch=batch, noised=with_noise, patients=self._patients(), phases=phases)
 
@@ -313,11 +331,15 @@ class Hospital:
             return declared / hospitals_expected(self.settings)
         return float(self.cohort.patients_by_hospital[self.site.name])
 
+    def most_patients(self) -> float:
+        """Return a public bound on this hospital's patients: declared, or the cohort's own N_k."""
+        return float(self.settings.data.largest_hospital or self._patients())
+
     def _sample(self, place: Place, step: int = 0) -> Batch:
         """Draw each of the hospital's patients with probability q, all records of each."""
-        records = self._records()
+        records = self.records()
         patients = records.patient_ids
-        stream = self._stream(place, "sampling", step)
+        stream = self.stream(place, "sampling", step)
         chosen = patients[stream.bernoulli(len(patients), self.settings.training.sampling_rate)]
         drawn = records.of_patients(chosen)
         return Batch(
@@ -326,11 +348,12 @@ class Hospital:
             patients=torch.as_tensor(drawn.patients),
         )
 
-    def _records(self) -> Records:
+    def records(self) -> Records:
+        """Return what this hospital trains on, as the model wants it."""
         records = self.cohort.hospital(self.site.name)
         return prepare(self.settings, self.cohort.info, records)
 
-    def _stream(self, place: Place, purpose: str, step: int = 0) -> Stream:
+    def stream(self, place: Place, purpose: str, step: int = 0) -> Stream:
         """Return the random stream of one purpose in one step of an attempt at this hospital."""
         if not self.settings.seeded:
             return Stream.fresh()
@@ -343,14 +366,23 @@ def _session(settings: Settings, cohort: Cohort, training: str, noise_multiplier
     """Return this process's session of a training, made on first use."""
     if training not in _SESSIONS:
         module = build_model(settings, cohort.info, public_seed(settings))
+        largest = settings.data.largest_hospital or max(cohort.patients_by_hospital.values())
+        ends, values = None, 0
+        if settings.exchange.name == "layers":
+            parts = cut_model(settings, module)
+            ends = Ends(parts, module)
+            shape = prepare(settings, cohort.info, cohort.hospital(cohort.names[0])).inputs.shape
+            values = values_of_messages(settings, parts, shape[1:], largest)
+            for parameter in parts.away:
+                parameter.requires_grad_(False)
         terms = agree_terms(
             settings,
             training=training,
             dimensions=sum(p.numel() for p in module.parameters() if p.requires_grad),
             patients=settings.data.patients or cohort.patients,
-            largest_hospital=settings.data.largest_hospital
-            or max(cohort.patients_by_hospital.values()),
+            largest_hospital=largest,
             noise_multiplier=noise_multiplier,
+            message_values=values,
         )
-        _SESSIONS[training] = Session(settings, terms, module)
+        _SESSIONS[training] = Session(settings, terms, module, ends)
     return _SESSIONS[training]

@@ -25,6 +25,7 @@ from crypto.schemes import make_opener
 if TYPE_CHECKING:
     from clients.messages import OpenedRound
     from clients.settings import Settings
+    from clients.split_ends import Ends
     from clients.terms import Terms
     from crypto.keys import Keys
 
@@ -51,10 +52,14 @@ class Phases:
 class Session:
     """What the hospitals of one process share in one training; all of it can be rebuilt."""
 
-    def __init__(self, settings: Settings, terms: Terms, module: torch.nn.Module) -> None:
+    def __init__(
+        self, settings: Settings, terms: Terms, module: torch.nn.Module, ends: Ends | None = None
+    ) -> None:
         torch.set_num_threads(settings.run.threads)
         self.settings = settings
         self.terms = terms
+        #: The parts of a cut model that are at home; None where the model is whole.
+        self.ends = ends
         self.replica = Replica(module, settings)
         if settings.exchange.name in SUMMED:
             self.exchange = make_exchange(settings, terms)

@@ -54,7 +54,9 @@ class Terms:
 
     @property
     def denominator(self) -> float:
-        """The public constant q*N by which an opened sum becomes a mean."""
+        """The public constant by which an opened sum becomes a mean: q*N, or N over the batches."""
+        if self.schedule.batches:
+            return self.patients / self.schedule.batches
         return self.sampling_rate * self.patients
 
     @property
@@ -92,6 +94,7 @@ def agree_terms(
     patients: int,
     largest_hospital: int,
     noise_multiplier: float,
+    message_values: int = 0,
 ) -> Terms:
     """Derive the terms of a training from public numbers only.
 
@@ -102,6 +105,7 @@ def agree_terms(
         patients: N, declared.
         largest_hospital: max N_k, declared.
         noise_multiplier: sigma, 0 where the regime adds no noise.
+        message_values: noised values that a hospital sends in a round beside a sum.
 
     Raises:
         ValueError: if no grid, or no sealing parameters, meet the guarantee.
@@ -113,12 +117,13 @@ def agree_terms(
     whole = plan.event(schedule.sampling_rate, schedule.events)
     if whole is not None and not target:
         target = epsilon([whole], privacy.delta, "rdp")
+    share = 1.0 / schedule.batches if schedule.batches else rate
     grid = plan_grid(
-        dimensions=dimensions,
+        dimensions=dimensions + message_values,
         hospitals=hospitals_expected(settings),
         plan=plan,
         l2_clip=privacy.l2_clip,
-        expected_patients=rate * largest_hospital,
+        expected_patients=share * largest_hospital,
         rounds=schedule.events,
         epsilon=target,
         delta=privacy.delta,

@@ -6,6 +6,7 @@ sealed total on with the next request. It sees the model only where a hospital r
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from flwr.app import Message
@@ -71,10 +72,7 @@ class Federation(Training):
         meter, progress = Meter(self._conversation), self.progress
         request = self._request(number, attempt)
         self.strategy.attempt = attempt
-        asked = self.strategy.configure_train(
-            number, request.arrays(), request.config(), self._grid
-        )
-        self.strategy.aggregate_train(number, self._replies(asked, request))
+        self._exchange(number, request)
         outcome = self.strategy.outcome
         if outcome.snapshot:
             progress.snapshot, progress.snapshot_round = outcome.snapshot, number - 1
@@ -102,7 +100,16 @@ class Federation(Training):
             )
         return outcome.closed is not None
 
-    def _replies(self, asked, request: RoundRequest):  # type: ignore[no-untyped-def]
+    def _exchange(self, number: int, request: RoundRequest) -> None:
+        """Ask for contributions and add them as they come."""
+        asked = self.strategy.configure_train(
+            number, request.arrays(), request.config(), self._grid
+        )
+        self.strategy.aggregate_train(number, self._replies(asked, request, messages.TRAIN))
+
+    def _replies(
+        self, asked: Iterable[Message], request: RoundRequest, kind: str
+    ) -> Iterator[Message]:
         """Yield replies; a hospital that is behind is helped once, then its reply yielded."""
         behind = []
         for reply in self._conversation.ask(asked):
@@ -112,9 +119,7 @@ class Federation(Training):
                 yield reply
         if behind:
             content = self._help(request).content()
-            yield from self._conversation.ask(
-                Message(content, node, messages.TRAIN) for node in behind
-            )
+            yield from self._conversation.ask(Message(content, node, kind) for node in behind)
 
     def _request(self, number: int, attempt: int) -> RoundRequest:
         """Ask for a round; the closed total before it comes along."""

@@ -50,6 +50,16 @@ class Holdout:
     def _count(self, labels: NDArray[np.int64]) -> list[int]:
         return [int(n) for n in np.bincount(labels, minlength=len(self._classes))]
 
+    @property
+    def module(self) -> torch.nn.Module:
+        """The model that releases are loaded into, initially the training's initial model."""
+        return self._model
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one record as the model wants it."""
+        return tuple(self._records.inputs.shape[1:])
+
     def measure(self, tensors: Mapping[str, torch.Tensor]) -> dict[str, float]:
         """Return the metrics of a released model, given by tensor name."""
         self._logits = self._predict(tensors)

@@ -91,6 +91,18 @@ class Journal:
             if self._number(path) < after:
                 path.unlink()
 
+    def keep_middle(self, number: int, state: bytes) -> None:
+        """Keep the server's own part of a split model after a round, and the one before it."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        write_whole(self._folder / f"middle-{number}.bin", state)
+        for path in self._numbered("middle"):
+            if self._number(path) < number - 1:
+                path.unlink()
+
+    def read_middle(self, number: int) -> bytes:
+        """Return the server's part of a split model after a round."""
+        return (self._folder / f"middle-{number}.bin").read_bytes()
+
     def read(self) -> Kept | None:
         """Return what is kept, or ``None`` if no training has begun here."""
         if not self._ceremony.exists():

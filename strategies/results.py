@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from accounting.observers import observers
 from accounting.runs import RunDescription
+from clients.schedule import LAYER_MESSAGES
 from clients.terms import hospitals_expected
 
 if TYPE_CHECKING:
@@ -97,6 +98,8 @@ def _median(values: list[int]) -> int:
 
 def _privacy(settings: Settings, federation: Training, budget: Budget) -> dict[str, Any]:
     privacy = settings.privacy
+    # What the server counts are messages; an account of layers starts from passes.
+    messages = LAYER_MESSAGES if settings.exchange.name == "layers" else 1
     run = RunDescription(
         regime=privacy.regime,
         exchange=settings.exchange.name,
@@ -106,7 +109,8 @@ def _privacy(settings: Settings, federation: Training, budget: Budget) -> dict[s
         colluders=privacy.colluders,
         sampling_rate=settings.training.sampling_rate,
         noise_multiplier=budget.noise_multiplier,
-        rounds=budget.spent,
+        rounds=budget.spent // messages,
+        messages=messages,
         delta=privacy.delta,
         seeded=settings.seeded,
         grid=federation.terms.grid if federation.terms and settings.regime.private else None,

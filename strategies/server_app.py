@@ -9,6 +9,7 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from clients.settings import Settings
+from clients.stages import listening
 from clients.terms import hospitals_expected
 from strategies.budget import Budget
 from strategies.cyclic import Cyclic
@@ -19,7 +20,8 @@ from strategies.holdout import Holdout
 from strategies.journal import Journal
 from strategies.results import write_results
 from strategies.run_folder import RunFolder
-from strategies.tracking import Tracking, make_trackers
+from strategies.split import Split
+from strategies.tracking import Stages, Tracking, make_trackers
 from strategies.training import Training
 
 #: exchange -> how the server leads it.
@@ -29,6 +31,7 @@ TRAININGS: dict[str, type[Training]] = {
     "cyclic": Cyclic,
     "single": Cyclic,
     "ensemble": Ensemble,
+    "layers": Split,
 }
 
 app = ServerApp()
@@ -41,7 +44,9 @@ def main(grid: Grid, context: Context) -> None:
     folder = RunFolder.open(settings)
     tracking = Tracking(folder, make_trackers(settings, folder.path))
     started = time.perf_counter()
+    stages = Stages(tracking)
     try:
+        stages("planning the noise")
         journal = Journal(folder.path / "server")
         kept = journal.read()
         budget = Budget(
@@ -50,6 +55,9 @@ def main(grid: Grid, context: Context) -> None:
             noise_multiplier=kept.noise_multiplier if kept else None,
         )
         training = kept.training if kept else settings.run.training or secrets.token_hex(8)
+        stages(f"reading {settings.data.name}")
+        with listening(stages):
+            holdout = Holdout(settings)
         federation = TRAININGS[settings.exchange.name](
             grid,
             settings,
@@ -57,7 +65,7 @@ def main(grid: Grid, context: Context) -> None:
             journal=journal,
             budget=budget,
             tracking=tracking,
-            holdout=Holdout(settings),
+            holdout=holdout,
         )
         tracking.record("start", training=training, **_start_fields(settings, budget, federation))
     except BaseException as error:

@@ -170,6 +170,7 @@ class Training(ABC):
             patients=self.holdout.patients,
             largest_hospital=self.holdout.largest_hospital,
             noise_multiplier=self._budget.noise_multiplier,
+            message_values=self._message_values(),
         )
         if terms.sealing.parameter_id != ceremony.plan.parameter_id:
             raise TrainingStopped(
@@ -177,6 +178,10 @@ class Training(ABC):
                 f"server's settings give {terms.sealing.parameter_id[:12]}: their settings differ"
             )
         return terms
+
+    def _message_values(self) -> int:
+        """Return how many noised values a hospital sends in a round beside a sum."""
+        return 0
 
     def _begin(self) -> Ceremony:
         """Hold the ceremony of a new training and keep its public part."""

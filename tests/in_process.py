@@ -69,6 +69,11 @@ class InProcessGrid(Grid):
             early = self._meddle(message, None)
             if early is not message:
                 return early
+        reply = self.answer_of_hospital(message)
+        return reply if self._meddle is None else self._meddle(message, reply)
+
+    def answer_of_hospital(self, message: Message) -> Message:
+        """What the hospital that a message is for says to it."""
         node = message.metadata.dst_node_id
         context = Context(
             run_id=self.run_id,
@@ -77,8 +82,7 @@ class InProcessGrid(Grid):
             state=RecordDict(),
             run_config=self._config,
         )
-        reply = self._app(message, context)
-        return reply if self._meddle is None else self._meddle(message, reply)
+        return self._app(message, context)
 
 
 def small_settings(out: Path, **changes: object) -> Settings:
