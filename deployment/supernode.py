@@ -44,6 +44,8 @@ logger = logging.getLogger("flwr")
 
 #: The versions of Flower whose inner parts this module has been read against.
 FLOWER = "1.41."
+#: The module that runs app processes.
+EXECUTOR = "deployment.executor"
 IDLE_SECONDS = 3.0
 HEARTBEAT_SECONDS = 10
 COME_BACK_SECONDS = 75.0
@@ -197,7 +199,7 @@ def _start_executor(address: str, secret: Path) -> None:
     """Start the process that runs app tasks, and end with it."""
     process = subprocess.Popen(
         [
-            sys.executable, "-m", "deployment.executor",
+            sys.executable, "-m", EXECUTOR,
             "--runtime-api-address", address,
             "--secret-file", str(secret),
             "--parent-pid", str(os.getpid()),

@@ -53,11 +53,15 @@ class LocalDeployment:
     def link(self) -> SuperLinkFolder:
         return read_superlink(self.consortium.superlink)
 
-    def asclepias(self, name: str, *words: str) -> subprocess.Popen[bytes]:
-        """Start a long-running command of ours under a name, in a group of its own."""
+    def asclepias(self, name: str, *words: str) -> None:
+        """Start a long-running command of ours under a name."""
+        self._start(name, "deployment", *words)
+
+    def _start(self, name: str, module: str, *words: str) -> None:
+        """Start a module as a process in a group of its own."""
         with (self.consortium.folder / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "deployment", *words],
+                [sys.executable, "-m", module, *words],
                 cwd=ROOT,
                 stdout=log,
                 stderr=log,
@@ -65,7 +69,6 @@ class LocalDeployment:
                 env={**os.environ, "FLWR_TELEMETRY_ENABLED": "0"},
             )
         self.processes[name] = process
-        return process
 
     def start_superlink(self) -> None:
         before = self.log("superlink").count("ready on")
@@ -74,6 +77,11 @@ class LocalDeployment:
 
     def start_node(self, name: str, site: Path | None = None) -> None:
         self.asclepias(name, "supernode", "--site", str(site or self.consortium.site(name)))
+
+    def start_tampering_node(self, name: str) -> None:
+        """Start a node that flips one bit of every sealed sum on its way out."""
+        site = self.consortium.site(name) / "site.toml"
+        self._start(name, "tests.deployment.tampering_node", str(site))
 
     def wait_online(self, count: int) -> None:
         self.until(lambda: nodes_online(self.link) >= count, f"{count} nodes online")

@@ -158,6 +158,19 @@ def test_a_hospital_at_its_limit_stays_out_and_the_run_goes_on(
     assert len(_spent(deployment, "hospital-01")) < len(_spent(deployment, "hospital-00")) == 8
 
 
+def test_a_tampered_sealed_message_is_left_out_by_name(deployment: LocalDeployment) -> None:
+    deployment.start_superlink()
+    for name in ("hospital-00", "hospital-01"):
+        deployment.start_node(name)
+    deployment.start_tampering_node("hospital-02")
+    deployment.wait_online(3)
+    submission, status = deployment.run(*SHORT, "training.rounds=3")
+    assert status == "finished", events(submission)
+    assert [event["contributions"] for event in rounds(submission)] == [2, 2, 2]
+    faults = {(e["hospital"], e["code"]) for e in events(submission) if e["kind"] == "fault"}
+    assert faults == {("hospital-02", "payload-mismatch")}
+
+
 def test_a_bundle_that_is_not_allowed_runs_nowhere(deployment: LocalDeployment) -> None:
     for name in deployment.names:
         rewrite(deployment.consortium, name, 'allowed-apps = ["', 'allowed-apps = ["' + "0" * 64)

@@ -1,0 +1,45 @@
+"""A SuperNode whose replies are tampered with between the app and the SuperLink."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def flip_a_bit(push: Any) -> Any:
+    """Flip one bit of what a hospital sealed, after it was signed."""
+
+    def push_tampered(client: Any, message: Any, context: Any) -> None:
+        from flwr.app import Array
+
+        arrays = message.content.array_records.get("arrays", {}) if message.has_content() else {}
+        if "sealed" in arrays:
+            sealed = arrays["sealed"]
+            data = bytearray(sealed.data)
+            data[-20] ^= 1
+            arrays["sealed"] = Array(sealed.dtype, sealed.shape, sealed.stype, bytes(data))
+        push(client, message, context)
+
+    return push_tampered
+
+
+def main() -> None:
+    """Be the executor when asked as one, else the SuperNode that starts it."""
+    if sys.argv[1].startswith("--"):
+        from flwr.supernode.runtime import run_clientapp
+
+        from deployment import executor
+
+        run_clientapp.push_message = flip_a_bit(run_clientapp.push_message)
+        executor.main()
+        return
+    from clients.site_file import read_site_file
+    from deployment import supernode
+
+    supernode.EXECUTOR = "tests.deployment.tampering_node"
+    supernode.run_supernode(read_site_file(Path(sys.argv[1])))
+
+
+if __name__ == "__main__":
+    main()
