@@ -88,6 +88,9 @@ class Display:
         if event.get("time", 0.0) < self._since:
             return
         match event.get("kind"):
+            case "stage" if not self._console.is_terminal and not event.get("done"):
+                if total := event.get("total"):
+                    self._say(f"{event['stage']} of {total:,} ...")
             case "start":
                 self._say(describe_start(self.progress))
             case "release" if not self._console.is_terminal:
@@ -104,12 +107,16 @@ class Display:
 
     def _refresh(self) -> None:
         progress = self.progress
-        word = f"round {progress.round}/{progress.rounds}" if progress.rounds else "starting"
+        done, total = progress.round, progress.rounds
+        word = f"round {done}/{total}" if total else "starting"
+        if progress.stage and not progress.status:
+            done, total = progress.stage.get("done", 0), progress.stage.get("total", 0)
+            word = progress.stage["stage"] + (f" {done:,}/{total:,}" if total else "")
         self._bar.update(
             self._task,
             description=word,
-            completed=progress.round,
-            total=progress.rounds or None,
+            completed=done,
+            total=total or None,
             state=describe_progress(progress),
         )
 

@@ -46,6 +46,7 @@ class Progress:
         uplink_bytes: sent by all hospitals so far.
         downlink_bytes: sent to all hospitals so far.
         fault_count: faults of hospitals so far; `last_fault` is the newest.
+        stage: the last `stage` event, while the run prepares; empty once it has begun.
         status: how the run ended; empty while it goes on.
         message: what its end said.
     """
@@ -58,6 +59,8 @@ class Progress:
     downlink_bytes: float = 0
     fault_count: int = 0
     last_fault: dict[str, Any] = field(default_factory=dict)
+    stage: dict[str, Any] = field(default_factory=dict)
+    stage_since: float = 0.0
     status: str = ""
     message: str = ""
     round_times: list[float] = field(default_factory=list)
@@ -65,9 +68,14 @@ class Progress:
     def add(self, event: Event) -> None:
         """Fold one event in; kinds that are not known change nothing."""
         match event.get("kind"):
+            case "stage":
+                if event.get("stage") != self.stage.get("stage"):
+                    self.stage_since = event["time"]
+                self.stage = dict(event)
             case "start":
                 self.facts.update(event)
                 self.status = self.message = ""
+                self.stage = {"stage": "agreeing on keys"}
                 self.round_times = [event["time"]]
             case "round":
                 if event.get("closed", True):
@@ -77,6 +85,7 @@ class Progress:
                 self.downlink_bytes = event.get("downlink_bytes_total", self.downlink_bytes)
                 self.round_times = [*self.round_times[-RECENT_ROUNDS:], event["time"]]
             case "ceremony":
+                self.stage = {}
                 self.round_times = [event["time"]]
             case "release":
                 self.released = dict(event)
@@ -99,7 +108,10 @@ class Progress:
 
     @property
     def seconds_left(self) -> float | None:
-        """Time left at the pace of the last rounds; None before the first."""
+        """Time left of the stage, or of the rounds at the pace of the last; None if unknown."""
+        if done := self.stage.get("done"):
+            pace = (self.stage["time"] - self.stage_since) / done
+            return float(pace * (self.stage["total"] - done))
         steps = [b - a for a, b in zip(self.round_times, self.round_times[1:], strict=False)]
         if not steps or not self.rounds:
             return None

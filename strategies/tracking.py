@@ -117,6 +117,28 @@ class Background:
             _warn(self._name, error)
 
 
+class Stages:
+    """Writes how far preparations have come, at most so often.
+
+    Args:
+        tracking: where to.
+        pause_seconds: between two records of one stage.
+    """
+
+    def __init__(self, tracking: Tracking, pause_seconds: float = 0.5) -> None:
+        self._tracking = tracking
+        self._pause = pause_seconds
+        self._last = ("", 0.0)
+
+    def __call__(self, stage: str, done: int = 0, total: int = 0) -> None:
+        """Take one report."""
+        name, moment = self._last
+        if stage == name and done < total and time.monotonic() < moment + self._pause:
+            return
+        self._last = (stage, time.monotonic())
+        self._tracking.record("stage", stage=stage, done=done, total=total)
+
+
 def make_trackers(settings: Settings, folder: Path) -> list[Tracker]:
     """Return the trackers that the settings ask for, beside ``metrics.jsonl``.
 

@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from clients.data.pictures import PictureStore
 from clients.data.records import Floats, Ints, LazyInputs, Records, Store
 from clients.models.scattering import Scattering
+from clients.stages import report
 
 if TYPE_CHECKING:
     from clients.data.records import DatasetInfo
@@ -141,9 +142,12 @@ def extract(info: DatasetInfo, records: Records) -> Records:
 
 
 def _compute(pictures: Store, features: Features, out: NDArray[np.float16]) -> None:
-    for start in range(0, pictures.shape[0], 256):
-        rows = np.arange(start, min(start + 256, pictures.shape[0]), dtype=np.int64)
+    total = pictures.shape[0]
+    for start in range(0, total, 256):
+        report("scattering features", start, total)
+        rows = np.arange(start, min(start + 256, total), dtype=np.int64)
         out[rows] = features(pictures.read(rows))
+    report("scattering features", total, total)
 
 
 def _kept(pictures: Store, features: Features, folder: Path | None) -> NDArray[np.float16]:

@@ -7,6 +7,7 @@ from made_runs import OBSERVERS, end_run, make_run, run_round, start_run, summar
 from rich.console import Console
 
 from simulations.progress import Display, ProgressThread
+from simulations.results import Progress, read_events, read_run
 from simulations.tables import observer_table, plain_table, summary_table
 from simulations.wording import bytes_text, epsilon_text, seconds_text, share_text
 
@@ -50,6 +51,39 @@ def test_faults_are_said_by_code(tmp_path):
     text, progress = shown(folder.path, terminal=False)
     assert "round 3, attempt 2: hospital-04 did not contribute (no-answer)" in text
     assert (progress.status, progress.fault_count) == ("stopped", 1)
+
+
+def prepare(folder, done, total):
+    folder.record("stage", stage="scattering features", done=done, total=total, time=100.0 + done)
+
+
+def test_preparations_have_a_bar_with_time_left(tmp_path):
+    from strategies.run_folder import RunFolder
+
+    folder = RunFolder(tmp_path)
+    for done in (0, 256, 512):
+        prepare(folder, done, 1024)
+    progress = Progress()
+    for event in read_events(tmp_path):
+        progress.add(event)
+    assert progress.seconds_left == 512
+    folder.record("end", status="stopped", message="")
+    assert shown(tmp_path, terminal=False)[0] == "scattering features of 1,024 ...\n"
+
+
+def test_the_bar_names_the_stage_until_rounds_begin(tmp_path):
+    folder = start_run(tmp_path / "run")
+    progress = read_run(folder.path).progress
+    assert progress.stage == {}
+    folder.record("start", rounds=10)
+    assert read_run(folder.path).progress.stage == {"stage": "agreeing on keys"}
+    file = io.StringIO()
+    display = Display(Console(file=file, force_terminal=True, width=80))
+    until = threading.Event()
+    prepare(folder, 256, 1024)
+    threading.Timer(0.6, until.set).start()
+    display.show(folder.path, until=until)
+    assert "scattering features 256/1,024" in file.getvalue()
 
 
 def test_what_was_there_before_counts_but_is_not_said_again(tmp_path):

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from clients.settings import Settings
+from clients.stages import listening, report
 from strategies.run_folder import RunFolder
-from strategies.tracking import Background, Tracking, make_trackers, refusal
+from strategies.tracking import Background, Stages, Tracking, make_trackers, refusal
 from tests.exchange_runs import read_json, recorded, run_app
 from tests.in_process import small_settings
 
@@ -108,6 +109,20 @@ def test_a_tracker_that_hangs_holds_nobody_up(
     assert len(lines(folder)) == 3
     assert "hanging is not done" in warnings_of(caplog)[0]
     free.set()
+
+
+def test_preparations_are_recorded_at_most_so_often(folder: RunFolder) -> None:
+    stages = Stages(Tracking(folder), pause_seconds=60)
+    with listening(stages):
+        for done in range(0, 101, 10):
+            report("scattering features", done, 100)
+        report("another stage")
+    report("nobody listens any more")
+    assert [(row["stage"], row["done"]) for row in lines(folder)] == [
+        ("scattering features", 0),
+        ("scattering features", 100),
+        ("another stage", 0),
+    ]
 
 
 def test_only_what_the_settings_name_is_started(tmp_path: Path) -> None:

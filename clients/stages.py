@@ -1,0 +1,34 @@
+"""How far long preparations have come: whoever does them reports, whoever shows them listens.
+
+Features of ten thousand pictures take minutes before the first round. What is reported depends on
+public sizes only: how many pictures there are, never what is in them::
+
+    with listening(lambda stage, done, total: print(stage, done, total)):
+        extract(info, records)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+#: Called with the name of a stage, how many things are done, and of how many; 0 of 0 at its start.
+Listener = Callable[[str, int, int], None]
+
+_LISTENERS: list[Listener] = []
+
+
+def report(stage: str, done: int = 0, total: int = 0) -> None:
+    """Tell whoever listens how far a stage has come."""
+    for listener in _LISTENERS:
+        listener(stage, done, total)
+
+
+@contextmanager
+def listening(listener: Listener) -> Iterator[None]:
+    """Call `listener` with every report of this process inside the block."""
+    _LISTENERS.append(listener)
+    try:
+        yield
+    finally:
+        _LISTENERS.remove(listener)
