@@ -138,7 +138,9 @@ class Comparison:
             "reference": own,
             "rows": [row.to_json() for row in rows],
             "paired": paired_rows(rows, own),
-            "skipped": [{"setup": label, "why": list(why)} for label, why in plan.skipped],
+            "skipped": [
+                {"why": " ".join(why), "setups": list(labels)} for why, labels in plan.skipped
+            ],
             "failed": [{"cell": name, "why": why} for name, why in sorted(self.failed.items())],
         }
 

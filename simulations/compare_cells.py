@@ -135,13 +135,13 @@ class Plan:
         scenario: where it starts from.
         axes: what is varied.
         setups: in the order of the axes, each once.
-        skipped: setups that are not sound, each with the reasons.
+        skipped: reasons for which setups are not sound, each with those setups.
     """
 
     scenario: Scenario
     axes: Axes
     setups: tuple[Setup, ...]
-    skipped: tuple[tuple[str, tuple[str, ...]], ...]
+    skipped: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]
 
     @property
     def choices(self) -> list[tuple[tuple[str, ConfigValue], ...]]:
@@ -185,32 +185,31 @@ def plan_grid(scenario: Scenario, axes: Axes) -> Plan:
     Raises:
         SettingsError: nothing that was asked for is sound, or a value cannot be read.
     """
-    axis_changes: list[list[dict[str, ConfigValue]]] = [
-        [{"privacy.regime": name} for name in axes.regimes],
-        [_with_detail("exchange.name", text) for text in axes.exchanges],
-        [_with_detail("partition.name", text) for text in axes.partitions],
-        [{"partition.hospitals": count} for count in axes.hospitals],
+    values: list[list[tuple[str, dict[str, ConfigValue]]]] = [
+        [(name, {"privacy.regime": name}) for name in axes.regimes],
+        [(text, _with_detail("exchange.name", text)) for text in axes.exchanges],
+        [(text, _with_detail("partition.name", text)) for text in axes.partitions],
+        [(f"K = {count}", {"partition.hospitals": count}) for count in axes.hospitals],
         [
-            {"privacy.target-epsilon": epsilon, "privacy.noise-multiplier": 0.0}
-            for epsilon in axes.epsilons
+            (f"epsilon {one:g}", {"privacy.target-epsilon": one, "privacy.noise-multiplier": 0.0})
+            for one in axes.epsilons
         ],
     ]
     found: dict[Setup, None] = {}
-    skipped: dict[str, tuple[str, ...]] = {}
-    for parts in itertools.product(*(one or [{}] for one in axis_changes)):
-        changes = {key: value for part in parts for key, value in part.items()}
+    skipped: dict[tuple[str, ...], list[str]] = {}
+    for parts in itertools.product(*(one or [("", {})] for one in values)):
+        changes = {key: value for _, part in parts for key, value in part.items()}
         try:
             settings = _resolve(scenario, axes.assignments, {**changes, "run.seed": 0})
         except SettingsError as error:
-            skipped[_raw_label(changes)] = tuple(error.faults)
+            label = ", ".join(text for text, _ in parts if text)
+            skipped.setdefault(tuple(error.faults), []).append(label or scenario.name)
             continue
         found.setdefault(_setup(settings, changes))
     if not found:
-        faults = [fault for faults in skipped.values() for fault in faults]
-        raise SettingsError(list(dict.fromkeys(faults)))
-    return Plan(
-        scenario=scenario, axes=axes, setups=tuple(found), skipped=tuple(sorted(skipped.items()))
-    )
+        raise SettingsError(list(dict.fromkeys(fault for faults in skipped for fault in faults)))
+    grouped = tuple((why, tuple(labels)) for why, labels in skipped.items())
+    return Plan(scenario=scenario, axes=axes, setups=tuple(found), skipped=grouped)
 
 
 def cell_folder(out: Path, cell: Cell) -> Path:
@@ -261,13 +260,3 @@ def _name_with_detail(settings: Settings, key: str, changes: Mapping[str, Config
         value = config[detail]
         return f"{name}:{value:g}" if isinstance(value, float) else f"{name}:{value}"
     return name
-
-
-def _raw_label(changes: Mapping[str, ConfigValue]) -> str:
-    left_out = ("privacy.noise-multiplier",)
-    words = [
-        f"{key.partition('.')[2] if key != 'exchange.name' else 'exchange'} {value}"
-        for key, value in changes.items()
-        if key not in left_out
-    ]
-    return ", ".join(words).replace("name ", "partition ")

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from simulations.compare_figures import DRAWINGS, draw_all, draw_comparison
 from simulations.compare_tables import (
     caption,
+    left_out,
     markdown_table,
     paired_table,
     paired_title,
@@ -100,14 +101,8 @@ def _section(content: Content, docs: Path) -> str:
         if (docs / FOLDER / f"{name}-{figure}.svg").is_file():
             lines += [f"![{drawing.title}]({FOLDER}/{name}-{figure}.svg)", ""]
             lines += [f"{drawing.title}. {drawing.caption}", ""]
-    if content["skipped"]:
-        lines += ["Not sound, and so not run:", ""]
-        lines += [f"- {one['setup']}: {' '.join(one['why'])}" for one in content["skipped"]]
-        lines += [""]
-    if content["failed"]:
-        lines += ["Ended early, and left out:", ""]
-        lines += [f"- {one['cell']}: {one['why']}" for one in content["failed"]]
-        lines += [""]
+    for head, found in left_out(content):
+        lines += [f"{head}:", "", *(f"- {line}" for line in found), ""]
     return "\n".join(lines)
 
 
@@ -144,6 +139,7 @@ def write_comparison_report(content: Content, out: Path) -> Path:
         content=content,
         facts=_facts(content),
         tables=tables,
+        left_out=left_out(content),
         figures=[
             {"title": drawing.title, "caption": drawing.caption, "svg": Markup(_svg(figure, name))}
             for name, (drawing, figure) in draw_all(content).items()
@@ -215,13 +211,11 @@ HTML = """<!doctype html>
 </figure>
 {%- endfor %}
 </div>
-{%- for title, found in (("Not sound, and so not run", content.skipped),
-  ("Ended early, and left out", content.failed)) if found %}
+{%- for title, found in left_out %}
 <h2>{{ title }}</h2>
 <ul>
-{%- for one in found %}
-<li>{{ one.setup if "setup" in one else one.cell }}:
-{{ one.why if one.why is string else one.why | join(" ") }}</li>
+{%- for line in found %}
+<li>{{ line }}</li>
 {%- endfor %}
 </ul>
 {%- endfor %}

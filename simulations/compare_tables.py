@@ -97,15 +97,17 @@ def terminal_tables(content: Content) -> list[RenderableType]:
     found.append(Text(caption(content), style="dim"))
     if content["paired"]:
         found.append(plain_table(f"\n{paired_title(content)}", *paired_table(content)))
-    if content["skipped"]:
-        lines = [f"  {one['setup']}: {' '.join(one['why'])}" for one in content["skipped"]]
-        found.append(
-            Text("\n".join([f"\nSkipped, for they are not sound ({len(lines)}):", *lines]))
-        )
-    if content["failed"]:
-        lines = [f"  {one['cell']}: {one['why']}" for one in content["failed"]]
-        found.append(Text("\n".join([f"\nEnded early ({len(lines)}), left out:", *lines])))
+    for head, lines in left_out(content):
+        found.append(Text("\n".join([f"\n{head}:", *(f"  {line}" for line in lines)])))
     return found
+
+
+def left_out(content: Content) -> list[tuple[str, list[str]]]:
+    """Return what was not run and what ended early: headings, each with its lines."""
+    skipped = [f"{'; '.join(one['setups'])}: {one['why']}" for one in content["skipped"]]
+    failed = [f"{one['cell']}: {one['why']}" for one in content["failed"]]
+    found = [("Not sound, and so not run", skipped), ("Ended early, and left out", failed)]
+    return [(head, lines) for head, lines in found if lines]
 
 
 def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -133,6 +133,7 @@ def _end(worker: _Worker) -> None:
 def _work(pipe: Connection, command: list[str]) -> None:
     """Run what comes through the pipe until it is closed."""
     os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # processes, not threads, fill the machine
     while True:
         try:
             config = pipe.recv()

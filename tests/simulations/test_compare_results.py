@@ -100,7 +100,7 @@ def comparison(rows, name="made", **changes):
         "reference": OWN,
         "rows": [one.to_json() for one in rows],
         "paired": paired_rows(rows, OWN),
-        "skipped": [{"setup": "FSCDP, exchange single", "why": ["it is <not> sound."]}],
+        "skipped": [{"why": "it is <not> sound.", "setups": ["FSCDP, single"]}],
         "failed": [],
         **changes,
     }
