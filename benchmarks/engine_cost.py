@@ -8,7 +8,10 @@ that slows down slows down for all. Ratios are what to read: seconds are this ma
 * floor: a null client that returns as many bytes as a model of 56k parameters has.
 * DP round: a CNN of 56k parameters, 32 patients of 28x28 a hospital, per-patient clipping. The bare
   loop is two processes that do nothing but that work and return the sum.
-* sealed over unsealed: the same round of the whole app with `bfv` and with `modular`.
+* sealed (with ``--sealed``): a round of the whole app, SqueezeNet on 64x64 chest X-rays, 32 patients
+  a hospital in the mean, with `bfv` and with `modular`. Needs the X-rays (ASCLEPIAS_DATA).
+* scale (with ``--scale``): the whole app with a small CNN on MNIST and as many hospitals as are
+  given: seconds and memory a hospital.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
@@ -125,6 +129,79 @@ def measure(hospitals: int, repeats: int, stock: bool) -> dict[str, Any]:
     return found
 
 
+def whole_app(changes: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Run the whole app on our engine; returns the medians of a round and its phases."""
+    from clients.settings import Settings
+    from simulations.engine import simulate
+
+    config = {
+        "run.out": str(folder),
+        "data.public": True,
+        "run.seed": 1,
+        "tracking.wandb": "disabled",
+    }
+    folder.mkdir(parents=True)
+    simulate(Settings.from_config(config | changes))
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    rounds = [line for line in lines if line["kind"] == "round"][1:]
+    summary = json.loads((folder / "summary.json").read_text())
+    return {
+        "round_seconds": [line["seconds"] for line in rounds],
+        "round_median": statistics.median(line["seconds"] for line in rounds),
+        "phases_median": {
+            name: statistics.median(line["phases"][name] for line in rounds)
+            for name in rounds[0]["phases"]
+        },
+        "uplink_bytes": summary["uplink_bytes_per_hospital_round"],
+        "peak_memory_mib": summary["peak_memory_mib"],
+    }
+
+
+def measure_sealed(repeats: int) -> dict[str, Any]:
+    """Measure the whole app with and without encryption, in turn."""
+    changes = {
+        "data.name": "chest-xray",
+        "partition.name": "iid",
+        "model.name": "squeezenet",
+        "training.sampling-rate": 0.0876,
+        "training.rounds": 5,
+        "training.release-every": 100,
+        "privacy.target-epsilon": 0.0,
+        "privacy.noise-multiplier": 1.0,
+    }
+    found: dict[str, list[dict[str, Any]]] = {"bfv": [], "modular": []}
+    with TemporaryDirectory() as scratch:
+        for repeat in range(repeats):
+            for scheme, runs in found.items():
+                folder = Path(scratch) / f"{scheme}-{repeat}"
+                runs.append(whole_app(changes | {"sealing.scheme": scheme}, folder))
+    medians = {
+        scheme: statistics.median(s for run in runs for s in run["round_seconds"])
+        for scheme, runs in found.items()
+    }
+    return {"median_seconds": medians, "ratio": medians["bfv"] / medians["modular"], "runs": found}
+
+
+def measure_scale(counts: list[int]) -> dict[str, Any]:
+    """Measure seconds and memory a hospital as their number grows."""
+    found = {}
+    with TemporaryDirectory() as scratch:
+        for count in counts:
+            changes = {
+                "data.name": "mnist",
+                "partition.name": "iid",
+                "partition.hospitals": count,
+                "model.name": "cnn",
+                "training.sampling-rate": min(1.0, 8 * count / 60_000),
+                "training.rounds": 6,
+                "training.release-every": 100,
+                "privacy.target-epsilon": 0.0,
+                "privacy.noise-multiplier": 1.0,
+            }
+            found[count] = whole_app(changes, Path(scratch) / str(count))
+    return found
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -132,14 +209,25 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--no-stock", action="store_true", help="leave out Flower's own engine")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--sealed", action="store_true", help="sealed over unsealed, whole app")
+    parser.add_argument("--scale", type=int, nargs="+", default=[], metavar="K")
     options = parser.parse_args()
-    results = {}
+    results: dict[Any, Any] = {}
     for hospitals in options.hospitals:
         results[hospitals] = measure(hospitals, options.repeats, not options.no_stock)
         for name, row in results[hospitals].items():
             medians = row["median_seconds"]
             cells = ", ".join(f"{peer} {value:.4f} s" for peer, value in medians.items())
             print(f"K={hospitals:5d} {name:9s} {cells}")
+    if options.sealed:
+        results["sealed"] = measure_sealed(max(1, options.repeats // 3))
+        print(f"sealed over unsealed: {results['sealed']['ratio']:.3f}")
+    if options.scale:
+        results["scale"] = measure_scale(options.scale)
+        for count, row in results["scale"].items():
+            memory = sum(row["peak_memory_mib"]["hospital_processes"])
+            each = row["round_median"] / count * 1000
+            print(f"K={count:5d} {each:.2f} ms a hospital and round, processes {memory:.0f} MiB")
     if options.json:
         options.json.write_text(json.dumps(results, indent=2))
 

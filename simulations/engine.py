@@ -10,6 +10,7 @@ import logging
 import os
 import secrets
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ def _simulate_on_ray(settings: Settings, options: EngineOptions) -> None:
     run = Run.create_empty(secrets.randbits(62))
     config = settings.to_config()
     started_here = _start_ray(options)
+    actors: list[Any] = []
     try:
         cpus = float(settings.run.threads)
         count = options.actors or _actors_that_fit(cpus, options.gpus_per_hospital, len(nodes))
@@ -87,12 +89,36 @@ def _simulate_on_ray(settings: Settings, options: EngineOptions) -> None:
             state=RecordDict(),
             run_config=config,
         )
-        app(grid, context)
+        try:
+            app(grid, context)
+        finally:
+            _report_memory(Path(settings.run.out), grid.peak_memory_bytes())
     except TrainingStopped as stopped:
         raise RunStopped(str(stopped)) from stopped
     finally:
+        for actor in actors:
+            ray.kill(actor)
         if started_here:
             ray.shutdown()
+
+
+def _report_memory(folder: Path, hospitals_bytes: list[int]) -> None:
+    """Add the most memory that each process has held to the run's summary, in MiB."""
+    import json
+    import resource
+
+    from strategies.files import write_whole
+
+    file = folder / "summary.json"
+    if not file.exists():
+        return
+    server = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    summary = json.loads(file.read_text(encoding="utf-8"))
+    summary["peak_memory_mib"] = {
+        "server": round(server / 2**20, 1),
+        "hospital_processes": [round(size / 2**20, 1) for size in hospitals_bytes],
+    }
+    write_whole(file, json.dumps(summary, indent=2).encode() + b"\n")
 
 
 def _start_ray(options: EngineOptions) -> bool:

@@ -31,6 +31,8 @@ CALL_MESSAGES = 8
 CALLS_IN_FLIGHT = 2
 #: Longest that `pull_messages` waits for a first reply, in seconds.
 PULL_SECONDS = 0.5
+#: Longest wait for the actors' word about their memory, in seconds.
+PEAK_SECONDS = 2.0
 #: Flower's own code for a node that cannot be reached.
 NODE_UNAVAILABLE = 5
 
@@ -130,8 +132,12 @@ class RayGrid(Grid):
         return replies
 
     def peak_memory_bytes(self) -> list[int]:
-        """Return the most memory that each actor has held."""
-        return list(ray.get([actor.peak_memory_bytes.remote() for actor in self._actors]))
+        """Return the most memory that each actor has held; nothing if one does not say in time."""
+        try:
+            asked = [actor.peak_memory_bytes.remote() for actor in self._actors]
+            return list(ray.get(asked, timeout=PEAK_SECONDS))
+        except ray.exceptions.RayError:
+            return []
 
     def _submit(self) -> None:
         for index, actor in enumerate(self._actors):

@@ -157,3 +157,35 @@ def test_wrong_settings_start_nothing(tmp_path: Path, value: str) -> None:
     result = simulate(tmp_path / "out", "--set", value, timeout=30)
     assert result.returncode == 2
     assert not (tmp_path / "out").exists()
+
+
+def test_hospitals_run_on_an_existing_cluster_of_two_nodes(tmp_path: Path) -> None:
+    """A scaled-out run, on two Ray nodes of this machine, ends in the model of a local one."""
+    script = (
+        "from ray.cluster_utils import Cluster\n"
+        "import subprocess, sys\n"
+        "cluster = Cluster(initialize_head=True, head_node_args={'num_cpus': 1})\n"
+        "cluster.add_node(num_cpus=1)\n"
+        "try:\n"
+        "    code = subprocess.call([*sys.argv[1:], '--ray-address', cluster.address])\n"
+        "finally:\n"
+        "    cluster.shutdown()\n"
+        "sys.exit(code)\n"
+    )
+    arguments = ["run", "default", "--quiet", *SMALL, "--seed", "3", "--actors", "2"]
+    result = subprocess.run(
+        [sys.executable, "-c", script, *COMMAND, *arguments, "--out", str(tmp_path / "cluster")],
+        capture_output=True,
+        text=True,
+        env=environment(),
+        timeout=180,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    local = simulate(tmp_path / "local", "--seed", "3")
+    assert local.returncode == 0, local.stderr
+    folders = [run_folder(tmp_path / name) for name in ("cluster", "local")]
+    models = [(folder / "model.safetensors").read_bytes() for folder in folders]
+    assert models[0] == models[1]
+    summary = json.loads((run_folder(tmp_path / "cluster") / "summary.json").read_text())
+    assert len(summary["peak_memory_mib"]["hospital_processes"]) == 2

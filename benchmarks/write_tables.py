@@ -1,0 +1,148 @@
+"""Writes the measured tables of README and docs from what the measuring commands left on disk.
+
+    python benchmarks/write_tables.py [--run RUN] [--check]
+
+A block ``<!-- measured: NAME -->`` ... ``<!-- end -->`` of a page is replaced by the table of that
+name. Sources are the JSON files in ``docs/measured/`` and, with ``--run``, a run folder whose end
+tables become ``docs/measured/default.txt``. ``--check`` writes nothing and fails if a page is not
+what its sources say.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+MEASURED = ROOT / "docs" / "measured"
+PAGES = ("README.md", "docs/performance.md")
+BLOCK = re.compile(r"(<!-- measured: (?P<name>[a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def _rows(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def default_output() -> str:
+    """Return the end tables of the default scenario, as `make simulate` prints them."""
+    return "```text\n" + (MEASURED / "default.txt").read_text(encoding="utf-8") + "```\n"
+
+
+def sealing_table() -> str:
+    """Return the cost of sealing beside its peers."""
+    found = _read("sealing_cost.json")
+    parts = [_sealing_rows(table) for table in found["tables"]]
+    memory = [
+        [mode, *(f"{mib:.1f}" for mib in by_hospitals.values())]
+        for mode, by_hospitals in found.get("server_peak_mib", {}).items()
+    ]
+    if memory:
+        counts = next(iter(found["server_peak_mib"].values()))
+        head = ["server's peak memory, MiB", *(f"K = {count}" for count in counts)]
+        parts.append(_rows(head, memory))
+    return "\n".join([*parts, f"Measured by `{found['command']}`.\n"])
+
+
+def _sealing_rows(table: dict[str, Any]) -> str:
+    reference = next(r for r in table["rows"] if r["path"].startswith("Dopamine"))["whole_ms"]
+    rows = [
+        [
+            row["path"],
+            f"{row['seal_ms']:.0f}",
+            f"{row['server_ms']:.0f}",
+            f"{row['open_ms']:.0f}",
+            f"{reference / row['whole_ms']:.2g}",
+            f"{row['up_bytes'] / (4 * table['values']):.2f}",
+        ]
+        for row in table["rows"]
+    ]
+    named = f"d = {table['values']:,}, K = {table['hospitals']}"
+    head = [named, "seal ms", "server ms", "open ms", "speed / Dopamine's way", "up / float32"]
+    return _rows(head, rows)
+
+
+def engine_table() -> str:
+    """Return the cost of a simulated round beside its peers."""
+    rows = []
+    for hospitals, measures in _read("engine_cost.json").items():
+        for name, measure in measures.items():
+            medians = measure["median_seconds"]
+            stock = medians.get("stock Flower")
+            rows.append(
+                [
+                    f"{name.replace('_', ' ')}, K = {hospitals}",
+                    f"{medians['ours'] * 1000:.0f}",
+                    f"{medians['bare loop'] * 1000:.0f}",
+                    f"{medians['ours'] / medians['bare loop']:.2f}",
+                    f"{stock / medians['ours']:.1f}" if stock else "-",
+                ]
+            )
+    return _rows(["round", "ours ms", "bare loop ms", "ours / bare", "stock Flower / ours"], rows)
+
+
+def _read(name: str) -> Any:
+    return json.loads((MEASURED / name).read_text(encoding="utf-8"))
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "default-output": default_output,
+    "sealing": sealing_table,
+    "engine": engine_table,
+}
+
+
+def keep_run(run: Path) -> None:
+    """Keep the end tables of a run as text, exactly as they are printed."""
+    from rich.console import Console
+
+    from simulations.results import read_run
+    from simulations.tables import WIDTH, observer_table, summary_table
+
+    found = read_run(run)
+    console = Console(file=StringIO(), width=WIDTH, color_system=None, force_terminal=False)
+    console.print(summary_table(found.summary))
+    console.print(observer_table(found.privacy["observers"]))
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    lines = [line.rstrip() for line in text.splitlines()]
+    MEASURED.mkdir(parents=True, exist_ok=True)
+    (MEASURED / "default.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def written(page: str) -> str:
+    """Return a page's text with every block replaced."""
+    return BLOCK.sub(lambda match: match[1] + TABLES[match["name"]]() + match[3], page)
+
+
+def main() -> int:
+    """Rewrite the pages, or say which are out of date."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--run", type=Path, help="run folder of the default scenario")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if out of date")
+    options = parser.parse_args()
+    if options.run:
+        keep_run(options.run)
+    stale = []
+    for name in PAGES:
+        path = ROOT / name
+        if not path.exists():
+            continue
+        before = path.read_text(encoding="utf-8")
+        after = written(before)
+        if after != before:
+            stale.append(name)
+            if not options.check:
+                path.write_text(after, encoding="utf-8")
+    print(f"{'out of date' if options.check else 'written'}: {', '.join(stale) or 'nothing'}")
+    return 1 if stale and options.check else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
