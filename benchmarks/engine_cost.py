@@ -8,8 +8,8 @@ that slows down slows down for all. Ratios are what to read: seconds are this ma
 * floor: a null client that returns as many bytes as a model of 56k parameters has.
 * DP round: a CNN of 56k parameters, 32 patients of 28x28 a hospital, per-patient clipping. The bare
   loop is two processes that do nothing but that work and return the sum.
-* sealed (with ``--sealed``): a round of the whole app, SqueezeNet on 64x64 chest X-rays, 32 patients
-  a hospital in the mean, with `bfv` and with `modular`. Needs the X-rays (ASCLEPIAS_DATA).
+* sealed (with ``--sealed``): a round of the whole app with `bfv` and with `modular`: SqueezeNet on
+  64x64 chest X-rays, 32 patients a hospital in the mean. Needs the X-rays (ASCLEPIAS_DATA).
 * scale (with ``--scale``): the whole app with a small CNN on MNIST and as many hospitals as are
   given: seconds and memory a hospital.
 """
