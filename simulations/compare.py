@@ -8,10 +8,12 @@ figures are made from.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import shlex
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -70,9 +72,14 @@ class Comparison:
             What was written.
 
         Raises:
-            SettingsError: nothing of the grid is sound.
+            SettingsError: nothing of the grid is sound, or the folder is in use.
         """
         plan = plan_grid(scenario, axes)
+        with held(self.out):
+            return self._run(plan)
+
+    def _run(self, plan: Plan) -> dict[str, Any]:
+        axes = plan.axes
         tuning = plan.tuning_cells()
         total = len(tuning) + len(plan.setups) * axes.seeds
         with Bar(self.console, total) as bar:
@@ -143,6 +150,22 @@ class Comparison:
             ],
             "failed": [{"cell": name, "why": why} for name, why in sorted(self.failed.items())],
         }
+
+
+@contextmanager
+def held(out: Path) -> Iterator[None]:
+    """Keep a comparison's folder to one command at a time.
+
+    Raises:
+        SettingsError: another command has it.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise SettingsError([f"another comparison is running in {out}; give --out."]) from None
+        yield
 
 
 class Bar:

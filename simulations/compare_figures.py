@@ -7,6 +7,7 @@ those of the figures of a run.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,8 @@ Content = Mapping[str, Any]
 Row = Mapping[str, Any]
 MARKERS = "osD^vPX*"
 LINES = ("-", "--", "-.", ":")
+#: Letters that lie side by side above a figure.
+LEGEND_LETTERS = 84
 #: Most hospitals' dots in a row of the figure of hospitals.
 DOTS = 400
 
@@ -82,7 +85,7 @@ def draw_bytes(content: Content) -> Figure | None:
     rows = [row for row in _measured(content) if row["hospitals"] and row["sent_bytes"]]
     if len({round(row["sent_bytes"]["mean"], -3) for row in rows}) < 2:
         return None
-    figure, axes = _axes(1 + len(rows) // 3)
+    figure, axes = _axes()
     names = [axis for axis in varying(content)]
     for place, row in enumerate(rows):
         _points(
@@ -91,7 +94,7 @@ def draw_bytes(content: Content) -> Figure | None:
     axes.set_xscale("log")
     axes.set_xlabel("megabytes that one hospital sends (log scale)")
     axes.set_ylabel("accuracy on the public holdout (share)")
-    figure.legend(loc="outside upper center", ncols=3)
+    _add_legend(figure, axes)
     return figure
 
 
@@ -117,7 +120,7 @@ def draw_hospitals(content: Content) -> Figure | None:
     axes.invert_yaxis()
     axes.set_xlim(right=1.02)
     axes.grid(axis="y", visible=False)
-    axes.set_xlabel("accuracy at a hospital (dots), median (bar), mean (diamond)")
+    axes.set_xlabel("accuracy (share)\nhospitals: dots, median: bar, mean: diamond")
     return figure
 
 
@@ -133,7 +136,7 @@ def _against(content: Content, axis: str, title: str) -> Figure | None:
     series: dict[str, list[Row]] = {}
     for row in rows:
         series.setdefault(_label(row, names), []).append(row)
-    figure, axes = _axes(len(series))
+    figure, axes = _axes()
     for place, (label, members) in enumerate(series.items()):
         along = sorted(
             (row for row in members if row[axis] is not None),
@@ -156,7 +159,7 @@ def _against(content: Content, axis: str, title: str) -> Figure | None:
         axes.set_xticks(range(len(values)), [axis_text(value) for value in values])
     axes.set_xlabel(title)
     axes.set_ylabel("accuracy on the public holdout (share)")
-    figure.legend(loc="outside upper center", ncols=min(len(series), 3))
+    _add_legend(figure, axes)
     return figure
 
 
@@ -188,12 +191,20 @@ def _level(axes: Axes, row: Row, label: str, place: int) -> None:
         axes.axhspan(mean["low"], mean["high"], color=colour, alpha=0.08, linewidth=0)
 
 
-def _axes(entries: int) -> tuple[Figure, Axes]:
-    """Return axes with room for a legend above."""
-    figure = Figure(figsize=(5.4, 3.3 + 0.16 * max(0, (entries - 1) // 3)), layout="constrained")
+def _axes() -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(5.4, 3.1), layout="constrained")
     axes = figure.add_subplot()
     axes.tick_params(color=GREY)
     return figure, axes
+
+
+def _add_legend(figure: Figure, axes: Axes) -> None:
+    """Add a legend above, in as many columns as fit, and make room for it."""
+    labels = axes.get_legend_handles_labels()[1]
+    letters = max(map(len, labels), default=1) + 8  # the line, and space
+    columns = max(1, min(3, len(labels), LEGEND_LETTERS // letters))
+    figure.set_figheight(figure.get_figheight() + 0.18 * math.ceil(len(labels) / columns))
+    figure.legend(loc="outside upper center", ncols=columns)
 
 
 def _measured(content: Content) -> list[Row]:

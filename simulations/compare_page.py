@@ -184,7 +184,7 @@ HTML = """<!doctype html>
 <pre>{{ content.command }}</pre>
 <p class="soft">{{ facts }}</p>
 {%- for text, columns, rows in tables %}
-<table>
+<table class="stack">
 <thead><tr>
 {%- for column in columns %}
 <th scope="col"{% if column.endswith("#") %} class="number"{% endif %}>{{ column.rstrip("#") }}</th>
@@ -194,7 +194,9 @@ HTML = """<!doctype html>
 {%- for row in rows %}
 <tr>
 {%- for cell in row %}
-<td{% if columns[loop.index0].endswith("#") %} class="number"{% endif %}>{{ cell }}</td>
+{%- set column = columns[loop.index0] %}
+<td{% if column.endswith("#") %} class="number"{% endif %}
+  data-label="{{ column.rstrip("#") }}">{{ cell }}</td>
 {%- endfor %}
 </tr>
 {%- endfor %}

@@ -134,6 +134,7 @@ def _work(pipe: Connection, command: list[str]) -> None:
     """Run what comes through the pipe until it is closed."""
     os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # processes, not threads, fill the machine
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     while True:
         try:
             config = pipe.recv()
@@ -144,6 +145,13 @@ def _work(pipe: Connection, command: list[str]) -> None:
             pipe.send(outcome)
         except OSError:
             return
+
+
+def _end_with_parent() -> None:
+    """End at once when the command has been killed: its next one makes this training anew."""
+    if (parent := multiprocessing.parent_process()) is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _train(settings: Settings, command: list[str]) -> Outcome:

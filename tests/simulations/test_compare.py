@@ -14,7 +14,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from clients.settings import SettingsError
-from simulations.compare import COMPARISON, Comparison, axes_of
+from simulations.compare import COMPARISON, Comparison, axes_of, held
 from simulations.compare_cells import FIRST_TUNING_SEED, Axes, cell_folder, plan_grid
 from simulations.compare_workers import run_trainings
 from simulations.results import read_settings
@@ -164,6 +164,11 @@ def test_a_dead_process_loses_its_training_alone_and_one_cut_short_is_made_anew(
     assert outcomes[1].status == "finished"
     after = load_file(folder / "model.safetensors")
     assert all((after[name] == before[name]).all() for name in before)
+
+
+def test_two_commands_do_not_share_a_folder(tmp_path):
+    with held(tmp_path), pytest.raises(SettingsError, match="another comparison is running"):
+        Comparison(out=tmp_path).run(DEFAULT, Axes())
 
 
 def test_an_interrupt_ends_every_process_and_says_how_to_go_on(tmp_path):
