@@ -189,7 +189,8 @@ class LocalOnly:
     def _allowed(scope: Scope) -> bool:
         client = scope.get("client")
         local = client is not None and client[0].removeprefix("::ffff:") in _LOOPBACK
-        return local or str(scope["path"]).startswith(_OPEN)
+        path = str(scope["path"])
+        return local or (path.startswith(_OPEN) and ".." not in path)
 
 
 def main() -> None:

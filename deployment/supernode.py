@@ -192,7 +192,7 @@ def _come_back_soon() -> None:
 
     for module in (heartbeat, connection):
         module.HEARTBEAT_DEFAULT_INTERVAL = HEARTBEAT_SECONDS  # type: ignore[attr-defined]
-    connection.FleetHttpClient = PatientClient  # type: ignore[misc]
+    connection.FleetHttpClient = PatientClient  # type: ignore[attr-defined]
 
 
 def _start_executor(address: str, secret: Path) -> None:
