@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 from clients import visits
 from clients.evaluation import evaluate
 from clients.faults import Fault
+from clients.schedule import cycles_of
 from clients.session import Phases
+from clients.terms import hospitals_expected
 from clients.visit_messages import Carried, JudgeRequest, VisitReply, VisitRequest
 from clients.votes import decide_together
 from crypto.roles import Place
@@ -55,7 +57,15 @@ class Host:
         return VisitReply(model=carried, released=replica.arrays() if request.release else {})
 
     def unveil(self, request: VisitRequest) -> VisitReply:
-        """Release a model that came in an envelope; it is private by what its makers added."""
+        """Release a model that came in an envelope; it is private by what its makers added.
+
+        Raises:
+            Fault: without noise a model on the way is exact; only the last one goes.
+        """
+        settings = self._hospital.settings
+        shielded = settings.regime.private or settings.data.public
+        if not shielded and request.visit <= cycles_of(settings) * hospitals_expected(settings):
+            raise Fault("release-refused")
         return VisitReply(released=self._load(request).replica.arrays())
 
     def _load(self, request: VisitRequest) -> Session:

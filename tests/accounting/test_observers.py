@@ -132,6 +132,8 @@ def test_layers_are_accounted_for_as_two_messages_a_release_without_amplificatio
     run = {**SMALL, "regime": "FPDP", "exchange": "layers", "rounds": 7, "noise_multiplier": 9.0}
     rows = table(**run)
     assert rows["server"].epsilon["rdp"] == spent(1.0, 9.0, 14)
+    with_sums = table(**{**run, "messages": 3})
+    assert with_sums["server"].epsilon["rdp"] == spent(1.0, 9.0, 21)
 
 
 def test_hospitals_with_schedules_of_their_own_cost_as_the_worst_of_them():
