@@ -50,7 +50,7 @@ pre { background: var(--wash); border: 1px solid var(--line); border-radius: .3r
   #results th { width: auto; padding-right: 1rem; }
   figure { padding: .5rem .25rem; }
   figure h3, figcaption { padding: 0 .35rem; }
-  th.number, td.number { padding-right: 0; }
+  .stack th.number, .stack td.number { padding-right: 0; }
   .stack thead { position: absolute; width: 1px; height: 1px; overflow: hidden;
     clip-path: inset(50%); }
   .stack tr { display: block; padding: .5rem 0; border-bottom: 1px solid var(--line); }

