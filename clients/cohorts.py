@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from clients.terms import hospitals_expected
 
 if TYPE_CHECKING:
-    from clients.data import Cohort
+    from clients.data import Cohort, Records
     from clients.settings import Settings
 
 
@@ -23,6 +23,22 @@ def cohort_of(settings: Settings) -> Cohort:
         pooled = settings.partition.model_copy(update={"name": "iid", "hospitals": 1})
         settings = settings.model_copy(update={"partition": pooled})
     return load_cohort(settings, hospitals_expected(settings))
+
+
+def tests_by_hospital(settings: Settings) -> dict[str, Records]:
+    """Return each hospital's own test records, pooled regimes included; only for public data.
+
+    Pooled data belong to no hospital, yet the holdout is dealt as if they did, so that a pooled
+    model is judged on the very patients that the federated ones are.
+    """
+    from clients.data import DataError, load_cohort
+
+    if not settings.data.public:
+        return {}
+    try:
+        return dict(load_cohort(settings, settings.partition.hospitals).tests)
+    except DataError:
+        return {}  # a split that suits no federation, as pooled data may have
 
 
 def public_seed(settings: Settings) -> int:

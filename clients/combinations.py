@@ -67,6 +67,38 @@ def _someone_remains(s: "Settings") -> str | None:
     return None
 
 
+def _shares_add_up(s: "Settings") -> str | None:
+    try:
+        shares = s.training.shares
+    except ValueError:
+        shares = (0.0,)
+    if not shares or (min(shares) > 0 and abs(sum(shares) - 1.0) < 0.01):
+        return None
+    return (
+        f"training.class-shares = {s.training.class_shares!r}; it must be positive numbers that "
+        "add up to 1, one for each class."
+    )
+
+
+def _average_of_sums(s: "Settings") -> str | None:
+    if not s.training.averaging or s.exchange.name in ("gradients", "weights"):
+        return None
+    return (
+        f"training.averaging = {s.training.averaging:g} with exchange.name {s.exchange.name}: only "
+        "hospitals that open every sum can average; use gradients or weights, or averaging 0."
+    )
+
+
+def _whole_model_at_home(s: "Settings") -> str | None:
+    asked = s.training.augmentations or s.training.class_shares
+    if not asked or s.exchange.name != "layers":
+        return None
+    return (
+        "training.augmentations and training.class-shares are for models that learn where the "
+        "patients are; with exchange.name layers set them to 0 and ''."
+    )
+
+
 _COMBINATIONS: list[tuple[set[str], Callable[["Settings"], str | None]]] = [
     (
         {"privacy.regime", "privacy.target-epsilon", "privacy.noise-multiplier"},
@@ -75,6 +107,12 @@ _COMBINATIONS: list[tuple[set[str], Callable[["Settings"], str | None]]] = [
     ({"privacy.regime", "sealing.scheme", "run.seed"}, _sum_is_sealed),
     ({"privacy.regime", "partition.hospitals"}, _sum_has_shares),
     ({"privacy.dropouts", "privacy.colluders", "partition.hospitals"}, _someone_remains),
+    ({"training.class-shares"}, _shares_add_up),
+    ({"training.averaging", "exchange.name"}, _average_of_sums),
+    (
+        {"training.augmentations", "training.class-shares", "exchange.name"},
+        _whole_model_at_home,
+    ),
 ]
 
 

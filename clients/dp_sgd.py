@@ -17,7 +17,7 @@ Everything here is a pure function of tensors. Noise, sampling and sealing live 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -72,19 +72,29 @@ class PerSample:
 
     Hooks are attached once and stay; the wrapped module is the caller's own and keeps its
     parameters, so an optimiser step on it is seen here.
+
+    Args:
+        module: the model.
+        class_shares: public shares of the classes; the loss is then that of logits moved by their
+            logarithms, so that the model itself learns as if classes were even (Menon et al. 2021,
+            "Long-tail learning via logit adjustment", equation 10). Empty: the plain loss.
     """
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: nn.Module, class_shares: Sequence[float] = ()) -> None:
         from opacus.grad_sample import GradSampleModule
 
         self.module = module
         self._hooked = GradSampleModule(module, loss_reduction="sum")
         self.parameters = [p for p in module.parameters() if p.requires_grad]
         self.dimensions = sum(p.numel() for p in self.parameters)
+        self._moved = torch.log(torch.tensor(class_shares)) if class_shares else None
 
     def gradients(self, inputs: torch.Tensor, labels: torch.Tensor) -> list[torch.Tensor]:
         """Return one tensor ``[n, *parameter.shape]`` for each trainable parameter."""
-        loss = functional.cross_entropy(self._hooked(inputs), labels, reduction="sum")
+        logits = self._hooked(inputs)
+        if self._moved is not None:
+            logits = logits + self._moved
+        loss = functional.cross_entropy(logits, labels, reduction="sum")
         loss.backward()  # type: ignore[no-untyped-call]
         gradients = []
         for parameter in self.parameters:

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch.func import functional_call
 
 from accounting import limits
 from accounting.events import ExactEvent
 from accounting.grid import noised
 from accounting.randomness import Stream
+from clients.augmentation import augmented
 from clients.cohorts import cohort_of, public_seed
 from clients.cuts import cut_model, values_of_messages
 from clients.dp_sgd import Batch
@@ -198,8 +200,8 @@ class Hospital:
         if not len(labels):
             return {}
         with torch.no_grad():
-            logits = session.replica.module(inputs)
-        return evaluate(logits.numpy(), labels)
+            logits = functional_call(session.replica.module, session.replica.released(), (inputs,))
+        return evaluate(logits.numpy(), labels, ordinal=self.cohort.info.task == "ordinal")
 
     def test_records(self) -> tuple[torch.Tensor, NDArray[np.int64]]:
         """Return the hospital's own test records.
@@ -227,7 +229,7 @@ class Hospital:
         if not shielded and session.replica.round < session.terms.rounds:
             raise Fault("release-refused")
         away = session.ends.away if session.ends else frozenset()
-        return {n: tensor for n, tensor in session.replica.arrays().items() if n not in away}
+        return {n: tensor for n, tensor in session.replica.released().items() if n not in away}
 
     def membership(self) -> Membership:
         """Return keys and terms, from this process's cache or the hospital's folder."""
@@ -342,11 +344,15 @@ class Hospital:
         stream = self.stream(place, "sampling", step)
         chosen = patients[stream.bernoulli(len(patients), self.settings.training.sampling_rate)]
         drawn = records.of_patients(chosen)
-        return Batch(
+        batch = Batch(
             inputs=torch.as_tensor(np.asarray(drawn.inputs)),
             labels=torch.as_tensor(drawn.labels),
             patients=torch.as_tensor(drawn.patients),
         )
+        copies = self.settings.training.augmentations
+        if not copies:
+            return batch
+        return augmented(batch, copies=copies, stream=self.stream(place, "augmentation", step))
 
     def records(self) -> Records:
         """Return what this hospital trains on, as the model wants it."""

@@ -96,4 +96,5 @@ class Host:
         if not len(labels):
             return {}
         logits = [visits.logits_of(module, tensors, inputs) for tensors in request.models]
-        return evaluate(decide_together(logits, self._hospital.settings.exchange.vote), labels)
+        together = decide_together(logits, self._hospital.settings.exchange.vote)
+        return evaluate(together, labels, ordinal=self._hospital.cohort.info.task == "ordinal")

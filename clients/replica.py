@@ -91,12 +91,14 @@ class Replica:
         self._per_sample: PerSample | None = None
         self._parameters = [p for p in module.parameters() if p.requires_grad]
         self._optimiser = make_optimiser(settings, self._parameters)
+        self._averaging = settings.training.averaging
+        self._average = self.vector() if self._averaging else None
 
     @property
     def per_sample(self) -> PerSample:
         """The model with per-sample gradients; hooks are attached on first use."""
         if self._per_sample is None:
-            self._per_sample = PerSample(self.module)
+            self._per_sample = PerSample(self.module, self._settings.training.shares)
         return self._per_sample
 
     @property
@@ -136,10 +138,31 @@ class Replica:
             parameter.grad = None
         self.digest = hashlib.sha256((self.digest + digest).encode()).hexdigest()
         self.round += 1
+        if self._average is not None:
+            # The start weighs little: De et al. (2022), section 3.4, after Tan and Le (2019).
+            past = min(self._averaging, (1 + self.round) / (10 + self.round))
+            self._average = past * self._average + (1 - past) * self.vector()
 
     def arrays(self) -> dict[str, torch.Tensor]:
         """Return the model's named tensors, detached."""
         return {name: tensor.detach() for name, tensor in self.module.state_dict().items()}
+
+    def released(self) -> dict[str, torch.Tensor]:
+        """Return what is released: the average of the models so far, where one is kept.
+
+        An average of models that were made from opened sums is post-processing of these sums.
+        Training goes on from the last model, never from the average.
+        """
+        arrays = self.arrays()
+        if self._average is None:
+            return arrays
+        offset = 0
+        for name, parameter in self.module.named_parameters():
+            if parameter.requires_grad:
+                piece = self._average[offset : offset + parameter.numel()].astype(np.float32)
+                arrays[name] = torch.from_numpy(piece).reshape(parameter.shape)
+                offset += parameter.numel()
+        return arrays
 
     def to_bytes(self) -> bytes:
         """Serialise model, optimiser, round and digest: what a hospital needs to catch up."""
@@ -150,6 +173,8 @@ class Replica:
             "round": self.round,
             "digest": self.digest,
         }
+        if self._average is not None:
+            state["average"] = torch.from_numpy(self._average)
         torch.save(state, buffer)
         return buffer.getvalue()
 
@@ -158,4 +183,6 @@ class Replica:
         state = torch.load(io.BytesIO(data), weights_only=True)
         self.module.load_state_dict(state["model"])
         self._optimiser.load_state_dict(state["optimiser"])
+        if self._average is not None:
+            self._average = state["average"].numpy()
         self.round, self.digest = int(state["round"]), str(state["digest"])

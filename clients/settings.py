@@ -165,6 +165,28 @@ class Training(_Group):
     learning_rate: float = Field(default=0.3, gt=0, description="step size")
     momentum: float = Field(default=0.9, ge=0, lt=1, description="momentum of sgd")
     release_every: int = Field(default=5, ge=1, description="rounds between released models")
+    averaging: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="weight of the past in the average that is released (0 = the last model)",
+    )
+    augmentations: int = Field(
+        default=0,
+        ge=0,
+        le=64,
+        description="altered copies of a picture, averaged before the clip (0 = as it is)",
+    )
+    class_shares: str = Field(
+        default="",
+        pattern=r"^$|^[0-9.eE+-]+(,[0-9.eE+-]+)+$",
+        description="public shares of the classes, '0.26,0.74' ('' = none): learn as if even",
+    )
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """The public shares of the classes as numbers; empty where none are given."""
+        return tuple(float(one) for one in self.class_shares.split(",") if one)
 
 
 class Privacy(_Group):

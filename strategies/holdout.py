@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from clients.cohorts import cohort_of, public_seed
+from clients.cohorts import cohort_of, public_seed, tests_by_hospital
 from clients.evaluation import calibration, confusion, evaluate
 from clients.models import build_model, prepare
 from clients.votes import decide_together
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from clients.data import Records
     from clients.settings import Settings
 
 #: Records evaluated at once.
@@ -40,6 +41,7 @@ class Holdout:
         self._records = prepare(settings, cohort.info, cohort.holdout)
         self._model = build_model(settings, cohort.info, public_seed(settings))
         self._model.eval()
+        self._settings, self._info = settings, cohort.info
         self._classes = [str(name) for name in cohort.info.classes]
         self._logits: NDArray[np.floating] | None = None
         self.split: dict[str, object] = {}
@@ -63,19 +65,35 @@ class Holdout:
     def measure(self, tensors: Mapping[str, torch.Tensor]) -> dict[str, float]:
         """Return the metrics of a released model, given by tensor name."""
         self._logits = self._predict(tensors)
-        return evaluate(self._logits, self._records.labels)
+        return self._evaluate(self._logits, self._records)
+
+    def measure_by_hospital(
+        self, tensors: Mapping[str, torch.Tensor]
+    ) -> dict[str, dict[str, float]]:
+        """Return hospital -> metrics of a released model on its own test records, where public."""
+        found = {}
+        for name, records in tests_by_hospital(self._settings).items():
+            if len(records):
+                prepared = prepare(self._settings, self._info, records)
+                found[name] = self._evaluate(self._predict(tensors, prepared), records)
+        return found
+
+    def _evaluate(self, logits: NDArray[np.floating], records: Records) -> dict[str, float]:
+        return evaluate(logits, records.labels, ordinal=self._info.task == "ordinal")
 
     def measure_together(
         self, models: Sequence[Mapping[str, torch.Tensor]], vote: str
     ) -> dict[str, float]:
         """Return the metrics of an ensemble; `vote` is how its models decide together."""
         self._logits = decide_together([self._predict(tensors) for tensors in models], vote)
-        return evaluate(self._logits, self._records.labels)
+        return self._evaluate(self._logits, self._records)
 
     @torch.no_grad()
-    def _predict(self, tensors: Mapping[str, torch.Tensor]) -> NDArray[np.float32]:
+    def _predict(
+        self, tensors: Mapping[str, torch.Tensor], records: Records | None = None
+    ) -> NDArray[np.float32]:
         self._model.load_state_dict(dict(tensors))
-        inputs = torch.as_tensor(np.asarray(self._records.inputs))
+        inputs = torch.as_tensor(np.asarray((records or self._records).inputs))
         logits = torch.cat([self._model(chunk) for chunk in torch.split(inputs, CHUNK_RECORDS)])
         return np.asarray(logits.numpy())
 

@@ -290,18 +290,30 @@ class Training(ABC):
 
     def _evaluate_at_hospitals(self) -> None:
         """Collect each hospital's figures on its own test records, where these are public."""
+        if self.settings.regime.pooled:
+            # The curator is no hospital; the server's public records are dealt as theirs would be.
+            judged = self.holdout.measure_by_hospital(self.progress.model)
+            self._record_hospitals(judged)
+            return
         kind, content = self._judge_request()
         asked = [Message(content, self._nodes.ids[name], kind) for name in self._nodes.names]
         figures: dict[str, dict[str, float]] = {}
         for reply in self._conversation.ask(asked):
             if not reply.has_error():
                 metrics = reply.content.metric_records[messages.METRICS]
-                name = self._nodes.name_of(reply.metadata.src_node_id)
-                for measure, value in metrics.items():
-                    if measure != messages.NUM_EXAMPLES:
-                        by_name = figures.setdefault(measure, {})
-                        by_name[name] = float(value)  # type: ignore[arg-type]
-        by_measure = {measure: dict(sorted(found.items())) for measure, found in figures.items()}
+                figures[self._nodes.name_of(reply.metadata.src_node_id)] = {
+                    measure: float(value)  # type: ignore[arg-type]
+                    for measure, value in metrics.items()
+                    if measure != messages.NUM_EXAMPLES
+                }
+        self._record_hospitals(figures)
+
+    def _record_hospitals(self, figures: Mapping[str, Mapping[str, float]]) -> None:
+        """Keep each hospital's figures, measure by measure."""
+        by_measure: dict[str, dict[str, float]] = {}
+        for name, metrics in sorted(figures.items()):
+            for measure, value in metrics.items():
+                by_measure.setdefault(measure, {})[name] = value
         self.progress.hospital_metrics = by_measure.get("accuracy", {})
         if by_measure:
             self._tracking.record("hospitals", round=self.progress.round, **by_measure)

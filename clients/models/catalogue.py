@@ -120,6 +120,7 @@ def build_model(settings: Any, info: DatasetInfo, seed: int) -> nn.Module:
             f"{info.name} is a {info.kind} data set",
             code="wrong-kind",
         )
+    _check_training(settings, info, architecture)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         module = architecture.build(info)
@@ -130,6 +131,32 @@ def build_model(settings: Any, info: DatasetInfo, seed: int) -> nn.Module:
     module.train()
     check_private_ready(module)
     return module
+
+
+def _check_training(settings: Any, info: DatasetInfo, architecture: Architecture) -> None:
+    """Refuse ways of training that do not suit the data or the model."""
+    from clients.augmentation import KINDS
+
+    training = getattr(settings, "training", None)
+    if getattr(training, "augmentations", 0):
+        if info.kind not in KINDS:
+            raise ModelError(
+                f"training.augmentations is for pictures and volumes; {info.name} is a {info.kind}",
+                code="wrong-kind",
+            )
+        if architecture.features:
+            raise ModelError(
+                f"model {settings.model.name} learns from features that are computed once; "
+                "training.augmentations would need them anew each round: set it to 0",
+                code="wrong-kind",
+            )
+    shares = getattr(training, "shares", ())
+    if shares and len(shares) != len(info.classes):
+        raise ModelError(
+            f"training.class-shares has {len(shares)} shares; {info.name} has "
+            f"{len(info.classes)} classes",
+            code="wrong-kind",
+        )
 
 
 def _architecture(name: str) -> Architecture:
