@@ -28,6 +28,7 @@ from clients.evaluation import evaluate
 from clients.faults import Fault
 from clients.messages import KeysRequest, LeadReply, LeadRequest, RoundReply, RoundRequest
 from clients.models import build_model, prepare
+from clients.noisy_inputs import training_records
 from clients.schedule import events_of_attempt
 from clients.session import Phases, Session
 from clients.split_ends import Ends
@@ -357,7 +358,7 @@ class Hospital:
     def records(self) -> Records:
         """Return what this hospital trains on, as the model wants it."""
         records = self.cohort.hospital(self.site.name)
-        return prepare(self.settings, self.cohort.info, records)
+        return training_records(self.site, self.settings, self.training, self.cohort.info, records)
 
     def stream(self, place: Place, purpose: str, step: int = 0) -> Stream:
         """Return the random stream of one purpose in one step of an attempt at this hospital."""

@@ -205,6 +205,11 @@ class Privacy(_Group):
     l2_clip: float = Field(default=0.5, gt=0, description="bound on a patient's gradient norm, C")
     dropouts: int = Field(default=0, ge=0, description="missing hospitals tolerated in a round")
     colluders: int = Field(default=0, ge=0, description="colluding hospitals tolerated")
+    input_laplace: float = Field(
+        default=0.0,
+        ge=0,
+        description="scale of noise on every input value, in units of its range (0 = none)",
+    )
     accountant: Literal["rdp", "prv"] = Field(default="prv", description="accountant of the claims")
 
 

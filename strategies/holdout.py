@@ -53,6 +53,11 @@ class Holdout:
         return [int(n) for n in np.bincount(labels, minlength=len(self._classes))]
 
     @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one record as a hospital has it."""
+        return self._info.shape
+
+    @property
     def module(self) -> torch.nn.Module:
         """The model that releases are loaded into, initially the training's initial model."""
         return self._model

@@ -7,6 +7,8 @@ import platform
 import statistics
 from typing import TYPE_CHECKING, Any
 
+from accounting.accountants import ACCOUNTANTS
+from accounting.input_noise import input_noise
 from accounting.observers import observers
 from accounting.runs import RunDescription
 from clients.schedule import LAYER_MESSAGES
@@ -115,6 +117,10 @@ def _privacy(settings: Settings, federation: Training, budget: Budget) -> dict[s
         seeded=settings.seeded,
         grid=federation.terms.grid if federation.terms and settings.regime.private else None,
     )
+    rows = observers(run)
+    noise = input_noise(privacy.input_laplace, federation.holdout.input_shape)
+    if noise is not None:
+        rows.append(noise.row(privacy.delta, tuple(ACCOUNTANTS), seeded=settings.seeded))
     return {
         "neighbouring": "add or remove one patient at one hospital",
         "seeded": settings.seeded,
@@ -123,6 +129,7 @@ def _privacy(settings: Settings, federation: Training, budget: Budget) -> dict[s
         "noise_multiplier": budget.noise_multiplier,
         "sampling_rate": settings.training.sampling_rate,
         "rounds_spent": budget.spent,
-        "observers": [row.to_json() for row in observers(run)],
+        "observers": [row.to_json() for row in rows],
+        "input_noise": noise.to_json(seeded=settings.seeded) if noise is not None else None,
         "ledger": budget.entries(),
     }
