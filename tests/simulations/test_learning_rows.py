@@ -1,0 +1,59 @@
+"""The tables of what is learnt: rows that can be trained, and a page made of measured numbers."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from simulations.scenario import find_scenario, resolve
+
+SOURCE = Path(__file__).parents[2] / "benchmarks" / "learning.py"
+
+
+@pytest.fixture(scope="module")
+def learning() -> ModuleType:
+    import sys
+
+    spec = importlib.util.spec_from_file_location("learning_rows", SOURCE)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["learning_rows"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_row_can_be_trained_and_has_a_folder_of_its_own(learning: ModuleType) -> None:
+    names = [row.name for row in learning.ROWS]
+    assert len(set(names)) == len(names)
+    for row in learning.ROWS:
+        resolve(find_scenario(row.scenario), [*row.sets], {"run.seed": 0})
+
+
+def test_claims_are_of_sealed_scenarios_as_they_are(learning: ModuleType) -> None:
+    for row in learning.ROWS:
+        if row.table == "claims":
+            settings = resolve(find_scenario(row.scenario), [*row.sets])
+            assert not row.sets and row.seeds == 5
+            assert (settings.sealing.scheme, settings.privacy.regime) == ("bfv", "FSCDP")
+
+
+def test_the_page_is_what_was_measured(learning: ModuleType) -> None:
+    kept = json.loads(learning.MEASURED.read_text())
+    assert learning.PAGE.read_text() == learning.page(kept)
+
+
+def test_measured_claims_hold(learning: ModuleType) -> None:
+    kept = json.loads(learning.MEASURED.read_text())
+    text = learning.page(kept)
+    assert "| no (" not in text
+
+
+def test_a_claim_that_fails_is_said_to_fail(learning: ModuleType) -> None:
+    kept = json.loads(learning.MEASURED.read_text())
+    for seed in kept["heart-disease"]["seeds"]:
+        seed["value"] = 0.5
+    assert "| no (5 seeds)" in learning.page(kept)
