@@ -68,14 +68,13 @@ def paired_table(content: Content) -> Table:
     """Return columns and rows of the differences of accuracy on the same seeds."""
     pairs = content["paired"]
     places = [axis for axis in ("partition", "hospitals", "epsilon") if axis in varying(content)]
-    several = len({axis_text(one["against"]["exchange"]) for one in pairs} - {ABSENT}) > 1
     columns = [*(HEADS[axis] for axis in places), "less", "difference#", "95% interval#", "clear"]
     rows = []
     for one in pairs:
         other, difference = one["against"], one["difference"]
-        name = other["regime"]
-        if several and other["exchange"]:
-            name = f"{name} {other['exchange']}"
+        parts = [other["regime"] if other["regime"] != one["regime"] else None]
+        parts += [other["exchange"] if other["exchange"] != one["exchange"] else None]
+        name = ", ".join(part for part in parts if part)
         low, high = difference["low"], difference["high"]
         ends = ABSENT if low is None else f"{low:+.3f} to {high:+.3f}"
         clear = low is not None and (low > 0 or high < 0)

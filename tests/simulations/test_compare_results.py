@@ -147,6 +147,18 @@ def test_tables_show_only_axes_that_vary(content):
     assert against["FPDP"] == "yes"
 
 
+def test_a_pair_is_called_by_what_differs():
+    rows = [
+        row("FSCDP", [0.9, 0.8, 0.7]),
+        row("FPDP", [0.9, 0.8, 0.7], exchange="single"),
+        row("FPDP", [0.9, 0.8, 0.7]),
+        row("FSCDP", [0.9, 0.8, 0.7], exchange="weights"),
+        row("C", [0.9, 0.8, 0.7]),
+    ]
+    _, lines = paired_table(comparison(rows))
+    assert [line[-4] for line in lines] == ["FPDP, single", "FPDP", "weights", "C"]
+
+
 def test_markdown_has_a_line_a_row_and_aligns_numbers():
     text = markdown_table(["who", "much#"], [["a", "1"], ["b", "2"]])
     assert text.splitlines() == ["| who | much |", "| --- | ---: |", "| a | 1 |", "| b | 2 |"]
