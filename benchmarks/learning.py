@@ -105,10 +105,13 @@ def _options() -> list[Row]:
         "retinamnist": ("retinamnist", "accuracy", "0.45,0.12,0.19,0.18,0.06"),
     }
     for scenario, (data, measure, shares) in bases.items():
+        average, shared = "training.averaging=0.9", f'training.class-shares="{shares}"'
+        last, even = "training.averaging=0.0", 'training.class-shares=""'
         variants: dict[str, tuple[str, ...]] = {
-            "as the scenario has it": (),
-            "averaging 0.9": ("training.averaging=0.9",),
-            f"class-shares {shares}": (f'training.class-shares="{shares}"',),
+            "neither": (last, even),
+            "averaging 0.9": (average, even),
+            f"class-shares {shares}": (last, shared),
+            "both": (average, shared),
         }
         for number, (title, sets) in enumerate(variants.items()):
             rows.append(
@@ -237,12 +240,12 @@ def _figures(folder: Path, row: Row) -> dict[str, Any]:
 
 
 def gather(out: Path) -> None:
-    """Take what run folders hold over into `MEASURED`; rows without any stay as they are."""
+    """Take what run folders hold over into `MEASURED`; incomplete rows stay as they are."""
     kept = json.loads(MEASURED.read_text()) if MEASURED.exists() else {}
     for row in ROWS:
         folders = [out / row.name / f"seed{seed}" for seed in range(row.seeds)]
         found = [_figures(one, row) for one in folders if (one / "summary.json").exists()]
-        if found:
+        if len(found) == row.seeds:
             kept[row.name] = {"scenario": row.scenario, "sets": list(row.sets), "seeds": found}
     MEASURED.parent.mkdir(parents=True, exist_ok=True)
     MEASURED.write_text(json.dumps(kept, indent=1) + "\n")
