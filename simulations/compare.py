@@ -128,6 +128,9 @@ class Comparison:
         axes, scenario = plan.axes, plan.scenario
         settings = resolve(scenario, axes.assignments)
         own = {"regime": settings.privacy.regime, "exchange": settings.exchange.name}
+        here = [{key: getattr(setup, key) for key in own} for setup in plan.setups]
+        if own not in here:  # the scenario's own way was not asked for
+            own = next((one for one in here if one["exchange"]), here[0])
         return {
             "format": FORMAT,
             "name": settings.run.scenario,
