@@ -148,7 +148,7 @@ def paired_rows(rows: Sequence[Row], reference: Mapping[str, Any]) -> list[dict[
 
     Args:
         rows: all rows.
-        reference: regime and exchange, as a rule the scenario's own; a row that has both is compared with
+        reference: regime and exchange, as a rule the scenario's own; a row of both is compared with
             every row that differs from it in these alone.
     """
     found = []
