@@ -73,6 +73,8 @@ def engine_table() -> str:
     """Return the cost of a simulated round beside its peers."""
     rows = []
     for hospitals, measures in _read("engine_cost.json").items():
+        if not hospitals.isdigit():
+            continue
         for name, measure in measures.items():
             medians = measure["median_seconds"]
             stock = medians.get("stock Flower")
@@ -88,6 +90,33 @@ def engine_table() -> str:
     return _rows(["round", "ours ms", "bare loop ms", "ours / bare", "stock Flower / ours"], rows)
 
 
+def sealed_table() -> str:
+    """Return what sealing adds to a round of the whole app, and where a round's time goes."""
+    found = _read("engine_cost.json")["sealed"]
+    medians = found["median_seconds"]
+    runs = found["runs"]
+    phases = runs["bfv"][0]["phases_median"]
+    head = ["a hospital's seconds by phase", *phases]
+    rows = [
+        [scheme, *(f"{run['phases_median'].get(name, 0.0):.4f}" for name in phases)]
+        for scheme, (run, *_) in runs.items()
+    ]
+    ratio = f"A sealed round takes {found['ratio']:.2f} times an unsealed one"
+    return f"{ratio} ({medians['bfv']:.2f} s, {medians['modular']:.2f} s).\n\n" + _rows(head, rows)
+
+
+def scale_table() -> str:
+    """Return seconds and memory a hospital as their number grows."""
+    rows = []
+    for count, row in _read("engine_cost.json")["scale"].items():
+        memory = sum(row["peak_memory_mib"]["hospital_processes"])
+        each = row["round_median"] / int(count) * 1000
+        server = row["peak_memory_mib"]["server"]
+        rows.append([f"K = {count}", f"{each:.1f}", f"{memory:.0f}", f"{server:.0f}"])
+    head = ["hospitals", "ms a hospital and round", "hospitals' processes, MiB", "server, MiB"]
+    return _rows(head, rows)
+
+
 def _read(name: str) -> Any:
     return json.loads((MEASURED / name).read_text(encoding="utf-8"))
 
@@ -96,6 +125,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "default-output": default_output,
     "sealing": sealing_table,
     "engine": engine_table,
+    "sealed": sealed_table,
+    "scale": scale_table,
 }
 
 
@@ -118,7 +149,15 @@ def keep_run(run: Path) -> None:
 
 def written(page: str) -> str:
     """Return a page's text with every block replaced."""
-    return BLOCK.sub(lambda match: match[1] + TABLES[match["name"]]() + match[3], page)
+
+    def block(match: re.Match[str]) -> str:
+        try:
+            table = TABLES[match["name"]]()
+        except (FileNotFoundError, KeyError):
+            table = "Not measured yet.\n"
+        return match[1] + table + match[3]
+
+    return BLOCK.sub(block, page)
 
 
 def main() -> int:
