@@ -364,15 +364,15 @@ the server and the public face, spent over the whole training.
 """,
     "steps": """## Step size, clip and batch
 
-Small steps and a clip below the usual 1 win at epsilon 1: most gradients are clipped anyway, and
-the noise shrinks with the clip.
+What counts is step times clip: the noise of a step grows with both. Settings of one product are
+alike within the spread of the seeds; of these the defaults take the smaller step.
 """,
     "options": """## Options that help under noise
 
 `training.averaging` releases an average of the models so far; `training.class-shares` learns as if
 the classes, of which the shares are public, were even; `training.augmentations` averages altered
-copies of a picture before the clip. All are free of privacy cost; which are on in a scenario was
-decided by this table.
+copies of a picture before the clip. All are free of privacy cost. A scenario has those on that win
+by more than the spread of the seeds here, or that win in balanced accuracy and lose nothing.
 """,
     "singh": """## Noise on pictures or on gradients (Singh et al. 2020, Figure 4)
 
