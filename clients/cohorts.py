@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from clients.terms import hospitals_expected
 
 if TYPE_CHECKING:
-    from clients.data import Cohort, Records
+    from clients.data import Cohort, DatasetInfo, Records
     from clients.settings import Settings
 
 
@@ -39,6 +39,13 @@ def tests_by_hospital(settings: Settings) -> dict[str, Records]:
         return dict(load_cohort(settings, settings.partition.hospitals).tests)
     except DataError:
         return {}  # a split that suits no federation, as pooled data may have
+
+
+def prepare_public(settings: Settings, info: DatasetInfo, records: Records) -> Records:
+    """Return public records as the model wants them, behind input noise where that is asked for."""
+    from clients.noisy_inputs import judged_records
+
+    return judged_records(settings, info, records)
 
 
 def public_seed(settings: Settings) -> int:

@@ -28,7 +28,7 @@ from clients.evaluation import evaluate
 from clients.faults import Fault
 from clients.messages import KeysRequest, LeadReply, LeadRequest, RoundReply, RoundRequest
 from clients.models import build_model, prepare
-from clients.noisy_inputs import training_records
+from clients.noisy_inputs import judged_records, training_records
 from clients.schedule import events_of_attempt
 from clients.session import Phases, Session
 from clients.split_ends import Ends
@@ -215,7 +215,7 @@ class Hospital:
         records = self.cohort.hospital_test(self.site.name)
         if records is None:
             return torch.zeros(0), np.zeros(0, dtype=np.int64)
-        records = prepare(self.settings, self.cohort.info, records)
+        records = judged_records(self.settings, self.cohort.info, records)
         return torch.as_tensor(np.asarray(records.inputs)), records.labels
 
     def _released(self, session: Session) -> dict[str, torch.Tensor]:

@@ -48,6 +48,19 @@ def training_records(
     return _KEPT[place]
 
 
+def judged_records(settings: Settings, info: DatasetInfo, records: Records) -> Records:
+    """Return public records as a model that learnt behind noise will meet them: behind noise.
+
+    They are public, so their noise is of the public seed and protects nobody.
+    """
+    noise = input_noise(settings.privacy.input_laplace, info.shape)
+    if noise is None:
+        return prepare(settings, info, records)
+    stream = Stream.from_seed(max(settings.run.seed, 0), "input noise of public records")
+    store = NoisyStore(records, noise, info.input_range, stream)
+    return prepare(settings, info, records.with_inputs(np.asarray(LazyInputs(store))))
+
+
 class NoisyStore:
     """Noisy rows in memory, 16-bit levels of the public range."""
 

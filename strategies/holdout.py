@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from clients.cohorts import cohort_of, public_seed, tests_by_hospital
+from clients.cohorts import cohort_of, prepare_public, public_seed, tests_by_hospital
 from clients.evaluation import calibration, confusion, evaluate
-from clients.models import build_model, prepare
+from clients.models import build_model
 from clients.votes import decide_together
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Holdout:
         self.largest_hospital = settings.data.largest_hospital or max(
             cohort.patients_by_hospital.values()
         )
-        self._records = prepare(settings, cohort.info, cohort.holdout)
+        self._records = prepare_public(settings, cohort.info, cohort.holdout)
         self._model = build_model(settings, cohort.info, public_seed(settings))
         self._model.eval()
         self._settings, self._info = settings, cohort.info
@@ -79,7 +79,7 @@ class Holdout:
         found = {}
         for name, records in tests_by_hospital(self._settings).items():
             if len(records):
-                prepared = prepare(self._settings, self._info, records)
+                prepared = prepare_public(self._settings, self._info, records)
                 found[name] = self._evaluate(self._predict(tensors, prepared), records)
         return found
 

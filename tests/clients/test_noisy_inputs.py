@@ -12,7 +12,6 @@ from accounting.input_noise import InputNoise
 from accounting.randomness import Stream
 from clients import noisy_inputs
 from clients.cohorts import cohort_of
-from clients.data import Records
 from clients.noisy_inputs import training_records
 from clients.settings import Settings
 from clients.site import Site
@@ -121,11 +120,12 @@ def test_a_run_says_what_input_noise_hides(tmp_path: Path) -> None:
     assert accuracy[0] != accuracy[1]
 
 
-def test_the_holdout_stays_as_it_is(tmp_path: Path) -> None:
+def test_a_model_is_judged_behind_the_noise_it_learnt_behind(tmp_path: Path) -> None:
     from strategies.holdout import Holdout
 
-    noisy, plain = (
-        Holdout(small_settings(tmp_path, privacy__input_laplace=scale)) for scale in (1.0, 0.0)
+    noisy, again, plain = (
+        Holdout(small_settings(tmp_path, privacy__input_laplace=scale)) for scale in (1.0, 1.0, 0)
     )
-    assert isinstance(noisy._records, Records)
-    assert np.array_equal(np.asarray(noisy._records.inputs), np.asarray(plain._records.inputs))
+    inputs = [np.asarray(one._records.inputs) for one in (noisy, again, plain)]
+    assert np.array_equal(inputs[0], inputs[1])
+    assert np.abs(inputs[0] - inputs[2]).mean() > 1.0
