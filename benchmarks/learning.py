@@ -381,6 +381,9 @@ of 256 pixels a side, so compare rows, not columns. Noise on every pixel protect
 1 / beta. For a whole picture these epsilons add up to a number that promises nothing, while all of
 a child's pictures are covered by the epsilon of the sums. Labels are not covered by noise on
 pixels at all.
+
+The holdout is behind the same noise as what was learnt from. An accuracy that no seed moves is the
+share of the commoner class: at these scales the noise left nothing of 64 by 64 pixels to learn.
 """,
 }
 
