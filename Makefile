@@ -28,9 +28,9 @@ simulate: $(STAMP) ## Train the default federation and print what it cost in pri
 test: $(STAMP) ## Run the tests
 	@$(BIN)/pytest
 
-deployment-test: $(STAMP) ## Deploy on this machine: the default scenario, then faults
+deployment-test: $(STAMP) ## Deploy here: the default scenario, then faults (FAULT=name for one)
 	@$(BIN)/pytest -m "deployment or not deployment" tests/deployment/test_deployed.py
-	@$(BIN)/pytest -m deployment tests/deployment/test_faults.py
+	@$(BIN)/pytest -m deployment tests/deployment/test_faults.py $(if $(FAULT),-k "$(FAULT)")
 
 check: $(STAMP) ## Lint, types, and the rules about who may import whom
 	@$(BIN)/ruff check .

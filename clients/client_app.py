@@ -28,7 +28,14 @@ from flwr.clientapp import ClientApp
 from clients import messages
 from clients.faults import FLOWER_ERROR_CODE, Fault
 from clients.settings import Settings, SettingsError
-from clients.site import own_cohort, own_settings, partition_of, real_site, simulated_site
+from clients.site import (
+    own_cohort,
+    own_settings,
+    partition_of,
+    real_site,
+    require_invited,
+    simulated_site,
+)
 from clients.site_file import SiteFileError, read_site_file
 from clients.visit_messages import JudgeRequest, VisitRequest
 
@@ -116,6 +123,7 @@ def _simulated(
     names = cohort_of(settings).names
     if number is None or number >= len(names):
         raise Fault("not-invited", f"node {number} is none of {len(names)} hospitals")
+    require_invited(settings, [names[number]])
     return Hospital(simulated_site(names[number], settings, training), settings, training)
 
 

@@ -67,6 +67,16 @@ def _someone_remains(s: "Settings") -> str | None:
     return None
 
 
+def _one_name_a_hospital(s: "Settings") -> str | None:
+    invited = s.partition.invited
+    if not invited or len(set(invited)) == len(invited) == s.partition.hospitals:
+        return None
+    return (
+        f"partition.sites = {s.partition.sites!r} names {len(set(invited))} hospitals, "
+        f"partition.hospitals = {s.partition.hospitals}; name as many, each once."
+    )
+
+
 def _shares_add_up(s: "Settings") -> str | None:
     try:
         shares = s.training.shares
@@ -107,6 +117,7 @@ _COMBINATIONS: list[tuple[set[str], Callable[["Settings"], str | None]]] = [
     ({"privacy.regime", "sealing.scheme", "run.seed"}, _sum_is_sealed),
     ({"privacy.regime", "partition.hospitals"}, _sum_has_shares),
     ({"privacy.dropouts", "privacy.colluders", "partition.hospitals"}, _someone_remains),
+    ({"partition.sites", "partition.hospitals"}, _one_name_a_hospital),
     ({"training.class-shares"}, _shares_add_up),
     ({"training.averaging", "exchange.name"}, _average_of_sums),
     (

@@ -31,6 +31,7 @@ from clients.models import build_model, prepare
 from clients.noisy_inputs import judged_records, training_records
 from clients.schedule import events_of_attempt
 from clients.session import Phases, Session
+from clients.site import invited_offers
 from clients.split_ends import Ends
 from clients.terms import Terms, agree_terms, hospitals_expected
 from crypto.ceremony import (
@@ -91,7 +92,7 @@ class Hospital:
     def lead(self, request: LeadRequest) -> LeadReply:
         """Make the training's keys and wrap them for each hospital that offered."""
         terms = self._terms(request.noise_multiplier)
-        offers = [Offer.from_bytes(data) for data in request.offers]
+        offers = invited_offers(self.settings, request.offers)
         keys, bundle = make_bundle(
             offers, self.site.identity, self.site.name, terms.sealing, self.site.pins
         )
@@ -100,7 +101,7 @@ class Hospital:
 
     def receive_keys(self, request: KeysRequest) -> None:
         """Unwrap the training's keys and keep them in the hospital's own folder."""
-        offers = [Offer.from_bytes(data) for data in request.offers]
+        offers = invited_offers(self.settings, request.offers)
         secret = self.site.read_secret(f"ceremony-{self.training}.key")
         if secret is None:
             raise Fault("keys-missing", "keys came for a ceremony that this hospital is not in")
@@ -287,6 +288,9 @@ class Hospital:
 
     def spend(self, terms: Terms, place: Place, events: int = 1) -> None:
         """Write an attempt's cost to the ledger, before any patient's record is touched."""
+        # A hospital that leads keeps its offer's secret after it made the keys, in case that its
+        # answer was lost and another leads. Now that a round is asked for, no more keys can come.
+        self.site.forget_secret(f"ceremony-{self.training}.key")
         event = terms.event(events)
         ledger = self.site.ledger(self.cohort.info.name)
         with ledger.hold():
@@ -328,7 +332,9 @@ class Hospital:
         return Draws(batch=batch, noised=with_noise, patients=self._patients(), phases=phases)
 
     def _patients(self) -> float:
-        """Return N_k: public where the cohort is, else the declared mean over hospitals."""
+        """Return N_k: as the hospital declares it, else N/K as the run does, else the cohort's."""
+        if self.site.patients:
+            return float(self.site.patients)
         declared = self.settings.data.patients
         if declared:
             return declared / hospitals_expected(self.settings)

@@ -112,6 +112,15 @@ class Partition(_Group):
     shift: float = Field(
         default=0.0, ge=0, description="strength of each hospital's own scanner (0 = none)"
     )
+    sites: str = Field(
+        default="",
+        description="the hospitals that may take part, 'lyon,turin' ('' = whoever joins)",
+    )
+
+    @property
+    def invited(self) -> tuple[str, ...]:
+        """The hospitals that may take part, sorted; empty where none is named."""
+        return tuple(sorted(one.strip() for one in self.sites.split(",") if one.strip()))
 
 
 class Model(_Group):

@@ -12,7 +12,7 @@ import os
 import tempfile
 import traceback
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -23,6 +23,7 @@ from accounting.ledger import Ledger
 from accounting.limits import SiteLimits
 from clients.faults import Fault
 from crypto.identity import Identity
+from crypto.offers import Offer
 
 if TYPE_CHECKING:
     from flwr.app import Context
@@ -46,6 +47,7 @@ class Site:
         pins: fingerprints of the other hospitals' identities; empty means first use is trusted.
         ledger_path: a ledger that outlives the run, or ``None`` for one inside ``folder``.
         test_mode: whether seeded (repeatable, not private) runs are allowed outside simulation.
+        patients: N_k as the hospital itself declares it, a public number; 0 where it does not.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Site:
     pins: Mapping[str, str] = field(default_factory=dict)
     ledger_path: Path | None = None
     test_mode: bool = False
+    patients: int = 0
 
     @cached_property
     def identity(self) -> Identity:
@@ -123,6 +126,7 @@ def real_site(file: SiteFile) -> Site:
         pins=file.pins,
         ledger_path=file.ledger,
         test_mode=file.test_mode,
+        patients=file.patients,
     )
 
 
@@ -130,8 +134,10 @@ def own_settings(file: SiteFile, settings: Settings) -> Settings:
     """Replace what a run says about data by what the hospital says.
 
     Raises:
-        Fault: the run is seeded, which gives no privacy, and the hospital is not in test mode.
+        Fault: the hospital is not on the run's list; or the run is seeded, which gives no privacy,
+            and the hospital is not in test mode.
     """
+    require_invited(settings, [file.hospital])
     if settings.seeded and not file.test_mode:
         raise Fault("seed-refused", f"run.seed = {settings.run.seed}, expected -1")
     return settings.with_config(
@@ -141,6 +147,30 @@ def own_settings(file: SiteFile, settings: Settings) -> Settings:
             "data.public": file.data_public,
         }
     )
+
+
+def require_invited(settings: Settings, hospitals: Iterable[str]) -> None:
+    """Insist that hospitals are on the run's list, where it has one.
+
+    Raises:
+        Fault: one is not.
+    """
+    invited = settings.partition.invited
+    others = sorted(set(hospitals) - set(invited))
+    if invited and others:
+        raise Fault("not-invited", f"{', '.join(others)}: not in partition.sites, {invited}")
+
+
+def invited_offers(settings: Settings, offers: Iterable[bytes]) -> list[Offer]:
+    """Read the offers that the server relays.
+
+    Raises:
+        Fault: one is from a hospital that is not on the run's list.
+        SealingError: one is no offer.
+    """
+    read = [Offer.from_bytes(data) for data in offers]
+    require_invited(settings, (offer.name for offer in read))
+    return read
 
 
 def own_cohort(file: SiteFile, settings: Settings) -> Cohort:
@@ -174,6 +204,11 @@ def _own_records(file: SiteFile, settings: Settings) -> Cohort:
             "site-refused",
             "a run over real records declares data.patients and data.largest-hospital, found "
             f"{data.patients} and {data.largest_hospital}",
+        )
+    if file.patients > data.largest_hospital:
+        raise Fault(
+            "site-refused",
+            f"[data] patients = {file.patients}, the run declares at most {data.largest_hospital}",
         )
     dataset = load_dataset(file.data_name, file.data_dir, image_size=data.image_size)
     own = len(dataset.train.patient_ids)

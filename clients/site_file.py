@@ -32,7 +32,13 @@ _TEXT, _NUMBER, _WHOLE, _SWITCH, _WORDS = (
 )
 _KNOWN: dict[str, dict[str, str]] = {
     "": {"hospital": _TEXT, "superlink": _TEXT, "test-mode": _SWITCH, "allowed-apps": _WORDS},
-    "data": {"name": _TEXT, "dir": _TEXT, "public": _SWITCH, "simulated-partition": _WHOLE},
+    "data": {
+        "name": _TEXT,
+        "dir": _TEXT,
+        "public": _SWITCH,
+        "patients": _WHOLE,
+        "simulated-partition": _WHOLE,
+    },
     "limits": {
         "max-epsilon": _NUMBER,
         "delta": _NUMBER,
@@ -66,6 +72,7 @@ class SiteFile:
         data_name: data set, as in ``data.name`` of a run.
         data_dir: folder of its files; ``""`` for ``$ASCLEPIAS_DATA``.
         data_public: whether displays that would leak are allowed (benchmark data only).
+        patients: N_k, declared and public: what local steps are divided by; 0 for the run's N/K.
         simulated_partition: part of a public benchmark cohort that stands for this hospital's
             records, or ``None`` for records of its own.
         limits: what the hospital allows, whatever a run asks for.
@@ -84,6 +91,7 @@ class SiteFile:
     data_name: str
     data_dir: str = ""
     data_public: bool = False
+    patients: int = 0
     simulated_partition: int | None = None
     limits: SiteLimits = field(default_factory=SiteLimits)
     ledger: Path
@@ -133,6 +141,7 @@ def _site(path: Path, given: Mapping[str, Any]) -> SiteFile:
         data_name=data["name"],
         data_dir=str(path.parent / Path(folder).expanduser()) if folder else "",
         data_public=data.get("public", False),
+        patients=data.get("patients", 0),
         simulated_partition=data.get("simulated-partition"),
         limits=SiteLimits(
             max_epsilon=_float(limits.get("max-epsilon")),

@@ -131,6 +131,8 @@ def _certificate(file: Path, host: str = "") -> str:
 
 
 def _pins(site: SiteFile) -> str:
+    if not (site.private / "identity.key").is_file():
+        raise DeploymentError("this hospital has no identity; 'asclepias keys' makes one")
     own = fingerprint(Identity.load_or_create(site.private / "identity.key").public)
     if not site.pins:
         raise DeploymentError("[pins] is empty: whoever comes first would be trusted")

@@ -10,9 +10,12 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from clients.settings import Settings
 
 app = typer.Typer(
     add_completion=False,
@@ -34,6 +37,11 @@ Assignments = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Change a setting; may be given repeatedly."),
 ]
 
+Wait = Annotated[
+    float,
+    typer.Option(metavar="SECONDS", min=0.0, help="How long to wait for hospitals to connect."),
+]
+
 
 @app.callback()
 def start() -> None:
@@ -46,7 +54,7 @@ def start() -> None:
             "Examples:",
             "asclepias init consortium --address fl.example.org:9092 --hospital lyon "
             "--hospital turin --hospital berlin --data csv:visits.csv",
-            "asclepias init trial --benchmark default --set partition.hospitals=3",
+            "asclepias init consortium --benchmark default --set partition.hospitals=3",
         ]
     )
 )
@@ -161,17 +169,41 @@ def submit(
     assignments: Assignments = None,
     seed: Annotated[int | None, typer.Option(help="Repeatable (sites in test mode only).")] = None,
     follow: Annotated[bool, typer.Option(help="Show progress until the run ends.")] = True,
+    wait: Wait = 0.0,
 ) -> None:
     """Submit a scenario to the SuperLink; on its own machine only."""
+    from deployment import submission as submissions
+
+    overrides = {} if seed is None else {"run.seed": seed}
+    settings = submissions.settings_of(scenario, assignments or [], overrides)
+    _submit(folder, settings, follow, wait)
+
+
+@app.command(
+    epilog="Example: asclepias resume consortium/superlink/runs/20260101-120000-default "
+    "--superlink consortium/superlink"
+)
+def resume(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The run's folder.")],
+    folder: SuperlinkOption = Path("consortium/superlink"),
+    follow: Annotated[bool, typer.Option(help="Show progress until the run ends.")] = True,
+    wait: Wait = 0.0,
+) -> None:
+    """Go on with a training that stopped: same settings, same ledgers, from its last round."""
+    from simulations.launch import training_to_resume
+
+    _submit(folder, training_to_resume(run), follow, wait)
+
+
+def _submit(folder: Path, settings: Settings, follow: bool, wait: float) -> None:
     from deployment import submission as submissions
     from deployment.report import follow_run, line
     from deployment.superlink import read_superlink
 
-    overrides = {} if seed is None else {"run.seed": seed}
-    settings = submissions.settings_of(scenario, assignments or [], overrides)
-    made = submissions.submit(read_superlink(folder), settings)
+    link = read_superlink(folder)
+    made = submissions.submit(link, settings, wait_seconds=wait)
     line(True, f"run {made.run_id} is submitted; its folder is {made.folder}")
-    if follow and not follow_run(made.folder):
+    if follow and not follow_run(link, made):
         raise typer.Exit(1)
 
 

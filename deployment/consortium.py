@@ -22,12 +22,14 @@ from pathlib import Path
 from clients.site_file import PRIVATE
 from crypto.identity import Identity, fingerprint
 from deployment.authority import Authority, write_certificate, write_key, write_node_key
+from deployment.bundle import APP
 from deployment.errors import DeploymentError
 from deployment.site_template import site_text
 from deployment.superlink import SuperLinkFolder
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
-DEFAULT_PORT = 9092
+#: Folders of these names in the app's own are kept out of its bundle, by .gitignore.
+UNBUNDLED = "consortium"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,6 +158,13 @@ def make_keys(site: Path) -> tuple[str, bytes]:
 
 
 def _check(folder: Path, address: str, hospitals: Sequence[str]) -> None:
+    place = folder.absolute()
+    inside = place.relative_to(APP).parts if place.is_relative_to(APP) else ()
+    if inside and not inside[0].startswith(UNBUNDLED):
+        raise DeploymentError(
+            f"{folder} is inside the app's own folder and would travel in its bundle; choose a "
+            f"place outside, or a name that begins with {UNBUNDLED!r}."
+        )
     if folder.exists() and any(folder.iterdir()):
         raise DeploymentError(f"{folder} is not empty; nothing was changed.")
     host, _, port = address.rpartition(":")

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
+from deployment.errors import DeploymentError
+
 if TYPE_CHECKING:
     from deployment.consortium import Consortium
+    from deployment.submission import Submission
     from deployment.superlink import SuperLinkFolder
 
+#: Pause between two questions whether a run's process is still there.
+WATCH_SECONDS = 5.0
 _console = Console(soft_wrap=True, highlight=False)
 
 
@@ -71,14 +75,42 @@ def show_status(link: SuperLinkFolder) -> None:
     _console.print(table)
 
 
-def follow_run(folder: Path) -> bool:
-    """Show a run's progress until it ends; return whether it finished."""
-    from simulations.launch import Voice, print_results
+def follow_run(link: SuperLinkFolder, submission: Submission) -> bool:
+    """Show a run's progress until it ends, by itself or with its process; say if it finished."""
+    from simulations.launch import Voice, illustrate, print_results
     from simulations.progress import Display
 
-    display = Display(Console(stderr=True))
-    display.show(folder, until=threading.Event(), stop_at_end=True)
-    print_results(folder, Voice())
-    if display.progress.status != "finished":
-        line(False, f"{display.progress.status}: {display.progress.message}")
-    return display.progress.status == "finished"
+    display, until, gone = Display(Console(stderr=True)), threading.Event(), [""]
+
+    def watch() -> None:
+        while not until.wait(WATCH_SECONDS) and not gone[0]:
+            gone[0] = _gone(link, submission.run_id)
+        until.set()
+
+    watcher = threading.Thread(target=watch, daemon=True, name="run-watch")
+    watcher.start()
+    try:
+        display.show(submission.folder, until=until, stop_at_end=True)
+    finally:
+        until.set()
+    progress = display.progress
+    if (submission.folder / "summary.json").is_file():
+        illustrate(submission.folder)
+    print_results(submission.folder, Voice())
+    if not progress.status:
+        line(False, f"{gone[0]}; 'asclepias resume {submission.folder}' goes on")
+    elif progress.status != "finished":
+        line(False, f"{progress.status}: {progress.message}")
+    return progress.status == "finished"
+
+
+def _gone(link: SuperLinkFolder, run_id: int) -> str:
+    """Say why nothing more will come of a run, "" while something may."""
+    from deployment.submission import run_status
+
+    try:
+        status = run_status(link, run_id)
+    except DeploymentError as error:
+        return str(error)
+    ended = status.startswith("finished")
+    return f"the run ended ({status}); read {link.folder / 'superlink.log'}" if ended else ""

@@ -50,6 +50,8 @@ threads = 1
 _DATA_HINTS = """\
 # One of: csv:<file> (with <file>.toml beside it, which names the patient column), npz:<file>,
 # image-folder:<folder>, hf:<dataset>, package.module:function, or a benchmark's name.
+# patients = 120 declares about how many train here. The number becomes public; where the model
+# visits hospital by hospital, it is what steps are divided by, instead of the mean over hospitals.
 """
 
 

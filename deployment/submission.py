@@ -22,8 +22,10 @@ from deployment.superlink import SuperLinkFolder
 from simulations.launch import make_run_folder
 from simulations.results import read_run
 from simulations.scenario import find_scenario, resolve
+from strategies.journal import Journal
+from strategies.run_folder import RunFolder
 
-_ENDED = ("finished", "stopped", "interrupted")
+_ENDED = ("finished", "stopped", "interrupted", "failed")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,18 +48,24 @@ def settings_of(
     return resolve(find_scenario(scenario), list(assignments), dict(overrides))
 
 
-def submit(link: SuperLinkFolder, settings: Settings, *, app: Path = APP) -> Submission:
-    """Submit a training; the SuperLink's own app makes the run.
+def submit(
+    link: SuperLinkFolder, settings: Settings, *, app: Path = APP, wait_seconds: float = 0.0
+) -> Submission:
+    """Submit a training, or go on with the one in ``run.out``; the SuperLink's app makes the run.
+
+    The run carries the names of the hospitals that may take part: those of ``partition.sites``,
+    else those that are connected.
+
+    Args:
+        link: the SuperLink's folder.
+        settings: of the run.
+        app: folder of the app that the bundle is built from.
+        wait_seconds: how long to wait for SuperLink and hospitals that are not there yet.
 
     Raises:
         DeploymentError: too few hospitals are connected, or Flower refused.
     """
-    wanted, online = hospitals_expected(settings), nodes_online(link)
-    if online < wanted:
-        raise DeploymentError(
-            f"{online} of {wanted} hospitals are connected. Start the missing SuperNodes "
-            "('asclepias status' lists them), or lower partition.hospitals. Nothing was submitted."
-        )
+    settings = _gathered(link, settings, wait_seconds)
     if not settings.run.out:
         settings = make_run_folder(settings, link.runs)
     folder = Path(settings.run.out)
@@ -78,14 +86,59 @@ def submit(link: SuperLinkFolder, settings: Settings, *, app: Path = APP) -> Sub
         said = answer.get("error-message") or done.stderr.strip() or done.stdout.strip()
         raise DeploymentError(f"flwr run: {said}")
     submission = Submission(run_id=int(answer["run-id"]), folder=folder)
+    RunFolder(folder).record("submitted", run_id=submission.run_id)
     (folder / "flower-run-id").write_text(f"{submission.run_id}\n", encoding="ascii")
     return submission
 
 
-def nodes_online(link: SuperLinkFolder) -> int:
-    """Count the SuperNodes that are connected."""
+def _gathered(link: SuperLinkFolder, settings: Settings, wait_seconds: float) -> Settings:
+    """Return the settings with their list as soon as all on it are connected."""
+    end = time.monotonic() + wait_seconds
+    while True:
+        try:
+            return with_list(settings, hospitals_online(link))
+        except DeploymentError:
+            if time.monotonic() >= end:
+                raise
+        time.sleep(1.0)
+
+
+def with_list(settings: Settings, online: Sequence[str]) -> Settings:
+    """Return the settings with the names of the hospitals that may take part.
+
+    A training that goes on keeps its hospitals, and as many may be away as `privacy.dropouts` says.
+
+    Raises:
+        DeploymentError: too few of them are connected, or more than the run has room for.
+    """
+    wanted = hospitals_expected(settings)
+    kept = Journal(Path(settings.run.out) / "server").read() if settings.run.out else None
+    invited = settings.partition.invited or (tuple(kept.public_keys) if kept else ())
+    present = [name for name in online if not invited or name in invited]
+    least = wanted - settings.privacy.dropouts if kept else wanted
+    if len(present) < least:
+        missing = ", ".join(sorted(set(invited) - set(present)))
+        raise DeploymentError(
+            f"{len(present)} of {wanted} hospitals are connected"
+            + (f", {missing} is not" if missing else "")
+            + ". Start the missing SuperNodes ('asclepias status' lists them), or lower "
+            "partition.hospitals. Nothing was submitted."
+        )
+    if len(present) > wanted:
+        raise DeploymentError(
+            f"{len(present)} hospitals are connected, the run is for {wanted}. Name those that "
+            f"take part with --set partition.sites={','.join(present[:wanted])}, or raise "
+            "partition.hospitals. Nothing was submitted."
+        )
+    if settings.regime.pooled:
+        return settings
+    return settings.with_config({"partition.sites": ",".join(invited or present)})
+
+
+def hospitals_online(link: SuperLinkFolder) -> list[str]:
+    """Return the hospitals whose SuperNodes are connected, by name."""
     with control_of(link) as control:
-        return sum(node.status == "online" for node in control.nodes())
+        return [node.name for node in control.nodes() if node.status == "online"]
 
 
 def run_status(link: SuperLinkFolder, run_id: int) -> str:

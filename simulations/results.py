@@ -72,6 +72,8 @@ class Progress:
                 if event.get("stage") != self.stage.get("stage"):
                     self.stage_since = event["time"]
                 self.stage = dict(event)
+            case "submitted":
+                self.status = self.message = ""
             case "start":
                 self.facts.update(event)
                 self.status = self.message = ""

@@ -6,7 +6,7 @@ it alone. If the one that makes the keys fails, another takes its place.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from flwr.app import ConfigRecord, Message, RecordDict
@@ -31,17 +31,28 @@ class Ceremony:
 
 
 def hold_ceremony(
-    conversation: Conversation, *, training: str, hospitals: int, noise_multiplier: float
+    conversation: Conversation,
+    *,
+    training: str,
+    hospitals: int,
+    noise_multiplier: float,
+    invited: Collection[str] = (),
 ) -> Ceremony:
     """Bring the hospitals of a training together and have them agree on keys.
+
+    Where hospitals are invited by name, no others take part.
 
     Raises:
         TrainingStopped: too few hospitals joined, or nobody could make the keys.
     """
     joined, faults = _gather(conversation, training)
+    if invited:
+        joined = {name: found for name, found in joined.items() if name in invited}
     if len(joined) < hospitals:
+        missing = ", ".join(sorted(set(invited) - set(joined)))
         raise TrainingStopped(
             f"{len(joined)} of {hospitals} hospitals joined"
+            + (f", {missing} did not" if missing else "")
             + (f" ({faults})" if faults else "")
             + ". Start the missing nodes, or lower partition.hospitals."
         )

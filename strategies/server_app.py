@@ -18,6 +18,7 @@ from strategies.errors import TrainingStopped
 from strategies.federation import Federation
 from strategies.holdout import Holdout
 from strategies.journal import Journal
+from strategies.orphan import end_when_orphaned
 from strategies.results import write_results
 from strategies.run_folder import RunFolder
 from strategies.split import Split
@@ -40,6 +41,7 @@ app = ServerApp()
 @app.main()
 def main(grid: Grid, context: Context) -> None:
     """Train, and leave a readable run folder behind, however the training ends."""
+    end_when_orphaned()
     settings = Settings.from_config(context.run_config)
     folder = RunFolder.open(settings)
     tracking = Tracking(folder, make_trackers(settings, folder.path))

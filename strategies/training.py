@@ -190,6 +190,7 @@ class Training(ABC):
             training=self.training,
             hospitals=self._hospitals,
             noise_multiplier=self._budget.noise_multiplier,
+            invited=self.settings.partition.invited,
         )
         self._journal.keep_ceremony(
             training=self.training,

@@ -13,15 +13,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from clients.data import load_cohort
 from clients.settings import Settings
 from deployment.bundle import bundle_digest
 from deployment.consortium import Consortium, make_consortium
-from deployment.submission import Submission, nodes_online, settings_of, submit, wait_for_end
+from deployment.submission import Submission, hospitals_online, settings_of, submit, wait_for_end
 from deployment.superlink import SuperLinkFolder, read_superlink
+from tests.deployment import timed_node
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -48,6 +49,7 @@ class LocalDeployment:
             allowed_apps=[bundle_digest(ROOT)],
         )
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.submissions: list[Submission] = []
 
     @property
     def link(self) -> SuperLinkFolder:
@@ -57,7 +59,7 @@ class LocalDeployment:
         """Start a long-running command of ours under a name."""
         self._start(name, "deployment", *words)
 
-    def _start(self, name: str, module: str, *words: str) -> None:
+    def _start(self, name: str, module: str, *words: str, **surroundings: str) -> None:
         """Start a module as a process in a group of its own."""
         with (self.consortium.folder / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(
@@ -66,7 +68,7 @@ class LocalDeployment:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                env={**os.environ, "FLWR_TELEMETRY_ENABLED": "0"},
+                env={**os.environ, "FLWR_TELEMETRY_ENABLED": "0", **surroundings},
             )
         self.processes[name] = process
 
@@ -83,8 +85,13 @@ class LocalDeployment:
         site = self.consortium.site(name) / "site.toml"
         self._start(name, "tests.deployment.tampering_node", str(site))
 
+    def start_timed_node(self, name: str, starts: Path) -> None:
+        """Start a node that adds to a file when each process of its app starts."""
+        site = self.consortium.site(name) / "site.toml"
+        self._start(name, timed_node.__name__, str(site), **{timed_node.STARTS: str(starts)})
+
     def wait_online(self, count: int) -> None:
-        self.until(lambda: nodes_online(self.link) >= count, f"{count} nodes online")
+        self.until(lambda: len(hospitals_online(self.link)) >= count, f"{count} nodes online")
 
     def wait_node(self, name: str, times: int = 1) -> None:
         """Wait until a node has said, this many times since the start, that it is connected."""
@@ -96,6 +103,26 @@ class LocalDeployment:
             self.start_node(name)
         self.wait_online(len(self.names))
 
+    def server_apps(self) -> list[int]:
+        """Return the processes of this SuperLink's server apps."""
+        home = f"FLWR_HOME={self.link.folder / 'flower'}".encode()
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                ours = home in (process / "environ").read_bytes().split(b"\0")
+                if ours and b"flwr-serverapp" in (process / "cmdline").read_bytes():
+                    found.append(int(process.name))
+            except OSError:
+                continue  # it has just ended, or is not ours to look at
+        return found
+
+    def ends(self, name: str, seconds: float = 240.0) -> int:
+        """Wait until a process ends by itself and return its exit code."""
+        process = self.processes[name]
+        self.until(lambda: process.poll() is not None, f"the end of {name}", seconds)
+        del self.processes[name]
+        return int(process.returncode)
+
     def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
         """End a process and the processes that it started."""
         process = self.processes.pop(name)
@@ -106,12 +133,28 @@ class LocalDeployment:
         submission = self.submit(*assignments)
         return submission, wait_for_end(self.link, submission, seconds=seconds)
 
+    def submit_by_command(self, *assignments: str) -> Submission:
+        """Submit by the command itself, which follows the run as the process ``submit``."""
+        before = set(self.link.runs.glob("*/flower-run-id"))
+        changes = [word for one in assignments for word in ("--set", one)]
+        link = str(self.link.folder)
+        self.asclepias("submit", "submit", "default", "--superlink", link, *changes)
+
+        def found() -> set[Path]:
+            return set(self.link.runs.glob("*/flower-run-id")) - before
+
+        self.until(lambda: bool(found()), "a submitted run")
+        [file] = found()
+        self.submissions.append(Submission(run_id=0, folder=file.parent))
+        return self.submissions[-1]
+
     def wait(self, submission: Submission, seconds: float = 600.0) -> str:
         return wait_for_end(self.link, submission, seconds=seconds)
 
     def submit(self, *assignments: str) -> Submission:
         settings = settings_of("default", assignments, {})
-        return submit(self.link, settings, app=ROOT)
+        self.submissions.append(submit(self.link, settings, app=ROOT))
+        return self.submissions[-1]
 
     def log(self, name: str) -> str:
         file = self.consortium.folder / f"{name}.log"
@@ -132,6 +175,9 @@ class LocalDeployment:
     def end(self) -> None:
         for name in list(self.processes):
             self.kill(name, signal.SIGTERM if name == "superlink" else signal.SIGKILL)
+        for process in self.server_apps():
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,22 +25,27 @@ def flip_a_bit(push: Any) -> Any:
     return push_tampered
 
 
-def main() -> None:
-    """Be the executor when asked as one, else the SuperNode that starts it."""
-    if sys.argv[1].startswith("--"):
-        from flwr.supernode.runtime import run_clientapp
+def tamper() -> None:
+    """Have every reply of this process pass through `flip_a_bit`."""
+    from flwr.supernode.runtime import run_clientapp
 
+    run_clientapp.push_message = flip_a_bit(run_clientapp.push_message)
+
+
+def run_altered(module: str, alter: Callable[[], None]) -> None:
+    """Be the executor when asked as one, altered first, else the SuperNode that starts it."""
+    if sys.argv[1].startswith("--"):
         from deployment import executor
 
-        run_clientapp.push_message = flip_a_bit(run_clientapp.push_message)
+        alter()
         executor.main()
         return
     from clients.site_file import read_site_file
     from deployment import supernode
 
-    supernode.EXECUTOR = "tests.deployment.tampering_node"
+    supernode.EXECUTOR = module
     supernode.run_supernode(read_site_file(Path(sys.argv[1])))
 
 
 if __name__ == "__main__":
-    main()
+    run_altered("tests.deployment.tampering_node", tamper)

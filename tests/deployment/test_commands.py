@@ -7,9 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from clients.settings import Settings
 from clients.site_file import read_site_file
+from crypto.plans import plan_sealing
+from crypto.roles import Grid
 from deployment.cli import main
+from deployment.errors import DeploymentError
+from deployment.submission import with_list
 from deployment.superlink import LocalOnly, read_superlink
+from strategies.journal import Journal
 
 
 def test_init_makes_a_consortium_that_its_own_files_describe(
@@ -71,6 +77,50 @@ def test_keys_print_the_public_halves_and_refuse_to_overwrite(
     assert "SHA256:" in printed
     assert main(["keys", "--site", str(tmp_path)]) == 1
     assert "move it away first" in capsys.readouterr().err
+
+
+HOSPITALS = ("berlin", "lyon", "turin")
+
+
+def _run_for(count: int, **changes: object) -> Settings:
+    config = {"partition.hospitals": count, **changes}
+    return Settings.from_config(config)  # type: ignore[arg-type]
+
+
+def test_a_run_carries_the_names_of_its_hospitals() -> None:
+    assert with_list(_run_for(3), HOSPITALS).partition.invited == HOSPITALS
+    named = _run_for(2, **{"partition.sites": "turin,lyon"})
+    assert with_list(named, HOSPITALS).partition.invited == ("lyon", "turin")
+
+
+@pytest.mark.parametrize(
+    ("settings", "online", "said"),
+    [
+        (_run_for(3), HOSPITALS[:2], "2 of 3 hospitals are connected"),
+        (_run_for(2), HOSPITALS, r"--set partition\.sites=berlin,lyon"),
+        (_run_for(2, **{"partition.sites": "lyon,rome"}), HOSPITALS, "1 of 2.*rome is not"),
+    ],
+)
+def test_a_run_that_has_not_its_hospitals_is_not_submitted(
+    settings: Settings, online: tuple[str, ...], said: str
+) -> None:
+    with pytest.raises(DeploymentError, match=said):
+        with_list(settings, online)
+
+
+def test_a_training_goes_on_with_its_own_hospitals_and_as_few_as_it_was_planned_for(
+    tmp_path: Path,
+) -> None:
+    plan = plan_sealing(values=10, hospitals=3, grid=Grid(step=0.5, bound=8.0), scheme="modular")
+    keys = {name: bytes(32) for name in HOSPITALS}
+    Journal(tmp_path / "server").keep_ceremony(
+        training="t", public_keys=keys, plan=plan, key_id=bytes(16), noise_multiplier=1.0
+    )
+    settings = _run_for(3, **{"privacy.dropouts": 1, "run.out": str(tmp_path)})
+    going_on = with_list(settings, ("berlin", "rome", "turin"))
+    assert going_on.partition.invited == HOSPITALS
+    with pytest.raises(DeploymentError, match=r"1 of 3.*berlin, lyon is not"):
+        with_list(settings, ("rome", "turin"))
 
 
 def _status(path: str, client: str) -> int:

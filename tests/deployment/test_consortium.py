@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 import socket
 import ssl
 import threading
 import zipfile
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -21,10 +23,11 @@ from crypto.identity import Identity, fingerprint
 from deployment.authority import Authority
 from deployment.bundle import build_bundle, bundle_digest
 from deployment.checks import check_site
-from deployment.consortium import Consortium, make_keys, renew_server_certificate
+from deployment.consortium import UNBUNDLED, Consortium, make_keys, renew_server_certificate
 from deployment.control import read_public_key
 from deployment.errors import DeploymentError
 from deployment.supernode import Notary, Pauses
+from tests.deployment.proofs import leaks
 from tests.deployment.real_sites import benchmark_consortium, rewrite
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -195,6 +198,24 @@ def test_a_consortium_inside_the_apps_folder_stays_out_of_the_bundle(tmp_path: P
     before = build_bundle(app)
     benchmark_consortium(app / "consortium", 3)
     assert build_bundle(app) == before
+
+
+@pytest.mark.parametrize("how", [bytes, lambda data: data.hex().encode(), base64.b64encode])
+def test_a_leaked_key_would_be_found(tmp_path: Path, how: Callable[[bytes], bytes]) -> None:
+    made = benchmark_consortium(tmp_path / "c", 3)
+    assert leaks(made) == []
+    private = made.site("hospital-01") / "private"
+    secret = bytes.fromhex((private / "identity.key").read_text())
+    (made.superlink / "superlink.db").write_bytes(b"ab" + how(b"xyz" + secret + b"z") + b"c")
+    (made.site("hospital-02") / "copy").write_bytes((private / "node.key").read_bytes())
+    assert len(leaks(made)) == 2
+
+
+def test_a_consortium_inside_the_app_needs_a_name_that_stays_out_of_the_bundle() -> None:
+    with pytest.raises(DeploymentError, match="'consortium'"):
+        benchmark_consortium(ROOT / "trial", 3)
+    assert not (ROOT / "trial").exists()
+    assert f"{UNBUNDLED}*/" in (ROOT / ".gitignore").read_text().split()
 
 
 def _verified(notary: Notary, fab: Fab) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from clients.settings import Settings
+from deployment.cli import main
 from deployment.errors import DeploymentError
 from tests.deployment.local_deployment import (
     LocalDeployment,
@@ -18,6 +19,7 @@ from tests.deployment.local_deployment import (
     rounds,
     settings_of,
 )
+from tests.deployment.proofs import assert_nothing_lost_or_leaked
 from tests.deployment.real_sites import forget_process, train
 from tests.in_process import InProcessGrid
 
@@ -45,6 +47,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalDeploy
     with local_deployment(folder, settings_of("default", SHORT, {})) as made:
         made.start()
         yield made
+        assert_nothing_lost_or_leaked(made)
 
 
 def test_a_deployed_run_ends_in_the_bit_identical_model_of_the_simulated_one(
@@ -56,6 +59,18 @@ def test_a_deployed_run_ends_in_the_bit_identical_model_of_the_simulated_one(
     assert model == _simulate(SHORT, tmp_path / "simulated")
     spent = [line for line in ledger_rounds(deployment, "hospital-01") if "round" in line]
     assert [line["round"] for line in spent] == [1, 2, 3, 4]
+
+
+def test_checks_are_green_and_hospitals_shown_while_all_is_well(
+    deployment: LocalDeployment, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["check", "--site", str(deployment.consortium.site("hospital-00"))]) == 0
+    assert main(["check", "--superlink", str(deployment.consortium.superlink)]) == 0
+    assert main(["status", str(deployment.consortium.superlink)]) == 0
+    printed = capsys.readouterr().out
+    assert "FAIL" not in printed
+    assert "3 of 3 hospitals are connected" in printed
+    assert all(name in printed for name in deployment.names)
 
 
 def test_a_hospital_killed_in_a_round_is_done_without_when_that_was_planned(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import pytest
 from clients.site_file import read_site_file
 from deployment.authority import write_node_key
 from deployment.consortium import Consortium
+from deployment.submission import Submission
 from tests.deployment.local_deployment import (
     LocalDeployment,
     events,
@@ -21,6 +24,7 @@ from tests.deployment.local_deployment import (
     rounds,
     settings_of,
 )
+from tests.deployment.proofs import assert_nothing_lost_or_leaked
 from tests.deployment.real_sites import benchmark_consortium, rewrite
 
 pytestmark = pytest.mark.deployment
@@ -41,6 +45,7 @@ SHORT = (
 def deployment(tmp_path: Path) -> Iterator[LocalDeployment]:
     with local_deployment(tmp_path / "consortium", settings_of("default", SHORT, {})) as made:
         yield made
+        assert_nothing_lost_or_leaked(made)
 
 
 def _spent(deployment: LocalDeployment, name: str) -> list[int]:
@@ -83,25 +88,47 @@ def test_a_hospital_is_back_after_a_restart_and_catches_up(deployment: LocalDepl
     assert spent[-1] == 14
 
 
+def _resume(deployment: LocalDeployment, submission: Submission) -> None:
+    """Go on by the command that the guide names, and expect all rounds and no lost entry."""
+    before = {name: _spent(deployment, name) for name in deployment.names}
+    link = str(deployment.link.folder)
+    deployment.asclepias("resume", "resume", str(submission.folder), "--superlink", link)
+    assert deployment.ends("resume") == 0, deployment.log("resume")
+    assert json.loads((submission.folder / "summary.json").read_text())["rounds"] == 8
+    for name in deployment.names:
+        spent = _spent(deployment, name)
+        assert spent[: len(before[name])] == before[name], "nothing that was spent is forgotten"
+        assert set(range(1, 9)) <= set(spent)
+    starts = [event for event in events(submission) if event["kind"] == "start"]
+    assert len(starts) == 2
+    assert len({event["training"] for event in starts}) == 1
+
+
 def test_a_killed_superlink_comes_back_and_the_training_is_resumed(
     deployment: LocalDeployment,
 ) -> None:
     deployment.start()
-    submission = deployment.submit(*SHORT)
+    submission = deployment.submit_by_command(*SHORT)
     deployment.until(lambda: len(rounds(submission)) >= 3, "three rounds")
-    before = _spent(deployment, "hospital-00")
     deployment.kill("superlink")
+    assert deployment.ends("submit", 60.0) == 1
+    assert "asclepias resume" in " ".join(deployment.log("submit").split())
+    deployment.until(lambda: not deployment.server_apps(), "the end of its server app", 60.0)
     deployment.start_superlink()
     deployment.wait_online(3)
-    resumed = deployment.submit(*SHORT, f"run.out={submission.folder}")
-    assert deployment.wait(resumed) == "finished", events(resumed)
-    summary = json.loads((submission.folder / "summary.json").read_text())
-    assert summary["rounds"] == 8
-    spent = _spent(deployment, "hospital-00")
-    assert spent[: len(before)] == before, "nothing that was spent is forgotten"
-    assert set(range(1, 9)) <= set(spent)
-    ceremonies = {event["training"] for event in events(resumed) if event.get("training")}
-    assert len(ceremonies) <= 1
+    _resume(deployment, submission)
+
+
+def test_a_killed_server_app_is_run_again_and_the_training_is_resumed(
+    deployment: LocalDeployment,
+) -> None:
+    deployment.start()
+    submission = deployment.submit_by_command(*SHORT)
+    deployment.until(lambda: len(rounds(submission)) >= 3, "three rounds")
+    [server_app] = deployment.server_apps()
+    os.kill(server_app, signal.SIGKILL)
+    assert deployment.ends("submit") == 1
+    _resume(deployment, submission)
 
 
 def test_a_node_with_an_unregistered_key_is_refused(deployment: LocalDeployment) -> None:

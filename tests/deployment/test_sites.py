@@ -9,9 +9,14 @@ from pathlib import Path
 import pytest
 from flwr.app import ArrayRecord, Message, RecordDict
 
-from clients.messages import ARRAYS, TRAIN, bytes_to_array
+from clients.faults import Fault
+from clients.messages import ARRAYS, LEAD, TRAIN, bytes_to_array
+from clients.settings import Settings
+from clients.site import invited_offers
 from clients.site_file import SiteFileError, read_site_file
-from crypto.identity import Roster
+from crypto.ceremony import make_offer
+from crypto.identity import Identity, Roster
+from deployment.consortium import Consortium
 from strategies.errors import TrainingStopped
 from tests.deployment.real_sites import (
     SiteGrid,
@@ -154,23 +159,117 @@ def test_a_wrong_fingerprint_ends_the_ceremony(tmp_path: Path) -> None:
     assert not list(consortium.site("hospital-03").glob("private/keys-*"))
 
 
-def test_an_own_table_is_read_with_its_patient_column(tmp_path: Path) -> None:
+def _with_tables(folder: Path, **changes: object) -> tuple[Settings, Consortium]:
+    """Four hospitals with a table of their own each, and a run over them."""
     consortium = benchmark_consortium(
-        tmp_path / "consortium", 4, partitions=False, data={"name": "csv:visits.csv", "dir": "."}
+        folder / "consortium", 4, partitions=False, data={"name": "csv:visits.csv", "dir": "."}
     )
     for number, name in enumerate(consortium.hospitals):
         _write_table(consortium.site(name), number)
-    settings = small_settings(
-        tmp_path / "run",
-        privacy__noise_multiplier=12.0,
-        data__patients=40,
-        data__largest_hospital=10,
-        data__public=False,
-        data__name="csv:visits.csv",
-        data__dir=str(_write_table(tmp_path, 9).parent),
-    )
+    (folder / "server").mkdir()
+    given: dict[str, object] = {
+        "privacy__noise_multiplier": 12.0,
+        "data__patients": 40,
+        "data__largest_hospital": 10,
+        "data__public": False,
+        "data__name": "csv:visits.csv",
+        "data__dir": str(_write_table(folder / "server", 9).parent),
+    }
+    return small_settings(folder / "run", **{**given, **changes}), consortium
+
+
+def test_an_own_table_is_read_with_its_patient_column(tmp_path: Path) -> None:
+    settings, consortium = _with_tables(tmp_path)
     train(settings, SiteGrid(settings, consortium))
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["rounds"] == 3
+
+
+def test_only_hospitals_on_the_runs_list_take_part(tmp_path: Path) -> None:
+    settings, consortium = _with_tables(
+        tmp_path, partition__hospitals=3, partition__sites="hospital-00,hospital-02,hospital-03"
+    )
+    grid = SiteGrid(settings, consortium)
+    train(settings, grid)
+    ceremony = json.loads((tmp_path / "run" / "server" / "ceremony.json").read_text())
+    assert set(ceremony["public-keys"]) == {"hospital-00", "hospital-02", "hospital-03"}
+    [refused] = [reply for reply in grid.replies if reply.has_error()]
+    assert grid.sites[refused.metadata.src_node_id].parent.name == "hospital-01"
+    assert refused.error.reason == "not-invited"
+    left = {file.name for file in (consortium.site("hospital-01") / "private").iterdir()}
+    assert left == {"node.key", "identity.key"}
+
+
+def test_a_listed_hospital_that_is_not_there_is_named(tmp_path: Path) -> None:
+    settings, consortium = _with_tables(
+        tmp_path, partition__sites="hospital-00,hospital-01,hospital-02,lyon"
+    )
+    with pytest.raises(TrainingStopped, match="3 of 4 hospitals joined, lyon did not"):
+        train(settings, SiteGrid(settings, consortium))
+
+
+def test_a_hospital_takes_no_keys_for_others_than_those_on_the_list(tmp_path: Path) -> None:
+    settings = small_settings(tmp_path, partition__hospitals=2, partition__sites="lyon,turin")
+    offers = {
+        name: make_offer("t", name, Identity.load_or_create(tmp_path / f"{name}.key"))[0].to_bytes()
+        for name in ("lyon", "turin", "berlin")
+    }
+    read = invited_offers(settings, [offers["lyon"], offers["turin"]])
+    assert [offer.name for offer in read] == ["lyon", "turin"]
+    with pytest.raises(Fault, match="not-invited"):
+        invited_offers(settings, list(offers.values()))
+
+
+def _cyclic_model(folder: Path, declared: str = "") -> bytes:
+    folder.mkdir()
+    settings, consortium = _with_tables(
+        folder,
+        exchange__name="cyclic",
+        privacy__regime="FPDP",
+        training__rounds=4,
+    )
+    if declared:
+        rewrite(consortium, "hospital-02", "[data]\n", f"[data]\n{declared}\n")
+    train(settings, SiteGrid(settings, consortium))
+    return (folder / "run" / "model.safetensors").read_bytes()
+
+
+def test_local_steps_are_divided_by_what_the_hospital_declares(tmp_path: Path) -> None:
+    mean = _cyclic_model(tmp_path / "mean")
+    forget_process()
+    assert _cyclic_model(tmp_path / "same", "patients = 10") == mean, "N/K is 10"
+    forget_process()
+    assert _cyclic_model(tmp_path / "own", "patients = 7") != mean
+
+
+def test_a_hospital_that_declares_more_patients_than_the_run_allows_stays_out(
+    tmp_path: Path,
+) -> None:
+    settings, consortium = _with_tables(tmp_path)
+    rewrite(consortium, "hospital-02", "[data]\n", "[data]\npatients = 11\n")
+    with pytest.raises(TrainingStopped, match=r"3 of 4 hospitals joined.*site-refused"):
+        train(settings, SiteGrid(settings, consortium))
+
+
+def test_no_secret_of_the_ceremony_outlives_it_even_if_a_leaders_answer_is_lost(
+    tmp_path: Path,
+) -> None:
+    consortium = benchmark_consortium(tmp_path / "consortium", 4)
+    settings = small_settings(tmp_path / "run")
+    kept: list[bool] = []
+
+    def lose_the_first_answer(request: Message, reply: Message | None) -> Message | None:
+        if request.metadata.message_type != LEAD or reply is None or kept:
+            return reply or request
+        private = grid.sites[request.metadata.dst_node_id].parent / "private"
+        kept.append(any(private.glob("ceremony-*")) and any(private.glob("keys-*")))
+        return None
+
+    grid = SiteGrid(settings, consortium, lose_the_first_answer)
+    train(settings, grid)
+    assert kept == [True], "another may lead, so the first leader's secret is still needed"
+    assert not list(consortium.folder.rglob("ceremony-*.key"))
+    keys = {file.read_bytes() for file in consortium.folder.rglob("keys-*.bin")}
+    assert len(keys) == 1, "all hold the second leader's keys"
 
 
 def test_undeclared_numbers_of_patients_are_refused(tmp_path: Path) -> None:

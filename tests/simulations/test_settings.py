@@ -122,6 +122,8 @@ def test_a_value_out_of_range_is_refused(config, part):
         ({"sealing.scheme": "modular"}, "does not encrypt"),
         ({"partition.hospitals": 1}, ">= 2"),
         ({"privacy.dropouts": 5, "privacy.colluders": 5}, "leaves nobody"),
+        ({"partition.sites": "lyon,turin"}, "names 2 hospitals, partition.hospitals = 10"),
+        ({"partition.sites": "lyon,lyon", "partition.hospitals": 2}, "each once"),
     ],
 )
 def test_an_unsound_combination_is_refused_with_its_reason(config, part):
@@ -136,6 +138,7 @@ def test_an_unsound_combination_is_refused_with_its_reason(config, part):
         {"privacy.target-epsilon": 0, "privacy.noise-multiplier": 1.15},
         {"privacy.dropouts": 4, "privacy.colluders": 5},
         {"privacy.regime": "FPDP", "partition.hospitals": 1},
+        {"partition.sites": "lyon, turin", "partition.hospitals": 2},
     ],
 )
 def test_a_sound_combination_is_accepted(config):

@@ -1,0 +1,155 @@
+"""`asclepias check`: each thing that can be wrong has its own red line, which says what to do."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+
+from accounting.ledger import Ledger
+from deployment.authority import Authority, write_certificate
+from deployment.bundle import bundle_digest
+from deployment.checks import check_site, check_superlink
+from deployment.cli import main
+from deployment.consortium import Consortium
+from tests.deployment.real_sites import benchmark_consortium, rewrite
+
+LYON = "hospital-00"
+
+
+def _red(folder: Path) -> list[str]:
+    return [finding.text for finding in check_site(folder) if not finding.good]
+
+
+def _real_records(made: Consortium) -> None:
+    rewrite(made, LYON, "simulated-partition = 0\n", "")
+
+
+def _ends_soon(made: Consortium) -> None:
+    write_certificate(made.site(LYON) / "ca.pem", Authority.make("a", days=5).certificate)
+
+
+def _foreign_ledger(made: Consortium) -> None:
+    path = made.site(LYON) / "private" / "ledger.jsonl"
+    Ledger(path, site="turin", cohort="breast-cancer").close()
+
+
+def _without(file: str) -> Callable[[Consortium], None]:
+    return lambda made: (made.site(LYON) / "private" / file).unlink()
+
+
+def _instead(old: str, new: str) -> Callable[[Consortium], None]:
+    return lambda made: rewrite(made, LYON, old, new)
+
+
+@pytest.mark.parametrize(
+    ("break_it", "said"),
+    [
+        (_instead('"breast-cancer"', '"csv:none.csv"'), "none.csv"),
+        (_instead(bundle_digest(), "0" * 64), "does not hold the app installed here"),
+        (_instead("[pins]\n", "[other]\n"), "[other] is unknown"),
+        (_real_records, "test-mode = true over real records"),
+        (_ends_soon, "ca.pem ends in 4 days"),
+        (_foreign_ledger, "is the ledger of turin"),
+        (_without("node.key"), "node.key is missing"),
+        (_without("identity.key"), "identity.key is missing"),
+    ],
+)
+def test_what_is_wrong_at_a_site_gets_a_red_line_of_its_own(
+    tmp_path: Path, break_it: Callable[[Consortium], None], said: str
+) -> None:
+    made = benchmark_consortium(tmp_path / "c", 3, allowed_apps=[bundle_digest()])
+    site = made.site(LYON)
+    sound = _red(site)
+    break_it(made)
+    before = sorted(path.name for path in (site / "private").iterdir())
+    found = [text for text in _red(site) if text not in sound]
+    assert any(said in text for text in found), found
+    assert sorted(path.name for path in (site / "private").iterdir()) == before
+
+
+def test_limits_are_missed_where_records_are_real(tmp_path: Path) -> None:
+    made = benchmark_consortium(tmp_path / "c", 3)
+    _real_records(made)
+    rewrite(made, LYON, "test-mode = true", "test-mode = false")
+    assert any("[data] public = true over real" in text for text in _red(made.site(LYON)))
+    rewrite(made, LYON, "public = true", "public = false")
+    assert any("max-epsilon is not set" in text for text in _red(made.site(LYON)))
+
+
+def test_a_port_in_use_is_called_out(tmp_path: Path) -> None:
+    made = benchmark_consortium(tmp_path / "c", 3)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        rewrite(made, LYON, "runtime-port = 0", f"runtime-port = {port}")
+        assert any(f"{port} is in use" in text for text in _red(made.site(LYON)))
+
+
+@contextmanager
+def _superlink_with_a_clock(made: Consortium, ahead: timedelta) -> Iterator[int]:
+    """Answer over TLS as the consortium's SuperLink, with a clock that is ahead."""
+
+    class Health(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+
+        def date_time_string(self, timestamp: float | None = None) -> str:
+            return format_datetime(datetime.now(UTC) + ahead, usegmt=True)
+
+        def log_message(self, *words: object) -> None:
+            pass
+
+    class Quiet(HTTPServer):
+        def handle_error(self, *words: object) -> None:
+            pass
+
+    server = Quiet(("127.0.0.1", 0), Health)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(made.superlink / "server.pem", made.superlink / "server.key")
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.mark.parametrize(("ahead", "good"), [(0, True), (90, False)])
+def test_clocks_that_differ_are_called_out(tmp_path: Path, ahead: int, good: bool) -> None:
+    made = benchmark_consortium(tmp_path / "c", 3)
+    with _superlink_with_a_clock(made, timedelta(seconds=ahead)) as port:
+        rewrite(made, LYON, f'superlink = "{made.address}"', f'superlink = "127.0.0.1:{port}"')
+        clock = [f for f in check_site(made.site(LYON)) if f.text.startswith("clock")]
+    assert [finding.good for finding in clock] == [good]
+    assert good or "synchronise" in clock[0].text
+
+
+def test_a_superlinks_folder_without_a_hospitals_key_is_called_out(tmp_path: Path) -> None:
+    made = benchmark_consortium(tmp_path / "c", 3)
+    (made.superlink / "nodes" / f"{LYON}.pub").unlink()
+    red = [finding.text for finding in check_superlink(made.superlink) if not finding.good]
+    assert any(f"no key of {LYON}" in text for text in red)
+
+
+def test_the_command_fails_if_a_line_is_red(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = benchmark_consortium(tmp_path / "c", 3)
+    assert main(["check", "--site", str(made.site(LYON))]) == 1
+    printed = capsys.readouterr().out
+    assert "ok   " in printed
+    assert "FAIL " in printed
