@@ -1,20 +1,25 @@
 """A round on a real local deployment: `asclepias supernode` beside Flower's stock SuperNode.
 
-    python benchmarks/deployed_round.py [--hospitals 2] [--rounds 10]
+    python benchmarks/deployed_round.py [--hospitals 2] [--rounds 10] [--json FILE]
 
 Both sides run the same app, data and SuperLink (TLS, node authentication, a process a message) on
-this machine; the round does real work: open, step, sample, clip, noise, seal, sign.
+this machine; the round does real work: open, step, sample, clip, noise, seal, sign. The time from
+the start of an app's process to its first work ends when the hospital's ledger says what the round
+spends, which is after the sum of the round before was opened and before a record is touched.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import shlex
 import statistics
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -23,9 +28,14 @@ from deployment.submission import settings_of
 from tests.deployment.local_deployment import (
     LocalDeployment,
     free_port,
+    ledger_rounds,
     local_deployment,
     rounds,
 )
+
+NODES = {"asclepias supernode": False, "flower-supernode": True}
+TARGET_ROUND_SECONDS = 5.0
+TARGET_START_SECONDS = 1.5
 
 
 def start_stock(deployment: LocalDeployment, name: str) -> None:
@@ -33,6 +43,8 @@ def start_stock(deployment: LocalDeployment, name: str) -> None:
     site = deployment.consortium.site(name)
     surroundings = environment(site / "private" / "flower")
     del surroundings["FLWR_SUPEREXEC_TASK_POLL_INTERVAL"]
+    noting = _note_starts(site, _starts(deployment, name))
+    surroundings["PATH"] = f"{noting}{os.pathsep}{surroundings['PATH']}"
     with (deployment.consortium.folder / f"{name}.log").open("ab") as log:
         deployment.processes[name] = subprocess.Popen(
             [
@@ -50,14 +62,43 @@ def start_stock(deployment: LocalDeployment, name: str) -> None:
         )  # fmt: skip
 
 
-def measure(hospitals: int, count: int, *, stock: bool) -> list[dict]:
-    """Run a training and return its rounds but the first."""
+def _note_starts(site: Path, file: Path) -> Path:
+    """Make a folder whose ``flwr-clientapp`` notes the time, then becomes Flower's own."""
+    folder = site / "noting"
+    folder.mkdir()
+    script = folder / "flwr-clientapp"
+    script.write_text(
+        f"#!/bin/sh\ndate +%s.%N >> {shlex.quote(str(file))}\n"
+        f'exec {shlex.quote(command("flwr-clientapp"))} "$@"\n'
+    )
+    script.chmod(0o755)
+    return folder
+
+
+def _starts(deployment: LocalDeployment, name: str) -> Path:
+    return deployment.consortium.folder / f"{name}.starts"
+
+
+def _start_seconds(deployment: LocalDeployment) -> list[float]:
+    """Return, for each hospital and round but the first, seconds from process to first work."""
+    found = []
+    for name in deployment.names:
+        starts = [float(line) for line in _starts(deployment, name).read_text().split()]
+        for line in ledger_rounds(deployment, name):
+            if line.get("round", 0) > 1:
+                found.append(line["time"] - max(s for s in starts if s <= line["time"]))
+    return found
+
+
+def measure(hospitals: int, count: int, *, stock: bool) -> dict[str, Any]:
+    """Run a training; return what its rounds but the first took, and its processes' starts."""
     changes = (
         f"partition.hospitals={hospitals}",
         f"training.rounds={count}",
         "run.seed=7",
         "tracking.wandb=disabled",
     )
+    load = os.getloadavg()[0]
     with (
         tempfile.TemporaryDirectory(prefix="asclepias-") as folder,
         local_deployment(Path(folder) / "c", settings_of("default", changes, {})) as deployment,
@@ -67,30 +108,77 @@ def measure(hospitals: int, count: int, *, stock: bool) -> list[dict]:
             if stock:
                 start_stock(deployment, name)
             else:
-                deployment.start_node(name)
+                deployment.start_timed_node(name, _starts(deployment, name))
         deployment.wait_online(hospitals)
         submission, status = deployment.run(*changes, seconds=900)
         assert status == "finished", status
-        return rounds(submission)[1:]
+        found = rounds(submission)[1:]
+        return {
+            "round_seconds": [event["seconds"] for event in found],
+            "phases_median": {
+                name: statistics.median(event["phases"].get(name, 0.0) for event in found)
+                for name in found[0]["phases"]
+            },
+            "start_seconds": _start_seconds(deployment),
+            "load_before": load,
+            "load_after": os.getloadavg()[0],
+        }
+
+
+def import_seconds(module: str, repeats: int = 3) -> float:
+    """Return what importing a module takes a new process, the least of some tries."""
+    text = f"import time; t = time.time(); import {module}; print(time.time() - t)"
+    return min(
+        float(subprocess.check_output([sys.executable, "-c", text], text=True))
+        for _ in range(repeats)
+    )
+
+
+def print_table(found: dict[str, Any]) -> None:
+    """Print one line for each kind of SuperNode."""
+    print(
+        f"{'SuperNode':<22}{'median s':>9}{'min s':>8}{'max s':>8}{'own work s':>12}{'start s':>9}"
+    )
+    for name, node in found["nodes"].items():
+        seconds = node["round_seconds"]
+        print(
+            f"{name:<22}{statistics.median(seconds):>9.2f}{min(seconds):>8.2f}{max(seconds):>8.2f}"
+            f"{sum(node['phases_median'].values()):>12.3f}"
+            f"{statistics.median(node['start_seconds']):>9.2f}"
+            f"   load {node['load_before']:.1f} to {node['load_after']:.1f}"
+        )
+    ours = found["nodes"]["asclepias supernode"]
+    whole, start = (statistics.median(ours[key]) for key in ("round_seconds", "start_seconds"))
+    for what, value, target in (
+        ("a round", whole, TARGET_ROUND_SECONDS),
+        ("start to first work", start, TARGET_START_SECONDS),
+    ):
+        verdict = "reached" if value <= target else "missed"
+        print(f"{what}: {value:.2f} s, target {target} s {verdict}")
 
 
 def main() -> None:
     """Measure both and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--hospitals", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--json", type=Path, help="also write what was measured to this file")
     arguments = parser.parse_args()
-    print(f"load of this machine: {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors")
-    print(f"{'SuperNode':<22}{'median s':>9}{'min s':>8}{'max s':>8}{'own work s':>12}")
-    for name, stock in (("asclepias supernode", False), ("flower-supernode", True)):
-        found = measure(arguments.hospitals, arguments.rounds, stock=stock)
-        seconds = [event["seconds"] for event in found]
-        work = statistics.median(sum(event["phases"].values()) for event in found)
-        print(
-            f"{name:<22}{statistics.median(seconds):>9.2f}{min(seconds):>8.2f}"
-            f"{max(seconds):>8.2f}{work:>12.3f}"
-        )
-    print(f"load of this machine: {os.getloadavg()[0]:.1f}")
+    found: dict[str, Any] = {
+        "command": shlex.join(["python", "benchmarks/deployed_round.py", *sys.argv[1:]]),
+        "processors": os.cpu_count(),
+        "hospitals": arguments.hospitals,
+        "torch_import_seconds": import_seconds("torch"),
+        "nodes": {},
+    }
+    for name, stock in NODES.items():
+        found["nodes"][name] = measure(arguments.hospitals, arguments.rounds, stock=stock)
+    print_table(found)
+    if arguments.json:
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
+        arguments.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import statistics
 import sys
 from collections.abc import Callable
 from io import StringIO
@@ -117,6 +118,37 @@ def scale_table() -> str:
     return _rows(head, rows)
 
 
+def deployed_table() -> str:
+    """Return what a round of a real local deployment takes, beside Flower's SuperNode."""
+    found = _read("deployed_round.json")
+    torch = found["torch_import_seconds"]
+    rows = []
+    for name, node in found["nodes"].items():
+        seconds = node["round_seconds"]
+        start = statistics.median(node["start_seconds"])
+        # A forked process has torch already; a stock one imports it first.
+        own = start - torch if name == "flower-supernode" else start
+        rows.append(
+            [
+                f"`{name}`",
+                *(f"{value:.2f}" for value in (statistics.median(seconds), min(seconds))),
+                f"{max(seconds):.2f}",
+                f"{sum(node['phases_median'].values()):.2f}",
+                f"{own:.2f}",
+                f"{node['load_before']:.1f} to {node['load_after']:.1f}",
+            ]
+        )
+    head = ["seconds", "a round", "least", "most", "work in it", "process to first work", "load"]
+    count = len(found["nodes"]["asclepias supernode"]["round_seconds"])
+    said = (
+        f"{count} rounds each with {found['hospitals']} hospitals on {found['processors']} "
+        f"processors, by `{found['command']}`. The last but one column is without torch's own "
+        f"import ({torch:.1f} s); with stock SuperNodes it holds flwr-datasets, which stand-in "
+        "hospitals of a benchmark need and real ones do not.\n"
+    )
+    return "\n".join([_rows(head, rows), said])
+
+
 def _read(name: str) -> Any:
     return json.loads((MEASURED / name).read_text(encoding="utf-8"))
 
@@ -127,6 +159,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "engine": engine_table,
     "sealed": sealed_table,
     "scale": scale_table,
+    "deployed": deployed_table,
 }
 
 
