@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from clients.dp_sgd import Batch, GradientSum
-    from clients.session import Phases
+    from clients.phases import Phases
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,8 +29,9 @@ from clients.faults import Fault
 from clients.messages import KeysRequest, LeadReply, LeadRequest, RoundReply, RoundRequest
 from clients.models import build_model, prepare
 from clients.noisy_inputs import judged_records, training_records
+from clients.phases import Phases
 from clients.schedule import events_of_attempt
-from clients.session import Phases, Session
+from clients.session import Session
 from clients.site import invited_offers
 from clients.split_ends import Ends
 from clients.terms import Terms, agree_terms, hospitals_expected

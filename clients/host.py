@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from clients import visits
 from clients.evaluation import evaluate
 from clients.faults import Fault
+from clients.phases import Phases
 from clients.schedule import cycles_of
-from clients.session import Phases
 from clients.terms import hospitals_expected
 from clients.visit_messages import Carried, JudgeRequest, VisitReply, VisitRequest
 from clients.votes import decide_together

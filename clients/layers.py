@@ -46,8 +46,8 @@ from clients.layer_messages import (
     TurnRequest,
 )
 from clients.messages import RoundReply, RoundRequest
+from clients.phases import Phases
 from clients.schedule import LAYER_MESSAGES
-from clients.session import Phases
 from clients.split_ends import Ends, by_patient, clip_factors, clip_rows, padded
 from crypto.roles import Place
 

@@ -7,16 +7,14 @@ answers for one.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import torch
 
 from clients.exchange import SUMMED, VISITING, make_exchange
 from clients.faults import Fault
+from clients.memory import keep_freed_memory
 from clients.replica import Replica
 from crypto.identity import Roster
 from crypto.roles import Place, Sealed
@@ -24,6 +22,7 @@ from crypto.schemes import make_opener
 
 if TYPE_CHECKING:
     from clients.messages import OpenedRound
+    from clients.phases import Phases
     from clients.settings import Settings
     from clients.split_ends import Ends
     from clients.terms import Terms
@@ -33,22 +32,6 @@ if TYPE_CHECKING:
 _DIGEST = 64
 
 
-@dataclass
-class Phases:
-    """Seconds spent in each part of a round."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def measure(self, name: str) -> Iterator[None]:
-        """Add the time of the block to a phase."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
-
-
 class Session:
     """What the hospitals of one process share in one training; all of it can be rebuilt."""
 
@@ -56,6 +39,7 @@ class Session:
         self, settings: Settings, terms: Terms, module: torch.nn.Module, ends: Ends | None = None
     ) -> None:
         torch.set_num_threads(settings.run.threads)
+        keep_freed_memory()
         self.settings = settings
         self.terms = terms
         #: The parts of a cut model that are at home; None where the model is whole.
