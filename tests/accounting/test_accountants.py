@@ -211,6 +211,13 @@ def test_without_sampling_prv_is_the_exact_gaussian():
     assert epsilon([gaussian(1.0, 3.0, 10)], DELTA, "prv") == pytest.approx(theirs, abs=1e-3)
 
 
+def test_a_patient_who_is_hardly_ever_sampled_costs_nothing_beyond_delta():
+    assert epsilon([gaussian(1e-7, 1.0, 100)], DELTA, "prv") == 0.0
+    assert google(PLDAccountant(), google_sampled(1e-7, 1.0), 100) == 0.0
+    # A patient who is sampled more often than delta allows is seen.
+    assert epsilon([gaussian(1e-3, 0.5, 100)], DELTA, "prv") > 0.0
+
+
 def test_a_broken_fractional_series_is_bounded_by_the_next_whole_order():
     for q, sigma in [(1e-4, 20.0), (0.5, 0.3), (0.9, 0.2), (1e-6, 0.5), (0.3, 100.0)]:
         curve = rdp_curve(gaussian(q, sigma, 1))
