@@ -6,6 +6,7 @@ the number of hospitals that it answers for. It runs the very ClientApp that a S
 
 from __future__ import annotations
 
+import time
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, cast
 
@@ -42,7 +43,9 @@ class Hospitals:
 
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
-    def answer(self, content: RecordDict, envelopes: list[Metadata]) -> list[Message]:
+    def answer(
+        self, content: RecordDict, envelopes: list[Metadata]
+    ) -> tuple[list[Message], list[float]]:
         """Answer messages that share one content.
 
         Args:
@@ -50,10 +53,19 @@ class Hospitals:
             envelopes: one metadata a message.
 
         Returns:
-            One reply a message, in order. An exception becomes an error reply, as on a SuperNode,
-            but without the text of the exception.
+            One reply a message, in order, and the seconds that each took. An exception becomes an
+            error reply, as on a SuperNode, but without the text of the exception.
         """
-        return [self._answer_one(content, envelope) for envelope in envelopes]
+        replies, seconds = [], []
+        for envelope in envelopes:
+            start = time.perf_counter()
+            replies.append(self._answer_one(content, envelope))
+            seconds.append(time.perf_counter() - start)
+        # They travel together: none is on its way before the last is there.
+        ready = time.time()
+        for reply in replies:
+            reply.metadata.created_at = ready
+        return replies, seconds
 
     def _answer_one(self, content: RecordDict, envelope: Metadata) -> Message:
         message = Message(content=content, metadata=envelope)  # type: ignore[call-overload]

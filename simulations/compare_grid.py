@@ -72,7 +72,7 @@ class DirectGrid(Grid):
         """Return the reply of one message that waits, so that replies are handed on one by one."""
         for identifier in message_ids:
             if message := self._waiting.pop(identifier, None):
-                [reply] = self._hospitals.answer(message.content, [message.metadata])
+                [reply], _ = self._hospitals.answer(message.content, [message.metadata])
                 self._be_server()
                 reply.metadata.__dict__["_message_id"] = str(uuid4())
                 return [reply]

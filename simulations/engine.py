@@ -126,6 +126,8 @@ def _start_ray(options: EngineOptions) -> bool:
 
     if ray.is_initialized():
         return False
+    # Ray gives its processes way to all others; here they are the work, not the background.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     common: dict[str, Any] = {
         "logging_level": logging.ERROR,
         "log_to_driver": False,

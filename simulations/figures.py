@@ -230,7 +230,8 @@ def draw_phases(run: RunResult) -> Figure | None:
     """Median seconds of each phase of a round."""
     phases: dict[str, list[float]] = {}
     for event in run.of_kind("round"):
-        for name, seconds in (event.get("phases") or {}).items():
+        parts = (event.get("phases") or {}) | (event.get("server_phases") or {})
+        for name, seconds in parts.items():
             phases.setdefault(name, []).append(float(seconds))
     if not phases:
         return None
@@ -373,7 +374,9 @@ DRAWINGS: dict[str, Drawing] = {
     ),
     "phases": Drawing(
         title="Phases of a round",
-        caption="Where the time of a round goes, in milliseconds (median over rounds).",
+        caption="Where the time of a round goes, in milliseconds (median over rounds). The "
+        "parts of a hospital's work and transfer are means over hospitals; add, keep and evaluate "
+        "are the server's own.",
         draw=draw_phases,
     ),
     "bytes": Drawing(

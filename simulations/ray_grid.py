@@ -3,14 +3,18 @@
 Messages that share one content, as a round's do, go into Ray's object store once. Each hospital has
 an actor of its own choice, so that what the process has cached for it is found again; an actor with
 nothing left to do takes work from the one with most.
+
+A call to an actor costs milliseconds whatever is in it, so hospitals are called together. How many
+follows from what their work took in the last rounds: the first call holds half of what an actor has
+to do, the next half of the rest, and so on, so that calls are few and the last are short enough to
+be shared out.
 """
 
 from __future__ import annotations
 
 import logging
-import math
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
@@ -25,8 +29,13 @@ logger = logging.getLogger(__name__)
 
 #: Node id of the server's side, as in Flower's own engines.
 SERVER_NODE = 1
-#: Most messages in one call: replies of a call come back together.
-CALL_MESSAGES = 8
+#: Least work in a call, in seconds: long beside what a call costs.
+CALL_SECONDS = 0.075
+#: Most bytes in the replies of one call, which are held together, and most messages.
+CALL_BYTES = 16 * 2**20
+CALL_MESSAGES = 64
+#: How much of a hospital's expected seconds its last answer decides.
+LAST_COUNTS = 0.5
 #: Calls that wait at an actor, so that it never waits for the driver.
 CALLS_IN_FLIGHT = 2
 #: Longest that `pull_messages` waits for a first reply, in seconds.
@@ -42,6 +51,7 @@ class _Call:
     content: Any
     envelopes: list[Metadata]
     home: int
+    seconds: float
     tries: int = 0
 
 
@@ -56,6 +66,8 @@ class RayGrid(Grid):
         self._waiting: list[deque[_Call]] = [deque() for _ in actors]
         self._running: dict[Any, tuple[int, _Call]] = {}
         self._load = [0] * len(actors)
+        self._expected: dict[tuple[int, str], float] = {}
+        self._reply_bytes: dict[str, int] = {}
         self._replies: dict[str, Message] = {}
         TaskIdentity.run_id, TaskIdentity.node_id = run.run_id, SERVER_NODE
         TaskIdentity.task_id = run.run_id
@@ -97,10 +109,7 @@ class RayGrid(Grid):
             grouped.setdefault((id(message.content), home), []).append(message.metadata)
         stored = {key: ray.put(content) for key, content in contents.items()}
         for (key, home), envelopes in grouped.items():
-            size = max(1, min(CALL_MESSAGES, math.ceil(len(envelopes) / 4)))
-            for start in range(0, len(envelopes), size):
-                call = _Call(stored[key], envelopes[start : start + size], home)
-                self._waiting[home].append(call)
+            self._waiting[home].extend(self._calls(stored[key], envelopes, home))
         self._submit()
         return ids
 
@@ -109,11 +118,9 @@ class RayGrid(Grid):
         wanted = set(message_ids)
         if not wanted & self._replies.keys() and self._running:
             ready, _ = ray.wait(list(self._running), num_returns=1, timeout=PULL_SECONDS)
-            if ready:
-                more, _ = ray.wait(list(self._running), num_returns=len(self._running), timeout=0)
-                for reference in more or ready:
-                    self._collect(reference)
-                self._submit()
+            for reference in ready:
+                self._collect(reference)
+            self._submit()
         return [self._replies.pop(i) for i in sorted(wanted & self._replies.keys())]
 
     def send_and_receive(
@@ -139,11 +146,40 @@ class RayGrid(Grid):
         except ray.exceptions.RayError:
             return []
 
+    def _calls(self, content: Any, envelopes: list[Metadata], home: int) -> Iterator[_Call]:
+        """Divide messages among calls, the longest work first: it is what others wait for."""
+        ordered = deque(sorted(envelopes, key=self._seconds, reverse=True))
+        left = sum(map(self._seconds, ordered))
+        while ordered:
+            most = CALL_BYTES // max(1, self._reply_bytes.get(ordered[0].message_type, 0))
+            wanted = left / 2 if left > 2 * CALL_SECONDS else left
+            seconds = 0.0
+            together: list[Metadata] = []
+            while ordered and seconds < wanted and len(together) < max(1, min(CALL_MESSAGES, most)):
+                together.append(ordered.popleft())
+                seconds += self._seconds(together[-1])
+            left -= seconds
+            yield _Call(content, together, home, seconds)
+
+    def _seconds(self, envelope: Metadata) -> float:
+        """Return how long a hospital is expected to work on a message."""
+        kind = (envelope.dst_node_id, envelope.message_type)
+        return self._expected.get(kind, CALL_SECONDS / 2)
+
+    def _learn(self, call: _Call, replies: list[Message], seconds: list[float]) -> None:
+        """Take note of how long each message of a call took, and of how large replies are."""
+        for envelope, taken in zip(call.envelopes, seconds, strict=True):
+            kind = (envelope.dst_node_id, envelope.message_type)
+            before = self._expected.get(kind, taken)
+            self._expected[kind] = before + LAST_COUNTS * (taken - before)
+        kind_of_all = call.envelopes[0].message_type
+        self._reply_bytes[kind_of_all] = max(map(_array_bytes, replies))
+
     def _submit(self) -> None:
         for index, actor in enumerate(self._actors):
             while self._load[index] < CALLS_IN_FLIGHT:
                 own = self._waiting[index]
-                source = own or (max(self._waiting, key=len) if self._load[index] == 0 else own)
+                source = own or (max(self._waiting, key=_work) if self._load[index] == 0 else own)
                 if not source:
                     break
                 call = source.popleft() if source is own else source.pop()
@@ -156,7 +192,8 @@ class RayGrid(Grid):
         index, call = self._running.pop(reference)
         self._load[index] -= 1
         try:
-            replies = ray.get(reference)
+            replies, seconds = ray.get(reference)
+            self._learn(call, replies, seconds)
         except ray.exceptions.RayError as error:
             if call.tries < 2:
                 logger.warning("a process of hospitals died; its messages are sent once more")
@@ -172,3 +209,16 @@ class RayGrid(Grid):
     def _unavailable(envelope: Metadata) -> Message:
         message = Message(content=RecordDict(), metadata=envelope)  # type: ignore[call-overload]
         return Message(Error(NODE_UNAVAILABLE, "unreachable"), reply_to=message)
+
+
+def _work(calls: deque[_Call]) -> float:
+    """Return the seconds of work that wait in a queue."""
+    return sum(call.seconds for call in calls)
+
+
+def _array_bytes(reply: Message) -> int:
+    """Return the bytes of a reply's arrays, which are nearly all of it."""
+    if not reply.has_content():
+        return 0
+    records = reply.content.array_records.values()
+    return sum(len(array.data) for record in records for array in record.values())

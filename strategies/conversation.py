@@ -15,6 +15,7 @@ from flwr.serverapp import Grid
 
 from clients.faults import FLOWER_ERROR_CODE
 from clients.messages import message_bytes
+from clients.phases import Phases
 
 #: Pause after a pull that brought nothing, in seconds: it grows by a quarter, so that waiting adds
 #: at most a quarter to whatever is waited for. Grids that wait by themselves make it rare.
@@ -26,7 +27,15 @@ FETCH_PAUSE_SECONDS = 0.05
 
 
 class Conversation:
-    """Sends messages and hands on replies as they come; counts what really travels."""
+    """Sends messages and hands on replies as they come; counts what really travels.
+
+    Attributes:
+        sent_bytes: to all hospitals so far.
+        received_bytes: from all hospitals so far.
+        phases: the server's own seconds. ``transfer`` runs from a reply's being ready to the
+            server's taking it up, summed over replies; on several machines it takes clocks that
+            agree.
+    """
 
     def __init__(self, grid: Grid, *, timeout_seconds: float) -> None:
         self.grid = grid
@@ -34,6 +43,7 @@ class Conversation:
         self._timeout = timeout_seconds
         self.sent_bytes = 0
         self.received_bytes = 0
+        self.phases = Phases()
 
     def ask(self, messages: Iterable[Message]) -> Iterator[Message]:
         """Send messages and yield one reply a message, in the order in which they come.
@@ -60,6 +70,8 @@ class Conversation:
                     # The SuperLink answers for a node that has gone.
                     reply = Message(Error(FLOWER_ERROR_CODE, "unreachable"), reply_to=asked)
                 if reply.has_content():
+                    on_its_way = time.time() - reply.metadata.created_at
+                    self.phases.add("transfer", max(0.0, on_its_way))
                     self.received_bytes += message_bytes(reply.content)
                 yield reply
             if replies:

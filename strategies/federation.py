@@ -48,6 +48,7 @@ class Federation(Training):
             nodes=ceremony.nodes,
             least=self._hospitals - self.settings.privacy.dropouts,
             training=self.training,
+            phases=self._conversation.phases,
         )
         for number in range(self.progress.round + 1, self.settings.training.rounds + 1):
             self._close_round(number)
@@ -81,7 +82,8 @@ class Federation(Training):
         if outcome.model:
             self._released(outcome.model, number - 1)
         if outcome.closed is not None:
-            self._journal.keep_round(number, outcome.closed)
+            with self._conversation.phases.measure("keep"):
+                self._journal.keep_round(number, outcome.closed)
             progress.closed[number] = outcome.closed
             progress.round = number
         self._record_round(

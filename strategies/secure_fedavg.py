@@ -26,6 +26,7 @@ from strategies.conversation import fault_code
 if TYPE_CHECKING:
     import torch
 
+    from clients.phases import Phases
     from crypto.plans import SealingPlan
     from strategies.nodes import Nodes
 
@@ -67,6 +68,7 @@ class SecureFedAvg(Strategy):
         nodes: the hospitals of this training and their public signing keys.
         least: contributions below which a total is not closed, K - dropouts.
         training: id of the training.
+        phases: where the seconds of checking and adding are counted.
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class SecureFedAvg(Strategy):
         nodes: Nodes,
         least: int,
         training: str,
+        phases: Phases,
     ) -> None:
         self.inner = inner
         self._plan = plan
@@ -85,6 +88,7 @@ class SecureFedAvg(Strategy):
         self._nodes = nodes
         self._least = least
         self._training = training
+        self._phases = phases
         self.attempt = 1
         self.outcome = RoundOutcome()
 
@@ -114,8 +118,9 @@ class SecureFedAvg(Strategy):
                 continue
             try:
                 reply = RoundReply.read(message.content)
-                signed = self._checked(reply, name, place)
-                adder.add(Sealed(payload=reply.sealed))
+                with self._phases.measure("add"):
+                    signed = self._checked(reply, name, place)
+                    adder.add(Sealed(payload=reply.sealed))
             except SealingError as error:
                 outcome.faults[name] = error.code
                 continue
@@ -128,9 +133,10 @@ class SecureFedAvg(Strategy):
                 outcome.seconds[name] = sum(reply.phases.values())
         outcome.contributions = len(headers)
         if len(headers) >= self._least:
-            outcome.closed = OpenedRound(
-                total=adder.total().payload, roster=Roster.of(headers).to_bytes()
-            )
+            with self._phases.measure("add"):
+                outcome.closed = OpenedRound(
+                    total=adder.total().payload, roster=Roster.of(headers).to_bytes()
+                )
         self.outcome = outcome
         return self._records(outcome)
 

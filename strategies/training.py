@@ -67,6 +67,7 @@ class Meter:
         self._talk = conversation
         self._start = time.perf_counter()
         self._sent, self._received = conversation.sent_bytes, conversation.received_bytes
+        self._phases = dict(conversation.phases.seconds)
 
     @property
     def seconds(self) -> float:
@@ -78,6 +79,13 @@ class Meter:
         up = self._talk.received_bytes - self._received
         down = self._talk.sent_bytes - self._sent
         return up // hospitals, down // hospitals
+
+    def phases(self, hospitals: int) -> dict[str, float]:
+        """Return the server's own seconds by phase; ``transfer`` is a hospital's mean."""
+        seconds = self._talk.phases.since(self._phases)
+        if "transfer" in seconds:
+            seconds["transfer"] /= hospitals
+        return seconds
 
 
 class Training(ABC):
@@ -272,11 +280,13 @@ class Training(ABC):
             downlink_bytes_total=sent,
             epsilon_rdp=self._budget.epsilon(accountant="rdp") or None,
             phases=dict(phases),
+            server_phases=meter.phases(asked),
         )
 
     def _released(self, model: Mapping[str, torch.Tensor], rounds: int) -> None:
         self.progress.model, self.progress.released = model, rounds
-        self.progress.metrics = self.holdout.measure(model)
+        with self._conversation.phases.measure("evaluate"):
+            self.progress.metrics = self.holdout.measure(model)
         self._record_release()
 
     def _record_release(self) -> None:

@@ -55,7 +55,7 @@ class Series:
             way_totals = (fields.get(f"{way}_bytes_total", 0) for way in ("uplink", "downlink"))
             self._megabytes = sum(way_totals) / 1e6
             values = {new: fields.get(old) for old, new in ROUND_SERIES.items()}
-            phases = fields.get("phases") or {}
+            phases = (fields.get("phases") or {}) | (fields.get("server_phases") or {})
             values |= {f"phase_seconds/{name}": seconds for name, seconds in phases.items()}
         if kind in ("round", "release"):
             values |= {name: fields.get(name) for name in MEASURES}
