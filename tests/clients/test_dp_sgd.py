@@ -108,6 +108,23 @@ def test_a_gradient_that_is_not_finite_counts_as_zero() -> None:
     assert (found.patients, found.discarded, expected.discarded) == (3, 1, 0)
 
 
+@pytest.mark.parametrize("scale", [1e-25, 1e-3, 1.0, 1e15, 1e25])
+def test_one_patient_is_within_the_clip_at_every_scale(scale: float) -> None:
+    """Also where squares leave float32's range: a large gradient is clipped, not dropped."""
+    torch.manual_seed(0)
+    model = nn.Linear(1000, 2, bias=False)
+    inputs = torch.randn(1, 1000) * scale
+    with torch.no_grad():
+        model.weight.zero_()
+    batch = Batch(inputs=inputs, labels=torch.zeros(1, dtype=torch.int64), patients=torch.zeros(1))
+    found = clipped_gradient_sum(PerSample(model), batch, l2_clip=0.7)
+    # At weights of zero the gradient is +-x/2 for each of two classes.
+    norm = float(inputs.double().norm()) / np.sqrt(2)
+    assert found.discarded == 0
+    assert np.linalg.norm(found.total) <= 0.7
+    assert np.linalg.norm(found.total) == pytest.approx(min(norm, 0.7), rel=2e-5)
+
+
 def test_an_empty_batch_sums_to_zero() -> None:
     empty = Batch(
         inputs=torch.zeros(0, 6),

@@ -149,6 +149,10 @@ def test_a_run_leaves_what_figures_need(tmp_path: Path) -> None:
     assert sum(row["count"] for row in evaluation["calibration"]) == held
     assert len(split["hospitals"]) == 4
     assert sum(map(sum, split["hospitals"].values())) + held == 569
+    for row in recorded(settings, "round"):
+        assert {"transfer", "add", "keep"} <= set(row["server_phases"])
+        assert sum(row["server_phases"].values()) <= row["seconds"]
+        assert {"sample", "gradient", "noise", "seal"} <= set(row["phases"])
     last = recorded(settings, "release")[-1]
     assert 0 < last["epsilon_prv"] < last["epsilon_rdp"]
     shown = recorded(settings, "hospitals")
