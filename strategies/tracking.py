@@ -1,7 +1,8 @@
 """Where a run's progress goes: always to ``metrics.jsonl``, and to whoever else listens.
 
 A tracker never stops a training and never delays it: `Background` runs one in a thread of its own,
-and one that fails is dropped with a single warning, after which ``metrics.jsonl`` goes on alone::
+and one that fails is dropped with a single warning, in the log and as a line of ``metrics.jsonl``
+that a terminal shows; after it ``metrics.jsonl`` goes on alone::
 
     tracking = Tracking(folder, make_trackers(settings, folder.path))
     tracking.record("release", round=5, accuracy=0.93)
@@ -30,7 +31,13 @@ CLOSE_SECONDS = 60.0
 
 
 class Tracker(Protocol):
-    """Receives what happens in a run, as flat records with a kind."""
+    """Receives what happens in a run, as flat records with a kind.
+
+    Attributes:
+        name: what a warning calls it.
+    """
+
+    name: str
 
     def record(self, kind: str, **fields: Any) -> None:
         """Take one record; kinds and fields are those of ``metrics.jsonl``."""
@@ -56,21 +63,36 @@ class Tracking:
             try:
                 tracker.record(kind, **fields)
             except Exception as error:
-                _warn(type(tracker).__name__, error)
-                self._trackers.remove(tracker)
+                self._drop(tracker, error)
 
     def close(self) -> None:
         """Close every tracker that is left."""
-        for tracker in self._trackers:
+        for tracker in list(self._trackers):
             try:
                 tracker.close()
             except Exception as error:
-                _warn(type(tracker).__name__, error)
+                self._drop(tracker, error)
         self._trackers.clear()
+
+    def _drop(self, tracker: Tracker, error: Exception) -> None:
+        """Say once that a tracker has failed, and use it no more."""
+        self._trackers.remove(tracker)
+        text = (
+            f"{tracker.name} failed ({type(error).__name__}: {_first_sentence(error)}) and is "
+            "dropped; metrics.jsonl goes on"
+        )
+        logger.warning("%s", text, exc_info=error)
+        self._folder.record("warning", message=text)
+
+
+class TrackerFailed(Exception):
+    """A tracker gave up, or did not end in time."""
 
 
 class Background:
     """Runs a tracker in a thread of its own, so that nobody waits for its imports or its disk.
+
+    What goes wrong in the thread is raised at the next record, or at the end.
 
     Args:
         name: what a warning calls it.
@@ -81,30 +103,37 @@ class Background:
     def __init__(
         self, name: str, make: Callable[[], Tracker], *, close_seconds: float = CLOSE_SECONDS
     ) -> None:
-        self._name = name
+        self.name = name
         self._make = make
         self._close_seconds = close_seconds
         self._queue: queue.SimpleQueue[tuple[str, dict[str, Any]] | None] = queue.SimpleQueue()
-        self._dropped = threading.Event()
+        self._failure: Exception | None = None
         self._thread = threading.Thread(target=self._work, name=f"tracker {name}", daemon=True)
         self._thread.start()
 
     def record(self, kind: str, **fields: Any) -> None:
-        """Leave a record for the thread; one that has failed takes no more."""
-        if not self._dropped.is_set():
-            self._queue.put((kind, fields))
+        """Leave a record for the thread.
+
+        Raises:
+            Exception: whatever has ended the thread.
+        """
+        if self._failure is not None:
+            raise self._failure
+        self._queue.put((kind, fields))
 
     def close(self) -> None:
-        """Wait until everything is written, but not for ever."""
+        """Wait until everything is written, but not for ever.
+
+        Raises:
+            TrackerFailed: it is not done in time, and left alone.
+            Exception: whatever has ended the thread.
+        """
         self._queue.put(None)
         self._thread.join(self._close_seconds)
         if self._thread.is_alive():
-            self._dropped.set()
-            logger.warning(
-                "%s is not done after %g s and is left alone; metrics.jsonl holds everything",
-                self._name,
-                self._close_seconds,
-            )
+            raise TrackerFailed(f"it is not done after {self._close_seconds:g} s and is left alone")
+        if self._failure is not None:
+            raise self._failure
 
     def _work(self) -> None:
         try:
@@ -112,9 +141,10 @@ class Background:
             while (item := self._queue.get()) is not None:
                 tracker.record(item[0], **item[1])
             tracker.close()
-        except (Exception, SystemExit) as error:
-            self._dropped.set()
-            _warn(self._name, error)
+        except Exception as error:
+            self._failure = error
+        except SystemExit as error:  # a library that ends the process ends its own thread only
+            self._failure = TrackerFailed(f"it wanted to end the process with {error.code}")
 
 
 class Stages:
@@ -172,10 +202,7 @@ def refusal(settings: Settings) -> str:
     )
 
 
-def _warn(name: str, error: BaseException) -> None:
-    logger.warning(
-        "%s failed (%s) and is dropped; metrics.jsonl goes on",
-        name,
-        type(error).__name__,
-        exc_info=error,
-    )
+def _first_sentence(error: Exception, letters: int = 160) -> str:
+    """Return the first line of what an error says, cut to a length."""
+    line = next(iter(str(error).strip().splitlines()), "no reason given")
+    return line if len(line) <= letters else f"{line[:letters].rstrip()} ..."

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 PROJECT = "asclepias"
+#: Longest waits for an answer of the network, in seconds: at the start, and at the end of a run.
+INIT_SECONDS, FINISH_SECONDS = 30.0, 40.0
 #: Series that are shown against rounds, against bytes and against time.
 MEASURES = ("loss", "accuracy", "auc", "balanced_accuracy", "epsilon_rdp", "epsilon_prv")
 #: Prefix and axis of each way to look at a measure.
@@ -73,12 +75,23 @@ class Series:
         return axes | found | views
 
 
+class NotLoggedIn(Exception):
+    """There is no key to send anything to Weights & Biases with."""
+
+
 class WandbTracker:
     """Writes one training to Weights & Biases.
 
     Guarantee: a record that shows hospitals one by one is dropped, with the reason, unless the data
-    are declared public; machine metrics likewise where hospitals share the server's machine.
+    are declared public; machine metrics likewise where hospitals share the server's machine. The
+    time of a whole round is shown: whoever watches the network knows it, and reply times are listed
+    as not covered.
+
+    Raises:
+        NotLoggedIn: ``tracking.wandb = "online"`` and no key; nobody is asked for one.
     """
+
+    name = "Weights & Biases"
 
     def __init__(self, settings: Settings, folder: Path) -> None:
         self._settings = settings
@@ -88,7 +101,9 @@ class WandbTracker:
         self._refused = False
         # A deployment declares its patients; a simulation counts them.
         self._deployed = settings.data.patients > 0
-        self._hospitals: dict[str, list[dict[str, float]]] = {}
+        self._hospitals: dict[str, Any] = {}
+        if settings.tracking.wandb == "online":
+            _insist_on_a_key()
         if settings.tracking.wandb == "offline":
             os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
         config = self._config()
@@ -111,18 +126,14 @@ class WandbTracker:
             self._run.summary["status"] = fields.get("status")
 
     def close(self) -> None:
-        """Finish the server's run, then write the hospitals' own."""
-        self._run.finish()
-        for name, rows in sorted(self._hospitals.items()):
-            run = self._begin(name, "hospital", {"hospital": name})
-            run.define_metric("*", step_metric="round")
-            for row in rows:
-                run.log(row)
+        """Finish the server's run and the hospitals'."""
+        for run in (self._run, *self._hospitals.values()):
             run.finish()
 
     def _begin(self, name: str, job: str, config: Mapping[str, Any]) -> Any:
         import wandb
 
+        shared = bool(self._refusal) and not self._deployed
         return wandb.init(
             project=PROJECT,
             dir=str(self._folder),
@@ -138,9 +149,21 @@ class WandbTracker:
                 save_code=False,
                 disable_git=True,
                 disable_job_creation=True,
-                x_disable_stats=bool(self._refusal) and not self._deployed,
+                init_timeout=INIT_SECONDS,
+                finish_timeout=FINISH_SECONDS,
+                finish_timeout_raises=True,
+                # A hospital's run is written here too: it would show the server's machine.
+                x_disable_stats=shared or job != "server",
             ),
         )
+
+    def _hospital(self, name: str) -> Any:
+        """Return the run of one hospital of a deployment, begun when it is first heard of."""
+        if name not in self._hospitals:
+            run = self._begin(name, "hospital", {"hospital": name})
+            run.define_metric("*", step_metric="round")
+            self._hospitals[name] = run
+        return self._hospitals[name]
 
     def _config(self) -> dict[str, Any]:
         config: dict[str, Any] = {}
@@ -164,7 +187,7 @@ class WandbTracker:
         axis = {"round": float(fields["round"])}
         if self._deployed:
             for name, values in by_hospital.items():
-                self._hospitals.setdefault(name, []).append(axis | values)
+                self._hospital(name).log(axis | values)
             return
         self._run.log(
             axis
@@ -199,6 +222,16 @@ class WandbTracker:
         file = self._folder / name
         content = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
         return dict(content)
+
+
+def _insist_on_a_key() -> None:
+    """Refuse to go on without a key: wandb would ask for one in the middle of a training."""
+    import wandb
+
+    if not wandb.login(prompt=False, verify=False):
+        raise NotLoggedIn(
+            "no API key is configured: run 'wandb login', or set tracking.wandb = \"offline\""
+        )
 
 
 def _observer_table(observers: list[Mapping[str, Any]]) -> Any:

@@ -24,6 +24,8 @@ pytestmark = pytest.mark.filterwarnings(
 class Listening:
     """Keeps what it hears; fails at the record of a given number."""
 
+    name = "a listener"
+
     def __init__(self, fails_at: int = 0) -> None:
         self.heard: list[tuple[str, dict]] = []
         self.closed = False
@@ -71,12 +73,15 @@ def test_a_tracker_that_fails_is_dropped_with_one_warning(
     for number in range(5):
         tracking.record("round", round=number)
     tracking.close()
-    assert [row["round"] for row in lines(folder)] == [0, 1, 2, 3, 4]
+    written = lines(folder)
+    assert [row["round"] for row in written if row["kind"] == "round"] == [0, 1, 2, 3, 4]
     assert len(failing.heard) == 2
     assert not failing.closed
     assert len(steady.heard) == 5
-    assert len(warnings_of(caplog)) == 1
-    assert "OSError" in warnings_of(caplog)[0]
+    [warning] = warnings_of(caplog)
+    name = "failing" if threaded else "a listener"
+    assert f"{name} failed (OSError: No space left on device) and is dropped" in warning
+    assert [row["message"] for row in written if row["kind"] == "warning"] == [warning]
 
 
 def test_a_tracker_that_cannot_start_is_one_warning(
@@ -89,8 +94,19 @@ def test_a_tracker_that_cannot_start_is_one_warning(
     tracking.record("start")
     tracking.record("end")
     tracking.close()
-    assert len(lines(folder)) == 2
+    assert [row["kind"] for row in lines(folder) if row["kind"] != "warning"] == ["start", "end"]
     assert len(warnings_of(caplog)) == 1
+
+
+def test_a_tracker_that_ends_the_process_ends_its_own_thread(
+    folder: RunFolder, caplog: pytest.LogCaptureFixture
+) -> None:
+    def leave() -> Listening:
+        raise SystemExit(3)
+
+    tracking = Tracking(folder, [Background("leaving", leave)])
+    tracking.close()
+    assert "leaving failed (TrackerFailed: it wanted to end the process with 3)" in caplog.text
 
 
 def test_a_tracker_that_hangs_holds_nobody_up(
@@ -106,8 +122,8 @@ def test_a_tracker_that_hangs_holds_nobody_up(
     for number in range(3):
         tracking.record("round", round=number)
     tracking.close()
-    assert len(lines(folder)) == 3
-    assert "hanging is not done" in warnings_of(caplog)[0]
+    assert [row["kind"] for row in lines(folder)] == ["round"] * 3 + ["warning"]
+    assert "it is not done after 0.05 s and is left alone" in warnings_of(caplog)[0]
     free.set()
 
 
