@@ -14,6 +14,8 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricR
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
+from clients.memory import keep_freed_memory
+
 #: Parameters of the CNN below; a null client returns as many float32.
 PARAMETERS = 55_987
 RECORDS = 32
@@ -43,6 +45,8 @@ def null_train(message: Message, context: Context) -> Message:
 @dp_app.train()
 def dp_train(message: Message, context: Context) -> Message:
     """Answer with one private gradient sum."""
+    if context.run_config.get("keep-memory"):
+        keep_freed_memory()
     return _reply(private_sum(int(context.node_config["partition-id"])), message)
 
 

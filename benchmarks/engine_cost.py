@@ -1,13 +1,16 @@
 """What a simulated round costs, beside a bare loop and Flower's stock engine, in one run.
 
-    python benchmarks/engine_cost.py [--hospitals 10] [--repeats 7] [--json FILE]
+    python benchmarks/engine_cost.py [--hospitals 10 100] [--repeats 7] [--pfl] [--json FILE]
 
 Each measure is the median over repeats of one round; the contenders take turns, so that a machine
 that slows down slows down for all. Ratios are what to read: seconds are this machine's, today.
 
 * floor: a null client that returns as many bytes as a model of 56k parameters has.
 * DP round: a CNN of 56k parameters, 32 patients of 28x28 a hospital, per-patient clipping. The bare
-  loop is two processes that do nothing but that work and return the sum.
+  loop is two processes that do nothing but that work and return the sum; "bare loop, memory kept"
+  does it with the allocator set as our hospitals set it (`clients.memory`), so that ours less that
+  is the engine, and that less the bare loop is page faults.
+* pfl-research, two workers (with ``--pfl``): see `pfl_rounds.py`.
 * sealed (with ``--sealed``): a round of the whole app with `bfv` and with `modular`: SqueezeNet on
   64x64 chest X-rays, 32 patients a hospital in the mean. Needs the X-rays (ASCLEPIAS_DATA).
 * scale (with ``--scale``): the whole app with a small CNN on MNIST and as many hospitals as are
@@ -21,10 +24,11 @@ import json
 import logging
 import os
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -38,8 +42,11 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 import engine_apps  # noqa: E402  (after the path is set)
 
+from clients.memory import keep_freed_memory  # noqa: E402
+
 PARAMETERS = engine_apps.PARAMETERS
 Round = Callable[[], None]
+KEPT = "bare loop, memory kept"
 
 
 @contextmanager
@@ -53,7 +60,7 @@ def ray_rounds(app: str, hospitals: int) -> Iterator[Round]:
     from simulations.ray_grid import RayGrid
 
     nodes = {1000 + k: k for k in range(hospitals)}
-    actors = start_actors(2, {}, nodes, cpus=1, app=app)
+    actors = start_actors(2, {"keep-memory": True}, nodes, cpus=1, app=app)
     ray.get([actor.ready.remote() for actor in actors])
     grid = RayGrid(actors, nodes, Run.create_empty(7))
 
@@ -72,9 +79,10 @@ def ray_rounds(app: str, hospitals: int) -> Iterator[Round]:
 
 
 @contextmanager
-def bare_rounds(hospitals: int, work: bool) -> Iterator[Round]:
+def bare_rounds(hospitals: int, work: bool, keep_memory: bool = False) -> Iterator[Round]:
     """Rounds of two processes that do the work and nothing else."""
-    with get_context("spawn").Pool(2) as pool:
+    start = keep_freed_memory if keep_memory else None
+    with get_context("spawn").Pool(2, initializer=start) as pool:
         pool.map(engine_apps.warm_up, range(2), chunksize=1)
         halves = [list(range(0, hospitals, 2)), list(range(1, hospitals, 2))]
 
@@ -84,6 +92,46 @@ def bare_rounds(hospitals: int, work: bool) -> Iterator[Round]:
             )
 
         yield run_round
+
+
+@contextmanager
+def pfl_rounds(hospitals: int, work: bool) -> Iterator[Round]:
+    """Rounds of pfl-research's simulator with two workers."""
+    from tests.deployment.local_deployment import free_port
+
+    script = str(ROOT / "benchmarks" / "pfl_rounds.py")
+    surroundings = os.environ | {
+        "TORCHELASTIC_RUN_ID": "1",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(free_port()),
+        "WORLD_SIZE": "2",
+        "OMP_NUM_THREADS": "1",
+    }
+    workers = [
+        subprocess.Popen(
+            [sys.executable, script, str(hospitals), "work" if work else "null"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=surroundings | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+        )
+        for rank in range(2)
+    ]
+
+    def run_round() -> None:
+        for worker in workers:
+            assert worker.stdin is not None
+            worker.stdin.write("go\n")
+            worker.stdin.flush()
+        assert workers[0].stdout is not None
+        assert workers[0].stdout.readline() == "done\n", "pfl-research ended; its words are above"
+
+    try:
+        yield run_round
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.wait()
 
 
 @contextmanager
@@ -105,7 +153,7 @@ def interleaved(contenders: dict[str, Round], repeats: int) -> dict[str, list[fl
     return seconds
 
 
-def measure(hospitals: int, repeats: int, stock: bool) -> dict[str, Any]:
+def measure(hospitals: int, repeats: int, *, stock: bool, pfl: bool) -> dict[str, Any]:
     """Measure floor and DP round for one number of hospitals."""
     import ray
 
@@ -116,8 +164,14 @@ def measure(hospitals: int, repeats: int, stock: bool) -> dict[str, Any]:
     ):
         ray.init(include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
         try:
-            with ray_rounds(app, hospitals) as ours, bare_rounds(hospitals, work) as bare:
-                contenders = {"ours": ours, "bare loop": bare}
+            with ExitStack() as stack:
+                contenders = {
+                    "ours": stack.enter_context(ray_rounds(app, hospitals)),
+                    "bare loop": stack.enter_context(bare_rounds(hospitals, work)),
+                    KEPT: stack.enter_context(bare_rounds(hospitals, work, keep_memory=True)),
+                }
+                if pfl:
+                    contenders["pfl-research"] = stack.enter_context(pfl_rounds(hospitals, work))
                 seconds = interleaved(contenders, repeats)
         finally:
             ray.shutdown()
@@ -209,13 +263,16 @@ def main() -> None:
     parser.add_argument("--hospitals", type=int, nargs="+", default=[10, 100])
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--no-stock", action="store_true", help="leave out Flower's own engine")
+    parser.add_argument("--pfl", action="store_true", help="beside pfl-research, if it is there")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--sealed", action="store_true", help="sealed over unsealed, whole app")
     parser.add_argument("--scale", type=int, nargs="+", default=[], metavar="K")
     options = parser.parse_args()
     results: dict[Any, Any] = {}
     for hospitals in options.hospitals:
-        results[hospitals] = measure(hospitals, options.repeats, not options.no_stock)
+        results[hospitals] = measure(
+            hospitals, options.repeats, stock=not options.no_stock, pfl=options.pfl
+        )
         for name, row in results[hospitals].items():
             medians = row["median_seconds"]
             cells = ", ".join(f"{peer} {value:.4f} s" for peer, value in medians.items())
