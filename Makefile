@@ -26,7 +26,7 @@ simulate: $(STAMP) ## Train the default federation and print what it cost in pri
 	@$(BIN)/flower-simulation
 
 test: $(STAMP) ## Run the tests
-	@$(BIN)/pytest
+	@$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 deployment-test: $(STAMP) ## Deploy here: the default scenario, then faults (FAULT=name for one)
 	@$(BIN)/pytest -m "deployment or not deployment" tests/deployment/test_deployed.py

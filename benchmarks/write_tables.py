@@ -72,23 +72,23 @@ def _sealing_rows(table: dict[str, Any]) -> str:
 
 def engine_table() -> str:
     """Return the cost of a simulated round beside its peers."""
+    peers = {
+        "bare loop": "bare loop",
+        "bare loop, memory kept": "the same, memory kept",
+        "pfl-research": "pfl-research",
+        "stock Flower": "stock Flower",
+    }
     rows = []
     for hospitals, measures in _read("engine_cost.json").items():
         if not hospitals.isdigit():
             continue
         for name, measure in measures.items():
             medians = measure["median_seconds"]
-            stock = medians.get("stock Flower")
-            rows.append(
-                [
-                    f"{name.replace('_', ' ')}, K = {hospitals}",
-                    f"{medians['ours'] * 1000:.0f}",
-                    f"{medians['bare loop'] * 1000:.0f}",
-                    f"{medians['ours'] / medians['bare loop']:.2f}",
-                    f"{stock / medians['ours']:.1f}" if stock else "-",
-                ]
-            )
-    return _rows(["round", "ours ms", "bare loop ms", "ours / bare", "stock Flower / ours"], rows)
+            ours = medians["ours"]
+            cells = [f"{medians[p] / ours:.2f}" if p in medians else "-" for p in peers]
+            named = f"{name.replace('_', ' ')}, K = {hospitals}"
+            rows.append([named, f"{ours * 1000:.0f}", *cells])
+    return _rows(["round", "ours ms", *(f"{peer} / ours" for peer in peers.values())], rows)
 
 
 def sealed_table() -> str:
