@@ -12,14 +12,14 @@ What is wrong is said all at once, in one `SettingsError`. This module is import
 process of a run and stays light: neither torch nor Flower nor Opacus is imported here.
 """
 
-import difflib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from clients.combinations import combination_faults
+from clients.setting_faults import unknown_key, unknown_name, value_fault
 
 ConfigValue = bool | int | float | str
 """What Flower's config can carry."""
@@ -211,7 +211,11 @@ class Privacy(_Group):
         default=0.0, ge=0, description="sigma, noise in units of l2-clip (0 = from target-epsilon)"
     )
     delta: float = Field(default=1e-4, gt=0, lt=1, description="delta")
-    l2_clip: float = Field(default=0.5, gt=0, description="bound on a patient's gradient norm, C")
+    l2_clip: float = Field(
+        default=0.5,
+        gt=0,
+        description="bound on a patient's gradient norm, C (layers: on each message's too)",
+    )
     dropouts: int = Field(default=0, ge=0, description="missing hospitals tolerated in a round")
     colluders: int = Field(default=0, ge=0, description="colluding hospitals tolerated")
     input_laplace: float = Field(
@@ -307,7 +311,7 @@ class Settings(_Group):
             SettingsError: With all faults: unknown keys and names (with the nearest valid
                 one), wrong types, values out of range, combinations that are not sound.
         """
-        faults = [_unknown_key(key) for key in config if key not in DEFAULTS]
+        faults = [unknown_key(key, DEFAULTS) for key in config if key not in DEFAULTS]
         faulty: set[str] = set()
         groups: dict[str, _Group] = {}
         for group, model in GROUPS.items():
@@ -319,7 +323,9 @@ class Settings(_Group):
             try:
                 groups[group] = model(**values)
             except ValidationError as error:
-                found = {f"{group}.{e['loc'][0]}": _value_fault(group, e) for e in error.errors()}
+                found = {
+                    f"{group}.{e['loc'][0]}": value_fault(group, model, e) for e in error.errors()
+                }
                 faulty |= found.keys()
                 faults += found.values()
                 groups[group] = model(
@@ -329,7 +335,7 @@ class Settings(_Group):
             value = config.get(key, DEFAULTS[key])
             if key not in faulty and value not in names:
                 faulty.add(key)
-                faults.append(f"{key} = {value!r} is not known; {_suggest(str(value), names)}")
+                faults.append(unknown_name(key, str(value), names))
         settings = cls.model_construct(**groups)  # type: ignore[arg-type]
         faults += combination_faults(settings, faulty=faulty)
         if faults:
@@ -382,59 +388,3 @@ def describe_keys() -> dict[str, str]:
         for group, model in GROUPS.items()
         for name, field in model.model_fields.items()
     }
-
-
-def nearest(name: str, names: Collection[str]) -> str | None:
-    """The known name that a mistyped one most likely meant."""
-    by_lower = {n.lower(): n for n in names}
-    close = difflib.get_close_matches(name.lower().replace("_", "-"), by_lower, n=1, cutoff=0.5)
-    return by_lower[close[0]] if close else None
-
-
-def _suggest(name: str, names: Collection[str]) -> str:
-    close = nearest(name, names)
-    return (f"did you mean {close!r}? " if close else "") + f"Known: {', '.join(sorted(names))}."
-
-
-def _unknown_key(key: str) -> str:
-    leaf = key.rpartition(".")[2].replace("_", "-")
-    same_leaf = [k for k in DEFAULTS if k.rpartition(".")[2] == leaf]
-    close = same_leaf[0] if len(same_leaf) == 1 else nearest(key, DEFAULTS)
-    if close:
-        return f"{key} is no setting; did you mean {close}?"
-    return f"{key} is no setting; the groups are {', '.join(GROUPS)}."
-
-
-def _value_fault(group: str, error: Any) -> str:
-    key, value = f"{group}.{error['loc'][0]}", error["input"]
-    kind = type(DEFAULTS[key])
-    if error["type"] == "literal_error":
-        names = GROUPS[group].model_fields[str(error["loc"][0]).replace("-", "_")].annotation
-        return f"{key} = {value!r} is not known; {_suggest(str(value), names.__args__)}"  # type: ignore[union-attr]
-    if error["type"].endswith("_type"):
-        word = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
-        return f"{key} = {value!r} is {_type_word(value)}; it must be {word[kind]}."
-    if error["type"] == "finite_number":
-        return f"{key} = {value!r} must be a finite number."
-    if error["type"] == "string_pattern_mismatch":
-        return f"{key} = {value!r} must be letters, digits, '.', '_' and '-' only."
-    if error["type"] == "string_too_short":
-        return f"{key} is empty; it must name something."
-    return f"{key} = {value!r} is out of range; it must be {_range(group, error)}."
-
-
-def _range(group: str, error: Any) -> str:
-    field = GROUPS[group].model_fields[str(error["loc"][0]).replace("-", "_")]
-    signs = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
-    bounds = [
-        f"{sign} {getattr(bound, name):g}"
-        for bound in field.metadata
-        for name, sign in signs.items()
-        if hasattr(bound, name)
-    ]
-    return " and ".join(bounds) or error["msg"]
-
-
-def _type_word(value: object) -> str:
-    words = {bool: "true/false", int: "a whole number", float: "a number", str: "text"}
-    return words.get(type(value), f"a {type(value).__name__}")

@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from clients.settings import ConfigValue, Settings, SettingsError, nearest
+from clients.setting_faults import nearest
+from clients.settings import ConfigValue, Settings, SettingsError
 
 FOLDER = Path(__file__).with_name("scenarios")
 
