@@ -11,53 +11,23 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from flwr.app import Context, Message, RecordDict
-from flwr.serverapp import Grid
+from flwr.app import Message
 from flwr.supercore.run import Run
-from flwr.supercore.task_identity import TaskIdentity
 
 from simulations.actors import CLIENT_APP, Hospitals
+from simulations.local_grid import LocalGrid, server_context
 
 if TYPE_CHECKING:
     from clients.settings import Settings
 
-#: Node id of the server's side, as in Flower's own engines.
-SERVER_NODE = 1
 
-
-class DirectGrid(Grid):
+class DirectGrid(LocalGrid):
     """Carries messages between a ServerApp and hospitals of the same process."""
 
     def __init__(self, hospitals: Hospitals, nodes: Iterable[int], run: Run) -> None:
+        super().__init__(nodes, run)
         self._hospitals = hospitals
-        self._nodes = list(nodes)
-        self._run = run
         self._waiting: dict[str, Message] = {}
-        self._be_server()
-
-    def set_run(self, run: Run) -> None:
-        """Set the run that messages belong to."""
-        self._run = run
-
-    @property
-    def run(self) -> Run:
-        """The run that messages belong to."""
-        return self._run
-
-    def create_message(
-        self,
-        content: RecordDict,
-        message_type: str,
-        dst_node_id: int,
-        group_id: str,
-        ttl: float | None = None,
-    ) -> Message:
-        """Create a message; kept because Flower's abstract Grid asks for it."""
-        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
-
-    def get_node_ids(self) -> Iterable[int]:
-        """Return the ids of all hospitals' nodes."""
-        return list(self._nodes)
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Take messages in; each is answered when its reply is pulled."""
@@ -85,10 +55,6 @@ class DirectGrid(Grid):
         ids = list(self.push_messages(messages))
         return [reply for one in ids for reply in self.pull_messages([one])]
 
-    def _be_server(self) -> None:
-        TaskIdentity.run_id, TaskIdentity.node_id = self._run.run_id, SERVER_NODE
-        TaskIdentity.task_id = self._run.run_id
-
 
 def train_here(settings: Settings) -> None:
     """Run a training to its end in this process; ``run.out`` names its folder.
@@ -103,11 +69,4 @@ def train_here(settings: Settings) -> None:
     run = Run.create_empty(secrets.randbits(62))
     config = settings.to_config()
     grid = DirectGrid(Hospitals(CLIENT_APP, config, nodes), nodes, run)
-    context = Context(
-        run_id=run.run_id,
-        node_id=SERVER_NODE,
-        node_config={},
-        state=RecordDict(),
-        run_config=config,
-    )
-    app(grid, context)
+    app(grid, server_context(run, config))

@@ -63,12 +63,12 @@ def _simulate_on_ray(settings: Settings, options: EngineOptions) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     import ray
-    from flwr.app import Context, RecordDict
     from flwr.supercore.run import Run
 
     from clients.terms import hospitals_expected
     from simulations.actors import start_actors
-    from simulations.ray_grid import SERVER_NODE, RayGrid
+    from simulations.local_grid import server_context
+    from simulations.ray_grid import RayGrid
     from strategies.errors import TrainingStopped
     from strategies.server_app import app
 
@@ -82,15 +82,8 @@ def _simulate_on_ray(settings: Settings, options: EngineOptions) -> None:
         count = options.actors or _actors_that_fit(cpus, options.gpus_per_hospital, len(nodes))
         actors = start_actors(count, config, nodes, cpus=cpus, gpus=options.gpus_per_hospital)
         grid = RayGrid(actors, nodes, run)
-        context = Context(
-            run_id=run.run_id,
-            node_id=SERVER_NODE,
-            node_config={},
-            state=RecordDict(),
-            run_config=config,
-        )
         try:
-            app(grid, context)
+            app(grid, server_context(run, config))
         finally:
             _report_memory(Path(settings.run.out), grid.peak_memory_bytes())
     except TrainingStopped as stopped:

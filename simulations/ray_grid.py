@@ -21,14 +21,12 @@ from uuid import uuid4
 
 import ray
 from flwr.app import Error, Message, Metadata, RecordDict
-from flwr.serverapp import Grid
 from flwr.supercore.run import Run
-from flwr.supercore.task_identity import TaskIdentity
+
+from simulations.local_grid import LocalGrid
 
 logger = logging.getLogger(__name__)
 
-#: Node id of the server's side, as in Flower's own engines.
-SERVER_NODE = 1
 #: Least work in a call, in seconds: long beside what a call costs.
 CALL_SECONDS = 0.075
 #: Most bytes in the replies of one call, which are held together, and most messages.
@@ -55,13 +53,12 @@ class _Call:
     tries: int = 0
 
 
-class RayGrid(Grid):
+class RayGrid(LocalGrid):
     """Carries messages between a ServerApp in this process and hospitals in Ray actors."""
 
     def __init__(self, actors: list[Any], nodes: dict[int, int], run: Run) -> None:
+        super().__init__(nodes, run)
         self._actors = actors
-        self._nodes = nodes
-        self._run = run
         self._home = {node: place % len(actors) for node, place in nodes.items()}
         self._waiting: list[deque[_Call]] = [deque() for _ in actors]
         self._running: dict[Any, tuple[int, _Call]] = {}
@@ -69,32 +66,6 @@ class RayGrid(Grid):
         self._expected: dict[tuple[int, str], float] = {}
         self._reply_bytes: dict[str, int] = {}
         self._replies: dict[str, Message] = {}
-        TaskIdentity.run_id, TaskIdentity.node_id = run.run_id, SERVER_NODE
-        TaskIdentity.task_id = run.run_id
-
-    def set_run(self, run: Run) -> None:
-        """Set the run that messages belong to."""
-        self._run = run
-
-    @property
-    def run(self) -> Run:
-        """The run that messages belong to."""
-        return self._run
-
-    def create_message(
-        self,
-        content: RecordDict,
-        message_type: str,
-        dst_node_id: int,
-        group_id: str,
-        ttl: float | None = None,
-    ) -> Message:
-        """Create a message; kept because Flower's abstract Grid asks for it."""
-        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
-
-    def get_node_ids(self) -> Iterable[int]:
-        """Return the ids of all hospitals' nodes."""
-        return list(self._nodes)
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Hand messages to the actors; returns their ids in order."""
