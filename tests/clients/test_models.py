@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from clients.cuts import pieces_of
 from clients.data import DatasetInfo, LazyInputs, Records
 from clients.data.records import PixelStore
 from clients.models import MODELS, ModelError, build_model, prepare
@@ -82,6 +83,13 @@ def test_a_model_is_the_same_for_the_same_seed_and_leaves_the_random_state_alone
 def test_other_seeds_start_elsewhere():
     start = [build_model(make_settings("mlp"), make_info("table"), s) for s in (0, 1)]
     assert not torch.equal(*(next(model.parameters()) for model in start))
+
+
+def test_squeezenet_can_be_cut_between_its_modules():
+    module = build_model(make_settings("squeezenet"), make_info("image"), 0)
+    names = [name for name, _ in pieces_of(module)]
+    assert names[:3] == ["colours", "features.0", "features.1"]
+    assert {"features.5", "features.12", "classifier.1"} < set(names)
 
 
 def test_squeezenet_has_the_published_size():
