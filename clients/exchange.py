@@ -126,6 +126,17 @@ REFUSED: Mapping[tuple[str, str], str] = {
 }
 
 
+def scheme_of(settings: Settings) -> str:
+    """Return what keeps single contributions from the server: the word that results carry.
+
+    Sums are sealed by the scheme of the settings. A model on its way is in an AEAD envelope instead
+    ("aead"), and the models of an ensemble travel open ("none").
+    """
+    if settings.exchange.name in SUMMED:
+        return settings.sealing.scheme
+    return "none" if settings.exchange.name == "ensemble" else "aead"
+
+
 def check_sound(settings: Settings) -> list[str]:
     """Return what makes the settings' combination unsound; empty when it is sound."""
     name, noise = settings.exchange.name, settings.regime.noise

@@ -31,9 +31,12 @@ class Host:
         Raises:
             Fault: this hospital cannot take its turn; nothing was sent.
         """
-        most = self._hospital.settings.training.rounds
+        settings = self._hospital.settings
+        most = settings.training.rounds
         if not 0 < request.steps <= most:
             raise Fault("terms-differ", f"asked for {request.steps} steps, expected 1 to {most}")
+        if request.release and settings.exchange.name != "ensemble":
+            self._insist_on_the_end(request.visit + 1)
         place = Place(
             training=self._hospital.training, round=request.visit, attempt=request.attempt
         )
@@ -62,11 +65,19 @@ class Host:
         Raises:
             Fault: without noise a model on the way is exact; only the last one goes.
         """
+        self._insist_on_the_end(request.visit)
+        return VisitReply(released=self._load(request).replica.arrays())
+
+    def _insist_on_the_end(self, next_visit: int) -> None:
+        """Refuse to release a model on its way where no noise covers it.
+
+        Args:
+            next_visit: the one that would follow on what is to be released.
+        """
         settings = self._hospital.settings
         shielded = settings.regime.private or settings.data.public
-        if not shielded and request.visit <= cycles_of(settings) * hospitals_expected(settings):
+        if not shielded and next_visit <= cycles_of(settings) * hospitals_expected(settings):
             raise Fault("release-refused")
-        return VisitReply(released=self._load(request).replica.arrays())
 
     def _load(self, request: VisitRequest) -> Session:
         """Load the model that came into this process's replica."""

@@ -44,7 +44,7 @@ def describe_start(progress: Progress) -> str:
         f"{facts.get('hospitals', '?')} hospitals",
         str(facts.get("regime", "")),
         str(facts.get("exchange", "")),
-        f"sealed by {facts['scheme']}" if facts.get("scheme") else "",
+        f"sealed by {scheme}" if (scheme := facts.get("scheme", "none")) != "none" else "",
     ]
     return f"{facts.get('scenario', 'run')}: {', '.join(part for part in parts if part)}"
 

@@ -1,7 +1,8 @@
 """An ensemble: every hospital trains a model of its own, and the models decide together.
 
 One round: all hospitals are asked at once and each returns its model. An ensemble is released as a
-whole or not at all, so its models travel open, each private by its own hospital's noise.
+whole or not at all, so its models travel open, each private by its own hospital's noise. A model
+that has come is kept: a run that goes on asks, and pays, for the missing ones only.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from flwr.app import Message
+from safetensors.torch import load, save
 
 from clients.visit_messages import JUDGE, VISIT, JudgeRequest, VisitReply, VisitRequest
 from strategies.conversation import fault_code
@@ -35,13 +37,18 @@ class Ensemble(Training):
         return 1
 
     def _teach(self, ceremony: Ceremony) -> None:
-        self._models: dict[str, Mapping[str, torch.Tensor]] = {}
+        self._members = members = sorted(self._nodes.public_keys)
+        kept = self._journal.read_members()
+        self._models: dict[str, Mapping[str, torch.Tensor]] = {
+            members[number]: load(model) for number, model in kept.items()
+        }
         faults: dict[str, str] = {}
         wait = self.settings.exchange.absent == "wait"
-        members = sorted(self._nodes.public_keys)
         self._tries = {name: iter(self._attempts(1, name)) for name in members}
         for attempt in range(1, self.settings.run.attempts + 1):
             missing = [name for name in members if name not in self._models]
+            if not missing:
+                break
             faults = self._ask(missing, attempt)
             if not faults or not wait:
                 break
@@ -81,9 +88,13 @@ class Ensemble(Training):
                 faults[name] = fault_code(reply)
                 continue
             try:
-                self._models[name] = VisitReply.read(reply.content).released
+                model = VisitReply.read(reply.content).released
             except (KeyError, ValueError, TypeError):
                 faults[name] = "malformed-frame"
+                continue
+            own = {key: tensor.contiguous() for key, tensor in model.items()}
+            self._journal.keep_member(self._members.index(name), save(own))
+            self._models[name] = model
         self._record_round(
             1,
             retry,

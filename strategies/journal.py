@@ -1,7 +1,7 @@
 """What the server keeps on disk so that a training can be resumed by another run.
 
-Sealed totals, sealed snapshots and public parameters: everything here may be read by anybody, which
-is why a server may hold it at all. Keys, replicas and ledgers are kept by the hospitals themselves.
+Sealed totals, sealed snapshots, public parameters, and what hospitals released to the server: all
+that is here it holds anyway, and no more. Keys, replicas and ledgers are kept by the hospitals.
 """
 
 from __future__ import annotations
@@ -102,6 +102,14 @@ class Journal:
     def read_middle(self, number: int) -> bytes:
         """Return the server's part of a split model after a round."""
         return (self._folder / f"middle-{number}.bin").read_bytes()
+
+    def keep_member(self, number: int, model: bytes) -> None:
+        """Keep a finished model of an ensemble, whose hospital need not be asked again."""
+        write_whole(self._folder / f"member-{number}.bin", model)
+
+    def read_members(self) -> dict[int, bytes]:
+        """Return the finished models of an ensemble by number."""
+        return {self._number(path): path.read_bytes() for path in self._numbered("member")}
 
     def read(self) -> Kept | None:
         """Return what is kept, or ``None`` if no training has begun here."""

@@ -11,6 +11,7 @@ from accounting.accountants import ACCOUNTANTS
 from accounting.input_noise import input_noise
 from accounting.observers import observers
 from accounting.runs import RunDescription
+from clients.exchange import scheme_of
 from clients.schedule import LAYER_MESSAGES
 from clients.terms import hospitals_expected
 
@@ -62,7 +63,7 @@ def _summary(
         "model": settings.model.name,
         "regime": settings.privacy.regime,
         "exchange": settings.exchange.name,
-        "scheme": settings.sealing.scheme,
+        "scheme": scheme_of(settings),
         "hospitals": hospitals_expected(settings),
         "rounds": progress.round,
         "accuracy": progress.metrics.get("accuracy"),

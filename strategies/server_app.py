@@ -8,6 +8,7 @@ import time
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
+from clients.exchange import scheme_of
 from clients.settings import Settings
 from clients.stages import listening
 from clients.terms import hospitals_expected
@@ -104,7 +105,7 @@ def _start_fields(settings: Settings, budget: Budget, federation: Training) -> d
         "hospitals": hospitals_expected(settings),
         "regime": settings.privacy.regime,
         "exchange": settings.exchange.name,
-        "scheme": settings.sealing.scheme,
+        "scheme": scheme_of(settings),
         "target_epsilon": settings.privacy.target_epsilon if settings.regime.private else None,
         "delta": settings.privacy.delta,
         "noise_multiplier": budget.noise_multiplier,

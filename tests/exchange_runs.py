@@ -57,6 +57,10 @@ def model_of(settings: Settings) -> dict[str, np.ndarray]:
     return load_file(Path(settings.run.out) / "model.safetensors")
 
 
+def model_bytes(settings: Settings) -> bytes:
+    return (Path(settings.run.out) / "model.safetensors").read_bytes()
+
+
 def read_json(settings: Settings, name: str) -> dict:
     return json.loads((Path(settings.run.out) / name).read_text())
 

@@ -15,6 +15,13 @@ from flwr.supercore.task_identity import TaskIdentity
 from clients.settings import Settings
 
 Meddle = Callable[[Message, Message | None], Message | None]
+#: Node ids are no numbers of hospitals; nothing may take them for one.
+FIRST_NODE, NODE_STEP = 1000, 7
+
+
+def hospital_of(message: Message) -> str:
+    """The simulated hospital behind a message of `InProcessGrid`."""
+    return f"hospital-{(message.metadata.dst_node_id - FIRST_NODE) // NODE_STEP:02d}"
 
 
 class InProcessGrid(Grid):
@@ -23,7 +30,7 @@ class InProcessGrid(Grid):
     def __init__(self, app: ClientApp, config: dict, nodes: int, meddle: Meddle | None = None):
         self._app = app
         self._config = config
-        self._ids = [1000 + 7 * k for k in range(nodes)]
+        self._ids = [FIRST_NODE + NODE_STEP * k for k in range(nodes)]
         self._meddle = meddle
         self._replies: dict[str, Message] = {}
         self.requests: list[Message] = []

@@ -16,22 +16,12 @@ from clients.dp_sgd import clipped_gradient_sum
 from clients.exchange import EXCHANGES, REFUSED, SOUND, check_sound
 from clients.replica import OPTIMISERS, Replica
 from clients.settings import Settings, SettingsError
-from tests.exchange_runs import ALONE, distance, forget_processes, read_json, run_app, trained
+from tests.exchange_runs import ALONE, distance, read_json, run_app, trained
 from tests.in_process import small_settings
 
 pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
 
 NOISES = {"F": "none", "FPDP": "local", "FSCDP": "semi-central", "CDP": "central"}
-
-
-@pytest.fixture(autouse=True)
-def _fresh_process() -> None:
-    forget_processes()
-
-
-@pytest.fixture(scope="module")
-def plainest(tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
-    return trained(tmp_path_factory.mktemp("gradients"), **ALONE)
 
 
 @pytest.mark.parametrize("changes", [{"exchange__name": "weights"}, {"privacy__regime": "C"}])

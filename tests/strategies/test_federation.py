@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,63 +12,25 @@ from flwr.app import ArrayRecord, Context, Message, RecordDict
 from clients import hospital as hospitals
 from clients.client_app import app as client_app
 from clients.messages import ARRAYS, LEAD, TRAIN, RoundReply, bytes_to_array
-from clients.settings import Settings
 from crypto.identity import Roster, SignedHeader
 from crypto.keys import Keys
 from crypto.roles import Sealed
 from crypto.schemes import make_adder
 from strategies.errors import TrainingStopped
 from strategies.server_app import app as server_app
-from tests.in_process import InProcessGrid, Meddle, small_settings
+from tests.exchange_runs import model_bytes, read_json, recorded, run_app
+from tests.in_process import InProcessGrid, hospital_of, small_settings
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:Full backward hook is firing:UserWarning",
 )
 
 
-@pytest.fixture(autouse=True)
-def _fresh_process() -> None:
-    hospitals._SESSIONS.clear()
-    hospitals._MEMBERSHIPS.clear()
-
-
-def train(settings: Settings, meddle: Meddle | None = None) -> InProcessGrid:
-    config = settings.to_config()
-    grid = InProcessGrid(client_app, config, settings.partition.hospitals, meddle)
-    context = Context(run_id=5, node_id=1, node_config={}, state=RecordDict(), run_config=config)
-    Path(settings.run.out).mkdir(parents=True, exist_ok=True)
-    hospitals._SESSIONS.clear()
-    hospitals._MEMBERSHIPS.clear()
-    try:
-        server_app(grid, context)
-    finally:
-        train.grid = grid  # type: ignore[attr-defined]
-    return grid
-
-
-def summary(settings: Settings) -> dict:
-    return json.loads((Path(settings.run.out) / "summary.json").read_text())
-
-
-def metrics(settings: Settings, kind: str) -> list[dict]:
-    lines = (Path(settings.run.out) / "metrics.jsonl").read_text().splitlines()
-    return [row for row in map(json.loads, lines) if row["kind"] == kind]
-
-
-def model_bytes(settings: Settings) -> bytes:
-    return (Path(settings.run.out) / "model.safetensors").read_bytes()
-
-
-def name_of(message: Message) -> str:
-    """The simulated hospital behind a message of `InProcessGrid`."""
-    return f"hospital-{(message.metadata.dst_node_id - 1000) // 7:02d}"
-
-
 def test_encrypted_and_unencrypted_sums_end_in_the_same_model(tmp_path: Path) -> None:
     models = []
     for scheme in ("bfv", "modular"):
         settings = small_settings(tmp_path / scheme, sealing__scheme=scheme)
-        train(settings)
+        run_app(settings)
         models.append(model_bytes(settings))
     assert models[0] == models[1]
 
@@ -78,7 +39,7 @@ def test_another_seed_ends_in_another_model(tmp_path: Path) -> None:
     models = []
     for seed in (7, 8):
         settings = small_settings(tmp_path / str(seed), run__seed=seed)
-        train(settings)
+        run_app(settings)
         models.append(model_bytes(settings))
     assert models[0] != models[1]
 
@@ -87,14 +48,14 @@ def test_a_run_without_a_seed_never_repeats(tmp_path: Path) -> None:
     models = []
     for name in ("a", "b"):
         settings = small_settings(tmp_path / name, run__seed=-1, training__rounds=1)
-        train(settings)
+        run_app(settings)
         models.append(model_bytes(settings))
     assert models[0] != models[1]
 
 
 def test_the_server_sees_no_update_and_no_secret(tmp_path: Path) -> None:
     settings = small_settings(tmp_path)
-    grid = train(settings)
+    grid = run_app(settings)
     sites = tmp_path / "sites"
     keys = [Keys.from_bytes(path.read_bytes()) for path in sites.glob("*/keys-*.bin")]
     secrets = [key.secret for key in keys] + [key.group_key for key in keys]
@@ -127,7 +88,7 @@ def _bytes_of(record: object) -> list[bytes]:
 
 def test_replies_carry_nothing_of_a_batch_where_data_are_not_public(tmp_path: Path) -> None:
     settings = small_settings(tmp_path, data__public=False)
-    grid = train(settings)
+    grid = run_app(settings)
     replies = [r for r in grid.replies if r.metadata.message_type == TRAIN]
     assert len(replies) == 12
     sizes = set()
@@ -144,32 +105,35 @@ def test_a_missing_hospital_stops_the_run_where_none_is_tolerated(tmp_path: Path
     def silent_from_round_two(message: Message, reply: Message | None) -> Message | None:
         if message.metadata.message_type == TRAIN and reply is None:
             round_ = message.content.config_records["config"]["server-round"]
-            if round_ == 2 and name_of(message) == "hospital-02":
+            if round_ == 2 and hospital_of(message) == "hospital-02":
                 return None
         return reply or message
 
     settings = small_settings(tmp_path, run__attempts=2)
     with pytest.raises(TrainingStopped, match=r"round 2 closed with 3 of 4.*hospital-02: unreach"):
-        train(settings, silent_from_round_two)
-    assert summary(settings)["status"] == "stopped"
-    assert summary(settings)["rounds"] == 1
-    privacy = json.loads((tmp_path / "privacy.json").read_text())
+        run_app(settings, silent_from_round_two)
+    assert read_json(settings, "summary.json")["status"] == "stopped"
+    assert read_json(settings, "summary.json")["rounds"] == 1
+    privacy = read_json(settings, "privacy.json")
     # Both attempts of round 2 were paid for, though neither was opened.
     assert [(e["round"], e["attempt"]) for e in privacy["ledger"]] == [(1, 1), (2, 1), (2, 2)]
 
 
 def test_a_tolerated_dropout_leaves_the_claim_at_the_floor(tmp_path: Path) -> None:
     def one_silent(message: Message, reply: Message | None) -> Message | None:
-        silent = message.metadata.message_type == TRAIN and name_of(message) == "hospital-01"
+        silent = message.metadata.message_type == TRAIN and hospital_of(message) == "hospital-01"
         return None if silent and reply is None else (reply or message)
 
     settings = small_settings(tmp_path, privacy__dropouts=1)
-    train(settings, one_silent)
-    assert summary(settings)["status"] == "finished"
-    assert [row["contributions"] for row in metrics(settings, "round")] == [3, 3, 3]
+    run_app(settings, one_silent)
+    assert read_json(settings, "summary.json")["status"] == "finished"
+    assert [row["contributions"] for row in recorded(settings, "round")] == [3, 3, 3]
     undisturbed = small_settings(tmp_path / "all", privacy__dropouts=1)
-    train(undisturbed)
-    assert summary(settings)["epsilon"] == summary(undisturbed)["epsilon"]
+    run_app(undisturbed)
+    assert (
+        read_json(settings, "summary.json")["epsilon"]
+        == read_json(undisturbed, "summary.json")["epsilon"]
+    )
 
 
 def test_an_exception_at_a_hospital_reaches_the_server_as_a_code_only(
@@ -181,8 +145,8 @@ def test_an_exception_at_a_hospital_reaches_the_server_as_a_code_only(
     monkeypatch.setattr(hospitals.Hospital, "_sample", explode)
     settings = small_settings(tmp_path, run__attempts=1)
     with pytest.raises(TrainingStopped, match="hospital-00: internal"):
-        train(settings)
-    grid = train.grid  # type: ignore[attr-defined]
+        run_app(settings)
+    grid = run_app.grid  # type: ignore[attr-defined]
     for reply in grid.replies:
         assert "4711" not in repr(reply)
     for file in tmp_path.glob("*.json*"):
@@ -199,14 +163,14 @@ def test_a_hospital_spends_before_it_touches_data(
     monkeypatch.setattr(hospitals.Hospital, "_sample", explode)
     settings = small_settings(tmp_path, run__attempts=2)
     with pytest.raises(TrainingStopped):
-        train(settings)
+        run_app(settings)
     ledger = (tmp_path / "sites" / "hospital-03" / "ledger.jsonl").read_text().splitlines()
     assert len(ledger) == 1 + 2
 
 
 def test_the_server_refuses_to_start_an_attempt_beyond_the_target(tmp_path: Path) -> None:
     def one_silent(message: Message, reply: Message | None) -> Message | None:
-        silent = message.metadata.message_type == TRAIN and name_of(message) == "hospital-01"
+        silent = message.metadata.message_type == TRAIN and hospital_of(message) == "hospital-01"
         return None if silent and reply is None else (reply or message)
 
     settings = small_settings(
@@ -217,36 +181,36 @@ def test_the_server_refuses_to_start_an_attempt_beyond_the_target(tmp_path: Path
         run__attempts=5,
     )
     with pytest.raises(TrainingStopped, match=r"beyond privacy.target-epsilon = 1"):
-        train(settings, one_silent)
-    assert summary(settings)["epsilon"]["prv"] <= 1.0
+        run_app(settings, one_silent)
+    assert read_json(settings, "summary.json")["epsilon"]["prv"] <= 1.0
 
 
 def test_a_leader_that_dies_in_the_ceremony_is_replaced(tmp_path: Path) -> None:
     def first_leader_is_dead(message: Message, reply: Message | None) -> Message | None:
-        if message.metadata.message_type == LEAD and name_of(message) == "hospital-00":
+        if message.metadata.message_type == LEAD and hospital_of(message) == "hospital-00":
             return None
         return reply or message
 
     settings = small_settings(tmp_path)
-    train(settings, first_leader_is_dead)
-    assert summary(settings)["status"] == "finished"
+    run_app(settings, first_leader_is_dead)
+    assert read_json(settings, "summary.json")["status"] == "finished"
 
 
 def test_a_hospital_whose_process_lost_everything_catches_up(tmp_path: Path) -> None:
     """The replica of every process is dropped before round 3: snapshot and sums bring it back."""
     reference = small_settings(tmp_path / "reference", training__rounds=5, run__snapshot_every=2)
-    train(reference)
+    run_app(reference)
 
     def forget(message: Message, reply: Message | None) -> Message | None:
         if message.metadata.message_type == TRAIN and reply is None:
             round_ = message.content.config_records["config"]["server-round"]
-            if round_ == 4 and name_of(message) == "hospital-02":
+            if round_ == 4 and hospital_of(message) == "hospital-02":
                 hospitals._SESSIONS.clear()
                 hospitals._MEMBERSHIPS.clear()
         return reply or message
 
     settings = small_settings(tmp_path / "lossy", training__rounds=5, run__snapshot_every=2)
-    train(settings, forget)
+    run_app(settings, forget)
     assert model_bytes(settings) == model_bytes(reference)
 
 
@@ -254,7 +218,7 @@ def test_a_tampered_update_is_refused_by_name_and_not_added(tmp_path: Path) -> N
     def flip_a_bit(message: Message, reply: Message | None) -> Message | None:
         if reply is None:
             return message
-        if message.metadata.message_type == TRAIN and name_of(message) == "hospital-03":
+        if message.metadata.message_type == TRAIN and hospital_of(message) == "hospital-03":
             arrays = reply.content.array_records[ARRAYS]
             data = bytearray(arrays["sealed"].data)
             data[len(data) // 2] ^= 1
@@ -263,7 +227,7 @@ def test_a_tampered_update_is_refused_by_name_and_not_added(tmp_path: Path) -> N
 
     settings = small_settings(tmp_path, run__attempts=1)
     with pytest.raises(TrainingStopped, match="hospital-03: payload-mismatch"):
-        train(settings, flip_a_bit)
+        run_app(settings, flip_a_bit)
 
 
 class TwoFacedServer:
@@ -276,7 +240,7 @@ class TwoFacedServer:
         self._replies: dict[str, RoundReply] = {}
 
     def __call__(self, message: Message, reply: Message | None) -> Message | None:
-        name = name_of(message)
+        name = hospital_of(message)
         if reply is None and not self._shared:
             self._patch.setattr(hospitals, "_SESSIONS", self._worlds.setdefault(name, {}))
         if message.metadata.message_type != TRAIN:
@@ -311,10 +275,12 @@ def test_a_process_that_has_opened_a_sum_refuses_another_for_the_round(
     settings = small_settings(tmp_path, run__attempts=1, privacy__dropouts=1)
     server = TwoFacedServer(monkeypatch, processes_shared=True)
     with suppress(TrainingStopped):  # whoever is asked first decides which sum is "another"
-        train(settings, server)
-    faults = metrics(settings, "fault")
+        run_app(settings, server)
+    faults = recorded(settings, "fault")
     assert {(row["round"], row["code"]) for row in faults} == {(2, "digest-differs")}
-    assert summary(settings)["status"] == ("finished" if len(faults) == 1 else "stopped")
+    assert read_json(settings, "summary.json")["status"] == (
+        "finished" if len(faults) == 1 else "stopped"
+    )
 
 
 def test_hospitals_that_opened_different_sums_notice_and_stop(
@@ -324,7 +290,7 @@ def test_hospitals_that_opened_different_sums_notice_and_stop(
     settings = small_settings(tmp_path, run__attempts=1, privacy__dropouts=1)
     server = TwoFacedServer(monkeypatch, processes_shared=False)
     with pytest.raises(TrainingStopped, match=r"round 3 closed with 0 of 4.*previous-mismatch"):
-        train(settings, server)
+        run_app(settings, server)
 
 
 def test_too_few_nodes_is_said_at_once(tmp_path: Path) -> None:
@@ -368,7 +334,7 @@ def test_shares_of_noise_add_up_to_the_central_noise(tmp_path: Path) -> None:
 
         hospitals.Session.open_rounds = spy  # type: ignore[method-assign]
         try:
-            train(settings)
+            run_app(settings)
         finally:
             hospitals.Session.open_rounds = original  # type: ignore[method-assign]
         stds[regime] = np.std(np.concatenate(opened))
@@ -377,67 +343,6 @@ def test_shares_of_noise_add_up_to_the_central_noise(tmp_path: Path) -> None:
     assert stds["FSCDP"] == pytest.approx(3.0, rel=0.06)
     # Negative control: local noise is sqrt(K) = 2 times as much, so the test can fail.
     assert stds["FPDP"] == pytest.approx(6.0, rel=0.06)
-
-
-class KilledAt:
-    """Ends the server in the middle of a round, as a signal would."""
-
-    def __init__(self, round_: int) -> None:
-        self._round = round_
-
-    def __call__(self, message: Message, reply: Message | None) -> Message | None:
-        if message.metadata.message_type == TRAIN and reply is not None:
-            config = message.content.config_records["config"]
-            if config["server-round"] == self._round and name_of(message) == "hospital-01":
-                raise KeyboardInterrupt
-        return reply or message
-
-
-@pytest.mark.parametrize("snapshot_every", [2, 50])
-def test_a_resumed_seeded_run_ends_in_the_model_of_an_uninterrupted_one(
-    tmp_path: Path, snapshot_every: int
-) -> None:
-    options = {"training__rounds": 6, "run__snapshot_every": snapshot_every}
-    reference = small_settings(tmp_path / "reference", **options)
-    train(reference)
-    settings = small_settings(tmp_path / "killed", **options)
-    for round_ in (3, 4):
-        with pytest.raises(KeyboardInterrupt):
-            train(settings, KilledAt(round_))
-        assert summary(settings)["status"] == "interrupted"
-    train(settings)
-    assert model_bytes(settings) == model_bytes(reference)
-    assert summary(settings)["rounds"] == 6
-    # The ledger holds every attempt that was made: rounds 3 and 4 were begun twice.
-    rounds = [
-        e["round"] for e in json.loads((tmp_path / "killed/privacy.json").read_text())["ledger"]
-    ]
-    assert rounds == [1, 2, 3, 3, 4, 4, 5, 6]
-
-
-def test_an_unseeded_round_that_is_run_again_is_a_new_attempt(tmp_path: Path) -> None:
-    settings = small_settings(tmp_path, run__seed=-1)
-    with pytest.raises(KeyboardInterrupt):
-        train(settings, KilledAt(2))
-    train(settings)
-    ledger = json.loads((tmp_path / "privacy.json").read_text())["ledger"]
-    assert [(e["round"], e["attempt"]) for e in ledger] == [(1, 1), (2, 1), (2, 2), (3, 1)]
-    assert json.loads((tmp_path / "privacy.json").read_text())["rounds_spent"] == 4
-
-
-def test_a_run_stops_with_its_model_before_the_round_that_would_exceed_the_target(
-    tmp_path: Path,
-) -> None:
-    options = {"privacy__noise_multiplier": 0.0, "privacy__target_epsilon": 1.0}
-    settings = small_settings(tmp_path, run__seed=-1, **options)
-    with pytest.raises(KeyboardInterrupt):
-        train(settings, KilledAt(2))
-    train(settings)
-    found = summary(settings)
-    assert (found["status"], found["rounds"]) == ("finished", 2)
-    assert found["epsilon"]["prv"] <= 1.0
-    assert "beyond privacy.target-epsilon" in metrics(settings, "end")[-1]["message"]
-    assert (tmp_path / "model.safetensors").exists()
 
 
 def test_a_model_without_noise_is_released_after_the_last_round_only(tmp_path: Path) -> None:
@@ -451,13 +356,13 @@ def test_a_model_without_noise_is_released_after_the_last_round_only(tmp_path: P
 
     settings = small_settings(tmp_path, privacy__regime="F", data__public=False, run__attempts=1)
     with pytest.raises(TrainingStopped, match="hospital-00: release-refused"):
-        train(settings, impatient)
-    train(small_settings(tmp_path / "patient", privacy__regime="F", data__public=False))
+        run_app(settings, impatient)
+    run_app(small_settings(tmp_path / "patient", privacy__regime="F", data__public=False))
     assert (tmp_path / "patient" / "model.safetensors").exists()
 
 
 def test_a_model_opened_from_ckks_stays_at_the_hospitals(tmp_path: Path) -> None:
     settings = small_settings(tmp_path, privacy__regime="F", sealing__scheme="ckks")
-    train(settings)
+    run_app(settings)
     assert not (tmp_path / "model.safetensors").exists()
-    assert "leaks" in metrics(settings, "end")[-1]["message"]
+    assert "leaks" in recorded(settings, "end")[-1]["message"]

@@ -28,7 +28,6 @@ from strategies.errors import TrainingStopped
 from tests.exchange_runs import (
     ALONE,
     distance,
-    forget_processes,
     model_of,
     read_json,
     recorded,
@@ -51,16 +50,6 @@ NOISED = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _fresh_process() -> None:
-    forget_processes()
-
-
-@pytest.fixture(scope="module")
-def plainest(tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
-    return trained(tmp_path_factory.mktemp("gradients"), **ALONE)
-
-
 @pytest.mark.parametrize(
     ("cut", "labels"),
     [
@@ -73,6 +62,13 @@ def test_a_model_cut_anywhere_is_the_model_of_shared_gradients(
 ) -> None:
     changes = {**ALONE, **SPLIT, "exchange__cut": cut, "exchange__labels": labels}
     assert distance(trained(tmp_path, **changes), plainest) < 1e-6
+
+
+def test_a_convolutional_net_cut_in_its_middle_is_the_same_one(tmp_path: Path) -> None:
+    pictures = {"data__name": "digits", "model__name": "cnn", "training__rounds": 1}
+    whole = trained(tmp_path / "whole", **{**ALONE, **pictures})
+    cut = trained(tmp_path / "cut", **{**ALONE, **pictures, **SPLIT, "exchange__cut": "norm2"})
+    assert distance(whole, cut) < 1e-5
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "yogi"])

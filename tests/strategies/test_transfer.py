@@ -28,14 +28,13 @@ from strategies.errors import TrainingStopped
 from tests.exchange_runs import (
     ALONE,
     distance,
-    forget_processes,
     model_of,
     read_json,
     recorded,
     run_app,
     trained,
 )
-from tests.in_process import Meddle, small_settings
+from tests.in_process import Meddle, hospital_of, small_settings
 
 pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
 
@@ -49,21 +48,12 @@ VISITED = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _fresh_process() -> None:
-    forget_processes()
-
-
-def name_of(message: Message) -> str:
-    return f"hospital-{(message.metadata.dst_node_id - 1000) // 7:02d}"
-
-
 def silent(hospital: str, times: int = 10**9) -> Meddle:
     """A hospital whose node does not answer the first so many visits."""
     left = [times]
 
     def meddle(message: Message, reply: Message | None) -> Message | None:
-        asked = message.metadata.message_type == VISIT and name_of(message) == hospital
+        asked = message.metadata.message_type == VISIT and hospital_of(message) == hospital
         if asked and reply is None and left[0] > 0:
             left[0] -= 1
             return None
@@ -73,7 +63,7 @@ def silent(hospital: str, times: int = 10**9) -> Meddle:
 
 
 def visits_of(grid) -> list[str]:
-    return [name_of(m) for m in grid.requests if m.metadata.message_type == VISIT]
+    return [hospital_of(m) for m in grid.requests if m.metadata.message_type == VISIT]
 
 
 def test_one_cycle_is_a_single_transfer(tmp_path: Path) -> None:
@@ -197,11 +187,33 @@ def test_the_server_carries_a_model_that_it_cannot_read(tmp_path: Path) -> None:
     assert groups.pop() not in seen
 
 
+@pytest.mark.parametrize(("exchange", "visit"), [("cyclic", 2), ("single", 1)])
+def test_an_exact_model_is_released_at_the_end_only(
+    tmp_path: Path, exchange: str, visit: int
+) -> None:
+    """Without noise it would show what a single hospital taught it."""
+
+    def impatient(message: Message, reply: Message | None) -> Message | None:
+        if message.metadata.message_type == VISIT and reply is None:
+            config = message.content.config_records["config"]
+            config["release"] = config["release"] or config["visit"] == visit
+        return reply or message
+
+    exact = {"privacy__regime": "F", "privacy__noise_multiplier": 0.0, "data__public": False}
+    changes = {**VISITED, **exact, "exchange__name": exchange, "exchange__absent": "wait"}
+    changes |= {"run__attempts": 1}
+    settings = small_settings(tmp_path / "impatient", **changes)
+    with pytest.raises(TrainingStopped, match=rf"visit {visit}: .*release-refused"):
+        run_app(settings, impatient)
+    assert not (tmp_path / "impatient" / "model.safetensors").exists()
+    assert trained(tmp_path / "patient", **changes)
+
+
 def test_a_changed_model_is_refused_by_name(tmp_path: Path) -> None:
     def change(message: Message, reply: Message | None) -> Message | None:
         if reply is not None and message.metadata.message_type == VISIT:
             arrays = reply.content.array_records[ARRAYS]
-            if name_of(message) == "hospital-01":
+            if hospital_of(message) == "hospital-01":
                 data = bytearray(arrays["envelope"].data)
                 data[50] ^= 1
                 reply.content[ARRAYS] = ArrayRecord(
@@ -249,11 +261,18 @@ def test_a_model_opens_only_for_its_training_and_a_later_visit() -> None:
         assert isinstance(caught.value, SealingError) or hasattr(caught.value, "code")
 
 
-@pytest.mark.parametrize("exchange", ["gradients", "cyclic", "ensemble"])
-def test_bytes_in_the_summary_are_those_really_sent(tmp_path: Path, exchange: str) -> None:
+@pytest.mark.parametrize(
+    ("exchange", "scheme"),
+    [("gradients", "bfv"), ("weights", "bfv"), ("cyclic", "aead"), ("single", "aead"),
+     ("ensemble", "none")],
+)  # fmt: skip
+def test_the_summary_says_how_much_was_really_sent_and_how_it_was_sealed(
+    tmp_path: Path, exchange: str, scheme: str
+) -> None:
     settings = small_settings(tmp_path, **{**VISITED, "exchange__name": exchange})
     grid = run_app(settings)
     summary = read_json(settings, "summary.json")
+    assert summary["scheme"] == recorded(settings, "start")[0]["scheme"] == scheme
     assert summary["downlink_bytes_total"] == sum(message_bytes(m.content) for m in grid.requests)
     assert summary["uplink_bytes_total"] == sum(message_bytes(m.content) for m in grid.replies)
     last = recorded(settings, "round")[-1]
@@ -298,6 +317,25 @@ def test_an_ensemble_waits_where_that_is_set(tmp_path: Path) -> None:
     grid = run_app(settings, silent("hospital-02", times=1))
     assert visits_of(grid).count("hospital-02") == 2
     assert visits_of(grid).count("hospital-00") == 1
+
+
+def test_an_ensemble_that_goes_on_asks_for_the_missing_models_only(tmp_path: Path) -> None:
+    changes = {**VISITED, "exchange__name": "ensemble", "exchange__absent": "wait"}
+    whole = small_settings(tmp_path / "whole", **changes)
+    run_app(whole)
+    settings = small_settings(tmp_path / "halves", **changes, run__attempts=1)
+    with pytest.raises(TrainingStopped, match="2 of 3 hospitals trained a model"):
+        run_app(settings, silent("hospital-01"))
+    grid = run_app(settings)
+    assert visits_of(grid) == ["hospital-01"]
+    assert distance(model_of(settings), model_of(whole)) == 0
+    summaries = [read_json(one, "summary.json") for one in (settings, whole)]
+    assert summaries[0]["metrics"] == summaries[1]["metrics"]
+    for name in ("hospital-00", "hospital-02"):
+        entries = read_ledger(tmp_path / "halves" / "sites" / name / "ledger.jsonl").entries
+        assert sum(entry.event.count for entry in entries) == 4
+    # Whatever is finished is there once more, and nobody is asked again.
+    assert visits_of(run_app(settings)) == []
 
 
 def test_a_majority_outvotes_the_sure_one() -> None:

@@ -1,0 +1,73 @@
+"""A training that was stopped goes on where it was: the same model, and nothing paid twice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from flwr.app import Message
+
+from clients.messages import TRAIN
+from tests.exchange_runs import model_bytes, read_json, recorded, run_app
+from tests.in_process import hospital_of, small_settings
+
+pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
+
+
+class KilledAt:
+    """Ends the server in the middle of a round, as a signal would."""
+
+    def __init__(self, round_: int) -> None:
+        self._round = round_
+
+    def __call__(self, message: Message, reply: Message | None) -> Message | None:
+        if message.metadata.message_type == TRAIN and reply is not None:
+            config = message.content.config_records["config"]
+            if config["server-round"] == self._round and hospital_of(message) == "hospital-01":
+                raise KeyboardInterrupt
+        return reply or message
+
+
+@pytest.mark.parametrize("snapshot_every", [2, 50])
+def test_a_resumed_seeded_run_ends_in_the_model_of_an_uninterrupted_one(
+    tmp_path: Path, snapshot_every: int
+) -> None:
+    options = {"training__rounds": 6, "run__snapshot_every": snapshot_every}
+    reference = small_settings(tmp_path / "reference", **options)
+    run_app(reference)
+    settings = small_settings(tmp_path / "killed", **options)
+    for round_ in (3, 4):
+        with pytest.raises(KeyboardInterrupt):
+            run_app(settings, KilledAt(round_))
+        assert read_json(settings, "summary.json")["status"] == "interrupted"
+    run_app(settings)
+    assert model_bytes(settings) == model_bytes(reference)
+    assert read_json(settings, "summary.json")["rounds"] == 6
+    # The ledger holds every attempt that was made: rounds 3 and 4 were begun twice.
+    rounds = [e["round"] for e in read_json(settings, "privacy.json")["ledger"]]
+    assert rounds == [1, 2, 3, 3, 4, 4, 5, 6]
+
+
+def test_an_unseeded_round_that_is_run_again_is_a_new_attempt(tmp_path: Path) -> None:
+    settings = small_settings(tmp_path, run__seed=-1)
+    with pytest.raises(KeyboardInterrupt):
+        run_app(settings, KilledAt(2))
+    run_app(settings)
+    ledger = read_json(settings, "privacy.json")["ledger"]
+    assert [(e["round"], e["attempt"]) for e in ledger] == [(1, 1), (2, 1), (2, 2), (3, 1)]
+    assert read_json(settings, "privacy.json")["rounds_spent"] == 4
+
+
+def test_a_run_stops_with_its_model_before_the_round_that_would_exceed_the_target(
+    tmp_path: Path,
+) -> None:
+    options = {"privacy__noise_multiplier": 0.0, "privacy__target_epsilon": 1.0}
+    settings = small_settings(tmp_path, run__seed=-1, **options)
+    with pytest.raises(KeyboardInterrupt):
+        run_app(settings, KilledAt(2))
+    run_app(settings)
+    found = read_json(settings, "summary.json")
+    assert (found["status"], found["rounds"]) == ("finished", 2)
+    assert found["epsilon"]["prv"] <= 1.0
+    assert "beyond privacy.target-epsilon" in recorded(settings, "end")[-1]["message"]
+    assert (tmp_path / "model.safetensors").exists()
