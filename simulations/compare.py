@@ -43,7 +43,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 COMPARISON = "comparison.json"
-FORMAT = 1
+FORMAT = 2
+#: Axes that are lists of values.
+LISTS = ("regimes", "exchanges", "partitions", "epsilons", "hospitals")
 Choice = tuple[tuple[str, ConfigValue], ...]
 
 
@@ -146,6 +148,7 @@ class Comparison:
             "tuned": {key: list(values) for key, values in axes.tune.items()},
             "tuning_seeds": axes.tuning_seeds if tuning else 0,
             "reference": own,
+            "unasked": unasked(scenario, axes),
             "rows": [row.to_json() for row in rows],
             "paired": paired_rows(rows, own),
             "skipped": [
@@ -218,6 +221,16 @@ class Bar:
         self._progress.update(self._task, advance=1, label=label)
 
 
+def unasked(scenario: Scenario, axes: Axes) -> dict[str, list[str]]:
+    """Return values of a scenario's own axes that a command left out, so that its page says so."""
+    found = {}
+    for name in LISTS:
+        own = scenario.compare.get(name, [])
+        if left := [f"{value}" for value in own if value not in getattr(axes, name)]:
+            found[name] = left
+    return found
+
+
 def axes_of(scenario: Scenario, given: Mapping[str, Any]) -> Axes:
     """Return a scenario's own axes, from its ``[compare]`` table, under those that were given.
 
@@ -235,9 +248,8 @@ def axes_of(scenario: Scenario, given: Mapping[str, Any]) -> Axes:
             ]
         )
     merged = {**table, **{key: value for key, value in given.items() if value not in (None, ())}}
-    lists = ("regimes", "exchanges", "partitions", "epsilons", "hospitals")
     values: dict[str, Any] = {
-        key: tuple(value) if key in lists else value for key, value in merged.items()
+        key: tuple(value) if key in LISTS else value for key, value in merged.items()
     }
     values["epsilons"] = tuple(float(one) for one in values.get("epsilons", ()))
     values["tune"] = {key: tuple(value) for key, value in (values.get("tune") or {}).items()}

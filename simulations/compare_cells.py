@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -220,13 +221,21 @@ def cell_folder(out: Path, cell: Cell) -> Path:
 def _resolve(
     scenario: Scenario, assignments: Sequence[str], changes: Mapping[str, ConfigValue]
 ) -> Settings:
-    """Lay an axis' values over what holds for all; pooled data have no exchange of their own."""
+    """Lay an axis' values over what holds for all; pooled data have no exchange of their own.
+
+    Ways of training are compared at equal steps at a hospital, so what takes several local steps a
+    round takes as many rounds less; `training.rounds` counts the steps of the others.
+    """
     given, _ = read_assignments(assignments)
     before = {**scenario.config, **given, **changes}
     pooled = before.get("privacy.regime") in ("C", "CDP")
     last = {"exchange.name": "gradients"} if pooled else {}
     quiet = {key: value for key, value in QUIET.items() if key not in before}
     settings = resolve(scenario, assignments, {**quiet, **changes, **last})
+    local = settings.exchange.local_steps
+    if settings.exchange.name == "weights" and "exchange.local-steps" in changes and local > 1:
+        rounds = math.ceil(settings.training.rounds / local)
+        settings = settings.with_config({"training.rounds": rounds})
     return settings
 
 

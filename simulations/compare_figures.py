@@ -29,6 +29,10 @@ MARKERS = "osD^vPX*"
 LINES = ("-", "--", "-.", ":")
 #: Letters that lie side by side above a figure.
 LEGEND_LETTERS = 84
+#: Most marks of their own in the figure of bytes.
+BYTES_LABELS = 12
+#: Where an axis of accuracy ends: intervals may reach beyond 1, accuracy does not.
+HIGHEST = 1.02
 #: Most hospitals' dots in a row of the figure of hospitals.
 DOTS = 400
 
@@ -86,15 +90,20 @@ def draw_bytes(content: Content) -> Figure | None:
     if len({round(row["sent_bytes"]["mean"], -3) for row in rows}) < 2:
         return None
     figure, axes = _axes()
-    names = [axis for axis in varying(content)]
-    for place, row in enumerate(rows):
-        _points(
-            axes, [row["sent_bytes"]["mean"] / 1e6], [row], _label(row, names), place, join=False
-        )
+    names = varying(content)
+    if len(rows) > BYTES_LABELS:
+        # Splits, epsilons and numbers of hospitals hardly change what is sent: one mark for all.
+        names = [name for name in names if name in ("regime", "exchange")]
+    series: dict[str, list[Row]] = {}
+    for row in rows:
+        series.setdefault(_label(row, names), []).append(row)
+    for place, (label, members) in enumerate(series.items()):
+        sent = [row["sent_bytes"]["mean"] / 1e6 for row in members]
+        _points(axes, sent, members, label, place, join=False)
     axes.set_xscale("log")
     axes.set_xlabel("megabytes that one hospital sends (log scale)")
     axes.set_ylabel("accuracy on the public holdout (share)")
-    _add_legend(figure, axes)
+    _finish(figure, axes)
     return figure
 
 
@@ -159,7 +168,7 @@ def _against(content: Content, axis: str, title: str) -> Figure | None:
         axes.set_xticks(range(len(values)), [axis_text(value) for value in values])
     axes.set_xlabel(title)
     axes.set_ylabel("accuracy on the public holdout (share)")
-    _add_legend(figure, axes)
+    _finish(figure, axes)
     return figure
 
 
@@ -176,7 +185,7 @@ def _points(
         yerr=halves,
         label=label,
         color=CYCLE[place % len(CYCLE)],
-        marker=MARKERS[place % len(MARKERS)],
+        marker=MARKERS[(place + place // len(CYCLE)) % len(MARKERS)],
         linestyle=LINES[place // len(CYCLE) % len(LINES)] if join else "none",
         markersize=4.5,
         capsize=2.5,
@@ -198,8 +207,9 @@ def _axes() -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _add_legend(figure: Figure, axes: Axes) -> None:
-    """Add a legend above, in as many columns as fit, and make room for it."""
+def _finish(figure: Figure, axes: Axes) -> None:
+    """End the axis where shares end; add a legend above, and make room for it."""
+    axes.set_ylim(top=min(axes.get_ylim()[1], HIGHEST))
     labels = axes.get_legend_handles_labels()[1]
     letters = max(map(len, labels), default=1) + 8  # the line, and space
     columns = max(1, min(3, len(labels), LEGEND_LETTERS // letters))

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from simulations.compare_answers import answers
 from simulations.compare_figures import DRAWINGS, draw_all, draw_comparison
 from simulations.compare_tables import (
     caption,
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Content = Mapping[str, Any]
+CLEAR = (
+    "clear: the interval excludes 0. Each interval is by itself; of twenty true zeros one is "
+    "expected to look clear."
+)
 COMPARISON = "comparison.json"
 PAGE = "results.md"
 FOLDER = "results"
@@ -85,18 +90,32 @@ def render_results_page(docs: Path) -> str:
     files = sorted(
         (docs / FOLDER).glob("*.json"), key=lambda one: (one.stem != "regimes", one.stem)
     )
-    parts = [HEAD, *(_section(read_comparison(file), docs) for file in files)]
+    contents = [read_comparison(file) for file in files]
+    listed = [f"- [{one['title']}](#{_anchor(one['title'])})" for one in contents]
+    parts = [HEAD, "\n".join([*listed, ""]), *(_section(one, docs) for one in contents)]
     return "\n".join(parts)
+
+
+def _anchor(title: str) -> str:
+    """Return what a heading is linked by: its words in small letters, with hyphens."""
+    return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
 
 
 def _section(content: Content, docs: Path) -> str:
     name = content["name"]
     lines = [f"## {content['title']}", "", content["description"], ""]
     lines += ["```", content["command"], "```", "", _facts(content), ""]
-    lines += [markdown_table(*result_table(content, wide=True)), "", caption(content), ""]
+    lines += [
+        markdown_table(*result_table(content, wide=True)),
+        "",
+        caption(content, wide=True),
+        "",
+    ]
     if content["paired"]:
+        lines += ["### What the differences say", ""]
+        lines += [*(f"- {answer}" for answer in answers(content)), ""]
         lines += [f"### {paired_title(content)}", "", markdown_table(*paired_table(content)), ""]
-        lines += ["clear: the interval excludes 0.", ""]
+        lines += [CLEAR, ""]
     for figure, drawing in DRAWINGS.items():
         if (docs / FOLDER / f"{name}-{figure}.svg").is_file():
             lines += [f"![{drawing.title}]({FOLDER}/{name}-{figure}.svg)", ""]
@@ -131,7 +150,7 @@ def write_comparison_report(content: Content, out: Path) -> Path:
     from simulations.report_page import STYLE
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    tables = [(caption(content), *result_table(content, wide=True))]
+    tables = [(caption(content, wide=True), *result_table(content, wide=True))]
     if content["paired"]:
         tables.append((paired_title(content), *paired_table(content)))
     page = environment.from_string(HTML).render(
@@ -139,6 +158,7 @@ def write_comparison_report(content: Content, out: Path) -> Path:
         content=content,
         facts=_facts(content),
         tables=tables,
+        answers=answers(content),
         left_out=left_out(content),
         figures=[
             {"title": drawing.title, "caption": drawing.caption, "svg": Markup(_svg(figure, name))}
@@ -204,6 +224,14 @@ HTML = """<!doctype html>
 <caption>{{ text }}</caption>
 </table>
 {%- endfor %}
+{%- if answers %}
+<h2>What the differences say</h2>
+<ul>
+{%- for line in answers %}
+<li>{{ line }}</li>
+{%- endfor %}
+</ul>
+{%- endif %}
 <div class="figures">
 {%- for figure in figures %}
 <figure role="group" aria-label="{{ figure.title }}">

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from clients.settings import ConfigValue
+from clients.settings import REGIMES, ConfigValue
 from simulations.compare_cells import Cell, Setup, cell_folder
 from simulations.results import RunResult, read_run
 
@@ -64,7 +64,7 @@ class Row:
         accuracy: on the public holdout.
         auc: likewise.
         hospital_accuracy: of each hospital on its own test records, by seed; public data only.
-        sent_bytes: that one hospital sent in the whole training.
+        sent_bytes: that one hospital sent in the whole training, keys and releases included.
         received_bytes: likewise.
         epsilon: spent against the server (PRV); as if the training were unseeded.
         noise_multiplier: sigma of the last training.
@@ -131,8 +131,8 @@ def read_row(out: Path, cells: Sequence[Cell]) -> Row:
         row.accuracy.append(float(last["accuracy"]))
         row.auc.append(math.nan if last.get("auc") is None else float(last["auc"]))
         row.hospital_accuracy.append(list((last.get("hospital_accuracy") or {}).values()))
-        row.sent_bytes.append(run.progress.uplink_bytes / hospitals)
-        row.received_bytes.append(run.progress.downlink_bytes / hospitals)
+        row.sent_bytes.append(last["uplink_bytes_total"] / hospitals)
+        row.received_bytes.append(last["downlink_bytes_total"] / hospitals)
         row.seconds.append(float(last["seconds"]["total"]))
     spent = (last.get("epsilon") or {}).get("prv")
     return replace(row, epsilon=spent, noise_multiplier=float(last.get("noise_multiplier") or 0.0))
@@ -144,19 +144,18 @@ def is_finished(run: RunResult) -> bool:
 
 
 def paired_rows(rows: Sequence[Row], reference: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the reference's accuracy less another's, seed by seed.
+    """Return accuracy less another's, seed by seed, for rows that a question is about.
 
     Args:
         rows: all rows.
-        reference: regime and exchange, as a rule the scenario's own; a row of both is compared with
-            every row that differs from it in these alone.
+        reference: regime and exchange, as a rule the scenario's own. Its rows are compared with
+            those of every other regime, and in each regime the rows of its exchange with those of
+            every other exchange; always at the same split, hospitals and epsilon.
     """
     found = []
     for one in rows:
-        if one.setup.regime != reference["regime"] or one.setup.exchange != reference["exchange"]:
-            continue
         for other in rows:
-            if other is one or not _same_place(one.setup, other.setup):
+            if not _is_asked(one.setup, other.setup, rows, reference):
                 continue
             theirs = dict(zip(other.seeds, other.accuracy, strict=True))
             values = [
@@ -177,6 +176,25 @@ def paired_rows(rows: Sequence[Row], reference: Mapping[str, Any]) -> list[dict[
                     )
                 )
     return found
+
+
+def _is_asked(one: Setup, other: Setup, rows: Sequence[Row], reference: Mapping[str, Any]) -> bool:
+    """Whether two setups differ in the regime alone, or in the exchange alone.
+
+    An exchange that is not sound under the reference's regime has no row to differ from in the
+    exchange alone; it is compared where its own regime adds noise as well, or as little.
+    """
+    if one is other or one.exchange != reference["exchange"] or not _same_place(one, other):
+        return False
+    if one.regime == other.regime:
+        return True
+    if one.regime != reference["regime"]:
+        return False
+    if other.exchange in (one.exchange, None):
+        return True
+    sound = {row.setup.exchange for row in rows if row.setup.regime == one.regime}
+    private = REGIMES[one.regime].private == REGIMES[other.regime].private
+    return private and other.exchange not in sound
 
 
 def _same_place(one: Setup, other: Setup) -> bool:

@@ -48,6 +48,8 @@ def result_table(content: Content, *, wide: bool = False) -> Table:
         del figures["auc"]
     columns = [HEADS[axis] for axis in axes] + [f"{one}#" for one in figures.values()] + ["sent#"]
     if wide:
+        noisy = any(row["noise_multiplier"] for row in rows)
+        columns += ["sigma#"] if noisy else []
         columns += ["trainings#"] + (["tuned to"] if content["tuned"] else [])
     table = []
     for row in rows:
@@ -57,6 +59,9 @@ def result_table(content: Content, *, wide: bool = False) -> Table:
             cells.append(ABSENT if pooled else mean_text(row[key]))
         cells.append(ABSENT if not row["hospitals"] else _bytes(row["sent_bytes"]))
         if wide:
+            if noisy:
+                sigma = row["noise_multiplier"]
+                cells.append(f"{sigma:.3g}" if sigma else ABSENT)
             cells.append(str(len(row["seeds"])))
             if content["tuned"]:
                 cells.append(tuned_text(row["tuned"]))
@@ -68,7 +73,9 @@ def paired_table(content: Content) -> Table:
     """Return columns and rows of the differences of accuracy on the same seeds."""
     pairs = content["paired"]
     places = [axis for axis in ("partition", "hospitals", "epsilon") if axis in varying(content)]
-    columns = [*(HEADS[axis] for axis in places), "less", "difference#", "95% interval#", "clear"]
+    several = len({way_text(one) for one in pairs}) > 1
+    columns = [*(HEADS[axis] for axis in places), *(["of"] if several else [])]
+    columns += ["less", "difference#", "95% interval#", "clear"]
     rows = []
     for one in pairs:
         other, difference = one["against"], one["difference"]
@@ -81,6 +88,7 @@ def paired_table(content: Content) -> Table:
         rows.append(
             [
                 *(axis_text(one[axis]) for axis in places),
+                *([way_text(one)] if several else []),
                 name,
                 f"{difference['mean']:+.3f}",
                 ends,
@@ -105,7 +113,12 @@ def left_out(content: Content) -> list[tuple[str, list[str]]]:
     """Return what was not run and what ended early: headings, each with its lines."""
     skipped = [f"{'; '.join(one['setups'])}: {one['why']}" for one in content["skipped"]]
     failed = [f"{one['cell']}: {one['why']}" for one in content["failed"]]
-    found = [("Not sound, and so not run", skipped), ("Ended early, and left out", failed)]
+    unasked = [f"{axis}: {', '.join(values)}" for axis, values in content["unasked"].items()]
+    found = [
+        ("Part of the scenario, but not asked for by this command", unasked),
+        ("Not sound, and so not run", skipped),
+        ("Ended early, and left out", failed),
+    ]
     return [(head, lines) for head, lines in found if lines]
 
 
@@ -117,8 +130,8 @@ def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def caption(content: Content) -> str:
-    """Return what the numbers are, in sentences."""
+def caption(content: Content, *, wide: bool = False) -> str:
+    """Return what the numbers of a table are, in sentences; `wide` as in `result_table`."""
     seeds = content["seeds"]
     text = (
         f"Mean of {seeds} seeds with a 95% t-interval; every seed holds other patients out and "
@@ -126,13 +139,21 @@ def caption(content: Content) -> str:
     )
     if any(row["worst_hospital_accuracy"] for row in content["rows"] if row["hospitals"]):
         text += " worst site: accuracy at the hospital that is served worst."
+    if wide and any(row["noise_multiplier"] for row in content["rows"]):
+        text += " sigma: noise in units of the clip."
     return f"{text} Seeded trainings show accuracy and cost; they guarantee nothing."
 
 
 def paired_title(content: Content) -> str:
     """Return the heading of the differences."""
-    own = content["reference"]
-    return f"Accuracy of {own['regime']}, {own['exchange']}, less another's on the same seeds"
+    ways = {way_text(one) for one in content["paired"]}
+    whose = f" of {ways.pop()}" if len(ways) == 1 else ""
+    return f"Accuracy{whose} less another's on the same seeds"
+
+
+def way_text(row: Mapping[str, Any]) -> str:
+    """Write a way of training together: its regime, and its exchange where it has one."""
+    return ", ".join(part for part in (row["regime"], row["exchange"]) if part)
 
 
 def axis_text(value: str | float | None) -> str:

@@ -62,6 +62,8 @@ def test_details_after_a_colon_become_settings():
     )
     [cell] = [plan.cells(setup)[0] for setup in plan.setups]
     assert cell.settings.exchange.local_steps == 5
+    # As many steps at a hospital as every other way of training takes: 60.
+    assert cell.settings.training.rounds == 12
     assert cell.settings.partition.alpha == 1.0
 
 
@@ -119,7 +121,11 @@ def test_a_comparison_holds_a_row_a_setup_with_all_its_seeds(compared):
     ]
     own = content["rows"][1]
     assert own["spent_epsilon"] <= 3.0
-    assert own["sent_bytes"]["mean"] > 1000
+    summaries = [json.loads((out / "cells" / name / "summary.json").read_text())
+                 for name in own["cells"]]  # fmt: skip
+    sent = [one["uplink_bytes_total"] / 3 for one in summaries]
+    assert own["sent_bytes"]["values"] == pytest.approx(sent, abs=1e-5)
+    assert min(sent) > 1000
     assert len(own["hospital_accuracy"][0]) == 3
     assert not content["failed"] and not content["skipped"]
     [pair] = content["paired"]
@@ -164,6 +170,33 @@ def test_a_dead_process_loses_its_training_alone_and_one_cut_short_is_made_anew(
     assert outcomes[1].status == "finished"
     after = load_file(folder / "model.safetensors")
     assert all((after[name] == before[name]).all() for name in before)
+
+
+@pytest.mark.parametrize("exchange", ["gradients", "layers"])
+def test_a_cell_ends_in_the_model_of_the_same_run_on_ray(compared, tmp_path, exchange):
+    """What a comparison measures is what `run` does: its shortcut through one process is none."""
+    out, _, content = compared
+    folder = out / "cells" / content["rows"][1]["cells"][0]
+    if exchange != "gradients":
+        axes = Axes(regimes=("FPDP",), exchanges=(exchange,), assignments=SHORT)
+        plan = plan_grid(DEFAULT, axes)
+        cell = plan.cells(plan.setups[0])[0]
+        folder = cell_folder(tmp_path, cell)
+        config = {**cell.settings.to_config(), "run.out": str(folder)}
+        [(_, outcome)] = run_trainings([config], processes=1)
+        assert outcome.status == "finished", outcome.message
+    command = [sys.executable, "-m", "simulations.cli", "run", str(folder / "config.toml")]
+    ray = subprocess.run(
+        [*command, "--out", str(tmp_path / "ray"), "--quiet"],
+        cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert ray.returncode == 0, ray.stderr
+    [other] = (tmp_path / "ray").iterdir()
+    files = [path / "model.safetensors" for path in (folder, other)]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    ours, theirs = (json.loads((path / "summary.json").read_text()) for path in (folder, other))
+    for key in ("accuracy", "hospital_accuracy", "epsilon", "regime", "exchange"):
+        assert ours[key] == theirs[key]
 
 
 def test_two_commands_do_not_share_a_folder(tmp_path):

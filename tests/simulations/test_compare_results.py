@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ import pytest
 from scipy import stats
 
 from simulations.cli import main
+from simulations.compare import axes_of, unasked
+from simulations.compare_answers import answers
 from simulations.compare_cells import Setup
 from simulations.compare_figures import draw_all, draw_comparison
 from simulations.compare_page import (
@@ -22,6 +25,7 @@ from simulations.compare_page import (
 from simulations.compare_rows import Row, paired_rows, t_interval
 from simulations.compare_tables import markdown_table, paired_table, result_table
 from simulations.results import NoRun
+from simulations.scenario import find_scenario
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -100,6 +104,7 @@ def comparison(rows, name="made", **changes):
         "reference": OWN,
         "rows": [one.to_json() for one in rows],
         "paired": paired_rows(rows, OWN),
+        "unasked": {},
         "skipped": [{"why": "it is <not> sound.", "setups": ["FSCDP, single"]}],
         "failed": [],
         **changes,
@@ -147,6 +152,33 @@ def test_tables_show_only_axes_that_vary(content):
     assert against["FPDP"] == "yes"
 
 
+def test_pages_show_the_noise_of_each_row_where_there_is_any():
+    rows = [row("F", [0.9, 0.8, 0.7]), row("FPDP", [0.9, 0.8, 0.7])]
+    columns, _ = result_table(comparison(rows), wide=True)
+    assert "sigma#" not in columns
+    rows[1] = replace(rows[1], noise_multiplier=2.1345)
+    columns, lines = result_table(comparison(rows), wide=True)
+    place = columns.index("sigma#")
+    assert [line[place] for line in lines] == ["-", "2.13"]
+    assert "sigma#" not in result_table(comparison(rows))[0]
+
+
+def test_figures_tell_all_ways_of_training_apart():
+    """A mark that two ways share would say that they are one."""
+    exchanges = ("gradients", "weights:5", "layers", "cyclic:6", "single", "ensemble")
+    rows = [row(regime, [0.9, 0.8, 0.7], exchange=one, split=split)
+            for regime in ("F", "FPDP") for one in exchanges
+            for split in ("iid", "pathological:1")]  # fmt: skip
+    rows = [replace(one, sent_bytes=[1e5 * (k + 1)] * 3) for k, one in enumerate(rows)]
+    figures = draw_all(comparison(rows))
+    for name in ("bytes", "skew"):
+        axes = figures[name][1].axes[0]
+        marks = {(bars[0].get_color(), bars[0].get_marker()) for bars in axes.containers}
+        labels = {bars.get_label() for bars in axes.containers}
+        assert len(marks) == len(labels) == 12
+        assert axes.get_ylim()[1] <= 1.02
+
+
 def test_a_pair_is_called_by_what_differs():
     rows = [
         row("FSCDP", [0.9, 0.8, 0.7]),
@@ -155,8 +187,46 @@ def test_a_pair_is_called_by_what_differs():
         row("FSCDP", [0.9, 0.8, 0.7], exchange="weights"),
         row("C", [0.9, 0.8, 0.7]),
     ]
-    _, lines = paired_table(comparison(rows))
-    assert [line[-4] for line in lines] == ["FPDP, single", "FPDP", "weights", "C"]
+    columns, lines = paired_table(comparison(rows))
+    assert columns[:2] == ["of", "less"]
+    assert [(line[0], line[1]) for line in lines] == [
+        ("FSCDP, gradients", "FPDP, single"),  # there is no FSCDP, single: it is not sound
+        ("FSCDP, gradients", "FPDP"),
+        ("FSCDP, gradients", "weights"),
+        ("FSCDP, gradients", "C"),
+        ("FPDP, gradients", "single"),
+    ]
+
+
+def test_a_way_without_noise_is_no_stand_in_for_one_that_is_not_sound():
+    rows = [row("FSCDP", [0.9, 0.8, 0.7]), row("F", [0.9, 0.8, 0.7], exchange="single")]
+    assert paired_rows(rows, OWN) == []
+
+
+def test_answers_say_better_worse_or_neither_as_the_intervals_do(content):
+    base, mixed = np.array([0.80, 0.82, 0.81]), np.array([0.05, -0.05, 0.0])
+    rows = [
+        replace(one, setup=replace(one.setup, hospitals=count))
+        for count, other in ((2, base - 0.1), (5, base + mixed), (50, base + 0.2))
+        for one in (row("F", base), row("F", other, exchange="cyclic"))
+    ]
+    made = comparison(rows, paired=paired_rows(rows, {"regime": "F", "exchange": "gradients"}))
+    assert answers(made) == [
+        "F, gradients against F, cyclic: clearly better at K = 2 (+0.100); clearly worse at K = 50 "
+        "(-0.200); no clear difference at K = 5 (interval: -0.124 to +0.124)."
+    ]
+    said = " ".join(answers(content))
+    assert "FSCDP, gradients against CDP: no clear difference at iid epsilon 0.5" in said
+
+
+def test_the_page_says_what_of_a_scenario_was_not_asked_for(content, tmp_path):
+    scenario = find_scenario("hospital-count")
+    asked = axes_of(scenario, {"regimes": ("F",), "hospitals": (2, 5)})
+    left = unasked(scenario, asked)
+    assert left == {"regimes": ["FSCDP", "FPDP"], "hospitals": ["10", "20", "50"]}
+    assert unasked(scenario, axes_of(scenario, {})) == {}
+    text = write_results_page([{**content, "unasked": left}], tmp_path).read_text()
+    assert "not asked for by this command:\n\n- regimes: FSCDP, FPDP\n" in text
 
 
 def test_markdown_has_a_line_a_row_and_aligns_numbers():
@@ -192,6 +262,22 @@ def test_the_page_is_made_from_files_alone_and_keeps_what_was_there(content, tmp
 
 def test_the_published_page_says_what_its_files_say():
     assert (DOCS / "results.md").read_text() == render_results_page(DOCS)
+
+
+def test_sharing_the_noise_keeps_the_published_promises():
+    """Within 0.02 of a trusted curator; above hospitals that add all the noise each."""
+    content = json.loads((DOCS / "results" / "regimes.json").read_text())
+    assert content["seeds"] >= 10
+    found = {
+        (pair["epsilon"], pair["against"]["regime"]): pair["difference"]
+        for pair in content["paired"]
+        if pair["regime"] == "FSCDP"
+    }
+    targets = sorted({epsilon for epsilon, _ in found})
+    assert {0.25, 1.0} <= set(targets)
+    assert all(found[epsilon, "CDP"]["mean"] > -0.02 for epsilon in targets)
+    assert found[1.0, "FPDP"]["low"] > 0
+    assert found[0.25, "FPDP"]["mean"] >= 0.04
 
 
 def test_a_report_is_one_page_without_network(content, tmp_path):
