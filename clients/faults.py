@@ -20,6 +20,7 @@ MEANINGS: dict[str, str] = {
     "limit-refused": "the hospital's own limit forbids the round",
     "budget-exceeded": "the round would exceed the privacy budget",
     "seed-refused": "seeded runs need test-mode = true in the hospital's own site.toml",
+    "app-refused": "the hospital does not allow this app: its bundle is not in allowed-apps",
     "site-refused": "the hospital's own site.toml has faults, or does not fit the run",
     "release-refused": "a model without noise is released after the last round only",
     "not-public": "per-hospital figures are not released for data that are not declared public",

@@ -222,7 +222,10 @@ def _clock(address: str, authority: Path) -> str:
     import httpx
 
     context = ssl.create_default_context(cafile=str(authority))
-    answer = httpx.get(f"https://{address}/health", verify=context, timeout=5.0)
+    try:
+        answer = httpx.get(f"https://{address}/health", verify=context, timeout=5.0)
+    except httpx.HTTPError:
+        raise DeploymentError(f"clocks are not compared: {address} does not answer") from None
     theirs = parsedate_to_datetime(answer.headers["date"])
     apart = abs((datetime.now(UTC) - theirs).total_seconds())
     if apart > CLOCK_SECONDS:

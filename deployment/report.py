@@ -61,7 +61,9 @@ def show_status(link: SuperLinkFolder) -> None:
         int(file.read_text(encoding="ascii")): file.parent
         for file in link.runs.glob("*/flower-run-id")
     }
-    table = Table("run", "Flower says", "round", "the run says", "folder", box=None)
+    table = Table("run", "Flower says", "round", "the run says", "in runs/", box=None)
+    for column in table.columns:
+        column.overflow = "fold"
     for run_id, status in runs.items():
         folder = folders.get(run_id)
         progress = read_run(folder).progress if folder else None
@@ -70,7 +72,7 @@ def show_status(link: SuperLinkFolder) -> None:
             status,
             f"{progress.round}/{progress.rounds}" if progress else "",
             (progress.status or "running") if progress else "",
-            str(folder or ""),
+            folder.name if folder else "",
         )
     _console.print(table)
 

@@ -64,8 +64,9 @@ def submit(
 
     Raises:
         DeploymentError: too few hospitals are connected, or Flower refused.
+        DataError: the records on which the server measures models cannot be used.
     """
-    settings = _gathered(link, settings, wait_seconds)
+    settings = _gathered(link, _with_holdout(settings), wait_seconds)
     if not settings.run.out:
         settings = make_run_folder(settings, link.runs)
     folder = Path(settings.run.out)
@@ -89,6 +90,22 @@ def submit(
     RunFolder(folder).record("submitted", run_id=submission.run_id)
     (folder / "flower-run-id").write_text(f"{submission.run_id}\n", encoding="ascii")
     return submission
+
+
+def _with_holdout(settings: Settings) -> Settings:
+    """Return the settings with the way to the server's own records written out, having read them.
+
+    Raises:
+        DataError: records that somebody has put there cannot be used; it says why.
+    """
+    from clients.data import load_dataset
+
+    data = settings.data
+    if data.dir:
+        settings = settings.with_config({"data.dir": str(Path(data.dir).expanduser().absolute())})
+    if ":" in data.name:
+        load_dataset(data.name, settings.data.dir, image_size=data.image_size)
+    return settings
 
 
 def _gathered(link: SuperLinkFolder, settings: Settings, wait_seconds: float) -> Settings:

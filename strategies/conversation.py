@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable, Iterator
 
 from flwr.app import Error, Message
+from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 
 from clients.faults import FLOWER_ERROR_CODE
@@ -24,6 +25,13 @@ LONGEST_PAUSE_SECONDS = 0.25
 GROWTH = 1.25
 #: A reply is announced before its bytes have arrived; Flower then pauses 1 s before it asks again.
 FETCH_PAUSE_SECONDS = 0.05
+#: What Flower itself answers for a node -> our word for it.
+FLOWER_FAULTS = {
+    ErrorCode.MESSAGE_UNAVAILABLE: "unreachable",
+    ErrorCode.REPLY_MESSAGE_UNAVAILABLE: "unreachable",
+    ErrorCode.NODE_UNAVAILABLE: "unreachable",
+    ErrorCode.INVALID_FAB: "app-refused",
+}
 
 
 class Conversation:
@@ -99,7 +107,7 @@ def fault_code(reply: Message) -> str:
     whatever is not a short word of letters, digits and hyphens becomes ``internal``.
     """
     if reply.error.code != FLOWER_ERROR_CODE:
-        return "unreachable" if reply.error.code in range(3, 6) else "internal"
+        return FLOWER_FAULTS.get(reply.error.code, "internal")
     text = reply.error.reason or ""
     plain = text.replace("-", "").replace(":", "")
     sound = 0 < len(text) <= 64 and plain.isascii() and plain.isalnum() and text.islower()

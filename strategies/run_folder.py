@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import time
+import traceback
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -51,6 +52,11 @@ class RunFolder:
             group, _, name = key.partition(".")
             tables.setdefault(group, {})[name] = value
         self.write_text("config.toml", tomli_w.dumps(tables))
+
+    def log_exception(self, error: BaseException) -> None:
+        """Append an exception with its traceback to ``run.log``, which stays on this machine."""
+        with (self.path / "run.log").open("a", encoding="utf-8") as file:
+            file.write("".join(traceback.format_exception(error)))
 
     def record(self, kind: str, **fields: Any) -> None:
         """Append one line to ``metrics.jsonl``, flushed."""

@@ -72,7 +72,9 @@ def main(grid: Grid, context: Context) -> None:
         )
         tracking.record("start", training=training, **_start_fields(settings, budget, federation))
     except BaseException as error:
-        tracking.record("end", status="stopped", message=type(error).__name__)
+        folder.log_exception(error)
+        message = f"{type(error).__name__}; run.log in the run's folder has the traceback"
+        tracking.record("end", status="stopped", message=message)
         tracking.close()
         raise
     status, message = "interrupted", "interrupted; what was done so far is saved"
@@ -82,7 +84,9 @@ def main(grid: Grid, context: Context) -> None:
         status, message = "stopped", str(stopped)
         raise
     except Exception as error:
-        status, message = "failed", f"{type(error).__name__}; the log of the run has the traceback"
+        folder.log_exception(error)
+        status = "failed"
+        message = f"{type(error).__name__}; run.log in the run's folder has the traceback"
         raise
     finally:
         write_results(

@@ -210,7 +210,9 @@ def test_a_bundle_that_is_not_allowed_runs_nowhere(deployment: LocalDeployment) 
     assert status == "stopped"
     assert "is not in allowed-apps" in deployment.log("hospital-00")
     assert deployment.hospital_log("hospital-00") == ""
-    assert "0 of 3 hospitals joined" in events(submission)[-1]["message"]
+    message = events(submission)[-1]["message"]
+    assert "0 of 3 hospitals joined" in message
+    assert message.count("app-refused") == 3
 
 
 def test_control_is_answered_on_the_superlinks_own_machine_only(
