@@ -16,6 +16,7 @@ from deployment.errors import DeploymentError
 from deployment.submission import with_list
 from deployment.superlink import LocalOnly, read_superlink
 from strategies.journal import Journal
+from tests.deployment.real_sites import benchmark_consortium
 
 
 def test_init_makes_a_consortium_that_its_own_files_describe(
@@ -121,6 +122,17 @@ def test_a_training_goes_on_with_its_own_hospitals_and_as_few_as_it_was_planned_
     assert going_on.partition.invited == HOSPITALS
     with pytest.raises(DeploymentError, match=r"1 of 3.*berlin, lyon is not"):
         with_list(settings, ("rome", "turin"))
+
+
+def test_records_that_the_server_cannot_read_are_found_before_anything_is_submitted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = benchmark_consortium(tmp_path / "c", 3)
+    (tmp_path / "outcomes.toml").write_text('[data]\nname = "csv:public.csv"\ndir = "public"\n')
+    monkeypatch.chdir(tmp_path)
+    assert main(["submit", "outcomes.toml", "--superlink", str(made.superlink)]) == 1
+    assert f"{tmp_path / 'public' / 'public.csv'} does not exist" in capsys.readouterr().err
+    assert not (made.superlink / "runs").exists()
 
 
 def _status(path: str, client: str) -> int:

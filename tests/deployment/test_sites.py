@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from flwr.app import ArrayRecord, Message, RecordDict
 
+from clients.data import DataError
 from clients.faults import Fault
 from clients.messages import ARRAYS, LEAD, TRAIN, bytes_to_array
 from clients.settings import Settings
@@ -182,6 +183,16 @@ def test_an_own_table_is_read_with_its_patient_column(tmp_path: Path) -> None:
     settings, consortium = _with_tables(tmp_path)
     train(settings, SiteGrid(settings, consortium))
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["rounds"] == 3
+
+
+def test_what_stops_the_server_is_in_its_run_folder_and_in_no_tracker(tmp_path: Path) -> None:
+    settings, consortium = _with_tables(tmp_path, data__dir=str(tmp_path / "nowhere"))
+    with pytest.raises(DataError):
+        train(settings, SiteGrid(settings, consortium))
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert "DataError; run.log" in json.loads(lines[-1])["message"]
+    assert "nowhere" not in lines[-1]
+    assert "nowhere" in (tmp_path / "run" / "run.log").read_text()
 
 
 def test_only_hospitals_on_the_runs_list_take_part(tmp_path: Path) -> None:
