@@ -81,6 +81,8 @@ def _simulate_on_ray(settings: Settings, options: EngineOptions) -> None:
         cpus = float(settings.run.threads)
         count = options.actors or _actors_that_fit(cpus, options.gpus_per_hospital, len(nodes))
         actors = start_actors(count, config, nodes, cpus=cpus, gpus=options.gpus_per_hospital)
+        for actor in actors:
+            actor.ready.remote()  # imports while this process prepares the server's side
         grid = RayGrid(actors, nodes, run)
         try:
             app(grid, server_context(run, config))
