@@ -194,13 +194,15 @@ def _run(
     voice: dict[str, bool],
 ) -> None:
     from simulations.launch import Voice, launch, make_run_folder
-    from simulations.scenario import Scenario, resolve
+    from simulations.scenario import Scenario, check_cut, resolve
 
     assert isinstance(scenario, Scenario)
     _check_engine(str(options["engine"]))
     given = {"partition.hospitals": num_supernodes, "run.seed": seed}
     overrides = {key: value for key, value in given.items() if value is not None}
-    settings = make_run_folder(resolve(scenario, assignments, overrides), out)
+    settings = resolve(scenario, assignments, overrides)
+    check_cut(settings)
+    settings = make_run_folder(settings, out)
     launch(settings, options, Voice(**voice), command=_command())
 
 

@@ -34,7 +34,7 @@ from simulations.compare_cells import Axes, Cell, Plan, cell_folder, plan_grid
 from simulations.compare_rows import Row, is_finished, paired_rows, read_row
 from simulations.compare_workers import run_trainings
 from simulations.results import read_run
-from simulations.scenario import Scenario, resolve
+from simulations.scenario import Scenario, check_cut, resolve
 from strategies.files import write_whole
 
 if TYPE_CHECKING:
@@ -74,9 +74,12 @@ class Comparison:
             What was written.
 
         Raises:
-            SettingsError: nothing of the grid is sound, or the folder is in use.
+            SettingsError: nothing of the grid is sound, a model cannot be cut as asked, or the
+                folder is in use.
         """
         plan = plan_grid(scenario, axes)
+        for setup in plan.setups:
+            check_cut(plan.cells(setup)[0].settings)
         with held(self.out):
             return self._run(plan)
 

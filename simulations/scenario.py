@@ -109,6 +109,23 @@ def resolve(
     return settings
 
 
+def check_cut(settings: Settings) -> None:
+    """Refuse a model that cannot be cut as asked, before anything is started.
+
+    Which layers there are is known from the model alone, so it is built, and the data are read.
+
+    Raises:
+        SettingsError: the layer is none of those that it can be cut after, which are listed.
+    """
+    if settings.exchange.name != "layers":
+        return
+    from clients.cohorts import cohort_of
+    from clients.cuts import cut_model
+    from clients.models import build_model
+
+    cut_model(settings, build_model(settings, cohort_of(settings).info, 0))
+
+
 def read_assignments(texts: Sequence[str]) -> tuple[dict[str, ConfigValue], list[str]]:
     """Read ``key=value`` texts; a value that is no TOML value is taken as text.
 

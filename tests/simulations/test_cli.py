@@ -150,6 +150,14 @@ def test_wrong_settings_start_nothing_and_are_all_named(engine, tmp_path, capsys
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_cut_that_does_not_exist_starts_nothing_and_lists_those_that_do(engine, tmp_path, capsys):
+    words = ["--set", "exchange.name=layers", "--set", "privacy.regime=F"]
+    assert main(["run", "default", *words, "--set", "exchange.cut=hiden"]) == 2
+    assert "those are centre, flatten." in capsys.readouterr().err
+    assert engine == []
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("words", "part"),
     [

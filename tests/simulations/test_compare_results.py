@@ -206,15 +206,23 @@ def test_a_way_without_noise_is_no_stand_in_for_one_that_is_not_sound():
 def test_answers_say_better_worse_or_neither_as_the_intervals_do(content):
     base, mixed = np.array([0.80, 0.82, 0.81]), np.array([0.05, -0.05, 0.0])
     rows = [
-        replace(one, setup=replace(one.setup, hospitals=count))
+        replace(
+            one,
+            setup=replace(one.setup, hospitals=count),
+            sent_bytes=[1e3 if one.setup.exchange == "gradients" else 2e3] * 3,
+        )
         for count, other in ((2, base - 0.1), (5, base + mixed), (50, base + 0.2))
         for one in (row("F", base), row("F", other, exchange="cyclic"))
     ]
     made = comparison(rows, paired=paired_rows(rows, {"regime": "F", "exchange": "gradients"}))
     assert answers(made) == [
         "F, gradients against F, cyclic: clearly better at K = 2 (+0.100); clearly worse at K = 50 "
-        "(-0.200); no clear difference at K = 5 (interval: -0.124 to +0.124)."
+        "(-0.200); no clear difference at K = 5 (interval: -0.124 to +0.124). "
+        "Sends 0.5 times the bytes."
     ]
+    twins = [row("F", base), row("F", base, exchange="layers"), row("F", base, exchange="single")]
+    made = comparison(twins, paired=paired_rows(twins, {"regime": "F", "exchange": "gradients"}))
+    assert answers(made)[0].startswith("F, gradients against F, layers: the same on every seed. S")
     said = " ".join(answers(content))
     assert "FSCDP, gradients against CDP: no clear difference at iid epsilon 0.5" in said
 
@@ -302,6 +310,7 @@ def test_a_folder_that_holds_no_comparison_is_named(tmp_path):
         (["default", "--regimes", "FSCPD"], "did you mean 'FSCDP'"),
         (["default", "--epsilons", "-1"], "positive"),
         (["defautl"], "did you mean 'default'"),
+        (["default", "--regimes", "F", "--exchanges", "layers:nope"], "those are centre, flatten"),
         (["default", "--set", "nothing"], "write key=value"),
     ],
 )

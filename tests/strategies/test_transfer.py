@@ -279,8 +279,10 @@ def test_the_summary_says_how_much_was_really_sent_and_how_it_was_sealed(
     assert 0 < last["uplink_bytes_total"] <= summary["uplink_bytes_total"]
 
 
-def test_an_ensemble_decides_by_all_its_models(tmp_path: Path) -> None:
-    settings = small_settings(tmp_path, **{**VISITED, "exchange__name": "ensemble"})
+@pytest.mark.parametrize("vote", ["probabilities", "majority"])
+def test_an_ensemble_decides_by_all_its_models(tmp_path: Path, vote: str) -> None:
+    changes = {**VISITED, "exchange__name": "ensemble", "exchange__vote": vote}
+    settings = small_settings(tmp_path, **changes)
     run_app(settings)
     tensors = model_of(settings)
     cohort = cohort_of(settings)
@@ -296,8 +298,11 @@ def test_an_ensemble_decides_by_all_its_models(tmp_path: Path) -> None:
         with torch.no_grad():
             logits.append(module(torch.as_tensor(np.asarray(cohort.holdout.inputs))).numpy())
     assert len(logits) == 3
-    chances = np.mean([np.exp(x) / np.exp(x).sum(axis=1, keepdims=True) for x in logits], axis=0)
-    accuracy = float((chances.argmax(axis=1) == cohort.holdout.labels).mean())
+    shares = [np.exp(x) / np.exp(x).sum(axis=1, keepdims=True) for x in logits]
+    if vote == "majority":
+        shares = [np.eye(2)[share.argmax(axis=1)] for share in shares]
+    decided = np.mean(shares, axis=0).argmax(axis=1)
+    accuracy = float((decided == cohort.holdout.labels).mean())
     summary = read_json(settings, "summary.json")
     assert summary["accuracy"] == pytest.approx(accuracy)
     assert summary["hospital_accuracy"].keys() == set(cohort.names)
