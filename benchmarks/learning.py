@@ -15,188 +15,19 @@ import argparse
 import json
 import statistics
 import sys
+import tomllib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+
+from learning_rows import ROWS, Row  # noqa: E402  (after the path is set)
+
 MEASURED = ROOT / "docs" / "measured" / "learning.json"
 PAGE = ROOT / "docs" / "results-data.md"
 QUIET = ("tracking.wandb=disabled", "run.log-level=warning")
-#: The same integers as bfv, so the same model; for the tables in which nothing is claimed of time.
-FAST = "sealing.scheme=modular"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """One line of a table.
-
-    Attributes:
-        table: which table.
-        name: folder of its trainings.
-        title: what the line says.
-        scenario: what is trained.
-        sets: settings that differ from the scenario.
-        measure: the figure that the line is about.
-        least: what it must reach; "majority" for five points above the commonest class.
-        published: figures of others, for comparison.
-        seeds: trainings.
-    """
-
-    table: str
-    name: str
-    title: str
-    scenario: str
-    sets: tuple[str, ...] = ()
-    measure: str = "accuracy"
-    least: float | str | None = None
-    published: str = ""
-    seeds: int = 5
-
-
-def _claims() -> list[Row]:
-    def claim(scenario: str, title: str, measure: str, **more: Any) -> Row:
-        return Row(
-            table="claims", name=scenario, title=title, scenario=scenario, measure=measure, **more
-        )
-
-    return [
-        claim(
-            "heart-disease",
-            "heart-disease, four real hospitals",
-            "mean_hospital_accuracy",
-            least=0.78,
-            published=".685 (FLamby, each hospital alone)",
-        ),
-        claim(
-            "heart-disease-strict",
-            "the same at a tenth of epsilon",
-            "mean_hospital_accuracy",
-            least=0.68,
-            published=".606 (FLamby)",
-        ),
-        claim(
-            "chest-xray",
-            "chest-xray 64x64, by child",
-            "auc",
-            least=0.93,
-            published=".94 at epsilon 6 (DenseNet-121, 36 hospitals)",
-        ),
-        claim("retinamnist", "retinamnist, grades", "accuracy", least="majority"),
-        claim("vesselmnist3d", "vesselmnist3d, volumes", "auc", least=0.5, seeds=5),
-        claim(
-            "mnist",
-            "mnist, delta 1e-5",
-            "accuracy",
-            least=0.95,
-            published=".98 without pretraining",
-        ),
-    ]
-
-
-def _options() -> list[Row]:
-    rows = []
-    bases = {
-        "default": ("breast-cancer", "accuracy", "0.37,0.63"),
-        "heart-disease": ("heart-disease", "mean_hospital_accuracy", "0.45,0.55"),
-        "chest-xray": ("chest-xray", "auc", "0.27,0.73"),
-        "retinamnist": ("retinamnist", "accuracy", "0.45,0.12,0.19,0.18,0.06"),
-    }
-    for scenario, (data, measure, shares) in bases.items():
-        average, shared = "training.averaging=0.9", f'training.class-shares="{shares}"'
-        last, even = "training.averaging=0.0", 'training.class-shares=""'
-        variants: dict[str, tuple[str, ...]] = {
-            "neither": (last, even),
-            "averaging 0.9": (average, even),
-            f"class-shares {shares}": (last, shared),
-            "both": (average, shared),
-        }
-        for number, (title, sets) in enumerate(variants.items()):
-            rows.append(
-                Row(
-                    table="options",
-                    name=f"option-{data}-{number}",
-                    title=f"{data}: {title}",
-                    scenario=scenario,
-                    sets=(*sets, FAST),
-                    measure=measure,
-                )
-            )
-    cnn = ("model.name=cnn", "training.learning-rate=0.3", FAST)
-    for copies in (0, 4):
-        rows.append(
-            Row(
-                table="options",
-                name=f"option-cnn-copies-{copies}",
-                title=f"retinamnist, cnn: {copies or 'no'} altered copies",
-                scenario="retinamnist",
-                sets=(*cnn, f"training.augmentations={copies}"),
-                seeds=3,
-            )
-        )
-    return rows
-
-
-def _steps() -> list[Row]:
-    """Step size, clip and batch of the default scenario."""
-    rows = []
-    for rate, clip, sampling in (
-        (0.1, 0.5, 0.2),
-        (0.3, 0.5, 0.2),
-        (1.0, 0.5, 0.2),
-        (0.3, 0.25, 0.2),
-        (0.3, 1.0, 0.2),
-        (1.0, 1.0, 0.2),
-        (0.3, 0.5, 0.1),
-        (0.3, 0.5, 0.5),
-    ):
-        rows.append(
-            Row(
-                table="steps",
-                name=f"steps-{rate}-{clip}-{sampling}",
-                title=f"breast-cancer: learning-rate {rate}, l2-clip {clip}, q {sampling}",
-                scenario="default",
-                sets=(
-                    f"training.learning-rate={rate}",
-                    f"privacy.l2-clip={clip}",
-                    f"training.sampling-rate={sampling}",
-                    FAST,
-                ),
-            )
-        )
-    return rows
-
-
-def _singh() -> list[Row]:
-    private = ("privacy.regime=FSCDP", FAST)
-    theirs = {"plain": "90.2", "laplace": ("91.0", "89.6", "91.7"), "sgd": ("79.8", "77.7", "79.7")}
-
-    def row(name: str, title: str, sets: tuple[str, ...], published: str) -> Row:
-        return Row(
-            table="singh",
-            name=f"singh-{name}",
-            title=title,
-            scenario="singh-2020",
-            sets=sets,
-            published=published,
-            seeds=3,
-        )
-
-    rows = [row("plain", "plain", (FAST,), str(theirs["plain"]))]
-    for number, level in enumerate((1, 2, 4)):
-        sets = (f"privacy.input-laplace={level}", FAST)
-        title = f"noise on every pixel, beta {level}"
-        rows.append(row(f"laplace-{level}", title, sets, theirs["laplace"][number]))
-    for number, level in enumerate((1, 2, 4)):
-        sets = (f"privacy.target-epsilon={level}", *private)
-        title = f"noise on the sums of gradients, epsilon {level}"
-        rows.append(row(f"sgd-{level}", title, sets, theirs["sgd"][number]))
-    return rows
-
-
-ROWS = [*_claims(), *_steps(), *_options(), *_singh()]
 
 
 def run(out: Path, only: Sequence[str]) -> None:
@@ -224,6 +55,7 @@ def run(out: Path, only: Sequence[str]) -> None:
 def _figures(folder: Path, row: Row) -> dict[str, Any]:
     summary = json.loads((folder / "summary.json").read_text())
     privacy = json.loads((folder / "privacy.json").read_text())
+    config = tomllib.loads((folder / "config.toml").read_text())
     confusion = json.loads((folder / "evaluation.json").read_text())["confusion"]
     counts = [sum(line) for line in confusion]
     value = summary[row.measure] if row.measure in summary else summary["metrics"][row.measure]
@@ -236,6 +68,7 @@ def _figures(folder: Path, row: Row) -> dict[str, Any]:
         "seconds": round(summary["seconds"]["total"], 1),
         "uplink_bytes": summary["uplink_bytes_per_hospital_round"],
         "input_noise": privacy.get("input_noise"),
+        "learning_rate": config["training"]["learning-rate"],
     }
 
 
@@ -343,8 +176,18 @@ def _compared(rows: Sequence[Row], kept: dict[str, Any]) -> str:
     return _table(head, lines)
 
 
+def _ruled(rows: Sequence[Row], kept: dict[str, Any]) -> str:
+    lines = []
+    for row in rows:
+        values = [one["value"] for one in kept[row.name]["seeds"]]
+        rate = statistics.median(one["learning_rate"] for one in kept[row.name]["seeds"])
+        lines.append([row.title, f"{rate:.3g}", row.measure.replace("_", " "), *_spread(values)])
+    return _table(["training", "step size", "figure", "mean", "range"], lines)
+
+
 LAYOUTS: dict[str, Callable[[Sequence[Row], dict[str, Any]], str]] = {
     "claims": _claimed,
+    "rule": _ruled,
     "singh": _compared,
 }
 
@@ -366,6 +209,13 @@ the server and the public face, spent over the whole training.
 
 What counts is step times clip: the noise of a step grows with both. Settings of one product are
 alike within the spread of the seeds; of these the defaults take the smaller step.
+""",
+    "rule": """## A step size that needs no tuning
+
+Tuning on private data would cost privacy that no ledger shows. With `training.learning-rate=auto`
+the step size follows from public numbers alone: q*N, sigma, d, T, the clip and the momentum
+(`simulations/step_size.py`). Beside it the step sizes of the scenarios, which were tuned, on public
+data.
 """,
     "options": """## Options that help under noise
 

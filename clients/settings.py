@@ -171,7 +171,9 @@ class Training(_Group):
     sampling_rate: float = Field(
         default=0.2, gt=0, le=1, description="chance of a patient a round, q"
     )
-    learning_rate: float = Field(default=0.3, gt=0, description="step size")
+    learning_rate: float = Field(
+        default=0.3, gt=0, description="step size ('auto' on a command line: by public sizes)"
+    )
     momentum: float = Field(default=0.9, ge=0, lt=1, description="momentum of sgd")
     release_every: int = Field(default=5, ge=1, description="rounds between released models")
     averaging: float = Field(

@@ -18,7 +18,9 @@ from typing import Any
 
 from clients.setting_faults import nearest
 from clients.settings import ConfigValue, Settings, SettingsError
+from simulations.step_size import AUTO, planned_step_size
 
+STEP_SIZE = "training.learning-rate"
 FOLDER = Path(__file__).with_name("scenarios")
 
 
@@ -95,18 +97,23 @@ def resolve(
 ) -> Settings:
     """Lay ``key=value`` texts, then overrides, on a scenario and check the whole.
 
+    A ``training.learning-rate`` of ``auto`` becomes the number that public sizes give.
+
     Raises:
         SettingsError: with every fault of file, texts and combination.
     """
     changes, faults = read_assignments(assignments)
     config = {"run.scenario": scenario.name, **scenario.config, **changes, **(overrides or {})}
+    by_rule = config.get(STEP_SIZE) == AUTO
+    if by_rule:
+        del config[STEP_SIZE]
     try:
         settings = Settings.from_config(config, known=_registered_names(config))
     except SettingsError as error:
         raise SettingsError([*faults, *error.faults]) from None
     if faults:
         raise SettingsError(faults)
-    return settings
+    return settings.with_config({STEP_SIZE: planned_step_size(settings)}) if by_rule else settings
 
 
 def check_cut(settings: Settings) -> None:

@@ -26,6 +26,18 @@ if TYPE_CHECKING:
 _Attempt = tuple[str, int, int, str]
 
 
+def calibrated_multiplier(settings: Settings) -> float:
+    """Return sigma as the settings give it, or the least that keeps to their target epsilon."""
+    privacy, schedule = settings.privacy, schedule_of(settings)
+    return privacy.noise_multiplier or noise_multiplier_for(
+        target_epsilon=privacy.target_epsilon,
+        delta=privacy.delta,
+        sampling_rate=schedule.sampling_rate,
+        rounds=schedule.events,
+        accountant=privacy.accountant,
+    )
+
+
 class Budget:
     """What one run may cost, and has cost.
 
@@ -43,13 +55,7 @@ class Budget:
         self.delta = privacy.delta * (1.0 - DELTA_SLACK)
         self.noise_multiplier = noise_multiplier or 0.0
         if settings.regime.private and not noise_multiplier:
-            self.noise_multiplier = privacy.noise_multiplier or noise_multiplier_for(
-                target_epsilon=privacy.target_epsilon,
-                delta=privacy.delta,
-                sampling_rate=self._schedule.sampling_rate,
-                rounds=self._schedule.events,
-                accountant=privacy.accountant,
-            )
+            self.noise_multiplier = calibrated_multiplier(settings)
         plan = noise_plan(settings, self.noise_multiplier)
         self._event = plan.event(self._schedule.sampling_rate)
         self._ledger = Ledger(path, site="server", cohort=settings.data.name, durable=True)

@@ -18,10 +18,10 @@ SOURCE = Path(__file__).parents[2] / "benchmarks" / "learning.py"
 def learning() -> ModuleType:
     import sys
 
-    spec = importlib.util.spec_from_file_location("learning_rows", SOURCE)
+    spec = importlib.util.spec_from_file_location("learning_page", SOURCE)
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
-    sys.modules["learning_rows"] = module
+    sys.modules["learning_page"] = module
     spec.loader.exec_module(module)
     return module
 
@@ -30,7 +30,9 @@ def test_every_row_can_be_trained_and_has_a_folder_of_its_own(learning: ModuleTy
     names = [row.name for row in learning.ROWS]
     assert len(set(names)) == len(names)
     for row in learning.ROWS:
-        resolve(find_scenario(row.scenario), [*row.sets], {"run.seed": 0})
+        # What `auto` comes to takes the data; that the rest is sound does not.
+        sets = [text for text in row.sets if not text.endswith("=auto")]
+        resolve(find_scenario(row.scenario), sets, {"run.seed": 0})
 
 
 def test_claims_are_of_sealed_scenarios_as_they_are(learning: ModuleType) -> None:
