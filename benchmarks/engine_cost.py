@@ -13,6 +13,8 @@ that slows down slows down for all. Ratios are what to read: seconds are this ma
 * pfl-research, two workers (with ``--pfl``): see `pfl_rounds.py`.
 * sealed (with ``--sealed``): a round of the whole app with `bfv` and with `modular`: SqueezeNet on
   64x64 chest X-rays, 32 patients a hospital in the mean. Needs the X-rays (ASCLEPIAS_DATA).
+* default (with ``--default-rounds``): the scenario `default`, from its start to its model, with as
+  many rounds as are given.
 * scale (with ``--scale``): the whole app with a small CNN on MNIST and as many hospitals as are
   given: seconds and memory a hospital.
 """
@@ -237,6 +239,14 @@ def measure_sealed(repeats: int) -> dict[str, Any]:
     return {"median_seconds": medians, "ratio": medians["bfv"] / medians["modular"], "runs": found}
 
 
+def measure_default(rounds: int) -> dict[str, Any]:
+    """Measure the scenario `default`, sealed, released and judged as always, over many rounds."""
+    with TemporaryDirectory() as scratch:
+        start = time.perf_counter()
+        found = whole_app({"training.rounds": rounds}, Path(scratch) / "default")
+        return found | {"rounds": rounds, "seconds": time.perf_counter() - start}
+
+
 def measure_scale(counts: list[int]) -> dict[str, Any]:
     """Measure seconds and memory a hospital as their number grows."""
     found = {}
@@ -266,6 +276,7 @@ def main() -> None:
     parser.add_argument("--pfl", action="store_true", help="beside pfl-research, if it is there")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--sealed", action="store_true", help="sealed over unsealed, whole app")
+    parser.add_argument("--default-rounds", type=int, metavar="T", help="`default` with T rounds")
     parser.add_argument("--scale", type=int, nargs="+", default=[], metavar="K")
     options = parser.parse_args()
     results: dict[Any, Any] = {}
@@ -280,6 +291,9 @@ def main() -> None:
     if options.sealed:
         results["sealed"] = measure_sealed(max(1, options.repeats // 3))
         print(f"sealed over unsealed: {results['sealed']['ratio']:.3f}")
+    if options.default_rounds:
+        found = results["default"] = measure_default(options.default_rounds)
+        print(f"{found['rounds']} rounds of default: {found['seconds']:.0f} s")
     if options.scale:
         results["scale"] = measure_scale(options.scale)
         for count, row in results["scale"].items():

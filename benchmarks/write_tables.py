@@ -149,6 +149,13 @@ def deployed_table() -> str:
     return "\n".join([_rows(head, rows), said])
 
 
+def many_rounds() -> str:
+    """Return what many rounds of the default scenario take, start and reports included."""
+    found = _read("engine_cost.json")["default"]
+    median = 1000 * found["round_median"]
+    return f"{found['rounds']:,} rounds: {found['seconds']:.0f} s, {median:.0f} ms a round.\n"
+
+
 def _read(name: str) -> Any:
     return json.loads((MEASURED / name).read_text(encoding="utf-8"))
 
@@ -159,6 +166,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "engine": engine_table,
     "sealed": sealed_table,
     "scale": scale_table,
+    "many-rounds": many_rounds,
     "deployed": deployed_table,
 }
 
