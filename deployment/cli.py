@@ -199,9 +199,11 @@ def _submit(folder: Path, settings: Settings, follow: bool, wait: float) -> None
     from deployment import submission as submissions
     from deployment.report import follow_run, line
     from deployment.superlink import read_superlink
+    from simulations.launch import write_provenance
 
     link = read_superlink(folder)
     made = submissions.submit(link, settings, wait_seconds=wait)
+    write_provenance(made.folder, ["asclepias", *sys.argv[1:]])
     line(True, f"run {made.run_id} is submitted; its folder is {made.folder}")
     if follow and not follow_run(link, made):
         raise typer.Exit(1)

@@ -16,6 +16,7 @@ import click
 import typer
 
 from simulations import compare_commands, inspection
+from simulations.complaints import FAILED
 
 EXAMPLES = "\n\n".join(
     [
@@ -161,26 +162,30 @@ def resume(
     launch(settings, {"engine": engine}, voice, command=_command())
 
 
-@app.command(epilog="Example: flower-simulation watch latest")
-def watch(run_name: RunName) -> None:
+@app.command(
+    epilog="Examples:\n\nflower-simulation watch latest\n\nflower-simulation watch trial/superlink"
+)
+def watch(
+    run_name: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN",
+            help="A run folder, its name in runs/, 'latest', or a SuperLink's folder (newest run).",
+        ),
+    ],
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
     """Follow a running run from another terminal.
 
-    It ends with the run, or with Ctrl-C; the run itself goes on.
+    It ends with the run, or with Ctrl-C; the run itself goes on. The exit code is 1 for a run that
+    did not finish.
     """
-    import threading
-
-    from rich.console import Console
-
-    from simulations.launch import Voice, print_results
-    from simulations.progress import Display
+    from simulations.launch import Voice, follow_to_end
     from simulations.results import find_run
 
-    path = find_run(run_name)
-    display = Display(Console(stderr=True))
-    display.show(path, until=threading.Event(), stop_at_end=True)
-    print_results(path, Voice())
-    if display.progress.status != "finished":
-        typer.echo(f"{display.progress.status}: {display.progress.message}", err=True)
+    if not follow_to_end(find_run(run_name), Voice(quiet=quiet, as_json=as_json)):
+        raise typer.Exit(FAILED)
 
 
 def _run(
@@ -241,15 +246,25 @@ def _command() -> list[str]:
     return ["flower-simulation", *sys.argv[1:]]
 
 
+def _takes_debug(words: Sequence[str]) -> bool:
+    """Whether the command knows --debug itself; what starts nothing shows a traceback at most."""
+    command = next((word for word in words if not word.startswith("-")), "run")
+    looks = {one.name for one in app.registered_commands} | {"watch"}
+    return command not in looks - {"compare"}
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
     from simulations.complaints import complain
 
     words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words
+    if debug and not _takes_debug(words):
+        words.remove("--debug")
     try:
         result = app(words, prog_name="flower-simulation", standalone_mode=False)
     except (Exception, KeyboardInterrupt) as error:
-        return complain(error, debug="--debug" in words)
+        return complain(error, debug=debug)
     return result if isinstance(result, int) else 0
 
 

@@ -12,12 +12,14 @@ import fcntl
 import json
 import shlex
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from rich.progress import (
     BarColumn,
@@ -33,19 +35,18 @@ from clients.settings import ConfigValue, SettingsError
 from simulations.compare_cells import Axes, Cell, Plan, cell_folder, plan_grid
 from simulations.compare_rows import Row, is_finished, paired_rows, read_row
 from simulations.compare_workers import run_trainings
-from simulations.results import read_run
+from simulations.progress import describe_place
+from simulations.results import COMPARISON, last_change, read_run, run_progress
 from simulations.scenario import Scenario, check_cut, resolve
 from strategies.files import write_whole
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from rich.console import Console
 
-COMPARISON = "comparison.json"
 FORMAT = 2
 #: Axes that are lists of values.
 LISTS = ("regimes", "exchanges", "partitions", "epsilons", "hospitals")
+PULSE_SECONDS = 1.0
 Choice = tuple[tuple[str, ConfigValue], ...]
 
 
@@ -87,7 +88,7 @@ class Comparison:
         axes = plan.axes
         tuning = plan.tuning_cells()
         total = len(tuning) + len(plan.setups) * axes.seeds
-        with Bar(self.console, total) as bar:
+        with grid_bar(self.console, total) as bar:
             self._train(tuning, bar)
             choices = {setup: self._best(plan, setup, tuning) for setup in plan.setups}
             cells = {setup: plan.cells(setup, choices[setup]) for setup in plan.setups}
@@ -102,6 +103,7 @@ class Comparison:
         """Run the cells that have not finished; what is on disk counts as done at once."""
         waiting = [cell for cell in cells if not self._finished(cell)]
         bar.found(len(cells) - len(waiting))
+        bar.follow({cell_folder(self.out, cell): cell.setup.label for cell in waiting})
         configs = [
             {**cell.settings.to_config(), "run.out": str(cell_folder(self.out.absolute(), cell))}
             for cell in waiting
@@ -110,7 +112,7 @@ class Comparison:
         for place, outcome in outcomes:
             if outcome.status != "finished":
                 self.failed[waiting[place].name] = outcome.message
-            bar.step(waiting[place].setup.label)
+            bar.step(cell_folder(self.out, waiting[place]))
 
     def _finished(self, cell: Cell) -> bool:
         return is_finished(read_run(cell_folder(self.out, cell)))
@@ -152,6 +154,7 @@ class Comparison:
             "tuning_seeds": axes.tuning_seeds if tuning else 0,
             "reference": own,
             "unasked": unasked(scenario, axes),
+            "versions": next((row.versions for row in reversed(rows) if row.versions), {}),
             "rows": [row.to_json() for row in rows],
             "paired": paired_rows(rows, own),
             "skipped": [
@@ -180,48 +183,72 @@ def held(out: Path) -> Iterator[None]:
 class Bar:
     """The progress over a whole grid, with the time left at the pace of this command."""
 
-    def __init__(self, console: Console | None, total: int) -> None:
-        self._progress = Progress(
-            BarColumn(bar_width=16),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[label]}", table_column=Column(no_wrap=True, ratio=1)),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=console,
-            disable=console is None or not console.is_terminal,
-            transient=True,
-            speed_estimate_period=120,
-            expand=True,
-        )
-        self._say = console.print if console is not None else None
-        self._total = total
-        self._task = self._progress.add_task("", total=total, label="starting")
+    def __init__(self, progress: Progress, say: Callable[[str], None], total: int) -> None:
+        self._progress, self._say, self._total, self._done = progress, say, total, 0
+        self._labels: dict[Path, str] = {}
+        self._since = time.time()
+        self._task = progress.add_task("", total=total, label="starting")
 
-    def __enter__(self) -> Self:
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._progress.stop()
+    def follow(self, labels: Mapping[Path, str]) -> None:
+        """Say from now on where the trainings of these folders are."""
+        self._labels = dict(labels)
 
     def found(self, count: int) -> None:
         """Count trainings that an earlier command finished; they say nothing of the pace."""
         if count:
             self._total -= count
             self._progress.update(self._task, total=self._total)
-            if self._say is not None:
-                noun = "training was" if count == 1 else "trainings were"
-                self._say(f"{count} {noun} finished before.", highlight=False)
+            noun = "training was" if count == 1 else "trainings were"
+            self._say(f"{count} {noun} finished before.")
 
-    def step(self, label: str) -> None:
-        """Count a training that has just ended."""
+    def step(self, folder: Path) -> None:
+        """Count a training that has just ended; a plain line where there is no live bar."""
+        self._done += 1
+        label = self._labels.pop(folder)
         self._progress.update(self._task, advance=1, label=label)
+        if self._progress.disable:
+            self._say(f"{self._done}/{self._total}: {label}")
+
+    def pulse(self, until: threading.Event) -> None:
+        """Say every second where the trainings are, until told to stop."""
+        while not until.wait(PULSE_SECONDS):
+            places = [
+                f"{label}: {describe_place(run_progress(folder))[0]}"
+                for folder, label in list(self._labels.items())
+                if last_change(folder) >= self._since
+            ]
+            if places:
+                self._progress.update(self._task, label="; ".join(places))
+
+
+@contextmanager
+def grid_bar(console: Console | None, total: int) -> Iterator[Bar]:
+    """Show the progress over a grid inside the block: live where there is a terminal."""
+
+    def say(text: str) -> None:
+        if console is not None:
+            console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    with Progress(
+        BarColumn(bar_width=16),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[label]}", table_column=Column(no_wrap=True, ratio=1)),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+        disable=console is None or not console.is_terminal,
+        transient=True,
+        speed_estimate_period=120,
+        expand=True,
+    ) as progress:
+        bar, until = Bar(progress, say, total), threading.Event()
+        if not progress.disable:
+            threading.Thread(target=bar.pulse, args=(until,), daemon=True).start()
+        try:
+            yield bar
+        finally:
+            until.set()
 
 
 def unasked(scenario: Scenario, axes: Axes) -> dict[str, list[str]]:

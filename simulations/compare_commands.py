@@ -120,7 +120,8 @@ def results_page(
     into: Annotated[Path, typer.Option(metavar="DIR", help="Where the page lies.")] = Path("docs"),
 ) -> None:
     """Write docs/results.md from comparisons; those added before stay on it."""
-    from simulations.compare_page import read_comparison, write_results_page
+    from simulations.compare_page import write_results_page
+    from simulations.results import read_comparison
 
     contents = [read_comparison(folder) for folder in folders or ()]
     typer.echo(write_results_page(contents, into))
@@ -128,7 +129,7 @@ def results_page(
 
 def _illustrate(content: dict[str, Any], folder: Path) -> None:
     from simulations.compare_figures import draw_comparison
-    from simulations.compare_page import write_comparison_report
+    from simulations.compare_report import write_comparison_report
 
     draw_comparison(content, folder / "figures")
     write_comparison_report(content, folder)

@@ -8,17 +8,16 @@ those of the figures of a run.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import statistics
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import matplotlib as mpl
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from simulations.compare_tables import axis_text, varying
-from simulations.figures import CYCLE, GREY, PNG_DPI, STYLE
+from simulations.compare_tables import axis_text, label_text, varying
+from simulations.drawing import CYCLE, GREY, Drawing, Drawn, draw, write_figures
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,40 +32,20 @@ LEGEND_LETTERS = 84
 BYTES_LABELS = 12
 #: Where an axis of accuracy ends: intervals may reach beyond 1, accuracy does not.
 HIGHEST = 1.02
+#: How many times the shortest bar the longest may be before a logarithm is needed.
+LONGEST_BAR = 30
 #: Most hospitals' dots in a row of the figure of hospitals.
 DOTS = 400
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ComparisonDrawing:
-    """A kind of figure of a comparison: its title, how to read it, how to draw it."""
-
-    title: str
-    caption: str
-    draw: Callable[[Content], Figure | None]
-
-
 def draw_comparison(content: Content, folder: Path) -> list[Path]:
     """Draw every figure that the comparison has an axis for; returns the files written."""
-    folder.mkdir(parents=True, exist_ok=True)
-    written = []
-    for name, (_, figure) in draw_all(content).items():
-        for suffix, metadata in (("svg", {"Date": None}), ("png", {})):
-            file = folder / f"{name}.{suffix}"
-            with mpl.rc_context(STYLE):
-                figure.savefig(file, dpi=PNG_DPI, metadata=metadata)
-            written.append(file)
-    return written
+    return write_figures(draw_all(content), folder)
 
 
-def draw_all(content: Content) -> dict[str, tuple[ComparisonDrawing, Figure]]:
+def draw_all(content: Content) -> Drawn:
     """Return every figure that the comparison has an axis for, by name."""
-    found: dict[str, tuple[ComparisonDrawing, Figure]] = {}
-    with mpl.rc_context(STYLE):
-        for name, drawing in DRAWINGS.items():
-            if (figure := drawing.draw(content)) is not None:
-                found[name] = (drawing, figure)
-    return found
+    return draw(DRAWINGS, content)
 
 
 def draw_epsilon(content: Content) -> Figure | None:
@@ -96,7 +75,7 @@ def draw_bytes(content: Content) -> Figure | None:
         names = [name for name in names if name in ("regime", "exchange")]
     series: dict[str, list[Row]] = {}
     for row in rows:
-        series.setdefault(_label(row, names), []).append(row)
+        series.setdefault(label_text(row, names), []).append(row)
     for place, (label, members) in enumerate(series.items()):
         sent = [row["sent_bytes"]["mean"] / 1e6 for row in members]
         _points(axes, sent, members, label, place, join=False)
@@ -104,6 +83,42 @@ def draw_bytes(content: Content) -> Figure | None:
     axes.set_xlabel("megabytes that one hospital sends (log scale)")
     axes.set_ylabel("accuracy on the public holdout (share)")
     _finish(figure, axes)
+    return figure
+
+
+def draw_traffic(content: Content) -> Figure | None:
+    """Bytes that a hospital sends and receives in the whole training, by exchange."""
+    if "exchange" not in varying(content):
+        return None
+    names = [axis for axis in varying(content) if axis in ("regime", "exchange", "hospitals")]
+    sums: dict[str, list[tuple[float, float]]] = {}
+    for row in _measured(content):
+        if row["hospitals"] and row["sent_bytes"] and row["received_bytes"]:
+            both = (row["sent_bytes"]["mean"] / 1e6, row["received_bytes"]["mean"] / 1e6)
+            sums.setdefault(label_text(row, names), []).append(both)
+    if not sums:
+        return None
+    figure = Figure(figsize=(5.4, min(1.3 + 0.42 * len(sums), 9.0)), layout="constrained")
+    axes = figure.add_subplot()
+    ways = (("sent", CYCLE[0], -0.2), ("received", CYCLE[1], 0.2))
+    for column, (way, colour, shift) in enumerate(ways):
+        means = [statistics.fmean(pair[column] for pair in pairs) for pairs in sums.values()]
+        at = [place + shift for place in range(len(sums))]
+        bars = axes.barh(at, means, height=0.38, color=colour, label=f"{way} by a hospital")
+        axes.bar_label(bars, fmt="%.3g", padding=3)
+    axes.set_yticks(range(len(sums)), list(sums))
+    axes.invert_yaxis()
+    axes.grid(axis="y", visible=False)
+    title = "megabytes of one hospital in the whole training"
+    everything = [value for pairs in sums.values() for pair in pairs for value in pair]
+    if max(everything) > LONGEST_BAR * min(everything):
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.xaxis.set_minor_locator(NullLocator())
+        title = f"{title} (log scale)"
+    axes.margins(x=0.14)
+    axes.set_xlabel(title)
+    figure.legend(loc="outside upper center", ncols=2)
     return figure
 
 
@@ -125,7 +140,7 @@ def draw_hospitals(content: Content) -> Figure | None:
         axes.plot([middle, middle], [place - 0.3, place + 0.3], color=CYCLE[3], linewidth=2.2)
         mean = row["mean_hospital_accuracy"]["mean"]
         axes.plot(mean, place, "D", color=CYCLE[5], markersize=5)
-    axes.set_yticks(range(len(rows)), [_label(row, names) for row in rows])
+    axes.set_yticks(range(len(rows)), [label_text(row, names) for row in rows])
     axes.invert_yaxis()
     axes.set_xlim(right=1.02)
     axes.grid(axis="y", visible=False)
@@ -144,7 +159,7 @@ def _against(content: Content, axis: str, title: str) -> Figure | None:
     names = [name for name in varying(content) if name != axis]
     series: dict[str, list[Row]] = {}
     for row in rows:
-        series.setdefault(_label(row, names), []).append(row)
+        series.setdefault(label_text(row, names), []).append(row)
     figure, axes = _axes()
     for place, (label, members) in enumerate(series.items()):
         along = sorted(
@@ -221,36 +236,34 @@ def _measured(content: Content) -> list[Row]:
     return [row for row in content["rows"] if row["accuracy"]]
 
 
-def _label(row: Row, names: Sequence[str]) -> str:
-    marks = {"hospitals": "K = ", "epsilon": "epsilon "}
-    parts = [
-        f"{marks.get(name, '')}{axis_text(row[name])}" for name in names if row[name] is not None
-    ]
-    return ", ".join(parts) or str(row["regime"])
-
-
-DRAWINGS: dict[str, ComparisonDrawing] = {
-    "epsilon": ComparisonDrawing(
+DRAWINGS: dict[str, Drawing[Content]] = {
+    "epsilon": Drawing(
         title="Accuracy against epsilon",
         caption="Mean over seeds with 95% intervals; level lines add no noise.",
         draw=draw_epsilon,
     ),
-    "hospital-count": ComparisonDrawing(
+    "hospital-count": Drawing(
         title="Accuracy against the number of hospitals",
         caption="The same patients, dealt to more and more hospitals. Level lines are pooled data.",
         draw=draw_hospital_count,
     ),
-    "skew": ComparisonDrawing(
+    "skew": Drawing(
         title="Accuracy against the split",
         caption="The same patients, split more and more unevenly. Level lines are pooled data.",
         draw=draw_skew,
     ),
-    "bytes": ComparisonDrawing(
+    "bytes": Drawing(
         title="Accuracy against bytes sent",
         caption="What one hospital sends in the whole training, headers and keys included.",
         draw=draw_bytes,
     ),
-    "hospitals": ComparisonDrawing(
+    "traffic": Drawing(
+        title="Bytes by exchange",
+        caption="What one hospital sends and receives in the whole training, in megabytes, headers "
+        "and keys included. Mean over seeds, and over rows that differ in nothing else shown.",
+        draw=draw_traffic,
+    ),
+    "hospitals": Drawing(
         title="Accuracy at single hospitals",
         caption="Each dot is a hospital in a training, on its own test records.",
         draw=draw_hospitals,

@@ -1,4 +1,4 @@
-"""Pages made from comparisons: ``docs/results.md``, and a ``report.html`` in each folder.
+"""The page over published comparisons: ``docs/results.md``.
 
 ``docs/results/`` keeps the ``comparison.json`` of every comparison shown, so that anybody can make
 the page again from it; no number on it is typed.
@@ -6,34 +6,27 @@ the page again from it; no number on it is typed.
 
 from __future__ import annotations
 
-import io
 import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from simulations.compare_answers import answers
-from simulations.compare_figures import DRAWINGS, draw_all, draw_comparison
+from simulations.compare_figures import DRAWINGS, draw_comparison
 from simulations.compare_tables import (
+    CLEAR,
     caption,
     left_out,
     markdown_table,
     paired_table,
     paired_title,
     result_table,
+    tuning_text,
 )
-from simulations.results import REPORT, NoRun
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from simulations.results import read_comparison
 
 Content = Mapping[str, Any]
-CLEAR = (
-    "clear: the interval excludes 0. Each interval is by itself; of twenty true zeros one is "
-    "expected to look clear."
-)
-COMPARISON = "comparison.json"
 PAGE = "results.md"
 FOLDER = "results"
 HEAD = """# Results
@@ -44,24 +37,6 @@ and a `comparison.json` behind. Accuracy is measured on a public holdout of pati
 hospital trains on. Trainings of one seed share holdout, split and initial weights, so differences
 are taken seed by seed. What tuning would cost in privacy is not counted: the data are public.
 """
-
-
-def read_comparison(path: Path) -> dict[str, Any]:
-    """Read a comparison's folder, or its file.
-
-    Raises:
-        NoRun: there is none.
-    """
-    file = path / COMPARISON if path.is_dir() else path
-    try:
-        content = json.loads(file.read_bytes())
-    except OSError as error:
-        raise NoRun(f"{file} cannot be read: {error.strerror}; 'compare' writes it.") from None
-    except ValueError as error:
-        raise NoRun(f"{file} is no JSON: {error}.") from None
-    if not isinstance(content, dict) or "rows" not in content:
-        raise NoRun(f"{file} is no comparison.")
-    return content
 
 
 def write_results_page(comparisons: Sequence[Content], docs: Path) -> Path:
@@ -131,125 +106,5 @@ def _facts(content: Content) -> str:
         f"{content['seeds']} seeds, delta {content['delta']:g}."
     )
     if content["tuned"]:
-        grids = "; ".join(
-            f"{key} in {', '.join(f'{value:g}' for value in values)}"
-            for key, values in content["tuned"].items()
-        )
-        text += (
-            f" Tuned for each row by mean accuracy over {content['tuning_seeds']} other seeds: "
-            f"{grids}."
-        )
+        text += f" Tuned {tuning_text(content)}."
     return text
-
-
-def write_comparison_report(content: Content, out: Path) -> Path:
-    """Write ``report.html`` into a comparison's folder: tables and figures in one file."""
-    from jinja2 import Environment, StrictUndefined
-    from markupsafe import Markup
-
-    from simulations.report_page import STYLE
-
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    tables = [(caption(content, wide=True), *result_table(content, wide=True))]
-    if content["paired"]:
-        tables.append((paired_title(content), *paired_table(content)))
-    page = environment.from_string(HTML).render(
-        style=Markup(STYLE),
-        content=content,
-        facts=_facts(content),
-        tables=tables,
-        answers=answers(content),
-        left_out=left_out(content),
-        figures=[
-            {"title": drawing.title, "caption": drawing.caption, "svg": Markup(_svg(figure, name))}
-            for name, (drawing, figure) in draw_all(content).items()
-        ],
-    )
-    file = out / REPORT
-    file.write_text(page, "utf-8")
-    return file
-
-
-def _svg(figure: Figure, name: str) -> str:
-    """Return a figure as an SVG element whose ids meet no other figure's."""
-    import matplotlib as mpl
-
-    from simulations.figures import STYLE as FIGURE_STYLE
-
-    file = io.StringIO()
-    with mpl.rc_context(FIGURE_STYLE):
-        figure.savefig(file, format="svg", metadata={"Date": None})
-    text = file.getvalue()
-    text = text[text.index("<svg") :]
-    text = re.sub(r'(\bid="|url\(#|xlink:href="#)', rf"\g<1>{name}-", text)
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    return text.replace("<svg ", f'<svg role="img" aria-label="{DRAWINGS[name].title}" ', 1)
-
-
-HTML = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy"
-  content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
-<link rel="icon" href="data:,">
-<title>{{ content.title }}</title>
-<style>{{ style }}</style>
-</head>
-<body>
-<main>
-<h1>{{ content.title }}</h1>
-<p>{{ content.description }}</p>
-<pre>{{ content.command }}</pre>
-<p class="soft">{{ facts }}</p>
-{%- for text, columns, rows in tables %}
-<table class="stack">
-<thead><tr>
-{%- for column in columns %}
-<th scope="col"{% if column.endswith("#") %} class="number"{% endif %}>{{ column.rstrip("#") }}</th>
-{%- endfor %}
-</tr></thead>
-<tbody>
-{%- for row in rows %}
-<tr>
-{%- for cell in row %}
-{%- set column = columns[loop.index0] %}
-<td{% if column.endswith("#") %} class="number"{% endif %}
-  data-label="{{ column.rstrip("#") }}">{{ cell }}</td>
-{%- endfor %}
-</tr>
-{%- endfor %}
-</tbody>
-<caption>{{ text }}</caption>
-</table>
-{%- endfor %}
-{%- if answers %}
-<h2>What the differences say</h2>
-<ul>
-{%- for line in answers %}
-<li>{{ line }}</li>
-{%- endfor %}
-</ul>
-{%- endif %}
-<div class="figures">
-{%- for figure in figures %}
-<figure role="group" aria-label="{{ figure.title }}">
-<h3>{{ figure.title }}</h3>
-{{ figure.svg }}
-<figcaption>{{ figure.caption }}</figcaption>
-</figure>
-{%- endfor %}
-</div>
-{%- for title, found in left_out %}
-<h2>{{ title }}</h2>
-<ul>
-{%- for line in found %}
-<li>{{ line }}</li>
-{%- endfor %}
-</ul>
-{%- endfor %}
-</main>
-</body>
-</html>
-"""

@@ -69,6 +69,9 @@ class Row:
         epsilon: spent against the server (PRV); as if the training were unseeded.
         noise_multiplier: sigma of the last training.
         seconds: of a training.
+        observers: who could learn what, by the last training's ``privacy.json``.
+        ledger_entries: of the server, over all trainings.
+        versions: of Python and the libraries, at the last training.
         cells: names of the run folders.
     """
 
@@ -83,6 +86,9 @@ class Row:
     epsilon: float | None = None
     noise_multiplier: float = 0.0
     seconds: list[float] = field(default_factory=list)
+    observers: list[dict[str, Any]] = field(default_factory=list)
+    ledger_entries: int = 0
+    versions: Mapping[str, str] = field(default_factory=dict)
     cells: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
@@ -104,6 +110,8 @@ class Row:
                 "spent_epsilon": self.epsilon,
                 "noise_multiplier": self.noise_multiplier,
                 "seconds": summarise(self.seconds),
+                "observers": self.observers,
+                "ledger_entries": self.ledger_entries,
                 "cells": self.cells,
             }
         )
@@ -120,11 +128,14 @@ def read_row(out: Path, cells: Sequence[Cell]) -> Row:
     """Read the trainings of one setup that have finished; the others are left out."""
     row = Row(setup=cells[0].setup, choice=dict(cells[0].choice))
     last: dict[str, Any] = {}
+    observers: list[dict[str, Any]] = []
+    entries = 0
     for cell in cells:
         run = read_run(cell_folder(out, cell))
         if not is_finished(run):
             continue
-        last = run.summary
+        last, observers = run.summary, _observers(run)
+        entries += len(run.privacy.get("ledger") or [])
         hospitals = max(int(last["hospitals"]), 1)
         row.seeds.append(cell.seed)
         row.cells.append(cell.name)
@@ -135,7 +146,21 @@ def read_row(out: Path, cells: Sequence[Cell]) -> Row:
         row.received_bytes.append(last["downlink_bytes_total"] / hospitals)
         row.seconds.append(float(last["seconds"]["total"]))
     spent = (last.get("epsilon") or {}).get("prv")
-    return replace(row, epsilon=spent, noise_multiplier=float(last.get("noise_multiplier") or 0.0))
+    return replace(
+        row,
+        epsilon=spent,
+        noise_multiplier=float(last.get("noise_multiplier") or 0.0),
+        observers=observers,
+        ledger_entries=entries,
+        versions=dict(last.get("versions") or {}),
+    )
+
+
+def _observers(run: RunResult) -> list[dict[str, Any]]:
+    """Return who could learn what in a run, without the sentences that say why."""
+    keys = ("observer", "epsilon", "binds_target", "guaranteed")
+    found = run.privacy.get("observers") or []
+    return [{key: one[key] for key in keys if key in one} for one in found]
 
 
 def is_finished(run: RunResult) -> bool:
@@ -207,11 +232,13 @@ def _same_place(one: Setup, other: Setup) -> bool:
 
 
 def _rounded(value: Any) -> Any:
-    """Round every float in a nest of plain values."""
+    """Round every float in a nest of plain values; what is no finite number is None."""
     if isinstance(value, dict):
         return {key: _rounded(one) for key, one in value.items()}
     if isinstance(value, list):
         return [_rounded(one) for one in value]
     if not isinstance(value, float):
         return value
+    if not math.isfinite(value):
+        return None
     return round(value, DIGITS) if abs(value) < 1e6 else round(value)

@@ -22,6 +22,10 @@ HEADS = {
     "hospitals": "K#",
     "epsilon": "epsilon#",
 }
+CLEAR = (
+    "clear: the interval excludes 0. Each interval is by itself; of twenty true zeros one is "
+    "expected to look clear."
+)
 Content = Mapping[str, Any]
 Table = tuple[list[str], list[list[str]]]
 
@@ -31,6 +35,11 @@ def varying(content: Content) -> list[str]:
     rows = content["rows"]
     found = [axis for axis in AXES if len({row[axis] for row in rows} - {None}) > 1]
     return found or [AXES[0]]
+
+
+def heads(axes: Sequence[str]) -> list[str]:
+    """Return the columns' names of axes."""
+    return [HEADS[axis] for axis in axes]
 
 
 def result_table(content: Content, *, wide: bool = False) -> Table:
@@ -46,7 +55,7 @@ def result_table(content: Content, *, wide: bool = False) -> Table:
         figures["worst_hospital_accuracy"] = "worst site"
     if not wide and len(axes) > 2:
         del figures["auc"]
-    columns = [HEADS[axis] for axis in axes] + [f"{one}#" for one in figures.values()] + ["sent#"]
+    columns = heads(axes) + [f"{one}#" for one in figures.values()] + ["sent#"]
     if wide:
         noisy = any(row["noise_multiplier"] for row in rows)
         columns += ["sigma#"] if noisy else []
@@ -74,7 +83,7 @@ def paired_table(content: Content) -> Table:
     pairs = content["paired"]
     places = [axis for axis in ("partition", "hospitals", "epsilon") if axis in varying(content)]
     several = len({way_text(one) for one in pairs}) > 1
-    columns = [*(HEADS[axis] for axis in places), *(["of"] if several else [])]
+    columns = [*heads(places), *(["of"] if several else [])]
     columns += ["less", "difference#", "95% interval#", "clear"]
     rows = []
     for one in pairs:
@@ -124,9 +133,9 @@ def left_out(content: Content) -> list[tuple[str, list[str]]]:
 
 def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a Markdown table; columns whose name ends in ``#`` hold numbers."""
-    heads = [column.rstrip("#") for column in columns]
+    names = [column.rstrip("#") for column in columns]
     rules = ["---:" if column.endswith("#") else "---" for column in columns]
-    lines = [heads, rules, *rows]
+    lines = [names, rules, *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
@@ -169,6 +178,24 @@ def mean_text(summary: Mapping[str, Any] | None) -> str:
         return ABSENT
     mean = f"{summary['mean']:.3f}"
     return mean if summary["high"] is None else f"{mean} ±{summary['high'] - summary['mean']:.3f}"
+
+
+def tuning_text(content: Content) -> str:
+    """Return how settings were tuned: by what, over which values."""
+    grids = "; ".join(
+        f"{key} in {', '.join(f'{value:g}' for value in values)}"
+        for key, values in content["tuned"].items()
+    )
+    return f"for each row by mean accuracy over {content['tuning_seeds']} other seeds: {grids}"
+
+
+def label_text(row: Mapping[str, Any], names: Sequence[str]) -> str:
+    """Write a row's place on some axes: ``FSCDP, K = 10, epsilon 1``."""
+    marks = {"hospitals": "K = ", "epsilon": "epsilon "}
+    parts = [
+        f"{marks.get(name, '')}{axis_text(row[name])}" for name in names if row[name] is not None
+    ]
+    return ", ".join(parts) or str(row["regime"])
 
 
 def tuned_text(choice: Mapping[str, Any]) -> str:

@@ -1,66 +1,42 @@
 """Figures of a run, drawn from its files alone: as SVG for pages, as PNG for slides.
 
 Each drawing is a function from a `RunResult` to a matplotlib figure, or to None where the run holds
-nothing to draw: a split is there only when the data are public, a curve only after a release.
-Colours are Okabe and Ito's (2008), told apart by colour-blind readers too; lines differ in style as
-well, and every axis has its unit.
+nothing to draw: a split is there only when the data are public, a curve only after a release. Every
+axis has its unit.
 """
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from simulations.drawing import (
+    BLUE,
+    CYCLE,
+    GREEN,
+    GREY,
+    ORANGE,
+    SKY,
+    VERMILION,
+    Drawing,
+    Drawn,
+    draw,
+    write_figures,
+)
 from simulations.results import RunResult
 from simulations.wording import epsilon_text, share_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, YELLOW, GREY = (
-    "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#666666",
-)  # fmt: skip
-CYCLE = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION, YELLOW, GREY)
-STYLE: Any = {
-    "font.size": 9,
-    "axes.titlesize": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#e4e4e4",
-    "grid.linewidth": 0.6,
-    "axes.axisbelow": True,
-    "lines.linewidth": 1.6,
-    "legend.frameon": False,
-    "svg.hashsalt": "asclepias",
-    "svg.fonttype": "path",
-}
 #: Nine points stay above six on half of an A4 page and on a phone.
 SIZE_INCHES = (4.4, 3.0)
-PNG_DPI = 200
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Drawing:
-    """A kind of figure.
-
-    Attributes:
-        title: what it shows, for people.
-        caption: how to read it.
-        draw: from a run to a figure, or None where there is nothing to draw.
-    """
-
-    title: str
-    caption: str
-    draw: Callable[[RunResult], Figure | None]
 
 
 def draw_figures(run: RunResult) -> list[Path]:
@@ -69,26 +45,12 @@ def draw_figures(run: RunResult) -> list[Path]:
     Returns:
         The files written, an SVG and a PNG for each figure.
     """
-    folder = run.path / "figures"
-    folder.mkdir(exist_ok=True)
-    written = []
-    for name, (_, figure) in draw_all(run).items():
-        for suffix, metadata in (("svg", {"Date": None}), ("png", {})):
-            file = folder / f"{name}.{suffix}"
-            with mpl.rc_context(STYLE):
-                figure.savefig(file, dpi=PNG_DPI, metadata=metadata)
-            written.append(file)
-    return written
+    return write_figures(draw_all(run), run.path / "figures")
 
 
-def draw_all(run: RunResult) -> dict[str, tuple[Drawing, Figure]]:
+def draw_all(run: RunResult) -> Drawn:
     """Return every figure that the run holds data for, by name."""
-    found: dict[str, tuple[Drawing, Figure]] = {}
-    with mpl.rc_context(STYLE):
-        for name, drawing in DRAWINGS.items():
-            if (figure := drawing.draw(run)) is not None:
-                found[name] = (drawing, figure)
-    return found
+    return draw(DRAWINGS, run)
 
 
 def _axes(width: float = SIZE_INCHES[0], height: float = SIZE_INCHES[1]) -> tuple[Figure, Axes]:
@@ -273,7 +235,7 @@ def draw_confusion(run: RunResult) -> Figure | None:
     if not counts:
         return None
     classes = [str(one) for one in run.evaluation.get("classes") or range(len(counts))]
-    side = max(2.6, 0.9 + 0.55 * len(classes))
+    side = min(max(2.6, 0.9 + 0.55 * len(classes)), 4.2)
     figure, axes = _axes(width=side + 1.2, height=side)
     shares = [[value / max(sum(row), 1) for value in row] for row in counts]
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
@@ -330,7 +292,7 @@ def draw_hospitals(run: RunResult) -> Figure | None:
     return figure
 
 
-DRAWINGS: dict[str, Drawing] = {
+DRAWINGS: dict[str, Drawing[RunResult]] = {
     "training": Drawing(
         title="Training",
         caption="Accuracy and AUC of each released model on the public holdout (left axis), and "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -14,8 +15,11 @@ Hospitals = Annotated[int, typer.Option(min=1, help="Hospitals, K.")]
 Dropouts = Annotated[int, typer.Option(min=0, help="Missing hospitals tolerated in a round.")]
 Colluders = Annotated[int, typer.Option(min=0, help="Colluding hospitals tolerated.")]
 Delta = Annotated[float, typer.Option(help="Delta.")]
-RunNames = Annotated[
-    list[str], typer.Argument(metavar="RUN...", help="Run folders, names in runs/, or 'latest'.")
+Names = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="RUN...", help="Folders of runs or comparisons, names in runs/, or 'latest'."
+    ),
 ]
 
 
@@ -224,26 +228,46 @@ def exchanges(as_json: AsJson = False) -> None:
     _print_table("Sound combinations", columns, rows)
 
 
-def figures(names: RunNames) -> None:
-    """Draw the figures of runs anew, from their files alone."""
+def figures(names: Names) -> None:
+    """Draw the figures of runs and comparisons anew, from their files alone."""
+    from simulations.compare_figures import draw_comparison
     from simulations.figures import draw_figures
-    from simulations.results import find_run, read_run
+    from simulations.results import read_comparison, read_run
 
-    for path in [find_run(name) for name in names]:
-        for file in draw_figures(read_run(path)):
+    for path, is_comparison in _found(names):
+        if is_comparison:
+            files = draw_comparison(read_comparison(path), path / "figures")
+        else:
+            files = draw_figures(read_run(path))
+        for file in files:
             typer.echo(file)
 
 
-def report(names: RunNames) -> None:
+def report(names: Names) -> None:
     """Write report.html: a page to read, send or print.
 
     It needs no network and no other file.
     """
+    from simulations.compare_report import write_comparison_report
     from simulations.report import write_report
-    from simulations.results import find_run, read_run
+    from simulations.results import read_comparison, read_run
 
-    for path in [find_run(name) for name in names]:
-        typer.echo(write_report(read_run(path)))
+    for path, is_comparison in _found(names):
+        if is_comparison:
+            typer.echo(write_comparison_report(read_comparison(path), path))
+        else:
+            typer.echo(write_report(read_run(path)))
+
+
+def _found(names: Sequence[str]) -> list[tuple[Path, bool]]:
+    """Return each folder that was named, all found first, and whether it is a comparison's."""
+    from simulations.results import find_comparison, find_run
+
+    found = []
+    for name in names:
+        comparison = find_comparison(name)
+        found.append((comparison or find_run(name), comparison is not None))
+    return found
 
 
 @contextmanager

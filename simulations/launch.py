@@ -10,6 +10,7 @@ import json
 import logging
 import platform
 import shlex
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from typing import Any
 from rich.console import Console
 
 from clients.settings import Settings
-from simulations.progress import ProgressThread
+from simulations.progress import Display, ProgressThread
 from simulations.results import REPORT, NoRun, read_run, read_settings
 from simulations.tables import WIDTH, observer_table, summary_table
 from strategies.run_folder import RunFolder
@@ -123,6 +124,23 @@ def launch(
             f"'flower-simulation resume {_short(path)}' goes on from there."
         ) from None
     print_results(path, voice)
+
+
+def follow_to_end(path: Path, voice: Voice) -> bool:
+    """Show another process's run until it ends, then its tables; writes nothing.
+
+    Returns:
+        Whether the run finished; otherwise the reason is the last line on standard error.
+    """
+    silent = voice.quiet or voice.as_json
+    display = Display(Console(stderr=True, quiet=silent))
+    display.show(path, until=threading.Event(), stop_at_end=True)
+    print_results(path, voice)
+    progress = display.progress
+    if progress.status != "finished":
+        text = f"{progress.status}: {progress.message}"
+        Console(stderr=True).print(text, markup=False, highlight=False, soft_wrap=True)
+    return progress.status == "finished"
 
 
 def illustrate(path: Path) -> None:

@@ -37,6 +37,16 @@ def describe_progress(progress: Progress) -> str:
     return ", ".join(parts)
 
 
+def describe_place(progress: Progress) -> tuple[str, int, int]:
+    """Write the round or the stage that a run is in; with how much is done, and of how much."""
+    done, total = progress.round, progress.rounds
+    word = f"round {done}/{total}" if total else "starting"
+    if progress.stage and not progress.status:
+        done, total = progress.stage.get("done", 0), progress.stage.get("total", 0)
+        word = progress.stage["stage"] + (f" {done:,}/{total:,}" if total else "")
+    return word, done, total
+
+
 def describe_start(progress: Progress) -> str:
     """Write what kind of run it is in a line."""
     facts = progress.facts
@@ -96,6 +106,8 @@ class Display:
             case "release" if not self._console.is_terminal:
                 state = describe_progress(self.progress)
                 self._say(f"round {event.get('round')}/{self.progress.rounds}: {state}")
+            case "warning":
+                self._say(f"warning: {event.get('message')}")
             case "fault":
                 self._say(
                     f"round {event.get('round')}, attempt {event.get('attempt', 1)}: "
@@ -107,11 +119,7 @@ class Display:
 
     def _refresh(self) -> None:
         progress = self.progress
-        done, total = progress.round, progress.rounds
-        word = f"round {done}/{total}" if total else "starting"
-        if progress.stage and not progress.status:
-            done, total = progress.stage.get("done", 0), progress.stage.get("total", 0)
-            word = progress.stage["stage"] + (f" {done:,}/{total:,}" if total else "")
+        word, done, total = describe_place(progress)
         self._bar.update(
             self._task,
             description=word,

@@ -6,42 +6,30 @@ Everything is read from the run folder; figures are inlined as SVG.
 
 from __future__ import annotations
 
-import io
 import math
-import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from clients.settings import REGIMES
 from simulations.account_book import moment_text, overview_rows, read_statements, spending_rows
-from simulations.report_page import PAGE, STYLE
+from simulations.report_page import PAGE, Answer, pour
 from simulations.results import REPORT, NoRun, RunResult
 from simulations.tables import observer_caption, observer_rows, summary_rows
-from simulations.wording import ABSENT, bytes_text, epsilon_text, seconds_text, share_text
+from simulations.wording import (
+    ABSENT,
+    bytes_text,
+    epsilon_text,
+    seconds_text,
+    share_text,
+    versions_text,
+)
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-
+#: Figures that show hospitals one by one, or how long their patients took.
+OF_HOSPITALS = ("split", "hospitals", "phases")
 #: Rows of the table of ledgers; what is beyond is summed up in the last.
 MOST_LEDGERS = 25
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """An answer to one of the questions that the page begins with.
-
-    Attributes:
-        tone: `yes`, `no` or empty; colours the edge, never alone.
-    """
-
-    question: str
-    headline: str
-    lines: Sequence[str] = ()
-    tone: str = ""
 
 
 def write_report(run: RunResult) -> Path:
@@ -53,16 +41,14 @@ def write_report(run: RunResult) -> Path:
 
 def render_report(run: RunResult) -> str:
     """Return the page."""
-    from jinja2 import Environment, StrictUndefined
-    from markupsafe import Markup
-
-    from simulations.figures import draw_all
+    from simulations.drawing import inline_figures
+    from simulations.figures import DRAWINGS, draw_all
 
     statements = _statements(run)
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     observers = run.privacy.get("observers") or []
-    return environment.from_string(PAGE).render(
-        style=Markup(STYLE),
+    drawn = draw_all(run)
+    return pour(
+        PAGE,
         title=f"{_config(run, 'run.scenario')}: {_regime_title(run)}",
         subtitle=_subtitle(run),
         answers=[answer_private(run), answer_whom(run), answer_good(run), answer_cost(run)],
@@ -70,22 +56,19 @@ def render_report(run: RunResult) -> str:
         observers_caption=observer_caption(observers),
         what=_what(run),
         results=summary_rows(run.summary) if run.summary else [("status", "no summary yet")],
-        figures=[
-            {
-                "name": name,
-                "title": drawing.title,
-                "caption": drawing.caption,
-                "svg": Markup(inline_svg(figure, name)),
-            }
-            for name, (drawing, figure) in draw_all(run).items()
-        ],
+        figures=inline_figures(drawn),
+        figures_note=_figures_note(
+            run, [DRAWINGS[name].title for name in OF_HOSPITALS if name not in drawn]
+        ),
         ledgers=_shortened(overview_rows(statements)),
         spending=[row for one in statements[:1] for row in spending_rows(one)],
         faults=run.of_kind("fault"),
         commands=_commands(run),
         repeat_note=_repeat_note(run),
-        settings=sorted(run.config.items()),
-        versions=_versions(run),
+        settings=[(key, _setting(value)) for key, value in sorted(run.config.items())],
+        versions=versions_text(
+            run.summary.get("versions") or {}, run.provenance.get("platform", "")
+        ),
     )
 
 
@@ -202,21 +185,14 @@ def answer_cost(run: RunResult) -> Answer:
     )
 
 
-def inline_svg(figure: Figure, name: str) -> str:
-    """Return a figure as an SVG element whose ids meet no other figure's."""
-    import matplotlib as mpl
-
-    from simulations.figures import DRAWINGS
-    from simulations.figures import STYLE as FIGURE_STYLE
-
-    file = io.StringIO()
-    with mpl.rc_context(FIGURE_STYLE):
-        figure.savefig(file, format="svg", metadata={"Date": None})
-    text = file.getvalue()
-    text = text[text.index("<svg") :]
-    text = re.sub(r'(\bid="|url\(#|xlink:href="#)', rf"\g<1>{name}-", text)
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    return text.replace("<svg ", f'<svg role="img" aria-label="{DRAWINGS[name].title}" ', 1)
+def _figures_note(run: RunResult, missing: Sequence[str]) -> str:
+    """Say which figures are left out because they would tell of single hospitals' patients."""
+    if _config(run, "data.public") is not False or not missing:
+        return ""
+    return (
+        f"Left out, since the data are not declared public: {'; '.join(missing)}. Each depends on "
+        "patients in a way that no noise covers."
+    )
 
 
 def _shortened(rows: list[tuple[str, str, str, str, str]]) -> list[tuple[str, str, str, str, str]]:
@@ -224,7 +200,7 @@ def _shortened(rows: list[tuple[str, str, str, str, str]]) -> list[tuple[str, st
     if len(rows) <= MOST_LEDGERS:
         return rows
     rest = rows[MOST_LEDGERS - 1 :]
-    numbers = sorted({row[4] for row in rest})
+    numbers = sorted({row[4] for row in rest}, key=_size)
     epsilons = numbers[0] if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
     return [
         *rows[: MOST_LEDGERS - 1],
@@ -236,6 +212,11 @@ def _shortened(rows: list[tuple[str, str, str, str, str]]) -> list[tuple[str, st
             epsilons,
         ),
     ]
+
+
+def _size(epsilon: str) -> float:
+    """Return an epsilon's size from its text; what is no number is the largest."""
+    return float(epsilon.replace(",", "")) if epsilon[:1].isdigit() else math.inf
 
 
 def _statements(run: RunResult) -> list[Mapping[str, Any]]:
@@ -288,6 +269,11 @@ def _what(run: RunResult) -> list[tuple[str, str]]:
     return rows
 
 
+def _setting(value: Any) -> str:
+    """Write a value as settings files do, a text without its quotes."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def _split_text(run: RunResult) -> str:
     name = _config(run, "partition.name")
     return f"{name} ({_config(run, 'partition.alpha')})" if name == "dirichlet" else str(name)
@@ -303,11 +289,3 @@ def _repeat_note(run: RunResult) -> str:
     if run.summary.get("seeded"):
         return f"'{again}' ends in the same model on the same kind of machine. All settings:"
     return f"'{again}' starts the same training with fresh noise. All settings:"
-
-
-def _versions(run: RunResult) -> str:
-    versions = run.summary.get("versions") or {}
-    parts = [f"{name} {version}" for name, version in versions.items()]
-    if platform := run.provenance.get("platform"):
-        parts.append(platform)
-    return f"Made with {', '.join(parts)}." if parts else ""

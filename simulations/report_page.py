@@ -1,7 +1,37 @@
-"""The page that a run's report is poured into: one file, no network, for screen, phone and A4.
+"""The pages that reports are poured into: one file each, no network, for screen, phone and A4.
 
-It is a Python text because an app bundle carries no HTML.
+They are Python texts because an app bundle carries no HTML.
 """
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """An answer to one of the questions that a page begins with.
+
+    Attributes:
+        tone: `yes`, `no` or empty; colours the edge, never alone.
+    """
+
+    question: str
+    headline: str
+    lines: Sequence[str] = ()
+    tone: str = ""
+
+
+def pour(page: str, **content: Any) -> str:
+    """Return a page with its content; every text is escaped, and a missing one is an error."""
+    from jinja2 import Environment, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    return environment.from_string(page).render(style=Markup(STYLE), **content)
+
 
 STYLE = """
 :root { --ink: #1c2329; --soft: #55606b; --line: #d9dee3; --wash: #f4f6f8; --link: #0072b2; }
@@ -26,11 +56,12 @@ table { border-collapse: collapse; width: 100%; margin: .5rem 0; font-size: .92r
 caption { text-align: left; padding: .25rem 0; caption-side: bottom; font-size: .85rem; }
 th, td { text-align: left; vertical-align: top; padding: .35rem .75rem .35rem 0;
   border-bottom: 1px solid var(--line); overflow-wrap: anywhere; }
-thead th { border-bottom: 2px solid var(--line); overflow-wrap: normal; }
-tbody th { font-weight: 600; overflow-wrap: break-word; }
+thead th { border-bottom: 2px solid var(--line); overflow-wrap: normal; vertical-align: bottom; }
+tbody th { font-weight: 600; overflow-wrap: break-word; min-width: 8rem; }
 #run th, #results th { width: 15rem; }
 .number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 th.number, td.number { padding-right: 1.5rem; }
+thead th.number { white-space: normal; }
 figure { margin: 0; break-inside: avoid; border: 1px solid var(--line); border-radius: .3rem;
   padding: .75rem; min-width: 0; }
 figure svg { display: block; max-width: 100%; height: auto; margin: 0 auto; }
@@ -46,6 +77,7 @@ pre { background: var(--wash); border: 1px solid var(--line); border-radius: .3r
 .columns dt { color: var(--soft); }
 .columns dd { margin: 0; text-align: right; overflow-wrap: anywhere; }
 @media (max-width: 600px) {
+  tbody th { min-width: 0; }
   #run th { width: 6.5rem; }
   #results th { width: auto; padding-right: 1rem; }
   figure { padding: .5rem .25rem; }
@@ -63,7 +95,8 @@ pre { background: var(--wash); border: 1px solid var(--line); border-radius: .3r
 }
 @page { size: A4; margin: 14mm; }
 @media print {
-  body { font-size: 10pt; }
+  html { font-size: 10pt; }
+  body { font-size: 1rem; }
   main { max-width: none; padding: 0; }
   h2 { break-after: avoid; margin-top: 1.2rem; }
   tr, .answer { break-inside: avoid; }
@@ -73,7 +106,7 @@ pre { background: var(--wash); border: 1px solid var(--line); border-radius: .3r
 }
 """
 
-PAGE = """<!doctype html>
+_HEAD = """<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
@@ -102,7 +135,28 @@ PAGE = """<!doctype html>
 </div>
 {%- endfor %}
 </section>
+"""
 
+_FIGURES = """
+{%- if figures %}
+<div class="figures">
+{%- for figure in figures %}
+<figure id="figure-{{ figure.name }}" role="group" aria-label="{{ figure.title }}">
+<h3>{{ figure.title }}</h3>
+{{ figure.svg }}
+<figcaption>{{ figure.caption }}</figcaption>
+</figure>
+{%- endfor %}
+</div>
+{%- endif %}
+{%- if figures_note %}
+<p class="soft">{{ figures_note }}</p>
+{%- endif %}
+"""
+
+PAGE = (
+    _HEAD
+    + """
 <h2>Who could learn what about a patient</h2>
 {%- if observers %}
 <table class="stack" id="observers">
@@ -137,18 +191,9 @@ PAGE = """<!doctype html>
 <tr><th scope="row">{{ label }}</th><td>{{ value }}</td></tr>
 {%- endfor %}
 </tbody></table>
-{%- if figures %}
-<div class="figures">
-{%- for figure in figures %}
-<figure id="figure-{{ figure.name }}" role="group" aria-label="{{ figure.title }}">
-<h3>{{ figure.title }}</h3>
-{{ figure.svg }}
-<figcaption>{{ figure.caption }}</figcaption>
-</figure>
-{%- endfor %}
-</div>
-{%- endif %}
-
+"""
+    + _FIGURES
+    + """
 <h2>Ledger: what was spent on patients</h2>
 {%- if ledgers %}
 <table class="stack" id="ledgers">
@@ -201,3 +246,74 @@ PAGE = """<!doctype html>
 </body>
 </html>
 """
+)
+
+COMPARISON_PAGE = (
+    _HEAD
+    + """
+<h2>What was run</h2>
+<p>{{ description }}</p>
+<table id="run"><tbody>
+{%- for label, value in what %}
+<tr><th scope="row">{{ label }}</th><td>{{ value }}</td></tr>
+{%- endfor %}
+</tbody></table>
+
+{%- for head, table in tables %}
+<h2>{{ head }}</h2>
+<table class="stack">
+<thead><tr>
+{%- for column in table.columns %}
+<th scope="col"{% if column.endswith("#") %} class="number"{% endif %}>{{ column.rstrip("#") }}</th>
+{%- endfor %}
+</tr></thead>
+<tbody>
+{%- for row in table.rows %}
+<tr>
+{%- for cell in row %}
+{%- set column = table.columns[loop.index0] %}
+{%- if loop.first and not column.endswith("#") %}
+<th scope="row">{{ cell }}</th>
+{%- else %}
+<td{% if column.endswith("#") %} class="number"{% endif %}
+  data-label="{{ column.rstrip("#") }}">{{ cell }}</td>
+{%- endif %}
+{%- endfor %}
+</tr>
+{%- endfor %}
+</tbody>
+<caption>{{ table.caption }}</caption>
+</table>
+{%- endfor %}
+
+{%- if sayings %}
+<h2>What the differences say</h2>
+<ul>
+{%- for line in sayings %}
+<li>{{ line }}</li>
+{%- endfor %}
+</ul>
+{%- endif %}
+
+<h2>Figures</h2>
+"""
+    + _FIGURES
+    + """
+{%- for title, found in left_out %}
+<h2>{{ title }}</h2>
+<ul>
+{%- for line in found %}
+<li>{{ line }}</li>
+{%- endfor %}
+</ul>
+{%- endfor %}
+
+<h2>To repeat it</h2>
+<pre>{{ command }}</pre>
+<p class="soft">{{ repeat_note }}</p>
+<p class="soft">{{ versions }}</p>
+</main>
+</body>
+</html>
+"""
+)

@@ -15,7 +15,7 @@ import json
 import statistics
 import threading
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from typing import Any
 from clients.settings import Settings, SettingsError
 
 METRICS = "metrics.jsonl"
+COMPARISON = "comparison.json"
 REPORT = "report.html"
 POLL_SECONDS = 0.2
 RECENT_ROUNDS = 20
@@ -120,6 +121,14 @@ class Progress:
         return statistics.fmean(steps) * max(self.rounds - self.round, 0)
 
 
+def fold(events: Iterable[Event]) -> Progress:
+    """Return where a run is after some events."""
+    progress = Progress()
+    for event in events:
+        progress.add(event)
+    return progress
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunResult:
     """What a run folder holds; files that are absent are empty here.
@@ -151,10 +160,7 @@ class RunResult:
     @property
     def progress(self) -> Progress:
         """Where the run is, or how it ended."""
-        progress = Progress()
-        for event in self.events:
-            progress.add(event)
-        return progress
+        return fold(self.events)
 
     @property
     def settings(self) -> Settings:
@@ -165,21 +171,56 @@ class RunResult:
 def find_run(name: str, parent: Path = Path("runs")) -> Path:
     """Return a run folder by its path, by its name in `parent`, or the newest for ``latest``.
 
+    A folder that holds run folders, as a SuperLink's or a whole consortium's does in a deployment,
+    stands for the newest of them.
+
     Raises:
         NoRun: nothing of that name is a run folder.
     """
     if name == "latest":
-        found = [path for path in parent.glob("*/config.toml") if path.is_file()]
-        if not found:
+        if (found := _newest(parent)) is None:
             raise NoRun(f"There is no run in {parent.absolute()} yet; start one with 'run'.")
-        return max(found, key=lambda path: path.stat().st_mtime).parent
+        return found
     for path in (Path(name), parent / name):
         if any((path / file).is_file() for file in ("config.toml", METRICS)):
             return path
+    for runs in (Path(name), Path(name) / "runs", Path(name) / "superlink" / "runs"):
+        if (found := _newest(runs)) is not None:
+            return found
     raise NoRun(
         f"{name} is no run folder: neither {Path(name).absolute()} nor {parent / name} holds a "
         f"config.toml or {METRICS}. 'latest' names the newest run in {parent.absolute()}."
     )
+
+
+def _newest(parent: Path) -> Path | None:
+    """Return the run folder in `parent` that was begun last."""
+    found = [path for path in parent.glob("*/config.toml") if path.is_file()]
+    return max(found, key=lambda path: path.stat().st_mtime).parent if found else None
+
+
+def find_comparison(name: str, parent: Path = Path("runs")) -> Path | None:
+    """Return a comparison's folder by its path or its name in `parent`, or None if it is none."""
+    folders = (Path(name), parent / name)
+    return next((path for path in folders if (path / COMPARISON).is_file()), None)
+
+
+def read_comparison(path: Path) -> dict[str, Any]:
+    """Read a comparison's folder, or its file.
+
+    Raises:
+        NoRun: there is none.
+    """
+    file = path / COMPARISON if path.is_dir() else path
+    try:
+        content = json.loads(file.read_bytes())
+    except OSError as error:
+        raise NoRun(f"{file} cannot be read: {error.strerror}; 'compare' writes it.") from None
+    except ValueError as error:
+        raise NoRun(f"{file} is no JSON: {error}.") from None
+    if not isinstance(content, dict) or "rows" not in content:
+        raise NoRun(f"{file} is no comparison.")
+    return content
 
 
 def read_run(path: Path) -> RunResult:
@@ -198,6 +239,19 @@ def read_run(path: Path) -> RunResult:
         split=_read_json(path / "split.json"),
         provenance=_read_json(path / "provenance.json"),
     )
+
+
+def run_progress(path: Path) -> Progress:
+    """Return where the run of a folder is, reading nothing but its events."""
+    return fold(read_events(path))
+
+
+def last_change(path: Path) -> float:
+    """Return when a run last wrote an event, in unix seconds; 0 before its first."""
+    try:
+        return (path / METRICS).stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def read_settings(path: Path) -> Settings:

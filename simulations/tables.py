@@ -62,27 +62,31 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
 
 
 def observer_rows(observers: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
-    """Return observer, epsilon by RDP and by PRV, whether the target binds, and why.
-
-    An epsilon in brackets is what the run would have had unseeded: it is no guarantee.
-    """
+    """Return observer, epsilon by RDP and by PRV, whether the target binds, and why."""
     rows = []
     for one in observers:
-        epsilon, pattern = one.get("epsilon") or {}, "{}"
-        if epsilon and not one.get("guaranteed", True):
-            pattern = "({})"
         rows.append(
             (
                 str(one.get("observer", "")),
-                *(
-                    pattern.format(epsilon_text(epsilon[name])) if name in epsilon else "none"
-                    for name in ACCOUNTANTS
-                ),
+                *epsilon_cells(one),
                 "yes" if one.get("binds_target") else "",
                 str(one.get("why", "")).removeprefix(f"{SEEDED}; "),
             )
         )
     return rows
+
+
+def epsilon_cells(observer: Mapping[str, Any]) -> list[str]:
+    """Return an observer's epsilon by RDP and by PRV.
+
+    One in brackets is what the run would have had unseeded: it is no guarantee.
+    """
+    epsilon = observer.get("epsilon") or {}
+    pattern = "{}" if observer.get("guaranteed", True) else "({})"
+    return [
+        pattern.format(epsilon_text(epsilon[name])) if name in epsilon else "none"
+        for name in ACCOUNTANTS
+    ]
 
 
 def observer_caption(observers: Sequence[Mapping[str, Any]]) -> str:

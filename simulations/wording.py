@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 ABSENT = "-"
 
@@ -41,3 +42,10 @@ def epsilon_text(value: float | None) -> str:
     if math.isinf(value):
         return "infinite"
     return f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
+
+
+def versions_text(versions: Mapping[str, str], platform: str = "") -> str:
+    """Write what a page was made with; empty where nothing is known."""
+    parts = [*(f"{name} {version}" for name, version in versions.items()), platform]
+    text = ", ".join(part for part in parts if part)
+    return f"Made with {text}." if text else ""

@@ -16,7 +16,7 @@ import pytest
 from made_runs import make_run
 from test_compare_results import comparison, row
 
-from simulations.compare_page import write_comparison_report
+from simulations.compare_report import write_comparison_report
 from simulations.report import write_report
 from simulations.results import read_run
 

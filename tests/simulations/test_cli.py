@@ -1,6 +1,9 @@
 """The command line: what it accepts, what it refuses, what it prints, how it exits."""
 
 import json
+import os
+import re
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -8,8 +11,10 @@ from pathlib import Path
 
 import pytest
 from made_runs import end_run, make_run, run_round, start_run
+from typer.main import get_command
 
-from simulations.cli import main
+import deployment.cli
+from simulations.cli import app, main
 from simulations.launch import illustrate
 
 ROOT = Path(__file__).parents[2]
@@ -211,6 +216,49 @@ def test_a_fault_of_ours_shows_its_traceback_only_when_asked(monkeypatch, capsys
     assert "--debug" in err
 
 
+@pytest.mark.parametrize("command", ["watch", "report", "ledger", "scenarios", "results-page"])
+def test_debug_may_follow_every_command(monkeypatch, capsys, command):
+    def fail(*_):
+        raise ZeroDivisionError("by zero")
+
+    for place in ("results.find_run", "scenario.list_scenarios", "results.read_comparison"):
+        monkeypatch.setattr(f"simulations.{place}", fail)
+    monkeypatch.setattr("simulations.account_book.find_run", fail)
+    words = [command] if command == "scenarios" else [command, "x"]
+    assert main(words) == main([*words, "--debug"]) == 1
+    assert capsys.readouterr().err.count("Traceback") == 1
+
+
+def commands_on_pages():
+    """Every command that README and docs show, as words."""
+    found = set()
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+        text = page.read_text()
+        blocks = re.findall(r"^```\w*\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
+        texts = [*"\n".join(blocks).splitlines(), *re.findall(r"`([^`\n]+)`", text)]
+        for line in texts:
+            if match := re.search(r"\b(flower-simulation|asclepias)( [^#&;]*)?(?=[#&;]|$)", line):
+                found.add(match[0].strip().replace("--seed N", "--seed 1"))
+    return sorted(found)
+
+
+@pytest.mark.parametrize("text", commands_on_pages())
+def test_commands_on_pages_are_accepted(text):
+    program, *words = shlex.split(text)
+    group = get_command({"flower-simulation": app, "asclepias": deployment.cli.app}[program])
+    with group.make_context(program, list(words)) as context:
+        if rest := [*context._protected_args, *context.args]:
+            name, command, rest = group.resolve_command(context, rest)
+            if rest:
+                command.make_context(name, rest, parent=context)
+
+
+def test_pages_show_commands():
+    found = commands_on_pages()
+    assert len(found) > 25
+    assert "flower-simulation watch trial/superlink" in found
+
+
 def test_ctrl_c_exits_with_130_and_says_how_to_go_on(monkeypatch, capsys):
     def simulate(settings, options):
         start_run(Path(settings.run.out))
@@ -245,6 +293,40 @@ def test_watch_follows_a_run_to_its_end(tmp_path, capsys):
     captured = capsys.readouterr()
     assert "round 10/10" in captured.err
     assert "0.939" in captured.out
+
+
+def test_watch_follows_the_newest_run_of_a_superlink_while_another_process_writes_it(tmp_path):
+    """What a deployment leaves: a folder of runs, written to by the server's app."""
+    path = tmp_path / "superlink" / "runs" / "20260101-000000-default"
+    folder = start_run(path, 3)
+    command = [sys.executable, "-m", "simulations.cli", "watch", str(tmp_path / "superlink")]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "80"}
+    watching = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    )
+    assert watching.stderr and watching.stderr.readline().startswith("default: 10 hospitals, FSCDP")
+    for number in range(1, 4):
+        run_round(folder, number, release=True)
+        assert watching.stderr.readline().startswith(f"round {number}/3: accuracy")
+    end_run(folder, 3)
+    out, err = watching.communicate(timeout=60)
+    assert watching.returncode == 0, err
+    assert "server + one key" in out
+    assert "\x1b" not in out + err
+
+
+def test_watch_exits_with_one_for_a_run_that_did_not_finish(tmp_path, capsys):
+    end_run(start_run(tmp_path / "run"), 2, status="stopped", message="round 3 closed with 9 of 10")
+    assert main(["watch", str(tmp_path / "run")]) == 1
+    assert "stopped: round 3 closed with 9 of 10" in capsys.readouterr().err
+
+
+def test_watch_prints_json_and_nothing_else_when_asked(tmp_path, capsys):
+    make_run(tmp_path / "run")
+    assert main(["watch", str(tmp_path / "run"), "--json"]) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["accuracy"] == 0.9386
+    assert captured.err == ""
 
 
 def test_scenarios_and_settings_are_listed(capsys):

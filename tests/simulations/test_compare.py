@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
+from made_runs import run_round, start_run
+from rich.console import Console
 from safetensors.numpy import load_file
 
 from clients.settings import SettingsError
-from simulations.compare import COMPARISON, Comparison, axes_of, held
+from simulations.compare import Comparison, axes_of, grid_bar, held
 from simulations.compare_cells import FIRST_TUNING_SEED, Axes, cell_folder, plan_grid
 from simulations.compare_workers import run_trainings
-from simulations.results import read_settings
+from simulations.results import COMPARISON, read_settings
 from simulations.scenario import Scenario, find_scenario, list_scenarios
 
 SHORT = ("training.rounds=3", "partition.hospitals=3")
@@ -108,8 +112,15 @@ def compared(tmp_path_factory):
         tuning_seeds=1,
         assignments=(*SHORT, "privacy.target-epsilon=3.0"),
     )
-    comparison = Comparison(out=out, command=["flower-simulation", "compare", "default"])
-    return out, axes, comparison.run(DEFAULT, axes)
+    said = io.StringIO()
+    comparison = Comparison(
+        out=out,
+        command=["flower-simulation", "compare", "default"],
+        console=Console(file=said, width=80),
+    )
+    content = comparison.run(DEFAULT, axes)
+    (out / "said.txt").write_text(said.getvalue())
+    return out, axes, content
 
 
 def test_a_comparison_holds_a_row_a_setup_with_all_its_seeds(compared):
@@ -132,6 +143,41 @@ def test_a_comparison_holds_a_row_a_setup_with_all_its_seeds(compared):
     assert pair["against"]["regime"] == "C"
     values = zip(own["accuracy"]["values"], content["rows"][0]["accuracy"]["values"], strict=True)
     assert pair["difference"]["values"] == pytest.approx([a - b for a, b in values], abs=2e-6)
+
+
+def test_without_a_terminal_a_plain_line_comes_with_each_training(compared):
+    out, _, _ = compared
+    said = (out / "said.txt").read_text()
+    assert "\x1b" not in said
+    assert [line.split(":")[0] for line in said.splitlines()] == [f"{k}/8" for k in range(1, 9)]
+    assert said.splitlines()[-1].startswith("8/8: FSCDP, gradients")
+
+
+def test_a_grids_bar_says_where_its_trainings_are(tmp_path, monkeypatch):
+    monkeypatch.setattr("simulations.compare.PULSE_SECONDS", 0.05)
+    file, seen = io.StringIO(), threading.Event()
+    with grid_bar(Console(file=file, force_terminal=True, width=100), 2) as bar:
+        bar.follow({tmp_path / "one": "FSCDP, gradients", tmp_path / "two": "C"})
+        run_round(start_run(tmp_path / "one"), 3)
+        for _ in range(100):
+            if "FSCDP, gradients: round 3/10" in file.getvalue():
+                break
+            seen.wait(0.05)
+        bar.step(tmp_path / "one")
+    assert "FSCDP, gradients: round 3/10" in file.getvalue()
+    assert "0/2" in file.getvalue()
+
+
+def test_a_comparison_keeps_who_sees_what_and_what_ledgers_hold(compared):
+    _, _, content = compared
+    [pooled, own] = content["rows"]
+    assert pooled["ledger_entries"] == 0
+    assert own["ledger_entries"] == 2 * 3  # seeds, rounds
+    by_name = {one["observer"]: one for one in own["observers"]}
+    assert by_name["server"]["epsilon"]["prv"] == pytest.approx(own["spent_epsilon"], rel=2e-3)
+    assert by_name["server"]["guaranteed"] is False
+    assert len(by_name) >= 4
+    assert content["versions"]["flwr"]
 
 
 def test_tuning_takes_the_better_of_two_steps(compared):

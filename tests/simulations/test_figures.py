@@ -4,9 +4,11 @@ import re
 
 import pytest
 from made_runs import end_run, make_run, run_round, start_run
+from matplotlib.text import Text
 
 from simulations.cli import main
-from simulations.figures import CYCLE, DRAWINGS, draw_all, draw_figures
+from simulations.drawing import CYCLE
+from simulations.figures import DRAWINGS, draw_all, draw_figures
 from simulations.results import read_run
 
 
@@ -42,6 +44,24 @@ def test_every_axis_of_numbers_has_a_label(run):
             texts = [label.get_text() for label in axes.get_yticklabels()]
             numeric = all(not re.search("[A-Za-z]", text) for text in texts)
             assert axes.get_ylabel() or not numeric, name
+
+
+def test_every_axis_of_numbers_names_its_unit_and_every_figure_has_a_caption(run):
+    units = r"share|round|epsilon|records|milliseconds|megabytes|guess|truth|^$"
+    for name, (drawing, figure) in draw_all(run).items():
+        assert drawing.caption.endswith(".") and len(drawing.caption) > 40, name
+        for axes in figure.axes:
+            for label in (axes.get_xlabel(), axes.get_ylabel()):
+                assert re.search(units, label), (name, label)
+
+
+def test_text_is_legible_when_a_figure_has_half_a_page(run):
+    """Two figures side by side on A4 with 14 mm margins have 89 mm each."""
+    for name, (_, figure) in draw_all(run).items():
+        scale = min(1.0, 89 / 25.4 / figure.get_figwidth())
+        for text in figure.findobj(Text):
+            if text.get_text():
+                assert text.get_fontsize() * scale >= 6.0, (name, text.get_text())
 
 
 def test_a_run_that_has_not_released_anything_has_no_curve(tmp_path):

@@ -53,6 +53,14 @@ def test_faults_are_said_by_code(tmp_path):
     assert (progress.status, progress.fault_count) == ("stopped", 1)
 
 
+def test_a_tracker_that_was_dropped_is_said(tmp_path):
+    folder = start_run(tmp_path / "run")
+    folder.record("warning", message="Weights & Biases failed ([Errno 28]) and is dropped")
+    end_run(folder)
+    text, _ = shown(folder.path, terminal=False)
+    assert "warning: Weights & Biases failed ([Errno 28]) and is dropped" in text
+
+
 def prepare(folder, done, total):
     folder.record("stage", stage="scattering features", done=done, total=total, time=100.0 + done)
 

@@ -111,6 +111,16 @@ def test_the_exact_command_is_shown_where_it_is_known(tmp_path):
     assert "'data.dir=/a b'" in Page(render_report(read_run(path))).text
 
 
+def test_what_would_tell_of_single_hospitals_is_left_out_with_the_reason(tmp_path):
+    folder = start_run(tmp_path / "run", **{"data.public": False})
+    folder.record("round", round=1, phases={})
+    text = Page(render_report(read_run(folder.path))).text
+    assert "Left out, since the data are not declared public: Patients' records per hos" in text
+    assert "Phases of a round" in text
+    public = Page(render_report(read_run(make_run(tmp_path / "public")))).text
+    assert "Left out" not in public
+
+
 def test_a_seeded_run_is_called_not_private(tmp_path):
     run = read_run(make_run(tmp_path / "run", seeded=True))
     assert answer_private(run).headline == "No: the run was seeded."

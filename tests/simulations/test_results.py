@@ -1,5 +1,6 @@
 """Run folders can be read while they are written, when they are torn, and after their end."""
 
+import os
 import threading
 
 import pytest
@@ -95,12 +96,18 @@ def test_following_yields_each_line_once_and_waits_for_whole_lines(tmp_path):
 def test_a_run_is_found_by_path_by_name_and_as_the_latest(tmp_path):
     runs = tmp_path / "runs"
     older, newer = make_run(runs / "20260101-000000-a"), make_run(runs / "20260102-000000-b")
-    import os
-
     os.utime(older / "config.toml", (1, 1))
     assert find_run(str(older), runs) == older
     assert find_run(older.name, runs) == older
     assert find_run("latest", runs) == newer
+
+
+def test_a_superlinks_folder_stands_for_its_newest_run(tmp_path):
+    runs = tmp_path / "trial" / "superlink" / "runs"
+    older, newer = make_run(runs / "20260101-000000-a"), make_run(runs / "20260102-000000-b")
+    os.utime(older / "config.toml", (1, 1))
+    for name in ("trial", "trial/superlink", "trial/superlink/runs"):
+        assert find_run(str(tmp_path / name), tmp_path) == newer
 
 
 @pytest.mark.parametrize("name", ["latest", "nowhere"])

@@ -1,0 +1,115 @@
+"""How figures look, and how they are written: as SVG for pages, as PNG for slides, inside a page.
+
+A `Drawing` is a title, a caption, and a function from what is drawn (a run, a comparison) to a
+matplotlib figure. Colours are Okabe and Ito's (2008), told apart by colour-blind readers too; lines
+differ in style as well.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import matplotlib as mpl
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, YELLOW, GREY = (
+    "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#666666",
+)  # fmt: skip
+CYCLE = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION, YELLOW, GREY)
+STYLE: Any = {
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#e4e4e4",
+    "grid.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "lines.linewidth": 1.6,
+    "legend.frameon": False,
+    "svg.hashsalt": "asclepias",
+    "svg.fonttype": "path",
+}
+PNG_DPI = 200
+
+Source = TypeVar("Source")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drawing(Generic[Source]):
+    """A kind of figure.
+
+    Attributes:
+        title: what it shows, for people.
+        caption: how to read it.
+        draw: from what is drawn to a figure, or None where there is nothing to draw.
+    """
+
+    title: str
+    caption: str
+    draw: Callable[[Source], Figure | None]
+
+
+#: Figures by name, each with the drawing that it came from.
+Drawn = dict[str, tuple[Drawing[Any], "Figure"]]
+
+
+def draw(drawings: Mapping[str, Drawing[Source]], source: Source) -> Drawn:
+    """Return every figure that there is something to draw for, by name."""
+    found: Drawn = {}
+    with mpl.rc_context(STYLE):
+        for name, drawing in drawings.items():
+            if (figure := drawing.draw(source)) is not None:
+                found[name] = (drawing, figure)
+    return found
+
+
+def write_figures(drawn: Drawn, folder: Path) -> list[Path]:
+    """Write figures into a folder, made where it is not there.
+
+    Returns:
+        The files, an SVG and a PNG for each figure. The same figure gives the same SVG.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for name, (_, figure) in drawn.items():
+        for suffix, metadata in (("svg", {"Date": None}), ("png", {})):
+            file = folder / f"{name}.{suffix}"
+            with mpl.rc_context(STYLE):
+                figure.savefig(file, dpi=PNG_DPI, metadata=metadata)
+            written.append(file)
+    return written
+
+
+def inline_figures(drawn: Drawn) -> list[dict[str, str]]:
+    """Return name, title, caption and SVG element of each figure, for a page."""
+    from markupsafe import Markup
+
+    return [
+        {
+            "name": name,
+            "title": drawing.title,
+            "caption": drawing.caption,
+            "svg": Markup(_inline_svg(figure, name, drawing.title)),
+        }
+        for name, (drawing, figure) in drawn.items()
+    ]
+
+
+def _inline_svg(figure: Figure, name: str, title: str) -> str:
+    """Return a figure as an SVG element whose ids meet no other figure's."""
+    file = io.StringIO()
+    with mpl.rc_context(STYLE):
+        figure.savefig(file, format="svg", metadata={"Date": None})
+    text = file.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r'(\bid="|url\(#|xlink:href="#)', rf"\g<1>{name}-", text)
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    return text.replace("<svg ", f'<svg role="img" aria-label="{title}" ', 1)
