@@ -238,7 +238,8 @@ def commands_on_pages():
         texts = [*"\n".join(blocks).splitlines(), *re.findall(r"`([^`\n]+)`", text)]
         for line in texts:
             if match := re.search(r"\b(flower-simulation|asclepias)( [^#&;]*)?(?=[#&;]|$)", line):
-                found.add(match[0].strip().replace("--seed N", "--seed 1"))
+                filled = re.sub(r"<[^>]+>", "NAME", match[0]).replace("--seed N", "--seed 1")
+                found.add(filled.strip())
     return sorted(found)
 
 
