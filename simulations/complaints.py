@@ -67,7 +67,7 @@ def explain(error: BaseException) -> tuple[str, int]:
         return str(error), FAILED
     name = type(error).__name__
     return (
-        f"Something went wrong that should not have: {name}: {error}. "
+        f"Something went wrong that should not have: {name}: {str(error).rstrip('.')}. "
         "Run the same command with --debug to see where; a run's own folder holds run.log.",
         FAILED,
     )
