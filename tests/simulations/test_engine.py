@@ -18,6 +18,7 @@ SMALL = [
     "--set", "training.rounds=4",
     "--set", "privacy.target-epsilon=0.0",
     "--set", "privacy.noise-multiplier=2.0",
+    "--set", "tracking.wandb=disabled",
 ]  # fmt: skip
 
 
