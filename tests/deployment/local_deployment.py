@@ -105,7 +105,7 @@ class LocalDeployment:
 
     def server_apps(self) -> list[int]:
         """Return the processes of this SuperLink's server apps."""
-        home = f"FLWR_HOME={self.link.folder / 'flower'}".encode()
+        home = f"FLWR_HOME={self.consortium.superlink / 'flower'}".encode()
         found = []
         for process in Path("/proc").glob("[0-9]*"):
             try:
