@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 #: Pause between two questions whether a run's process is still there.
 WATCH_SECONDS = 5.0
+#: So many answers one after the other make sure that a run has gone.
+WATCH_MISSES = 3
 _console = Console(soft_wrap=True, highlight=False)
 
 
@@ -85,8 +87,10 @@ def follow_run(link: SuperLinkFolder, submission: Submission) -> bool:
     display, until, gone = Display(Console(stderr=True)), threading.Event(), [""]
 
     def watch() -> None:
-        while not until.wait(WATCH_SECONDS) and not gone[0]:
+        misses = 0
+        while misses < WATCH_MISSES and not until.wait(WATCH_SECONDS):
             gone[0] = _gone(link, submission.run_id)
+            misses = misses + 1 if gone[0] else 0
         until.set()
 
     watcher = threading.Thread(target=watch, daemon=True, name="run-watch")
