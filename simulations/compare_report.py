@@ -35,6 +35,8 @@ from simulations.wording import ABSENT, bytes_text, epsilon_text, seconds_text, 
 
 Content = Mapping[str, Any]
 Row = Mapping[str, Any]
+#: Head of a column that names rows by all axes that vary.
+WAYS = "way of training"
 
 
 def write_comparison_report(content: Content, out: Path) -> Path:
@@ -48,6 +50,7 @@ def render_comparison_report(content: Content) -> str:
     """Return the page."""
     return pour(
         COMPARISON_PAGE,
+        ways=WAYS,
         title=content["title"],
         subtitle=f"Asclepias comparison of {content['date']}: {len(content['rows'])} ways of "
         f"training, {content['seeds']} seeds each.",
@@ -103,9 +106,9 @@ def answer_private(content: Content) -> Answer:
 
 def answer_whom(content: Content) -> Answer:
     """Against whom: nobody, and where it is told what would have been promised."""
-    lines = []
+    lines = ["Whoever knows the seed can draw the noise again and take it off."]
     if any(row.get("observers") for row in content["rows"]):
-        lines = ["A table below shows what unseeded trainings would have promised, and to whom."]
+        lines += ["A table below shows what unseeded trainings would have promised, and to whom."]
     return Answer(question="Against whom?", headline="Nobody.", lines=lines, tone="no")
 
 
@@ -225,7 +228,7 @@ def observer_matrix(content: Content) -> Table:
         by_name = {one["observer"]: epsilon_cells(one)[1] for one in row["observers"]}
         cells = [by_name.get(name, ABSENT) for name in names]
         table.append([label_text(row, axes), *cells])
-    return ["way of training", *(f"{name}#" for name in names)], table
+    return [WAYS, *(f"{name}#" for name in names)], table
 
 
 def cost_table(content: Content) -> Table:
@@ -245,4 +248,4 @@ def cost_table(content: Content) -> Table:
                 ABSENT if row["seconds"] is None else f"{row['seconds']['mean']:.3g}",
             ]
         )
-    return ["way of training", *columns], table
+    return [WAYS, *columns], table

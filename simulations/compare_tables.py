@@ -122,7 +122,8 @@ def left_out(content: Content) -> list[tuple[str, list[str]]]:
     """Return what was not run and what ended early: headings, each with its lines."""
     skipped = [f"{'; '.join(one['setups'])}: {one['why']}" for one in content["skipped"]]
     failed = [f"{one['cell']}: {one['why']}" for one in content["failed"]]
-    unasked = [f"{axis}: {', '.join(values)}" for axis, values in content["unasked"].items()]
+    asked_less = content.get("unasked") or {}  # files of before do not say
+    unasked = [f"{axis}: {', '.join(values)}" for axis, values in asked_less.items()]
     found = [
         ("Part of the scenario, but not asked for by this command", unasked),
         ("Not sound, and so not run", skipped),

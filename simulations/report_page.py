@@ -57,7 +57,10 @@ caption { text-align: left; padding: .25rem 0; caption-side: bottom; font-size: 
 th, td { text-align: left; vertical-align: top; padding: .35rem .75rem .35rem 0;
   border-bottom: 1px solid var(--line); overflow-wrap: anywhere; }
 thead th { border-bottom: 2px solid var(--line); overflow-wrap: normal; vertical-align: bottom; }
-tbody th { font-weight: 600; overflow-wrap: break-word; min-width: 8rem; }
+tbody th { font-weight: 600; overflow-wrap: break-word; }
+#observers tbody th { min-width: 8rem; }
+.ways tbody th { min-width: 10rem; }
+.stack td:last-child:not(.number) { min-width: 8rem; }
 #run th, #results th { width: 15rem; }
 .number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 th.number, td.number { padding-right: 1.5rem; }
@@ -77,7 +80,7 @@ pre { background: var(--wash); border: 1px solid var(--line); border-radius: .3r
 .columns dt { color: var(--soft); }
 .columns dd { margin: 0; text-align: right; overflow-wrap: anywhere; }
 @media (max-width: 600px) {
-  tbody th { min-width: 0; }
+  .stack tbody th, .stack td:last-child:not(.number) { min-width: 0; }
   #run th { width: 6.5rem; }
   #results th { width: auto; padding-right: 1rem; }
   figure { padding: .5rem .25rem; }
@@ -261,7 +264,7 @@ COMPARISON_PAGE = (
 
 {%- for head, table in tables %}
 <h2>{{ head }}</h2>
-<table class="stack">
+<table class="stack{% if table.columns[0] == ways %} ways{% endif %}">
 <thead><tr>
 {%- for column in table.columns %}
 <th scope="col"{% if column.endswith("#") %} class="number"{% endif %}>{{ column.rstrip("#") }}</th>

@@ -184,7 +184,8 @@ def find_run(name: str, parent: Path = Path("runs")) -> Path:
     for path in (Path(name), parent / name):
         if any((path / file).is_file() for file in ("config.toml", METRICS)):
             return path
-    for runs in (Path(name), Path(name) / "runs", Path(name) / "superlink" / "runs"):
+    # What is called runs/ comes first: Flower keeps a config.toml of its own beside it.
+    for runs in (Path(name) / "superlink" / "runs", Path(name) / "runs", Path(name)):
         if (found := _newest(runs)) is not None:
             return found
     raise NoRun(

@@ -352,6 +352,7 @@ def test_a_comparisons_report_answers_whether_it_was_private_against_whom_how_go
     assert "10 ways of training would have had epsilon 0.5 to 1 (PRV)" in private.lines[0]
     assert private.lines[1] == "1 way of training added no noise at all."
     assert whom.headline == "Nobody."
+    assert "knows the seed" in whom.lines[0]
     assert good.headline == "Best with noise: CDP, epsilon 0.5: accuracy 0.940 ±0.025."
     assert good.lines[0] == "Best without noise: C: accuracy 0.970 ±0.025."
     assert cost.headline == "33 trainings, 33 s one after another."
@@ -384,7 +385,8 @@ def test_a_comparison_of_before_who_sees_what_was_kept_still_has_its_page():
     for one in old["rows"]:
         one.pop("observers", None)
         one.pop("ledger_entries", None)
-    old.pop("versions", None)
+    for key in ("versions", "unasked"):
+        old.pop(key, None)
     text = render_comparison_report(old)
     assert "Who could learn what" not in text
     assert "would have had epsilon" in text

@@ -106,6 +106,9 @@ def test_a_superlinks_folder_stands_for_its_newest_run(tmp_path):
     runs = tmp_path / "trial" / "superlink" / "runs"
     older, newer = make_run(runs / "20260101-000000-a"), make_run(runs / "20260102-000000-b")
     os.utime(older / "config.toml", (1, 1))
+    flower = runs.parent / "flower"
+    flower.mkdir()
+    (flower / "config.toml").write_text("")  # Flower's own, and the newest
     for name in ("trial", "trial/superlink", "trial/superlink/runs"):
         assert find_run(str(tmp_path / name), tmp_path) == newer
 
