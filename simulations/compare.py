@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 FORMAT = 2
 #: Axes that are lists of values.
-LISTS = ("regimes", "exchanges", "partitions", "epsilons", "hospitals")
+LISTS = ("regimes", "exchanges", "partitions", "epsilons", "hospitals", "without")
 PULSE_SECONDS = 1.0
 Choice = tuple[tuple[str, ConfigValue], ...]
 

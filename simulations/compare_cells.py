@@ -51,6 +51,7 @@ class Axes:
         partitions: names of partitions, likewise.
         epsilons: targets of the private regimes.
         hospitals: numbers of hospitals.
+        without: ways of training, as ``FPDP, gradients``, that the question does without.
         seeds: trainings of each setup, seeded 0, 1, and so on.
         tune: values by key; each setup takes the combination with the best mean accuracy.
         tuning_seeds: trainings of each combination, on seeds that the results do not use.
@@ -62,6 +63,7 @@ class Axes:
     partitions: tuple[str, ...] = ()
     epsilons: tuple[float, ...] = ()
     hospitals: tuple[int, ...] = ()
+    without: tuple[str, ...] = ()
     seeds: int = 5
     tune: Mapping[str, tuple[ConfigValue, ...]] = field(default_factory=dict)
     tuning_seeds: int = 3
@@ -206,9 +208,12 @@ def plan_grid(scenario: Scenario, axes: Axes) -> Plan:
             label = ", ".join(text for text, _ in parts if text)
             skipped.setdefault(tuple(error.faults), []).append(label or scenario.name)
             continue
-        found.setdefault(_setup(settings, changes))
+        setup = _setup(settings, changes)
+        if f"{setup.regime}, {setup.exchange}" not in axes.without:
+            found.setdefault(setup)
     if not found:
-        raise SettingsError(list(dict.fromkeys(fault for faults in skipped for fault in faults)))
+        faults = list(dict.fromkeys(fault for faults in skipped for fault in faults))
+        raise SettingsError(faults or [f"without = {list(axes.without)} leaves nothing to run."])
     grouped = tuple((why, tuple(labels)) for why, labels in skipped.items())
     return Plan(scenario=scenario, axes=axes, setups=tuple(found), skipped=grouped)
 

@@ -22,6 +22,7 @@ from simulations.compare_tables import (
     paired_table,
     paired_title,
     result_table,
+    seeds_text,
     tuning_text,
 )
 from simulations.results import read_comparison
@@ -103,7 +104,7 @@ def _section(content: Content, docs: Path) -> str:
 def _facts(content: Content) -> str:
     text = (
         f"{content['date']}: {content['data']}, {content['model']}, {content['rounds']} rounds, "
-        f"{content['seeds']} seeds, delta {content['delta']:g}."
+        f"{seeds_text(content['seeds'])}, delta {content['delta']:g}."
     )
     if content["tuned"]:
         text += f" Tuned {tuning_text(content)}."

@@ -187,7 +187,13 @@ def tuning_text(content: Content) -> str:
         f"{key} in {', '.join(f'{value:g}' for value in values)}"
         for key, values in content["tuned"].items()
     )
-    return f"for each row by mean accuracy over {content['tuning_seeds']} other seeds: {grids}"
+    seeds = seeds_text(content["tuning_seeds"])
+    return f"for each row by mean accuracy over {seeds} that the results do not use: {grids}"
+
+
+def seeds_text(count: int) -> str:
+    """Write a number of seeds."""
+    return f"{count} seed" if count == 1 else f"{count} seeds"
 
 
 def label_text(row: Mapping[str, Any], names: Sequence[str]) -> str:

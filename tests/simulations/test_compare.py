@@ -55,6 +55,16 @@ def test_what_is_not_sound_is_skipped_with_its_reason():
     assert "not sound" in why[0]
 
 
+def test_a_question_may_do_without_a_way_of_training():
+    axes = axes_of(find_scenario("hospital-count"), {"hospitals": (2,)})
+    ways = [(one.regime, one.exchange) for one in plan_grid(DEFAULT, axes).setups]
+    assert ways == [
+        ("F", "gradients"), ("F", "cyclic:6"), ("FSCDP", "gradients"), ("FPDP", "cyclic:6")
+    ]  # fmt: skip
+    with pytest.raises(SettingsError, match="leaves nothing to run"):
+        plan_grid(DEFAULT, Axes(regimes=("F",), without=("F, gradients",)))
+
+
 def test_a_grid_of_nothing_sound_is_refused():
     with pytest.raises(SettingsError, match="not sound"):
         plan_grid(DEFAULT, Axes(regimes=("FSCDP",), exchanges=("single",)))
