@@ -336,9 +336,8 @@ class Hospital:
         """Return N_k: as the hospital declares it, else N/K as the run does, else the cohort's."""
         if self.site.patients:
             return float(self.site.patients)
-        declared = self.settings.data.patients
-        if declared:
-            return declared / hospitals_expected(self.settings)
+        if self.settings.data.patients:
+            return self.settings.data.patients / hospitals_expected(self.settings)
         return float(self.cohort.patients_by_hospital[self.site.name])
 
     def most_patients(self) -> float:
@@ -357,10 +356,11 @@ class Hospital:
             labels=torch.as_tensor(drawn.labels),
             patients=torch.as_tensor(drawn.patients),
         )
-        copies = self.settings.training.augmentations
-        if not copies:
-            return batch
-        return augmented(batch, copies=copies, stream=self.stream(place, "augmentation", step))
+        copies, stream = (
+            self.settings.training.augmentations,
+            self.stream(place, "augmentation", step),
+        )
+        return augmented(batch, copies=copies, stream=stream) if copies else batch
 
     def records(self) -> Records:
         """Return what this hospital trains on, as the model wants it."""
