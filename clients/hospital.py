@@ -356,11 +356,9 @@ class Hospital:
             labels=torch.as_tensor(drawn.labels),
             patients=torch.as_tensor(drawn.patients),
         )
-        copies, stream = (
-            self.settings.training.augmentations,
-            self.stream(place, "augmentation", step),
-        )
-        return augmented(batch, copies=copies, stream=stream) if copies else batch
+        copies = self.settings.training.augmentations
+        altered = self.stream(place, "augmentation", step)
+        return augmented(batch, copies=copies, stream=altered) if copies else batch
 
     def records(self) -> Records:
         """Return what this hospital trains on, as the model wants it."""
@@ -371,9 +369,8 @@ class Hospital:
         """Return the random stream of one purpose in one step of an attempt at this hospital."""
         if not self.settings.seeded:
             return Stream.fresh()
-        labels = [self.site.name, str(place.round), str(place.attempt), purpose]
-        labels += [str(step)] if step else []
-        return Stream.from_seed(self.settings.run.seed, *labels)
+        labels = (self.site.name, str(place.round), str(place.attempt), purpose)
+        return Stream.from_seed(self.settings.run.seed, *labels, *([str(step)] if step else []))
 
 
 def _session(settings: Settings, cohort: Cohort, training: str, noise_multiplier: float) -> Session:
