@@ -3,31 +3,21 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from made_comparisons import OWN, comparison, made_content, row
 from scipy import stats
 
 from simulations.cli import main
 from simulations.compare import axes_of, unasked
 from simulations.compare_answers import answers
-from simulations.compare_cells import Setup
 from simulations.compare_figures import draw_all, draw_comparison
 from simulations.compare_page import render_results_page, write_results_page
-from simulations.compare_report import (
-    answer_cost,
-    answer_good,
-    answer_private,
-    answer_whom,
-    cost_table,
-    observer_matrix,
-    render_comparison_report,
-)
-from simulations.compare_rows import Row, paired_rows, t_interval
+from simulations.compare_rows import paired_rows, t_interval
 from simulations.compare_tables import markdown_table, paired_table, result_table
 from simulations.results import NoRun, read_comparison
 from simulations.scenario import find_scenario
@@ -63,96 +53,9 @@ def test_one_value_has_a_mean_and_no_interval():
     assert t_interval([]) is None
 
 
-def seen(epsilon):
-    """Who could learn what in a seeded training."""
-    factors = {
-        "server": 1.0,
-        "public after release": 1.0,
-        "any one other hospital": 1.1,
-        "server + all other hospitals": 1.0,
-        "server, of a patient in 2 hospitals": 2.0,
-        "server + one key holder": 5.0,
-    }
-    return [
-        {
-            "observer": name,
-            "epsilon": {"rdp": 1.2 * factor * epsilon, "prv": factor * epsilon},
-            "binds_target": name == "server",
-            "guaranteed": False,
-        }
-        for name, factor in factors.items()
-        if epsilon
-    ]
-
-
-def row(regime, accuracy, *, seeds=(0, 1, 2), epsilon=None, exchange="gradients", split="iid"):
-    pooled = regime in ("C", "CDP")
-    setup = Setup(
-        regime=regime,
-        exchange=None if pooled else exchange,
-        partition=None if pooled else split,
-        epsilon=epsilon,
-        hospitals=None if pooled else 10,
-        changes={},
-    )
-    return Row(
-        setup=setup,
-        choice={"training.learning-rate": 1.0},
-        seeds=list(seeds),
-        accuracy=list(accuracy),
-        auc=[math.nan] * len(seeds),
-        hospital_accuracy=[[value, value - 0.1] for value in accuracy],
-        sent_bytes=[1.5e5 + len(regime) * 1e5] * len(seeds),
-        received_bytes=[3e5] * len(seeds),
-        epsilon=epsilon,
-        noise_multiplier=2.5 if epsilon else 0.0,
-        seconds=[1.0] * len(seeds),
-        observers=seen(epsilon),
-        ledger_entries=9 if epsilon else 0,
-        cells=[f"{regime}-{seed}" for seed in seeds],
-    )
-
-
-OWN = {"regime": "FSCDP", "exchange": "gradients"}
-
-
-def comparison(rows, name="made", **changes):
-    return {
-        "format": 1,
-        "name": name,
-        "title": "A made comparison",
-        "description": "Of nothing.",
-        "command": "flower-simulation compare made",
-        "date": "2026-11-21",
-        "data": "breast-cancer",
-        "model": "logistic",
-        "rounds": 3,
-        "delta": 1e-4,
-        "seeds": 3,
-        "tuned": {"training.learning-rate": [0.3, 1.0]},
-        "tuning_seeds": 2,
-        "reference": OWN,
-        "rows": [one.to_json() for one in rows],
-        "versions": {"flwr": "1.41.0", "python": "3.11.7"},
-        "paired": paired_rows(rows, OWN),
-        "unasked": {},
-        "skipped": [{"why": "it is <not> sound.", "setups": ["FSCDP, single"]}],
-        "failed": [],
-        **changes,
-    }
-
-
 @pytest.fixture
 def content():
-    rows = [
-        row("C", [0.97, 0.96, 0.98]),
-        *(row("CDP", [0.95, 0.93, 0.94], epsilon=e) for e in (0.5, 1.0)),
-        *(row("FPDP", [0.80, 0.83, 0.81], epsilon=e, split=s)
-          for e in (0.5, 1.0) for s in ("iid", "dirichlet:0.1")),
-        *(row("FSCDP", [0.94, 0.93, 0.93], epsilon=e, split=s)
-          for e in (0.5, 1.0) for s in ("iid", "dirichlet:0.1")),
-    ]  # fmt: skip
-    return comparison(rows)
+    return made_content()
 
 
 def test_pairs_agree_in_everything_but_regime_and_exchange(content):
@@ -333,73 +236,6 @@ def test_every_figure_of_a_comparison_has_units_and_a_caption(content):
         assert drawing.caption.endswith("."), name
         for axes in figure.axes:
             assert re.search(r"share|log scale|split", axes.get_xlabel() + axes.get_ylabel()), name
-
-
-def test_a_report_is_one_page_without_network(content):
-    text = render_comparison_report(content)
-    assert "0.933 ±0.014" in text and text.count("<svg") == 4
-    assert "it is &lt;not&gt; sound." in text
-    assert "<script" not in text and 'src="http' not in text
-
-
-def test_a_comparisons_report_answers_whether_it_was_private_against_whom_how_good_at_what_cost(
-    content,
-):
-    private, whom, good, cost = (
-        answer(content) for answer in (answer_private, answer_whom, answer_good, answer_cost)
-    )
-    assert private.headline.startswith("No: every training was seeded")
-    assert "10 ways of training would have had epsilon 0.5 to 1 (PRV)" in private.lines[0]
-    assert private.lines[1] == "1 way of training added no noise at all."
-    assert whom.headline == "Nobody."
-    assert "knows the seed" in whom.lines[0]
-    assert good.headline == "Best with noise: CDP, epsilon 0.5: accuracy 0.940 ±0.025."
-    assert good.lines[0] == "Best without noise: C: accuracy 0.970 ±0.025."
-    assert cost.headline == "33 trainings, 33 s one after another."
-    assert "sends 550 kB to 650 kB" in cost.lines[0]
-
-
-def test_a_comparisons_report_says_who_sees_what_and_what_ledgers_hold(content):
-    columns, rows = observer_matrix(content)
-    assert columns[:3] == ["way of training", "server#", "public after release#"]
-    assert len(rows) == 10  # pooled data without noise promise nothing to anybody
-    assert rows[-1] == [
-        "FSCDP, dirichlet:0.1, epsilon 1",
-        "(1)",
-        "(1)",
-        "(1.1)",
-        "(1)",
-        "(2)",
-        "(5)",
-    ]
-    columns, rows = cost_table(content)
-    assert rows[0][1:] == ["0", "-", "1"]
-    assert rows[-1][1:] == ["9", "300 kB", "1"]
-    text = render_comparison_report(content)
-    for part in ("flwr 1.41.0", "flower-simulation compare made", "any one other hospital"):
-        assert part in text
-
-
-def test_a_comparison_of_before_who_sees_what_was_kept_still_has_its_page():
-    old = json.loads((DOCS / "results" / "regimes.json").read_text())
-    for one in old["rows"]:
-        one.pop("observers", None)
-        one.pop("ledger_entries", None)
-    for key in ("versions", "unasked"):
-        old.pop(key, None)
-    text = render_comparison_report(old)
-    assert "Who could learn what" not in text
-    assert "would have had epsilon" in text
-
-
-def test_figures_and_report_of_a_comparison_are_made_again_from_its_files(
-    content, tmp_path, capsys
-):
-    (tmp_path / "comparison.json").write_text(json.dumps(content))
-    assert main(["figures", str(tmp_path)]) == main(["report", str(tmp_path)]) == 0
-    out = capsys.readouterr().out
-    assert "figures/epsilon.svg" in out and "figures/epsilon.png" in out
-    assert (tmp_path / "report.html").read_text() == render_comparison_report(content)
 
 
 def test_a_folder_that_holds_no_comparison_is_named(tmp_path):
