@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from accounting.errors import AccountingError, LimitRefused
 from accounting.events import Event, ExactEvent, check_delta
 from accounting.ledger import Ledger
-
-REGIMES = ("C", "CDP", "F", "FPDP", "FSCDP")
+from accounting.vocabulary import REGIMES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -137,14 +137,6 @@ NOISE_PLANS: dict[str, Callable[[float, int], tuple[float, float]]] = {
     "central": _central,
 }
 
-REGIME_PLANS = {
-    "C": "none",
-    "F": "none",
-    "CDP": "central",
-    "FPDP": "local",
-    "FSCDP": "semi-central",
-}
-
 
 def make_noise_plan(
     name: str,

@@ -111,8 +111,6 @@ def _row(run: RunDescription, view: View, accountants: Sequence[str]) -> Observe
     notes.append(view.why)
     values: dict[str, float] = {}
     if view.multiplier is not None:
-        if run.sampling != "poisson" and run.exchange != "layers":
-            notes.append(f"{run.sampling} sampling: no amplification is credited")
         for name in accountants:
             try:
                 values[name] = _largest(run, view, name)

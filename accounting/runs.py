@@ -12,12 +12,8 @@ from accounting.events import (
     check_sampling_rate,
 )
 from accounting.grid import GridPlan
-from accounting.noise import REGIME_PLANS, NoisePlan, make_noise_plan
-
-SUMMED = ("gradients", "weights")  # exchanges whose sums alone are opened
-VISITING = ("cyclic", "single", "ensemble")  # exchanges in which a model is private by itself
-EXCHANGES = (*SUMMED, *VISITING, "layers")
-SEALING_SCHEMES = ("bfv", "ckks", "masks")  # schemes that hide single updates from the server
+from accounting.noise import NoisePlan, make_noise_plan
+from accounting.vocabulary import EXCHANGES, REGIMES, SCHEMES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,9 +21,9 @@ class RunDescription:
     """A run, as far as its observers matter. Everything here is public.
 
     Attributes:
-        regime: "C", "CDP", "F", "FPDP" or "FSCDP".
-        exchange: one of `EXCHANGES`; pooled regimes have none, whatever stands here.
-        scheme: the sealing scheme; "plain" and "modular" hide nothing.
+        regime: a name in `REGIMES`.
+        exchange: a name in `EXCHANGES`; pooled regimes have none, whatever stands here.
+        scheme: a name in `SCHEMES`.
         hospitals: K.
         dropouts: hospitals that may be missing from a sum.
         colluders: hospitals that may pool what they know.
@@ -37,7 +33,6 @@ class RunDescription:
             ensemble those at the patient's own hospital; for layers the releases of one record.
         delta: at which epsilon is stated.
         seeded: whether randomness came from a seed.
-        sampling: "poisson"; anything else is accounted for without amplification.
         schedules: (sampling rate, rounds) of each hospital where they differ; the run's epsilon
             is the largest.
         shared_hospitals: the m of the rows "a patient in m hospitals".
@@ -57,20 +52,16 @@ class RunDescription:
     dropouts: int = 0
     colluders: int = 0
     seeded: bool = False
-    sampling: str = "poisson"
     schedules: tuple[tuple[float, int], ...] = ()
     shared_hospitals: tuple[int, ...] = (2,)
     grid: GridPlan | None = None
     messages: int = 2
 
     def __post_init__(self) -> None:
-        if self.regime not in REGIME_PLANS:
-            known = ", ".join(REGIME_PLANS)
-            raise AccountingError(f"regime is {self.regime!r}, expected one of {known}")
-        if self.exchange not in EXCHANGES:
-            known = ", ".join(EXCHANGES)
-            raise AccountingError(f"exchange is {self.exchange!r}, expected one of {known}")
-        if self.regime == "FSCDP" and self.exchange not in SUMMED:
+        for word, table in (("regime", REGIMES), ("exchange", EXCHANGES), ("scheme", SCHEMES)):
+            if (name := getattr(self, word)) not in table:
+                raise AccountingError(f"{word} is {name!r}, expected one of {', '.join(table)}")
+        if self.regime == "FSCDP" and not self.sums_alone:
             raise AccountingError(
                 f"exchange {self.exchange} with regime FSCDP: a share of the noise protects only "
                 "inside a sum, use FPDP"
@@ -87,12 +78,22 @@ class RunDescription:
     @property
     def noisy(self) -> bool:
         """Whether the regime adds noise at all."""
-        return REGIME_PLANS[self.regime] != "none"
+        return REGIMES[self.regime].private
 
     @property
     def pooled(self) -> bool:
         """Whether a curator holds all the data."""
-        return self.regime in ("C", "CDP")
+        return REGIMES[self.regime].pooled
+
+    @property
+    def sums_alone(self) -> bool:
+        """Whether opened sums are all that leaves hospitals."""
+        return EXCHANGES[self.exchange].sums_alone
+
+    @property
+    def sealed(self) -> bool:
+        """Whether the scheme hides single updates from the server."""
+        return SCHEMES[self.scheme].hides
 
     @property
     def releases(self) -> tuple[tuple[float, int], ...]:
@@ -100,14 +101,12 @@ class RunDescription:
         schedules = self.schedules or ((self.sampling_rate, self.rounds),)
         if self.exchange == "layers" and not self.pooled:
             return tuple((1.0, self.messages * rounds) for _, rounds in schedules)
-        if self.sampling != "poisson":
-            return tuple((1.0, rounds) for _, rounds in schedules)
         return schedules
 
     def plan(self) -> NoisePlan:
         """The run's noise plan."""
         return make_noise_plan(
-            REGIME_PLANS[self.regime],
+            REGIMES[self.regime].noise,
             noise_multiplier=self.noise_multiplier if self.noisy else 0.0,
             hospitals=self.hospitals,
             dropouts=self.dropouts,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from accounting.runs import SEALING_SCHEMES, SUMMED, VISITING, RunDescription
+from accounting.runs import RunDescription
+from accounting.vocabulary import EXCHANGES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,13 +72,12 @@ def _curator_views(run: RunDescription) -> list[View]:
 
 def _exact_views(run: RunDescription) -> list[View]:
     exact = "no noise: "
-    sealed = run.scheme in SEALING_SCHEMES
-    if run.exchange in SUMMED and sealed:
+    if run.sums_alone and run.sealed:
         server = "sees sealed vectors only, and at release a model that is exact"
         other = "opens exact sums"
         if run.hospitals == 2:
             other += "; with two hospitals that is the other's own update"
-    elif run.exchange in SUMMED:
+    elif run.sums_alone:
         server, other = "sees every exact update", "receives the exact model"
     elif run.exchange == "layers":
         server, other = "sees exact activations of single records", "may receive the exact layers"
@@ -94,7 +94,7 @@ def _exact_views(run: RunDescription) -> list[View]:
     if run.hospitals > 1:
         views.append(View(observer="any one other hospital", multiplier=None, why=exact + other))
         why = exact + "every update is open to whoever holds the key and the sealed vectors"
-        if run.exchange in SUMMED:
+        if run.sums_alone:
             views.append(View(observer="server + one key holder", multiplier=None, why=why))
     return views
 
@@ -103,7 +103,7 @@ def _shared_noise_views(run: RunDescription) -> list[View]:
     """FSCDP: shares of noise that protect inside a sum."""
     plan = run.plan()
     sigma, update = plan.multiplier_of_sum, plan.multiplier_of_update
-    sealed = run.scheme in SEALING_SCHEMES
+    sealed = run.sealed
     if sealed:
         server = View(
             observer="server",
@@ -173,7 +173,7 @@ def _local_noise_views(run: RunDescription) -> list[View]:
     if run.exchange == "layers":
         seen = "sees every record's noised activation and loss gradient (for one record a patient)"
         other = "may receive the layers that were trained on noised messages"
-    elif run.exchange in VISITING:
+    elif EXCHANGES[run.exchange].travels:
         seen = "sees at most the models, each private by its hospital's own noise"
         other = "sees the models it is sent, each private by its hospital's own noise"
     else:

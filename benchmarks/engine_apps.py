@@ -14,7 +14,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricR
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
-from clients.memory import keep_freed_memory
+from clients.site.memory import keep_freed_memory
 
 #: Parameters of the CNN below; a null client returns as many float32.
 PARAMETERS = 55_987
@@ -55,7 +55,7 @@ def _model() -> Any:
     import torch
     from torch import nn
 
-    from clients.dp_sgd import PerSample
+    from clients.learning.dp_sgd import PerSample
 
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -78,7 +78,7 @@ def _model() -> Any:
 def _batch(hospital: int) -> Any:
     import torch
 
-    from clients.dp_sgd import Batch
+    from clients.learning.dp_sgd import Batch
 
     generator = torch.Generator().manual_seed(hospital % 128)
     return Batch(
@@ -90,7 +90,7 @@ def _batch(hospital: int) -> Any:
 
 def private_sum(hospital: int) -> np.ndarray:
     """Return the clipped gradient sum of a hospital's 32 patients."""
-    from clients.dp_sgd import clipped_gradient_sum
+    from clients.learning.dp_sgd import clipped_gradient_sum
 
     return clipped_gradient_sum(_model(), _batch(hospital % 128), l2_clip=1.0).total
 

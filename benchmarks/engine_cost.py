@@ -8,8 +8,8 @@ that slows down slows down for all. Ratios are what to read: seconds are this ma
 * floor: a null client that returns as many bytes as a model of 56k parameters has.
 * DP round: a CNN of 56k parameters, 32 patients of 28x28 a hospital, per-patient clipping. The bare
   loop is two processes that do nothing but that work and return the sum; "bare loop, memory kept"
-  does it with the allocator set as our hospitals set it (`clients.memory`), so that ours less that
-  is the engine, and that less the bare loop is page faults.
+  does it with the allocator set as our hospitals set it (`clients.site.memory`), so that ours less
+  that is the engine, and that less the bare loop is page faults.
 * pfl-research, two workers (with ``--pfl``): see `pfl_rounds.py`.
 * sealed (with ``--sealed``): a round of the whole app with `bfv` and with `modular`: SqueezeNet on
   64x64 chest X-rays, 32 patients a hospital in the mean. Needs the X-rays (ASCLEPIAS_DATA).
@@ -38,13 +38,13 @@ from typing import Any
 
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-os.environ.setdefault("RAY_worker_niceness", "0")  # as simulations.engine sets it
+os.environ.setdefault("RAY_worker_niceness", "0")  # as simulations.engines.engine sets it
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 import engine_apps  # noqa: E402  (after the path is set)
 
-from clients.memory import keep_freed_memory  # noqa: E402
+from clients.site.memory import keep_freed_memory  # noqa: E402
 
 PARAMETERS = engine_apps.PARAMETERS
 Round = Callable[[], None]
@@ -58,8 +58,8 @@ def ray_rounds(app: str, hospitals: int) -> Iterator[Round]:
     from flwr.app import Message
     from flwr.supercore.run import Run
 
-    from simulations.actors import start_actors
-    from simulations.ray_grid import RayGrid
+    from simulations.engines.actors import start_actors
+    from simulations.engines.ray_grid import RayGrid
 
     nodes = {1000 + k: k for k in range(hospitals)}
     actors = start_actors(2, {"keep-memory": True}, nodes, cpus=1, app=app)
@@ -188,8 +188,8 @@ def measure(hospitals: int, repeats: int, *, stock: bool, pfl: bool) -> dict[str
 
 def whole_app(changes: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Run the whole app on our engine; returns the medians of a round and its phases."""
-    from clients.settings import Settings
-    from simulations.engine import simulate
+    from clients.contract.settings import Settings
+    from simulations.engines.engine import simulate
 
     config = {
         "run.out": str(folder),

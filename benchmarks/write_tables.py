@@ -175,8 +175,8 @@ def keep_run(run: Path) -> None:
     """Keep the end tables of a run as text, exactly as they are printed."""
     from rich.console import Console
 
-    from simulations.results import read_run
-    from simulations.tables import WIDTH, observer_table, summary_table
+    from simulations.pages.tables import WIDTH, observer_table, summary_table
+    from strategies.run.reading import read_run
 
     found = read_run(run)
     console = Console(file=StringIO(), width=WIDTH, color_system=None, force_terminal=False)

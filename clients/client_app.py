@@ -1,4 +1,4 @@
-"""The hospital's Flower app: thin handlers around `clients.hospital`.
+"""The hospital's Flower app: thin handlers around `clients.site.hospital`.
 
 Every handler catches everything. What the server gets is a code from an enumerated list; the reason
 and the traceback stay in the hospital's own log, since an exception's text can carry a patient's
@@ -25,10 +25,11 @@ from flwr.app import (
 )
 from flwr.clientapp import ClientApp
 
-from clients import messages
-from clients.faults import FLOWER_ERROR_CODE, Fault
-from clients.settings import Settings, SettingsError
-from clients.site import (
+from clients.contract import messages
+from clients.contract.faults import FLOWER_ERROR_CODE, Fault
+from clients.contract.settings import Settings, SettingsError
+from clients.contract.visit_messages import JudgeRequest, VisitRequest
+from clients.site.ground import (
     own_cohort,
     own_settings,
     partition_of,
@@ -36,11 +37,10 @@ from clients.site import (
     require_invited,
     simulated_site,
 )
-from clients.site_file import SiteFileError, read_site_file
-from clients.visit_messages import JudgeRequest, VisitRequest
+from clients.site.site_file import SiteFileError, read_site_file
 
 if TYPE_CHECKING:
-    from clients.hospital import Hospital
+    from clients.site.hospital import Hospital
 
 logger = logging.getLogger(__name__)
 
@@ -98,7 +98,7 @@ def _code_of(error: Exception) -> str:
 
 
 def _hospital(message: Message, context: Context) -> Hospital:
-    from clients.hospital import Hospital
+    from clients.site.hospital import Hospital
 
     training = str(messages.config_of(message.content)["training"])
     if not _TRAINING.fullmatch(training):
@@ -116,8 +116,8 @@ def _simulated(
     number: int | None, config: frozenset[tuple[str, UserConfigValue]], training: str
 ) -> Hospital:
     """Return a simulated hospital; one process answers for many, again and again."""
-    from clients.cohorts import cohort_of
-    from clients.hospital import Hospital
+    from clients.data.cohorts import cohort_of
+    from clients.site.hospital import Hospital
 
     settings = Settings.from_config(dict(config))
     names = cohort_of(settings).names
@@ -178,7 +178,7 @@ def evaluate(message: Message, hospital: Hospital) -> RecordDict:
 @answered
 def visit(message: Message, hospital: Hospital) -> RecordDict:
     """Train a model that visits."""
-    from clients.host import Host
+    from clients.site.host import Host
 
     return Host(hospital).visit(VisitRequest.read(message.content)).content()
 
@@ -187,7 +187,7 @@ def visit(message: Message, hospital: Hospital) -> RecordDict:
 @answered
 def unveil(message: Message, hospital: Hospital) -> RecordDict:
     """Release a model that visits."""
-    from clients.host import Host
+    from clients.site.host import Host
 
     return Host(hospital).unveil(VisitRequest.read(message.content)).content()
 
@@ -196,7 +196,7 @@ def unveil(message: Message, hospital: Hospital) -> RecordDict:
 @answered
 def judge(message: Message, hospital: Hospital) -> RecordDict:
     """Measure released models on the hospital's own test records, if these are public."""
-    from clients.host import Host
+    from clients.site.host import Host
 
     metrics = Host(hospital).judge(JudgeRequest.read(message.content))
     record = MetricRecord({messages.NUM_EXAMPLES: 1, **metrics})
@@ -207,8 +207,8 @@ def judge(message: Message, hospital: Hospital) -> RecordDict:
 @answered
 def forward(message: Message, hospital: Hospital) -> RecordDict:
     """Show a batch's activations at the cut."""
-    from clients.layer_messages import with_arrays
-    from clients.layers import SplitHospital
+    from clients.contract.layer_messages import with_arrays
+    from clients.site.split_hospital import SplitHospital
 
     request = messages.RoundRequest.read(message.content)
     reply, arrays = SplitHospital(hospital).forward(request)
@@ -219,8 +219,8 @@ def forward(message: Message, hospital: Hospital) -> RecordDict:
 @answered
 def head(message: Message, hospital: Hospital) -> RecordDict:
     """Show a batch's loss gradients at the head."""
-    from clients.layer_messages import TurnRequest, with_arrays
-    from clients.layers import SplitHospital
+    from clients.contract.layer_messages import TurnRequest, with_arrays
+    from clients.site.split_hospital import SplitHospital
 
     arrays = SplitHospital(hospital).head(TurnRequest.read(message.content))
     return with_arrays(messages.RoundReply().content(), arrays)
@@ -230,8 +230,8 @@ def head(message: Message, hospital: Hospital) -> RecordDict:
 @answered
 def backward(message: Message, hospital: Hospital) -> RecordDict:
     """Contribute to the sum that teaches the layers at home."""
-    from clients.layer_messages import TurnRequest, with_arrays
-    from clients.layers import SplitHospital
+    from clients.contract.layer_messages import TurnRequest, with_arrays
+    from clients.site.split_hospital import SplitHospital
 
     reply, arrays = SplitHospital(hospital).backward(TurnRequest.read(message.content))
     return with_arrays(reply.content(), arrays)

@@ -15,11 +15,11 @@ from email.utils import parsedate_to_datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from clients.site_file import SiteFile, SiteFileError, read_site_file
+from clients.site.site_file import SiteFile, SiteFileError, read_site_file
 from crypto.identity import Identity, fingerprint
 from deployment.bundle import bundle_digest
 from deployment.errors import DeploymentError
-from deployment.superlink import SuperLinkFolder, read_superlink
+from deployment.superlink_folder import SuperLinkFolder, read_superlink
 
 #: Days before its end from which a certificate is called out.
 EXPIRY_DAYS = 30

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from clients.settings import Settings
+    from clients.contract.settings import Settings
 
 app = typer.Typer(
     add_completion=False,
@@ -125,7 +125,8 @@ def superlink(
     database stays.
     """
     from deployment.report import line
-    from deployment.superlink import read_superlink, register_nodes, start_superlink
+    from deployment.superlink import register_nodes, start_superlink
+    from deployment.superlink_folder import read_superlink
 
     link = read_superlink(folder)
     process = start_superlink(link, host=host)
@@ -153,7 +154,7 @@ def superlink(
 @app.command(epilog="Example: asclepias supernode --site consortium/sites/lyon")
 def supernode(site: Site = Path()) -> None:
     """Run a hospital's SuperNode in the foreground; it runs allowed bundles only."""
-    from clients.site_file import read_site_file
+    from clients.site.site_file import read_site_file
     from deployment.supernode import run_supernode
 
     run_supernode(read_site_file(site / "site.toml"))
@@ -198,7 +199,7 @@ def resume(
 def _submit(folder: Path, settings: Settings, follow: bool, wait: float) -> None:
     from deployment import submission as submissions
     from deployment.report import follow_run, line
-    from deployment.superlink import read_superlink
+    from deployment.superlink_folder import read_superlink
     from simulations.launch import write_provenance
 
     link = read_superlink(folder)
@@ -213,7 +214,7 @@ def _submit(folder: Path, settings: Settings, follow: bool, wait: float) -> None
 def status(folder: Superlink = Path("consortium/superlink")) -> None:
     """Show which hospitals are connected and how the last runs stand."""
     from deployment.report import show_status
-    from deployment.superlink import read_superlink
+    from deployment.superlink_folder import read_superlink
 
     show_status(read_superlink(folder))
 
@@ -266,7 +267,7 @@ def renew(
     """Sign a new server certificate with the consortium's authority; hospitals notice nothing."""
     from deployment.consortium import Consortium, renew_server_certificate
     from deployment.report import line
-    from deployment.superlink import read_superlink
+    from deployment.superlink_folder import read_superlink
 
     link = read_superlink(folder)
     consortium = Consortium(folder=folder, address=link.address, hospitals=link.hospitals)

@@ -19,13 +19,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from clients.site_file import PRIVATE
+from clients.site.site_file import PRIVATE
 from crypto.identity import Identity, fingerprint
 from deployment.authority import Authority, write_certificate, write_key, write_node_key
 from deployment.bundle import APP
 from deployment.errors import DeploymentError
 from deployment.site_template import site_text
-from deployment.superlink import SuperLinkFolder
+from deployment.superlink_folder import SuperLinkFolder
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 #: Folders of these names in the app's own are kept out of its bundle, by .gitignore.

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
 from deployment.errors import DeploymentError
 
 if TYPE_CHECKING:
-    from deployment.superlink import SuperLinkFolder
+    from deployment.superlink_folder import SuperLinkFolder
 
 
 @dataclass(frozen=True, kw_only=True)

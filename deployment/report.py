@@ -13,7 +13,7 @@ from deployment.errors import DeploymentError
 if TYPE_CHECKING:
     from deployment.consortium import Consortium
     from deployment.submission import Submission
-    from deployment.superlink import SuperLinkFolder
+    from deployment.superlink_folder import SuperLinkFolder
 
 #: Pause between two questions whether a run's process is still there.
 WATCH_SECONDS = 5.0
@@ -31,7 +31,7 @@ def line(good: bool, text: str) -> None:
 
 def show_consortium(consortium: Consortium) -> None:
     """Say what was made and what to do with it."""
-    from clients.site_file import read_site_file
+    from clients.site.site_file import read_site_file
 
     table = Table("hospital", "identity (pinned by all others)", box=None)
     for name in consortium.hospitals:
@@ -50,7 +50,7 @@ def show_consortium(consortium: Consortium) -> None:
 def show_status(link: SuperLinkFolder) -> None:
     """Print the nodes and the newest runs of a SuperLink."""
     from deployment.control import control_of
-    from simulations.results import read_run
+    from strategies.run.reading import read_run
 
     with control_of(link) as control:
         nodes, runs = control.nodes(), control.runs()

@@ -12,18 +12,18 @@ from typing import Any
 
 import tomli_w
 
-from clients.settings import ConfigValue, Settings
-from clients.terms import hospitals_expected
+from clients.contract.settings import ConfigValue, Settings
+from clients.contract.terms import hospitals_expected
 from deployment.bundle import APP
 from deployment.control import control_of
 from deployment.errors import DeploymentError
 from deployment.flower_home import CONNECTION, command
-from deployment.superlink import SuperLinkFolder
+from deployment.superlink_folder import SuperLinkFolder
 from simulations.launch import make_run_folder
-from simulations.results import read_run
 from simulations.scenario import find_scenario, resolve
-from strategies.journal import Journal
-from strategies.run_folder import RunFolder
+from strategies.run.folder import RunFolder
+from strategies.run.journal import Journal
+from strategies.run.reading import read_run
 
 _ENDED = ("finished", "stopped", "interrupted", "failed")
 

@@ -38,7 +38,7 @@ from deployment.flower_home import environment, fetch_soon
 if TYPE_CHECKING:
     from flwr.supercore.fab import Fab
 
-    from clients.site_file import SiteFile
+    from clients.site.site_file import SiteFile
 
 logger = logging.getLogger("flwr")
 

@@ -15,7 +15,8 @@ from typing import Annotated
 import click
 import typer
 
-from simulations import compare_commands, inspection
+from simulations import inspection
+from simulations.compare import commands as compare_commands
 from simulations.complaints import FAILED
 
 EXAMPLES = "\n\n".join(
@@ -154,7 +155,7 @@ def resume(
     Its ledgers stay as they are: nothing that was spent is forgotten.
     """
     from simulations.launch import Voice, launch, training_to_resume
-    from simulations.results import find_run
+    from strategies.run.reading import find_run
 
     settings = training_to_resume(find_run(run_name))
     voice = Voice(quiet=quiet, as_json=as_json, debug=debug)
@@ -182,7 +183,7 @@ def watch(
     did not finish.
     """
     from simulations.launch import Voice, follow_to_end
-    from simulations.results import find_run
+    from strategies.run.reading import find_run
 
     if not follow_to_end(find_run(run_name), Voice(quiet=quiet, as_json=as_json)):
         raise typer.Exit(FAILED)

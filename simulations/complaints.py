@@ -14,14 +14,14 @@ INTERRUPTED = 130
 
 #: Exceptions of the rooms whose message is made for people.
 WORDS_TO_THE_USER = {
-    ("simulations.engine", "RunStopped"),
+    ("simulations.engines.engine", "RunStopped"),
     ("strategies.errors", "TrainingStopped"),
     ("accounting.errors", "AccountingError"),
     ("accounting.errors", "LedgerError"),
     ("crypto.errors", "SealingError"),
     ("clients.data.errors", "DataError"),
     ("clients.models.errors", "ModelError"),
-    ("clients.site_file", "SiteFileError"),
+    ("clients.site.site_file", "SiteFileError"),
     ("deployment.errors", "DeploymentError"),
 }
 
@@ -46,8 +46,8 @@ def complain(error: BaseException, *, debug: bool) -> int:
 
 def explain(error: BaseException) -> tuple[str, int]:
     """Return what to tell the user, and the exit code."""
-    from clients.settings import SettingsError
-    from simulations.results import NoRun
+    from clients.contract.settings import SettingsError
+    from strategies.run.reading import NoRun
 
     if isinstance(error, SettingsError):
         count = len(error.faults)

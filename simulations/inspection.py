@@ -57,7 +57,7 @@ def settings(as_json: AsJson = False) -> None:
 
     --set, scenario files and Flower's --run-config take the same keys.
     """
-    from clients.settings import DEFAULTS, describe_keys
+    from clients.contract.settings import DEFAULTS, describe_keys
 
     if as_json:
         _print_json(DEFAULTS)
@@ -90,7 +90,7 @@ def sealing_plan(
     from accounting.accountants import epsilon
     from accounting.grid import plan_grid
     from accounting.noise import make_noise_plan
-    from clients.settings import REGIMES
+    from accounting.vocabulary import REGIMES
     from crypto.plans import plan_sealing
     from crypto.roles import Grid
 
@@ -171,8 +171,8 @@ def account(
 def _print_account(answer: Mapping[str, Any]) -> None:
     from rich.console import Console
 
-    from simulations.tables import WIDTH, observer_table
-    from simulations.wording import epsilon_text
+    from simulations.pages.tables import WIDTH, observer_table
+    from simulations.pages.wording import epsilon_text
 
     rows = [("noise multiplier", f"{answer['noise_multiplier']:.4g}")]
     for name, value in answer["epsilon"].items():
@@ -195,7 +195,7 @@ def ledger(
     as_json: AsJson = False,
 ) -> None:
     """Print what was spent on patients, when, and on what."""
-    from simulations.account_book import overview_rows, read_statements, spending_rows
+    from simulations.pages.account_book import overview_rows, read_statements, spending_rows
 
     with _faults_as_usage():
         statements = read_statements(name, delta)
@@ -215,7 +215,7 @@ def exchanges(as_json: AsJson = False) -> None:
 
     Everything else is refused.
     """
-    from clients.exchange import SOUND
+    from clients.contract.soundness import SOUND
 
     rows = [
         (exchange, noise, ", ".join(row.schemes), row.accounting)
@@ -230,9 +230,9 @@ def exchanges(as_json: AsJson = False) -> None:
 
 def figures(names: Names) -> None:
     """Draw the figures of runs and comparisons anew, from their files alone."""
-    from simulations.compare_figures import draw_comparison
-    from simulations.figures import draw_figures
-    from simulations.results import read_comparison, read_run
+    from simulations.compare.figures import draw_comparison
+    from simulations.pages.figures import draw_figures
+    from strategies.run.reading import read_comparison, read_run
 
     for path, is_comparison in _found(names):
         if is_comparison:
@@ -248,9 +248,9 @@ def report(names: Names) -> None:
 
     It needs no network and no other file.
     """
-    from simulations.compare_report import write_comparison_report
-    from simulations.report import write_report
-    from simulations.results import read_comparison, read_run
+    from simulations.compare.report import write_comparison_report
+    from simulations.pages.report import write_report
+    from strategies.run.reading import read_comparison, read_run
 
     for path, is_comparison in _found(names):
         if is_comparison:
@@ -261,7 +261,7 @@ def report(names: Names) -> None:
 
 def _found(names: Sequence[str]) -> list[tuple[Path, bool]]:
     """Return each folder that was named, all found first, and whether it is a comparison's."""
-    from simulations.results import find_comparison, find_run
+    from strategies.run.reading import find_comparison, find_run
 
     found = []
     for name in names:
@@ -284,7 +284,7 @@ def _faults_as_usage() -> Iterator[None]:
 
 def _cell(key: str, value: int | float | str) -> str:
     if key.startswith("bytes") and isinstance(value, int):
-        from simulations.wording import bytes_text
+        from simulations.pages.wording import bytes_text
 
         return f"{value:,} ({bytes_text(value)})"
     if isinstance(value, float):
@@ -299,7 +299,7 @@ def _print_json(content: Mapping[str, Any] | Sequence[Any]) -> None:
 def _print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from rich.console import Console
 
-    from simulations.tables import WIDTH, plain_table
+    from simulations.pages.tables import WIDTH, plain_table
 
     console = Console()
     console.print(plain_table(title, columns, rows), width=min(WIDTH, console.width))

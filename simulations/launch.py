@@ -20,11 +20,11 @@ from typing import Any
 
 from rich.console import Console
 
-from clients.settings import Settings
+from clients.contract.settings import Settings
+from simulations.pages.tables import WIDTH, observer_table, summary_table
 from simulations.progress import Display, ProgressThread
-from simulations.results import REPORT, NoRun, read_run, read_settings
-from simulations.tables import WIDTH, observer_table, summary_table
-from strategies.run_folder import RunFolder
+from strategies.run.folder import RunFolder
+from strategies.run.reading import REPORT, NoRun, read_run, read_settings
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +94,7 @@ def launch(
 
     Args:
         settings: with ``run.out`` set.
-        options: fields of `simulations.engine.EngineOptions`.
+        options: fields of `simulations.engines.engine.EngineOptions`.
         voice: what is printed.
         command: what the user typed; kept in ``provenance.json``.
 
@@ -108,7 +108,7 @@ def launch(
     follower = nullcontext() if silent else ProgressThread(path, Console(stderr=True))
     try:
         with logging_to(path / "run.log", settings.run.log_level, terminal=voice.debug), follower:
-            from simulations.engine import EngineOptions, simulate
+            from simulations.engines.engine import EngineOptions, simulate
 
             simulate(settings, EngineOptions(**options))
             illustrate(path)
@@ -146,8 +146,8 @@ def follow_to_end(path: Path, voice: Voice) -> bool:
 def illustrate(path: Path) -> None:
     """Draw a run's figures and write its report; what fails here fails no training."""
     try:
-        from simulations.figures import draw_figures
-        from simulations.report import write_report
+        from simulations.pages.figures import draw_figures
+        from simulations.pages.report import write_report
 
         run = read_run(path)
         draw_figures(run)

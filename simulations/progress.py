@@ -17,8 +17,8 @@ from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 from rich.table import Column
 
-from simulations.results import Event, Progress, follow
-from simulations.wording import bytes_text, epsilon_text, seconds_text, share_text
+from simulations.pages.wording import bytes_text, epsilon_text, seconds_text, share_text
+from strategies.run.reading import Event, Progress, follow
 
 
 def describe_progress(progress: Progress) -> str:

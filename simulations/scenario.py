@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from clients.setting_faults import nearest
-from clients.settings import ConfigValue, Settings, SettingsError
+from clients.contract.setting_faults import nearest
+from clients.contract.settings import ConfigValue, Settings, SettingsError
 from simulations.step_size import AUTO, planned_step_size
 
 STEP_SIZE = "training.learning-rate"
@@ -126,8 +126,8 @@ def check_cut(settings: Settings) -> None:
     """
     if settings.exchange.name != "layers":
         return
-    from clients.cohorts import cohort_of
-    from clients.cuts import cut_model
+    from clients.data.cohorts import cohort_of
+    from clients.learning.cuts import cut_model
     from clients.models import build_model
 
     cut_model(settings, build_model(settings, cohort_of(settings).info, 0))
@@ -190,8 +190,8 @@ def _registered_names(config: Mapping[str, ConfigValue]) -> dict[str, Collection
     A name with a colon is a variant or a function of the user's own, judged where it is loaded.
     """
     from clients.data import DATASETS
+    from clients.data.partition import PARTITIONS
     from clients.models import MODELS
-    from clients.partition import PARTITIONS
 
     tables: dict[str, Collection[str]] = {
         "data.name": DATASETS,

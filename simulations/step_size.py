@@ -12,10 +12,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from clients.settings import SettingsError
+from clients.contract.settings import SettingsError
 
 if TYPE_CHECKING:
-    from clients.settings import Settings
+    from clients.contract.settings import Settings
 
 #: What a command line may say instead of a number.
 AUTO = "auto"
@@ -56,10 +56,10 @@ def planned_step_size(settings: Settings) -> float:
     Raises:
         SettingsError: an exchange or optimiser for which the rule does not hold.
     """
-    from clients.cohorts import cohort_of, public_seed
+    from clients.contract.terms import hospitals_expected, noise_plan
+    from clients.data.cohorts import cohort_of, public_seed
     from clients.models import build_model
-    from clients.terms import hospitals_expected, noise_plan
-    from strategies.budget import calibrated_multiplier
+    from strategies.run.budget import calibrated_multiplier
 
     exchange, training = settings.exchange, settings.training
     if exchange.name != "gradients" or exchange.optimizer != "sgd":

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from flwr.app import ConfigRecord, Message, RecordDict
 
-from clients import messages
-from clients.messages import KeysRequest, LeadReply, LeadRequest
+from clients.contract import messages
+from clients.contract.messages import KeysRequest, LeadReply, LeadRequest
 from crypto.ceremony import BundlePublic, Offer
 from crypto.errors import SealingError
 from crypto.plans import SealingPlan

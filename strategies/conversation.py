@@ -14,9 +14,9 @@ from flwr.app import Error, Message
 from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 
-from clients.faults import FLOWER_ERROR_CODE
-from clients.messages import message_bytes
-from clients.phases import Phases
+from clients.contract.faults import FLOWER_ERROR_CODE
+from clients.contract.messages import message_bytes
+from clients.contract.phases import Phases
 
 #: Pause after a pull that brought nothing, in seconds: it grows by a quarter, so that waiting adds
 #: at most a quarter to whatever is waited for. Grids that wait by themselves make it rare.

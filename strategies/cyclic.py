@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 from flwr.app import Message
 
-from clients.schedule import cycles_of, steps_of_visit
-from clients.visit_messages import (
+from clients.contract.schedule import cycles_of, steps_of_visit
+from clients.contract.visit_messages import (
     JUDGE,
     UNVEIL,
     VISIT,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from flwr.app import Message
 from safetensors.torch import load, save
 
-from clients.visit_messages import JUDGE, VISIT, JudgeRequest, VisitReply, VisitRequest
+from clients.contract.visit_messages import JUDGE, VISIT, JudgeRequest, VisitReply, VisitRequest
 from strategies.conversation import fault_code
 from strategies.errors import TrainingStopped
 from strategies.training import Meter, Training

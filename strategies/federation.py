@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from flwr.app import Message
 from flwr.serverapp.strategy import FedAvg
 
-from clients import messages
-from clients.messages import RoundReply, RoundRequest
-from clients.schedule import events_of_attempt
+from clients.contract import messages
+from clients.contract.messages import RoundReply, RoundRequest
+from clients.contract.schedule import events_of_attempt
 from crypto.errors import OpeningRefusedError
 from crypto.schemes import require_returnable
 from strategies.conversation import fault_code

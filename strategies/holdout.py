@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from clients.cohorts import cohort_of, prepare_public, public_seed, tests_by_hospital
-from clients.evaluation import calibration, confusion, evaluate
-from clients.models import build_model
-from clients.votes import decide_together
+from clients.data.cohorts import cohort_of, public_seed, tests_by_hospital
+from clients.learning.evaluation import calibration, confusion, evaluate
+from clients.learning.votes import decide_together
+from clients.models import build_model, prepare_public
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
+    from clients.contract.settings import Settings
     from clients.data import Records
-    from clients.settings import Settings
 
 #: Records evaluated at once.
 CHUNK_RECORDS = 256

@@ -16,7 +16,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg, Strategy
 
-from clients.messages import OpenedRound, RoundReply, bytes_to_array
+from clients.contract.messages import OpenedRound, RoundReply, bytes_to_array
 from crypto.errors import SealingError
 from crypto.identity import Roster, SignedHeader, verify_header
 from crypto.roles import Place, Sealed
@@ -26,7 +26,7 @@ from strategies.conversation import fault_code
 if TYPE_CHECKING:
     import torch
 
-    from clients.phases import Phases
+    from clients.contract.phases import Phases
     from crypto.plans import SealingPlan
     from strategies.nodes import Nodes
 

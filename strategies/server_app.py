@@ -8,22 +8,23 @@ import time
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from clients.exchange import scheme_of
-from clients.settings import Settings
-from clients.stages import listening
-from clients.terms import hospitals_expected
-from strategies.budget import Budget
+from clients.contract.settings import Settings
+from clients.contract.soundness import scheme_of
+from clients.contract.stages import listening
+from clients.contract.terms import hospitals_expected
 from strategies.cyclic import Cyclic
 from strategies.ensemble import Ensemble
 from strategies.errors import TrainingStopped
 from strategies.federation import Federation
 from strategies.holdout import Holdout
-from strategies.journal import Journal
 from strategies.orphan import end_when_orphaned
-from strategies.results import write_results
-from strategies.run_folder import RunFolder
+from strategies.run.budget import Budget
+from strategies.run.folder import RunFolder
+from strategies.run.journal import Journal
+from strategies.run.summary import write_results
+from strategies.run.trackers import make_trackers
+from strategies.run.tracking import Stages, Tracking
 from strategies.split import Split
-from strategies.tracking import Stages, Tracking, make_trackers
 from strategies.training import Training
 
 #: exchange -> how the server leads it.
@@ -92,7 +93,7 @@ def main(grid: Grid, context: Context) -> None:
         write_results(
             folder,
             settings,
-            federation,
+            federation.outcome,
             budget,
             status=status,
             seconds=time.perf_counter() - started,

@@ -18,8 +18,7 @@ import numpy as np
 import torch
 from flwr.app import Message
 
-from clients.cuts import Parts, cut_model, values_of_messages
-from clients.layer_messages import (
+from clients.contract.layer_messages import (
     ACTIVATION_GRADIENTS,
     ACTIVATIONS,
     BACKWARD,
@@ -34,10 +33,11 @@ from clients.layer_messages import (
     TurnRequest,
     arrays_of,
 )
-from clients.messages import RoundReply, RoundRequest
-from clients.replica import make_optimiser
-from clients.split_ends import Part, by_patient, clip_factors
-from clients.visit_messages import JUDGE, JudgeRequest
+from clients.contract.messages import RoundReply, RoundRequest
+from clients.contract.visit_messages import JUDGE, JudgeRequest
+from clients.learning.cuts import Parts, cut_model, values_of_messages
+from clients.learning.replica import make_optimiser
+from clients.learning.split_ends import Part, by_patient, clip_factors
 from strategies.conversation import fault_code
 from strategies.federation import Federation
 
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from flwr.serverapp import Grid
     from numpy.typing import NDArray
 
-    from clients.settings import Settings
+    from clients.contract.settings import Settings
     from strategies.ceremony import Ceremony
 
 

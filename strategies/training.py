@@ -10,54 +10,28 @@ import statistics
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from flwr.app import Message
 
-from clients import messages
-from clients.messages import OpenedRound
-from clients.terms import Terms, agree_terms, hospitals_expected
+from clients.contract import messages
+from clients.contract.terms import Terms, agree_terms, hospitals_expected
 from strategies.ceremony import Ceremony, find_members, hold_ceremony
 from strategies.conversation import Conversation
 from strategies.errors import BudgetExhausted, TrainingStopped
+from strategies.run.progress import Progress
+from strategies.run.summary import Outcome
 
 if TYPE_CHECKING:
     import torch
     from flwr.app import RecordDict
     from flwr.serverapp import Grid
 
-    from clients.settings import Settings
-    from strategies.budget import Budget
+    from clients.contract.settings import Settings
     from strategies.holdout import Holdout
-    from strategies.journal import Journal, Kept
-    from strategies.tracking import Tracking
-
-
-@dataclass
-class Progress:
-    """What a training has achieved so far.
-
-    Attributes:
-        round: last closed round.
-        closed: sealed totals since the last snapshot, by round.
-        snapshot: the hospitals' last sealed snapshot.
-        model: the last released model, after ``released`` rounds.
-        metrics: the released model's figures on the public holdout.
-    """
-
-    round: int = 0
-    closed: dict[int, OpenedRound] = field(default_factory=dict)
-    snapshot: bytes = b""
-    snapshot_round: int = 0
-    model: Mapping[str, torch.Tensor] = field(default_factory=dict)
-    released: int = 0
-    metrics: dict[str, float] = field(default_factory=dict)
-    hospital_metrics: dict[str, float] = field(default_factory=dict)
-    uplink_bytes: list[int] = field(default_factory=list)
-    downlink_bytes: list[int] = field(default_factory=list)
-    round_seconds: list[float] = field(default_factory=list)
-    note: str = ""
+    from strategies.run.budget import Budget
+    from strategies.run.journal import Journal, Kept
+    from strategies.run.tracking import Tracking
 
 
 class Meter:
@@ -123,6 +97,19 @@ class Training(ABC):
     def bytes_carried(self) -> tuple[int, int]:
         """Bytes (from, to) hospitals so far, the ceremony's included."""
         return self._conversation.received_bytes, self._conversation.sent_bytes
+
+    @property
+    def outcome(self) -> Outcome:
+        """What a run's last files are written from."""
+        return Outcome(
+            training=self.training,
+            progress=self.progress,
+            terms=self.terms,
+            bytes_carried=self.bytes_carried,
+            evaluation=self.holdout.judge(),
+            split=self.holdout.split,
+            input_shape=self.holdout.input_shape,
+        )
 
     def run(self) -> Progress:
         """Train to the last round and release the model.

@@ -9,10 +9,10 @@ import numpy as np
 from flwr.app import Context, RecordDict
 from safetensors.numpy import load_file
 
-from clients import hospital as hospitals
 from clients.client_app import app as client_app
-from clients.settings import Settings
-from clients.terms import hospitals_expected
+from clients.contract.settings import Settings
+from clients.contract.terms import hospitals_expected
+from clients.site import hospital as hospitals
 from strategies.server_app import app as server_app
 from tests.in_process import InProcessGrid, Meddle, small_settings
 

@@ -12,7 +12,7 @@ from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
-from clients.settings import Settings
+from clients.contract.settings import Settings
 
 Meddle = Callable[[Message, Message | None], Message | None]
 #: Node ids are no numbers of hospitals; nothing may take them for one.

@@ -25,7 +25,7 @@ from clients.data.records import Dataset, DatasetInfo, Ints, Records
 from clients.data.scanner import through_scanners
 
 if TYPE_CHECKING:
-    from clients.partition import PatientTable
+    from clients.data.partition import PatientTable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +136,7 @@ def _build(
     hospitals: int,
     seed: int,
 ) -> Cohort:
-    from clients.partition import partition_patients, patient_table
+    from clients.data.partition import partition_patients, patient_table
 
     train, holdout = public_holdout(dataset, share, seed)
     table = patient_table(train)
@@ -163,7 +163,7 @@ def _build(
 
 def public_holdout(dataset: Dataset, share: float, seed: int) -> tuple[Records, Records]:
     """Return (rows to train on, public rows): the official test split where there is one."""
-    from clients.partition import patient_table
+    from clients.data.partition import patient_table
 
     if dataset.test is not None:
         return dataset.train, dataset.test

@@ -119,6 +119,10 @@ class PixelStore:
         return np.asarray(np.ascontiguousarray(moved, dtype=np.float32) / np.float32(255))
 
 
+#: Kinds of data that can be shifted and mirrored.
+SPATIAL_KINDS = ("image", "volume")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Records:
     """Rows of a data set.

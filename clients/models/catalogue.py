@@ -135,11 +135,11 @@ def build_model(settings: Any, info: DatasetInfo, seed: int) -> nn.Module:
 
 def _check_training(settings: Any, info: DatasetInfo, architecture: Architecture) -> None:
     """Refuse ways of training that do not suit the data or the model."""
-    from clients.augmentation import KINDS
+    from clients.data.records import SPATIAL_KINDS
 
     training = getattr(settings, "training", None)
     if getattr(training, "augmentations", 0):
-        if info.kind not in KINDS:
+        if info.kind not in SPATIAL_KINDS:
             raise ModelError(
                 f"training.augmentations is for pictures and volumes; {info.name} is a {info.kind}",
                 code="wrong-kind",
@@ -182,3 +182,10 @@ def prepare(settings: Any, info: DatasetInfo, records: Records) -> Records:
         return records
     extracted: Records = load_function(architecture.features)(info, records)
     return extracted
+
+
+def prepare_public(settings: Any, info: DatasetInfo, records: Records) -> Records:
+    """Return public records as the model wants them, behind input noise where that is asked for."""
+    from clients.data.noisy_inputs import judged_records
+
+    return judged_records(settings, info, records, prepare=lambda raw: prepare(settings, info, raw))

@@ -27,10 +27,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from clients.contract.stages import report
 from clients.data.pictures import PictureStore
 from clients.data.records import Floats, Ints, LazyInputs, Records, Store
 from clients.models.scattering import Scattering
-from clients.stages import report
 
 if TYPE_CHECKING:
     from clients.data.records import DatasetInfo

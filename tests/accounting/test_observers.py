@@ -143,12 +143,6 @@ def test_hospitals_with_schedules_of_their_own_cost_as_the_worst_of_them():
     assert table(**run)["server"].epsilon["rdp"] == worst
 
 
-def test_sampling_that_is_not_poisson_earns_no_amplification():
-    rows = table(**{**SMALL, "sampling": "shuffle", "noise_multiplier": 20.0})
-    assert rows["server"].epsilon["rdp"] == spent(1.0, 20.0, 60)
-    assert "no amplification" in rows["server"].why
-
-
 @pytest.mark.parametrize("regime", ["C", "F", "CDP", "FPDP", "FSCDP"])
 def test_every_row_of_a_seeded_run_says_that_there_is_no_guarantee(regime):
     sigma = 0.0 if regime in "CF" else 5.0

@@ -10,12 +10,13 @@ import torch
 
 from accounting.accountants import epsilon
 from accounting.events import GaussianEvent
-from clients import hospital as hospitals
-from clients.cohorts import cohort_of
-from clients.dp_sgd import clipped_gradient_sum
-from clients.exchange import EXCHANGES, REFUSED, SOUND, check_sound
-from clients.replica import OPTIMISERS, Replica
-from clients.settings import Settings, SettingsError
+from accounting.vocabulary import EXCHANGES
+from clients.contract.settings import Settings, SettingsError
+from clients.contract.soundness import REFUSED, SOUND, check_sound
+from clients.data.cohorts import cohort_of
+from clients.learning.dp_sgd import clipped_gradient_sum
+from clients.learning.replica import OPTIMISERS, Replica
+from clients.site import hospital as hospitals
 from tests.exchange_runs import ALONE, distance, read_json, run_app, trained
 from tests.in_process import small_settings
 
@@ -88,7 +89,7 @@ def test_the_opened_sum_is_the_pooled_gradient_to_half_a_step_a_hospital(
 
 def pooled_gradient(settings: Settings) -> np.ndarray:
     """The clipped gradient sum over all hospitals' patients, at the initial model."""
-    from clients.dp_sgd import Batch
+    from clients.learning.dp_sgd import Batch
     from clients.models import build_model
 
     cohort = cohort_of(settings)

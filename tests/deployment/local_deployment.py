@@ -16,12 +16,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from clients.contract.settings import Settings
 from clients.data import load_cohort
-from clients.settings import Settings
 from deployment.bundle import bundle_digest
 from deployment.consortium import Consortium, make_consortium
 from deployment.submission import Submission, hospitals_online, settings_of, submit, wait_for_end
-from deployment.superlink import SuperLinkFolder, read_superlink
+from deployment.superlink_folder import SuperLinkFolder, read_superlink
 from tests.deployment import timed_node
 
 ROOT = Path(__file__).resolve().parents[2]

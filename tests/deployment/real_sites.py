@@ -6,10 +6,10 @@ from pathlib import Path
 
 from flwr.app import Context, Message, RecordDict
 
-from clients import hospital as hospitals
-from clients import site as sites
 from clients.client_app import app as client_app
-from clients.settings import Settings
+from clients.contract.settings import Settings
+from clients.site import ground as sites
+from clients.site import hospital as hospitals
 from deployment.consortium import Consortium, make_consortium
 from strategies.server_app import app as server_app
 from tests.in_process import InProcessGrid, Meddle

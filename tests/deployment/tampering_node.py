@@ -40,7 +40,7 @@ def run_altered(module: str, alter: Callable[[], None]) -> None:
         alter()
         executor.main()
         return
-    from clients.site_file import read_site_file
+    from clients.site.site_file import read_site_file
     from deployment import supernode
 
     supernode.EXECUTOR = module

@@ -7,15 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from clients.settings import Settings
-from clients.site_file import read_site_file
+from clients.contract.settings import Settings
+from clients.site.site_file import read_site_file
 from crypto.plans import plan_sealing
 from crypto.roles import Grid
 from deployment.cli import main
 from deployment.errors import DeploymentError
 from deployment.submission import with_list
-from deployment.superlink import LocalOnly, read_superlink
-from strategies.journal import Journal
+from deployment.superlink import LocalOnly
+from deployment.superlink_folder import read_superlink
+from strategies.run.journal import Journal
 from tests.deployment.real_sites import benchmark_consortium
 
 

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 from flwr.supercore.fab import Fab
 
-from clients.site_file import read_site_file
+from clients.site.site_file import read_site_file
 from crypto.identity import Identity, fingerprint
 from deployment.authority import Authority
 from deployment.bundle import build_bundle, bundle_digest

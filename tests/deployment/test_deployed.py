@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from clients.settings import Settings
+from clients.contract.settings import Settings
 from deployment.cli import main
 from deployment.errors import DeploymentError
 from tests.deployment.local_deployment import (

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from clients.site_file import read_site_file
+from clients.site.site_file import read_site_file
 from deployment.authority import write_node_key
 from deployment.consortium import Consortium
 from deployment.submission import Submission

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from flwr.app import ArrayRecord, Message, RecordDict
 
+from clients.contract.faults import Fault
+from clients.contract.messages import ARRAYS, LEAD, TRAIN, bytes_to_array
+from clients.contract.settings import Settings
 from clients.data import DataError
-from clients.faults import Fault
-from clients.messages import ARRAYS, LEAD, TRAIN, bytes_to_array
-from clients.settings import Settings
-from clients.site import invited_offers
-from clients.site_file import SiteFileError, read_site_file
+from clients.site.ground import invited_offers
+from clients.site.site_file import SiteFileError, read_site_file
 from crypto.ceremony import make_offer
 from crypto.identity import Identity, Roster
 from deployment.consortium import Consortium

@@ -2,8 +2,8 @@
 
 import math
 
-from clients.settings import Settings
-from strategies.run_folder import RunFolder
+from clients.contract.settings import Settings
+from strategies.run.folder import RunFolder
 
 OBSERVERS = [
     {

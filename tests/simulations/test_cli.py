@@ -39,7 +39,7 @@ def engine(monkeypatch):
             run_round(folder, number, release=True)
         end_run(folder, settings.training.rounds)
 
-    monkeypatch.setattr("simulations.engine.simulate", simulate)
+    monkeypatch.setattr("simulations.engines.engine.simulate", simulate)
     monkeypatch.setattr("simulations.launch.illustrate", lambda path: None)  # a second each
     return asked
 
@@ -110,7 +110,7 @@ def test_a_figure_that_fails_fails_no_run(engine, monkeypatch, capsys):
         raise OSError("no space left")
 
     monkeypatch.setattr("simulations.launch.illustrate", illustrate)
-    monkeypatch.setattr("simulations.figures.draw_figures", fail)
+    monkeypatch.setattr("simulations.pages.figures.draw_figures", fail)
     assert main(["--quiet"]) == 0
     (log,) = Path("runs").glob("*/run.log")
     assert "no space left" in log.read_text()
@@ -189,13 +189,13 @@ def test_what_is_asked_wrongly_is_one_paragraph_and_exit_code_two(words, part, c
 
 
 def test_a_stopped_run_exits_with_one_its_tables_and_its_message(monkeypatch, capsys):
-    from simulations.engine import RunStopped
+    from simulations.engines.engine import RunStopped
 
     def simulate(settings, options):
         end_run(start_run(Path(settings.run.out)), 2, status="stopped", message="round 3")
         raise RunStopped("round 3 closed with 9 of 10 hospitals; read hospital-04's log")
 
-    monkeypatch.setattr("simulations.engine.simulate", simulate)
+    monkeypatch.setattr("simulations.engines.engine.simulate", simulate)
     assert main([]) == 1
     out, err = capsys.readouterr()
     assert "0.939" in out
@@ -208,7 +208,7 @@ def test_a_fault_of_ours_shows_its_traceback_only_when_asked(monkeypatch, capsys
     def simulate(settings, options):
         raise ZeroDivisionError("by zero")
 
-    monkeypatch.setattr("simulations.engine.simulate", simulate)
+    monkeypatch.setattr("simulations.engines.engine.simulate", simulate)
     assert main(["--quiet", *words]) == 1
     err = capsys.readouterr().err
     assert ("Traceback" in err) is shown
@@ -221,9 +221,13 @@ def test_debug_may_follow_every_command(monkeypatch, capsys, command):
     def fail(*_):
         raise ZeroDivisionError("by zero")
 
-    for place in ("results.find_run", "scenario.list_scenarios", "results.read_comparison"):
-        monkeypatch.setattr(f"simulations.{place}", fail)
-    monkeypatch.setattr("simulations.account_book.find_run", fail)
+    for place in (
+        "strategies.run.reading.find_run",
+        "simulations.scenario.list_scenarios",
+        "strategies.run.reading.read_comparison",
+    ):
+        monkeypatch.setattr(place, fail)
+    monkeypatch.setattr("simulations.pages.account_book.find_run", fail)
     words = [command] if command == "scenarios" else [command, "x"]
     assert main(words) == main([*words, "--debug"]) == 1
     assert capsys.readouterr().err.count("Traceback") == 1
@@ -265,7 +269,7 @@ def test_ctrl_c_exits_with_130_and_says_how_to_go_on(monkeypatch, capsys):
         start_run(Path(settings.run.out))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("simulations.engine.simulate", simulate)
+    monkeypatch.setattr("simulations.engines.engine.simulate", simulate)
     assert main(["--quiet"]) == 130
     assert "resume" in capsys.readouterr().err
 

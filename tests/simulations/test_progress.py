@@ -6,10 +6,10 @@ import threading
 from made_runs import OBSERVERS, end_run, make_run, run_round, start_run, summary
 from rich.console import Console
 
+from simulations.pages.tables import observer_table, plain_table, summary_table
+from simulations.pages.wording import bytes_text, epsilon_text, seconds_text, share_text
 from simulations.progress import Display, ProgressThread
-from simulations.results import Progress, read_events, read_run
-from simulations.tables import observer_table, plain_table, summary_table
-from simulations.wording import bytes_text, epsilon_text, seconds_text, share_text
+from strategies.run.reading import Progress, read_events, read_run
 
 
 def shown(path, *, terminal, since=0.0):
@@ -66,7 +66,7 @@ def prepare(folder, done, total):
 
 
 def test_preparations_have_a_bar_with_time_left(tmp_path):
-    from strategies.run_folder import RunFolder
+    from strategies.run.folder import RunFolder
 
     folder = RunFolder(tmp_path)
     for done in (0, 256, 512):

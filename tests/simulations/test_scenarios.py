@@ -2,7 +2,7 @@
 
 import pytest
 
-from clients.settings import DEFAULTS, Settings, SettingsError
+from clients.contract.settings import DEFAULTS, Settings, SettingsError
 from simulations.scenario import (
     find_scenario,
     list_scenarios,

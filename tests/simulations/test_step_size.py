@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from clients.settings import SettingsError
+from clients.contract.settings import SettingsError
 from simulations.scenario import find_scenario, resolve
 from simulations.step_size import step_size
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from flwr.app import ArrayRecord, Context, Message, RecordDict
 
-from clients import hospital as hospitals
 from clients.client_app import app as client_app
-from clients.messages import ARRAYS, LEAD, TRAIN, RoundReply, bytes_to_array
+from clients.contract.messages import ARRAYS, LEAD, TRAIN, RoundReply, bytes_to_array
+from clients.site import hospital as hospitals
 from crypto.identity import Roster, SignedHeader
 from crypto.keys import Keys
 from crypto.roles import Sealed

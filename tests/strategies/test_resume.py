@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from flwr.app import Message
 
-from clients.messages import TRAIN
+from clients.contract.messages import TRAIN
 from tests.exchange_runs import model_bytes, read_json, recorded, run_app
 from tests.in_process import hospital_of, small_settings
 

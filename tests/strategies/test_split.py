@@ -12,8 +12,7 @@ from flwr.app import Message
 from accounting.accountants import epsilon
 from accounting.events import GaussianEvent
 from accounting.ledger import read_ledger
-from clients import hospital as hospitals
-from clients.layer_messages import (
+from clients.contract.layer_messages import (
     ACTIVATIONS,
     BACKWARD,
     FEATURE_GRADIENTS,
@@ -21,9 +20,10 @@ from clients.layer_messages import (
     HEAD,
     arrays_of,
 )
-from clients.messages import message_bytes
-from clients.settings import Settings, SettingsError
-from clients.split_ends import clip_rows
+from clients.contract.messages import message_bytes
+from clients.contract.settings import Settings, SettingsError
+from clients.learning.split_ends import clip_rows
+from clients.site import hospital as hospitals
 from strategies.errors import TrainingStopped
 from tests.exchange_runs import (
     ALONE,

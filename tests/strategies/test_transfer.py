@@ -13,13 +13,13 @@ from flwr.app import ArrayRecord, Message
 from accounting.accountants import epsilon
 from accounting.events import GaussianEvent
 from accounting.ledger import read_ledger
-from clients.cohorts import cohort_of
-from clients.evaluation import evaluate
-from clients.messages import ARRAYS, bytes_to_array, message_bytes
+from clients.contract.messages import ARRAYS, bytes_to_array, message_bytes
+from clients.contract.visit_messages import VISIT, Carried
+from clients.data.cohorts import cohort_of
+from clients.learning.evaluation import evaluate
+from clients.learning.visits import send_on, take_over
+from clients.learning.votes import decide_together
 from clients.models import build_model
-from clients.visit_messages import VISIT, Carried
-from clients.visits import send_on, take_over
-from clients.votes import decide_together
 from crypto.errors import SealingError
 from crypto.identity import Identity
 from crypto.keys import Keys

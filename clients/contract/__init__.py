@@ -1,0 +1,1 @@
+"""What both ends of a training agree on: settings, terms, schedule, messages, fault codes."""

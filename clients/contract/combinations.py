@@ -1,0 +1,133 @@
+"""What settings do not go together, and why: each check is a sentence or nothing.
+
+The single values are known to be sound when a check sees them. What an exchange can soundly be
+combined with is a table of its own, in ``clients.contract.soundness``.
+"""
+
+from collections.abc import Callable, Collection
+
+from clients.contract.setting_tree import SettingTree
+from clients.contract.soundness import check_sound
+
+
+def _noise_given_once(s: SettingTree) -> str | None:
+    given = (s.privacy.target_epsilon > 0, s.privacy.noise_multiplier > 0)
+    if not s.regime.private or sum(given) == 1:
+        return None
+    if all(given):
+        return (
+            f"privacy.target-epsilon = {s.privacy.target_epsilon:g} and privacy.noise-multiplier = "
+            f"{s.privacy.noise_multiplier:g} are both set; one follows from the other: "
+            "set the one that you do not mean to 0."
+        )
+    return (
+        "privacy.target-epsilon and privacy.noise-multiplier are both 0; a private regime needs "
+        "one of them (or choose privacy.regime F or C)."
+    )
+
+
+def _sum_is_sealed(s: SettingTree) -> str | None:
+    if s.privacy.regime != "FSCDP":
+        return None
+    shares = "the server would see single updates that carry only 1/sqrt(K) of the noise"
+    if s.sealing.scheme == "plain":
+        return f"privacy.regime FSCDP with sealing.scheme plain: nothing is sealed and {shares}."
+    if s.sealing.scheme == "ckks":
+        return (
+            "privacy.regime FSCDP with sealing.scheme ckks: what CKKS decrypts is approximate and "
+            "tells of the key and of single updates; use bfv."
+        )
+    if s.sealing.scheme == "modular" and not s.seeded:
+        return (
+            "privacy.regime FSCDP with sealing.scheme modular: modular does not encrypt, so "
+            f"{shares}; it is for repeatable tests only (run.seed >= 0). Use bfv."
+        )
+    return None
+
+
+def _sum_has_shares(s: SettingTree) -> str | None:
+    if s.privacy.regime == "FSCDP" and s.partition.hospitals < 2:
+        return (
+            "privacy.regime FSCDP shares the noise between hospitals and needs "
+            f"partition.hospitals >= 2, not {s.partition.hospitals}; use FPDP."
+        )
+    return None
+
+
+def _someone_remains(s: SettingTree) -> str | None:
+    lost = s.privacy.dropouts + s.privacy.colluders
+    if lost > 0 and lost >= s.partition.hospitals:
+        return (
+            f"privacy.dropouts + privacy.colluders = {lost} leaves nobody of "
+            f"partition.hospitals = {s.partition.hospitals} to add noise; it must be smaller."
+        )
+    return None
+
+
+def _one_name_a_hospital(s: SettingTree) -> str | None:
+    invited = s.partition.invited
+    if not invited or len(set(invited)) == len(invited) == s.partition.hospitals:
+        return None
+    return (
+        f"partition.sites = {s.partition.sites!r} names {len(set(invited))} hospitals, "
+        f"partition.hospitals = {s.partition.hospitals}; name as many, each once."
+    )
+
+
+def _shares_add_up(s: SettingTree) -> str | None:
+    try:
+        shares = s.training.shares
+    except ValueError:
+        shares = (0.0,)
+    if not shares or (min(shares) > 0 and abs(sum(shares) - 1.0) < 0.01):
+        return None
+    return (
+        f"training.class-shares = {s.training.class_shares!r}; it must be positive numbers that "
+        "add up to 1, one for each class."
+    )
+
+
+def _average_of_sums(s: SettingTree) -> str | None:
+    if not s.training.averaging or s.exchange.name in ("gradients", "weights"):
+        return None
+    return (
+        f"training.averaging = {s.training.averaging:g} with exchange.name {s.exchange.name}: only "
+        "hospitals that open every sum can average; use gradients or weights, or averaging 0."
+    )
+
+
+def _whole_model_at_home(s: SettingTree) -> str | None:
+    asked = s.training.augmentations or s.training.class_shares
+    if not asked or s.exchange.name != "layers":
+        return None
+    return (
+        "training.augmentations and training.class-shares are for models that learn where the "
+        "patients are; with exchange.name layers set them to 0 and ''."
+    )
+
+
+_COMBINATIONS: list[tuple[set[str], Callable[[SettingTree], str | None]]] = [
+    (
+        {"privacy.regime", "privacy.target-epsilon", "privacy.noise-multiplier"},
+        _noise_given_once,
+    ),
+    ({"privacy.regime", "sealing.scheme", "run.seed"}, _sum_is_sealed),
+    ({"privacy.regime", "partition.hospitals"}, _sum_has_shares),
+    ({"privacy.dropouts", "privacy.colluders", "partition.hospitals"}, _someone_remains),
+    ({"partition.sites", "partition.hospitals"}, _one_name_a_hospital),
+    ({"training.class-shares"}, _shares_add_up),
+    ({"training.averaging", "exchange.name"}, _average_of_sums),
+    (
+        {"training.augmentations", "training.class-shares", "exchange.name"},
+        _whole_model_at_home,
+    ),
+]
+
+
+def combination_faults(settings: SettingTree, *, faulty: Collection[str] = ()) -> list[str]:
+    """What does not go together; checks that read a key in ``faulty`` are left out."""
+    found = [check(settings) for keys, check in _COMBINATIONS if keys.isdisjoint(faulty)]
+    said = _sum_is_sealed(settings) is not None  # in more words than the table has
+    if not faulty and not said:
+        found += check_sound(settings)
+    return [fault for fault in found if fault]

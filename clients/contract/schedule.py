@@ -1,0 +1,74 @@
+"""How often a training asks about a patient: public numbers that noise and accounts start from.
+
+The setting ``training.rounds`` means the same everywhere: noised steps at a patient's own hospital.
+Exchanges differ in how these steps are packed into messages, and `layers` in what a step costs.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from clients.contract.settings import Settings
+
+#: Noised messages about a record in one step of `layers`: its activation, the loss gradient at the
+#: head, and its share in the sum that teaches the layers at home.
+LAYER_MESSAGES = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schedule:
+    """How often a patient's records enter what leaves a hospital.
+
+    Attributes:
+        sampling_rate: chance that a patient is in one noised message; 1 where a public schedule,
+            not chance, decides.
+        events: noised messages about one patient in a run without retries.
+        batches: fixed batches that a hospital's patients are dealt to; 0 where they are drawn.
+    """
+
+    sampling_rate: float
+    events: int
+    batches: int = 0
+
+
+def schedule_of(settings: Settings) -> Schedule:
+    """Return the schedule of a run; only settings enter."""
+    training, name = settings.training, settings.exchange.name
+    if name == "weights":
+        steps = training.rounds * settings.exchange.local_steps
+        return Schedule(sampling_rate=training.sampling_rate, events=steps)
+    if name == "layers":
+        batches = math.ceil(1.0 / training.sampling_rate)
+        releases = math.ceil(training.rounds / batches)
+        return Schedule(sampling_rate=1.0, events=LAYER_MESSAGES * releases, batches=batches)
+    return Schedule(sampling_rate=training.sampling_rate, events=training.rounds)
+
+
+def events_of_attempt(settings: Settings, round: int, attempt: int) -> int:
+    """Return the noised messages about one patient that an attempt at a round of sums costs.
+
+    A patient is in one batch of a pass of `layers`, so a pass is paid for with its first round; a
+    retry shows a batch once more and is paid for by itself.
+    """
+    name = settings.exchange.name
+    if name == "weights":
+        return settings.exchange.local_steps
+    if name == "layers":
+        first = (round - 1) % schedule_of(settings).batches == 0
+        return LAYER_MESSAGES if first or attempt > 1 else 0
+    return 1
+
+
+def steps_of_visit(settings: Settings, cycle: int) -> int:
+    """Return the steps of one visit in a cycle, from 1; all visits to a hospital add up to T."""
+    cycles = cycles_of(settings)
+    rounds = settings.training.rounds
+    return rounds // cycles + (1 if cycle <= rounds % cycles else 0)
+
+
+def cycles_of(settings: Settings) -> int:
+    """Return how often each hospital is visited."""
+    return settings.exchange.cycles if settings.exchange.name == "cyclic" else 1

@@ -1,0 +1,255 @@
+"""The tree of settings: groups of values, each sound by itself, and what follows from them.
+
+One group for each table of ``[tool.flwr.app.config]``. Python names are snake_case, the keys that
+people and Flower write are dotted kebab-case: ``tree.training.sampling_rate`` is
+``training.sampling-rate``. What goes together is checked above, in `clients.contract.combinations`;
+how a tree is read and refused is `clients.contract.settings`. Light: every process imports it.
+"""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from accounting.vocabulary import REGIMES, Regime
+
+
+def kebab(name: str) -> str:
+    """Return a Python name as people write the key."""
+    return name.replace("_", "-")
+
+
+class Group(BaseModel):
+    """One table of the settings."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        alias_generator=kebab,
+        populate_by_name=True,
+        allow_inf_nan=False,
+        protected_namespaces=(),
+    )
+
+
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+
+
+class Data(Group):
+    """Whose records."""
+
+    name: str = Field(default="breast-cancer", min_length=1, description="data set")
+    dir: str = Field(default="", description="folder of its files ('' = $ASCLEPIAS_DATA)")
+    public: bool = Field(
+        default=False,
+        description="benchmark data: displays that would leak are shown",
+    )
+    holdout: float = Field(
+        default=0.2, gt=0, lt=1, description="share of patients in the public holdout"
+    )
+    image_size: int = Field(
+        default=64, ge=8, le=1024, description="pixels a side that picture files are brought to"
+    )
+    patients: int = Field(
+        default=0, ge=0, description="declared training patients of all hospitals (0 = simulated)"
+    )
+    largest_hospital: int = Field(
+        default=0, ge=0, description="declared patients of the largest hospital (0 = simulated)"
+    )
+
+
+class Partition(Group):
+    """How patients are dealt to hospitals."""
+
+    name: str = Field(default="dirichlet", min_length=1, description="way of splitting")
+    alpha: float = Field(
+        default=0.5, gt=0, description="Dirichlet concentration: small = skewed labels"
+    )
+    hospitals: int = Field(default=10, ge=1, description="hospitals expected, K")
+    shards: int = Field(
+        default=2, ge=1, description="shards, or classes, of a hospital (shards, pathological)"
+    )
+    shift: float = Field(
+        default=0.0, ge=0, description="strength of each hospital's own scanner (0 = none)"
+    )
+    sites: str = Field(
+        default="",
+        description="the hospitals that may take part, 'lyon,turin' ('' = whoever joins)",
+    )
+
+    @property
+    def invited(self) -> tuple[str, ...]:
+        """The hospitals that may take part, sorted; empty where none is named."""
+        return tuple(sorted(one.strip() for one in self.sites.split(",") if one.strip()))
+
+
+class Model(Group):
+    """What is trained."""
+
+    name: str = Field(default="logistic", min_length=1, description="model")
+    weights: str = Field(default="", description="safetensors file of starting weights ('' = none)")
+    freeze: bool = Field(default=False, description="train the last layer only")
+
+
+class Exchange(Group):
+    """What travels between hospitals and server."""
+
+    name: Literal["gradients", "weights", "layers", "cyclic", "single", "ensemble"] = Field(
+        default="gradients", description="what is shared"
+    )
+    local_steps: int = Field(default=1, ge=1, description="steps at a hospital before it shares")
+    optimizer: Literal["sgd", "adagrad", "adam", "rmsprop", "yogi"] = Field(
+        default="sgd", description="optimiser that acts on the opened sum"
+    )
+    proximal: float = Field(
+        default=0.0, ge=0, description="pull of local steps to the shared model (weights; FedProx)"
+    )
+    order: Literal["fixed", "random"] = Field(
+        default="fixed", description="order of the hospitals in a cycle (cyclic, single)"
+    )
+    cycles: int = Field(
+        default=1, ge=1, description="visits to each hospital; they share the rounds (cyclic)"
+    )
+    absent: Literal["skip", "wait"] = Field(
+        default="skip", description="what happens at the turn of a hospital that is gone"
+    )
+    vote: Literal["probabilities", "majority"] = Field(
+        default="probabilities", description="how an ensemble's models decide together"
+    )
+    cut: str = Field(
+        default="", description="last layer at the hospital (layers; '' = the first that learns)"
+    )
+    labels: Literal["home", "server"] = Field(
+        default="home", description="where head and loss are (layers)"
+    )
+
+
+class Training(Group):
+    """How long and how fast."""
+
+    rounds: int = Field(default=60, ge=1, description="rounds, T")
+    sampling_rate: float = Field(
+        default=0.2, gt=0, le=1, description="chance of a patient a round, q"
+    )
+    learning_rate: float = Field(
+        default=0.3, gt=0, description="step size ('auto' on a command line: by public sizes)"
+    )
+    momentum: float = Field(default=0.9, ge=0, lt=1, description="momentum of sgd")
+    release_every: int = Field(default=5, ge=1, description="rounds between released models")
+    averaging: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="weight of the past in the average that is released (0 = the last model)",
+    )
+    augmentations: int = Field(
+        default=0,
+        ge=0,
+        le=64,
+        description="altered copies of a picture, averaged before the clip (0 = as it is)",
+    )
+    class_shares: str = Field(
+        default="",
+        pattern=r"^$|^[0-9.eE+-]+(,[0-9.eE+-]+)+$",
+        description="public shares of the classes, '0.26,0.74' ('' = none): learn as if even",
+    )
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """The public shares of the classes as numbers; empty where none are given."""
+        return tuple(float(one) for one in self.class_shares.split(",") if one)
+
+
+class Privacy(Group):
+    """What is promised to patients."""
+
+    regime: Literal["C", "CDP", "F", "FPDP", "FSCDP"] = Field(
+        default="FSCDP", description="arrangement of data, noise and trust"
+    )
+    target_epsilon: float = Field(
+        default=1.0, ge=0, description="epsilon to stay within (0 = not set: use noise-multiplier)"
+    )
+    noise_multiplier: float = Field(
+        default=0.0, ge=0, description="sigma, noise in units of l2-clip (0 = from target-epsilon)"
+    )
+    delta: float = Field(default=1e-4, gt=0, lt=1, description="delta")
+    l2_clip: float = Field(
+        default=0.5,
+        gt=0,
+        description="bound on a patient's gradient norm, C (layers: on each message's too)",
+    )
+    dropouts: int = Field(default=0, ge=0, description="missing hospitals tolerated in a round")
+    colluders: int = Field(default=0, ge=0, description="colluding hospitals tolerated")
+    input_laplace: float = Field(
+        default=0.0,
+        ge=0,
+        description="scale of noise on every input value, in units of its range (0 = none)",
+    )
+    accountant: Literal["rdp", "prv"] = Field(default="prv", description="accountant of the claims")
+
+
+class Sealing(Group):
+    """How sums are kept from the server."""
+
+    scheme: Literal["plain", "modular", "bfv", "ckks"] = Field(
+        default="bfv", description="sealing scheme"
+    )
+    key_mode: Literal["auto", "public", "symmetric"] = Field(
+        default="auto", description="kind of BFV key (auto = the smaller messages)"
+    )
+
+
+class Run(Group):
+    """How this run is carried out."""
+
+    seed: int = Field(
+        default=-1, ge=-1, lt=2**63, description="seed (-1 = unseeded, the private way)"
+    )
+    threads: int = Field(default=1, ge=1, description="torch threads a process")
+    out: str = Field(default="", description="the run folder ('' = chosen by the command)")
+    scenario: str = Field(default="default", pattern=_NAME, description="name that the run carries")
+    attempts: int = Field(default=3, ge=1, description="attempts at a round before the run stops")
+    timeout: float = Field(
+        default=600.0, gt=0, description="seconds to wait for a hospital's reply"
+    )
+    training: str = Field(
+        default="", pattern=f"^$|{_NAME}", description="training id to resume ('' = a new training)"
+    )
+    snapshot_every: int = Field(
+        default=20, ge=1, description="rounds between snapshots for late hospitals"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="least level that is logged"
+    )
+
+
+class Tracking(Group):
+    """Where else progress is shown."""
+
+    wandb: Literal["offline", "online", "disabled"] = Field(
+        default="offline", description="Weights & Biases (only online touches the network)"
+    )
+
+
+class SettingTree(Group):
+    """Every group; single values are checked, combinations are not."""
+
+    data: Data = Data()
+    partition: Partition = Partition()
+    model: Model = Model()
+    exchange: Exchange = Exchange()
+    training: Training = Training()
+    privacy: Privacy = Privacy()
+    sealing: Sealing = Sealing()
+    run: Run = Run()
+    tracking: Tracking = Tracking()
+
+    @property
+    def regime(self) -> Regime:
+        """What the regime's name stands for."""
+        return REGIMES[self.privacy.regime]
+
+    @property
+    def seeded(self) -> bool:
+        """Whether every random stream derives from ``run.seed``: repeatable, no guarantee."""
+        return self.run.seed >= 0

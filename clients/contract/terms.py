@@ -1,0 +1,154 @@
+"""The terms of a training: public numbers that every hospital derives for itself and must agree on.
+
+The server proposes a noise multiplier; all else follows from the settings and the public sizes of
+the cohort. Hospitals compare parameter ids, so two that derived different terms never add up.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from accounting.accountants import epsilon
+from accounting.grid import GridPlan, plan_grid
+from accounting.noise import NoisePlan, make_noise_plan
+from accounting.vocabulary import EXCHANGES
+from clients.contract.schedule import Schedule, schedule_of
+from crypto.plans import SealingPlan, plan_sealing
+from crypto.roles import Grid
+
+if TYPE_CHECKING:
+    from accounting.events import Event
+    from clients.contract.settings import Settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Terms:
+    """What all hospitals of one training have in common.
+
+    Attributes:
+        training: id of the training.
+        hospitals: K, how many hospitals are expected.
+        patients: N, training patients of the federation; public.
+        sampling_rate: q.
+        dimensions: d, trainable parameters.
+        rounds: T.
+        l2_clip: C, in gradient units.
+        schedule: how often a patient's records are asked about.
+        noise: how much noise a hospital adds, and what it costs.
+        grid: quantisation and the slack it is charged with.
+        sealing: public parameters of the sealing scheme.
+    """
+
+    training: str
+    hospitals: int
+    patients: int
+    sampling_rate: float
+    dimensions: int
+    rounds: int
+    l2_clip: float
+    schedule: Schedule
+    noise: NoisePlan
+    grid: GridPlan
+    sealing: SealingPlan
+
+    @property
+    def denominator(self) -> float:
+        """The public constant by which an opened sum becomes a mean: q*N, or N over the batches."""
+        if self.schedule.batches:
+            return self.patients / self.schedule.batches
+        return self.sampling_rate * self.patients
+
+    @property
+    def noise_stddev(self) -> float:
+        """Standard deviation of the noise that one hospital adds, in gradient units."""
+        return self.noise.stddev_per_hospital(self.l2_clip)
+
+    def event(self, count: int = 1) -> Event | None:
+        """Return what noised sums cost a patient against whoever sees them opened."""
+        return self.noise.event(self.schedule.sampling_rate, count)
+
+
+def hospitals_expected(settings: Settings) -> int:
+    """Return K: one curator where data are pooled, else the hospitals of the partition."""
+    return 1 if settings.regime.pooled else settings.partition.hospitals
+
+
+def noise_plan(settings: Settings, noise_multiplier: float) -> NoisePlan:
+    """Return the noise plan of the settings' regime; a curator neither fails nor colludes."""
+    pooled = settings.regime.pooled
+    return make_noise_plan(
+        settings.regime.noise,
+        noise_multiplier=noise_multiplier,
+        hospitals=hospitals_expected(settings),
+        dropouts=0 if pooled else settings.privacy.dropouts,
+        colluders=0 if pooled else settings.privacy.colluders,
+    )
+
+
+def agree_terms(
+    settings: Settings,
+    *,
+    training: str,
+    dimensions: int,
+    patients: int,
+    largest_hospital: int,
+    noise_multiplier: float,
+    message_values: int = 0,
+) -> Terms:
+    """Derive the terms of a training from public numbers only.
+
+    Args:
+        settings: the run's settings.
+        training: id of the training.
+        dimensions: d, trainable parameters of the model.
+        patients: N, declared.
+        largest_hospital: max N_k, declared.
+        noise_multiplier: sigma, 0 where the regime adds no noise.
+        message_values: noised values that a hospital sends in a round beside a sum.
+
+    Raises:
+        ValueError: if no grid, or no sealing parameters, meet the guarantee.
+    """
+    plan = noise_plan(settings, noise_multiplier)
+    rate, privacy = settings.training.sampling_rate, settings.privacy
+    target = privacy.target_epsilon
+    schedule = schedule_of(settings)
+    whole = plan.event(schedule.sampling_rate, schedule.events)
+    if whole is not None and not target:
+        target = epsilon([whole], privacy.delta, "rdp")
+    share = 1.0 / schedule.batches if schedule.batches else rate
+    grid = plan_grid(
+        dimensions=dimensions + message_values,
+        hospitals=hospitals_expected(settings),
+        plan=plan,
+        l2_clip=privacy.l2_clip,
+        expected_patients=share * largest_hospital,
+        rounds=schedule.events,
+        epsilon=target,
+        delta=privacy.delta,
+    )
+    sums = EXCHANGES[settings.exchange.name].sums
+    steps = settings.exchange.local_steps if settings.exchange.name == "weights" else 1
+    sealing = plan_sealing(
+        values=dimensions,
+        hospitals=hospitals_expected(settings),
+        # An update adds up local steps, each within the grid's own bound.
+        grid=Grid(step=grid.step, bound=grid.bound * steps),
+        # Where no sum is sealed, the ceremony makes signing names and the group key only.
+        scheme=settings.sealing.scheme if sums else "plain",
+        key_mode=settings.sealing.key_mode,
+    )
+    return Terms(
+        training=training,
+        hospitals=hospitals_expected(settings),
+        patients=patients,
+        sampling_rate=rate,
+        dimensions=dimensions,
+        rounds=settings.training.rounds,
+        l2_clip=privacy.l2_clip,
+        schedule=schedule,
+        noise=plan,
+        grid=grid,
+        sealing=sealing,
+    )

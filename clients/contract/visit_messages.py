@@ -1,0 +1,179 @@
+"""What travels when whole models do: a visit to one hospital, and models to be judged.
+
+Between hospitals a model travels in an AEAD envelope under the group key with a signed header, so
+the server carries it and can neither read nor change it. A model that is released travels open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+
+from clients.contract.messages import (
+    ARRAYS,
+    CONFIG,
+    METRICS,
+    NUM_EXAMPLES,
+    bytes_to_array,
+    config_of,
+)
+
+if TYPE_CHECKING:
+    import torch
+
+VISIT, UNVEIL, JUDGE = "train.visit", "query.unveil", "evaluate.models"
+
+_MODEL, _HEADER, _RELEASED = "envelope", "header", "model."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Carried:
+    """A model in its envelope: who made it is in the signed header.
+
+    Attributes:
+        envelope: the model under the group key; ``b""`` for the initial model, which is public.
+        header: its maker's signed header.
+    """
+
+    envelope: bytes = b""
+    header: bytes = b""
+
+    def __bool__(self) -> bool:
+        return bool(self.envelope)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VisitRequest:
+    """Brings a model to one hospital.
+
+    Attributes:
+        training: id of the training.
+        visit: number of the visit, from 1; the round of its places and streams.
+        attempt: 1-based; a retry is a new attempt.
+        steps: private steps to take.
+        model: where to start.
+        carry: whether the trained model is to be sent on in an envelope.
+        release: whether the trained model is released.
+    """
+
+    training: str
+    visit: int
+    attempt: int = 1
+    steps: int = 0
+    model: Carried = field(default_factory=Carried)
+    carry: bool = False
+    release: bool = False
+
+    def content(self) -> RecordDict:
+        """Return the request as a message content."""
+        arrays = {}
+        if self.model:
+            arrays[_MODEL] = bytes_to_array(self.model.envelope)
+            arrays[_HEADER] = bytes_to_array(self.model.header)
+        config = ConfigRecord(
+            {
+                "training": self.training,
+                "visit": self.visit,
+                "attempt": self.attempt,
+                "steps": self.steps,
+                "carry": self.carry,
+                "release": self.release,
+            }
+        )
+        return RecordDict({ARRAYS: ArrayRecord(arrays), CONFIG: config})
+
+    @classmethod
+    def read(cls, content: RecordDict) -> VisitRequest:
+        """Read the request at the hospital."""
+        config = config_of(content)
+        return cls(
+            training=str(config["training"]),
+            visit=int(config["visit"]),  # type: ignore[arg-type]
+            attempt=int(config["attempt"]),  # type: ignore[arg-type]
+            steps=int(config["steps"]),  # type: ignore[arg-type]
+            model=_carried(content),
+            carry=bool(config["carry"]),
+            release=bool(config["release"]),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VisitReply:
+    """A hospital's answer to a visit.
+
+    Attributes:
+        model: the trained model for the next hospital.
+        released: the trained model by tensor name.
+    """
+
+    model: Carried = field(default_factory=Carried)
+    released: Mapping[str, torch.Tensor] = field(default_factory=dict)
+
+    def content(self) -> RecordDict:
+        """Return the reply as a message content."""
+        arrays = tensors_to_arrays(_RELEASED, self.released)
+        if self.model:
+            arrays[_MODEL] = bytes_to_array(self.model.envelope)
+            arrays[_HEADER] = bytes_to_array(self.model.header)
+        metrics = MetricRecord({NUM_EXAMPLES: 1})
+        return RecordDict({ARRAYS: ArrayRecord(arrays), METRICS: metrics})
+
+    @classmethod
+    def read(cls, content: RecordDict) -> VisitReply:
+        """Read a reply at the server."""
+        return cls(
+            model=_carried(content),
+            released=arrays_to_tensors(_RELEASED, content.array_records[ARRAYS]),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgeRequest:
+    """Brings released models to a hospital whose data are public, to be measured there."""
+
+    training: str
+    models: tuple[Mapping[str, torch.Tensor], ...]
+
+    def content(self) -> RecordDict:
+        """Return the request as a message content."""
+        arrays: dict[str, Array] = {}
+        for number, model in enumerate(self.models):
+            arrays |= tensors_to_arrays(f"{number}.", model)
+        config = ConfigRecord({"training": self.training, "models": len(self.models)})
+        return RecordDict({ARRAYS: ArrayRecord(arrays), CONFIG: config})
+
+    @classmethod
+    def read(cls, content: RecordDict) -> JudgeRequest:
+        """Read the request at the hospital."""
+        config, arrays = config_of(content), content.array_records[ARRAYS]
+        count = int(config["models"])  # type: ignore[arg-type]
+        return cls(
+            training=str(config["training"]),
+            models=tuple(arrays_to_tensors(f"{number}.", arrays) for number in range(count)),
+        )
+
+
+def tensors_to_arrays(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, Array]:
+    """Return tensors as arrays whose names begin with a prefix."""
+    return {prefix + name: Array(tensor.numpy()) for name, tensor in tensors.items()}
+
+
+def arrays_to_tensors(prefix: str, arrays: ArrayRecord) -> dict[str, torch.Tensor]:
+    """Return what `tensors_to_arrays` wrote with the same prefix."""
+    import torch
+
+    return {
+        key[len(prefix) :]: torch.from_numpy(array.numpy().copy())
+        for key, array in arrays.items()
+        if key.startswith(prefix)
+    }
+
+
+def _carried(content: RecordDict) -> Carried:
+    arrays = content.array_records[ARRAYS]
+    if _MODEL not in arrays:
+        return Carried()
+    return Carried(envelope=arrays[_MODEL].data, header=arrays[_HEADER].data)

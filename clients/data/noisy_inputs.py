@@ -1,0 +1,100 @@
+"""A hospital's records behind input noise (``privacy.input-laplace``).
+
+The noise is drawn once for a hospital and a training: if every round drew anew, its mean over the
+rounds would be the picture. What is kept is the stream's key, in the hospital's own folder, so that
+a restarted process sees the same noise; the noisy records are cached in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from accounting.input_noise import LEVELS, InputNoise, input_noise
+from accounting.randomness import Stream
+from clients.data.records import Floats, Ints, LazyInputs, Records
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from clients.contract.settings import Settings
+    from clients.data import DatasetInfo
+
+#: Brings records to what a model wants.
+Prepare = Callable[[Records], Records]
+
+_ROWS = 256  # rows at a time
+
+#: Per process: prepared noisy records by hospital's folder, training and scale.
+_KEPT: dict[tuple[str, str, float], Records] = {}
+
+
+def training_records(
+    settings: Settings,
+    info: DatasetInfo,
+    records: Records,
+    *,
+    prepare: Prepare,
+    owner: tuple[str, str],
+    stream: Callable[[], Stream],
+) -> Records:
+    """Return what a model learns from: the records, behind noise if asked for, as it wants them.
+
+    Args:
+        settings: reads ``privacy.input-laplace``.
+        info: public facts of the data set.
+        records: the hospital's own.
+        prepare: brings records to what the model wants.
+        owner: the hospital's folder and the training, for which noise is drawn once.
+        stream: opens the one stream of this owner's noise.
+    """
+    noise = input_noise(settings.privacy.input_laplace, info.shape)
+    if noise is None:
+        return prepare(records)
+    place = (*owner, noise.scale)
+    if place not in _KEPT:
+        store = NoisyStore(records, noise, info.input_range, stream())
+        noisy = records.with_inputs(LazyInputs(store))
+        prepared = prepare(noisy.with_inputs(np.asarray(noisy.inputs)))
+        # Features are kept as they are; raw inputs stay levels of two bytes.
+        _KEPT[place] = prepared if prepared.inputs.shape != noisy.inputs.shape else noisy
+    return _KEPT[place]
+
+
+def judged_records(
+    settings: Settings, info: DatasetInfo, records: Records, *, prepare: Prepare
+) -> Records:
+    """Return public records as a model that learnt behind noise will meet them: behind noise.
+
+    They are public, so their noise is of the public seed and protects nobody.
+    """
+    noise = input_noise(settings.privacy.input_laplace, info.shape)
+    if noise is None:
+        return prepare(records)
+    stream = Stream.from_seed(max(settings.run.seed, 0), "input noise of public records")
+    store = NoisyStore(records, noise, info.input_range, stream)
+    return prepare(records.with_inputs(np.asarray(LazyInputs(store))))
+
+
+class NoisyStore:
+    """Noisy rows in memory, 16-bit levels of the public range."""
+
+    def __init__(
+        self, records: Records, noise: InputNoise, input_range: tuple[float, float], stream: Stream
+    ) -> None:
+        low, high = input_range
+        self._low, self._width = low, high - low
+        self.shape = tuple(records.inputs.shape)
+        self._levels: NDArray[np.int16] = np.empty(self.shape, dtype=np.int16)
+        for start in range(0, len(records), _ROWS):
+            rows = np.asarray(records.inputs[start : start + _ROWS], dtype=np.float64)
+            self._levels[start : start + len(rows)] = noise.perturb(
+                (rows - self._low) / self._width, stream
+            )
+
+    def read(self, rows: Ints) -> Floats:
+        """Return noisy rows in the units of the inputs, float32."""
+        chosen = self._levels[rows].astype(np.float32)
+        return np.asarray(self._low + self._width / LEVELS * chosen, dtype=np.float32)

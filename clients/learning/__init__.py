@@ -1,0 +1,1 @@
+"""Arithmetic on tensors: private gradients, local steps, visits, cuts, replicas, evaluation."""

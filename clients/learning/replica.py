@@ -1,0 +1,188 @@
+"""A hospital's copy of the model, which steps on opened sums.
+
+Every hospital holds the same model because every hospital opens the same sums: nothing but sums
+travels. Momentum, Adam and the like act on what was opened, so they are post-processing of a
+private release and cost nothing. One replica serves all hospitals of a process.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from clients.learning.dp_sgd import PerSample
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from clients.contract.settings import Settings
+
+
+class Yogi(torch.optim.Optimizer):
+    """Adam whose second moment moves additively: Zaheer et al. (2018), Algorithm 2."""
+
+    def __init__(
+        self,
+        params: Iterable[torch.nn.Parameter],
+        lr: float,
+        betas: tuple[float, float] = (0.9, 0.99),
+        eps: float = 1e-3,
+    ) -> None:
+        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        """Move every parameter by one step."""
+        for group in self.param_groups:
+            first_decay, second_decay = group["betas"]
+            for parameter in group["params"]:
+                gradient, state = parameter.grad, self.state[parameter]
+                square = gradient * gradient
+                if not state:
+                    state["first"] = torch.zeros_like(parameter)
+                    state["second"] = square.clone()
+                first, second = state["first"], state["second"]
+                first.mul_(first_decay).add_(gradient, alpha=1 - first_decay)
+                second.add_(torch.sign(square - second) * square, alpha=1 - second_decay)
+                parameter.addcdiv_(first, second.sqrt().add_(group["eps"]), value=-group["lr"])
+
+
+Parameters = list[torch.nn.Parameter]
+OptimiserBuilder = Callable[[Parameters, float, float], torch.optim.Optimizer]
+
+#: name -> builder of an optimiser that steps on opened sums, from (parameters, rate, momentum).
+OPTIMISERS: dict[str, OptimiserBuilder] = {
+    "sgd": lambda parameters, rate, momentum: torch.optim.SGD(
+        parameters, lr=rate, momentum=momentum
+    ),
+    "adagrad": lambda parameters, rate, momentum: torch.optim.Adagrad(parameters, lr=rate),
+    "adam": lambda parameters, rate, momentum: torch.optim.Adam(
+        parameters, lr=rate, betas=(momentum, 0.999)
+    ),
+    "rmsprop": lambda parameters, rate, momentum: torch.optim.RMSprop(
+        parameters, lr=rate, momentum=momentum
+    ),
+    "yogi": lambda parameters, rate, momentum: Yogi(parameters, lr=rate, betas=(momentum, 0.99)),
+}
+
+
+def make_optimiser(settings: Settings, parameters: Parameters) -> torch.optim.Optimizer:
+    """Return the optimiser that the settings name, without any state yet."""
+    training = settings.training
+    build = OPTIMISERS[settings.exchange.optimizer]
+    return build(parameters, training.learning_rate, training.momentum)
+
+
+class Replica:
+    """The model after ``round`` opened sums, its optimiser, and a digest of what was opened."""
+
+    def __init__(self, module: nn.Module, settings: Settings) -> None:
+        self.module = module
+        self.round = 0
+        #: Chained digest of every roster and sum applied so far; equal at every honest hospital.
+        self.digest = ""
+        self._settings = settings
+        self._per_sample: PerSample | None = None
+        self._parameters = [p for p in module.parameters() if p.requires_grad]
+        self._optimiser = make_optimiser(settings, self._parameters)
+        self._averaging = settings.training.averaging
+        self._average = self.vector() if self._averaging else None
+
+    @property
+    def per_sample(self) -> PerSample:
+        """The model with per-sample gradients; hooks are attached on first use."""
+        if self._per_sample is None:
+            self._per_sample = PerSample(self.module, self._settings.training.shares)
+        return self._per_sample
+
+    @property
+    def dimensions(self) -> int:
+        """Number of trainable parameters, d."""
+        return sum(p.numel() for p in self._parameters)
+
+    def vector(self) -> NDArray[np.float64]:
+        """Return the trainable parameters as one vector, float64 ``[d]``."""
+        pieces = [p.detach().reshape(-1).double() for p in self._parameters]
+        return np.asarray(torch.cat(pieces).numpy())
+
+    @torch.no_grad()
+    def load_vector(self, vector: NDArray[np.float64]) -> None:
+        """Set the trainable parameters from one vector, float64 ``[d]``."""
+        offset = 0
+        for parameter in self._parameters:
+            piece = torch.from_numpy(vector[offset : offset + parameter.numel()])
+            parameter.copy_(piece.reshape(parameter.shape))
+            offset += parameter.numel()
+
+    def begin_at(self, vector: NDArray[np.float64]) -> None:
+        """Set the trainable parameters and forget what the optimiser remembers."""
+        self.load_vector(vector)
+        self._optimiser = make_optimiser(self._settings, self._parameters)
+
+    def step(self, mean_gradient: NDArray[np.float64], digest: str) -> None:
+        """Apply one opened mean gradient, float64 ``[d]``, and move to the next round."""
+        offset = 0
+        for parameter in self._parameters:
+            size = parameter.numel()
+            piece = mean_gradient[offset : offset + size].astype(np.float32)
+            parameter.grad = torch.from_numpy(piece).reshape(parameter.shape)
+            offset += size
+        self._optimiser.step()
+        for parameter in self._parameters:
+            parameter.grad = None
+        self.digest = hashlib.sha256((self.digest + digest).encode()).hexdigest()
+        self.round += 1
+        if self._average is not None:
+            # The start weighs little: De et al. (2022), section 3.4, after Tan and Le (2019).
+            past = min(self._averaging, (1 + self.round) / (10 + self.round))
+            self._average = past * self._average + (1 - past) * self.vector()
+
+    def arrays(self) -> dict[str, torch.Tensor]:
+        """Return the model's named tensors, detached."""
+        return {name: tensor.detach() for name, tensor in self.module.state_dict().items()}
+
+    def released(self) -> dict[str, torch.Tensor]:
+        """Return what is released: the average of the models so far, where one is kept.
+
+        An average of models that were made from opened sums is post-processing of these sums.
+        Training goes on from the last model, never from the average.
+        """
+        arrays = self.arrays()
+        if self._average is None:
+            return arrays
+        offset = 0
+        for name, parameter in self.module.named_parameters():
+            if parameter.requires_grad:
+                piece = self._average[offset : offset + parameter.numel()].astype(np.float32)
+                arrays[name] = torch.from_numpy(piece).reshape(parameter.shape)
+                offset += parameter.numel()
+        return arrays
+
+    def to_bytes(self) -> bytes:
+        """Serialise model, optimiser, round and digest: what a hospital needs to catch up."""
+        buffer = io.BytesIO()
+        state = {
+            "model": self.arrays(),
+            "optimiser": self._optimiser.state_dict(),
+            "round": self.round,
+            "digest": self.digest,
+        }
+        if self._average is not None:
+            state["average"] = torch.from_numpy(self._average)
+        torch.save(state, buffer)
+        return buffer.getvalue()
+
+    def restore(self, data: bytes) -> None:
+        """Take over what :meth:`to_bytes` wrote at another hospital of the same training."""
+        state = torch.load(io.BytesIO(data), weights_only=True)
+        self.module.load_state_dict(state["model"])
+        self._optimiser.load_state_dict(state["optimiser"])
+        if self._average is not None:
+            self._average = state["average"].numpy()
+        self.round, self.digest = int(state["round"]), str(state["digest"])

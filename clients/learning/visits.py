@@ -1,0 +1,120 @@
+"""A model's visit to one hospital: private steps on its patients alone.
+
+Chang et al. (2018), "Distributed deep learning networks among institutions for medical imaging":
+in *cyclic* weight transfer the model goes round more than once, in *single* weight transfer once;
+in an *ensemble* every hospital starts from the same model and keeps what it learnt. At a visit the
+hospital takes its steps as in `gradients`, with its own q*N_k for a denominator and an optimiser
+that starts anew, since only the model travels.
+
+Formal guarantee: each step clips a patient by C and takes the hospital's full noise sigma*C before
+it moves the weights, so what leaves is private by itself against everybody who sees it later; a
+patient's cost composes the steps at their own hospital.
+
+What travels is the vector of trainable parameters, float32, in an envelope under the group key that
+is bound to the training, the visit and its maker.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from clients.contract.faults import Fault
+from clients.contract.visit_messages import Carried
+from clients.learning.dp_sgd import clipped_gradient_sum
+from crypto.envelope import unwrap, wrap
+from crypto.identity import Header, SignedHeader, payload_digest, sign_header, verify_header
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from clients.contract.terms import Terms
+    from clients.learning.draws import Draws
+    from clients.learning.replica import Replica
+    from crypto.identity import Identity
+    from crypto.roles import Place
+
+
+def train_here(replica: Replica, draws: Draws, terms: Terms, steps: int) -> None:
+    """Take private steps from where the replica is, at this hospital alone."""
+    denominator = terms.sampling_rate * max(draws.patients, 1.0)
+    for step in range(steps):
+        batch = draws.batch(step)
+        with draws.phases.measure("gradient"):
+            gradient = clipped_gradient_sum(replica.per_sample, batch, l2_clip=terms.l2_clip)
+        replica.step(draws.noised(gradient, step) / denominator, "")
+
+
+def send_on(
+    vector: NDArray[np.float64],
+    *,
+    place: Place,
+    previous: Carried,
+    parameter_id: str,
+    group_key: bytes,
+    sender: str,
+    identity: Identity,
+) -> Carried:
+    """Seal a trained model for the next hospital and sign who made it, where, and from what."""
+    context = _context(place.training, place.round, sender)
+    envelope = wrap(group_key, vector.astype(np.float32).tobytes(), context)
+    header = Header(
+        training=place.training,
+        round=place.round,
+        attempt=place.attempt,
+        sender=sender,
+        parameter_id=parameter_id,
+        previous=hashlib.sha256(previous.envelope).hexdigest() if previous else "",
+        payload=payload_digest(envelope),
+    )
+    return Carried(envelope=envelope, header=sign_header(header, identity).to_bytes())
+
+
+def take_over(
+    carried: Carried,
+    *,
+    training: str,
+    before: int,
+    dimensions: int,
+    group_key: bytes,
+    public_keys: Mapping[str, bytes],
+) -> NDArray[np.float64]:
+    """Open a model that another hospital sent on.
+
+    Raises:
+        SealingError: it is not signed by a hospital of this training, or does not open.
+        Fault: it is of another training, or not from before this visit.
+    """
+    signed = SignedHeader.from_bytes(carried.header)
+    header = verify_header(signed, public_keys, payload=carried.envelope)
+    if header.training != training or not header.round < before:
+        raise Fault(
+            "stale-round", f"a model of {header.training!r} visit {header.round} came to {before}"
+        )
+    context = _context(training, header.round, header.sender)
+    vector = np.frombuffer(unwrap(group_key, carried.envelope, context), dtype=np.float32)
+    if len(vector) != dimensions:
+        raise Fault("terms-differ", f"a model of {len(vector)} values, expected {dimensions}")
+    return vector.astype(np.float64)
+
+
+@torch.no_grad()
+def logits_of(
+    module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], inputs: torch.Tensor
+) -> NDArray[np.floating]:
+    """Return a released model's logits; the module's own weights are put back."""
+    own = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    try:
+        module.load_state_dict(dict(tensors))
+        return np.asarray(module(inputs).numpy())
+    finally:
+        module.load_state_dict(own)
+
+
+def _context(training: str, visit: int, sender: str) -> bytes:
+    return f"visit {training} {visit} {sender}".encode()

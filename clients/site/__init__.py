@@ -1,0 +1,1 @@
+"""The hospital itself: its ground, its part in a training, what it keeps between messages."""

@@ -1,0 +1,279 @@
+"""The hospital's own ground: its name, folder, keys, log, ledger and limits.
+
+Nothing here is taken from the server. A real hospital's node names a ``site.toml`` in its node
+config; a simulated one gets a folder inside the run folder. Whatever a run asks for, the limits
+that are read here win.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+import traceback
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from accounting.ledger import Ledger
+from accounting.limits import SiteLimits
+from accounting.randomness import Stream
+from clients.contract.faults import Fault
+from crypto.identity import Identity
+from crypto.offers import Offer
+
+if TYPE_CHECKING:
+    from flwr.app import Context
+
+    from clients.contract.settings import Settings
+    from clients.data import Cohort
+    from clients.site.site_file import SiteFile
+
+logger = logging.getLogger(__name__)
+
+_KEY_BYTES = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """A hospital's own ground.
+
+    Attributes:
+        name: the hospital's name in this federation.
+        folder: where keys, ledger and log are kept; only the owner may read it.
+        simulated: whether the hospital lives in a simulation.
+        limits: what the hospital allows, whatever a run asks for.
+        pins: fingerprints of the other hospitals' identities; empty means first use is trusted.
+        ledger_path: a ledger that outlives the run, or ``None`` for one inside ``folder``.
+        test_mode: whether seeded (repeatable, not private) runs are allowed outside simulation.
+        patients: N_k as the hospital itself declares it, a public number; 0 where it does not.
+    """
+
+    name: str
+    folder: Path
+    simulated: bool
+    limits: SiteLimits = field(default_factory=SiteLimits)
+    pins: Mapping[str, str] = field(default_factory=dict)
+    ledger_path: Path | None = None
+    test_mode: bool = False
+    patients: int = 0
+
+    @cached_property
+    def identity(self) -> Identity:
+        """The hospital's signing key, made on first use."""
+        return Identity.load_or_create(self.folder / "identity.key")
+
+    def ledger(self, cohort: str) -> Ledger:
+        """Open the hospital's ledger for a cohort of patients.
+
+        A simulated site skips the flush to the disk's own surface, not the write: a killed process
+        still loses nothing, and a thousand sites do not wait for one disk.
+        """
+        path = self.ledger_path or self.folder / "ledger.jsonl"
+        return _open_ledger(path, self.name, cohort, not self.simulated)
+
+    def log(self, text: str) -> None:
+        """Append a line to the hospital's own log."""
+        moment = datetime.now(UTC).isoformat(timespec="milliseconds")
+        with (self.folder / "hospital.log").open("a", encoding="utf-8") as file:
+            file.write(f"{moment} {text}\n")
+
+    def log_exception(self, error: BaseException) -> None:
+        """Append an exception with its traceback to the hospital's own log."""
+        self.log("".join(traceback.format_exception(error)).rstrip())
+
+    def write_secret(self, name: str, data: bytes) -> None:
+        """Write a file that only the owner can read, whole or not at all, flushed to disk."""
+        path = self.folder / name
+        draft = path.with_name(f".{name}.{os.getpid()}")
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(draft, path)
+
+        if not self.simulated:
+            _flush_folder(self.folder)
+
+    def read_secret(self, name: str) -> bytes | None:
+        """Read what :meth:`write_secret` wrote, or ``None``."""
+        path = self.folder / name
+        return path.read_bytes() if path.exists() else None
+
+    def input_noise(self, training: str, settings: Settings) -> Stream:
+        """Open the one stream of this hospital's input noise in a training."""
+        if settings.seeded:
+            return Stream.from_seed(settings.run.seed, self.name, "input noise")
+        name = f"input-noise-{training}.key"
+        key = self.read_secret(name)
+        if key is None:
+            key = os.urandom(_KEY_BYTES)
+            self.write_secret(name, key)
+        return Stream(key, seeded=False)
+
+    def forget_secret(self, name: str) -> None:
+        """Remove a secret that is no longer needed."""
+        (self.folder / name).unlink(missing_ok=True)
+
+
+def simulated_site(name: str, settings: Settings, training: str) -> Site:
+    """Return a simulated hospital's ground, inside the run folder where there is one."""
+    if settings.run.out:
+        root = Path(settings.run.out)
+    else:
+        root = Path(tempfile.gettempdir()) / f"asclepias-{os.getuid()}" / training
+    return Site(name=name, folder=private_folder(root / "sites" / name), simulated=True)
+
+
+def real_site(file: SiteFile) -> Site:
+    """Return a real hospital's ground, as its own ``site.toml`` says."""
+    return Site(
+        name=file.hospital,
+        folder=private_folder(file.private),
+        simulated=False,
+        limits=file.limits,
+        pins=file.pins,
+        ledger_path=file.ledger,
+        test_mode=file.test_mode,
+        patients=file.patients,
+    )
+
+
+def own_settings(file: SiteFile, settings: Settings) -> Settings:
+    """Replace what a run says about data by what the hospital says.
+
+    Raises:
+        Fault: the hospital is not on the run's list; or the run is seeded, which gives no privacy,
+            and the hospital is not in test mode.
+    """
+    require_invited(settings, [file.hospital])
+    if settings.seeded and not file.test_mode:
+        raise Fault("seed-refused", f"run.seed = {settings.run.seed}, expected -1")
+    return settings.with_config(
+        {
+            "data.name": file.data_name,
+            "data.dir": file.data_dir,
+            "data.public": file.data_public,
+        }
+    )
+
+
+def require_invited(settings: Settings, hospitals: Iterable[str]) -> None:
+    """Insist that hospitals are on the run's list, where it has one.
+
+    Raises:
+        Fault: one is not.
+    """
+    invited = settings.partition.invited
+    others = sorted(set(hospitals) - set(invited))
+    if invited and others:
+        raise Fault("not-invited", f"{', '.join(others)}: not in partition.sites, {invited}")
+
+
+def invited_offers(settings: Settings, offers: Iterable[bytes]) -> list[Offer]:
+    """Read the offers that the server relays.
+
+    Raises:
+        Fault: one is from a hospital that is not on the run's list.
+        SealingError: one is no offer.
+    """
+    read = [Offer.from_bytes(data) for data in offers]
+    require_invited(settings, (offer.name for offer in read))
+    return read
+
+
+def own_cohort(file: SiteFile, settings: Settings) -> Cohort:
+    """Return the cohort as the hospital knows it: its own records, or a public benchmark's.
+
+    Raises:
+        Fault: the file does not fit the run.
+    """
+    if file.simulated_partition is None:
+        return _own_records(file, settings)
+    from clients.data.cohorts import cohort_of
+
+    cohort = cohort_of(settings)
+    number = file.simulated_partition
+    if number >= len(cohort.names) or cohort.names[number] != file.hospital:
+        expected = cohort.names[number] if number < len(cohort.names) else "none"
+        raise Fault(
+            "site-refused",
+            f"[data] simulated-partition = {number} is {expected} of {len(cohort.names)} hospitals,"
+            f" but hospital = {file.hospital!r}",
+        )
+    return cohort
+
+
+def _own_records(file: SiteFile, settings: Settings) -> Cohort:
+    from clients.data import Cohort, load_dataset
+
+    data = settings.data
+    if not (data.patients and data.largest_hospital):
+        raise Fault(
+            "site-refused",
+            "a run over real records declares data.patients and data.largest-hospital, found "
+            f"{data.patients} and {data.largest_hospital}",
+        )
+    if file.patients > data.largest_hospital:
+        raise Fault(
+            "site-refused",
+            f"[data] patients = {file.patients}, the run declares at most {data.largest_hospital}",
+        )
+    dataset = load_dataset(file.data_name, file.data_dir, image_size=data.image_size)
+    own = len(dataset.train.patient_ids)
+    if own > data.largest_hospital:
+        raise Fault(
+            "site-refused",
+            f"this hospital has {own} patients, the run declares at most {data.largest_hospital}",
+        )
+    return Cohort(
+        info=dataset.info,
+        names=(file.hospital,),
+        holdout=dataset.train.take([]),
+        records={file.hospital: dataset.train},
+        tests={} if dataset.test is None else {file.hospital: dataset.test},
+    )
+
+
+def _flush_folder(path: Path) -> None:
+    """Flush a folder's list of names, so that a rename outlives a loss of power."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def private_folder(path: Path) -> Path:
+    """Create a folder that only its owner can enter."""
+    path.mkdir(parents=True, exist_ok=True)
+    path.chmod(0o700)
+    return path
+
+
+def partition_of(context: Context) -> int | None:
+    """Return the number that Flower gave a simulated node, or ``None`` for a real one."""
+    value = context.node_config.get("partition-id")
+    return None if value is None else int(value)
+
+
+#: Ledgers that this process holds open, oldest first. Few, since a simulated process answers for a
+#: thousand sites and has a limited number of files.
+_LEDGERS: OrderedDict[Path, Ledger] = OrderedDict()
+_MOST_LEDGERS = 128
+
+
+def _open_ledger(path: Path, site: str, cohort: str, durable: bool) -> Ledger:
+    ledger = _LEDGERS.get(path)
+    if ledger is None or ledger.cohort != cohort:
+        ledger = Ledger(path, site=site, cohort=cohort, durable=durable)
+        _LEDGERS[path] = ledger
+        while len(_LEDGERS) > _MOST_LEDGERS:
+            _LEDGERS.popitem(last=False)[1].close()
+    _LEDGERS.move_to_end(path)
+    return ledger

@@ -1,0 +1,1 @@
+"""Comparisons: many runs on one footing, and what they answer."""

@@ -1,0 +1,286 @@
+"""``flower-simulation compare``: many trainings over one grid, each in its own run folder.
+
+First every setup is tuned, if asked for, on seeds of their own; then each is run on the same seeds
+with its best combination. What has finished is never run again, so a comparison that was stopped
+goes on where it was by giving the same command. ``comparison.json`` holds all that tables and
+figures are made from.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import shlex
+import statistics
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Column
+
+from clients.contract.settings import ConfigValue, SettingsError
+from simulations.compare.axes import Axes, Cell, Plan, cell_folder, plan_grid
+from simulations.compare.rows import Row, is_finished, paired_rows, read_row
+from simulations.compare.workers import run_trainings
+from simulations.progress import describe_place
+from simulations.scenario import Scenario, check_cut, resolve
+from strategies.run.files import write_whole
+from strategies.run.reading import COMPARISON, last_change, read_run, run_progress
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+FORMAT = 2
+#: Axes that are lists of values.
+LISTS = ("regimes", "exchanges", "partitions", "epsilons", "hospitals", "without")
+PULSE_SECONDS = 1.0
+Choice = tuple[tuple[str, ConfigValue], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Where a comparison runs and what it says meanwhile.
+
+    Attributes:
+        out: its folder.
+        jobs: processes that train at a time.
+        command: what the user typed.
+        console: where the progress bar goes; None shows none.
+        failed: trainings that ended early, by name of their folder, with the reason.
+    """
+
+    out: Path
+    jobs: int = 1
+    command: Sequence[str] = ()
+    console: Console | None = None
+    failed: dict[str, str] = field(default_factory=dict)
+
+    def run(self, scenario: Scenario, axes: Axes) -> dict[str, Any]:
+        """Run what has not finished yet, and write ``comparison.json``.
+
+        Returns:
+            What was written.
+
+        Raises:
+            SettingsError: nothing of the grid is sound, a model cannot be cut as asked, or the
+                folder is in use.
+        """
+        plan = plan_grid(scenario, axes)
+        for setup in plan.setups:
+            check_cut(plan.cells(setup)[0].settings)
+        with held(self.out):
+            return self._run(plan)
+
+    def _run(self, plan: Plan) -> dict[str, Any]:
+        axes = plan.axes
+        tuning = plan.tuning_cells()
+        total = len(tuning) + len(plan.setups) * axes.seeds
+        with grid_bar(self.console, total) as bar:
+            self._train(tuning, bar)
+            choices = {setup: self._best(plan, setup, tuning) for setup in plan.setups}
+            cells = {setup: plan.cells(setup, choices[setup]) for setup in plan.setups}
+            self._train([cell for one in cells.values() for cell in one], bar)
+        rows = [read_row(self.out, cells[setup]) for setup in plan.setups]
+        content = self._content(plan, rows, tuning)
+        text = json.dumps(content, indent=1) + "\n"
+        write_whole(self.out / COMPARISON, text.encode(), durable=True)
+        return content
+
+    def _train(self, cells: Sequence[Cell], bar: Bar) -> None:
+        """Run the cells that have not finished; what is on disk counts as done at once."""
+        waiting = [cell for cell in cells if not self._finished(cell)]
+        bar.found(len(cells) - len(waiting))
+        bar.follow({cell_folder(self.out, cell): cell.setup.label for cell in waiting})
+        configs = [
+            {**cell.settings.to_config(), "run.out": str(cell_folder(self.out.absolute(), cell))}
+            for cell in waiting
+        ]
+        outcomes = run_trainings(configs, processes=self.jobs, command=self.command)
+        for place, outcome in outcomes:
+            if outcome.status != "finished":
+                self.failed[waiting[place].name] = outcome.message
+            bar.step(cell_folder(self.out, waiting[place]))
+
+    def _finished(self, cell: Cell) -> bool:
+        return is_finished(read_run(cell_folder(self.out, cell)))
+
+    def _best(self, plan: Plan, setup: Any, tuning: Sequence[Cell]) -> Choice:
+        """Return the combination with the best mean accuracy; the lower loss breaks a tie."""
+        scores: dict[Choice, tuple[float, float]] = {}
+        for choice in plan.choices:
+            figures = []
+            for cell in tuning:
+                if cell.setup == setup and cell.choice == choice:
+                    metrics = read_run(cell_folder(self.out, cell)).summary.get("metrics") or {}
+                    figures.append((metrics.get("accuracy", 0.0), -metrics.get("loss", 1e9)))
+            if figures:
+                first, second = zip(*figures, strict=True)
+                scores[choice] = (round(statistics.fmean(first), 9), statistics.fmean(second))
+        return max(scores, key=lambda choice: scores[choice]) if scores else ()
+
+    def _content(self, plan: Plan, rows: list[Row], tuning: Sequence[Cell]) -> dict[str, Any]:
+        axes, scenario = plan.axes, plan.scenario
+        settings = resolve(scenario, axes.assignments)
+        own = {"regime": settings.privacy.regime, "exchange": settings.exchange.name}
+        here = [{key: getattr(setup, key) for key in own} for setup in plan.setups]
+        if own not in here:  # the scenario's own way was not asked for
+            own = next((one for one in here if one["exchange"]), here[0])
+        return {
+            "format": FORMAT,
+            "name": settings.run.scenario,
+            "title": scenario.title,
+            "description": scenario.description,
+            "command": shlex.join(self.command),
+            "date": datetime.now(UTC).date().isoformat(),
+            "data": settings.data.name,
+            "model": settings.model.name,
+            "rounds": settings.training.rounds,
+            "delta": settings.privacy.delta,
+            "seeds": axes.seeds,
+            "tuned": {key: list(values) for key, values in axes.tune.items()},
+            "tuning_seeds": axes.tuning_seeds if tuning else 0,
+            "reference": own,
+            "unasked": unasked(scenario, axes),
+            "versions": next((row.versions for row in reversed(rows) if row.versions), {}),
+            "rows": [row.to_json() for row in rows],
+            "paired": paired_rows(rows, own),
+            "skipped": [
+                {"why": " ".join(why), "setups": list(labels)} for why, labels in plan.skipped
+            ],
+            "failed": [{"cell": name, "why": why} for name, why in sorted(self.failed.items())],
+        }
+
+
+@contextmanager
+def held(out: Path) -> Iterator[None]:
+    """Keep a comparison's folder to one command at a time.
+
+    Raises:
+        SettingsError: another command has it.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise SettingsError([f"another comparison is running in {out}; give --out."]) from None
+        yield
+
+
+class Bar:
+    """The progress over a whole grid, with the time left at the pace of this command."""
+
+    def __init__(self, progress: Progress, say: Callable[[str], None], total: int) -> None:
+        self._progress, self._say, self._total, self._done = progress, say, total, 0
+        self._labels: dict[Path, str] = {}
+        self._since = time.time()
+        self._task = progress.add_task("", total=total, label="starting")
+
+    def follow(self, labels: Mapping[Path, str]) -> None:
+        """Say from now on where the trainings of these folders are."""
+        self._labels = dict(labels)
+
+    def found(self, count: int) -> None:
+        """Count trainings that an earlier command finished; they say nothing of the pace."""
+        if count:
+            self._total -= count
+            self._progress.update(self._task, total=self._total)
+            noun = "training was" if count == 1 else "trainings were"
+            self._say(f"{count} {noun} finished before.")
+
+    def step(self, folder: Path) -> None:
+        """Count a training that has just ended; a plain line where there is no live bar."""
+        self._done += 1
+        label = self._labels.pop(folder)
+        self._progress.update(self._task, advance=1, label=label)
+        if self._progress.disable:
+            self._say(f"{self._done}/{self._total}: {label}")
+
+    def pulse(self, until: threading.Event) -> None:
+        """Say every second where the trainings are, until told to stop."""
+        while not until.wait(PULSE_SECONDS):
+            places = [
+                f"{label}: {describe_place(run_progress(folder))[0]}"
+                for folder, label in list(self._labels.items())
+                if last_change(folder) >= self._since
+            ]
+            if places:
+                self._progress.update(self._task, label="; ".join(places))
+
+
+@contextmanager
+def grid_bar(console: Console | None, total: int) -> Iterator[Bar]:
+    """Show the progress over a grid inside the block: live where there is a terminal."""
+
+    def say(text: str) -> None:
+        if console is not None:
+            console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    with Progress(
+        BarColumn(bar_width=16),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[label]}", table_column=Column(no_wrap=True, ratio=1)),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+        disable=console is None or not console.is_terminal,
+        transient=True,
+        speed_estimate_period=120,
+        expand=True,
+    ) as progress:
+        bar, until = Bar(progress, say, total), threading.Event()
+        if not progress.disable:
+            threading.Thread(target=bar.pulse, args=(until,), daemon=True).start()
+        try:
+            yield bar
+        finally:
+            until.set()
+
+
+def unasked(scenario: Scenario, axes: Axes) -> dict[str, list[str]]:
+    """Return values of a scenario's own axes that a command left out, so that its page says so."""
+    found = {}
+    for name in LISTS:
+        own = scenario.compare.get(name, [])
+        if left := [f"{value}" for value in own if value not in getattr(axes, name)]:
+            found[name] = left
+    return found
+
+
+def axes_of(scenario: Scenario, given: Mapping[str, Any]) -> Axes:
+    """Return a scenario's own axes, from its ``[compare]`` table, under those that were given.
+
+    Raises:
+        SettingsError: the table holds what is no axis, or no value of one.
+    """
+    table = {key.replace("-", "_"): value for key, value in scenario.compare.items()}
+    unknown = sorted(set(table) - set(Axes.__dataclass_fields__) - {"assignments"})
+    if unknown:
+        known = ", ".join(name for name in Axes.__dataclass_fields__ if name != "assignments")
+        raise SettingsError(
+            [
+                f"[compare] of {scenario.name}: {name} is no axis; known: {known}."
+                for name in unknown
+            ]
+        )
+    merged = {**table, **{key: value for key, value in given.items() if value not in (None, ())}}
+    values: dict[str, Any] = {
+        key: tuple(value) if key in LISTS else value for key, value in merged.items()
+    }
+    values["epsilons"] = tuple(float(one) for one in values.get("epsilons", ()))
+    values["tune"] = {key: tuple(value) for key, value in (values.get("tune") or {}).items()}
+    return Axes(**values)

@@ -1,0 +1,111 @@
+"""The page over published comparisons: ``docs/results.md``.
+
+``docs/results/`` keeps the ``comparison.json`` of every comparison shown, so that anybody can make
+the page again from it; no number on it is typed.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from simulations.compare.answers import answers
+from simulations.compare.figures import DRAWINGS, draw_comparison
+from simulations.compare.tables import (
+    CLEAR,
+    caption,
+    left_out,
+    markdown_table,
+    paired_table,
+    paired_title,
+    result_table,
+    seeds_text,
+    tuning_text,
+)
+from strategies.run.reading import read_comparison
+
+Content = Mapping[str, Any]
+PAGE = "results.md"
+FOLDER = "results"
+HEAD = """# Results
+
+Every table on this page was written by `flower-simulation results-page` from the comparisons in
+[`results/`](results/), whose commands stand above their tables; a command leaves a folder of runs
+and a `comparison.json` behind. Accuracy is measured on a public holdout of patients that no
+hospital trains on. Trainings of one seed share holdout, split and initial weights, so differences
+are taken seed by seed. What tuning would cost in privacy is not counted: the data are public.
+"""
+
+
+def write_results_page(comparisons: Sequence[Content], docs: Path) -> Path:
+    """Keep comparisons in ``docs/results/`` and write the page over all that are there.
+
+    Returns:
+        The page.
+    """
+    folder = docs / FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    for content in comparisons:
+        name = content["name"]
+        (folder / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n", "utf-8")
+        for file in draw_comparison(content, folder):
+            if file.suffix == ".svg":
+                file.replace(folder / f"{name}-{file.name}")
+            else:
+                file.unlink()
+    page = docs / PAGE
+    page.write_text(render_results_page(docs), "utf-8")
+    return page
+
+
+def render_results_page(docs: Path) -> str:
+    """Return the page over the comparisons in ``docs/results/``, the regimes first."""
+    files = sorted(
+        (docs / FOLDER).glob("*.json"), key=lambda one: (one.stem != "regimes", one.stem)
+    )
+    contents = [read_comparison(file) for file in files]
+    listed = [f"- [{one['title']}](#{_anchor(one['title'])})" for one in contents]
+    parts = [HEAD, "\n".join([*listed, ""]), *(_section(one, docs) for one in contents)]
+    return "\n".join(parts)
+
+
+def _anchor(title: str) -> str:
+    """Return what a heading is linked by: its words in small letters, with hyphens."""
+    return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
+
+
+def _section(content: Content, docs: Path) -> str:
+    name = content["name"]
+    lines = [f"## {content['title']}", "", content["description"], ""]
+    lines += ["```", content["command"], "```", "", _facts(content), ""]
+    lines += [
+        markdown_table(*result_table(content, wide=True)),
+        "",
+        caption(content, wide=True),
+        "",
+    ]
+    if content["paired"]:
+        lines += ["### What the differences say", ""]
+        lines += [*(f"- {answer}" for answer in answers(content)), ""]
+        lines += [f"### {paired_title(content)}", "", markdown_table(*paired_table(content)), ""]
+        lines += [CLEAR, ""]
+    for figure, drawing in DRAWINGS.items():
+        if (docs / FOLDER / f"{name}-{figure}.svg").is_file():
+            lines += [f"![{drawing.title}]({FOLDER}/{name}-{figure}.svg)", ""]
+            lines += [f"{drawing.title}. {drawing.caption}", ""]
+    for head, found in left_out(content):
+        lines += [f"{head}:", "", *(f"- {line}" for line in found), ""]
+    return "\n".join(lines)
+
+
+def _facts(content: Content) -> str:
+    text = (
+        f"{content['date']}: {content['data']}, {content['model']}, {content['rounds']} rounds, "
+        f"{seeds_text(content['seeds'])}, delta {content['delta']:g}."
+    )
+    if content["tuned"]:
+        text += f" Tuned {tuning_text(content)}."
+    return text

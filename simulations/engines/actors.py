@@ -1,0 +1,115 @@
+"""Long-lived Ray actors that answer for simulated hospitals.
+
+An actor holds one process: one copy of the data, one replica, one set of heavy imports, whatever
+the number of hospitals that it answers for. It runs the very ClientApp that a SuperNode would run.
+"""
+
+from __future__ import annotations
+
+import time
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, cast
+
+from flwr.app import Context, Error, Message, Metadata, RecordDict
+from flwr.supercore.task_identity import TaskIdentity
+
+if TYPE_CHECKING:
+    from flwr.app import UserConfig
+    from flwr.clientapp import ClientApp
+
+#: The app that a SuperNode would run.
+CLIENT_APP = "clients.client_app:app"
+#: What that app imports on its way to the first sealed gradient.
+LIBRARIES = ("clients.site.hospital", "opacus.grad_sample", "tenseal", "sklearn.metrics")
+#: Flower's own code for a ClientApp that raised.
+CLIENT_APP_RAISED = 2
+
+
+class Hospitals:
+    """Answers messages for any hospital; keeps one Flower context a node."""
+
+    def __init__(self, app: str, run_config: UserConfig, nodes: dict[int, int]) -> None:
+        self._app_reference = app
+        self._run_config = run_config
+        self._nodes = nodes
+        self._contexts: dict[int, Context] = {}
+
+    def ready(self) -> bool:
+        """Import what the first message will need; returns when the process can work."""
+        self._app()
+        if self._app_reference == CLIENT_APP:
+            for library in LIBRARIES:
+                import_module(library)
+        return True
+
+    def peak_memory_bytes(self) -> int:
+        """Return the most memory that this process has held."""
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+    def answer(
+        self, content: RecordDict, envelopes: list[Metadata]
+    ) -> tuple[list[Message], list[float]]:
+        """Answer messages that share one content.
+
+        Args:
+            content: the records of all messages, deserialised once.
+            envelopes: one metadata a message.
+
+        Returns:
+            One reply a message, in order, and the seconds that each took. An exception becomes an
+            error reply, as on a SuperNode, but without the text of the exception.
+        """
+        replies, seconds = [], []
+        for envelope in envelopes:
+            start = time.perf_counter()
+            replies.append(self._answer_one(content, envelope))
+            seconds.append(time.perf_counter() - start)
+        # They travel together: none is on its way before the last is there.
+        ready = time.time()
+        for reply in replies:
+            reply.metadata.created_at = ready
+        return replies, seconds
+
+    def _answer_one(self, content: RecordDict, envelope: Metadata) -> Message:
+        message = Message(content=content, metadata=envelope)  # type: ignore[call-overload]
+        context = self._context(envelope)
+        TaskIdentity.run_id, TaskIdentity.node_id = envelope.run_id, envelope.dst_node_id
+        try:
+            return self._app()(message, context)
+        except Exception as error:
+            reason = type(error).__name__
+            return Message(Error(CLIENT_APP_RAISED, reason), reply_to=message)
+
+    def _context(self, envelope: Metadata) -> Context:
+        node = envelope.dst_node_id
+        if node not in self._contexts:
+            self._contexts[node] = Context(
+                run_id=envelope.run_id,
+                node_id=node,
+                node_config={"partition-id": self._nodes[node], "num-partitions": len(self._nodes)},
+                state=RecordDict(),
+                run_config=self._run_config,
+            )
+        return self._contexts[node]
+
+    def _app(self) -> ClientApp:
+        module, _, attribute = self._app_reference.partition(":")
+        return cast("ClientApp", getattr(import_module(module), attribute))
+
+
+def start_actors(
+    count: int,
+    run_config: UserConfig,
+    nodes: dict[int, int],
+    *,
+    cpus: float,
+    gpus: float = 0.0,
+    app: str = CLIENT_APP,
+) -> list[Any]:
+    """Start ``count`` actors that run a ClientApp, and return their handles."""
+    import ray
+
+    remote = ray.remote(num_cpus=cpus, num_gpus=gpus, max_restarts=1)(Hospitals)
+    return [remote.remote(app, run_config, nodes) for _ in range(count)]

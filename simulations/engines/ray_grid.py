@@ -1,0 +1,195 @@
+"""A Flower Grid over Ray: the same ServerApp and ClientApp, without queues that are polled.
+
+Messages that share one content, as a round's do, go into Ray's object store once. Each hospital has
+an actor of its own choice, so that what the process has cached for it is found again; an actor with
+nothing left to do takes work from the one with most.
+
+A call to an actor costs milliseconds whatever is in it, so hospitals are called together. How many
+follows from what their work took in the last rounds: the first call holds half of what an actor has
+to do, the next half of the rest, and so on, so that calls are few and the last are short enough to
+be shared out.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+import ray
+from flwr.app import Error, Message, Metadata, RecordDict
+from flwr.supercore.run import Run
+
+from simulations.engines.local_grid import LocalGrid
+
+logger = logging.getLogger(__name__)
+
+#: Least work in a call, in seconds: long beside what a call costs.
+CALL_SECONDS = 0.075
+#: Most bytes in the replies of one call, which are held together, and most messages.
+CALL_BYTES = 16 * 2**20
+CALL_MESSAGES = 64
+#: How much of a hospital's expected seconds its last answer decides.
+LAST_COUNTS = 0.5
+#: Calls that wait at an actor, so that it never waits for the driver.
+CALLS_IN_FLIGHT = 2
+#: Longest that `pull_messages` waits for a first reply, in seconds.
+PULL_SECONDS = 0.5
+#: Longest wait for the actors' word about their memory, in seconds.
+PEAK_SECONDS = 2.0
+#: Flower's own code for a node that cannot be reached.
+NODE_UNAVAILABLE = 5
+
+
+@dataclass(slots=True)
+class _Call:
+    content: Any
+    envelopes: list[Metadata]
+    home: int
+    seconds: float
+    tries: int = 0
+
+
+class RayGrid(LocalGrid):
+    """Carries messages between a ServerApp in this process and hospitals in Ray actors."""
+
+    def __init__(self, actors: list[Any], nodes: dict[int, int], run: Run) -> None:
+        super().__init__(nodes, run)
+        self._actors = actors
+        self._home = {node: place % len(actors) for node, place in nodes.items()}
+        self._waiting: list[deque[_Call]] = [deque() for _ in actors]
+        self._running: dict[Any, tuple[int, _Call]] = {}
+        self._load = [0] * len(actors)
+        self._expected: dict[tuple[int, str], float] = {}
+        self._reply_bytes: dict[str, int] = {}
+        self._replies: dict[str, Message] = {}
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Hand messages to the actors; returns their ids in order."""
+        ids: list[str] = []
+        grouped: dict[tuple[int, int], list[Metadata]] = {}
+        contents: dict[int, RecordDict] = {}
+        for message in messages:
+            message.metadata.__dict__["_message_id"] = str(uuid4())
+            ids.append(message.metadata.message_id)
+            contents[id(message.content)] = message.content
+            home = self._home[message.metadata.dst_node_id]
+            grouped.setdefault((id(message.content), home), []).append(message.metadata)
+        stored = {key: ray.put(content) for key, content in contents.items()}
+        for (key, home), envelopes in grouped.items():
+            self._waiting[home].extend(self._calls(stored[key], envelopes, home))
+        self._submit()
+        return ids
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """Return replies that have come; waits a moment for the first of them."""
+        wanted = set(message_ids)
+        if not wanted & self._replies.keys() and self._running:
+            ready, _ = ray.wait(list(self._running), num_returns=1, timeout=PULL_SECONDS)
+            for reference in ready:
+                self._collect(reference)
+            self._submit()
+        return [self._replies.pop(i) for i in sorted(wanted & self._replies.keys())]
+
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> Iterable[Message]:
+        """Push messages and return all replies that come in time."""
+        import time
+
+        waiting = set(self.push_messages(messages))
+        end = None if timeout is None else time.monotonic() + timeout
+        replies: list[Message] = []
+        while waiting and (end is None or time.monotonic() < end):
+            for reply in self.pull_messages(waiting):
+                waiting.discard(reply.metadata.reply_to_message_id)
+                replies.append(reply)
+        return replies
+
+    def peak_memory_bytes(self) -> list[int]:
+        """Return the most memory that each actor has held; nothing if one does not say in time."""
+        try:
+            asked = [actor.peak_memory_bytes.remote() for actor in self._actors]
+            return list(ray.get(asked, timeout=PEAK_SECONDS))
+        except ray.exceptions.RayError:
+            return []
+
+    def _calls(self, content: Any, envelopes: list[Metadata], home: int) -> Iterator[_Call]:
+        """Divide messages among calls, the longest work first: it is what others wait for."""
+        ordered = deque(sorted(envelopes, key=self._seconds, reverse=True))
+        left = sum(map(self._seconds, ordered))
+        while ordered:
+            most = CALL_BYTES // max(1, self._reply_bytes.get(ordered[0].message_type, 0))
+            wanted = left / 2 if left > 2 * CALL_SECONDS else left
+            seconds = 0.0
+            together: list[Metadata] = []
+            while ordered and seconds < wanted and len(together) < max(1, min(CALL_MESSAGES, most)):
+                together.append(ordered.popleft())
+                seconds += self._seconds(together[-1])
+            left -= seconds
+            yield _Call(content, together, home, seconds)
+
+    def _seconds(self, envelope: Metadata) -> float:
+        """Return how long a hospital is expected to work on a message."""
+        kind = (envelope.dst_node_id, envelope.message_type)
+        return self._expected.get(kind, CALL_SECONDS / 2)
+
+    def _learn(self, call: _Call, replies: list[Message], seconds: list[float]) -> None:
+        """Take note of how long each message of a call took, and of how large replies are."""
+        for envelope, taken in zip(call.envelopes, seconds, strict=True):
+            kind = (envelope.dst_node_id, envelope.message_type)
+            before = self._expected.get(kind, taken)
+            self._expected[kind] = before + LAST_COUNTS * (taken - before)
+        kind_of_all = call.envelopes[0].message_type
+        self._reply_bytes[kind_of_all] = max(map(_array_bytes, replies))
+
+    def _submit(self) -> None:
+        for index, actor in enumerate(self._actors):
+            while self._load[index] < CALLS_IN_FLIGHT:
+                own = self._waiting[index]
+                source = own or (max(self._waiting, key=_work) if self._load[index] == 0 else own)
+                if not source:
+                    break
+                call = source.popleft() if source is own else source.pop()
+                call.tries += 1
+                reference = actor.answer.remote(call.content, call.envelopes)
+                self._running[reference] = (index, call)
+                self._load[index] += 1
+
+    def _collect(self, reference: Any) -> None:
+        index, call = self._running.pop(reference)
+        self._load[index] -= 1
+        try:
+            replies, seconds = ray.get(reference)
+            self._learn(call, replies, seconds)
+        except ray.exceptions.RayError as error:
+            if call.tries < 2:
+                logger.warning("a process of hospitals died; its messages are sent once more")
+                self._waiting[index].appendleft(call)
+                return
+            logger.error("a process of hospitals died twice: %s", type(error).__name__)
+            replies = [self._unavailable(envelope) for envelope in call.envelopes]
+        for reply in replies:
+            reply.metadata.__dict__["_message_id"] = str(uuid4())
+            self._replies[reply.metadata.reply_to_message_id] = reply
+
+    @staticmethod
+    def _unavailable(envelope: Metadata) -> Message:
+        message = Message(content=RecordDict(), metadata=envelope)  # type: ignore[call-overload]
+        return Message(Error(NODE_UNAVAILABLE, "unreachable"), reply_to=message)
+
+
+def _work(calls: deque[_Call]) -> float:
+    """Return the seconds of work that wait in a queue."""
+    return sum(call.seconds for call in calls)
+
+
+def _array_bytes(reply: Message) -> int:
+    """Return the bytes of a reply's arrays, which are nearly all of it."""
+    if not reply.has_content():
+        return 0
+    records = reply.content.array_records.values()
+    return sum(len(array.data) for record in records for array in record.values())

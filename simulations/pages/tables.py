@@ -1,0 +1,131 @@
+"""The tables that end a run: what came of it, and who could learn what. At most 80 columns wide."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from simulations.pages.wording import ABSENT, bytes_text, epsilon_text, seconds_text, share_text
+
+WIDTH = 80
+SEEDED = "seeded: repeatable, no guarantee"
+ACCOUNTANTS = {"rdp": "RDP", "prv": "PRV"}
+
+
+def summary_rows(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return label and value of what a finished run's summary holds."""
+    seconds, epsilon = summary.get("seconds") or {}, summary.get("epsilon") or {}
+    up, down = (summary.get(f"{way}_bytes_per_hospital_round") for way in ("uplink", "downlink"))
+    rows = [
+        ("accuracy", share_text(summary.get("accuracy"))),
+        ("AUC", share_text(summary.get("auc"))),
+    ]
+    if summary.get("mean_hospital_accuracy") is not None:
+        rows.append(("mean accuracy of hospitals", share_text(summary["mean_hospital_accuracy"])))
+    for key, name in ACCOUNTANTS.items():
+        if key in epsilon:
+            rows.append((f"epsilon ({name})", epsilon_text(epsilon[key])))
+    if epsilon:
+        rows.append(("delta", f"{summary['delta']:g}"))
+        rows.append(("noise multiplier", f"{summary['noise_multiplier']:.4g}"))
+    else:
+        rows.append(("epsilon", "none: no noise was added"))
+    if summary.get("seeded"):
+        rows.append(("guarantee", "none: seeded, repeatable"))
+    rounds, hospitals = (summary.get(key, ABSENT) for key in ("rounds", "hospitals"))
+    return [
+        *rows,
+        ("rounds, hospitals", f"{rounds}, {hospitals}"),
+        ("a hospital sends a round", bytes_text(up)),
+        ("a hospital receives a round", bytes_text(down)),
+        ("time, median of a round", f"{seconds_text(seconds.get('total'))}, "
+         f"{seconds_text(seconds.get('round_median'))}"),
+    ]  # fmt: skip
+
+
+def summary_table(summary: Mapping[str, Any]) -> Table:
+    """Return the table of what came of a run."""
+    kind = ", ".join(
+        str(summary[key]) for key in ("regime", "exchange", "scheme") if key in summary
+    )
+    table = _table(f"{summary.get('scenario', 'run')}: {kind}")
+    table.show_header = False
+    table.add_column(no_wrap=True)
+    table.add_column()
+    for label, value in summary_rows(summary):
+        table.add_row(label, Text(value))
+    return table
+
+
+def observer_rows(observers: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
+    """Return observer, epsilon by RDP and by PRV, whether the target binds, and why."""
+    rows = []
+    for one in observers:
+        rows.append(
+            (
+                str(one.get("observer", "")),
+                *epsilon_cells(one),
+                "yes" if one.get("binds_target") else "",
+                str(one.get("why", "")).removeprefix(f"{SEEDED}; "),
+            )
+        )
+    return rows
+
+
+def epsilon_cells(observer: Mapping[str, Any]) -> list[str]:
+    """Return an observer's epsilon by RDP and by PRV.
+
+    One in brackets is what the run would have had unseeded: it is no guarantee.
+    """
+    epsilon = observer.get("epsilon") or {}
+    pattern = "{}" if observer.get("guaranteed", True) else "({})"
+    return [
+        pattern.format(epsilon_text(epsilon[name])) if name in epsilon else "none"
+        for name in ACCOUNTANTS
+    ]
+
+
+def observer_caption(observers: Sequence[Mapping[str, Any]]) -> str:
+    """Return what must be said beneath the observers' table."""
+    text = "Neighbours: add or remove one patient at one hospital. bound: by target-epsilon."
+    if any(one.get("epsilon") and not one.get("guaranteed", True) for one in observers):
+        text = f"{SEEDED[0].upper()}{SEEDED[1:]}; brackets: if it were unseeded. {text}"
+    return text
+
+
+def observer_table(observers: Sequence[Mapping[str, Any]]) -> Table:
+    """Return the table of who could learn what about one patient."""
+    deltas = {one.get("delta") for one in observers if one.get("epsilon")} - {None}
+    at = f" (at delta {deltas.pop():g})" if len(deltas) == 1 else ""
+    table = _table(f"Who could learn what about a patient: epsilon{at}")
+    table.caption = Text(observer_caption(observers), style="dim")
+    table.caption_justify = "left"
+    table.add_column("observer", width=20)
+    table.add_column("RDP", justify="right", no_wrap=True)
+    table.add_column("PRV", justify="right", no_wrap=True)
+    table.add_column("bound", no_wrap=True)
+    table.add_column("why")
+    for row in observer_rows(observers):
+        table.add_row(*(Text(cell) for cell in row))
+    return table
+
+
+def plain_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """Return a table of texts; columns whose name ends in ``#`` hold numbers."""
+    table = _table(title)
+    for column in columns:
+        justify: Literal["left", "right"] = "right" if column.endswith("#") else "left"
+        table.add_column(column.rstrip("#"), justify=justify, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    return table
+
+
+def _table(title: str) -> Table:
+    return Table(
+        title=Text(title, style="bold"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False
+    )

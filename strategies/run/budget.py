@@ -1,0 +1,146 @@
+"""The run's privacy budget at the server: calibrated once, spent before each attempt.
+
+Hospitals keep their own ledgers and limits; this one makes the run stop *before* the attempt that
+would exceed what was promised, retries included.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from accounting.accountants import epsilon
+from accounting.calibration import noise_multiplier_for
+from accounting.grid import DELTA_SLACK, EPSILON_SLACK
+from accounting.ledger import Ledger
+from clients.contract.schedule import schedule_of
+from clients.contract.terms import noise_plan
+from strategies.errors import BudgetExhausted
+
+if TYPE_CHECKING:
+    from clients.contract.settings import Settings
+
+
+#: Training, round, attempt, and for whom it was paid.
+_Attempt = tuple[str, int, int, str]
+
+
+def calibrated_multiplier(settings: Settings) -> float:
+    """Return sigma as the settings give it, or the least that keeps to their target epsilon."""
+    privacy, schedule = settings.privacy, schedule_of(settings)
+    return privacy.noise_multiplier or noise_multiplier_for(
+        target_epsilon=privacy.target_epsilon,
+        delta=privacy.delta,
+        sampling_rate=schedule.sampling_rate,
+        rounds=schedule.events,
+        accountant=privacy.accountant,
+    )
+
+
+class Budget:
+    """What one run may cost, and has cost.
+
+    Attributes:
+        noise_multiplier: sigma, given or calibrated; 0 where the regime adds no noise.
+        delta: the part of the promised delta that events may use; quantisation has the rest.
+    """
+
+    def __init__(
+        self, settings: Settings, path: Path, *, noise_multiplier: float | None = None
+    ) -> None:
+        self._settings = settings
+        privacy = settings.privacy
+        self._schedule = schedule_of(settings)
+        self.delta = privacy.delta * (1.0 - DELTA_SLACK)
+        self.noise_multiplier = noise_multiplier or 0.0
+        if settings.regime.private and not noise_multiplier:
+            self.noise_multiplier = calibrated_multiplier(settings)
+        plan = noise_plan(settings, self.noise_multiplier)
+        self._event = plan.event(self._schedule.sampling_rate)
+        self._ledger = Ledger(path, site="server", cohort=settings.data.name, durable=True)
+        self._attempts: dict[_Attempt, int] = {
+            (e.training, e.round, e.attempt, e.purpose): getattr(e.event, "count", 1)
+            for e in self._ledger.entries()
+        }
+
+    @property
+    def spent(self) -> int:
+        """Noised messages about one patient paid for so far, over all runs of this training.
+
+        The largest count over hospitals, where these are asked in turn. An attempt that is run
+        again under a seed repeats the very same release and counts once; without a seed no attempt
+        number is ever used again.
+        """
+        return max(self._counts().values(), default=0)
+
+    def spend(
+        self, *, training: str, round: int, attempt: int, events: int = 1, hospital: str = ""
+    ) -> None:
+        """Record an attempt before anything is asked of a hospital.
+
+        Args:
+            training: id of the training.
+            round: of the training, or the number of a visit.
+            attempt: of the round.
+            events: noised messages about one patient that the attempt costs.
+            hospital: the one asked, where hospitals are asked one by one; else "".
+
+        Raises:
+            BudgetExhausted: the attempt would exceed the target; nothing was recorded.
+        """
+        if self._event is None or events == 0:
+            return
+        target = self._settings.privacy.target_epsilon
+        place = (training, round, attempt, _purpose(hospital))
+        count = self._counts().get(place[3], 0) + (0 if place in self._attempts else events)
+        if target and count > self._schedule.events and self.epsilon(count) > target:
+            raise BudgetExhausted(
+                f"round {round}, attempt {attempt} would cost epsilon {self.epsilon(count):.3f}, "
+                f"beyond privacy.target-epsilon = {target:g}; stopped before it"
+            )
+        self._ledger.spend(
+            replace(self._event, count=events),
+            training=training,
+            round=round,
+            attempt=attempt,
+            purpose=place[3],
+        )
+        self._attempts[place] = events
+
+    def _counts(self) -> dict[str, int]:
+        counts: dict[str, int] = {}
+        for (_, _, _, purpose), events in self._attempts.items():
+            counts[purpose] = counts.get(purpose, 0) + events
+        return counts
+
+    def attempts_of(self, training: str, round: int, hospital: str = "") -> int:
+        """Return the highest attempt of a round that was paid for, 0 if none was."""
+        place = (training, round, _purpose(hospital))
+        return max((a for t, r, a, p in self._attempts if (t, r, p) == place), default=0)
+
+    def epsilon(self, rounds: int | None = None, accountant: str = "") -> float:
+        """Return epsilon at the run's delta after so many noised messages, or those spent."""
+        rounds = self.spent if rounds is None else rounds
+        if self._event is None or rounds == 0:
+            return 0.0
+        events = [replace(self._event, count=rounds)]
+        found = epsilon(events, self.delta, accountant or self._settings.privacy.accountant)
+        return found + self._slack(found)
+
+    @staticmethod
+    def _slack(epsilon: float) -> float:
+        """Return the most that rounding to the planned grid adds to an epsilon."""
+        return EPSILON_SLACK * min(epsilon, 1.0)
+
+    def entries(self) -> list[dict[str, object]]:
+        """Return the ledger as JSON-ready rows."""
+        return [entry.to_json() for entry in self._ledger.entries()]
+
+    def close(self) -> None:
+        """Release the ledger's file."""
+        self._ledger.close()
+
+
+def _purpose(hospital: str) -> str:
+    return f"visit {hospital}" if hospital else "round"

@@ -1,0 +1,86 @@
+"""What a run leaves behind, written so that an interrupted run can be read and resumed.
+
+Lines of ``metrics.jsonl`` are flushed one by one; other files are replaced whole. Everything that a
+person or a program wants to know later is derived from these files.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import traceback
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from strategies.run.files import write_whole
+
+if TYPE_CHECKING:
+    import torch
+
+    from clients.contract.settings import Settings
+
+
+class RunFolder:
+    """The folder of one run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._metrics = path / "metrics.jsonl"
+
+    @classmethod
+    def open(cls, settings: Settings) -> RunFolder:
+        """Open ``run.out``, or make ``runs/<time>-<scenario>`` where it is not set."""
+        if settings.run.out:
+            path = Path(settings.run.out)
+        else:
+            moment = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+            path = Path("runs").absolute() / f"{moment}-{settings.run.scenario}"
+        path.mkdir(parents=True, exist_ok=True)
+        folder = cls(path)
+        if not (path / "config.toml").exists():
+            folder.write_config(settings)
+        return folder
+
+    def write_config(self, settings: Settings) -> None:
+        """Write every setting, resolved."""
+        import tomli_w
+
+        tables: dict[str, dict[str, Any]] = {}
+        for key, value in settings.to_config().items():
+            group, _, name = key.partition(".")
+            tables.setdefault(group, {})[name] = value
+        self.write_text("config.toml", tomli_w.dumps(tables))
+
+    def log_exception(self, error: BaseException) -> None:
+        """Append an exception with its traceback to ``run.log``, which stays on this machine."""
+        with (self.path / "run.log").open("a", encoding="utf-8") as file:
+            file.write("".join(traceback.format_exception(error)))
+
+    def record(self, kind: str, **fields: Any) -> None:
+        """Append one line to ``metrics.jsonl``, flushed."""
+        line = json.dumps({"kind": kind, "time": round(time.time(), 3), **fields})
+        with self._metrics.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+    def write_json(self, name: str, content: Mapping[str, Any]) -> None:
+        """Write a JSON file whole or not at all."""
+        self.write_text(name, json.dumps(content, indent=2) + "\n")
+
+    def write_text(self, name: str, content: str) -> None:
+        """Write a text file whole or not at all."""
+        self.write_bytes(name, content.encode())
+
+    def write_bytes(self, name: str, content: bytes) -> None:
+        """Write a file whole or not at all."""
+        write_whole(self.path / name, content, durable=True)
+
+    def write_model(self, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> None:
+        """Write the released model as safetensors."""
+        from safetensors.torch import save
+
+        self.write_bytes(
+            "model.safetensors",
+            save({k: v.contiguous() for k, v in tensors.items()}, metadata=dict(metadata)),
+        )

@@ -1,0 +1,159 @@
+"""What a run writes when it ends: summary, privacy statement, model."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from accounting.accountants import ACCOUNTANTS
+from accounting.input_noise import input_noise
+from accounting.observers import observers
+from accounting.runs import RunDescription
+from clients.contract.schedule import LAYER_MESSAGES
+from clients.contract.soundness import scheme_of
+from clients.contract.terms import Terms, hospitals_expected
+
+if TYPE_CHECKING:
+    from clients.contract.settings import Settings
+    from strategies.run.budget import Budget
+    from strategies.run.folder import RunFolder
+    from strategies.run.progress import Progress
+
+_VERSIONS = ("flwr", "ray", "torch", "opacus", "tenseal", "numpy")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a training came to, whatever ended it.
+
+    Attributes:
+        training: its id.
+        progress: rounds, model and figures so far.
+        terms: what the hospitals agreed on; ``None`` where it did not come to that.
+        bytes_carried: (from, to) hospitals.
+        evaluation: what ``evaluation.json`` holds; empty without a model.
+        split: what ``split.json`` holds; empty where the data are not public.
+        input_shape: shape of one record as a hospital has it.
+    """
+
+    training: str
+    progress: Progress
+    terms: Terms | None
+    bytes_carried: tuple[int, int]
+    evaluation: Mapping[str, object]
+    split: Mapping[str, object]
+    input_shape: tuple[int, ...]
+
+
+def write_results(
+    folder: RunFolder,
+    settings: Settings,
+    outcome: Outcome,
+    budget: Budget,
+    *,
+    status: str,
+    seconds: float,
+) -> None:
+    """Write ``summary.json``, ``privacy.json``, ``model.safetensors`` and what figures need."""
+    summary = _summary(settings, outcome, budget, status=status, seconds=seconds)
+    folder.write_json("summary.json", summary)
+    folder.write_json("privacy.json", _privacy(settings, outcome, budget))
+    for name, content in (
+        ("evaluation.json", outcome.evaluation),
+        ("split.json", outcome.split),
+    ):
+        if content:
+            folder.write_json(name, content)
+    if outcome.progress.model:
+        folder.write_model(outcome.progress.model, {"rounds": str(outcome.progress.released)})
+
+
+def _summary(
+    settings: Settings, outcome: Outcome, budget: Budget, *, status: str, seconds: float
+) -> dict[str, Any]:
+    progress = outcome.progress
+    own = progress.hospital_metrics
+    private = settings.regime.private
+    return {
+        "scenario": settings.run.scenario,
+        "status": status,
+        "training": outcome.training,
+        "data": settings.data.name,
+        "model": settings.model.name,
+        "regime": settings.privacy.regime,
+        "exchange": settings.exchange.name,
+        "scheme": scheme_of(settings),
+        "hospitals": hospitals_expected(settings),
+        "rounds": progress.round,
+        "accuracy": progress.metrics.get("accuracy"),
+        "auc": progress.metrics.get("auc"),
+        "metrics": progress.metrics,
+        "hospital_accuracy": own or None,
+        "mean_hospital_accuracy": statistics.fmean(own.values()) if own else None,
+        "epsilon": {
+            "rdp": budget.epsilon(accountant="rdp"),
+            "prv": budget.epsilon(accountant="prv"),
+        }
+        if private
+        else None,
+        "delta": settings.privacy.delta if private else None,
+        "noise_multiplier": budget.noise_multiplier,
+        "sampling_rate": settings.training.sampling_rate,
+        "seed": settings.run.seed if settings.seeded else None,
+        "seeded": settings.seeded,
+        "uplink_bytes_per_hospital_round": _median(progress.uplink_bytes),
+        "downlink_bytes_per_hospital_round": _median(progress.downlink_bytes),
+        "uplink_bytes_total": outcome.bytes_carried[0],
+        "downlink_bytes_total": outcome.bytes_carried[1],
+        "seconds": {
+            "total": round(seconds, 3),
+            "round_median": round(statistics.median(progress.round_seconds or [0.0]), 5),
+        },
+        "versions": {name: importlib.metadata.version(name) for name in _VERSIONS}
+        | {"python": platform.python_version()},
+    }
+
+
+def _median(values: list[int]) -> int:
+    return int(statistics.median(values)) if values else 0
+
+
+def _privacy(settings: Settings, outcome: Outcome, budget: Budget) -> dict[str, Any]:
+    privacy = settings.privacy
+    # What the server counts are messages; an account of layers starts from passes.
+    messages = LAYER_MESSAGES if settings.exchange.name == "layers" else 1
+    run = RunDescription(
+        regime=privacy.regime,
+        exchange=settings.exchange.name,
+        scheme=settings.sealing.scheme,
+        hospitals=hospitals_expected(settings),
+        dropouts=privacy.dropouts,
+        colluders=privacy.colluders,
+        sampling_rate=settings.training.sampling_rate,
+        noise_multiplier=budget.noise_multiplier,
+        rounds=budget.spent // messages,
+        messages=messages,
+        delta=privacy.delta,
+        seeded=settings.seeded,
+        grid=outcome.terms.grid if outcome.terms and settings.regime.private else None,
+    )
+    rows = observers(run)
+    noise = input_noise(privacy.input_laplace, outcome.input_shape)
+    if noise is not None:
+        rows.append(noise.row(privacy.delta, tuple(ACCOUNTANTS), seeded=settings.seeded))
+    return {
+        "neighbouring": "add or remove one patient at one hospital",
+        "seeded": settings.seeded,
+        "delta": privacy.delta,
+        "target_epsilon": privacy.target_epsilon if settings.regime.private else None,
+        "noise_multiplier": budget.noise_multiplier,
+        "sampling_rate": settings.training.sampling_rate,
+        "rounds_spent": budget.spent,
+        "observers": [row.to_json() for row in rows],
+        "input_noise": noise.to_json(seeded=settings.seeded) if noise is not None else None,
+        "ledger": budget.entries(),
+    }
