@@ -183,13 +183,13 @@ def visit(message: Message, hospital: Hospital) -> RecordDict:
     return Host(hospital).visit(VisitRequest.read(message.content)).content()
 
 
-@app.query("unveil")
+@app.query("release_carried")
 @answered
-def unveil(message: Message, hospital: Hospital) -> RecordDict:
+def release_carried(message: Message, hospital: Hospital) -> RecordDict:
     """Release a model that visits."""
     from clients.site.host import Host
 
-    return Host(hospital).unveil(VisitRequest.read(message.content)).content()
+    return Host(hospital).release_carried(VisitRequest.read(message.content)).content()
 
 
 @app.evaluate("models")

@@ -19,7 +19,7 @@ from flwr.app import Message
 from clients.contract.schedule import cycles_of, steps_of_visit
 from clients.contract.visit_messages import (
     JUDGE,
-    UNVEIL,
+    RELEASE_CARRIED,
     VISIT,
     Carried,
     JudgeRequest,
@@ -164,7 +164,7 @@ class Cyclic(Training):
         )
         faults = []
         for name in self._nodes.names:
-            message = Message(request.content(), self._nodes.ids[name], UNVEIL)
+            message = Message(request.content(), self._nodes.ids[name], RELEASE_CARRIED)
             [reply] = self._conversation.ask([message])
             if not reply.has_error():
                 self._released(VisitReply.read(reply.content).released, self.progress.round)

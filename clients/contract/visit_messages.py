@@ -24,7 +24,8 @@ from clients.contract.messages import (
 if TYPE_CHECKING:
     import torch
 
-VISIT, UNVEIL, JUDGE = "train.visit", "query.unveil", "evaluate.models"
+VISIT, JUDGE = "train.visit", "evaluate.models"
+RELEASE_CARRIED = "query.release_carried"
 
 _MODEL, _HEADER, _RELEASED = "envelope", "header", "model."
 

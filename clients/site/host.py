@@ -59,7 +59,7 @@ class Host:
             )
         return VisitReply(model=carried, released=replica.arrays() if request.release else {})
 
-    def unveil(self, request: VisitRequest) -> VisitReply:
+    def release_carried(self, request: VisitRequest) -> VisitReply:
         """Release a model that came in an envelope; it is private by what its makers added.
 
         Raises:
