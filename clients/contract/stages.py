@@ -11,24 +11,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 #: Called with the name of a stage, how many things are done, and of how many; 0 of 0 at its start.
 Listener = Callable[[str, int, int], None]
 
-_LISTENERS: list[Listener] = []
+_LISTENERS: ContextVar[tuple[Listener, ...]] = ContextVar("listeners", default=())
 
 
 def report(stage: str, done: int = 0, total: int = 0) -> None:
     """Tell whoever listens how far a stage has come."""
-    for listener in _LISTENERS:
+    for listener in _LISTENERS.get():
         listener(stage, done, total)
 
 
 @contextmanager
 def listening(listener: Listener) -> Iterator[None]:
-    """Call `listener` with every report of this process inside the block."""
-    _LISTENERS.append(listener)
+    """Call `listener` with every report that is made inside the block, in the block's thread."""
+    token = _LISTENERS.set((*_LISTENERS.get(), listener))
     try:
         yield
     finally:
-        _LISTENERS.remove(listener)
+        _LISTENERS.reset(token)

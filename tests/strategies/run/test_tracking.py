@@ -142,6 +142,21 @@ def test_preparations_are_recorded_at_most_so_often(folder: RunFolder) -> None:
     ]
 
 
+def test_what_another_thread_prepares_is_no_part_of_this_ones_stages() -> None:
+    heard: list[str] = []
+
+    def listen_alone() -> None:
+        with listening(lambda stage, *_: heard.append(f"other: {stage}")):
+            report("its own")
+
+    with listening(lambda stage, *_: heard.append(f"this: {stage}")):
+        thread = threading.Thread(target=listen_alone)
+        thread.start()
+        thread.join()
+        report("mine")
+    assert heard == ["other: its own", "this: mine"]
+
+
 def test_only_what_the_settings_name_is_started(tmp_path: Path) -> None:
     assert make_trackers(Settings.from_config({"tracking.wandb": "disabled"}), tmp_path) == []
     assert Settings().tracking.wandb == "offline"
