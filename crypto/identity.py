@@ -40,6 +40,7 @@ from crypto.errors import (
 )
 from crypto.parameters import MAX_HOSPITALS
 from crypto.roles import MAX_LABEL, Place
+from crypto.whole_file import write_private
 
 _DOMAIN = b"asclepias header 1\n"
 _SIGNATURE = 64
@@ -87,18 +88,8 @@ class Identity:
     def _create(place: Path) -> None:
         """Make an identity's file whole, unless another process was first."""
         place.parent.mkdir(parents=True, exist_ok=True)
-        # Written aside and linked: two processes agree on one identity, and none sees half of it.
-        aside = place.with_name(f".{place.name}.{os.getpid()}.{os.urandom(4).hex()}")
-        descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(os.urandom(32).hex().encode() + b"\n")
-                file.flush()
-                os.fsync(file.fileno())
-            with contextlib.suppress(FileExistsError):
-                os.link(aside, place)
-        finally:
-            aside.unlink()
+        with contextlib.suppress(FileExistsError):  # two processes agree on one identity
+            write_private(place, os.urandom(32).hex().encode() + b"\n", anew=True)
 
     def sign(self, message: bytes) -> bytes:
         """A 64-byte signature."""

@@ -7,7 +7,6 @@ before a byte of theirs is sent. Keys are P-384, in files that only their owner 
 from __future__ import annotations
 
 import ipaddress
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -24,6 +23,8 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from crypto.whole_file import write_private
 
 #: Clocks of hospitals differ: a certificate is valid from a little before it is made.
 CLOCK_SLACK = timedelta(minutes=10)
@@ -130,26 +131,15 @@ def write_certificate(path: Path, certificate: x509.Certificate) -> None:
 
 def write_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
     """Write a TLS key as PEM that only the owner can read."""
-    write_private(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    data = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    write_private(path, data, anew=True)
 
 
 def write_node_key(private: Path, public: Path) -> None:
     """Make a SuperNode's key pair, P-384 in OpenSSH's format, as Flower reads it."""
     key = ec.generate_private_key(ec.SECP384R1())
-    write_private(private, key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()))
+    data = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
+    write_private(private, data, anew=True)
     public.write_bytes(
         key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH) + b"\n"
     )
-
-
-def write_private(path: Path, data: bytes) -> None:
-    """Write a new file that only its owner can read; an existing one is never overwritten.
-
-    Raises:
-        FileExistsError: there is a file already.
-    """
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())

@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
+from crypto.whole_file import write_private
 from deployment.errors import DeploymentError
 from deployment.flower_home import environment, fetch_soon
 
@@ -122,8 +123,9 @@ def run_supernode(site: SiteFile) -> None:
     os.chdir(site.private)
     port = site.runtime_port or _free_port()
     notary = Notary(site.allowed_apps)
-    secret = _fresh_file(site.private / "executor.secret", secrets.token_bytes(32))
-    entities = _fresh_file(site.private / "notary.json", json.dumps(notary.entities).encode())
+    secret, entities = site.private / "executor.secret", site.private / "notary.json"
+    write_private(secret, secrets.token_bytes(32))
+    write_private(entities, json.dumps(notary.entities).encode())
     _adapt_flower(notary, site.poll_seconds)
     _start_executor(f"127.0.0.1:{port}", secret)
     sys.argv = ["flower-supernode", *_arguments(site, port, secret, entities)]
@@ -213,15 +215,6 @@ def _start_executor(address: str, secret: Path) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True, name="executor-watch").start()
-
-
-def _fresh_file(path: Path, data: bytes) -> Path:
-    """Write a file that only the owner can read, in place of an earlier one."""
-    path.unlink(missing_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-    return path
 
 
 def _free_port() -> int:

@@ -25,6 +25,7 @@ from accounting.randomness import Stream
 from clients.contract.faults import Fault
 from crypto.identity import Identity
 from crypto.offers import Offer
+from crypto.whole_file import write_private
 
 if TYPE_CHECKING:
     from flwr.app import Context
@@ -87,18 +88,8 @@ class Site:
         self.log("".join(traceback.format_exception(error)).rstrip())
 
     def write_secret(self, name: str, data: bytes) -> None:
-        """Write a file that only the owner can read, whole or not at all, flushed to disk."""
-        path = self.folder / name
-        draft = path.with_name(f".{name}.{os.getpid()}")
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, path)
-
-        if not self.simulated:
-            _flush_folder(self.folder)
+        """Write a file that only the owner can read, whole or not at all; a real site flushes it."""
+        write_private(self.folder / name, data, durable=not self.simulated)
 
     def read_secret(self, name: str) -> bytes | None:
         """Read what :meth:`write_secret` wrote, or ``None``."""
@@ -238,15 +229,6 @@ def _own_records(file: SiteFile, settings: Settings) -> Cohort:
         records={file.hospital: dataset.train},
         tests={} if dataset.test is None else {file.hospital: dataset.test},
     )
-
-
-def _flush_folder(path: Path) -> None:
-    """Flush a folder's list of names, so that a rename outlives a loss of power."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def private_folder(path: Path) -> Path:

@@ -22,7 +22,6 @@ which also refuses to be shown a turn twice.
 from __future__ import annotations
 
 import io
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -75,7 +74,7 @@ class SplitHospital:
     def __init__(self, hospital: Hospital) -> None:
         self._hospital = hospital
         self._noisy = hospital.settings.regime.private
-        self._file = hospital.site.folder / f"turns-{hospital.training}.npz"
+        self._name = f"turns-{hospital.training}.npz"
 
     def forward(self, request: RoundRequest) -> tuple[RoundReply, Arrays]:
         """Open what was closed, pay for the pass, and show the batch's activations."""
@@ -215,8 +214,6 @@ class SplitHospital:
 
     def _at(self) -> tuple[int, int]:
         """Return round and attempt of the last turn."""
-        if not self._file.exists():
-            return 0, 0
         round, attempt, _ = self._read()["at"].tolist()
         return int(round), int(attempt)
 
@@ -227,12 +224,11 @@ class SplitHospital:
         """Write what the next turn needs to a file that only the owner can read."""
         buffer = io.BytesIO()
         np.savez(buffer, at=np.array([place.round, place.attempt, turn]), **arrays)  # type: ignore[arg-type]
-        draft = self._file.with_suffix(f".{os.getpid()}")
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(buffer.getvalue())
-        os.replace(draft, self._file)
+        self._hospital.site.write_secret(self._name, buffer.getvalue())
 
     def _read(self) -> dict[str, NDArray[np.generic]]:
-        with np.load(self._file, allow_pickle=False) as kept:
+        data = self._hospital.site.read_secret(self._name)
+        if data is None:
+            return {"at": np.zeros(3, dtype=np.int64)}
+        with np.load(io.BytesIO(data), allow_pickle=False) as kept:
             return dict(kept)

@@ -32,12 +32,12 @@ from rich.progress import (
 from rich.table import Column
 
 from clients.contract.settings import ConfigValue, SettingsError
+from crypto.whole_file import write_shared
 from simulations.compare.axes import Axes, Cell, Plan, cell_folder, plan_grid
 from simulations.compare.rows import Row, is_finished, paired_rows, read_row
 from simulations.compare.workers import run_trainings
 from simulations.progress import describe_place
 from simulations.scenario import Scenario, check_cut, resolve
-from strategies.run.files import write_whole
 from strategies.run.reading import COMPARISON, last_change, read_run, run_progress
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class Comparison:
         rows = [read_row(self.out, cells[setup]) for setup in plan.setups]
         content = self._content(plan, rows, tuning)
         text = json.dumps(content, indent=1) + "\n"
-        write_whole(self.out / COMPARISON, text.encode(), durable=True)
+        write_shared(self.out / COMPARISON, text.encode())
         return content
 
     def _train(self, cells: Sequence[Cell], bar: Bar) -> None:

@@ -102,7 +102,7 @@ def _report_memory(folder: Path, hospitals_bytes: list[int]) -> None:
     import json
     import resource
 
-    from strategies.run.files import write_whole
+    from crypto.whole_file import write_shared
 
     file = folder / "summary.json"
     if not file.exists():
@@ -113,7 +113,7 @@ def _report_memory(folder: Path, hospitals_bytes: list[int]) -> None:
         "server": round(server / 2**20, 1),
         "hospital_processes": [round(size / 2**20, 1) for size in hospitals_bytes],
     }
-    write_whole(file, json.dumps(summary, indent=2).encode() + b"\n")
+    write_shared(file, json.dumps(summary, indent=2).encode() + b"\n", durable=False)
 
 
 def _start_ray(options: EngineOptions) -> bool:

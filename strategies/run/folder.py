@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from strategies.run.files import write_whole
+from crypto.whole_file import write_shared
 
 if TYPE_CHECKING:
     import torch
@@ -74,7 +74,7 @@ class RunFolder:
 
     def write_bytes(self, name: str, content: bytes) -> None:
         """Write a file whole or not at all."""
-        write_whole(self.path / name, content, durable=True)
+        write_shared(self.path / name, content)
 
     def write_model(self, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> None:
         """Write the released model as safetensors."""

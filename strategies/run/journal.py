@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from clients.contract.messages import OpenedRound
 from crypto.plans import SealingPlan
-from strategies.run.files import write_whole
+from crypto.whole_file import write_private
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -74,16 +74,17 @@ class Journal:
             "key-id": key_id.hex(),
             "noise-multiplier": noise_multiplier,
         }
-        write_whole(self._ceremony, json.dumps(content).encode())
+        write_private(self._ceremony, json.dumps(content).encode(), durable=False)
 
     def keep_round(self, number: int, closed: OpenedRound) -> None:
         """Keep a closed round before anybody is told of it."""
         size = len(closed.roster).to_bytes(8, "big")
-        write_whole(self._folder / f"round-{number}.bin", size + closed.roster + closed.total)
+        data = size + closed.roster + closed.total
+        write_private(self._folder / f"round-{number}.bin", data, durable=False)
 
     def keep_snapshot(self, after: int, snapshot: bytes) -> None:
         """Keep a snapshot and forget the totals that it stands for."""
-        write_whole(self._folder / f"snapshot-{after}.bin", snapshot)
+        write_private(self._folder / f"snapshot-{after}.bin", snapshot, durable=False)
         for path in self._numbered("snapshot"):
             if self._number(path) < after:
                 path.unlink()
@@ -94,7 +95,7 @@ class Journal:
     def keep_middle(self, number: int, state: bytes) -> None:
         """Keep the server's own part of a split model after a round, and the one before it."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        write_whole(self._folder / f"middle-{number}.bin", state)
+        write_private(self._folder / f"middle-{number}.bin", state, durable=False)
         for path in self._numbered("middle"):
             if self._number(path) < number - 1:
                 path.unlink()
@@ -105,7 +106,7 @@ class Journal:
 
     def keep_member(self, number: int, model: bytes) -> None:
         """Keep a finished model of an ensemble, whose hospital need not be asked again."""
-        write_whole(self._folder / f"member-{number}.bin", model)
+        write_private(self._folder / f"member-{number}.bin", model, durable=False)
 
     def read_members(self) -> dict[int, bytes]:
         """Return the finished models of an ensemble by number."""
