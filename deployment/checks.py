@@ -1,6 +1,6 @@
-"""Whether all is well before a run: one finding a line, good or not, with what to do.
+"""Whether everything is ready for a run: one finding per line, good or not, with what to do.
 
-Nothing here changes anything, and nothing here opens a private file but to see that its owner can.
+Nothing here changes anything, and no private key is used but to read its public half.
 """
 
 from __future__ import annotations

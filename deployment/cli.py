@@ -285,11 +285,11 @@ def bundle() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
-    from simulations.complaints import complain
+    from simulations.error_messages import show_error
 
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         result = app(words, prog_name="asclepias", standalone_mode=False)
     except (Exception, KeyboardInterrupt) as error:
-        return complain(error, debug=False)
+        return show_error(error, debug=False)
     return result if isinstance(result, int) else 0

@@ -1,4 +1,4 @@
-"""A hospital's app processes: one fresh process a message, forked from one that has its libraries.
+"""A hospital's app processes: one per message, each forked from one that has the libraries.
 
 Flower starts a new process for each message, and importing torch, Opacus and Flower takes it
 seconds. Here one process imports them once, keeps no data and runs no app code; each message gets a
@@ -20,7 +20,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from deployment.flower_home import fetch_soon
+from deployment.flower_home import shorten_fetch_pause
 
 if TYPE_CHECKING:
     from flwr.supercore.constant import TaskType
@@ -100,7 +100,7 @@ def _fork_for_each(tasks: TextIO) -> None:
     for name in LIBRARIES:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
-    fetch_soon()
+    shorten_fetch_pause()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     while line := tasks.readline():
         if os.fork() == 0:

@@ -48,7 +48,7 @@ def write_connection(home: Path, *, address: str, authority: Path) -> Mapping[st
     return environment(home)
 
 
-def fetch_soon() -> None:
+def shorten_fetch_pause() -> None:
     """Shorten Flower's first pause, 1 s, before it asks again for bytes that are on their way.
 
     A message is announced before its bytes have arrived, so each hand-over would wait for it.

@@ -81,7 +81,7 @@ def show_status(link: SuperLinkFolder) -> None:
 
 def follow_run(link: SuperLinkFolder, submission: Submission) -> bool:
     """Show a run's progress until it ends, by itself or with its process; say if it finished."""
-    from simulations.launch import Voice, illustrate, print_results
+    from simulations.launch import Output, illustrate, print_results
     from simulations.progress import Display
 
     display, until, gone = Display(Console(stderr=True)), threading.Event(), [""]
@@ -102,7 +102,7 @@ def follow_run(link: SuperLinkFolder, submission: Submission) -> bool:
     progress = display.progress
     if (submission.folder / "summary.json").is_file():
         illustrate(submission.folder)
-    print_results(submission.folder, Voice())
+    print_results(submission.folder, Output())
     if not progress.status:
         line(False, f"{gone[0]}; 'asclepias resume {submission.folder}' goes on")
     elif progress.status != "finished":

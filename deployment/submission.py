@@ -66,7 +66,7 @@ def submit(
         DeploymentError: too few hospitals are connected, or Flower refused.
         DataError: the records on which the server measures models cannot be used.
     """
-    settings = _gathered(link, _with_holdout(settings), wait_seconds)
+    settings = _wait_for_hospitals(link, _with_holdout(settings), wait_seconds)
     if not settings.run.out:
         settings = make_run_folder(settings, link.runs)
     folder = Path(settings.run.out)
@@ -108,19 +108,19 @@ def _with_holdout(settings: Settings) -> Settings:
     return settings
 
 
-def _gathered(link: SuperLinkFolder, settings: Settings, wait_seconds: float) -> Settings:
-    """Return the settings with their list as soon as all on it are connected."""
+def _wait_for_hospitals(link: SuperLinkFolder, settings: Settings, wait_seconds: float) -> Settings:
+    """Return the settings with the names of their hospitals, once all of these are connected."""
     end = time.monotonic() + wait_seconds
     while True:
         try:
-            return with_list(settings, hospitals_online(link))
+            return with_hospitals(settings, hospitals_online(link))
         except DeploymentError:
             if time.monotonic() >= end:
                 raise
         time.sleep(1.0)
 
 
-def with_list(settings: Settings, online: Sequence[str]) -> Settings:
+def with_hospitals(settings: Settings, online: Sequence[str]) -> Settings:
     """Return the settings with the names of the hospitals that may take part.
 
     A training that goes on keeps its hospitals, and as many may be away as `privacy.dropouts` says.

@@ -34,7 +34,7 @@ import httpx
 
 from crypto.whole_file import write_private
 from deployment.errors import DeploymentError
-from deployment.flower_home import environment, fetch_soon
+from deployment.flower_home import environment, shorten_fetch_pause
 
 if TYPE_CHECKING:
     from flwr.supercore.fab import Fab
@@ -51,7 +51,7 @@ IDLE_SECONDS = 3.0
 HEARTBEAT_SECONDS = 10
 COME_BACK_SECONDS = 75.0
 _STILL_CONNECTED = "2004"
-_PATIENCE = 1.25
+_PAUSE_GROWTH = 1.25
 _NOTARY = "fpk_asclepias_site"
 
 
@@ -96,7 +96,7 @@ class Pauses:
         """Pause for less than Flower would."""
         if seconds >= IDLE_SECONDS:
             time.sleep(min(self._next, seconds))
-            self._next = min(self._next * _PATIENCE, IDLE_SECONDS)
+            self._next = min(self._next * _PAUSE_GROWTH, IDLE_SECONDS)
         else:
             self._next = self._shortest
             time.sleep(min(seconds, 0.05))
@@ -165,12 +165,12 @@ def _adapt_flower(notary: Notary, poll_seconds: float) -> None:
             yield (node_id, receive, send, get_run, get_certified, *rest)
 
     loop._init_connection = connect_with_notary
-    fetch_soon()
-    _come_back_soon()
+    shorten_fetch_pause()
+    _wait_to_be_readmitted()
     loop.time = Pauses(poll_seconds)  # type: ignore[assignment, attr-defined]
 
 
-def _come_back_soon() -> None:
+def _wait_to_be_readmitted() -> None:
     """Have a node that was killed let in again after 20 s at most, and wait that long.
 
     A SuperLink takes a node for connected until two heartbeats are missing, and lets nobody in

@@ -10,14 +10,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import click
 import typer
 
 from simulations import inspection
 from simulations.compare import commands as compare_commands
-from simulations.complaints import FAILED
+from simulations.error_messages import FAILED
+
+if TYPE_CHECKING:
+    from simulations.scenario import Scenario
 
 EXAMPLES = "\n\n".join(
     [
@@ -101,7 +104,7 @@ def start(
         seed=seed,
         out=out,
         options={"engine": engine},
-        voice={"quiet": quiet, "as_json": as_json, "debug": debug},
+        output={"quiet": quiet, "as_json": as_json, "debug": debug},
     )
 
 
@@ -138,7 +141,7 @@ def run(
             "gpus_per_hospital": gpus_per_hospital,
             "actors": actors,
         },
-        voice={"quiet": quiet, "as_json": as_json, "debug": debug},
+        output={"quiet": quiet, "as_json": as_json, "debug": debug},
     )
 
 
@@ -154,13 +157,13 @@ def resume(
 
     Its ledgers stay as they are: nothing that was spent is forgotten.
     """
-    from simulations.launch import Voice, launch, training_to_resume
+    from simulations.launch import Output, launch, training_to_resume
     from strategies.run.reading import find_run
 
     settings = training_to_resume(find_run(run_name))
-    voice = Voice(quiet=quiet, as_json=as_json, debug=debug)
+    output = Output(quiet=quiet, as_json=as_json, debug=debug)
     _check_engine(engine)
-    launch(settings, {"engine": engine}, voice, command=_command())
+    launch(settings, {"engine": engine}, output, command=_command())
 
 
 @app.command(
@@ -182,34 +185,33 @@ def watch(
     It ends with the run, or with Ctrl-C; the run itself goes on. The exit code is 1 for a run that
     did not finish.
     """
-    from simulations.launch import Voice, follow_to_end
+    from simulations.launch import Output, follow_to_end
     from strategies.run.reading import find_run
 
-    if not follow_to_end(find_run(run_name), Voice(quiet=quiet, as_json=as_json)):
+    if not follow_to_end(find_run(run_name), Output(quiet=quiet, as_json=as_json)):
         raise typer.Exit(FAILED)
 
 
 def _run(
-    scenario: object,
+    scenario: Scenario,
     assignments: Sequence[str],
     *,
     num_supernodes: int | None,
     seed: int | None,
     out: Path,
     options: dict[str, str | float | int],
-    voice: dict[str, bool],
+    output: dict[str, bool],
 ) -> None:
-    from simulations.launch import Voice, launch, make_run_folder
-    from simulations.scenario import Scenario, check_cut, resolve
+    from simulations.launch import Output, launch, make_run_folder
+    from simulations.scenario import check_cut, resolve
 
-    assert isinstance(scenario, Scenario)
     _check_engine(str(options["engine"]))
     given = {"partition.hospitals": num_supernodes, "run.seed": seed}
     overrides = {key: value for key, value in given.items() if value is not None}
     settings = resolve(scenario, assignments, overrides)
     check_cut(settings)
     settings = make_run_folder(settings, out)
-    launch(settings, options, Voice(**voice), command=_command())
+    launch(settings, options, Output(**output), command=_command())
 
 
 def _check_engine(name: str) -> None:
@@ -248,7 +250,7 @@ def _command() -> list[str]:
 
 
 def _takes_debug(words: Sequence[str]) -> bool:
-    """Whether the command knows --debug itself; what starts nothing shows a traceback at most."""
+    """Whether the command has a --debug option of its own; those that train nothing have none."""
     command = next((word for word in words if not word.startswith("-")), "run")
     looks = {one.name for one in app.registered_commands} | {"watch"}
     return command not in looks - {"compare"}
@@ -256,7 +258,7 @@ def _takes_debug(words: Sequence[str]) -> bool:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
-    from simulations.complaints import complain
+    from simulations.error_messages import show_error
 
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
@@ -265,7 +267,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         result = app(words, prog_name="flower-simulation", standalone_mode=False)
     except (Exception, KeyboardInterrupt) as error:
-        return complain(error, debug=debug)
+        return show_error(error, debug=debug)
     return result if isinstance(result, int) else 0
 
 

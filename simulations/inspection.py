@@ -1,4 +1,4 @@
-"""The commands that start nothing: they look at scenarios, plans, accounts and finished runs."""
+"""The commands that train nothing: they show scenarios, plans, accounts and finished runs."""
 
 from __future__ import annotations
 
@@ -73,57 +73,45 @@ def sealing_plan(
     key_mode: Annotated[str, typer.Option(help="auto, public or symmetric.")] = "auto",
     regime: Annotated[str, typer.Option(help="FSCDP, FPDP or F.")] = "FSCDP",
     noise_multiplier: Annotated[float, typer.Option(help="Sigma.")] = 1.15,
-    sampling_rate: Annotated[float, typer.Option(help="Chance of a patient a round, q.")] = 0.0341,
+    sampling_rate: Annotated[
+        float, typer.Option(help="Chance of a patient to be in a round, q.")
+    ] = 0.0341,
     patients: Annotated[int, typer.Option(min=1, help="Patients of the largest hospital.")] = 293,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds, T.")] = 3001,
     delta: Delta = 1e-4,
     l2_clip: Annotated[float, typer.Option(help="Bound on a patient's gradient norm, C.")] = 1.0,
     dropouts: Dropouts = 0,
     colluders: Colluders = 0,
-    bits: Annotated[int, typer.Option(min=2, help="Bits a value where no noise plans them.")] = 20,
+    bits: Annotated[int, typer.Option(min=2, help="Bits per value where there is no noise.")] = 20,
     as_json: AsJson = False,
 ) -> None:
     """Show how a vector is packed and sealed, and its bytes.
 
-    The bits a value are those that the guarantee needs. Defaults are those of Dopamine's run.
+    Values get the bits that the guarantee needs. Defaults are those of Dopamine's run.
     """
-    from accounting.accountants import epsilon
-    from accounting.grid import plan_grid
-    from accounting.noise import make_noise_plan
     from accounting.vocabulary import REGIMES
-    from crypto.plans import plan_sealing
-    from crypto.roles import Grid
+    from simulations.sealing_preview import SealingPreview
 
     if regime not in REGIMES:
         raise typer.BadParameter(f"{regime!r} is no regime; known: {', '.join(REGIMES)}.")
+    preview = SealingPreview(
+        parameters=parameters,
+        hospitals=hospitals,
+        dropouts=dropouts,
+        colluders=colluders,
+        scheme=scheme,
+        key_mode=key_mode,
+        regime=regime,
+        noise_multiplier=noise_multiplier,
+        sampling_rate=sampling_rate,
+        patients=patients,
+        rounds=rounds,
+        delta=delta,
+        l2_clip=l2_clip,
+        bits=bits,
+    )
     with _faults_as_usage():
-        noise = make_noise_plan(
-            REGIMES[regime].noise,
-            noise_multiplier=noise_multiplier,
-            hospitals=hospitals,
-            dropouts=dropouts,
-            colluders=colluders,
-        )
-        event = noise.event(sampling_rate, rounds)
-        grid = plan_grid(
-            dimensions=parameters,
-            hospitals=hospitals,
-            plan=noise,
-            l2_clip=l2_clip,
-            expected_patients=sampling_rate * patients,
-            rounds=rounds,
-            epsilon=0.0 if event is None else epsilon([event], delta, "rdp"),
-            delta=delta,
-            bits=bits,
-        )
-        plan = plan_sealing(
-            values=parameters,
-            hospitals=hospitals,
-            grid=Grid(step=grid.step, bound=grid.bound),
-            scheme=scheme,
-            key_mode=key_mode,
-        )
-        described = plan.describe()
+        described = preview.plan().describe()
     if as_json:
         _print_json(described)
         return
@@ -132,7 +120,7 @@ def sealing_plan(
 
 
 def account(
-    sampling_rate: Annotated[float, typer.Option(help="Chance of a patient a round, q.")],
+    sampling_rate: Annotated[float, typer.Option(help="Chance of a patient to be in a round, q.")],
     rounds: Annotated[int, typer.Option(help="Rounds, T.")],
     delta: Delta = 1e-4,
     noise_multiplier: Annotated[float | None, typer.Option(help="Sigma.")] = None,
@@ -231,8 +219,9 @@ def exchanges(as_json: AsJson = False) -> None:
 def figures(names: Names) -> None:
     """Draw the figures of runs and comparisons anew, from their files alone."""
     from simulations.compare.figures import draw_comparison
+    from simulations.compare.folder import read_comparison
     from simulations.pages.figures import draw_figures
-    from strategies.run.reading import read_comparison, read_run
+    from strategies.run.reading import read_run
 
     for path, is_comparison in _found(names):
         if is_comparison:
@@ -248,9 +237,10 @@ def report(names: Names) -> None:
 
     It needs no network and no other file.
     """
+    from simulations.compare.folder import read_comparison
     from simulations.compare.report import write_comparison_report
     from simulations.pages.report import write_report
-    from strategies.run.reading import read_comparison, read_run
+    from strategies.run.reading import read_run
 
     for path, is_comparison in _found(names):
         if is_comparison:
@@ -261,7 +251,8 @@ def report(names: Names) -> None:
 
 def _found(names: Sequence[str]) -> list[tuple[Path, bool]]:
     """Return each folder that was named, all found first, and whether it is a comparison's."""
-    from strategies.run.reading import find_comparison, find_run
+    from simulations.compare.folder import find_comparison
+    from strategies.run.reading import find_run
 
     found = []
     for name in names:

@@ -22,9 +22,10 @@ from rich.console import Console
 
 from clients.contract.settings import Settings
 from simulations.pages.tables import WIDTH, observer_table, summary_table
+from simulations.pages.template import REPORT
 from simulations.progress import Display, ProgressThread
 from strategies.run.folder import RunFolder
-from strategies.run.reading import REPORT, NoRun, read_run, read_settings
+from strategies.run.reading import NoRun, read_run, read_settings
 
 logger = logging.getLogger(__name__)
 
@@ -34,8 +35,8 @@ class Interrupted(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Voice:
-    """How a command speaks.
+class Output:
+    """What a command prints.
 
     Attributes:
         quiet: no progress; the run folder's path is all that is printed.
@@ -88,14 +89,14 @@ def training_to_resume(path: Path) -> Settings:
 
 
 def launch(
-    settings: Settings, options: dict[str, Any], voice: Voice, *, command: Sequence[str]
+    settings: Settings, options: dict[str, Any], output: Output, *, command: Sequence[str]
 ) -> None:
-    """Run a training into ``run.out`` and print what came of it.
+    """Run a training into ``run.out`` and print its results.
 
     Args:
         settings: with ``run.out`` set.
         options: fields of `simulations.engines.engine.EngineOptions`.
-        voice: what is printed.
+        output: what is printed, and where logs go.
         command: what the user typed; kept in ``provenance.json``.
 
     Raises:
@@ -104,10 +105,10 @@ def launch(
     """
     path = Path(settings.run.out)
     write_provenance(path, command)
-    silent = voice.quiet or voice.as_json
+    silent = output.quiet or output.as_json
     follower = nullcontext() if silent else ProgressThread(path, Console(stderr=True))
     try:
-        with logging_to(path / "run.log", settings.run.log_level, terminal=voice.debug), follower:
+        with logging_to(path / "run.log", settings.run.log_level, terminal=output.debug), follower:
             from simulations.engines.engine import EngineOptions, simulate
 
             simulate(settings, EngineOptions(**options))
@@ -116,26 +117,26 @@ def launch(
         error.add_note(f"What was done so far is in {_short(path)}.")
         if (path / "summary.json").is_file():
             illustrate(path)
-            print_results(path, voice)
+            print_results(path, output)
         raise
     except KeyboardInterrupt:
         raise Interrupted(
             f"Interrupted; what was done so far is in {_short(path)}. "
             f"'flower-simulation resume {_short(path)}' goes on from there."
         ) from None
-    print_results(path, voice)
+    print_results(path, output)
 
 
-def follow_to_end(path: Path, voice: Voice) -> bool:
+def follow_to_end(path: Path, output: Output) -> bool:
     """Show another process's run until it ends, then its tables; writes nothing.
 
     Returns:
         Whether the run finished; otherwise the reason is the last line on standard error.
     """
-    silent = voice.quiet or voice.as_json
+    silent = output.quiet or output.as_json
     display = Display(Console(stderr=True, quiet=silent))
     display.show(path, until=threading.Event(), stop_at_end=True)
-    print_results(path, voice)
+    print_results(path, output)
     progress = display.progress
     if progress.status != "finished":
         text = f"{progress.status}: {progress.message}"
@@ -156,23 +157,23 @@ def illustrate(path: Path) -> None:
         logger.warning("no figures or no report in %s", path, exc_info=True)
 
 
-def print_results(path: Path, voice: Voice) -> None:
+def print_results(path: Path, output: Output) -> None:
     """Print the tables of a run that has ended."""
     run = read_run(path)
     console = Console()
-    if voice.as_json:
+    if output.as_json:
         content = {**run.summary, "observers": run.privacy.get("observers"), "run": str(path)}
         console.out(json.dumps(content, indent=2), highlight=False)
         return
-    if not voice.quiet:
+    if not output.quiet:
         width = min(WIDTH, console.width)
         if run.summary:
             console.print(summary_table(run.summary), width=width)
         if observers := run.privacy.get("observers"):
             console.print(observer_table(observers), width=width)
-    prefix = "" if voice.quiet else "run folder: "
+    prefix = "" if output.quiet else "run folder: "
     console.print(f"{prefix}{_short(path)}", soft_wrap=True, markup=False, highlight=False)
-    if not voice.quiet and (path / REPORT).is_file():
+    if not output.quiet and (path / REPORT).is_file():
         console.print(f"report: {_short(path / REPORT)}", soft_wrap=True, highlight=False)
 
 

@@ -18,10 +18,10 @@ from rich.progress import Progress as Bar
 from rich.table import Column
 
 from simulations.pages.wording import bytes_text, epsilon_text, seconds_text, share_text
-from strategies.run.reading import Event, Progress, follow
+from strategies.run.events import Event, RunProgress, follow
 
 
-def describe_progress(progress: Progress) -> str:
+def describe_progress(progress: RunProgress) -> str:
     """Write where a run is in a line, without its round."""
     parts = []
     if progress.released:
@@ -37,7 +37,7 @@ def describe_progress(progress: Progress) -> str:
     return ", ".join(parts)
 
 
-def describe_place(progress: Progress) -> tuple[str, int, int]:
+def describe_place(progress: RunProgress) -> tuple[str, int, int]:
     """Write the round or the stage that a run is in; with how much is done, and of how much."""
     done, total = progress.round, progress.rounds
     word = f"round {done}/{total}" if total else "starting"
@@ -47,7 +47,7 @@ def describe_place(progress: Progress) -> tuple[str, int, int]:
     return word, done, total
 
 
-def describe_start(progress: Progress) -> str:
+def describe_start(progress: RunProgress) -> str:
     """Write what kind of run it is in a line."""
     facts = progress.facts
     parts = [
@@ -68,7 +68,7 @@ class Display:
 
     def __init__(self, console: Console, *, since: float = 0.0) -> None:
         """Show on `console`; events older than `since` (unix seconds) count but say nothing."""
-        self.progress = Progress()
+        self.progress = RunProgress()
         self._console = console
         self._since = since
         self._bar = Bar(
@@ -134,7 +134,7 @@ class ProgressThread:
 
     def __init__(self, path: Path, console: Console) -> None:
         self._until = threading.Event()
-        # A hair earlier: times in the file are rounded.
+        # Slightly earlier: times in the file are rounded.
         display = Display(console, since=time.time() - 0.05)
         self._thread = threading.Thread(
             target=display.show, args=(path,), kwargs={"until": self._until}, daemon=True

@@ -120,8 +120,8 @@ def results_page(
     into: Annotated[Path, typer.Option(metavar="DIR", help="Where the page lies.")] = Path("docs"),
 ) -> None:
     """Write docs/results.md from comparisons; those added before stay on it."""
+    from simulations.compare.folder import read_comparison
     from simulations.compare.page import write_results_page
-    from strategies.run.reading import read_comparison
 
     contents = [read_comparison(folder) for folder in folders or ()]
     typer.echo(write_results_page(contents, into))

@@ -34,11 +34,13 @@ from rich.table import Column
 from clients.contract.settings import ConfigValue, SettingsError
 from crypto.whole_file import write_shared
 from simulations.compare.axes import Axes, Cell, Plan, cell_folder, plan_grid
+from simulations.compare.folder import COMPARISON
 from simulations.compare.rows import Row, is_finished, paired_rows, read_row
 from simulations.compare.workers import run_trainings
 from simulations.progress import describe_place
 from simulations.scenario import Scenario, check_cut, resolve
-from strategies.run.reading import COMPARISON, last_change, read_run, run_progress
+from strategies.run.events import last_change, run_progress
+from strategies.run.reading import read_run
 
 if TYPE_CHECKING:
     from rich.console import Console

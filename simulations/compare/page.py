@@ -14,6 +14,7 @@ from typing import Any
 
 from simulations.compare.answers import answers
 from simulations.compare.figures import DRAWINGS, draw_comparison
+from simulations.compare.folder import read_comparison
 from simulations.compare.tables import (
     CLEAR,
     caption,
@@ -25,7 +26,6 @@ from simulations.compare.tables import (
     seeds_text,
     tuning_text,
 )
-from strategies.run.reading import read_comparison
 
 Content = Mapping[str, Any]
 PAGE = "results.md"

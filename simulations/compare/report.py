@@ -29,9 +29,8 @@ from simulations.compare.tables import (
 )
 from simulations.pages.drawing import inline_figures
 from simulations.pages.tables import epsilon_cells
-from simulations.pages.template import COMPARISON_PAGE, Answer, pour
+from simulations.pages.template import COMPARISON_PAGE, REPORT, Answer, fill_page
 from simulations.pages.wording import ABSENT, bytes_text, epsilon_text, seconds_text, versions_text
-from strategies.run.reading import REPORT
 
 Content = Mapping[str, Any]
 Row = Mapping[str, Any]
@@ -48,7 +47,7 @@ def write_comparison_report(content: Content, out: Path) -> Path:
 
 def render_comparison_report(content: Content) -> str:
     """Return the page."""
-    return pour(
+    return fill_page(
         COMPARISON_PAGE,
         ways=WAYS,
         title=content["title"],

@@ -20,7 +20,7 @@ from simulations.pages.account_book import (
     spending_rows,
 )
 from simulations.pages.tables import observer_caption, observer_rows, summary_rows
-from simulations.pages.template import PAGE, Answer, pour
+from simulations.pages.template import PAGE, REPORT, Answer, fill_page
 from simulations.pages.wording import (
     ABSENT,
     bytes_text,
@@ -29,7 +29,7 @@ from simulations.pages.wording import (
     share_text,
     versions_text,
 )
-from strategies.run.reading import REPORT, NoRun, RunResult
+from strategies.run.reading import NoRun, RunResult
 
 #: Figures that show hospitals one by one, or how long their patients took.
 OF_HOSPITALS = ("split", "hospitals", "phases")
@@ -52,7 +52,7 @@ def render_report(run: RunResult) -> str:
     statements = _statements(run)
     observers = run.privacy.get("observers") or []
     drawn = draw_all(run)
-    return pour(
+    return fill_page(
         PAGE,
         title=f"{_config(run, 'run.scenario')}: {_regime_title(run)}",
         subtitle=_subtitle(run),
@@ -184,7 +184,7 @@ def answer_cost(run: RunResult) -> Answer:
         question="What did it cost?",
         headline=f"{seconds_text(seconds.get('total'))}, {bytes_text(progress.bytes_sent)} in all.",
         lines=[
-            f"A hospital sends {up} and receives {down} a round; the median round takes "
+            f"A hospital sends {up} and receives {down} per round; the median round takes "
             f"{seconds_text(seconds.get('round_median'))}.",
         ],
     )
@@ -269,7 +269,7 @@ def _what(run: RunResult) -> list[tuple[str, str]]:
     ]
     if private and private.private:
         clip, sigma = _config(run, "privacy.l2-clip"), run.summary.get("noise_multiplier")
-        text = f"gradients clipped to {clip} a patient"
+        text = f"gradients clipped to {clip} per patient"
         rows.append(("noise", f"{text}, noise multiplier {sigma:.4g}" if sigma else text))
     return rows
 

@@ -1,4 +1,4 @@
-"""The tables that end a run: what came of it, and who could learn what. At most 80 columns wide."""
+"""The tables shown after a run: its results, and who could learn what. At most 80 columns wide."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ def summary_rows(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [
         *rows,
         ("rounds, hospitals", f"{rounds}, {hospitals}"),
-        ("a hospital sends a round", bytes_text(up)),
-        ("a hospital receives a round", bytes_text(down)),
-        ("time, median of a round", f"{seconds_text(seconds.get('total'))}, "
+        ("a hospital sends per round", bytes_text(up)),
+        ("a hospital receives per round", bytes_text(down)),
+        ("time, median per round", f"{seconds_text(seconds.get('total'))}, "
          f"{seconds_text(seconds.get('round_median'))}"),
     ]  # fmt: skip
 
 
 def summary_table(summary: Mapping[str, Any]) -> Table:
-    """Return the table of what came of a run."""
+    """Return the table of a run's results."""
     kind = ", ".join(
         str(summary[key]) for key in ("regime", "exchange", "scheme") if key in summary
     )

@@ -1,4 +1,4 @@
-"""The pages that reports are poured into: one file each, no network, for screen, phone and A4.
+"""The templates of reports: each page one file, no network, for screen, phone and A4.
 
 They are Python texts because an app bundle carries no HTML.
 """
@@ -8,6 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+
+#: What a page is called in its folder.
+REPORT = "report.html"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +27,7 @@ class Answer:
     tone: str = ""
 
 
-def pour(page: str, **content: Any) -> str:
+def fill_page(page: str, **content: Any) -> str:
     """Return a page with its content; every text is escaped, and a missing one is an error."""
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup

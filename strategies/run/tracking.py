@@ -1,4 +1,4 @@
-"""Where a run's progress goes: always to ``metrics.jsonl``, and to whoever else listens.
+"""Where a run's progress goes: always to ``metrics.jsonl``, and to every tracker.
 
 A tracker never stops a training and never delays it: `Background` runs one in a thread of its own,
 and one that fails is dropped with a single warning, in the log and as a line of ``metrics.jsonl``

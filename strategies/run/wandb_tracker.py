@@ -1,7 +1,7 @@
 """A run in Weights & Biases: curves as they grow, and at the end what the run folder holds.
 
-One group a run. The server's run has the series. Those of single hospitals are shown only where the
-data are public: under the hospital's name in a simulation, in a run of its own in a deployment.
+One group per run. The server's run has the series. Those of single hospitals are shown only where
+the data are public: under the hospital's name in a simulation, in a run of its own in a deployment.
 Nothing here touches the network unless ``tracking.wandb = "online"``; what is written offline lies
 in the run folder and can be sent later with ``wandb sync``.
 """
@@ -242,7 +242,7 @@ def _observer_table(observers: list[Mapping[str, Any]]) -> Any:
 
 
 def _observer_rows(observers: list[Mapping[str, Any]]) -> Iterator[list[Any]]:
-    """Yield a row an observer; an epsilon without a guarantee is not shown as one."""
+    """Yield one row per observer; an epsilon without a guarantee is not shown as one."""
     for one in observers:
         epsilon = (one.get("epsilon") or {}) if one.get("guaranteed", True) else {}
         yield [

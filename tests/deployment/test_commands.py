@@ -13,7 +13,7 @@ from crypto.plans import plan_sealing
 from crypto.roles import Grid
 from deployment.cli import main
 from deployment.errors import DeploymentError
-from deployment.submission import with_list
+from deployment.submission import with_hospitals
 from deployment.superlink import LocalOnly
 from deployment.superlink_folder import read_superlink
 from strategies.run.journal import Journal
@@ -90,9 +90,9 @@ def _run_for(count: int, **changes: object) -> Settings:
 
 
 def test_a_run_carries_the_names_of_its_hospitals() -> None:
-    assert with_list(_run_for(3), HOSPITALS).partition.invited == HOSPITALS
+    assert with_hospitals(_run_for(3), HOSPITALS).partition.invited == HOSPITALS
     named = _run_for(2, **{"partition.sites": "turin,lyon"})
-    assert with_list(named, HOSPITALS).partition.invited == ("lyon", "turin")
+    assert with_hospitals(named, HOSPITALS).partition.invited == ("lyon", "turin")
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_a_run_that_has_not_its_hospitals_is_not_submitted(
     settings: Settings, online: tuple[str, ...], said: str
 ) -> None:
     with pytest.raises(DeploymentError, match=said):
-        with_list(settings, online)
+        with_hospitals(settings, online)
 
 
 def test_a_training_goes_on_with_its_own_hospitals_and_as_few_as_it_was_planned_for(
@@ -119,10 +119,10 @@ def test_a_training_goes_on_with_its_own_hospitals_and_as_few_as_it_was_planned_
         training="t", public_keys=keys, plan=plan, key_id=bytes(16), noise_multiplier=1.0
     )
     settings = _run_for(3, **{"privacy.dropouts": 1, "run.out": str(tmp_path)})
-    going_on = with_list(settings, ("berlin", "rome", "turin"))
+    going_on = with_hospitals(settings, ("berlin", "rome", "turin"))
     assert going_on.partition.invited == HOSPITALS
     with pytest.raises(DeploymentError, match=r"1 of 3.*berlin, lyon is not"):
-        with_list(settings, ("rome", "turin"))
+        with_hospitals(settings, ("rome", "turin"))
 
 
 def test_records_that_the_server_cannot_read_are_found_before_anything_is_submitted(

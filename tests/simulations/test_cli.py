@@ -10,12 +10,12 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from made_runs import end_run, make_run, run_round, start_run
 from typer.main import get_command
 
 import deployment.cli
 from simulations.cli import app, main
 from simulations.launch import illustrate
+from tests.simulations.made_runs import end_run, make_run, run_round, start_run
 
 ROOT = Path(__file__).parents[2]
 
@@ -224,7 +224,7 @@ def test_debug_may_follow_every_command(monkeypatch, capsys, command):
     for place in (
         "strategies.run.reading.find_run",
         "simulations.scenario.list_scenarios",
-        "strategies.run.reading.read_comparison",
+        "simulations.compare.folder.read_comparison",
     ):
         monkeypatch.setattr(place, fail)
     monkeypatch.setattr("simulations.pages.account_book.find_run", fail)

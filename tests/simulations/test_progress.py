@@ -3,13 +3,14 @@
 import io
 import threading
 
-from made_runs import OBSERVERS, end_run, make_run, run_round, start_run, summary
 from rich.console import Console
 
 from simulations.pages.tables import observer_table, plain_table, summary_table
 from simulations.pages.wording import bytes_text, epsilon_text, seconds_text, share_text
 from simulations.progress import Display, ProgressThread
-from strategies.run.reading import Progress, read_events, read_run
+from strategies.run.events import RunProgress, read_events
+from strategies.run.reading import read_run
+from tests.simulations.made_runs import OBSERVERS, end_run, make_run, run_round, start_run, summary
 
 
 def shown(path, *, terminal, since=0.0):
@@ -71,7 +72,7 @@ def test_preparations_have_a_bar_with_time_left(tmp_path):
     folder = RunFolder(tmp_path)
     for done in (0, 256, 512):
         prepare(folder, done, 1024)
-    progress = Progress()
+    progress = RunProgress()
     for event in read_events(tmp_path):
         progress.add(event)
     assert progress.seconds_left == 512

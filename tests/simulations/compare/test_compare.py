@@ -13,16 +13,17 @@ import time
 from pathlib import Path
 
 import pytest
-from made_runs import run_round, start_run
 from rich.console import Console
 from safetensors.numpy import load_file
 
 from clients.contract.settings import SettingsError
 from simulations.compare.axes import FIRST_TUNING_SEED, Axes, cell_folder, plan_grid
 from simulations.compare.comparison import Comparison, axes_of, grid_bar, held
+from simulations.compare.folder import COMPARISON
 from simulations.compare.workers import run_trainings
 from simulations.scenario import Scenario, find_scenario, list_scenarios
-from strategies.run.reading import COMPARISON, read_settings
+from strategies.run.reading import read_settings
+from tests.simulations.made_runs import run_round, start_run
 
 SHORT = ("training.rounds=3", "partition.hospitals=3")
 DEFAULT = find_scenario("default")

@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import pytest
-from made_comparisons import made_content
 
 from simulations.cli import main
 from simulations.compare.report import (
@@ -18,6 +17,7 @@ from simulations.compare.report import (
     observer_matrix,
     render_comparison_report,
 )
+from tests.simulations.compare.made_comparisons import made_content
 
 DOCS = Path(__file__).parents[3] / "docs"
 

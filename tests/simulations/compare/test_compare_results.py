@@ -9,18 +9,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_comparisons import OWN, comparison, made_content, row
 from scipy import stats
 
 from simulations.cli import main
 from simulations.compare.answers import answers
 from simulations.compare.comparison import axes_of, unasked
 from simulations.compare.figures import draw_all, draw_comparison
+from simulations.compare.folder import read_comparison
 from simulations.compare.page import render_results_page, write_results_page
 from simulations.compare.rows import paired_rows, t_interval
 from simulations.compare.tables import markdown_table, paired_table, result_table
 from simulations.scenario import find_scenario
-from strategies.run.reading import NoRun, read_comparison
+from strategies.run.reading import NoRun
+from tests.simulations.compare.made_comparisons import OWN, comparison, made_content, row
 
 DOCS = Path(__file__).parents[3] / "docs"
 

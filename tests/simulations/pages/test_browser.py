@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_runs import make_run
-from test_compare_results import comparison, row
 
 from simulations.compare.report import write_comparison_report
 from simulations.pages.report import write_report
 from strategies.run.reading import read_run
+from tests.simulations.compare.test_compare_results import comparison, row
+from tests.simulations.made_runs import make_run
 
 selenium = pytest.importorskip("selenium")
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")

@@ -3,13 +3,13 @@
 import re
 
 import pytest
-from made_runs import end_run, make_run, run_round, start_run
 from matplotlib.text import Text
 
 from simulations.cli import main
 from simulations.pages.drawing import CYCLE
 from simulations.pages.figures import DRAWINGS, draw_all, draw_figures
 from strategies.run.reading import read_run
+from tests.simulations.made_runs import end_run, make_run, run_round, start_run
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-from made_runs import OBSERVERS, end_run, make_run, run_round, start_run, summary
 
 from simulations.cli import main
 from simulations.pages.report import (
@@ -15,6 +14,7 @@ from simulations.pages.report import (
     write_report,
 )
 from strategies.run.reading import read_run
+from tests.simulations.made_runs import OBSERVERS, end_run, make_run, run_round, start_run, summary
 
 VOID = {"meta", "link", "br", "img", "hr"}
 

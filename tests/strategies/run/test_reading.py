@@ -4,9 +4,10 @@ import os
 import threading
 
 import pytest
-from made_runs import end_run, make_run, run_round, start_run, summary
 
-from strategies.run.reading import NoRun, Progress, find_run, follow, read_run, read_settings
+from strategies.run.events import RunProgress, follow
+from strategies.run.reading import NoRun, find_run, read_run, read_settings
+from tests.simulations.made_runs import end_run, make_run, run_round, start_run, summary
 
 
 def progress_of(path):
@@ -49,7 +50,7 @@ def test_an_attempt_that_was_not_closed_is_no_finished_round(tmp_path):
 
 
 def test_a_resumed_run_goes_on_where_it_was():
-    progress = Progress()
+    progress = RunProgress()
     progress.add({"kind": "start", "time": 0.0, "rounds": 10})
     progress.add({"kind": "round", "time": 1.0, "round": 4})
     progress.add({"kind": "end", "time": 1.5, "status": "interrupted", "message": "m"})
@@ -61,7 +62,7 @@ def test_a_resumed_run_goes_on_where_it_was():
 
 
 def test_time_left_is_the_pace_of_rounds_times_the_rest():
-    progress = Progress()
+    progress = RunProgress()
     progress.add({"kind": "start", "time": 0.0, "rounds": 10})
     progress.add({"kind": "ceremony", "time": 5.0})
     for number in range(1, 5):
@@ -70,9 +71,9 @@ def test_time_left_is_the_pace_of_rounds_times_the_rest():
 
 
 def test_events_of_an_unknown_kind_change_nothing():
-    progress = Progress()
+    progress = RunProgress()
     progress.add({"kind": "weather", "time": 0.0})
-    assert progress == Progress()
+    assert progress == RunProgress()
 
 
 def test_following_yields_each_line_once_and_waits_for_whole_lines(tmp_path):

@@ -12,8 +12,8 @@ ASKED_WRONGLY = 2
 FAILED = 1
 INTERRUPTED = 130
 
-#: Exceptions of the rooms whose message is made for people.
-WORDS_TO_THE_USER = {
+#: Exceptions of the rooms whose own message is written for users.
+WRITTEN_FOR_USERS = {
     ("simulations.engines.engine", "RunStopped"),
     ("strategies.errors", "TrainingStopped"),
     ("accounting.errors", "AccountingError"),
@@ -26,7 +26,7 @@ WORDS_TO_THE_USER = {
 }
 
 
-def complain(error: BaseException, *, debug: bool) -> int:
+def show_error(error: BaseException, *, debug: bool) -> int:
     """Write an error to standard error and return the exit code that it means.
 
     Args:
@@ -63,7 +63,7 @@ def explain(error: BaseException) -> tuple[str, int]:
         return "", INTERRUPTED
     if _raised_as(error, {("simulations.launch", "Interrupted")}):
         return str(error), INTERRUPTED
-    if _raised_as(error, WORDS_TO_THE_USER):
+    if _raised_as(error, WRITTEN_FOR_USERS):
         return str(error), FAILED
     name = type(error).__name__
     return (

@@ -1,0 +1,35 @@
+"""A comparison's folder: found by its path or name, read from its ``comparison.json``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from strategies.run.reading import NoRun
+
+COMPARISON = "comparison.json"
+
+
+def find_comparison(name: str, parent: Path = Path("runs")) -> Path | None:
+    """Return a comparison's folder by its path or its name in `parent`, or None if it is none."""
+    folders = (Path(name), parent / name)
+    return next((path for path in folders if (path / COMPARISON).is_file()), None)
+
+
+def read_comparison(path: Path) -> dict[str, Any]:
+    """Read a comparison's folder, or its file.
+
+    Raises:
+        NoRun: there is none.
+    """
+    file = path / COMPARISON if path.is_dir() else path
+    try:
+        content = json.loads(file.read_bytes())
+    except OSError as error:
+        raise NoRun(f"{file} cannot be read: {error.strerror}; 'compare' writes it.") from None
+    except ValueError as error:
+        raise NoRun(f"{file} is no JSON: {error}.") from None
+    if not isinstance(content, dict) or "rows" not in content:
+        raise NoRun(f"{file} is no comparison.")
+    return content
