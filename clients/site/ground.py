@@ -88,7 +88,7 @@ class Site:
         self.log("".join(traceback.format_exception(error)).rstrip())
 
     def write_secret(self, name: str, data: bytes) -> None:
-        """Write a file that only the owner can read, whole or not at all; a real site flushes it."""
+        """Write a file for the owner alone, whole or not at all; a real site flushes it."""
         write_private(self.folder / name, data, durable=not self.simulated)
 
     def read_secret(self, name: str) -> bytes | None:
