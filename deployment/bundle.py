@@ -22,7 +22,7 @@ def build_bundle(app: Path = APP) -> bytes:
 
     try:
         with warnings.catch_warnings():
-            # Flower 1.41 matches .gitignore patterns by a name that pathspec 1 calls old.
+            # Flower 1.42 matches .gitignore patterns by a name that pathspec 1 calls old.
             warnings.simplefilter("ignore", DeprecationWarning)
             return bytes(build_fab_from_disk(app))
     except (ValueError, OSError) as error:

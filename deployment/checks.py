@@ -25,7 +25,7 @@ from deployment.superlink_folder import SuperLinkFolder, read_superlink
 EXPIRY_DAYS = 30
 #: Largest difference between two clocks that node authentication bears with room, in seconds.
 CLOCK_SECONDS = 5.0
-VERSIONS = {"flwr": "1.41.", "torch": "2.13.", "tenseal": "0.3.18", "opacus": "1.6."}
+VERSIONS = {"flwr": "1.42.", "torch": "2.13.", "tenseal": "0.3.18", "opacus": "1.6."}
 
 
 @dataclass(frozen=True, kw_only=True)

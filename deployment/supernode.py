@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("flwr")
 
 #: The versions of Flower whose inner parts this module has been read against.
-FLOWER = "1.41."
+FLOWER = "1.42."
 #: The module that runs app processes.
 EXECUTOR = "deployment.executor"
 IDLE_SECONDS = 3.0
