@@ -1,4 +1,4 @@
-"""Calibration: from a target epsilon to the noise, or the number of rounds, that meets it."""
+"""Calibration: from a target epsilon to the least noise that meets it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from accounting.errors import AccountingError
 from accounting.events import (
     GaussianEvent,
     check_delta,
-    check_noise_multiplier,
     check_rounds,
     check_sampling_rate,
 )
@@ -18,7 +17,6 @@ from accounting.grid import DELTA_SLACK, EPSILON_SLACK
 
 PRECISION = 1e-3
 _LARGEST = 1e6
-_MOST_ROUNDS = 10**9
 
 
 def noise_multiplier_for(
@@ -56,41 +54,6 @@ def noise_multiplier_for(
     return _search(target_epsilon, delta, sampling_rate, rounds, accountant)
 
 
-def rounds_within(
-    *,
-    target_epsilon: float,
-    delta: float,
-    sampling_rate: float,
-    noise_multiplier: float,
-    accountant: str = "prv",
-) -> int:
-    """How many rounds, retries included, may start before the target would be exceeded; 0: none.
-
-    Guarantee: that many events (q, sigma), and no more, are (target_epsilon, delta)-private, for
-    neighbours that differ by one patient at one hospital, with the same reserve for the grid as
-    in `noise_multiplier_for`. Asked once, it spares a run a slow accountant before every round.
-
-    Args:
-        target_epsilon: > 0.
-        delta: 0 < delta < 1.
-        sampling_rate: q, 0 < q <= 1.
-        noise_multiplier: sigma > 0.
-        accountant: a name in `ACCOUNTANTS`.
-
-    Raises:
-        AccountingError: a parameter is out of range.
-
-    Source: bisection; epsilon does not fall with rounds. At most 1e9.
-    """
-    _check(target_epsilon, delta, sampling_rate)
-    check_noise_multiplier(noise_multiplier)
-    accountants = dict.fromkeys(("rdp", accountant))  # rdp is fast, and a good start for prv
-    least = 0
-    for name in accountants:
-        least = _most_rounds(target_epsilon, delta, sampling_rate, noise_multiplier, name, least)
-    return least
-
-
 def _check(target_epsilon: float, delta: float, sampling_rate: float) -> None:
     check_delta(delta)
     check_sampling_rate(sampling_rate)
@@ -105,25 +68,6 @@ def _meets(
     event = GaussianEvent(sampling_rate=sampling_rate, noise_multiplier=sigma, count=rounds)
     goal = target - EPSILON_SLACK * min(target, 1.0)
     return find_accountant(name)([event], delta * (1 - DELTA_SLACK)) <= goal
-
-
-@lru_cache(maxsize=256)
-def _most_rounds(
-    target: float, delta: float, sampling_rate: float, sigma: float, name: str, least: int
-) -> int:
-    def enough(rounds: int) -> bool:
-        return _meets(name, target, delta, sampling_rate, sigma, rounds)
-
-    low, step = least, max(1, least // 16)
-    high = low + step
-    while high < _MOST_ROUNDS and enough(high):
-        low, step = high, 2 * step
-        high = low + step
-    high = min(high, _MOST_ROUNDS)
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if enough(middle) else (low, middle)
-    return low
 
 
 @lru_cache(maxsize=256)

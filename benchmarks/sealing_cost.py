@@ -43,7 +43,6 @@ from sealing_contenders import (
 from crypto.schemes import make_adder
 
 SQUEEZENET, RESNET18 = 725_061, 11_179_077
-_TIMES = ("seal_ms", "server_ms", "open_ms")
 FIRES = (
     (64, 16, 64),
     (128, 16, 64),

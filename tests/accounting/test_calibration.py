@@ -1,7 +1,7 @@
 import pytest
 
 from accounting.accountants import epsilon
-from accounting.calibration import PRECISION, noise_multiplier_for, rounds_within
+from accounting.calibration import PRECISION, noise_multiplier_for
 from accounting.errors import AccountingError
 from accounting.events import GaussianEvent
 from accounting.grid import DELTA_SLACK, EPSILON_SLACK, plan_grid
@@ -78,24 +78,3 @@ def test_a_target_that_no_noise_meets_is_refused():
         noise_multiplier_for(
             target_epsilon=1e-5, delta=1e-9, sampling_rate=0.9, rounds=10**6, accountant="rdp"
         )
-
-
-@pytest.mark.parametrize(("accountant", "target", "delta", "q", "rounds"), LINES)
-def test_the_rounds_found_are_the_last_that_meet_the_target(accountant, target, delta, q, rounds):
-    given = {"target_epsilon": target, "delta": delta, "sampling_rate": q}
-    sigma = noise_multiplier_for(**given, rounds=rounds, accountant=accountant)
-    found = rounds_within(**given, noise_multiplier=sigma, accountant=accountant)
-    assert rounds <= found <= rounds * 1.01 + 1
-
-    def spent(count):
-        event = GaussianEvent(sampling_rate=q, noise_multiplier=sigma, count=count)
-        return epsilon([event], delta * (1 - DELTA_SLACK), accountant)
-
-    assert spent(found) <= target < spent(found + 1) + EPSILON_SLACK * target
-
-
-def test_noise_too_small_for_a_single_round_allows_none():
-    given = {"target_epsilon": 0.1, "delta": 1e-6, "sampling_rate": 1.0}
-    assert rounds_within(**given, noise_multiplier=1.0) == 0
-    with pytest.raises(AccountingError, match="noise_multiplier"):
-        rounds_within(**given, noise_multiplier=0.0)
