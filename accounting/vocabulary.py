@@ -15,6 +15,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+#: The names as types, for whoever declares a value; each lists what its table below holds.
+RegimeName = Literal["C", "CDP", "F", "FPDP", "FSCDP"]
+ExchangeName = Literal["gradients", "weights", "layers", "cyclic", "single", "ensemble"]
+SchemeName = Literal["plain", "modular", "bfv", "ckks"]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Regime:

@@ -81,11 +81,11 @@ def training_to_resume(path: Path) -> Settings:
         raise NoRun(f"{path} is finished; there is nothing to resume.")
     training = next(
         (event["training"] for event in reversed(run.events) if event.get("training")),
-        run.summary.get("training", settings.run.training),
+        run.summary.get("training", settings.run.training_id),
     )
     if not training:
         raise NoRun(f"{path} stopped before its training began; start it anew with 'run'.")
-    return settings.with_config({"run.training": training, "run.out": str(path.absolute())})
+    return settings.with_config({"run.training-id": training, "run.out": str(path.absolute())})
 
 
 def launch(

@@ -58,7 +58,7 @@ def main(grid: Grid, context: Context) -> None:
             folder.path / "ledger.jsonl",
             noise_multiplier=kept.noise_multiplier if kept else None,
         )
-        training = kept.training if kept else settings.run.training or secrets.token_hex(8)
+        training = kept.training if kept else settings.run.training_id or secrets.token_hex(8)
         stages(f"reading {settings.data.name}")
         with listening(stages):
             holdout = Holdout(settings)

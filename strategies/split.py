@@ -36,7 +36,7 @@ from clients.contract.layer_messages import (
 from clients.contract.messages import RoundReply, RoundRequest
 from clients.contract.visit_messages import JUDGE, JudgeRequest
 from clients.learning.cuts import Parts, cut_model, values_of_messages
-from clients.learning.replica import make_optimiser
+from clients.learning.replica import make_optimizer
 from clients.learning.split_ends import Part, by_patient, clip_factors
 from strategies.conversation import fault_code
 from strategies.federation import Federation
@@ -55,7 +55,7 @@ _MALFORMED = (KeyError, ValueError, TypeError, RuntimeError)
 
 
 @dataclass
-class Batch:
+class HospitalBatch:
     """What the server holds of one hospital's batch while a round lasts.
 
     Attributes:
@@ -94,9 +94,9 @@ class Split(Federation):
 
     def _teach(self, ceremony: Ceremony) -> None:
         self._middle = Part(self._parts.middle)
-        self._optimiser = None
+        self._optimizer = None
         if self._middle.parameters:
-            self._optimiser = make_optimiser(self.settings, self._middle.parameters)
+            self._optimizer = make_optimizer(self.settings, self._middle.parameters)
         if self.progress.round:
             self._restore(self._journal.read_middle(self.progress.round))
         super()._teach(ceremony)
@@ -109,7 +109,7 @@ class Split(Federation):
         """Have the hospitals take their turns, then add their sums and step the middle."""
         faults: dict[str, str] = {}
         extras: list[RoundReply] = []
-        batches: dict[str, Batch] = {}
+        batches: dict[str, HospitalBatch] = {}
         content = request.content()
         asked = [Message(content, self._nodes.ids[name], FORWARD) for name in self._nodes.names]
         for name, reply in self._answers(self._replies(asked, request, FORWARD), faults):
@@ -138,7 +138,7 @@ class Split(Federation):
             self._journal.keep_middle(number, self._to_bytes())
 
     def _heads(
-        self, request: RoundRequest, batches: dict[str, Batch], faults: dict[str, str]
+        self, request: RoundRequest, batches: dict[str, HospitalBatch], faults: dict[str, str]
     ) -> None:
         """Send features up to the heads and take their loss gradients."""
         with torch.no_grad():
@@ -156,7 +156,7 @@ class Split(Federation):
         for name in faults.keys() & batches.keys():
             del batches[name]
 
-    def _batch(self, arrays: Mapping[str, NDArray[np.generic]]) -> Batch:
+    def _batch(self, arrays: Mapping[str, NDArray[np.generic]]) -> HospitalBatch:
         activations = _tensor(arrays[ACTIVATIONS], (-1, *self._cut_shape))
         owners = torch.arange(len(activations))
         if OWNERS in arrays:
@@ -164,14 +164,16 @@ class Split(Federation):
         labels = arrays.get(LABELS)
         if owners.shape != (len(activations),) or (len(owners) and int(owners.min()) < 0):
             raise ValueError(f"{len(activations)} rows came with owners of shape {owners.shape}")
-        return Batch(
+        return HospitalBatch(
             activations=activations,
             owners=owners,
             patients=int(owners.max()) + 1 if len(owners) else 0,
             labels=None if labels is None else torch.as_tensor(np.asarray(labels, dtype=np.int64)),
         )
 
-    def _gradients(self, batch: Batch, factors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _gradients(
+        self, batch: HospitalBatch, factors: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the middle's gradient of each record and that at the cut, rows scaled."""
         if batch.labels is not None:
             weights = batch.weights * factors
@@ -179,7 +181,7 @@ class Split(Federation):
         rows = factors.reshape(-1, *[1] * (batch.gradient.dim() - 1))
         return self._middle.backward(batch.activations, batch.gradient * rows)
 
-    def _backward(self, batch: Batch) -> dict[str, NDArray[np.generic]]:
+    def _backward(self, batch: HospitalBatch) -> dict[str, NDArray[np.generic]]:
         """Return what a hospital needs to finish: the gradient at its cut, and squared norms."""
         records, at_cut = self._gradients(batch, torch.ones(len(batch.owners)))
         squares = by_patient(records, batch.owners, batch.patients).square().sum(dim=1)
@@ -190,7 +192,7 @@ class Split(Federation):
         return arrays
 
     def _watched(
-        self, replies: Iterable[Message], batches: Mapping[str, Batch]
+        self, replies: Iterable[Message], batches: Mapping[str, HospitalBatch]
     ) -> Iterable[Message]:
         """Hand replies on, noting how each hospital clipped its patients."""
         for reply in replies:
@@ -201,9 +203,9 @@ class Split(Federation):
                     batches[name].factors = torch.as_tensor(np.asarray(factors, dtype=np.float64))
             yield reply
 
-    def _step(self, batches: list[Batch]) -> None:
+    def _step(self, batches: list[HospitalBatch]) -> None:
         """Step the middle on the mean over the same public denominator as the ends."""
-        if self._optimiser is None or self.terms is None:
+        if self._optimizer is None or self.terms is None:
             return
         total = torch.zeros(sum(p.numel() for p in self._middle.parameters), dtype=torch.float64)
         for batch in batches:
@@ -214,7 +216,7 @@ class Split(Federation):
             size = parameter.numel()
             parameter.grad = mean[offset : offset + size].reshape(parameter.shape).clone()
             offset += size
-        self._optimiser.step()
+        self._optimizer.step()
         for parameter in self._middle.parameters:
             parameter.grad = None
 
@@ -270,15 +272,15 @@ class Split(Federation):
 
     def _to_bytes(self) -> bytes:
         buffer = io.BytesIO()
-        optimiser = self._optimiser.state_dict() if self._optimiser else {}
-        torch.save({"middle": self._parts.middle.state_dict(), "optimiser": optimiser}, buffer)
+        optimizer = self._optimizer.state_dict() if self._optimizer else {}
+        torch.save({"middle": self._parts.middle.state_dict(), "optimizer": optimizer}, buffer)
         return buffer.getvalue()
 
     def _restore(self, data: bytes) -> None:
         state = torch.load(io.BytesIO(data), weights_only=True)
         self._parts.middle.load_state_dict(state["middle"])
-        if self._optimiser:
-            self._optimiser.load_state_dict(state["optimiser"])
+        if self._optimizer:
+            self._optimizer.load_state_dict(state["optimizer"])
 
 
 def _tensor(values: NDArray[np.generic], shape: tuple[int, ...]) -> torch.Tensor:

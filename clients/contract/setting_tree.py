@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from accounting.vocabulary import REGIMES, Regime
+from accounting.vocabulary import REGIMES, ExchangeName, Regime, RegimeName, SchemeName
 
 
 def kebab(name: str) -> str:
@@ -94,9 +94,7 @@ class Model(Group):
 class Exchange(Group):
     """What travels between hospitals and server."""
 
-    name: Literal["gradients", "weights", "layers", "cyclic", "single", "ensemble"] = Field(
-        default="gradients", description="what is shared"
-    )
+    name: ExchangeName = Field(default="gradients", description="what is shared")
     local_steps: int = Field(default=1, ge=1, description="steps at a hospital before it shares")
     optimizer: Literal["sgd", "adagrad", "adam", "rmsprop", "yogi"] = Field(
         default="sgd", description="optimiser that acts on the opened sum"
@@ -163,9 +161,7 @@ class Training(Group):
 class Privacy(Group):
     """What is promised to patients."""
 
-    regime: Literal["C", "CDP", "F", "FPDP", "FSCDP"] = Field(
-        default="FSCDP", description="arrangement of data, noise and trust"
-    )
+    regime: RegimeName = Field(default="FSCDP", description="arrangement of data, noise and trust")
     target_epsilon: float = Field(
         default=1.0, ge=0, description="epsilon to stay within (0 = not set: use noise-multiplier)"
     )
@@ -191,9 +187,7 @@ class Privacy(Group):
 class Sealing(Group):
     """How sums are kept from the server."""
 
-    scheme: Literal["plain", "modular", "bfv", "ckks"] = Field(
-        default="bfv", description="sealing scheme"
-    )
+    scheme: SchemeName = Field(default="bfv", description="sealing scheme")
     key_mode: Literal["auto", "public", "symmetric"] = Field(
         default="auto", description="kind of BFV key (auto = the smaller messages)"
     )
@@ -212,7 +206,7 @@ class Run(Group):
     timeout: float = Field(
         default=600.0, gt=0, description="seconds to wait for a hospital's reply"
     )
-    training: str = Field(
+    training_id: str = Field(
         default="", pattern=f"^$|{_NAME}", description="training id to resume ('' = a new training)"
     )
     snapshot_every: int = Field(

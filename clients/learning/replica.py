@@ -54,10 +54,10 @@ class Yogi(torch.optim.Optimizer):
 
 
 Parameters = list[torch.nn.Parameter]
-OptimiserBuilder = Callable[[Parameters, float, float], torch.optim.Optimizer]
+OptimizerBuilder = Callable[[Parameters, float, float], torch.optim.Optimizer]
 
 #: name -> builder of an optimiser that steps on opened sums, from (parameters, rate, momentum).
-OPTIMISERS: dict[str, OptimiserBuilder] = {
+OPTIMIZERS: dict[str, OptimizerBuilder] = {
     "sgd": lambda parameters, rate, momentum: torch.optim.SGD(
         parameters, lr=rate, momentum=momentum
     ),
@@ -72,10 +72,10 @@ OPTIMISERS: dict[str, OptimiserBuilder] = {
 }
 
 
-def make_optimiser(settings: Settings, parameters: Parameters) -> torch.optim.Optimizer:
+def make_optimizer(settings: Settings, parameters: Parameters) -> torch.optim.Optimizer:
     """Return the optimiser that the settings name, without any state yet."""
     training = settings.training
-    build = OPTIMISERS[settings.exchange.optimizer]
+    build = OPTIMIZERS[settings.exchange.optimizer]
     return build(parameters, training.learning_rate, training.momentum)
 
 
@@ -90,7 +90,7 @@ class Replica:
         self._settings = settings
         self._per_sample: PerSample | None = None
         self._parameters = [p for p in module.parameters() if p.requires_grad]
-        self._optimiser = make_optimiser(settings, self._parameters)
+        self._optimizer = make_optimizer(settings, self._parameters)
         self._averaging = settings.training.averaging
         self._average = self.vector() if self._averaging else None
 
@@ -123,7 +123,7 @@ class Replica:
     def begin_at(self, vector: NDArray[np.float64]) -> None:
         """Set the trainable parameters and forget what the optimiser remembers."""
         self.load_vector(vector)
-        self._optimiser = make_optimiser(self._settings, self._parameters)
+        self._optimizer = make_optimizer(self._settings, self._parameters)
 
     def step(self, mean_gradient: NDArray[np.float64], digest: str) -> None:
         """Apply one opened mean gradient, float64 ``[d]``, and move to the next round."""
@@ -133,7 +133,7 @@ class Replica:
             piece = mean_gradient[offset : offset + size].astype(np.float32)
             parameter.grad = torch.from_numpy(piece).reshape(parameter.shape)
             offset += size
-        self._optimiser.step()
+        self._optimizer.step()
         for parameter in self._parameters:
             parameter.grad = None
         self.digest = hashlib.sha256((self.digest + digest).encode()).hexdigest()
@@ -169,7 +169,7 @@ class Replica:
         buffer = io.BytesIO()
         state = {
             "model": self.arrays(),
-            "optimiser": self._optimiser.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
             "round": self.round,
             "digest": self.digest,
         }
@@ -182,7 +182,7 @@ class Replica:
         """Take over what :meth:`to_bytes` wrote at another hospital of the same training."""
         state = torch.load(io.BytesIO(data), weights_only=True)
         self.module.load_state_dict(state["model"])
-        self._optimiser.load_state_dict(state["optimiser"])
+        self._optimizer.load_state_dict(state["optimizer"])
         if self._average is not None:
             self._average = state["average"].numpy()
         self.round, self.digest = int(state["round"]), str(state["digest"])

@@ -15,7 +15,7 @@ from clients.contract.settings import Settings, SettingsError
 from clients.contract.soundness import REFUSED, SOUND, check_sound
 from clients.data.cohorts import cohort_of
 from clients.learning.dp_sgd import clipped_gradient_sum
-from clients.learning.replica import OPTIMISERS, Replica
+from clients.learning.replica import OPTIMIZERS, Replica
 from clients.site import hospital as hospitals
 from tests.exchange_runs import ALONE, distance, read_json, run_app, trained
 from tests.in_process import small_settings
@@ -163,8 +163,8 @@ def test_the_noise_of_local_steps_adds_up(tmp_path: Path, monkeypatch: pytest.Mo
     assert np.std(values) != pytest.approx(2.0 * np.sqrt(2), rel=0.5)
 
 
-@pytest.mark.parametrize("optimizer", sorted(OPTIMISERS))
-def test_every_optimiser_learns_from_opened_sums(tmp_path: Path, optimizer: str) -> None:
+@pytest.mark.parametrize("optimizer", sorted(OPTIMIZERS))
+def test_every_optimizer_learns_from_opened_sums(tmp_path: Path, optimizer: str) -> None:
     """A quadratic bowl: each optimiser comes nearer to its bottom from summed gradients alone."""
     settings = small_settings(tmp_path, exchange__optimizer=optimizer, training__learning_rate=0.1)
     torch.manual_seed(0)
@@ -176,11 +176,11 @@ def test_every_optimiser_learns_from_opened_sums(tmp_path: Path, optimizer: str)
     assert np.linalg.norm(replica.vector()) < 0.6 * start
 
 
-def test_optimisers_agree_with_their_papers_on_the_first_step(tmp_path: Path) -> None:
+def test_optimizers_agree_with_their_papers_on_the_first_step(tmp_path: Path) -> None:
     """On the first step Adagrad moves by rate*sign; Adam and RMSprop by rate*sign/sqrt(1-decay)."""
     gradient = np.array([0.5, -2.0, 3.0, 0.25])
     moves = {}
-    for optimizer in OPTIMISERS:
+    for optimizer in OPTIMIZERS:
         settings = small_settings(
             tmp_path, exchange__optimizer=optimizer, training__learning_rate=0.01
         )

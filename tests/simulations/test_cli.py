@@ -280,7 +280,7 @@ def test_an_interrupted_run_is_resumed_with_its_training(engine, tmp_path):
     folder.record("end", status="interrupted", message="")
     assert main(["resume", "latest", "--quiet"]) == 0
     (settings, _) = engine[0]
-    assert settings.run.training == "0123456789abcdef"
+    assert settings.run.training_id == "0123456789abcdef"
     assert Path(settings.run.out) == folder.path
     assert settings.training.rounds == 4
 

@@ -72,7 +72,7 @@ def test_a_convolutional_net_cut_in_its_middle_is_the_same_one(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "yogi"])
-def test_both_sides_step_by_the_same_optimiser(tmp_path: Path, optimizer: str) -> None:
+def test_both_sides_step_by_the_same_optimizer(tmp_path: Path, optimizer: str) -> None:
     changes = {**ALONE, "exchange__optimizer": optimizer, "training__learning_rate": 0.01}
     whole = trained(tmp_path / "whole", **changes)
     cut = trained(tmp_path / "cut", **{**changes, **SPLIT, "exchange__cut": "flatten"})
