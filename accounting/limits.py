@@ -18,7 +18,7 @@ from accounting.vocabulary import REGIMES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RoundRequest:
+class SpendRequest:
     """What a round asks of a hospital, in the terms that limits are stated in.
 
     Attributes:
@@ -71,7 +71,7 @@ class SiteLimits:
                 f"allowed_regimes has {', '.join(sorted(unknown))}, known: {', '.join(REGIMES)}"
             )
 
-    def violations(self, request: RoundRequest, ledger: Ledger) -> list[LimitRefused]:
+    def violations(self, request: SpendRequest, ledger: Ledger) -> list[LimitRefused]:
         """Every limit that the request would break, by name; empty: it may go on.
 
         Guarantee: a site that spends only when this is empty keeps everything it ever released
@@ -99,7 +99,7 @@ class SiteLimits:
                 found.append(LimitRefused("max-epsilon", f"{spent:.4g}", f"{self.max_epsilon:g}"))
         return found
 
-    def check(self, request: RoundRequest, ledger: Ledger) -> None:
+    def check(self, request: SpendRequest, ledger: Ledger) -> None:
         """Raise the first of `violations`, if there is any.
 
         Raises:

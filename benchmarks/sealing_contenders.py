@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from crypto.plans import plan_sealing
-from crypto.roles import Grid, Place
+from crypto.roles import Place, Quantiser
 from crypto.schemes import make_adder, make_keys, make_opener, make_sealer
 
 BOUND = 1.0
@@ -46,7 +46,7 @@ class Ours(Contender):
         self.plan = plan_sealing(
             values=values,
             hospitals=hospitals,
-            grid=Grid(step=BOUND / half, bound=BOUND),
+            grid=Quantiser(step=BOUND / half, bound=BOUND),
             scheme=scheme,
             key_mode=mode,
         )

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crypto.errors import FrameError
-from crypto.roles import Grid, Vector
+from crypto.roles import Quantiser, Vector
 
 Slots = NDArray[np.uint64]
 
 
-def quantise(values: Vector, grid: Grid) -> Vector:
+def quantise(values: Vector, grid: Quantiser) -> Vector:
     """Clamp finite float64 `[m]` to the bound and round once to the grid.
 
     Returns:
@@ -28,7 +28,7 @@ def quantise(values: Vector, grid: Grid) -> Vector:
 
 
 def pack_row(
-    values: Vector, row: int, *, grid: Grid, radix: int, per_slot: int, slots: int, rows: int
+    values: Vector, row: int, *, grid: Quantiser, radix: int, per_slot: int, slots: int, rows: int
 ) -> Slots:
     """Quantise and pack what row `row` of `rows` holds of float64 `[d]` into uint64 `[slots]`.
 
@@ -50,7 +50,7 @@ def unpack_row(
     row: int,
     out: Vector,
     *,
-    grid: Grid,
+    grid: Quantiser,
     radix: int,
     per_slot: int,
     rows: int,

@@ -36,7 +36,7 @@ from crypto.parameters import (
     most_dropped,
     noise_stddev,
 )
-from crypto.roles import Grid
+from crypto.roles import Quantiser
 
 FORMAT_VERSION = 1
 SCHEME_NAMES = ("plain", "modular", "bfv", "ckks")
@@ -63,7 +63,7 @@ class SealingPlan:
     key_mode: str
     values: int
     hospitals: int
-    grid: Grid
+    grid: Quantiser
     values_per_slot: int
     plain_modulus: int
     dropped_up: int
@@ -240,7 +240,7 @@ class SealingPlan:
         try:
             document = json.loads(text)
             document.pop("lattice")
-            grid = Grid(**document.pop("grid"))
+            grid = Quantiser(**document.pop("grid"))
             dropped = tuple(document.pop("dropped_down"))
             plan = cls(grid=grid, dropped_down=dropped, **document)
         except CapacityError:
@@ -295,7 +295,7 @@ def _check_counts(values: int, hospitals: int) -> None:
 
 
 def plan_sealing(
-    *, values: int, hospitals: int, grid: Grid, scheme: str, key_mode: str = "auto"
+    *, values: int, hospitals: int, grid: Quantiser, scheme: str, key_mode: str = "auto"
 ) -> SealingPlan:
     """Plan the fewest bytes up that have room.
 
@@ -330,7 +330,7 @@ def plan_sealing(
     return _smallest(values, hospitals, grid, scheme, mode)
 
 
-def _smallest(values: int, hospitals: int, grid: Grid, scheme: str, mode: str) -> SealingPlan:
+def _smallest(values: int, hospitals: int, grid: Quantiser, scheme: str, mode: str) -> SealingPlan:
     radix = hospitals * (grid.levels - 1) + 1
     found: list[SealingPlan] = []
     for per_slot in range(1, MAX_PLAIN_BITS):

@@ -45,7 +45,7 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Grid:
+class Quantiser:
     """The quantisation grid, planned elsewhere: `rint((clip(x, -bound, bound) + bound) / step)`.
 
     Attributes:

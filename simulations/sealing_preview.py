@@ -9,7 +9,7 @@ from accounting.grid import plan_grid
 from accounting.noise import make_noise_plan
 from accounting.vocabulary import REGIMES
 from crypto.plans import SealingPlan, plan_sealing
-from crypto.roles import Grid
+from crypto.roles import Quantiser
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +74,7 @@ class SealingPreview:
         return plan_sealing(
             values=self.parameters,
             hospitals=self.hospitals,
-            grid=Grid(step=grid.step, bound=grid.bound),
+            grid=Quantiser(step=grid.step, bound=grid.bound),
             scheme=self.scheme,
             key_mode=self.key_mode,
         )

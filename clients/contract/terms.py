@@ -15,7 +15,7 @@ from accounting.noise import NoisePlan, make_noise_plan
 from accounting.vocabulary import EXCHANGES
 from clients.contract.schedule import Schedule, schedule_of
 from crypto.plans import SealingPlan, plan_sealing
-from crypto.roles import Grid
+from crypto.roles import Quantiser
 
 if TYPE_CHECKING:
     from accounting.events import Event
@@ -134,7 +134,7 @@ def agree_terms(
         values=dimensions,
         hospitals=hospitals_expected(settings),
         # An update adds up local steps, each within the grid's own bound.
-        grid=Grid(step=grid.step, bound=grid.bound * steps),
+        grid=Quantiser(step=grid.step, bound=grid.bound * steps),
         # Where no sum is sealed, the ceremony makes signing names and the group key only.
         scheme=settings.sealing.scheme if sums else "plain",
         key_mode=settings.sealing.key_mode,

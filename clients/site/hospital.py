@@ -305,9 +305,9 @@ class Hospital:
                 purpose=self.settings.exchange.name,
             )
 
-    def _asked(self, terms: Terms, event: Event | None) -> limits.RoundRequest:
+    def _asked(self, terms: Terms, event: Event | None) -> limits.SpendRequest:
         """Say what a round asks of this hospital, in the terms that its limits are stated in."""
-        return limits.RoundRequest(
+        return limits.SpendRequest(
             regime=self.settings.privacy.regime,
             event=event,
             hospitals=terms.noise.honest_contributions,

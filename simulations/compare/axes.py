@@ -5,7 +5,8 @@ hospitals. A `Cell` is a setup with a seed: one training, one run folder. What d
 setup is None: data that are pooled are split and exchanged by nobody, and without noise there is no
 epsilon; such setups are made once, however many values an axis has::
 
-    plan = plan_grid(find_scenario("regimes"), Axes(regimes=("C", "FSCDP"), epsilons=(1.0, 3.0)))
+    axes = Axes(regimes=("C", "FSCDP"), epsilons=(1.0, 3.0))
+    plan = plan_comparison(find_scenario("regimes"), axes)
     [setup.label for setup in plan.setups]      # ['C', 'FSCDP, epsilon 1', 'FSCDP, epsilon 3']
 """
 
@@ -182,7 +183,7 @@ class Plan:
         return Cell(setup=setup, choice=choice, seed=seed, settings=settings)
 
 
-def plan_grid(scenario: Scenario, axes: Axes) -> Plan:
+def plan_comparison(scenario: Scenario, axes: Axes) -> Plan:
     """Lay the axes over a scenario.
 
     Raises:

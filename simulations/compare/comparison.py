@@ -33,7 +33,7 @@ from rich.table import Column
 
 from clients.contract.settings import ConfigValue, SettingsError
 from crypto.whole_file import write_shared
-from simulations.compare.axes import Axes, Cell, Plan, cell_folder, plan_grid
+from simulations.compare.axes import Axes, Cell, Plan, cell_folder, plan_comparison
 from simulations.compare.folder import COMPARISON
 from simulations.compare.rows import Row, is_finished, paired_rows, read_row
 from simulations.compare.workers import run_trainings
@@ -80,7 +80,7 @@ class Comparison:
             SettingsError: nothing of the grid is sound, a model cannot be cut as asked, or the
                 folder is in use.
         """
-        plan = plan_grid(scenario, axes)
+        plan = plan_comparison(scenario, axes)
         for setup in plan.setups:
             check_cut(plan.cells(setup)[0].settings)
         with held(self.out):

@@ -22,7 +22,7 @@ from accounting.grid import (
 from accounting.noise import make_noise_plan
 from accounting.randomness import Stream
 from crypto.plans import plan_sealing
-from crypto.roles import Grid, Place
+from crypto.roles import Place, Quantiser
 from crypto.schemes import make_adder, make_keys, make_opener, make_sealer
 
 
@@ -180,7 +180,7 @@ def test_sealing_moves_nothing_that_was_noised(hospitals, epsilon):
     sealing = plan_sealing(
         values=500,
         hospitals=hospitals,
-        grid=Grid(step=grid.step, bound=grid.bound),
+        grid=Quantiser(step=grid.step, bound=grid.bound),
         scheme="modular",
     )
     keys, place = make_keys(sealing), Place(training="t", round=1, attempt=1)

@@ -8,7 +8,7 @@ from accounting.accountants import epsilon
 from accounting.errors import AccountingError, LimitRefused
 from accounting.events import GaussianEvent
 from accounting.ledger import Ledger
-from accounting.limits import RoundRequest, SiteLimits
+from accounting.limits import SiteLimits, SpendRequest
 from accounting.renyi_filter import RenyiFilter
 
 EVENT = GaussianEvent(sampling_rate=0.1, noise_multiplier=1.5)
@@ -28,7 +28,7 @@ def request(**changes):
         "noise_multiplier": 1.5,
         "delta": 1e-5,
     }
-    return RoundRequest(**{**good, **changes})
+    return SpendRequest(**{**good, **changes})
 
 
 LIMITS = SiteLimits(

@@ -28,10 +28,10 @@ from crypto.identity import (
 from crypto.keys import Keys
 from crypto.parameters import HEAD_BYTES
 from crypto.plans import SealingPlan, plan_sealing
-from crypto.roles import Grid, Place, Sealed
+from crypto.roles import Place, Quantiser, Sealed
 from crypto.schemes import make_adder, make_keys, make_opener, make_sealer
 
-GRID = Grid(step=2.0**-12, bound=4095 * 2.0**-12)
+GRID = Quantiser(step=2.0**-12, bound=4095 * 2.0**-12)
 PLACE = Place(training="t", round=2, attempt=0)
 EARLIER = Place(training="t", round=1, attempt=0)
 NAMES = ("a", "b")

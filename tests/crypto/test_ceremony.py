@@ -26,10 +26,10 @@ from crypto.errors import (
 from crypto.identity import Identity, fingerprint
 from crypto.keys import Keys
 from crypto.plans import plan_sealing
-from crypto.roles import Grid
+from crypto.roles import Quantiser
 from crypto.schemes import make_keys
 
-PLAN = plan_sealing(values=10, hospitals=3, grid=Grid(step=0.5, bound=8.0), scheme="bfv")
+PLAN = plan_sealing(values=10, hospitals=3, grid=Quantiser(step=0.5, bound=8.0), scheme="bfv")
 NAMES = ("a", "b", "c")
 
 
@@ -166,7 +166,7 @@ def test_wrapped_keys_open_for_their_hospital_alone(parties):
 
 def test_another_plan_than_ones_own_is_refused(parties):
     _, bundle = lead(parties)
-    other = plan_sealing(values=11, hospitals=3, grid=Grid(step=0.5, bound=8.0), scheme="bfv")
+    other = plan_sealing(values=11, hospitals=3, grid=Quantiser(step=0.5, bound=8.0), scheme="bfv")
     with pytest.raises(CeremonyError, match="another plan"):
         open_bundle(
             bundle.public,

@@ -17,11 +17,11 @@ from crypto.lattice import scratch
 from crypto.packing import from_planes, to_planes
 from crypto.parameters import COEFFICIENT_PRIME, HEAD_BYTES
 from crypto.plans import plan_sealing
-from crypto.roles import Grid, Place, Sealed
+from crypto.roles import Place, Quantiser, Sealed
 from crypto.schemes import make_adder, make_keys, make_opener, make_sealer
 from crypto.tags import weights
 
-GRID = Grid(step=2.0**-12, bound=4095 * 2.0**-12)
+GRID = Quantiser(step=2.0**-12, bound=4095 * 2.0**-12)
 PLACE = Place(training="t", round=5, attempt=0)
 NAMES = ("a", "b", "c")
 VALUES = 13_000

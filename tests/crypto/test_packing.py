@@ -3,10 +3,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from crypto.errors import FrameError, SealError
-from crypto.layout import Layout
+from crypto.errors import FrameError
 from crypto.packing import from_planes, pack_row, plane_bytes, quantise, to_planes, unpack_row
-from crypto.roles import Grid
+from crypto.roles import Quantiser
 
 
 @settings(max_examples=150, deadline=None)
@@ -39,7 +38,7 @@ def test_planes_of_another_length_are_refused():
     data=some.data(),
 )
 def test_packed_sums_unpack_to_the_sums_of_what_was_packed(hospitals, half, per_slot, slots, data):
-    grid = Grid(step=2.0**-6, bound=half * 2.0**-6)
+    grid = Quantiser(step=2.0**-6, bound=half * 2.0**-6)
     radix = hospitals * (grid.levels - 1) + 1
     if radix**per_slot >= 2**52:
         return
@@ -62,7 +61,7 @@ def test_packed_sums_unpack_to_the_sums_of_what_was_packed(hospitals, half, per_
 
 
 def test_a_field_beyond_the_sum_of_its_contributors_is_refused():
-    grid = Grid(step=1.0, bound=1.0)
+    grid = Quantiser(step=1.0, bound=1.0)
     arguments = {"grid": grid, "radix": 21, "per_slot": 2, "rows": 1, "contributions": 2}
     opened = np.zeros(2)
     unpack_row(np.array([4 + 21 * 4], dtype=np.uint64), 0, opened, **arguments)
@@ -73,20 +72,6 @@ def test_a_field_beyond_the_sum_of_its_contributors_is_refused():
 
 
 def test_values_are_clamped_and_rounded_once():
-    grid = Grid(step=0.5, bound=1.0)
+    grid = Quantiser(step=0.5, bound=1.0)
     values = np.array([-7.0, -1.0, -0.8, -0.7, 0.0, 0.2, 0.3, 1.0, 7.0])
     assert quantise(values, grid).tolist() == [0, 0, 0, 1, 2, 2, 3, 4, 4]
-
-
-def test_a_layout_joins_and_splits_named_arrays():
-    arrays = {"weight": np.arange(6.0).reshape(2, 3), "bias": np.array(7.0), "none": np.zeros(0)}
-    layout = Layout.of(arrays)
-    vector = layout.join(dict(reversed(arrays.items())))
-    assert vector.tolist() == [0, 1, 2, 3, 4, 5, 7]
-    again = layout.split(vector)
-    assert all(np.array_equal(again[name], arrays[name]) for name in arrays)
-    for wrong in ({"weight": arrays["weight"]}, arrays | {"bias": np.zeros(1)}):
-        with pytest.raises(SealError):
-            layout.join(wrong)
-    with pytest.raises(SealError):
-        layout.split(np.zeros(6))

@@ -10,12 +10,12 @@ from hypothesis import strategies as some
 from crypto.errors import CapacityError
 from crypto.parameters import COEFFICIENT_PRIME, DEGREE, SPECIAL_PRIME, batching_prime
 from crypto.plans import SealingPlan, plan_sealing
-from crypto.roles import Grid, Place
+from crypto.roles import Place, Quantiser
 from crypto.schemes import make_adder, make_keys, make_opener, make_sealer
 
 
 def grid_of(bits, bound=1.0):
-    return Grid(step=bound / (2 ** (bits - 1) - 1), bound=bound)
+    return Quantiser(step=bound / (2 ** (bits - 1) - 1), bound=bound)
 
 
 def plan_of(bits=13, values=725_061, hospitals=10, scheme="bfv", mode="auto"):
@@ -106,11 +106,11 @@ def test_a_plan_without_room_cannot_exist(change):
 )
 def test_a_grid_that_is_none_is_refused(step, bound):
     with pytest.raises(CapacityError):
-        Grid(step=step, bound=bound)
+        Quantiser(step=step, bound=bound)
 
 
 def test_a_grid_counts_its_levels():
-    grid = Grid(step=0.25, bound=1.0)
+    grid = Quantiser(step=0.25, bound=1.0)
     assert (grid.half, grid.levels, grid.bits) == (4, 9, 4)
     assert grid_of(13).levels == 2**13 - 1
     assert grid_of(13).bits == 13
@@ -148,13 +148,13 @@ def test_every_public_parameter_changes_the_parameter_id():
         plan_of(scheme="modular"),
         dataclasses.replace(plan, dropped_up=0),
         dataclasses.replace(plan, dropped_down=(0, 0)),
-        dataclasses.replace(plan, grid=Grid(step=2 * plan.grid.step, bound=2.0)),
+        dataclasses.replace(plan, grid=Quantiser(step=2 * plan.grid.step, bound=2.0)),
     ]
     assert len({plan.parameter_id, *(other.parameter_id for other in others)}) == 9
 
 
 def test_equal_grids_give_one_parameter_id():
-    whole, real = Grid(step=1, bound=8), Grid(step=1.0, bound=8.0)
+    whole, real = Quantiser(step=1, bound=8), Quantiser(step=1.0, bound=8.0)
     plans = [plan_sealing(values=9, hospitals=2, grid=g, scheme="bfv") for g in (whole, real)]
     assert plans[0].to_json() == plans[1].to_json()
     assert plans[0].parameter_id == plans[1].parameter_id

@@ -15,7 +15,7 @@ from crypto.errors import (
     TagMismatchError,
 )
 from crypto.plans import SealingPlan, plan_sealing
-from crypto.roles import Grid, Place, Sealed
+from crypto.roles import Place, Quantiser, Sealed
 from crypto.schemes import (
     SCHEMES,
     make_adder,
@@ -25,7 +25,7 @@ from crypto.schemes import (
     require_returnable,
 )
 
-GRID = Grid(step=2.0**-12, bound=4095 * 2.0**-12)
+GRID = Quantiser(step=2.0**-12, bound=4095 * 2.0**-12)
 PLACE = Place(training="t-1", round=3, attempt=0)
 VARIANTS = [
     ("plain", "auto"),

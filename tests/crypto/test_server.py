@@ -12,10 +12,10 @@ import pytest
 from crypto.bfv import lattice_of
 from crypto.errors import KeysError, SealingError
 from crypto.plans import SealingPlan, plan_sealing
-from crypto.roles import Grid, Place, Sealed
+from crypto.roles import Place, Quantiser, Sealed
 from crypto.schemes import make_adder, make_keys, make_opener, make_sealer
 
-GRID = Grid(step=2.0**-12, bound=4095 * 2.0**-12)
+GRID = Quantiser(step=2.0**-12, bound=4095 * 2.0**-12)
 PLACE = Place(training="t", round=1, attempt=0)
 ROOT = Path(__file__).resolve().parents[2]
 

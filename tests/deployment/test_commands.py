@@ -10,7 +10,7 @@ import pytest
 from clients.contract.settings import Settings
 from clients.site.site_file import read_site_file
 from crypto.plans import plan_sealing
-from crypto.roles import Grid
+from crypto.roles import Quantiser
 from deployment.cli import main
 from deployment.errors import DeploymentError
 from deployment.submission import with_hospitals
@@ -113,7 +113,9 @@ def test_a_run_that_has_not_its_hospitals_is_not_submitted(
 def test_a_training_goes_on_with_its_own_hospitals_and_as_few_as_it_was_planned_for(
     tmp_path: Path,
 ) -> None:
-    plan = plan_sealing(values=10, hospitals=3, grid=Grid(step=0.5, bound=8.0), scheme="modular")
+    plan = plan_sealing(
+        values=10, hospitals=3, grid=Quantiser(step=0.5, bound=8.0), scheme="modular"
+    )
     keys = {name: bytes(32) for name in HOSPITALS}
     Journal(tmp_path / "server").keep_ceremony(
         training="t", public_keys=keys, plan=plan, key_id=bytes(16), noise_multiplier=1.0

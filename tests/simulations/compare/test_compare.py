@@ -17,7 +17,7 @@ from rich.console import Console
 from safetensors.numpy import load_file
 
 from clients.contract.settings import SettingsError
-from simulations.compare.axes import FIRST_TUNING_SEED, Axes, cell_folder, plan_grid
+from simulations.compare.axes import FIRST_TUNING_SEED, Axes, cell_folder, plan_comparison
 from simulations.compare.comparison import Comparison, axes_of, grid_bar, held
 from simulations.compare.folder import COMPARISON
 from simulations.compare.workers import run_trainings
@@ -31,7 +31,7 @@ ALL = ("C", "CDP", "F", "FPDP", "FSCDP")
 
 
 def labels(**axes):
-    return [setup.label for setup in plan_grid(DEFAULT, Axes(**axes)).setups]
+    return [setup.label for setup in plan_comparison(DEFAULT, Axes(**axes)).setups]
 
 
 def test_axes_that_do_not_matter_to_a_setup_do_not_multiply_it():
@@ -45,7 +45,7 @@ def test_axes_that_do_not_matter_to_a_setup_do_not_multiply_it():
 
 def test_what_is_not_sound_is_skipped_with_its_reason():
     axes = Axes(regimes=("F", "FSCDP"), exchanges=("gradients", "single"))
-    plan = plan_grid(DEFAULT, axes)
+    plan = plan_comparison(DEFAULT, axes)
     assert [(one.regime, one.exchange) for one in plan.setups] == [
         ("F", "gradients"),
         ("F", "single"),
@@ -58,21 +58,21 @@ def test_what_is_not_sound_is_skipped_with_its_reason():
 
 def test_a_question_may_do_without_a_way_of_training():
     axes = axes_of(find_scenario("hospital-count"), {"hospitals": (2,)})
-    ways = [(one.regime, one.exchange) for one in plan_grid(DEFAULT, axes).setups]
+    ways = [(one.regime, one.exchange) for one in plan_comparison(DEFAULT, axes).setups]
     assert ways == [
         ("F", "gradients"), ("F", "cyclic:6"), ("FSCDP", "gradients"), ("FPDP", "cyclic:6")
     ]  # fmt: skip
     with pytest.raises(SettingsError, match="leaves nothing to run"):
-        plan_grid(DEFAULT, Axes(regimes=("F",), without=("F, gradients",)))
+        plan_comparison(DEFAULT, Axes(regimes=("F",), without=("F, gradients",)))
 
 
 def test_a_grid_of_nothing_sound_is_refused():
     with pytest.raises(SettingsError, match="not sound"):
-        plan_grid(DEFAULT, Axes(regimes=("FSCDP",), exchanges=("single",)))
+        plan_comparison(DEFAULT, Axes(regimes=("FSCDP",), exchanges=("single",)))
 
 
 def test_details_after_a_colon_become_settings():
-    plan = plan_grid(
+    plan = plan_comparison(
         DEFAULT, Axes(regimes=("F",), exchanges=("weights:5",), partitions=("dirichlet:1",))
     )
     [cell] = [plan.cells(setup)[0] for setup in plan.setups]
@@ -84,7 +84,7 @@ def test_details_after_a_colon_become_settings():
 
 def test_a_changed_setting_is_another_cell_and_a_folder_is_none():
     first, again, other = (
-        plan_grid(DEFAULT, Axes(assignments=texts)) for texts in (SHORT, SHORT, SHORT[:1])
+        plan_comparison(DEFAULT, Axes(assignments=texts)) for texts in (SHORT, SHORT, SHORT[:1])
     )
     [one], [two], [three] = ([*plan.cells(plan.setups[0])][:1] for plan in (first, again, other))
     assert one.name == two.name != three.name
@@ -93,7 +93,7 @@ def test_a_changed_setting_is_another_cell_and_a_folder_is_none():
 
 def test_tuning_never_looks_at_the_seeds_of_the_results():
     axes = Axes(tune={"training.learning-rate": (0.3, 1.0)}, tuning_seeds=2)
-    plan = plan_grid(DEFAULT, axes)
+    plan = plan_comparison(DEFAULT, axes)
     seeds = {cell.seed for cell in plan.tuning_cells()}
     assert seeds == {FIRST_TUNING_SEED, FIRST_TUNING_SEED + 1}
     assert not seeds & {cell.seed for cell in plan.cells(plan.setups[0])}
@@ -103,7 +103,7 @@ def test_every_scenario_that_has_axes_is_a_plan():
     compared = [one for one in list_scenarios() if one.compare]
     assert {"regimes", "exchanges", "hospital-count"} <= {one.name for one in compared}
     for one in compared:
-        assert plan_grid(one, axes_of(one, {})).setups
+        assert plan_comparison(one, axes_of(one, {})).setups
 
 
 def test_a_word_that_is_no_axis_is_refused():
@@ -236,7 +236,7 @@ def test_a_cell_ends_in_the_model_of_the_same_run_on_ray(compared, tmp_path, exc
     folder = out / "cells" / content["rows"][1]["cells"][0]
     if exchange != "gradients":
         axes = Axes(regimes=("FPDP",), exchanges=(exchange,), assignments=SHORT)
-        plan = plan_grid(DEFAULT, axes)
+        plan = plan_comparison(DEFAULT, axes)
         cell = plan.cells(plan.setups[0])[0]
         folder = cell_folder(tmp_path, cell)
         config = {**cell.settings.to_config(), "run.out": str(folder)}
