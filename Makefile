@@ -3,12 +3,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
 
 export FLWR_TELEMETRY_ENABLED := 0
 export RAY_USAGE_STATS_ENABLED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help install simulate test deployment-test check format clean
+.PHONY: help install simulate test test-all deployment-test check format clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -25,8 +26,11 @@ install: $(STAMP) ## Create .venv and install everything
 simulate: $(STAMP) ## Train the default federation and print what it cost in privacy
 	@$(BIN)/flower-simulation
 
-test: $(STAMP) ## Run the tests
-	@$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+test: $(STAMP) ## Run the tests; of the exhaustive ones a sample
+	@$(BIN)/pytest $(PARALLEL)
+
+test-all: $(STAMP) ## Run the tests with every exhaustive one (not deployment-test)
+	@$(BIN)/pytest $(PARALLEL) -m "not deployment"
 
 deployment-test: $(STAMP) ## Deploy here: the default scenario, then faults (FAULT=name for one)
 	@$(BIN)/pytest -m "deployment or not deployment" tests/deployment/test_deployed.py
