@@ -1,6 +1,9 @@
 """Accountants: from events and delta to epsilon, behind one callable.
 
-    epsilon([GaussianEvent(sampling_rate=0.0341, noise_multiplier=1.15, count=3001)], 1e-4)
+    >>> from accounting.events import GaussianEvent
+    >>> training = GaussianEvent(sampling_rate=0.0341, noise_multiplier=1.15, count=3001)
+    >>> round(epsilon([training], 1e-4, "rdp"), 2)
+    9.84
 
 "rdp" takes microseconds and serves every round; "prv" is tighter, takes up to seconds, and serves
 a few points. Both are Opacus' mathematics; tests check them against google's dp-accounting.

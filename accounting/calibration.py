@@ -1,4 +1,11 @@
-"""Calibration: from a target epsilon to the least noise that meets it."""
+"""Calibration: from a target epsilon to the least noise that meets it.
+
+>>> sigma = noise_multiplier_for(
+...     target_epsilon=2.0, delta=1e-4, sampling_rate=0.1, rounds=50, accountant="rdp"
+... )
+>>> round(sigma, 2)
+1.69
+"""
 
 from __future__ import annotations
 

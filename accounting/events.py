@@ -5,7 +5,8 @@ comparable, JSON-ready), so a ledger can store it; `accounting.accountants` inte
 event is stated for the neighbouring relation *add or remove one patient at one hospital*, with
 the sensitivity (the clip) as the unit of its noise.
 
-    [GaussianEvent(sampling_rate=0.1, noise_multiplier=1.0, count=60)]
+    >>> to_json(GaussianEvent(sampling_rate=0.1, noise_multiplier=1.0, count=60))
+    {'kind': 'gaussian', 'sampling_rate': 0.1, 'noise_multiplier': 1.0, 'count': 60}
 
 Nothing but the standard library is imported here, so that a ledger opens in milliseconds.
 """

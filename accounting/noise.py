@@ -1,8 +1,10 @@
 """Noise plans: one object gives both the noise a hospital adds and the privacy event it costs.
 
-    plan = make_noise_plan("semi-central", noise_multiplier=1.15, hospitals=10, dropouts=1)
-    plan.stddev_per_hospital(l2_clip=1.0)      # what each hospital adds
-    plan.event(sampling_rate=0.03, rounds=60)  # what it costs a patient
+    >>> plan = make_noise_plan("semi-central", noise_multiplier=1.15, hospitals=10, dropouts=1)
+    >>> round(plan.stddev_per_hospital(l2_clip=1.0), 4)  # what each hospital adds
+    0.3833
+    >>> plan.event(sampling_rate=0.03, rounds=60)  # what it costs a patient
+    GaussianEvent(sampling_rate=0.03, noise_multiplier=1.15, count=60)
 
 Neighbouring data sets differ by one patient at one hospital, whose contribution to the hospital's
 sum has L2 norm at most the clip C. `hospitals` K are expected, `dropouts` d of them may be

@@ -2,11 +2,14 @@
 
 A regime says who holds data, who adds noise and who is trusted; an exchange what travels; a scheme
 what keeps single updates from the server. Settings, limits, observers, reports and the table of
-sound combinations all read these three; nobody lists the words again::
+sound combinations all read these three; nobody lists the words again.
 
-    REGIMES["FSCDP"].noise               # "semi-central"
-    EXCHANGES["layers"].sums_alone       # False: single records' messages reach the server too
-    SCHEMES["modular"].hides             # False
+    >>> REGIMES["FSCDP"].noise
+    'semi-central'
+    >>> EXCHANGES["layers"].sums_alone  # single records' messages reach the server too
+    False
+    >>> SCHEMES["modular"].hides
+    False
 """
 
 from __future__ import annotations

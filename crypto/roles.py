@@ -1,11 +1,7 @@
 """Who may do what with a sealed vector, and the values that pass between them.
 
 A hospital holds a `Sealer` and an `Opener`; the server holds an `Adder` and nothing else, so it
-cannot decrypt. In one breath::
-
-    sealed = [sealer.seal(update, place) for sealer, update in ...]   # at the hospitals
-    for one in sealed: adder.add(one)                                 # at the server, blindly
-    update_sum = opener.open(adder.total(), names, place)             # at the hospitals
+cannot decrypt. `crypto.schemes` makes them and shows all three at work.
 """
 
 import math

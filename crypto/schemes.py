@@ -11,6 +11,18 @@ ckks     reals under encryption                         an approximate sum   all
 
 Roles are capabilities: `make_adder` takes public parameters alone, so a server that holds one
 cannot decrypt.
+
+    >>> import numpy as np
+    >>> from crypto.plans import plan_sealing
+    >>> from crypto.roles import Place, Quantiser
+    >>> half_steps = Quantiser(step=0.5, bound=8.0)
+    >>> plan = plan_sealing(values=3, hospitals=2, grid=half_steps, scheme="modular")
+    >>> keys, place = make_keys(plan), Place(training="t", round=1, attempt=0)
+    >>> adder = make_adder(plan, keys.key_id)  # at the server, blindly
+    >>> for name, values in {"a": [1.0, 2.0, -3.0], "b": [0.5, 0.0, 1.0]}.items():
+    ...     adder.add(make_sealer(plan, keys, name).seal(np.array(values), place))  # at hospitals
+    >>> make_opener(plan, keys).open(adder.total(), ["a", "b"], place).tolist()  # at hospitals
+    [1.5, 2.0, -2.0]
 """
 
 from collections.abc import Callable

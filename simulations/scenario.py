@@ -2,9 +2,11 @@
 
 The files lie in ``simulations/scenarios/``; any other path to a ``.toml`` file serves as well, the
 ``config.toml`` of an earlier run included. What a command line changes is laid on top, and the
-whole is checked at once::
+whole is checked at once.
 
-    settings = resolve(find_scenario("default"), ["training.rounds=20", "privacy.regime=F"])
+    >>> settings = resolve(find_scenario("default"), ["training.rounds=20", "privacy.regime=F"])
+    >>> settings.training.rounds, settings.training.sampling_rate
+    (20, 0.2)
 """
 
 from __future__ import annotations

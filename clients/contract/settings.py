@@ -2,10 +2,11 @@
 
 One frozen tree with the groups of ``[tool.flwr.app.config]``. Python names are snake_case, the
 keys that people and Flower write are dotted kebab-case: ``settings.training.sampling_rate`` is
-``training.sampling-rate``::
+``training.sampling-rate``.
 
-    settings = Settings.from_config({"privacy.regime": "FPDP", "training.rounds": 20})
-    settings.to_config()["training.sampling-rate"]    # 0.2
+    >>> settings = Settings.from_config({"privacy.regime": "FPDP", "training.rounds": 20})
+    >>> settings.to_config()["training.sampling-rate"]
+    0.2
 
 Flower's config values are bool, int, float or str, so ``""``, ``-1`` and ``0`` mean "not set".
 What is wrong is said all at once, in one `SettingsError`. This module is imported by every

@@ -3,11 +3,15 @@
 A `Setup` is a way of training together: a regime, an exchange, a split, an epsilon, a number of
 hospitals. A `Cell` is a setup with a seed: one training, one run folder. What does not matter to a
 setup is None: data that are pooled are split and exchanged by nobody, and without noise there is no
-epsilon; such setups are made once, however many values an axis has::
+epsilon; such setups are made once, however many values an axis has.
 
-    axes = Axes(regimes=("C", "FSCDP"), epsilons=(1.0, 3.0))
-    plan = plan_comparison(find_scenario("regimes"), axes)
-    [setup.label for setup in plan.setups]      # ['C', 'FSCDP, epsilon 1', 'FSCDP, epsilon 3']
+    >>> from simulations.scenario import find_scenario
+    >>> axes = Axes(regimes=("C", "FSCDP"), hospitals=(5,), epsilons=(1.0, 3.0))
+    >>> for setup in plan_comparison(find_scenario("default"), axes).setups:
+    ...     print(setup.label)
+    C
+    FSCDP, gradients, dirichlet:0.5, K = 5, epsilon 1
+    FSCDP, gradients, dirichlet:0.5, K = 5, epsilon 3
 """
 
 from __future__ import annotations
