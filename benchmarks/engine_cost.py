@@ -59,17 +59,17 @@ def ray_rounds(app: str, hospitals: int) -> Iterator[Round]:
     from flwr.supercore.run import Run
 
     from simulations.engines.actors import start_actors
-    from simulations.engines.ray_grid import RayGrid
+    from simulations.engines.ray_transport import RayTransport
 
     nodes = {1000 + k: k for k in range(hospitals)}
     actors = start_actors(2, {"keep-memory": True}, nodes, cpus=1, app=app)
     ray.get([actor.ready.remote() for actor in actors])
-    grid = RayGrid(actors, nodes, Run.create_empty(7))
+    transport = RayTransport(actors, nodes, Run.create_empty(7))
 
     def run_round() -> None:
         content = engine_apps.request()
         asked = [Message(content, node, "train") for node in nodes]
-        replies = list(grid.send_and_receive(asked))
+        replies = list(transport.send_and_receive(asked))
         assert len(replies) == hospitals and all(reply.has_content() for reply in replies)
         engine_apps.add_up(replies)
 

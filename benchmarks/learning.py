@@ -34,7 +34,7 @@ def run(out: Path, only: Sequence[str]) -> None:
     """Train what is not there yet."""
     import tomli_w
 
-    from simulations.engines.direct_grid import train_here
+    from simulations.engines.direct_transport import train_here
     from simulations.scenario import find_scenario, resolve
 
     for row in ROWS:

@@ -56,7 +56,6 @@ Engine = Annotated[str, typer.Option(help="ray: our own; flower: Flower's ('flwr
 RayAddress = Annotated[
     str, typer.Option(help="An existing Ray cluster ('auto' or host:port); else one is started.")
 ]
-Gpus = Annotated[float, typer.Option(help="Share of a GPU for each process of hospitals.")]
 Actors = Annotated[int, typer.Option(help="Processes of hospitals; 0: as many as fit.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print only the run folder.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")]
@@ -117,7 +116,6 @@ def run(
     out: Out = Path("runs"),
     engine: Engine = "ray",
     ray_address: RayAddress = "",
-    gpus_per_hospital: Gpus = 0.0,
     actors: Actors = 0,
     quiet: Quiet = False,
     as_json: AsJson = False,
@@ -135,12 +133,7 @@ def run(
         num_supernodes=num_supernodes,
         seed=seed,
         out=out,
-        options={
-            "engine": engine,
-            "ray_address": ray_address,
-            "gpus_per_hospital": gpus_per_hospital,
-            "actors": actors,
-        },
+        options={"engine": engine, "ray_address": ray_address, "actors": actors},
         output={"quiet": quiet, "as_json": as_json, "debug": debug},
     )
 
@@ -199,7 +192,7 @@ def _run(
     num_supernodes: int | None,
     seed: int | None,
     out: Path,
-    options: dict[str, str | float | int],
+    options: dict[str, str | int],
     output: dict[str, bool],
 ) -> None:
     from simulations.launch import Output, launch, make_run_folder

@@ -90,7 +90,7 @@ class Comparison:
         axes = plan.axes
         tuning = plan.tuning_cells()
         total = len(tuning) + len(plan.setups) * axes.seeds
-        with grid_bar(self.console, total) as bar:
+        with comparison_bar(self.console, total) as bar:
             self._train(tuning, bar)
             choices = {setup: self._best(plan, setup, tuning) for setup in plan.setups}
             cells = {setup: plan.cells(setup, choices[setup]) for setup in plan.setups}
@@ -224,7 +224,7 @@ class Bar:
 
 
 @contextmanager
-def grid_bar(console: Console | None, total: int) -> Iterator[Bar]:
+def comparison_bar(console: Console | None, total: int) -> Iterator[Bar]:
     """Show the progress over a grid inside the block: live where there is a terminal."""
 
     def say(text: str) -> None:

@@ -155,7 +155,7 @@ def _end_with_parent() -> None:
 
 
 def _train(settings: Settings, command: list[str]) -> Outcome:
-    from simulations.engines.direct_grid import train_here
+    from simulations.engines.direct_transport import train_here
     from simulations.launch import logging_to, write_provenance
     from strategies.errors import TrainingStopped
     from strategies.run.folder import RunFolder

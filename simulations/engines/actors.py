@@ -105,11 +105,10 @@ def start_actors(
     nodes: dict[int, int],
     *,
     cpus: float,
-    gpus: float = 0.0,
     app: str = CLIENT_APP,
 ) -> list[Any]:
     """Start ``count`` actors that run a ClientApp, and return their handles."""
     import ray
 
-    remote = ray.remote(num_cpus=cpus, num_gpus=gpus, max_restarts=1)(Hospitals)
+    remote = ray.remote(num_cpus=cpus, max_restarts=1)(Hospitals)
     return [remote.remote(app, run_config, nodes) for _ in range(count)]

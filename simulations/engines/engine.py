@@ -30,13 +30,11 @@ class EngineOptions:
     Attributes:
         engine: ``ray`` or ``flower``.
         ray_address: an existing Ray cluster (``auto`` or ``host:port``); empty starts one here.
-        gpus_per_hospital: share of a GPU that an actor gets.
         actors: processes of hospitals; 0 means as many as the processors allow.
     """
 
     engine: str = "ray"
     ray_address: str = ""
-    gpus_per_hospital: float = 0.0
     actors: int = 0
 
 
@@ -67,8 +65,8 @@ def _simulate_on_ray(settings: Settings, options: EngineOptions) -> None:
 
     from clients.contract.terms import hospitals_expected
     from simulations.engines.actors import start_actors
-    from simulations.engines.local_grid import server_context
-    from simulations.engines.ray_grid import RayGrid
+    from simulations.engines.local_transport import server_context
+    from simulations.engines.ray_transport import RayTransport
     from strategies.errors import TrainingStopped
     from strategies.server_app import app
 
@@ -79,15 +77,15 @@ def _simulate_on_ray(settings: Settings, options: EngineOptions) -> None:
     actors: list[Any] = []
     try:
         cpus = float(settings.run.threads)
-        count = options.actors or _actors_that_fit(cpus, options.gpus_per_hospital, len(nodes))
-        actors = start_actors(count, config, nodes, cpus=cpus, gpus=options.gpus_per_hospital)
+        count = options.actors or _actors_that_fit(cpus, len(nodes))
+        actors = start_actors(count, config, nodes, cpus=cpus)
         for actor in actors:
             actor.ready.remote()  # imports while this process prepares the server's side
-        grid = RayGrid(actors, nodes, run)
+        transport = RayTransport(actors, nodes, run)
         try:
-            app(grid, server_context(run, config))
+            app(transport, server_context(run, config))
         finally:
-            _report_memory(Path(settings.run.out), grid.peak_memory_bytes())
+            _report_memory(Path(settings.run.out), transport.peak_memory_bytes())
     except TrainingStopped as stopped:
         raise RunStopped(str(stopped)) from stopped
     finally:
@@ -135,18 +133,15 @@ def _start_ray(options: EngineOptions) -> bool:
     return True
 
 
-def _actors_that_fit(cpus: float, gpus: float, hospitals: int) -> int:
+def _actors_that_fit(cpus: float, hospitals: int) -> int:
     import ray
 
-    resources = ray.cluster_resources()
-    fit = int(resources.get("CPU", 1) // cpus)
-    if gpus > 0:
-        fit = min(fit, int(resources.get("GPU", 0) // gpus))
+    processors = ray.cluster_resources().get("CPU", 1)
+    fit = int(processors // cpus)
     if fit < 1:
         raise RunStopped(
-            f"no process of hospitals fits: each needs {cpus:g} processors and {gpus:g} GPUs, the "
-            f"machine has {resources.get('CPU', 0):g} and {resources.get('GPU', 0):g}. Lower "
-            "run.threads or --gpus-per-hospital."
+            f"no process of hospitals fits: each needs {cpus:g} processors, the machine has "
+            f"{processors:g}. Lower run.threads."
         )
     return min(fit, hospitals)
 

@@ -18,7 +18,7 @@ from safetensors.numpy import load_file
 
 from clients.contract.settings import SettingsError
 from simulations.compare.axes import FIRST_TUNING_SEED, Axes, cell_folder, plan_comparison
-from simulations.compare.comparison import Comparison, axes_of, grid_bar, held
+from simulations.compare.comparison import Comparison, axes_of, comparison_bar, held
 from simulations.compare.folder import COMPARISON
 from simulations.compare.workers import run_trainings
 from simulations.scenario import Scenario, find_scenario, list_scenarios
@@ -167,7 +167,7 @@ def test_without_a_terminal_a_plain_line_comes_with_each_training(compared):
 def test_a_grids_bar_says_where_its_trainings_are(tmp_path, monkeypatch):
     monkeypatch.setattr("simulations.compare.comparison.PULSE_SECONDS", 0.05)
     file, seen = io.StringIO(), threading.Event()
-    with grid_bar(Console(file=file, force_terminal=True, width=100), 2) as bar:
+    with comparison_bar(Console(file=file, force_terminal=True, width=100), 2) as bar:
         bar.follow({tmp_path / "one": "FSCDP, gradients", tmp_path / "two": "C"})
         run_round(start_run(tmp_path / "one"), 3)
         for _ in range(100):

@@ -15,13 +15,13 @@ from flwr.app import Message
 from flwr.supercore.run import Run
 
 from simulations.engines.actors import CLIENT_APP, Hospitals
-from simulations.engines.local_grid import LocalGrid, server_context
+from simulations.engines.local_transport import LocalTransport, server_context
 
 if TYPE_CHECKING:
     from clients.contract.settings import Settings
 
 
-class DirectGrid(LocalGrid):
+class DirectTransport(LocalTransport):
     """Carries messages between a ServerApp and hospitals of the same process."""
 
     def __init__(self, hospitals: Hospitals, nodes: Iterable[int], run: Run) -> None:
@@ -68,5 +68,5 @@ def train_here(settings: Settings) -> None:
     nodes = {secrets.randbits(62) + 2: k for k in range(hospitals_expected(settings))}
     run = Run.create_empty(secrets.randbits(62))
     config = settings.to_config()
-    grid = DirectGrid(Hospitals(CLIENT_APP, config, nodes), nodes, run)
-    app(grid, server_context(run, config))
+    transport = DirectTransport(Hospitals(CLIENT_APP, config, nodes), nodes, run)
+    app(transport, server_context(run, config))

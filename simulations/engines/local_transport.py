@@ -1,7 +1,8 @@
-"""What every grid of this machine is: one run, its nodes, and the identity of its server's side.
+"""What every transport of this machine is: one run, its nodes, the identity of its server's side.
 
-How messages are carried is what grids differ in. Flower takes a message only from a process that
-says who it is, so whoever leads a training here says it is the server's side of the run.
+How messages are carried is what transports differ in; to Flower each is a `Grid`. Flower takes a
+message only from a process that says who it is, so whoever leads a training here says it is the
+server's side of the run.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from flwr.supercore.task_identity import TaskIdentity
 SERVER_NODE = 1
 
 
-class LocalGrid(Grid):
-    """A grid whose nodes live on this machine; `push_messages` and `pull_messages` are missing.
+class LocalTransport(Grid):
+    """A transport to nodes of this machine; `push_messages` and `pull_messages` are missing.
 
     Args:
         nodes: ids of all hospitals' nodes.

@@ -1,4 +1,4 @@
-"""A Flower Grid over Ray: the same ServerApp and ClientApp, without queues that are polled.
+"""Messages over Ray: the same ServerApp and ClientApp, without queues that are polled.
 
 Messages that share one content, as a round's do, go into Ray's object store once. Each hospital has
 an actor of its own choice, so that what the process has cached for it is found again; an actor with
@@ -23,7 +23,7 @@ import ray
 from flwr.app import Error, Message, Metadata, RecordDict
 from flwr.supercore.run import Run
 
-from simulations.engines.local_grid import LocalGrid
+from simulations.engines.local_transport import LocalTransport
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +36,8 @@ CALL_MESSAGES = 64
 LAST_COUNTS = 0.5
 #: Calls that wait at an actor, so that it never waits for the driver.
 CALLS_IN_FLIGHT = 2
+#: Times that a call is made, should the process that answers it die.
+ATTEMPTS = 2
 #: Longest that `pull_messages` waits for a first reply, in seconds.
 PULL_SECONDS = 0.5
 #: Longest wait for the actors' word about their memory, in seconds.
@@ -50,10 +52,10 @@ class _Call:
     envelopes: list[Metadata]
     home: int
     seconds: float
-    tries: int = 0
+    attempt: int = 1
 
 
-class RayGrid(LocalGrid):
+class RayTransport(LocalTransport):
     """Carries messages between a ServerApp in this process and hospitals in Ray actors."""
 
     def __init__(self, actors: list[Any], nodes: dict[int, int], run: Run) -> None:
@@ -154,7 +156,6 @@ class RayGrid(LocalGrid):
                 if not source:
                     break
                 call = source.popleft() if source is own else source.pop()
-                call.tries += 1
                 reference = actor.answer.remote(call.content, call.envelopes)
                 self._running[reference] = (index, call)
                 self._load[index] += 1
@@ -166,11 +167,12 @@ class RayGrid(LocalGrid):
             replies, seconds = ray.get(reference)
             self._learn(call, replies, seconds)
         except ray.exceptions.RayError as error:
-            if call.tries < 2:
+            if call.attempt < ATTEMPTS:
+                call.attempt += 1
                 logger.warning("a process of hospitals died; its messages are sent once more")
                 self._waiting[index].appendleft(call)
                 return
-            logger.error("a process of hospitals died twice: %s", type(error).__name__)
+            logger.error("a process of hospitals died again: %s", type(error).__name__)
             replies = [self._unavailable(envelope) for envelope in call.envelopes]
         for reply in replies:
             reply.metadata.__dict__["_message_id"] = str(uuid4())

@@ -1,0 +1,166 @@
+"""How messages reach actors, and come back; real actors and a real Ray are in the engines' tests.
+
+Here Ray's object store is a name for the object itself, and an actor is a stand-in that writes down
+its calls and answers at once, saying that it took as long as the test would have it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import pytest
+import ray
+from flwr.app import Array, ArrayRecord, Message, Metadata, RecordDict
+from flwr.supercore.run import Run
+
+from simulations.engines import ray_transport
+from simulations.engines.ray_transport import CALL_BYTES, RayTransport
+
+Answer = tuple[list[Message], list[float]]
+
+
+class StandInRay:
+    """The four things that a transport asks of Ray, in this process."""
+
+    exceptions = ray.exceptions
+
+    def put(self, content: RecordDict) -> RecordDict:
+        return content
+
+    def wait(self, references: list[Reference], **_: object) -> tuple[list[Reference], object]:
+        return references[:1], []
+
+    def get(self, reference: Reference) -> Answer:
+        return reference.answer()
+
+
+class Reference:
+    """A call that is under way; its answer is made when it is fetched."""
+
+    def __init__(self, answer: Callable[[], Answer]) -> None:
+        self.answer = answer
+
+
+class StandInActor:
+    """Writes down the nodes of every call; dies in as many of its first calls as it is told."""
+
+    def __init__(
+        self, seconds: dict[int, float] | None = None, reply_bytes: int = 0, deaths: int = 0
+    ) -> None:
+        self.seconds = seconds or {}
+        self.calls: list[list[int]] = []
+        self._reply = RecordDict(
+            {"x": ArrayRecord({"x": Array("uint8", (reply_bytes,), "raw", bytes(reply_bytes))})}
+        )
+        self._deaths = deaths
+
+    @property
+    def answer(self) -> StandInActor:
+        return self
+
+    def remote(self, content: RecordDict, envelopes: Sequence[Metadata]) -> Reference:
+        self.calls.append([envelope.dst_node_id for envelope in envelopes])
+        dies = len(self.calls) <= self._deaths
+        return Reference(lambda: self._answer(content, envelopes, dies))
+
+    def _answer(self, content: RecordDict, envelopes: Sequence[Metadata], dies: bool) -> Answer:
+        if dies:
+            raise ray.exceptions.RayActorError
+        asked = [Message(content=content, metadata=envelope) for envelope in envelopes]
+        replies = [Message(self._reply, reply_to=message) for message in asked]
+        return replies, [self.seconds.get(one.dst_node_id, 0.001) for one in envelopes]
+
+
+@pytest.fixture(autouse=True)
+def stand_in_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_transport, "ray", StandInRay())
+
+
+def transport_of(actors: list[StandInActor], nodes: Iterable[int]) -> RayTransport:
+    places = {node: place for place, node in enumerate(nodes)}
+    return RayTransport(actors, places, Run.create_empty(7))
+
+
+def play_round(transport: RayTransport, nodes: Iterable[int]) -> list[Message]:
+    content = RecordDict()
+    return list(transport.send_and_receive([Message(content, node, "train") for node in nodes]))
+
+
+def calls_once_known(actor: StandInActor, nodes: range, *, rounds: int = 1) -> list[list[int]]:
+    """The calls of a round after rounds in which the transport learnt how long each works."""
+    transport = transport_of([actor], nodes)
+    for _ in range(rounds):
+        play_round(transport, nodes)
+    actor.calls.clear()
+    play_round(transport, nodes)
+    return actor.calls
+
+
+def test_each_message_is_delivered_once_and_each_gets_its_own_reply() -> None:
+    nodes = range(10, 60)
+    actors = [StandInActor(), StandInActor()]
+    replies = play_round(transport_of(actors, nodes), nodes)
+    assert sorted(node for actor in actors for call in actor.calls for node in call) == [*nodes]
+    assert sorted(reply.metadata.src_node_id for reply in replies) == [*nodes]
+    assert not any(reply.has_error() for reply in replies)
+
+
+def test_little_work_travels_in_one_call() -> None:
+    nodes = range(10, 60)
+    actor = StandInActor(dict.fromkeys(nodes, 0.001))
+    assert [len(call) for call in calls_once_known(actor, nodes)] == [50]
+
+
+def test_much_work_is_halved_until_it_is_little() -> None:
+    nodes = range(10, 42)
+    actor = StandInActor(dict.fromkeys(nodes, 2**-5))
+    assert [len(call) for call in calls_once_known(actor, nodes)] == [16, 8, 4, 4]
+
+
+def test_the_longest_work_comes_first_and_alone() -> None:
+    nodes = range(10, 20)
+    actor = StandInActor(dict.fromkeys(nodes, 0.01) | {15: 2.0})
+    assert calls_once_known(actor, nodes)[0] == [15]
+
+
+def test_large_replies_keep_calls_small() -> None:
+    nodes = range(10, 40)
+    actor = StandInActor(dict.fromkeys(nodes, 0.001), reply_bytes=CALL_BYTES // 4)
+    assert max(len(call) for call in calls_once_known(actor, nodes)) == 4
+
+
+def test_a_hospital_that_has_become_slow_is_asked_first() -> None:
+    nodes = range(10, 20)
+    actor = StandInActor(dict.fromkeys(nodes, 0.01) | {11: 0.02})
+    transport = transport_of([actor], nodes)
+    play_round(transport, nodes)
+    actor.seconds[15] = 2.0
+    play_round(transport, nodes)
+    assert actor.calls[-1][0] != 15, "nobody could know yet"
+    actor.calls.clear()
+    play_round(transport, nodes)
+    assert actor.calls[0] == [15]
+
+
+def test_an_actor_with_nothing_to_do_takes_work_from_the_one_with_most() -> None:
+    nodes = range(10, 42)
+    busy, idle = StandInActor(dict.fromkeys(nodes, 0.5)), StandInActor()
+    transport = RayTransport([busy, idle], dict.fromkeys(nodes, 0), Run.create_empty(7))
+    assert len(play_round(transport, nodes)) == len(nodes)
+    assert idle.calls and busy.calls
+
+
+def test_what_an_actor_that_died_was_asked_is_asked_once_more() -> None:
+    nodes = range(10, 12)
+    actor = StandInActor(deaths=1)
+    replies = play_round(transport_of([actor], nodes), nodes)
+    assert actor.calls[0] == actor.calls[1] == [*nodes]
+    assert [reply.has_error() for reply in replies] == [False, False]
+
+
+def test_hospitals_whose_actor_dies_again_are_unreachable() -> None:
+    nodes = range(10, 12)
+    actor = StandInActor(deaths=2)
+    replies = play_round(transport_of([actor], nodes), nodes)
+    assert len(actor.calls) == 2
+    assert [reply.error.reason for reply in replies] == ["unreachable", "unreachable"]
