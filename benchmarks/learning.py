@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 from learning_rows import ROWS, Row  # noqa: E402  (after the path is set)
+from needed_data import data_or_exit  # noqa: E402
 
 MEASURED = ROOT / "docs" / "measured" / "learning.json"
 PAGE = ROOT / "docs" / "results-data.md"
@@ -246,7 +247,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "learning")
     arguments = parser.parse_args()
     if arguments.command == "run":
-        run(arguments.out, arguments.only)
+        with data_or_exit():
+            run(arguments.out, arguments.only)
     else:
         gather(arguments.out)
         PAGE.write_text(page(json.loads(MEASURED.read_text())))
