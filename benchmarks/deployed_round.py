@@ -25,9 +25,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from deployment.flower_home import command, environment
 from deployment.submission import settings_of
+from simulations.engines.local_server import free_port
 from tests.deployment.local_deployment import (
     LocalDeployment,
-    free_port,
     ledger_rounds,
     local_deployment,
     rounds,

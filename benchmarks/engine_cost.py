@@ -43,6 +43,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 import engine_apps  # noqa: E402  (after the path is set)
+from needed_data import data_or_exit  # noqa: E402
 
 from clients.site.memory import keep_freed_memory  # noqa: E402
 
@@ -99,7 +100,7 @@ def bare_rounds(hospitals: int, work: bool, keep_memory: bool = False) -> Iterat
 @contextmanager
 def pfl_rounds(hospitals: int, work: bool) -> Iterator[Round]:
     """Rounds of pfl-research's simulator with two workers."""
-    from tests.deployment.local_deployment import free_port
+    from simulations.engines.local_server import free_port
 
     script = str(ROOT / "benchmarks" / "pfl_rounds.py")
     surroundings = os.environ | {
@@ -267,6 +268,15 @@ def measure_scale(counts: list[int]) -> dict[str, Any]:
     return found
 
 
+def _load_what_is_asked_for(options: argparse.Namespace) -> None:
+    """Read the data sets of the whole app's measures, before any of them takes its time."""
+    from clients.data import load_dataset
+
+    for name, wanted in (("chest-xray", options.sealed), ("mnist", options.scale)):
+        if wanted:
+            load_dataset(name)
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -279,6 +289,8 @@ def main() -> None:
     parser.add_argument("--default-rounds", type=int, metavar="T", help="`default` with T rounds")
     parser.add_argument("--scale", type=int, nargs="+", default=[], metavar="K")
     options = parser.parse_args()
+    with data_or_exit():
+        _load_what_is_asked_for(options)
     results: dict[Any, Any] = {}
     for hospitals in options.hospitals:
         results[hospitals] = measure(

@@ -20,7 +20,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from deployment.flower_home import shorten_fetch_pause
+from strategies.flower_patches import shorten_fetch_pause
 
 if TYPE_CHECKING:
     from flwr.supercore.constant import TaskType

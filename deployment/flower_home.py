@@ -16,7 +16,6 @@ import tomli_w
 
 #: Name of the consortium's SuperLink in Flower's own configuration.
 CONNECTION = "consortium"
-FETCH_PAUSE_SECONDS = 0.05
 
 
 def environment(home: Path, *, threads: int = 1) -> dict[str, str]:
@@ -46,22 +45,6 @@ def write_connection(home: Path, *, address: str, authority: Path) -> Mapping[st
     }
     (home / "config.toml").write_text(tomli_w.dumps(content), encoding="utf-8")
     return environment(home)
-
-
-def shorten_fetch_pause() -> None:
-    """Shorten Flower's first pause, 1 s, before it asks again for bytes that are on their way.
-
-    A message is announced before its bytes have arrived, so each hand-over would wait for it.
-    """
-    from flwr.supercore.inflatable import inflatable_utils
-
-    for function in (
-        inflatable_utils.pull_objects,
-        inflatable_utils.pull_and_inflate_object_from_tree,
-    ):
-        defaults = function.__kwdefaults__
-        if defaults and "initial_backoff" in defaults:
-            defaults["initial_backoff"] = FETCH_PAUSE_SECONDS
 
 
 def command(name: str) -> str:

@@ -9,22 +9,19 @@ machine.
 from __future__ import annotations
 
 import os
-import ssl
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deployment.control import control_of, read_public_key
 from deployment.errors import DeploymentError
 from deployment.superlink_folder import SuperLinkFolder
+from simulations.engines.local_server import NotHealthyError, wait_until_healthy
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-#: Longest wait for the SuperLink to answer, in seconds.
-STARTUP_SECONDS = 60.0
 _OPEN = ("/v1/fleet/", "/health")
 _LOOPBACK = ("127.0.0.1", "::1")
 
@@ -55,30 +52,14 @@ def start_superlink(link: SuperLinkFolder, *, host: str) -> subprocess.Popen[byt
             stderr=log,
         )
     (folder / "superlink.db").touch(mode=0o600)
-    _wait_until_healthy(link, process)
+    try:
+        wait_until_healthy(
+            f"https://{link.local_address}", process, authority=str(folder / "ca.pem")
+        )
+    except NotHealthyError as error:
+        process.terminate()
+        raise DeploymentError(f"{error}; read {folder / 'superlink.log'}.") from error
     return process
-
-
-def _wait_until_healthy(link: SuperLinkFolder, process: subprocess.Popen[bytes]) -> None:
-    import httpx
-
-    trusted = ssl.create_default_context(cafile=str(link.folder / "ca.pem"))
-    end = time.monotonic() + STARTUP_SECONDS
-    while time.monotonic() < end:
-        if process.poll() is not None:
-            raise DeploymentError(
-                f"flower-superlink ended with code {process.returncode}; "
-                f"read {link.folder / 'superlink.log'}."
-            )
-        try:
-            if httpx.get(
-                f"https://{link.local_address}/health", timeout=1.0, verify=trusted
-            ).is_success:
-                return
-        except httpx.HTTPError:
-            time.sleep(0.1)
-    process.terminate()
-    raise DeploymentError(f"flower-superlink did not answer within {STARTUP_SECONDS:.0f} s.")
 
 
 def register_nodes(link: SuperLinkFolder) -> tuple[list[str], list[str]]:

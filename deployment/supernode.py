@@ -18,7 +18,6 @@ import json
 import logging
 import os
 import secrets
-import socket
 import subprocess
 import sys
 import threading
@@ -34,7 +33,9 @@ import httpx
 
 from crypto.whole_file import write_private
 from deployment.errors import DeploymentError
-from deployment.flower_home import environment, shorten_fetch_pause
+from deployment.flower_home import environment
+from simulations.engines.local_server import free_port
+from strategies.flower_patches import shorten_fetch_pause
 
 if TYPE_CHECKING:
     from flwr.supercore.fab import Fab
@@ -121,7 +122,7 @@ def run_supernode(site: SiteFile) -> None:
     os.umask(0o077)
     os.environ.update(environment(site.private / "flower", threads=site.threads))
     os.chdir(site.private)
-    port = site.runtime_port or _free_port()
+    port = site.runtime_port or free_port()
     notary = Notary(site.allowed_apps)
     secret, entities = site.private / "executor.secret", site.private / "notary.json"
     write_private(secret, secrets.token_bytes(32))
@@ -215,9 +216,3 @@ def _start_executor(address: str, secret: Path) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True, name="executor-watch").start()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -23,8 +23,6 @@ from clients.contract.phases import Phases
 SHORTEST_PAUSE_SECONDS = 0.02
 LONGEST_PAUSE_SECONDS = 0.25
 GROWTH = 1.25
-#: A reply is announced before its bytes have arrived; Flower then pauses 1 s before it asks again.
-FETCH_PAUSE_SECONDS = 0.05
 #: What Flower itself answers for a node -> our word for it.
 FLOWER_FAULTS = {
     ErrorCode.MESSAGE_UNAVAILABLE: "unreachable",
@@ -47,7 +45,6 @@ class Conversation:
 
     def __init__(self, grid: Grid, *, timeout_seconds: float) -> None:
         self.grid = grid
-        fetch_soon()
         self._timeout = timeout_seconds
         self.sent_bytes = 0
         self.received_bytes = 0
@@ -89,15 +86,6 @@ class Conversation:
                 pause = min(pause * GROWTH, LONGEST_PAUSE_SECONDS)
         for message in waiting.values():
             yield Message(Error(FLOWER_ERROR_CODE, "unreachable"), reply_to=message)
-
-
-def fetch_soon() -> None:
-    """Shorten Flower's first pause before it asks again for bytes that are on their way."""
-    from flwr.supercore.inflatable.inflatable_utils import pull_objects
-
-    defaults = pull_objects.__kwdefaults__
-    if defaults and "initial_backoff" in defaults:
-        defaults["initial_backoff"] = FETCH_PAUSE_SECONDS
 
 
 def fault_code(reply: Message) -> str:

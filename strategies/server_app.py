@@ -16,6 +16,7 @@ from strategies.cyclic import Cyclic
 from strategies.ensemble import Ensemble
 from strategies.errors import TrainingStopped
 from strategies.federation import Federation
+from strategies.flower_patches import shorten_fetch_pause
 from strategies.holdout import Holdout
 from strategies.orphan import end_when_orphaned
 from strategies.run.budget import Budget
@@ -44,6 +45,7 @@ app = ServerApp()
 def main(grid: Grid, context: Context) -> None:
     """Train, and leave a readable run folder behind, however the training ends."""
     end_when_orphaned()
+    shorten_fetch_pause()
     settings = Settings.from_config(context.run_config)
     folder = RunFolder.open(settings)
     tracking = Tracking(folder, make_trackers(settings, folder.path))

@@ -7,28 +7,24 @@ its own, on a free port of the loopback interface, with a folder of its own, and
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import httpx
 import tomli_w
 
 from clients.contract.terms import hospitals_expected
+from simulations.engines.local_server import free_port, wait_until_healthy
 from strategies.run.reading import read_run
 
 if TYPE_CHECKING:
     from clients.contract.settings import Settings
 
 APP = Path(__file__).resolve().parents[2]
-#: Longest wait for the SuperLink to answer, in seconds.
-STARTUP_SECONDS = 60.0
 
 
 def simulate_on_flower(settings: Settings) -> bool:
@@ -73,7 +69,7 @@ def _environment(home: Path) -> dict[str, str]:
 @contextmanager
 def _superlink(environment: Mapping[str, str], home: Path) -> Iterator[None]:
     """Start a SuperLink for simulations, name it ``here`` in Flower's folder, and end it."""
-    port = _free_port()
+    port = free_port()
     command = [
         "flower-superlink", "--insecure", "--simulation", "--isolation", "subprocess",
         "--host", "127.0.0.1", "--port", str(port),
@@ -89,7 +85,7 @@ def _superlink(environment: Mapping[str, str], home: Path) -> Iterator[None]:
         stderr=subprocess.DEVNULL,
     )
     try:
-        _wait_until_healthy(port, process)
+        wait_until_healthy(f"http://127.0.0.1:{port}", process)
         yield
     finally:
         process.terminate()
@@ -98,22 +94,3 @@ def _superlink(environment: Mapping[str, str], home: Path) -> Iterator[None]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-
-
-def _wait_until_healthy(port: int, process: subprocess.Popen[bytes]) -> None:
-    end = time.monotonic() + STARTUP_SECONDS
-    while time.monotonic() < end:
-        if process.poll() is not None:
-            raise RuntimeError(f"flower-superlink ended with code {process.returncode}")
-        try:
-            if httpx.get(f"http://127.0.0.1:{port}/health", timeout=1.0).is_success:
-                return
-        except httpx.HTTPError:
-            time.sleep(0.1)
-    raise RuntimeError(f"flower-superlink did not answer within {STARTUP_SECONDS:.0f} s")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

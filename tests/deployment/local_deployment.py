@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -22,15 +21,10 @@ from deployment.bundle import bundle_digest
 from deployment.consortium import Consortium, make_consortium
 from deployment.submission import Submission, hospitals_online, settings_of, submit, wait_for_end
 from deployment.superlink_folder import SuperLinkFolder, read_superlink
+from simulations.engines.local_server import free_port
 from tests.deployment import timed_node
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class LocalDeployment:

@@ -18,7 +18,6 @@ from deployment.submission import Submission
 from tests.deployment.local_deployment import (
     LocalDeployment,
     events,
-    free_port,
     ledger_rounds,
     local_deployment,
     rounds,
@@ -231,4 +230,3 @@ def test_control_is_answered_on_the_superlinks_own_machine_only(
         with httpx.Client(verify=False) as client:
             answer = client.post(f"https://{address}:{port}/v1/control/list-nodes", content=b"")
         assert (answer.status_code == 403) == (expected == 403), (address, answer.status_code)
-    assert free_port()

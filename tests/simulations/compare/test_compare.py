@@ -261,6 +261,7 @@ def test_two_commands_do_not_share_a_folder(tmp_path):
         Comparison(out=tmp_path).run(DEFAULT, Axes())
 
 
+@pytest.mark.usefixtures("at_a_terminal")
 def test_an_interrupt_ends_every_process_and_says_how_to_go_on(tmp_path):
     command = [sys.executable, "-m", "simulations.cli", "compare", "default", "--seeds", "50"]
     command += ["--jobs", "2", "--out", str(tmp_path / "out"), "--set", SHORT[1]]

@@ -107,6 +107,7 @@ def test_both_engines_end_in_the_same_model_for_a_seed(
     assert model_in(tmp_path) == model_of_seed_3
 
 
+@pytest.mark.usefixtures("at_a_terminal")
 def test_ctrl_c_leaves_no_process_behind_and_a_run_that_resumes(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [*COMMAND, "run", "default", "--out", str(tmp_path), *SMALL, *rounds(400), "--seed", "5"],
