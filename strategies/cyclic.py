@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from flwr.app import Message
 
 from clients.contract.schedule import cycles_of, steps_of_visit
+from clients.contract.terms import hospitals_expected
 from clients.contract.visit_messages import (
     JUDGE,
     RELEASE_CARRIED,
@@ -31,12 +32,15 @@ from crypto.identity import SignedHeader, verify_header
 from crypto.roles import Place
 from strategies.conversation import fault_code
 from strategies.errors import TrainingStopped
-from strategies.training import Meter, Training
+from strategies.teaching import Meter, Teaching
 
 if TYPE_CHECKING:
     from flwr.app import RecordDict
 
+    from clients.contract.settings import Settings
+    from clients.contract.terms import Terms
     from strategies.ceremony import Ceremony
+    from strategies.teaching import TrainingContext
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,25 +52,29 @@ class Turn:
     name: str
 
 
-class Cyclic(Training):
+class Cyclic(Teaching):
     """A training in which one model visits the hospitals in turn."""
 
-    @property
-    def planned_rounds(self) -> int:
-        """Visits, if nobody is skipped."""
-        return cycles_of(self.settings) * self._hospitals
-
-    def _teach(self, ceremony: Ceremony) -> None:
+    def __init__(self, context: TrainingContext, ceremony: Ceremony, terms: Terms) -> None:
+        super().__init__(context, ceremony, terms)
         self._parameter_id = ceremony.plan.parameter_id
-        self._model = self._kept_model()
+        self._model = _from_bytes(self.state.snapshot) if self.state.snapshot else Carried()
         self._skipped: list[str] = []
+
+    @staticmethod
+    def planned_rounds(settings: Settings) -> int:
+        """Return the visits, if nobody is skipped."""
+        return cycles_of(settings) * hospitals_expected(settings)
+
+    def teach(self) -> None:
+        """Let the model visit one hospital after the other."""
         for turn in self._turns():
-            if turn.visit > self.progress.round:
+            if turn.visit > self.state.round:
                 self._take(turn)
         if self._skipped:
-            self.progress.note = f"skipped: {', '.join(self._skipped)}"
+            self.state.note = f"skipped: {', '.join(self._skipped)}"
         if not self._model:
-            raise TrainingStopped(f"no hospital was there at its turn; {self.progress.note}")
+            raise TrainingStopped(f"no hospital was there at its turn; {self.state.note}")
 
     def _turns(self) -> Iterator[Turn]:
         """Yield the visits in order; a random order differs from cycle to cycle and is public."""
@@ -82,7 +90,6 @@ class Cyclic(Training):
 
     def _take(self, turn: Turn) -> None:
         """Have one hospital train the model, or go on without it."""
-        self._steps = steps_of_visit(self.settings, turn.cycle)
         wait = self.settings.exchange.absent == "wait"
         code = ""
         for attempt in self._attempts(turn.visit, turn.name):
@@ -110,17 +117,18 @@ class Cyclic(Training):
             self._skipped.append(f"{turn.name} at visit {turn.visit} ({code})")
 
     def _cost(self, number: int, attempt: int) -> int:
-        return self._steps
+        cycle = (number - 1) // len(self._nodes.public_keys) + 1
+        return steps_of_visit(self.settings, cycle)
 
     def _visit(self, turn: Turn, attempt: int) -> str:
         """Bring the model to a hospital and take it back; returns a fault's code, or ""."""
-        last = turn.visit == self.planned_rounds
+        last = turn.visit == self.planned_rounds(self.settings)
         due = turn.visit % self.settings.training.release_every == 0 and self._private()
         request = VisitRequest(
             training=self.training,
             visit=turn.visit,
             attempt=attempt,
-            steps=self._steps,
+            steps=steps_of_visit(self.settings, turn.cycle),
             model=self._model,
             carry=True,
             release=due or last,
@@ -139,7 +147,7 @@ class Cyclic(Training):
         except (KeyError, ValueError, TypeError):
             return "malformed-frame"
         self._model = answer.model
-        self.progress.round = turn.visit
+        self.state.round = turn.visit
         self._journal.keep_snapshot(turn.visit, _to_bytes(answer.model))
         if answer.released:
             self._released(answer.released, turn.visit)
@@ -155,29 +163,30 @@ class Cyclic(Training):
             payload=model.envelope,
         )
 
-    def _release_last(self) -> None:
+    def release_last(self) -> None:
         """Ask hospitals in turn to release the model, if the last visit did not."""
-        if self.progress.released == self.progress.round:
+        if self.state.released == self.state.round:
             return
         request = VisitRequest(
-            training=self.training, visit=self.planned_rounds + 1, model=self._model, release=True
+            training=self.training,
+            visit=self.planned_rounds(self.settings) + 1,
+            model=self._model,
+            release=True,
         )
         faults = []
         for name in self._nodes.names:
             message = Message(request.content(), self._nodes.ids[name], RELEASE_CARRIED)
             [reply] = self._conversation.ask([message])
             if not reply.has_error():
-                self._released(VisitReply.read(reply.content).released, self.progress.round)
+                self._released(VisitReply.read(reply.content).released, self.state.round)
                 return
             faults.append(f"{name}: {fault_code(reply)}")
         raise TrainingStopped(f"no hospital released the model ({'; '.join(faults)})")
 
-    def _judge_request(self) -> tuple[str, RecordDict]:
-        request = JudgeRequest(training=self.training, models=(self.progress.model,))
+    def judge_request(self) -> tuple[str, RecordDict]:
+        """Return the request to judge the model that was released."""
+        request = JudgeRequest(training=self.training, models=(self.state.model,))
         return JUDGE, request.content()
-
-    def _kept_model(self) -> Carried:
-        return _from_bytes(self.progress.snapshot) if self.progress.snapshot else Carried()
 
 
 def _to_bytes(model: Carried) -> bytes:

@@ -16,37 +16,44 @@ from safetensors.torch import load, save
 from clients.contract.visit_messages import JUDGE, VISIT, JudgeRequest, VisitReply, VisitRequest
 from strategies.conversation import fault_code
 from strategies.errors import TrainingStopped
-from strategies.training import Meter, Training
+from strategies.teaching import Meter, Teaching
 
 if TYPE_CHECKING:
     import torch
     from flwr.app import RecordDict
 
+    from clients.contract.settings import Settings
+    from clients.contract.terms import Terms
     from strategies.ceremony import Ceremony
+    from strategies.teaching import TrainingContext
 
 #: Between a hospital's name and a tensor's in the released file.
 SEPARATOR = "/"
 
 
-class Ensemble(Training):
+class Ensemble(Teaching):
     """A training in which nothing is shared but finished models."""
 
-    @property
-    def planned_rounds(self) -> int:
-        """All hospitals train at once."""
+    def __init__(self, context: TrainingContext, ceremony: Ceremony, terms: Terms) -> None:
+        super().__init__(context, ceremony, terms)
+        self._members = sorted(self._nodes.public_keys)
+        self._models: dict[str, Mapping[str, torch.Tensor]] = {
+            self._members[number]: load(model)
+            for number, model in self._journal.read_members().items()
+        }
+        self._paid = {name: iter(self._attempts(1, name)) for name in self._members}
+
+    @staticmethod
+    def planned_rounds(settings: Settings) -> int:
+        """Return 1: all hospitals train at once."""
         return 1
 
-    def _teach(self, ceremony: Ceremony) -> None:
-        self._members = members = sorted(self._nodes.public_keys)
-        kept = self._journal.read_members()
-        self._models: dict[str, Mapping[str, torch.Tensor]] = {
-            members[number]: load(model) for number, model in kept.items()
-        }
+    def teach(self) -> None:
+        """Ask for the models that are missing, until they are there or attempts are used up."""
         faults: dict[str, str] = {}
         wait = self.settings.exchange.absent == "wait"
-        self._tries = {name: iter(self._attempts(1, name)) for name in members}
         for attempt in range(1, self.settings.run.attempts + 1):
-            missing = [name for name in members if name not in self._models]
+            missing = [name for name in self._members if name not in self._models]
             if not missing:
                 break
             faults = self._ask(missing, attempt)
@@ -55,17 +62,17 @@ class Ensemble(Training):
         listed = "; ".join(f"{name}: {code}" for name, code in sorted(faults.items()))
         if not self._models or (faults and wait):
             raise TrainingStopped(
-                f"{len(self._models)} of {self._hospitals} hospitals trained a model ({listed}). "
-                "The reasons are in those hospitals' own logs (hospital.log)."
+                f"{len(self._models)} of {len(self._members)} hospitals trained a model "
+                f"({listed}). The reasons are in those hospitals' own logs (hospital.log)."
             )
         if faults:
-            self.progress.note = f"skipped: {listed}"
-        self.progress.round = 1
+            self.state.note = f"skipped: {listed}"
+        self.state.round = 1
 
     def _cost(self, number: int, attempt: int) -> int:
         return self.settings.training.rounds
 
-    def _ask(self, names: list[str], retry: int) -> dict[str, str]:
+    def _ask(self, names: list[str], attempt: int) -> dict[str, str]:
         """Ask hospitals for their models; returns the codes of those that gave none."""
         meter = Meter(self._conversation)
         faults: dict[str, str] = {}
@@ -77,7 +84,7 @@ class Ensemble(Training):
             request = VisitRequest(
                 training=self.training,
                 visit=1,
-                attempt=next(self._tries[name]),
+                attempt=next(self._paid[name]),
                 steps=self.settings.training.rounds,
                 release=True,
             )
@@ -97,7 +104,7 @@ class Ensemble(Training):
             self._models[name] = model
         self._record_round(
             1,
-            retry,
+            attempt,
             meter,
             asked=max(len(names), 1),
             contributions=len(self._models),
@@ -107,19 +114,20 @@ class Ensemble(Training):
         )
         return faults
 
-    def _release_last(self) -> None:
+    def release_last(self) -> None:
         """Measure the ensemble, whose models came with the replies."""
-        progress = self.progress
+        state = self.state
         models = [self._models[name] for name in sorted(self._models)]
-        progress.model = {
+        state.model = {
             f"{name}{SEPARATOR}{tensor}": value
             for name in sorted(self._models)
             for tensor, value in self._models[name].items()
         }
-        progress.released = progress.round
-        progress.metrics = self.holdout.measure_together(models, self.settings.exchange.vote)
+        state.released = state.round
+        state.metrics = self.holdout.measure_together(models, self.settings.exchange.vote)
         self._record_release()
 
-    def _judge_request(self) -> tuple[str, RecordDict]:
+    def judge_request(self) -> tuple[str, RecordDict]:
+        """Return the request to judge all models together."""
         models = tuple(self._models[name] for name in sorted(self._models))
         return JUDGE, JudgeRequest(training=self.training, models=models).content()

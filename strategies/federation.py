@@ -15,28 +15,32 @@ from flwr.serverapp.strategy import FedAvg
 from clients.contract import messages
 from clients.contract.messages import RoundReply, RoundRequest
 from clients.contract.schedule import events_of_attempt
+from clients.contract.terms import hospitals_expected
 from crypto.errors import OpeningRefusedError
 from crypto.schemes import require_returnable
 from strategies.conversation import fault_code
 from strategies.errors import TrainingStopped
 from strategies.secure_fedavg import SecureFedAvg
-from strategies.training import Meter, Training
+from strategies.teaching import Meter, Teaching
 
 if TYPE_CHECKING:
     from flwr.app import RecordDict
 
+    from clients.contract.terms import Terms
     from strategies.ceremony import Ceremony
+    from strategies.teaching import TrainingContext
 
 #: Faults after which a hospital can be helped with a snapshot and the sums since.
 BEHIND = "behind"
 
 
-class Federation(Training):
+class Federation(Teaching):
     """A training by sealed sums."""
 
-    def _teach(self, ceremony: Ceremony) -> None:
-        """Close one round after the other."""
+    def __init__(self, context: TrainingContext, ceremony: Ceremony, terms: Terms) -> None:
+        super().__init__(context, ceremony, terms)
         self._plan = ceremony.plan
+        self._hospitals = hospitals_expected(self.settings)
         self.strategy = SecureFedAvg(
             inner=FedAvg(
                 min_train_nodes=len(ceremony.nodes.ids),
@@ -50,7 +54,10 @@ class Federation(Training):
             training=self.training,
             phases=self._conversation.phases,
         )
-        for number in range(self.progress.round + 1, self.settings.training.rounds + 1):
+
+    def teach(self) -> None:
+        """Close one round after the other."""
+        for number in range(self.state.round + 1, self.settings.training.rounds + 1):
             self._close_round(number)
 
     def _cost(self, number: int, attempt: int) -> int:
@@ -70,22 +77,22 @@ class Federation(Training):
         )
 
     def _attempt(self, number: int, attempt: int) -> bool:
-        meter, progress = Meter(self._conversation), self.progress
+        meter, state = Meter(self._conversation), self.state
         request = self._request(number, attempt)
         self.strategy.attempt = attempt
         self._exchange(number, request)
         outcome = self.strategy.outcome
         if outcome.snapshot:
-            progress.snapshot, progress.snapshot_round = outcome.snapshot, number - 1
-            progress.closed = {r: c for r, c in progress.closed.items() if r >= number - 1}
+            state.snapshot, state.snapshot_round = outcome.snapshot, number - 1
+            state.closed = {r: c for r, c in state.closed.items() if r >= number - 1}
             self._journal.keep_snapshot(number - 1, outcome.snapshot)
         if outcome.model:
             self._released(outcome.model, number - 1)
         if outcome.closed is not None:
             with self._conversation.phases.measure("keep"):
                 self._journal.keep_round(number, outcome.closed)
-            progress.closed[number] = outcome.closed
-            progress.round = number
+            state.closed[number] = outcome.closed
+            state.round = number
         self._record_round(
             number,
             attempt,
@@ -105,7 +112,7 @@ class Federation(Training):
     def _exchange(self, number: int, request: RoundRequest) -> None:
         """Ask for contributions and add them as they come."""
         asked = self.strategy.configure_train(
-            number, request.arrays(), request.config(), self._grid
+            number, request.arrays(), request.config(), self._conversation.grid
         )
         self.strategy.aggregate_train(number, self._replies(asked, request, messages.TRAIN))
 
@@ -125,7 +132,7 @@ class Federation(Training):
 
     def _request(self, number: int, attempt: int) -> RoundRequest:
         """Ask for a round; the closed total before it comes along."""
-        last = self.progress.closed.get(number - 1)
+        last = self.state.closed.get(number - 1)
         training = self.settings.training
         names = self._nodes.names
         allowed = self._private() and not self._kept_home()
@@ -146,8 +153,8 @@ class Federation(Training):
             training=request.training,
             round=request.round,
             attempt=request.attempt,
-            closed=dict(self.progress.closed),
-            snapshot=self.progress.snapshot,
+            closed=dict(self.state.closed),
+            snapshot=self.state.snapshot,
         )
 
     def _kept_home(self) -> str:
@@ -158,23 +165,24 @@ class Federation(Training):
             return str(refused)
         return ""
 
-    def _release_last(self) -> None:
+    def release_last(self) -> None:
         """Ask hospitals in turn for the model after the last total."""
         if reason := self._kept_home():
-            self.progress.note = reason
+            self.state.note = reason
             return
-        request = self._request(self.progress.round + 1, 1)
+        request = self._request(self.state.round + 1, 1)
         faults = []
         for name in self._nodes.names:
             for content in (request.content(), self._help(request).content()):
                 message = Message(content, self._nodes.ids[name], messages.RELEASE)
                 [reply] = self._conversation.ask([message])
                 if not reply.has_error():
-                    self._released(RoundReply.read(reply.content).model, self.progress.round)
+                    self._released(RoundReply.read(reply.content).model, self.state.round)
                     return
                 faults.append(f"{name}: {fault_code(reply)}")
         raise TrainingStopped(f"no hospital released the model ({'; '.join(faults)})")
 
-    def _judge_request(self) -> tuple[str, RecordDict]:
-        request = self._help(self._request(self.progress.round + 1, 1))
+    def judge_request(self) -> tuple[str, RecordDict]:
+        """Return the request to judge the model after the last total, which hospitals open."""
+        request = self._help(self._request(self.state.round + 1, 1))
         return messages.EVALUATE, request.content()

@@ -12,6 +12,7 @@ from clients.contract.settings import Settings
 from clients.contract.soundness import scheme_of
 from clients.contract.stages import listening
 from clients.contract.terms import hospitals_expected
+from strategies.conversation import Conversation
 from strategies.cyclic import Cyclic
 from strategies.ensemble import Ensemble
 from strategies.errors import TrainingStopped
@@ -26,10 +27,11 @@ from strategies.run.summary import write_results
 from strategies.run.trackers import make_trackers
 from strategies.run.tracking import Stages, Tracking
 from strategies.split import Split
+from strategies.teaching import Teaching, TrainingContext
 from strategies.training import Training
 
 #: exchange -> how the server leads it.
-TRAININGS: dict[str, type[Training]] = {
+TEACHINGS: dict[str, type[Teaching]] = {
     "gradients": Federation,
     "weights": Federation,
     "cyclic": Cyclic,
@@ -50,70 +52,81 @@ def main(grid: Grid, context: Context) -> None:
     folder = RunFolder.open(settings)
     tracking = Tracking(folder, make_trackers(settings, folder.path))
     started = time.perf_counter()
-    stages = Stages(tracking)
     try:
-        stages("planning the noise")
-        journal = Journal(folder.path / "server")
-        kept = journal.read()
-        budget = Budget(
-            settings,
-            folder.path / "ledger.jsonl",
-            noise_multiplier=kept.noise_multiplier if kept else None,
-        )
-        training = kept.training if kept else settings.run.training_id or secrets.token_hex(8)
-        stages(f"reading {settings.data.name}")
-        with listening(stages):
-            holdout = Holdout(settings)
-        federation = TRAININGS[settings.exchange.name](
-            grid,
-            settings,
-            training=training,
-            journal=journal,
-            budget=budget,
-            tracking=tracking,
-            holdout=holdout,
-        )
-        tracking.record("start", training=training, **_start_fields(settings, budget, federation))
+        prepared = _prepare(grid, settings, folder, tracking)
+        training = Training(prepared, TEACHINGS[settings.exchange.name])
+        tracking.record("start", **_start_fields(prepared, training))
     except BaseException as error:
         folder.log_exception(error)
-        message = f"{type(error).__name__}; run.log in the run's folder has the traceback"
-        tracking.record("end", status="stopped", message=message)
+        tracking.record("end", status="stopped", message=_where_to_read(error))
         tracking.close()
         raise
     status, message = "interrupted", "interrupted; what was done so far is saved"
     try:
-        status, message = "finished", federation.run().note
+        status, message = "finished", training.run().note
     except TrainingStopped as stopped:
         status, message = "stopped", str(stopped)
         raise
     except Exception as error:
         folder.log_exception(error)
-        status = "failed"
-        message = f"{type(error).__name__}; run.log in the run's folder has the traceback"
+        status, message = "failed", _where_to_read(error)
         raise
     finally:
         write_results(
             folder,
             settings,
-            federation.outcome,
-            budget,
+            training.outcome,
+            prepared.budget,
             status=status,
             seconds=time.perf_counter() - started,
         )
         tracking.record("end", status=status, message=message)
         tracking.close()
-        budget.close()
+        prepared.budget.close()
 
 
-def _start_fields(settings: Settings, budget: Budget, federation: Training) -> dict[str, object]:
+def _prepare(
+    grid: Grid, settings: Settings, folder: RunFolder, tracking: Tracking
+) -> TrainingContext:
+    """Plan the noise, read the holdout, and find out whether a training goes on here."""
+    stages = Stages(tracking)
+    stages("planning the noise")
+    journal = Journal(folder.path / "server")
+    kept = journal.read()
+    budget = Budget(
+        settings,
+        folder.path / "ledger.jsonl",
+        noise_multiplier=kept.noise_multiplier if kept else None,
+    )
+    stages(f"reading {settings.data.name}")
+    with listening(stages):
+        holdout = Holdout(settings)
+    return TrainingContext(
+        settings=settings,
+        training=kept.training if kept else settings.run.training_id or secrets.token_hex(8),
+        conversation=Conversation(grid, timeout_seconds=settings.run.timeout),
+        budget=budget,
+        tracking=tracking,
+        holdout=holdout,
+        journal=journal,
+    )
+
+
+def _where_to_read(error: BaseException) -> str:
+    return f"{type(error).__name__}; run.log in the run's folder has the traceback"
+
+
+def _start_fields(context: TrainingContext, training: Training) -> dict[str, object]:
+    settings = context.settings
     return {
+        "training": context.training,
         "scenario": settings.run.scenario,
-        "rounds": federation.planned_rounds,
+        "rounds": training.planned_rounds,
         "hospitals": hospitals_expected(settings),
         "regime": settings.privacy.regime,
         "exchange": settings.exchange.name,
         "scheme": scheme_of(settings),
         "target_epsilon": settings.privacy.target_epsilon if settings.regime.private else None,
         "delta": settings.privacy.delta,
-        "noise_multiplier": budget.noise_multiplier,
+        "noise_multiplier": context.budget.noise_multiplier,
     }

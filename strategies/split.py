@@ -12,7 +12,7 @@ import copy
 import io
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -43,11 +43,13 @@ from strategies.federation import Federation
 
 if TYPE_CHECKING:
     from flwr.app import RecordDict
-    from flwr.serverapp import Grid
     from numpy.typing import NDArray
 
     from clients.contract.settings import Settings
+    from clients.contract.terms import Terms
     from strategies.ceremony import Ceremony
+    from strategies.holdout import Holdout
+    from strategies.teaching import TrainingContext
 
 
 #: What reading a reply of the wrong form raises.
@@ -84,26 +86,25 @@ class HospitalBatch:
 class Split(Federation):
     """A training of a model that is cut in two or three."""
 
-    def __init__(self, grid: Grid, settings: Settings, **rest: Any) -> None:
-        super().__init__(grid, settings, **rest)
+    def __init__(self, context: TrainingContext, ceremony: Ceremony, terms: Terms) -> None:
+        super().__init__(context, ceremony, terms)
         module = copy.deepcopy(self.holdout.module).train()
-        self._parts: Parts = cut_model(settings, module)
+        self._parts: Parts = cut_model(self.settings, module)
         self._names = self._parts.names_away(module)
         with torch.no_grad():
             self._cut_shape = self._parts.bottom(torch.zeros(1, *self.holdout.shape)).shape[1:]
-
-    def _teach(self, ceremony: Ceremony) -> None:
         self._middle = Part(self._parts.middle)
         self._optimizer = None
         if self._middle.parameters:
             self._optimizer = make_optimizer(self.settings, self._middle.parameters)
-        if self.progress.round:
-            self._restore(self._journal.read_middle(self.progress.round))
-        super()._teach(ceremony)
+        if self.state.round:
+            self._restore(self._journal.read_middle(self.state.round))
 
-    def _message_values(self) -> int:
-        shape, largest = self.holdout.shape, self.holdout.largest_hospital
-        return values_of_messages(self.settings, self._parts, shape, largest)
+    @staticmethod
+    def message_values(settings: Settings, holdout: Holdout) -> int:
+        """Return how many noised values stand in the messages of a hospital's turns in a round."""
+        parts = cut_model(settings, copy.deepcopy(holdout.module).train())
+        return values_of_messages(settings, parts, holdout.shape, holdout.largest_hospital)
 
     def _exchange(self, number: int, request: RoundRequest) -> None:
         """Have the hospitals take their turns, then add their sums and step the middle."""
@@ -205,7 +206,7 @@ class Split(Federation):
 
     def _step(self, batches: list[HospitalBatch]) -> None:
         """Step the middle on the mean over the same public denominator as the ends."""
-        if self._optimizer is None or self.terms is None:
+        if self._optimizer is None:
             return
         total = torch.zeros(sum(p.numel() for p in self._middle.parameters), dtype=torch.float64)
         for batch in batches:
@@ -222,7 +223,7 @@ class Split(Federation):
 
     def _on_grid(self, total: torch.Tensor) -> torch.Tensor:
         """Round a hospital's sum as those of the ends are, so that the cut changes no model."""
-        if self.settings.regime.private or self.terms is None:
+        if self.settings.regime.private:
             return total
         step = self.terms.grid.step
         return torch.round(total / step) * step
@@ -266,8 +267,9 @@ class Split(Federation):
         own = dict(zip(self._names, self._parts.middle.parameters(), strict=True))
         return {name: tensor.detach().clone() for name, tensor in own.items()}
 
-    def _judge_request(self) -> tuple[str, RecordDict]:
-        request = JudgeRequest(training=self.training, models=(self.progress.model,))
+    def judge_request(self) -> tuple[str, RecordDict]:
+        """Return the request to judge the whole model, both parts together."""
+        request = JudgeRequest(training=self.training, models=(self.state.model,))
         return JUDGE, request.content()
 
     def _to_bytes(self) -> bytes:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from clients.contract.settings import Settings
     from strategies.run.budget import Budget
     from strategies.run.folder import RunFolder
-    from strategies.run.progress import Progress
+    from strategies.run.state import TrainingState
 
 _VERSIONS = ("flwr", "ray", "torch", "opacus", "tenseal", "numpy")
 
@@ -32,7 +32,7 @@ class Outcome:
 
     Attributes:
         training: its id.
-        progress: rounds, model and figures so far.
+        state: rounds, model and figures so far.
         terms: what the hospitals agreed on; ``None`` where it did not come to that.
         bytes_carried: (from, to) hospitals.
         evaluation: what ``evaluation.json`` holds; empty without a model.
@@ -41,7 +41,7 @@ class Outcome:
     """
 
     training: str
-    progress: Progress
+    state: TrainingState
     terms: Terms | None
     bytes_carried: tuple[int, int]
     evaluation: Mapping[str, object]
@@ -68,15 +68,15 @@ def write_results(
     ):
         if content:
             folder.write_json(name, content)
-    if outcome.progress.model:
-        folder.write_model(outcome.progress.model, {"rounds": str(outcome.progress.released)})
+    if outcome.state.model:
+        folder.write_model(outcome.state.model, {"rounds": str(outcome.state.released)})
 
 
 def _summary(
     settings: Settings, outcome: Outcome, budget: Budget, *, status: str, seconds: float
 ) -> dict[str, Any]:
-    progress = outcome.progress
-    own = progress.hospital_metrics
+    state = outcome.state
+    own = state.hospital_metrics
     private = settings.regime.private
     return {
         "scenario": settings.run.scenario,
@@ -88,10 +88,10 @@ def _summary(
         "exchange": settings.exchange.name,
         "scheme": scheme_of(settings),
         "hospitals": hospitals_expected(settings),
-        "rounds": progress.round,
-        "accuracy": progress.metrics.get("accuracy"),
-        "auc": progress.metrics.get("auc"),
-        "metrics": progress.metrics,
+        "rounds": state.round,
+        "accuracy": state.metrics.get("accuracy"),
+        "auc": state.metrics.get("auc"),
+        "metrics": state.metrics,
         "hospital_accuracy": own or None,
         "mean_hospital_accuracy": statistics.fmean(own.values()) if own else None,
         "epsilon": {
@@ -105,13 +105,13 @@ def _summary(
         "sampling_rate": settings.training.sampling_rate,
         "seed": settings.run.seed if settings.seeded else None,
         "seeded": settings.seeded,
-        "uplink_bytes_per_hospital_round": _median(progress.uplink_bytes),
-        "downlink_bytes_per_hospital_round": _median(progress.downlink_bytes),
+        "uplink_bytes_per_hospital_round": _median(state.uplink_bytes),
+        "downlink_bytes_per_hospital_round": _median(state.downlink_bytes),
         "uplink_bytes_total": outcome.bytes_carried[0],
         "downlink_bytes_total": outcome.bytes_carried[1],
         "seconds": {
             "total": round(seconds, 3),
-            "round_median": round(statistics.median(progress.round_seconds or [0.0]), 5),
+            "round_median": round(statistics.median(state.round_seconds or [0.0]), 5),
         },
         "versions": {name: importlib.metadata.version(name) for name in _VERSIONS}
         | {"python": platform.python_version()},

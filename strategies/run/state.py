@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Progress:
+class TrainingState:
     """What a training has achieved so far.
 
     Attributes:
