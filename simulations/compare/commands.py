@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from simulations.scenario import Scenario
 
 COMPARE_EXAMPLES = "\n\n".join(
     [
@@ -19,6 +24,47 @@ COMPARE_EXAMPLES = "\n\n".join(
 )
 #: A list is written with commas.
 Listed = str
+Regimes = Annotated[Listed, typer.Option(metavar="A,B,..", help="Of C, CDP, F, FPDP, FSCDP.")]
+Exchanges = Annotated[
+    Listed, typer.Option(metavar="A,B,..", help="As gradients:adam, weights:5, cyclic:3.")
+]
+Partitions = Annotated[
+    Listed, typer.Option(metavar="A,B,..", help="As iid, dirichlet:0.1, pathological:1.")
+]
+Epsilons = Annotated[Listed, typer.Option(metavar="A,B,..", help="Targets.")]
+Hospitals = Annotated[Listed, typer.Option(metavar="A,B,..", help="Numbers, K.")]
+Seeds = Annotated[
+    int | None, typer.Option(min=1, help="Trainings of each setup (5, or the scenario's).")
+]
+Tune = Annotated[
+    list[str] | None,
+    typer.Option(metavar="KEY=A,B,..", help="Choose by accuracy; may be given repeatedly."),
+]
+TuningSeeds = Annotated[
+    int | None, typer.Option(min=1, help="Trainings a combination, on other seeds (3).")
+]
+Assignments = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting of every training."),
+]
+Jobs = Annotated[int, typer.Option(min=1, help="Trainings at a time, a process each.")]
+Out = Annotated[Path | None, typer.Option(metavar="DIR", help="Folder (runs/compare-SCENARIO).")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print only the folder.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print comparison.json.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Printing:
+    """What a comparison leaves on the terminal: tables, its folder alone, or its content."""
+
+    quiet: bool = False
+    as_json: bool = False
+
+    @property
+    def silent(self) -> bool:
+        """Whether nothing is said before the end."""
+        return self.quiet or self.as_json
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -30,50 +76,26 @@ def add_commands(app: typer.Typer) -> None:
 
 def compare(
     scenario: Annotated[str, typer.Argument(help="A scenario's name, or a path to a .toml file.")],
-    regimes: Annotated[
-        Listed, typer.Option(metavar="A,B,..", help="Of C, CDP, F, FPDP, FSCDP.")
-    ] = "",
-    exchanges: Annotated[
-        Listed, typer.Option(metavar="A,B,..", help="As gradients:adam, weights:5, cyclic:3.")
-    ] = "",
-    partitions: Annotated[
-        Listed, typer.Option(metavar="A,B,..", help="As iid, dirichlet:0.1, pathological:1.")
-    ] = "",
-    epsilons: Annotated[Listed, typer.Option(metavar="A,B,..", help="Targets.")] = "",
-    hospitals: Annotated[Listed, typer.Option(metavar="A,B,..", help="Numbers, K.")] = "",
-    seeds: Annotated[
-        int | None, typer.Option(min=1, help="Trainings of each setup (5, or the scenario's).")
-    ] = None,
-    tune: Annotated[
-        list[str] | None,
-        typer.Option(metavar="KEY=A,B,..", help="Choose by accuracy; may be given repeatedly."),
-    ] = None,
-    tuning_seeds: Annotated[
-        int | None, typer.Option(min=1, help="Trainings a combination, on other seeds (3).")
-    ] = None,
-    assignments: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change a setting of every training."),
-    ] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Trainings at a time, a process each.")] = 1,
-    out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder (runs/compare-SCENARIO).")
-    ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print only the folder.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print comparison.json.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
+    regimes: Regimes = "",
+    exchanges: Exchanges = "",
+    partitions: Partitions = "",
+    epsilons: Epsilons = "",
+    hospitals: Hospitals = "",
+    seeds: Seeds = None,
+    tune: Tune = None,
+    tuning_seeds: TuningSeeds = None,
+    assignments: Assignments = None,
+    jobs: Jobs = 1,
+    out: Out = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+    debug: Debug = False,
 ) -> None:
     """Compare ways of training together, on the same seeds.
 
     Every combination of what is listed is trained once a seed; what is not listed is as the
     scenario says. The same command again goes on where it was stopped.
     """
-    import json
-
-    from rich.console import Console
-
-    from simulations.compare.comparison import Comparison, axes_of
-    from simulations.launch import Interrupted
     from simulations.scenario import find_scenario
 
     found = find_scenario(scenario)
@@ -89,27 +111,40 @@ def compare(
         "assignments": tuple(assignments or ()),
     }
     folder = out or Path("runs") / f"compare-{found.name}"
-    silent = quiet or as_json
+    _compare(found, given, folder, jobs, Printing(quiet=quiet, as_json=as_json))
+
+
+def _compare(
+    scenario: Scenario, given: Mapping[str, Any], folder: Path, jobs: int, printing: Printing
+) -> None:
+    """Run what was asked for and print what came of it; exit with 1 if a training failed."""
+    import json
+
+    from rich.console import Console
+
+    from simulations.compare.comparison import Comparison, axes_of
+    from simulations.launch import Interrupted
+
     comparison = Comparison(
         out=folder,
         jobs=jobs,
         command=["flower-simulation", *sys.argv[1:]],
-        console=None if silent else Console(stderr=True),
+        console=None if printing.silent else Console(stderr=True),
     )
     try:
-        content = comparison.run(found, axes_of(found, given))
+        content = comparison.run(scenario, axes_of(scenario, given))
     except KeyboardInterrupt:
         raise Interrupted(
             f"Interrupted; finished trainings are in {folder}. The same command goes on from there."
         ) from None
     _illustrate(content, folder)
-    if as_json:
+    if printing.as_json:
         typer.echo(json.dumps(content, indent=2))
-    elif quiet:
+    elif printing.quiet:
         typer.echo(folder)
     else:
         _print(content, folder)
-    if comparison.failed:
+    if content["failed"]:
         raise typer.Exit(1)
 
 

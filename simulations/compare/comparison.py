@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,14 +61,12 @@ class Comparison:
         jobs: processes that train at a time.
         command: what the user typed.
         console: where the progress bar goes; None shows none.
-        failed: trainings that ended early, by name of their folder, with the reason.
     """
 
     out: Path
     jobs: int = 1
     command: Sequence[str] = ()
     console: Console | None = None
-    failed: dict[str, str] = field(default_factory=dict)
 
     def run(self, scenario: Scenario, axes: Axes) -> dict[str, Any]:
         """Run what has not finished yet, and write ``comparison.json``.
@@ -91,18 +89,23 @@ class Comparison:
         tuning = plan.tuning_cells()
         total = len(tuning) + len(plan.setups) * axes.seeds
         with comparison_bar(self.console, total) as bar:
-            self._train(tuning, bar)
+            failed = self._train(tuning, bar)
             choices = {setup: self._best(plan, setup, tuning) for setup in plan.setups}
             cells = {setup: plan.cells(setup, choices[setup]) for setup in plan.setups}
-            self._train([cell for one in cells.values() for cell in one], bar)
+            failed |= self._train([cell for one in cells.values() for cell in one], bar)
         rows = [read_row(self.out, cells[setup]) for setup in plan.setups]
-        content = self._content(plan, rows, tuning)
+        content = self._content(plan, rows, failed)
         text = json.dumps(content, indent=1) + "\n"
         write_shared(self.out / COMPARISON, text.encode())
         return content
 
-    def _train(self, cells: Sequence[Cell], bar: Bar) -> None:
-        """Run the cells that have not finished; what is on disk counts as done at once."""
+    def _train(self, cells: Sequence[Cell], bar: Bar) -> dict[str, str]:
+        """Run the cells that have not finished; what is on disk counts as done at once.
+
+        Returns:
+            Trainings that ended early, by name of their folder, with the reason.
+        """
+        failed: dict[str, str] = {}
         waiting = [cell for cell in cells if not self._finished(cell)]
         bar.found(len(cells) - len(waiting))
         bar.follow({cell_folder(self.out, cell): cell.setup.label for cell in waiting})
@@ -113,8 +116,9 @@ class Comparison:
         outcomes = run_trainings(configs, processes=self.jobs, command=self.command)
         for place, outcome in outcomes:
             if outcome.status != "finished":
-                self.failed[waiting[place].name] = outcome.message
+                failed[waiting[place].name] = outcome.message
             bar.step(cell_folder(self.out, waiting[place]))
+        return failed
 
     def _finished(self, cell: Cell) -> bool:
         return is_finished(read_run(cell_folder(self.out, cell)))
@@ -133,7 +137,9 @@ class Comparison:
                 scores[choice] = (round(statistics.fmean(first), 9), statistics.fmean(second))
         return max(scores, key=lambda choice: scores[choice]) if scores else ()
 
-    def _content(self, plan: Plan, rows: list[Row], tuning: Sequence[Cell]) -> dict[str, Any]:
+    def _content(
+        self, plan: Plan, rows: Sequence[Row], failed: Mapping[str, str]
+    ) -> dict[str, Any]:
         axes, scenario = plan.axes, plan.scenario
         settings = resolve(scenario, axes.assignments)
         own = {"regime": settings.privacy.regime, "exchange": settings.exchange.name}
@@ -153,7 +159,7 @@ class Comparison:
             "delta": settings.privacy.delta,
             "seeds": axes.seeds,
             "tuned": {key: list(values) for key, values in axes.tune.items()},
-            "tuning_seeds": axes.tuning_seeds if tuning else 0,
+            "tuning_seeds": axes.tuning_seeds if plan.tuning_cells() else 0,
             "reference": own,
             "unasked": unasked(scenario, axes),
             "versions": next((row.versions for row in reversed(rows) if row.versions), {}),
@@ -162,7 +168,7 @@ class Comparison:
             "skipped": [
                 {"why": " ".join(why), "setups": list(labels)} for why, labels in plan.skipped
             ],
-            "failed": [{"cell": name, "why": why} for name, why in sorted(self.failed.items())],
+            "failed": [{"cell": name, "why": why} for name, why in sorted(failed.items())],
         }
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -127,34 +127,35 @@ def summarise(values: Sequence[float]) -> dict[str, Any] | None:
 
 def read_row(out: Path, cells: Sequence[Cell]) -> Row:
     """Read the trainings of one setup that have finished; the others are left out."""
-    row = Row(setup=cells[0].setup, choice=dict(cells[0].choice))
-    last: dict[str, Any] = {}
-    observers: list[dict[str, Any]] = []
-    entries = 0
-    for cell in cells:
-        run = read_run(cell_folder(out, cell))
-        if not is_finished(run):
-            continue
-        last, observers = run.summary, _observers(run)
-        entries += len(run.privacy.get("ledger") or [])
-        hospitals = max(int(last["hospitals"]), 1)
-        row.seeds.append(cell.seed)
-        row.cells.append(cell.name)
-        row.accuracy.append(float(last["accuracy"]))
-        row.auc.append(math.nan if last.get("auc") is None else float(last["auc"]))
-        row.hospital_accuracy.append(list((last.get("hospital_accuracy") or {}).values()))
-        row.sent_bytes.append(last["uplink_bytes_total"] / hospitals)
-        row.received_bytes.append(last["downlink_bytes_total"] / hospitals)
-        row.seconds.append(float(last["seconds"]["total"]))
-    spent = (last.get("epsilon") or {}).get("prv")
-    return replace(
-        row,
-        epsilon=spent,
+    found = [(cell, read_run(cell_folder(out, cell))) for cell in cells]
+    done = [cell for cell, run in found if is_finished(run)]
+    runs = [run for _, run in found if is_finished(run)]
+    summaries = [run.summary for run in runs]
+    last = summaries[-1] if summaries else {}
+    return Row(
+        setup=cells[0].setup,
+        choice=dict(cells[0].choice),
+        seeds=[cell.seed for cell in done],
+        accuracy=[float(one["accuracy"]) for one in summaries],
+        auc=[math.nan if one.get("auc") is None else float(one["auc"]) for one in summaries],
+        hospital_accuracy=[
+            list((one.get("hospital_accuracy") or {}).values()) for one in summaries
+        ],
+        sent_bytes=[_by_hospital(one, "uplink_bytes_total") for one in summaries],
+        received_bytes=[_by_hospital(one, "downlink_bytes_total") for one in summaries],
+        epsilon=(last.get("epsilon") or {}).get("prv"),
         noise_multiplier=float(last.get("noise_multiplier") or 0.0),
-        observers=observers,
-        ledger_entries=entries,
+        seconds=[float(one["seconds"]["total"]) for one in summaries],
+        observers=_observers(runs[-1]) if runs else [],
+        ledger_entries=sum(len(run.privacy.get("ledger") or []) for run in runs),
         versions=dict(last.get("versions") or {}),
+        cells=[cell.name for cell in done],
     )
+
+
+def _by_hospital(summary: Mapping[str, Any], key: str) -> float:
+    """Return a total as one hospital's share of it."""
+    return float(summary[key] / max(int(summary["hospitals"]), 1))
 
 
 def _observers(run: RunResult) -> list[dict[str, Any]]:
