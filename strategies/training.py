@@ -28,11 +28,15 @@ class Training:
     Args:
         context: what the server has.
         teaching: how it leads them after the ceremony.
+
+    Raises:
+        SettingsError: the model cannot be cut as the settings ask.
     """
 
     def __init__(self, context: TrainingContext, teaching: type[Teaching]) -> None:
         self._context = context
         self._teaching = teaching
+        self._message_values = teaching.message_values(context.settings, context.holdout)
         self._terms: Terms | None = None
 
     @property
@@ -93,7 +97,7 @@ class Training:
             patients=context.holdout.patients,
             largest_hospital=context.holdout.largest_hospital,
             noise_multiplier=context.budget.noise_multiplier,
-            message_values=self._teaching.message_values(context.settings, context.holdout),
+            message_values=self._message_values,
         )
         if terms.sealing.parameter_id != ceremony.plan.parameter_id:
             raise TrainingStopped(
