@@ -76,7 +76,7 @@ def alive(pids: set[int]) -> set[int]:
 
 
 def wait_for_round(folder: Path, number: int, process: subprocess.Popen[str]) -> None:
-    end = time.monotonic() + 90
+    end = time.monotonic() + 240
     while time.monotonic() < end:
         lines = list(folder.glob("*/metrics.jsonl"))
         if lines and f'"round": {number},' in lines[0].read_text():
