@@ -127,7 +127,7 @@ class Header:
     Attributes:
         training: Training id.
         round: Round, from 1.
-        attempt: Attempt of the round, from 0.
+        attempt: Attempt of the round, from 1.
         sender: Name of the sender.
         parameter_id: Digest of the sealing plan, hex.
         previous: Digest of the roster and sum opened before, hex; "" where there is none.

@@ -25,7 +25,7 @@ class Place:
     Attributes:
         training: The training's id, which outlives any single run.
         round: The round, from 1.
-        attempt: The attempt of that round, from 0; a retry is a new attempt.
+        attempt: The attempt of that round, from 1; a retry is a new attempt.
     """
 
     training: str
