@@ -60,6 +60,9 @@ def value_fault(group: str, model: type[BaseModel], error: Mapping[str, Any]) ->
         if "A-Za-z" not in error["ctx"]["pattern"]:
             return f"{key} = {value!r} has another form than this: {field.description}."
         return f"{key} = {value!r} must be letters, digits, '.', '_' and '-' only."
+    if error["type"] == "string_too_long":
+        most = error["ctx"]["max_length"]
+        return f"{key} has {len(value)} characters; it may have at most {most}."
     if error["type"] == "string_too_short":
         return f"{key} is empty; it must name something."
     bounds = [

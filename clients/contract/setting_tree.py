@@ -4,11 +4,17 @@ One group for each table of ``[tool.flwr.app.config]``. Python names are snake_c
 people and Flower write are dotted kebab-case: ``tree.training.sampling_rate`` is
 ``training.sampling-rate``. What goes together is checked above, in `clients.contract.combinations`;
 how a tree is read and refused is `clients.contract.settings`. Light: every process imports it.
+
+Every number has a lower and an upper bound and every text a length, so that nothing absurd is ever
+computed with. Every setting says whether a training is bound to it: its *terms* are unless it says
+otherwise, so that one that somebody forgets to think about cannot be changed in mid training.
 """
 
-from typing import Literal
+from typing import Literal, cast, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.config import JsonDict
+from pydantic.fields import FieldInfo
 
 from accounting.vocabulary import REGIMES, ExchangeName, Regime, RegimeName, SchemeName
 
@@ -32,16 +38,65 @@ class Group(BaseModel):
     )
 
 
+Binds = Literal["terms", "own", "no"]
+"""What of a training a setting belongs to: the terms that all hospitals agree on, what a hospital
+says for itself, or neither."""
+
+_OWN: JsonDict = {"binds": "own"}
+_FREE: JsonDict = {"binds": "no"}
+
+
+def since(version: str) -> JsonDict:
+    """Mark a setting that a later version added: at its default it does not enter the terms."""
+    return {"since": version}
+
+
+def binds_of(field: FieldInfo) -> Binds:
+    """Return what a setting belongs to; the terms where its field does not say.
+
+    Raises:
+        ValueError: the field says something else.
+    """
+    extra = field.json_schema_extra
+    said = extra.get("binds", "terms") if isinstance(extra, dict) else "terms"
+    if said not in get_args(Binds):
+        raise ValueError(f"binds is {said!r}, expected one of {', '.join(get_args(Binds))}")
+    return cast("Binds", said)
+
+
+def since_of(field: FieldInfo) -> str:
+    """Return the version that added a setting; "" for one that was always there."""
+    extra = field.json_schema_extra
+    return str(extra.get("since", "")) if isinstance(extra, dict) else ""
+
+
+_MOST_HOSPITALS = 100_000
+_MOST_PATIENTS = 1_000_000_000
+_MOST_ROUNDS = 1_000_000
+_LINE, _PATH, _LIST = 256, 4096, 8_000_000
+
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
 
 class Data(Group):
     """Whose records."""
 
-    name: str = Field(default="breast-cancer", min_length=1, description="data set")
-    dir: str = Field(default="", description="folder of its files ('' = $ASCLEPIAS_DATA)")
+    name: str = Field(
+        default="breast-cancer",
+        min_length=1,
+        max_length=_PATH,
+        json_schema_extra=_OWN,
+        description="data set",
+    )
+    dir: str = Field(
+        default="",
+        max_length=_PATH,
+        json_schema_extra=_FREE,
+        description="folder of its files ('' = $ASCLEPIAS_DATA)",
+    )
     public: bool = Field(
         default=False,
+        json_schema_extra=_OWN,
         description="benchmark data: displays that would leak are shown",
     )
     holdout: float = Field(
@@ -51,29 +106,43 @@ class Data(Group):
         default=64, ge=8, le=1024, description="pixels a side that picture files are brought to"
     )
     patients: int = Field(
-        default=0, ge=0, description="declared training patients of all hospitals (0 = simulated)"
+        default=0,
+        ge=0,
+        le=_MOST_PATIENTS,
+        description="declared training patients of all hospitals (0 = simulated)",
     )
     largest_hospital: int = Field(
-        default=0, ge=0, description="declared patients of the largest hospital (0 = simulated)"
+        default=0,
+        ge=0,
+        le=_MOST_PATIENTS,
+        description="declared patients of the largest hospital (0 = simulated)",
     )
 
 
 class Partition(Group):
     """How patients are dealt to hospitals."""
 
-    name: str = Field(default="dirichlet", min_length=1, description="way of splitting")
-    alpha: float = Field(
-        default=0.5, gt=0, description="Dirichlet concentration: small = skewed labels"
+    name: str = Field(
+        default="dirichlet", min_length=1, max_length=_LINE, description="way of splitting"
     )
-    hospitals: int = Field(default=10, ge=1, description="hospitals expected, K")
+    alpha: float = Field(
+        default=0.5, gt=0, le=1e6, description="Dirichlet concentration: small = skewed labels"
+    )
+    hospitals: int = Field(
+        default=10, ge=1, le=_MOST_HOSPITALS, description="hospitals expected, K"
+    )
     shards: int = Field(
-        default=2, ge=1, description="shards, or classes, of a hospital (shards, pathological)"
+        default=2,
+        ge=1,
+        le=_MOST_HOSPITALS,
+        description="shards, or classes, of a hospital (shards, pathological)",
     )
     shift: float = Field(
-        default=0.0, ge=0, description="strength of each hospital's own scanner (0 = none)"
+        default=0.0, ge=0, le=1e3, description="strength of each hospital's own scanner (0 = none)"
     )
     sites: str = Field(
         default="",
+        max_length=_LIST,
         description="the hospitals that may take part, 'lyon,turin' ('' = whoever joins)",
     )
 
@@ -86,8 +155,10 @@ class Partition(Group):
 class Model(Group):
     """What is trained."""
 
-    name: str = Field(default="logistic", min_length=1, description="model")
-    weights: str = Field(default="", description="safetensors file of starting weights ('' = none)")
+    name: str = Field(default="logistic", min_length=1, max_length=_LINE, description="model")
+    weights: str = Field(
+        default="", max_length=_PATH, description="safetensors file of starting weights ('' = none)"
+    )
     freeze: bool = Field(default=False, description="train the last layer only")
 
 
@@ -95,18 +166,26 @@ class Exchange(Group):
     """What travels between hospitals and server."""
 
     name: ExchangeName = Field(default="gradients", description="what is shared")
-    local_steps: int = Field(default=1, ge=1, description="steps at a hospital before it shares")
+    local_steps: int = Field(
+        default=1, ge=1, le=10_000, description="steps at a hospital before it shares"
+    )
     optimizer: Literal["sgd", "adagrad", "adam", "rmsprop", "yogi"] = Field(
         default="sgd", description="optimiser that acts on the opened sum"
     )
     proximal: float = Field(
-        default=0.0, ge=0, description="pull of local steps to the shared model (weights; FedProx)"
+        default=0.0,
+        ge=0,
+        le=1e6,
+        description="pull of local steps to the shared model (weights; FedProx)",
     )
     order: Literal["fixed", "random"] = Field(
         default="fixed", description="order of the hospitals in a cycle (cyclic, single)"
     )
     cycles: int = Field(
-        default=1, ge=1, description="visits to each hospital; they share the rounds (cyclic)"
+        default=1,
+        ge=1,
+        le=_MOST_ROUNDS,
+        description="visits to each hospital; they share the rounds (cyclic)",
     )
     absent: Literal["skip", "wait"] = Field(
         default="skip", description="what happens at the turn of a hospital that is gone"
@@ -115,7 +194,9 @@ class Exchange(Group):
         default="probabilities", description="how an ensemble's models decide together"
     )
     cut: str = Field(
-        default="", description="last layer at the hospital (layers; '' = the first that learns)"
+        default="",
+        max_length=_LINE,
+        description="last layer at the hospital (layers; '' = the first that learns)",
     )
     labels: Literal["home", "server"] = Field(
         default="home", description="where head and loss are (layers)"
@@ -125,15 +206,20 @@ class Exchange(Group):
 class Training(Group):
     """How long and how fast."""
 
-    rounds: int = Field(default=60, ge=1, description="rounds, T")
+    rounds: int = Field(default=60, ge=1, le=_MOST_ROUNDS, description="rounds, T")
     sampling_rate: float = Field(
-        default=0.2, gt=0, le=1, description="chance of a patient a round, q"
+        default=0.2, ge=1e-6, le=1, description="chance of a patient a round, q"
     )
     learning_rate: float = Field(
-        default=0.3, gt=0, description="step size ('auto' on a command line: by public sizes)"
+        default=0.3,
+        gt=0,
+        le=1e6,
+        description="step size ('auto' on a command line: by public sizes)",
     )
     momentum: float = Field(default=0.9, ge=0, lt=1, description="momentum of sgd")
-    release_every: int = Field(default=5, ge=1, description="rounds between released models")
+    release_every: int = Field(
+        default=5, ge=1, le=_MOST_ROUNDS, description="rounds between released models"
+    )
     averaging: float = Field(
         default=0.0,
         ge=0,
@@ -149,6 +235,7 @@ class Training(Group):
     class_shares: str = Field(
         default="",
         pattern=r"^$|^[0-9.eE+-]+(,[0-9.eE+-]+)+$",
+        max_length=_PATH,
         description="public shares of the classes, '0.26,0.74' ('' = none): learn as if even",
     )
 
@@ -163,22 +250,34 @@ class Privacy(Group):
 
     regime: RegimeName = Field(default="FSCDP", description="arrangement of data, noise and trust")
     target_epsilon: float = Field(
-        default=1.0, ge=0, description="epsilon to stay within (0 = not set: use noise-multiplier)"
+        default=1.0,
+        ge=0,
+        le=1e6,
+        description="epsilon to stay within (0 = not set: use noise-multiplier)",
     )
     noise_multiplier: float = Field(
-        default=0.0, ge=0, description="sigma, noise in units of l2-clip (0 = from target-epsilon)"
+        default=0.0,
+        ge=0,
+        le=1e6,
+        description="sigma, noise in units of l2-clip (0 = from target-epsilon)",
     )
     delta: float = Field(default=1e-4, gt=0, lt=1, description="delta")
     l2_clip: float = Field(
         default=0.5,
-        gt=0,
+        ge=1e-9,
+        le=1e6,
         description="bound on a patient's gradient norm, C (layers: on each message's too)",
     )
-    dropouts: int = Field(default=0, ge=0, description="missing hospitals tolerated in a round")
-    colluders: int = Field(default=0, ge=0, description="colluding hospitals tolerated")
+    dropouts: int = Field(
+        default=0, ge=0, le=_MOST_HOSPITALS, description="missing hospitals tolerated in a round"
+    )
+    colluders: int = Field(
+        default=0, ge=0, le=_MOST_HOSPITALS, description="colluding hospitals tolerated"
+    )
     input_laplace: float = Field(
         default=0.0,
         ge=0,
+        le=1e6,
         description="scale of noise on every input value, in units of its range (0 = none)",
     )
     accountant: Literal["rdp", "prv"] = Field(default="prv", description="accountant of the claims")
@@ -199,21 +298,48 @@ class Run(Group):
     seed: int = Field(
         default=-1, ge=-1, lt=2**63, description="seed (-1 = unseeded, the private way)"
     )
-    threads: int = Field(default=1, ge=1, description="torch threads a process")
-    out: str = Field(default="", description="the run folder ('' = chosen by the command)")
-    scenario: str = Field(default="default", pattern=_NAME, description="name that the run carries")
-    attempts: int = Field(default=3, ge=1, description="attempts at a round before the run stops")
+    threads: int = Field(
+        default=1, ge=1, le=1024, json_schema_extra=_FREE, description="torch threads a process"
+    )
+    out: str = Field(
+        default="",
+        max_length=_PATH,
+        json_schema_extra=_FREE,
+        description="the run folder ('' = chosen by the command)",
+    )
+    scenario: str = Field(
+        default="default",
+        pattern=_NAME,
+        max_length=_LINE,
+        json_schema_extra=_FREE,
+        description="name that the run carries",
+    )
+    attempts: int = Field(
+        default=3,
+        ge=1,
+        le=1000,
+        json_schema_extra=_FREE,
+        description="attempts at a round before the run stops",
+    )
     timeout: float = Field(
-        default=600.0, gt=0, description="seconds to wait for a hospital's reply"
+        default=600.0,
+        gt=0,
+        le=1e7,
+        json_schema_extra=_FREE,
+        description="seconds to wait for a hospital's reply",
     )
     training_id: str = Field(
-        default="", pattern=f"^$|{_NAME}", description="training id to resume ('' = a new training)"
+        default="",
+        pattern=f"^$|{_NAME}",
+        max_length=64,
+        json_schema_extra=_FREE,
+        description="training id to resume ('' = a new training)",
     )
     snapshot_every: int = Field(
-        default=20, ge=1, description="rounds between snapshots for late hospitals"
+        default=20, ge=1, le=_MOST_ROUNDS, description="rounds between snapshots for late hospitals"
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description="least level that is logged"
+        default="info", json_schema_extra=_FREE, description="least level that is logged"
     )
 
 
@@ -221,7 +347,9 @@ class Tracking(Group):
     """Where else progress is shown."""
 
     wandb: Literal["offline", "online", "disabled"] = Field(
-        default="offline", description="Weights & Biases (only online touches the network)"
+        default="offline",
+        json_schema_extra=_FREE,
+        description="Weights & Biases (only online touches the network)",
     )
 
 
