@@ -1,0 +1,48 @@
+"""Every kind of message that a hospital answers, and which of them an exchange has.
+
+Whatever an exchange does not list is refused before anything of the request is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+
+class Kind(StrEnum):
+    """A message's type, as Flower names it."""
+
+    JOIN = "query.join"
+    LEAD = "query.lead"
+    KEYS = "query.keys"
+    TRAIN = "train"
+    FORWARD = "train.forward"
+    HEAD = "train.head"
+    BACKWARD = "train.backward"
+    VISIT = "train.visit"
+    RELEASE_CARRIED = "query.release_carried"
+    RELEASE = "query.release"
+    CONFIRM = "query.confirm"
+    WITNESS = "query.witness"
+    VOUCH = "query.vouch"
+    EVALUATE = "evaluate"
+    EVALUATE_MODELS = "evaluate.models"
+
+
+#: The ceremony, and what hospitals say of each other's ledgers: in every exchange.
+_ALWAYS = frozenset({Kind.JOIN, Kind.LEAD, Kind.KEYS, Kind.WITNESS, Kind.VOUCH})
+#: What follows opened sums.
+_SUMS = _ALWAYS | {Kind.CONFIRM, Kind.RELEASE, Kind.EVALUATE}
+_TURNS = frozenset({Kind.FORWARD, Kind.HEAD, Kind.BACKWARD})
+_VISITS = _ALWAYS | {Kind.VISIT, Kind.EVALUATE_MODELS}
+
+#: Exchange -> the kinds that it answers.
+KINDS: Mapping[str, frozenset[Kind]] = {
+    "gradients": _SUMS | {Kind.TRAIN},
+    "weights": _SUMS | {Kind.TRAIN},
+    "layers": _SUMS | _TURNS,
+    "cyclic": _VISITS | {Kind.RELEASE_CARRIED},
+    "single": _VISITS | {Kind.RELEASE_CARRIED},
+    # Each model is released by the visit that makes it.
+    "ensemble": _VISITS,
+}
