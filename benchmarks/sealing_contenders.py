@@ -56,11 +56,14 @@ class Ours(Contender):
         self.sealers = [make_sealer(self.plan, keys, name) for name in self.names]
         self.opener = make_opener(self.plan, keys)
         self._turn = 0
+        self._nonces: dict[str, bytes] = {}
 
     def seal(self, vector: np.ndarray) -> Any:
-        sealer = self.sealers[self._turn % len(self.sealers)]
+        turn = self._turn % len(self.sealers)
         self._turn += 1
-        return sealer.seal(vector, PLACE)
+        sealed = self.sealers[turn].seal(vector, PLACE)
+        self._nonces[self.names[turn]] = sealed.nonce
+        return sealed
 
     def add(self, sealed: list[Any]) -> Any:
         adder = make_adder(self.plan)
@@ -69,7 +72,7 @@ class Ours(Contender):
         return adder.total()
 
     def open(self, total: Any) -> np.ndarray:
-        return self.opener.open(total, self.names, PLACE)
+        return self.opener.open(total, self._nonces, PLACE)
 
     def size(self, sealed: Any) -> int:
         return sealed.size

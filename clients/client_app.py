@@ -26,7 +26,7 @@ from flwr.app import (
 from flwr.clientapp import ClientApp
 
 from clients.contract import messages
-from clients.contract.faults import FLOWER_ERROR_CODE, Fault
+from clients.contract.faults import FLOWER_ERROR_CODE, Code, Fault
 from clients.contract.settings import Settings, SettingsError
 from clients.contract.visit_messages import JudgeRequest, VisitRequest
 from clients.site.ground import (
@@ -74,27 +74,40 @@ def answered(handler: Handler) -> Callable[[Message, Context], Message]:
 
 
 def _refusal(error: Exception, message: Message) -> Message:
-    return Message(Error(FLOWER_ERROR_CODE, _code_of(error)), reply_to=message)
+    return Message(Error(FLOWER_ERROR_CODE, code_of(error)), reply_to=message)
 
 
-def _code_of(error: Exception) -> str:
+def code_of(error: Exception) -> str:
+    """Return what the server is told of an error: a code of the closed list."""
     from accounting.errors import LimitRefused
     from clients.data import DataError
-    from crypto.errors import SealingError
+    from crypto.errors import (
+        CapacityError,
+        KeysError,
+        OpeningRefusedError,
+        PinMismatchError,
+        SealingError,
+    )
 
     match error:
-        case Fault() | SealingError():
+        case Fault():
             return error.code
         case LimitRefused():
-            return f"limit-refused:{error.limit}"
-        case SiteFileError():
-            return "site-refused"
-        case SettingsError():
-            return "settings-refused"
+            return f"{Code.LIMIT_REFUSED}:{error.limit}"
+        case SiteFileError() | PinMismatchError():
+            return Code.SITE_REFUSED
+        case SettingsError() | CapacityError():
+            return Code.SETTINGS_REFUSED
         case DataError():
-            return "data-unavailable"
+            return Code.DATA_UNAVAILABLE
+        case OpeningRefusedError():
+            return Code.RELEASE_REFUSED
+        case KeysError():
+            return Code.KEYS_MISSING
+        case SealingError():
+            return Code.MALFORMED
         case _:
-            return "internal"
+            return Code.INTERNAL
 
 
 def _hospital(message: Message, context: Context) -> Hospital:
@@ -102,7 +115,7 @@ def _hospital(message: Message, context: Context) -> Hospital:
 
     training = str(messages.config_of(message.content)["training"])
     if not _TRAINING.fullmatch(training):
-        raise Fault("settings-refused", "a training's id names files and is a plain word")
+        raise Fault(Code.MALFORMED, "a training's id names files and is a plain word")
     if own := context.node_config.get("site"):
         settings = Settings.from_config(context.run_config)
         file = read_site_file(Path(str(own)))
@@ -122,7 +135,7 @@ def _simulated(
     settings = Settings.from_config(dict(config))
     names = cohort_of(settings).names
     if number is None or number >= len(names):
-        raise Fault("not-invited", f"node {number} is none of {len(names)} hospitals")
+        raise Fault(Code.NOT_INVITED, f"node {number} is none of {len(names)} hospitals")
     require_invited(settings, [names[number]])
     return Hospital(simulated_site(names[number], settings, training), settings, training)
 

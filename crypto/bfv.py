@@ -7,7 +7,7 @@ and parses no ciphertext of SEAL's. Security: RLWE with n = 4096 and q of 60 bit
 special prime of public-key encryption), at least 128 bits.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from crypto.packing import from_planes, plane_bytes, to_planes
 from crypto.parameters import CKKS_SCALE_BITS, COEFFICIENT_PRIME
 from crypto.plans import SealingPlan
 from crypto.roles import Place, Sealed, Vector
-from crypto.vectors import check_contributors, from_slots, to_slots
+from crypto.vectors import check_contributors, from_slots, new_nonce, to_slots
 
 # Sums of up to 15 residues below 2**60 fit uint64, so reduction waits.
 _LAZY = 15
@@ -52,9 +52,9 @@ class BfvSealer:
 
     def seal(self, values: Vector, place: Place) -> Sealed:
         """Seal float64 `[d]`; every call draws fresh encryption randomness inside SEAL."""
-        plan = self._plan
-        rows = to_slots(values, plan, self._keys, self._hospital, place)
-        return encrypt_rows(rows, plan, self._encryptor, self._keys.key_id)
+        plan, nonce = self._plan, new_nonce()
+        rows = to_slots(values, plan, self._keys, self._hospital, nonce, place)
+        return encrypt_rows(rows, plan, self._encryptor, self._keys.key_id, nonce)
 
 
 class BfvAdder:
@@ -123,7 +123,7 @@ class BfvOpener:
         self._plan, self._keys = plan, keys
         self._decryptor = lattice_of(plan).decryptor(keys.secret)
 
-    def open(self, total: Sealed, contributors: Sequence[str], place: Place) -> Vector:
+    def open(self, total: Sealed, contributors: Mapping[str, bytes], place: Place) -> Vector:
         """Return the exact integer sum times the step, float64 `[d]`."""
         plan = self._plan
         frame = read_frame(total, plan, content=Content.TOTAL, key_id=self._keys.key_id)
@@ -133,7 +133,11 @@ class BfvOpener:
 
 
 def encrypt_rows(
-    rows: Iterable[NDArray[Any]], plan: SealingPlan, encryptor: Encryptor, key_id: bytes
+    rows: Iterable[NDArray[Any]],
+    plan: SealingPlan,
+    encryptor: Encryptor,
+    key_id: bytes,
+    nonce: bytes,
 ) -> Sealed:
     """Encrypt rows of slots into a frame."""
     body: list[bytes] = []
@@ -141,7 +145,9 @@ def encrypt_rows(
         for row in rows:
             first, second = encryptor.encrypt(row, file)
             body += write_block(first, second, plan, Content.SINGLE)
-    return write_frame(plan, content=Content.SINGLE, key_id=key_id, contributions=1, body=body)
+    return write_frame(
+        plan, content=Content.SINGLE, key_id=key_id, contributions=1, body=body, nonce=nonce
+    )
 
 
 def decrypt_rows(frame: Frame, plan: SealingPlan, decryptor: Decryptor) -> Iterator[NDArray[Any]]:

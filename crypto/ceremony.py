@@ -29,7 +29,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from crypto.errors import CeremonyError, EnvelopeError, KeysError, PinMismatchError
 from crypto.identity import Identity, fingerprint, verify_signature
 from crypto.keys import Keys
-from crypto.offers import Bundle, BundlePublic, Offer, canonical, check_label
+from crypto.offers import Bundle, BundlePublic, Offer, canonical, check_label, offers_digest
 from crypto.plans import SealingPlan
 from crypto.schemes import make_keys
 
@@ -131,11 +131,7 @@ def check_offers(offers: Sequence[Offer], pins: Mapping[str, str]) -> str:
                 f"{offer.name!r} shows {fingerprint(offer.identity)}, pinned is "
                 f"{pins.get(offer.name, 'nothing')}"
             )
-    digest = hashlib.sha256(b"asclepias offers 1\n")
-    for offer in sorted(offers, key=lambda offer: offer.name):
-        encoded = offer.to_bytes()
-        digest.update(len(encoded).to_bytes(4, "little") + encoded)
-    return digest.hexdigest()
+    return offers_digest(offers)
 
 
 def _wrapping(

@@ -6,7 +6,7 @@ Sums open to within `plan.error_bound_of_mean`, not exactly, and the error depen
 pads: they prove who is in a sum, but not, as the tags of bfv do, that nothing was added to it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from crypto.parameters import CKKS_UNIT_BITS
 from crypto.plans import SealingPlan
 from crypto.roles import Place, Sealed, Vector
 from crypto.tags import check_pads, pads
-from crypto.vectors import check_contributors, check_vector
+from crypto.vectors import check_contributors, check_vector, new_nonce
 
 _UNIT = 2.0**CKKS_UNIT_BITS
 # Sums of pads are compared as integers, so their modulus is above any sum of 1,024.
@@ -36,14 +36,14 @@ class CkksSealer:
 
     def seal(self, values: Vector, place: Place) -> Sealed:
         """Seal float64 `[d]`, clamped to the grid's bound but not rounded to its step."""
-        plan = self._plan
+        plan, nonce = self._plan, new_nonce()
         check_vector(values, plan.values)
         slots = np.zeros((plan.ciphertexts, plan.slots))
         data = np.zeros(plan.ciphertexts * plan.data_slots)
         np.clip(values / plan.grid.bound, -1, 1, out=data[: plan.values])
         slots[:, 1:] = data.reshape(plan.ciphertexts, -1) * _UNIT
-        slots[:, 0] = _pads(plan, self._keys, self._hospital, place)
-        return encrypt_rows(slots, plan, self._encryptor, self._keys.key_id)
+        slots[:, 0] = _pads(plan, self._keys, self._hospital, nonce, place)
+        return encrypt_rows(slots, plan, self._encryptor, self._keys.key_id, nonce)
 
 
 class CkksOpener:
@@ -54,7 +54,7 @@ class CkksOpener:
         self._plan, self._keys = plan, keys
         self._decryptor = lattice_of(plan).decryptor(keys.secret)
 
-    def open(self, total: Sealed, contributors: Sequence[str], place: Place) -> Vector:
+    def open(self, total: Sealed, contributors: Mapping[str, bytes], place: Place) -> Vector:
         """Return the approximate sum, float64 `[d]`; never send it to a server."""
         plan = self._plan
         frame = read_frame(total, plan, content=Content.TOTAL, key_id=self._keys.key_id)
@@ -63,13 +63,22 @@ class CkksOpener:
         tags = np.rint(slots[:, 0])
         if not np.isfinite(slots).all() or np.abs(slots).max() > 2 * len(contributors) * _UNIT:
             raise TagMismatchError("an opened slot exceeds what the contributors can sum to")
-        expected = {name: _pads(plan, self._keys, name, place) for name in contributors}
+        expected = {
+            name: _pads(plan, self._keys, name, nonce, place)
+            for name, nonce in contributors.items()
+        }
         check_pads([int(tag) for tag in tags], expected, _PAD_MODULUS)
         data = slots[:, 1:].reshape(-1)[: plan.values]
         return np.asarray(data * (plan.grid.bound / _UNIT), dtype=np.float64)
 
 
-def _pads(plan: SealingPlan, keys: Keys, hospital: str, place: Place) -> list[int]:
+def _pads(plan: SealingPlan, keys: Keys, hospital: str, nonce: bytes, place: Place) -> list[int]:
     return pads(
-        keys.group_key, place, hospital, plan.parameter_id, plan.ciphertexts, 1 << CKKS_UNIT_BITS
+        keys.group_key,
+        place,
+        hospital,
+        nonce,
+        plan.parameter_id,
+        plan.ciphertexts,
+        1 << CKKS_UNIT_BITS,
     )

@@ -57,9 +57,15 @@ class Frame:
 
 
 def write_frame(
-    plan: SealingPlan, *, content: Content, key_id: bytes, contributions: int, body: list[bytes]
+    plan: SealingPlan,
+    *,
+    content: Content,
+    key_id: bytes,
+    contributions: int,
+    body: list[bytes],
+    nonce: bytes = b"",
 ) -> Sealed:
-    """Put a head before a body."""
+    """Put a head before a body; the nonce goes beside the frame, not into it."""
     head = _HEAD.pack(
         MAGIC,
         FORMAT_VERSION,
@@ -73,7 +79,7 @@ def write_frame(
         plan.ciphertexts,
         sum(len(part) for part in body),
     )
-    return Sealed(payload=b"".join([head, *body]))
+    return Sealed(payload=b"".join([head, *body]), nonce=nonce)
 
 
 def read_frame(

@@ -4,7 +4,7 @@ It opens to bit-identical vectors and refuses the same tampering, at a fraction 
 hides nothing from whoever carries it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from crypto.keys import Keys
 from crypto.packing import Slots, from_planes, to_planes
 from crypto.plans import SealingPlan
 from crypto.roles import Place, Sealed, Vector
-from crypto.vectors import check_contributors, from_slots, to_slots
+from crypto.vectors import check_contributors, from_slots, new_nonce, to_slots
 
 
 class ModularSealer:
@@ -26,13 +26,15 @@ class ModularSealer:
 
     def seal(self, values: Vector, place: Place) -> Sealed:
         """Frame the tagged integers of float64 `[d]`."""
-        rows = to_slots(values, self._plan, self._keys, self._hospital, place)
+        nonce = new_nonce()
+        rows = to_slots(values, self._plan, self._keys, self._hospital, nonce, place)
         return write_frame(
             self._plan,
             content=Content.SINGLE,
             key_id=self._keys.key_id,
             contributions=1,
             body=[to_planes(row, self._plan.slot_bits) for row in rows],
+            nonce=nonce,
         )
 
 
@@ -81,7 +83,7 @@ class ModularOpener:
         keys.require(plan)
         self._plan, self._keys = plan, keys
 
-    def open(self, total: Sealed, contributors: Sequence[str], place: Place) -> Vector:
+    def open(self, total: Sealed, contributors: Mapping[str, bytes], place: Place) -> Vector:
         """Return the exact integer sum times the step, float64 `[d]`."""
         frame = read_frame(total, self._plan, content=Content.TOTAL, key_id=self._keys.key_id)
         check_contributors(contributors, frame.contributions, self._plan.hospitals)

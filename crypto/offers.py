@@ -3,8 +3,9 @@
 One message has one text: whatever is not written exactly as `to_bytes` would is refused.
 """
 
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -118,6 +119,15 @@ class Offer:
             ephemeral=_unhex(document["ephemeral"], 32, "an offer's ephemeral key"),
             signature=_unhex(document["signature"], 64, "an offer's signature"),
         )
+
+
+def offers_digest(offers: Iterable[Offer]) -> str:
+    """The digest of all offers of a ceremony, hex; their order does not matter."""
+    digest = hashlib.sha256(b"asclepias offers 1\n")
+    for offer in sorted(offers, key=lambda offer: offer.name):
+        encoded = offer.to_bytes()
+        digest.update(len(encoded).to_bytes(4, "little") + encoded)
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

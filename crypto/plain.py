@@ -3,7 +3,7 @@
 It shows every vector to whoever carries it, and proves no more than the number of contributors.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from crypto.frames import KEY_ID_BYTES, Content, read_frame, write_frame
 from crypto.keys import Keys
 from crypto.plans import SealingPlan
 from crypto.roles import Place, Sealed, Vector
-from crypto.vectors import check_contributors, check_vector
+from crypto.vectors import check_contributors, check_vector, new_nonce
 
 _NO_KEY = bytes(KEY_ID_BYTES)
 
@@ -32,6 +32,7 @@ class PlainSealer:
             key_id=_NO_KEY,
             contributions=1,
             body=[vector.astype("<f8").tobytes()],
+            nonce=new_nonce(),
         )
 
 
@@ -75,7 +76,7 @@ class PlainOpener:
     def __init__(self, plan: SealingPlan, keys: Keys) -> None:
         self._plan = plan
 
-    def open(self, total: Sealed, contributors: Sequence[str], place: Place) -> Vector:
+    def open(self, total: Sealed, contributors: Mapping[str, bytes], place: Place) -> Vector:
         """Return the float64 sum after comparing the number of contributors."""
         frame = read_frame(total, self._plan, content=Content.TOTAL, key_id=None)
         check_contributors(contributors, frame.contributions, self._plan.hospitals)

@@ -5,7 +5,7 @@ cannot decrypt. `crypto.schemes` makes them and shows all three at work.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -16,6 +16,7 @@ from crypto.errors import CapacityError, HeaderError
 
 Vector = NDArray[np.float64]
 MAX_LABEL = 256
+NONCE_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,8 +37,8 @@ class Place:
         if not isinstance(self.training, str) or not 0 < len(self.training) <= MAX_LABEL:
             raise HeaderError(f"a training id has 1 to {MAX_LABEL} characters")
         for name, value in (("round", self.round), ("attempt", self.attempt)):
-            if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**32:
-                raise HeaderError(f"{name} is {value!r}, expected an integer in [0, 2**32)")
+            if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**31:
+                raise HeaderError(f"{name} is {value!r}, expected an integer in [0, 2**31)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,9 +85,16 @@ class Quantiser:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sealed:
-    """One sealed vector, or a sum of some: an own binary frame, checked before use."""
+    """One sealed vector, or a sum of some: an own binary frame, checked before use.
+
+    Attributes:
+        payload: The frame.
+        nonce: 32 random bytes that a sealer drew for the tags; they travel in the signed header
+            beside the payload. b"" for a sum, and for what has been received.
+    """
 
     payload: bytes = field(repr=False)
+    nonce: bytes = field(default=b"", repr=False)
 
     @property
     def size(self) -> int:
@@ -101,7 +109,11 @@ class Sealer(Protocol):
     """Seals one hospital's vectors."""
 
     def seal(self, values: Vector, place: Place) -> Sealed:
-        """Clamp, round once to the grid, pack and seal `values`, float64 `[d]`, for `place`."""
+        """Clamp, round once to the grid, pack and seal `values`, float64 `[d]`, for `place`.
+
+        Every call draws a new nonce from the operating system, in seeded runs too: what is sealed
+        twice for one place shares no pad.
+        """
         ...
 
 
@@ -125,6 +137,12 @@ class Adder(Protocol):
 class Opener(Protocol):
     """Opens sums, never single vectors of others, at a hospital."""
 
-    def open(self, total: Sealed, contributors: Sequence[str], place: Place) -> Vector:
-        """Return the sum, float64 `[d]`, once it has proved to be of exactly `contributors`."""
+    def open(self, total: Sealed, contributors: Mapping[str, bytes], place: Place) -> Vector:
+        """Return the sum, float64 `[d]`, once it has proved to be of exactly `contributors`.
+
+        Args:
+            total: What an `Adder` returned.
+            contributors: Each contributor's nonce by name, as `Roster.nonces` gives them.
+            place: Where in the training the sum belongs.
+        """
         ...

@@ -1,13 +1,15 @@
 """Tags that prove who is in an opened sum, and that nothing else was added to it.
 
 Each ciphertext keeps one slot for a linear authenticator (Agrawal and Boneh 2009, "Homomorphic
-MACs"): hospital h puts ``pad(place, h, i) + <alpha, data_i> mod t`` into ciphertext i, where pad
-is a PRF and alpha a secret vector, both under the group key that hospitals alone hold. Tags add as
-data add, so a sum is accepted only if its tag is the contributors' pads plus ``<alpha, data>`` for
-the data opened.
+MACs"): hospital h puts ``pad(place, h, nonce, i) + <alpha, data_i> mod t`` into ciphertext i,
+where pad is a PRF and alpha a secret vector, both under the group key that hospitals alone hold.
+Tags add as data add, so a sum is accepted only if its tag is the contributors' pads plus
+``<alpha, data>`` for the data opened.
 
-Formal guarantee. Pads are fresh for every (training, round, attempt, hospital, ciphertext), so a
-server learns nothing about alpha; to change the data of a ciphertext it must hit
+Formal guarantee. Pads are fresh for every (training, round, attempt, hospital, nonce, ciphertext),
+and a nonce is fresh for every vector sealed, also where a hospital seals twice for one place. So a
+server learns nothing about alpha, and the difference of two such vectors cannot be added to a sum;
+to change the data of a ciphertext it must hit
 ``<alpha, change>`` mod the prime t: probability at most 2**-40 a try, and a failed try ends the
 round. Dropping, doubling, replaying or exchanging contributions, or the ciphertexts within one,
 changes the pads.
@@ -22,29 +24,40 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from numpy.typing import NDArray
 
 from crypto.errors import ContributionError, TagMismatchError
-from crypto.roles import MAX_LABEL, Place
+from crypto.roles import MAX_LABEL, NONCE_BYTES, Place
 
 _LIMB = 12
 _LIMBS = 4  # alpha has 48 bits
 _LOW = 24
 
 
-def _derive(group_key: bytes, purpose: bytes, place: Place, *labels: str) -> bytes:
+def _derive(group_key: bytes, purpose: bytes, place: Place, *labels: bytes) -> bytes:
     mac = hmac.new(group_key, b"asclepias " + purpose, hashlib.sha256)
-    for label in (place.training, *labels):
-        encoded = label.encode()
-        mac.update(len(encoded).to_bytes(4, "little") + encoded)
+    for label in (place.training.encode(), *labels):
+        mac.update(len(label).to_bytes(4, "little") + label)
     mac.update(place.round.to_bytes(4, "little") + place.attempt.to_bytes(4, "little"))
     return mac.digest()
 
 
 def pads(
-    group_key: bytes, place: Place, hospital: str, parameter_id: str, count: int, modulus: int
+    group_key: bytes,
+    place: Place,
+    hospital: str,
+    nonce: bytes,
+    parameter_id: str,
+    count: int,
+    modulus: int,
 ) -> list[int]:
-    """One pad a ciphertext, pseudorandom modulo `modulus` to within 2**-64."""
+    """One pad a ciphertext, pseudorandom modulo `modulus` to within 2**-64.
+
+    Raises:
+        ContributionError: A name or nonce of another size.
+    """
     if not 0 < len(hospital) <= MAX_LABEL:
         raise ContributionError(f"a hospital's name has 1 to {MAX_LABEL} characters")
-    key = _derive(group_key, b"pads", place, hospital, parameter_id)
+    if len(nonce) != NONCE_BYTES:
+        raise ContributionError(f"the nonce of {hospital!r} has {len(nonce)} bytes, not 32")
+    key = _derive(group_key, b"pads", place, hospital.encode(), nonce, parameter_id.encode())
     stream = hashlib.shake_256(key).digest(16 * count)
     return [
         int.from_bytes(stream[16 * index : 16 * index + 16], "little") % modulus
@@ -54,7 +67,7 @@ def pads(
 
 def weights(group_key: bytes, place: Place, parameter_id: str, slots: int) -> NDArray[np.float64]:
     """The secret vector alpha, as limbs of 12 bits; float64 `[slots, 4]`."""
-    key = _derive(group_key, b"weights", place, parameter_id)
+    key = _derive(group_key, b"weights", place, parameter_id.encode())
     stream = Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor().update(bytes(8 * slots))
     words = np.frombuffer(stream, dtype="<u8")
     limbs = [(words >> np.uint64(_LIMB * i)) & np.uint64(2**_LIMB - 1) for i in range(_LIMBS)]

@@ -1,6 +1,7 @@
 """From a vector to tagged slots and back: shared by `modular` and `bfv`, which so agree exactly."""
 
-from collections.abc import Iterable, Iterator, Sequence
+import os
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 import numpy as np
 
@@ -8,7 +9,7 @@ from crypto.errors import ContributionError, FrameError, SealError, TagMismatchE
 from crypto.keys import Keys
 from crypto.packing import Slots, pack_row, unpack_row
 from crypto.plans import SealingPlan
-from crypto.roles import Place, Vector
+from crypto.roles import NONCE_BYTES, Place, Vector
 from crypto.tags import check_pads, pads, product, weights
 
 
@@ -23,10 +24,13 @@ def check_vector(values: Vector, count: int) -> Vector:
     return values
 
 
-def check_contributors(contributors: Sequence[str], contributions: int, hospitals: int) -> None:
-    """Distinct names, as many as the sum says it holds."""
-    if len(set(contributors)) != len(contributors):
-        raise ContributionError("a contributor is named twice")
+def new_nonce() -> bytes:
+    """32 bytes of the operating system's, whatever seeds the run has."""
+    return os.urandom(NONCE_BYTES)
+
+
+def check_contributors(contributors: Collection[str], contributions: int, hospitals: int) -> None:
+    """As many names as the sum says it holds."""
     if not 1 <= len(contributors) <= hospitals:
         raise ContributionError(f"{len(contributors)} contributors, expected 1 to {hospitals}")
     if len(contributors) != contributions:
@@ -36,13 +40,13 @@ def check_contributors(contributors: Sequence[str], contributions: int, hospital
 
 
 def to_slots(
-    values: Vector, plan: SealingPlan, keys: Keys, hospital: str, place: Place
+    values: Vector, plan: SealingPlan, keys: Keys, hospital: str, nonce: bytes, place: Place
 ) -> Iterator[Slots]:
     """Quantised, packed, tagged, a ciphertext at a time: uint64 `[n]` below t, slot 0 the tag."""
     check_vector(values, plan.values)
     count, modulus, identifier = plan.ciphertexts, plan.plain_modulus, plan.parameter_id
     alpha = weights(keys.group_key, place, identifier, plan.data_slots)
-    own = pads(keys.group_key, place, hospital, identifier, count, modulus)
+    own = pads(keys.group_key, place, hospital, nonce, identifier, count, modulus)
     for row, pad in enumerate(own):
         slots = np.empty(plan.slots, dtype=np.uint64)
         slots[1:] = pack_row(
@@ -62,7 +66,7 @@ def from_slots(
     rows: Iterable[Slots],
     plan: SealingPlan,
     keys: Keys,
-    contributors: Sequence[str],
+    contributors: Mapping[str, bytes],
     place: Place,
 ) -> Vector:
     """Check the tag of every row of a sum, uint64 `[n]` each; return float64 `[d]` if all hold.
@@ -73,7 +77,8 @@ def from_slots(
     count, modulus, identifier = plan.ciphertexts, plan.plain_modulus, plan.parameter_id
     alpha = weights(keys.group_key, place, identifier, plan.data_slots)
     expected = {
-        name: pads(keys.group_key, place, name, identifier, count, modulus) for name in contributors
+        name: pads(keys.group_key, place, name, nonce, identifier, count, modulus)
+        for name, nonce in contributors.items()
     }
     opened = np.empty(plan.values)
     observed, excess = [], ""

@@ -28,7 +28,7 @@ from clients.contract.visit_messages import (
     VisitRequest,
 )
 from crypto.errors import SealingError
-from crypto.identity import SignedHeader, verify_header
+from crypto.headers import HeaderKind, SignedHeader, verify_header
 from crypto.roles import Place
 from strategies.conversation import fault_code
 from strategies.errors import TrainingStopped
@@ -158,6 +158,7 @@ class Cyclic(Teaching):
         verify_header(
             SignedHeader.from_bytes(model.header),
             {turn.name: self._nodes.public_keys[turn.name]},
+            kind=HeaderKind.VISIT,
             place=Place(training=self.training, round=turn.visit, attempt=attempt),
             parameter_id=self._parameter_id,
             payload=model.envelope,

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from strategies.teaching import TrainingContext
 
 #: Faults after which a hospital can be helped with a snapshot and the sums since.
-BEHIND = "behind"
+BEHIND = "behind:"
 
 
 class Federation(Teaching):
@@ -122,7 +122,7 @@ class Federation(Teaching):
         """Yield replies; a hospital that is behind is helped once, then its reply yielded."""
         behind = []
         for reply in self._conversation.ask(asked):
-            if reply.has_error() and fault_code(reply) == BEHIND:
+            if reply.has_error() and fault_code(reply).startswith(BEHIND):
                 behind.append(reply.metadata.src_node_id)
             else:
                 yield reply

@@ -18,8 +18,9 @@ from flwr.serverapp.strategy import FedAvg, Strategy
 
 from clients.contract.messages import OpenedRound, RoundReply, bytes_to_array
 from crypto.errors import SealingError
-from crypto.identity import Roster, SignedHeader, verify_header
+from crypto.headers import HeaderKind, SignedHeader, verify_header
 from crypto.roles import Place, Sealed
+from crypto.rosters import Roster
 from crypto.schemes import make_adder
 from strategies.conversation import fault_code
 
@@ -164,6 +165,7 @@ class SecureFedAvg(Strategy):
         verify_header(
             signed,
             {name: self._nodes.public_keys[name]},
+            kind=HeaderKind.SUM,
             place=place,
             parameter_id=self._plan.parameter_id,
             payload=reply.sealed,

@@ -17,16 +17,26 @@ is bound to the training, the visit and its maker.
 from __future__ import annotations
 
 import hashlib
+import os
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from clients.contract.faults import Fault
+from clients.contract.binding import UNBOUND
+from clients.contract.faults import Code, Fault
 from clients.contract.visit_messages import Carried
 from clients.learning.dp_sgd import clipped_gradient_sum
 from crypto.envelope import unwrap, wrap
-from crypto.identity import Header, SignedHeader, payload_digest, sign_header, verify_header
+from crypto.headers import (
+    Header,
+    HeaderKind,
+    SignedHeader,
+    payload_digest,
+    sign_header,
+    verify_header,
+)
+from crypto.roles import NONCE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -64,6 +74,7 @@ def send_on(
     context = _context(place.training, place.round, sender)
     envelope = wrap(group_key, vector.astype(np.float32).tobytes(), context)
     header = Header(
+        kind=HeaderKind.VISIT,
         training=place.training,
         round=place.round,
         attempt=place.attempt,
@@ -71,6 +82,8 @@ def send_on(
         parameter_id=parameter_id,
         previous=hashlib.sha256(previous.envelope).hexdigest() if previous else "",
         payload=payload_digest(envelope),
+        bind=UNBOUND,
+        nonce=os.urandom(NONCE_BYTES),
     )
     return Carried(envelope=envelope, header=sign_header(header, identity).to_bytes())
 
@@ -91,15 +104,18 @@ def take_over(
         Fault: it is of another training, or not from before this visit.
     """
     signed = SignedHeader.from_bytes(carried.header)
-    header = verify_header(signed, public_keys, payload=carried.envelope)
+    header = verify_header(
+        signed, public_keys, kind=HeaderKind.VISIT, payload=carried.envelope, bind=UNBOUND
+    )
     if header.training != training or not header.round < before:
         raise Fault(
-            "stale-round", f"a model of {header.training!r} visit {header.round} came to {before}"
+            Code.STALE_PLACE,
+            f"a model of {header.training!r} visit {header.round} came to {before}",
         )
     context = _context(training, header.round, header.sender)
     vector = np.frombuffer(unwrap(group_key, carried.envelope, context), dtype=np.float32)
     if len(vector) != dimensions:
-        raise Fault("terms-differ", f"a model of {len(vector)} values, expected {dimensions}")
+        raise Fault(Code.MALFORMED, f"a model of {len(vector)} values, expected {dimensions}")
     return vector.astype(np.float64)
 
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from accounting.ledger import Ledger
 from accounting.limits import SiteLimits
 from accounting.randomness import Stream
-from clients.contract.faults import Fault
+from clients.contract.faults import Code, Fault
 from crypto.identity import Identity
 from crypto.offers import Offer
 from crypto.whole_file import write_private
@@ -144,7 +144,7 @@ def own_settings(file: SiteFile, settings: Settings) -> Settings:
     """
     require_invited(settings, [file.hospital])
     if settings.seeded and not file.test_mode:
-        raise Fault("seed-refused", f"run.seed = {settings.run.seed}, expected -1")
+        raise Fault(Code.SEED_REFUSED, f"run.seed = {settings.run.seed}, expected -1")
     return settings.with_config(
         {
             "data.name": file.data_name,
@@ -163,7 +163,7 @@ def require_invited(settings: Settings, hospitals: Iterable[str]) -> None:
     invited = settings.partition.invited
     others = sorted(set(hospitals) - set(invited))
     if invited and others:
-        raise Fault("not-invited", f"{', '.join(others)}: not in partition.sites, {invited}")
+        raise Fault(Code.NOT_INVITED, f"{', '.join(others)}: not in partition.sites, {invited}")
 
 
 def invited_offers(settings: Settings, offers: Iterable[bytes]) -> list[Offer]:
@@ -193,7 +193,7 @@ def own_cohort(file: SiteFile, settings: Settings) -> Cohort:
     if number >= len(cohort.names) or cohort.names[number] != file.hospital:
         expected = cohort.names[number] if number < len(cohort.names) else "none"
         raise Fault(
-            "site-refused",
+            Code.SITE_REFUSED,
             f"[data] simulated-partition = {number} is {expected} of {len(cohort.names)} hospitals,"
             f" but hospital = {file.hospital!r}",
         )
@@ -206,20 +206,20 @@ def _own_records(file: SiteFile, settings: Settings) -> Cohort:
     data = settings.data
     if not (data.patients and data.largest_hospital):
         raise Fault(
-            "site-refused",
+            Code.SITE_REFUSED,
             "a run over real records declares data.patients and data.largest-hospital, found "
             f"{data.patients} and {data.largest_hospital}",
         )
     if file.patients > data.largest_hospital:
         raise Fault(
-            "site-refused",
+            Code.SITE_REFUSED,
             f"[data] patients = {file.patients}, the run declares at most {data.largest_hospital}",
         )
     dataset = load_dataset(file.data_name, file.data_dir, image_size=data.image_size)
     own = len(dataset.train.patient_ids)
     if own > data.largest_hospital:
         raise Fault(
-            "site-refused",
+            Code.SITE_REFUSED,
             f"this hospital has {own} patients, the run declares at most {data.largest_hospital}",
         )
     return Cohort(

@@ -20,7 +20,8 @@ from accounting import limits
 from accounting.events import ExactEvent
 from accounting.grid import noised
 from accounting.randomness import Stream
-from clients.contract.faults import Fault
+from clients.contract.binding import UNBOUND
+from clients.contract.faults import Code, Fault, one_code_for_openings
 from clients.contract.messages import KeysRequest, LeadReply, LeadRequest, RoundReply, RoundRequest
 from clients.contract.phases import Phases
 from clients.contract.schedule import events_of_attempt
@@ -45,7 +46,7 @@ from crypto.ceremony import (
     open_bundle,
 )
 from crypto.envelope import unwrap, wrap
-from crypto.identity import Header, payload_digest, sign_header
+from crypto.headers import Header, HeaderKind, payload_digest, sign_header
 from crypto.keys import Keys
 from crypto.roles import Place
 from crypto.schemes import make_sealer, require_returnable
@@ -106,7 +107,7 @@ class Hospital:
         offers = invited_offers(self.settings, request.offers)
         secret = self.site.read_secret(f"ceremony-{self.training}.key")
         if secret is None:
-            raise Fault("keys-missing", "keys came for a ceremony that this hospital is not in")
+            raise Fault(Code.KEYS_MISSING, "keys came for a ceremony that this hospital is not in")
         keys = open_bundle(
             BundlePublic.from_bytes(request.public),
             request.wrapped,
@@ -153,7 +154,7 @@ class Hospital:
         session = self._catch_up(request, phases)
         if request.round != session.replica.round + 1:
             raise Fault(
-                "stale-round",
+                Code.STALE_PLACE,
                 f"asked for round {request.round}, next is {session.replica.round + 1}",
             )
         return session
@@ -167,6 +168,7 @@ class Hospital:
             sealer = make_sealer(terms.sealing, self.membership().keys, self.site.name)
             sealed = sealer.seal(update, place)
         header = Header(
+            kind=HeaderKind.SUM,
             training=self.training,
             round=place.round,
             attempt=place.attempt,
@@ -174,6 +176,8 @@ class Hospital:
             parameter_id=terms.sealing.parameter_id,
             previous=session.replica.digest,
             payload=payload_digest(sealed.payload),
+            bind=UNBOUND,
+            nonce=sealed.nonce,
         )
         return RoundReply(
             sealed=sealed.payload,
@@ -214,7 +218,7 @@ class Hospital:
             Fault: the data are not declared public, so a figure of theirs would be a release.
         """
         if not self.settings.data.public:
-            raise Fault("not-public")
+            raise Fault(Code.NOT_PUBLIC)
         records = self.cohort.hospital_test(self.site.name)
         if records is None:
             return torch.zeros(0), np.zeros(0, dtype=np.int64)
@@ -231,7 +235,7 @@ class Hospital:
         require_returnable(session.terms.sealing)
         shielded = self.settings.regime.private or self.settings.data.public
         if not shielded and session.replica.round < session.terms.rounds:
-            raise Fault("release-refused")
+            raise Fault(Code.RELEASE_REFUSED)
         away = session.ends.away if session.ends else frozenset()
         return {n: tensor for n, tensor in session.replica.released().items() if n not in away}
 
@@ -242,7 +246,7 @@ class Hospital:
             secret = self.site.read_secret(f"keys-{self.training}.bin")
             kept = self.site.read_secret(f"terms-{self.training}.json")
             if secret is None or kept is None:
-                raise Fault("keys-missing", f"no keys of training {self.training} in the folder")
+                raise Fault(Code.KEYS_MISSING, f"no keys of training {self.training} in the folder")
             public = json.loads(kept)
             _MEMBERSHIPS[place] = Membership(
                 keys=Keys.from_bytes(secret),
@@ -268,7 +272,9 @@ class Hospital:
         kept = self._kept_session(session)
         if request.snapshot and min(request.closed, default=1) > session.replica.round + 1:
             context = f"snapshot {self.training}".encode()
-            session.replica.restore(unwrap(member.keys.group_key, request.snapshot, context))
+            with one_code_for_openings():
+                state = unwrap(member.keys.group_key, request.snapshot, context)
+            session.replica.restore(state)
             session.opened = ""
         session.open_rounds(request.closed, member.keys, member.public_keys, phases)
         if not self.site.simulated and (session.replica.digest, session.opened) != kept:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from clients.contract.faults import Fault
+from clients.contract.faults import Code, Fault
 from clients.contract.phases import Phases
 from clients.contract.schedule import cycles_of
 from clients.contract.terms import hospitals_expected
@@ -34,7 +34,7 @@ class Host:
         settings = self._hospital.settings
         most = settings.training.rounds
         if not 0 < request.steps <= most:
-            raise Fault("terms-differ", f"asked for {request.steps} steps, expected 1 to {most}")
+            raise Fault(Code.MALFORMED, f"asked for {request.steps} steps, expected 1 to {most}")
         if request.release and settings.exchange.name != "ensemble":
             self._insist_on_the_end(request.visit + 1)
         place = Place(
@@ -77,7 +77,7 @@ class Host:
         settings = self._hospital.settings
         shielded = settings.regime.private or settings.data.public
         if not shielded and next_visit <= cycles_of(settings) * hospitals_expected(settings):
-            raise Fault("release-refused")
+            raise Fault(Code.RELEASE_REFUSED)
 
     def _load(self, request: VisitRequest) -> Session:
         """Load the model that came into this process's replica."""
@@ -85,7 +85,7 @@ class Host:
         session = self._hospital.session()
         if session.initial is None:
             raise Fault(
-                "terms-differ", f"no model visits in {self._hospital.settings.exchange.name!r}"
+                Code.WRONG_EXCHANGE, f"no model visits in {self._hospital.settings.exchange.name!r}"
             )
         vector = session.initial
         if request.model:

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 import torch
 
 from accounting.vocabulary import EXCHANGES
-from clients.contract.faults import Fault
+from clients.contract.binding import UNBOUND
+from clients.contract.faults import Code, Fault, one_code_for_openings
 from clients.learning.replica import Replica
 from clients.learning.sum_exchange import make_exchange
 from clients.site.memory import keep_freed_memory
-from crypto.identity import Roster
 from crypto.roles import Place, Sealed
+from crypto.rosters import Roster
 from crypto.schemes import make_opener
 
 if TYPE_CHECKING:
@@ -86,25 +87,28 @@ class Session:
     ) -> None:
         if number < self.replica.round or (number, closed) == self._last:
             return  # in a simulation, most hospitals of a process come after one that has opened it
-        roster = Roster.from_bytes(closed.roster)
+        with one_code_for_openings():
+            roster = Roster.from_bytes(closed.roster)
         opened = roster.digest(closed.total)
         if number == self.replica.round and self.opened not in ("", opened):
-            raise Fault("digest-differs", f"round {number} came with a second sum or roster")
+            raise Fault(Code.OPENING_REFUSED, f"round {number} came with a second sum or roster")
         if number <= self.replica.round:
             return
         if number > self.replica.round + 1:
-            raise Fault("behind", f"at round {self.replica.round}, asked to open {number}")
-        with phases.measure("open"):
+            detail = f"at round {self.replica.round}, asked to open {number}"
+            raise Fault(Code.BEHIND, detail, parameter=self.replica.round)
+        with phases.measure("open"), one_code_for_openings():
             place = Place(training=self.terms.training, round=number, attempt=roster.place.attempt)
-            names = roster.verify(
+            roster.verify(
                 public_keys,
                 place,
-                self.terms.noise.min_contributions,
-                self.terms.sealing.parameter_id,
+                least=self.terms.noise.min_contributions,
+                parameter_id=self.terms.sealing.parameter_id,
+                bind=UNBOUND,
                 previous=self.replica.digest,
             )
             opener = make_opener(self.terms.sealing, keys)
-            total = opener.open(Sealed(payload=closed.total), names, place)
+            total = opener.open(Sealed(payload=closed.total), roster.nonces, place)
         with phases.measure("step"):
             self.exchange.apply(self.replica, total, opened)
         self.opened = opened

@@ -29,7 +29,7 @@ import numpy as np
 import torch
 
 from accounting.grid import noised
-from clients.contract.faults import Fault
+from clients.contract.faults import Code, Fault
 from clients.contract.layer_messages import (
     ACTIVATION_GRADIENTS,
     ACTIVATIONS,
@@ -83,7 +83,7 @@ class SplitHospital:
         session = hospital.open_closed(request, phases)
         place = Place(training=hospital.training, round=request.round, attempt=request.attempt)
         if self._at() == (place.round, place.attempt) and not hospital.settings.seeded:
-            raise Fault("stale-round", f"round {place.round} was shown in this attempt already")
+            raise Fault(Code.STALE_PLACE, f"round {place.round} was shown in this attempt already")
         self._pay(session, place)
         batch = self._batch(session, place.round)
         with torch.no_grad():
@@ -142,12 +142,16 @@ class SplitHospital:
         """Return the head's gradient of each record, and that at the head's input."""
         head = self._ends(session).head
         if head is None:
-            raise Fault("terms-differ", "the head is the server's where exchange.labels = server")
+            raise Fault(
+                Code.WRONG_EXCHANGE, "the head is the server's where exchange.labels = server"
+            )
         return head.backward_from_loss(features[: len(batch.labels)], batch.labels, batch.weights)
 
     def _ends(self, session: Session) -> Ends:
         if session.ends is None:
-            raise Fault("terms-differ", f"{self._hospital.settings.exchange.name!r} cuts no model")
+            raise Fault(
+                Code.WRONG_EXCHANGE, f"{self._hospital.settings.exchange.name!r} cuts no model"
+            )
         return session.ends
 
     def _shown(
@@ -166,7 +170,7 @@ class SplitHospital:
 
     def _received(self, request: TurnRequest, name: str) -> torch.Tensor:
         if name not in request.arrays:
-            raise Fault("terms-differ", f"a turn came without {name}")
+            raise Fault(Code.MALFORMED, f"a turn came without {name}")
         return torch.as_tensor(np.asarray(request.arrays[name], dtype=np.float32))
 
     def _slots(self, session: Session) -> int:
@@ -208,7 +212,7 @@ class SplitHospital:
     def _continue(self, request: TurnRequest, turn: int) -> tuple[Place, Session]:
         """Check that a turn follows the one before it, once, in the same attempt."""
         if self._at() != (request.round, request.attempt) or self._turn() != turn:
-            raise Fault("stale-round", f"a turn of round {request.round} came out of order")
+            raise Fault(Code.STALE_PLACE, f"a turn of round {request.round} came out of order")
         place = Place(training=request.training, round=request.round, attempt=request.attempt)
         return place, self._hospital.session()
 

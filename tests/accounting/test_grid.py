@@ -184,13 +184,15 @@ def test_sealing_moves_nothing_that_was_noised(hospitals, epsilon):
         scheme="modular",
     )
     keys, place = make_keys(sealing), Place(training="t", round=1, attempt=1)
-    adder, expected = make_adder(sealing), np.zeros(500)
+    adder, expected, nonces = make_adder(sealing), np.zeros(500), {}
     names = [f"hospital-{k}" for k in range(hospitals)]
     for name in names:
         values = noised(np.full(500, 3.3), grid, Stream.from_seed(5, name))
         expected += np.rint(values / grid.step)
-        adder.add(make_sealer(sealing, keys, name).seal(values, place))
-    opened = make_opener(sealing, keys).open(adder.total(), names, place)
+        sealed = make_sealer(sealing, keys, name).seal(values, place)
+        adder.add(sealed)
+        nonces[name] = sealed.nonce
+    opened = make_opener(sealing, keys).open(adder.total(), nonces, place)
     assert np.array_equal(np.rint(opened / grid.step), expected)
 
 

@@ -16,25 +16,27 @@ import numpy as np
 from crypto.ceremony import BundlePublic, Offer, check_offers, make_bundle, make_offer, open_bundle
 from crypto.envelope import unwrap, wrap
 from crypto.errors import SealingError
-from crypto.identity import (
+from crypto.headers import (
     Header,
-    Identity,
-    Roster,
+    HeaderKind,
     SignedHeader,
     payload_digest,
     sign_header,
     verify_header,
 )
+from crypto.identity import Identity
 from crypto.keys import Keys
 from crypto.parameters import HEAD_BYTES
 from crypto.plans import SealingPlan, plan_sealing
 from crypto.roles import Place, Quantiser, Sealed
+from crypto.rosters import Roster
 from crypto.schemes import make_adder, make_keys, make_opener, make_sealer
 
 GRID = Quantiser(step=2.0**-12, bound=4095 * 2.0**-12)
 PLACE = Place(training="t", round=2, attempt=0)
 EARLIER = Place(training="t", round=1, attempt=0)
 NAMES = ("a", "b")
+BIND = bytes(range(32, 64))
 VALUES = 12_300  # two ciphertexts of three values a slot
 HEAD_FIELDS = (  # offset and size
     *((0, 4), (4, 1), (5, 1), (6, 1), (7, 1), (8, 32)),
@@ -101,10 +103,12 @@ class Federation:
         generator = np.random.default_rng(1)
         self.vectors = [generator.normal(scale=0.3, size=VALUES) for _ in NAMES]
         self.sealers = [make_sealer(self.plan, self.keys, name) for name in NAMES]
-        self.sealed = [
-            sealer.seal(vector, PLACE).payload
+        sealed = [
+            sealer.seal(vector, PLACE)
             for sealer, vector in zip(self.sealers, self.vectors, strict=True)
         ]
+        self.sealed = [one.payload for one in sealed]
+        self.nonces = {name: one.nonce for name, one in zip(NAMES, sealed, strict=True)}
         self.stale = self.sealers[0].seal(self.vectors[0], EARLIER).payload
         others = make_keys(self.plan)
         self.other_key = make_sealer(self.plan, others, "a").seal(self.vectors[0], PLACE).payload
@@ -112,7 +116,7 @@ class Federation:
         adder.add(Sealed(payload=self.sealed[0]))
         adder.add(Sealed(payload=self.sealed[1]))
         self.total = adder.total().payload
-        self.expected = self.opener.open(Sealed(payload=self.total), NAMES, PLACE)
+        self.expected = self.opener.open(Sealed(payload=self.total), self.nonces, PLACE)
 
     def adder(self):
         return make_adder(self.plan, self.keys.key_id)
@@ -126,12 +130,12 @@ class Federation:
         except SealingError:
             # A refused vector must leave the sum as it was.
             adder.add(Sealed(payload=self.sealed[0]))
-            self.same(self.opener.open(adder.total(), NAMES, PLACE))
+            self.same(self.opener.open(adder.total(), self.nonces, PLACE))
             raise
-        return self.opener.open(adder.total(), NAMES, PLACE)
+        return self.opener.open(adder.total(), self.nonces, PLACE)
 
     def through_opener(self, payload):
-        return self.opener.open(Sealed(payload=payload), NAMES, PLACE)
+        return self.opener.open(Sealed(payload=payload), self.nonces, PLACE)
 
     def same(self, opened):
         if self.plan.scheme == "ckks":
@@ -186,6 +190,7 @@ class Documents:
         plan = plan_sealing(values=10, hospitals=2, grid=GRID, scheme="modular")
         self.plan, self.payload = plan, b"sealed"
         header = Header(
+            kind=HeaderKind.SUM,
             training="t",
             round=2,
             attempt=0,
@@ -193,6 +198,8 @@ class Documents:
             parameter_id=plan.parameter_id,
             previous="",
             payload=payload_digest(self.payload),
+            bind=BIND,
+            nonce=bytes(range(32)),
         )
         signed = sign_header(header, self.identity)
         other = Identity.generate()
@@ -212,10 +219,14 @@ class Documents:
         }
 
     def header(self, data):
-        verify_header(SignedHeader.from_bytes(data), self.public, payload=self.payload)
+        verify_header(
+            SignedHeader.from_bytes(data), self.public, kind=HeaderKind.SUM, payload=self.payload
+        )
 
     def roster(self, data):
-        Roster.from_bytes(data).verify(self.public, PLACE, 1, self.plan.parameter_id)
+        Roster.from_bytes(data).verify(
+            self.public, PLACE, least=1, parameter_id=self.plan.parameter_id, bind=BIND
+        )
 
     def offer(self, data):
         check_offers([Offer.from_bytes(data)], {})

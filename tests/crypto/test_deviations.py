@@ -12,17 +12,20 @@ from crypto.errors import (
     TagMismatchError,
 )
 from crypto.frames import Content, read_frame, write_frame
-from crypto.identity import Header, Identity, Roster, payload_digest, sign_header, verify_header
+from crypto.headers import Header, HeaderKind, payload_digest, sign_header, verify_header
+from crypto.identity import Identity
 from crypto.lattice import scratch
 from crypto.packing import from_planes, to_planes
 from crypto.parameters import COEFFICIENT_PRIME, HEAD_BYTES
 from crypto.plans import plan_sealing
 from crypto.roles import Place, Quantiser, Sealed
+from crypto.rosters import Roster
 from crypto.schemes import make_adder, make_keys, make_opener, make_sealer
 from crypto.tags import weights
 
 GRID = Quantiser(step=2.0**-12, bound=4095 * 2.0**-12)
 PLACE = Place(training="t", round=5, attempt=0)
+BIND = bytes(range(32))
 NAMES = ("a", "b", "c")
 VALUES = 13_000
 VARIANTS = [("bfv", "symmetric"), ("bfv", "public"), ("modular", "auto")]
@@ -48,7 +51,8 @@ class Federation:
         return adder.total()
 
     def open(self, total, names=NAMES, place=PLACE):
-        return make_opener(self.plan, self.keys).open(total, names, place)
+        nonces = {name: self.sealed[name].nonce for name in names}
+        return make_opener(self.plan, self.keys).open(total, nonces, place)
 
     def slots(self, row, slot, amount):
         """What `amount` in one data slot of one ciphertext encodes to."""
@@ -216,6 +220,7 @@ def test_two_rosters_of_one_round_are_found_out_in_the_next(federation):
         return {
             name: sign_header(
                 Header(
+                    kind=HeaderKind.SUM,
                     training=place.training,
                     round=place.round,
                     attempt=place.attempt,
@@ -223,6 +228,8 @@ def test_two_rosters_of_one_round_are_found_out_in_the_next(federation):
                     parameter_id=federation.plan.parameter_id,
                     previous=previous[name],
                     payload=payload_digest(sealed[name].payload),
+                    bind=BIND,
+                    nonce=sealed[name].nonce,
                 ),
                 identities[name],
             )
@@ -235,8 +242,9 @@ def test_two_rosters_of_one_round_are_found_out_in_the_next(federation):
     sum_of_three = federation.total()
     sum_of_two = federation.total(sealed["a"], sealed["b"])
     # Both sums are honest, and both open; their difference would be hospital c's update alone.
-    federation.open(sum_of_three, all_three.verify(public, PLACE, 2, plan_id))
-    federation.open(sum_of_two, only_two.verify(public, PLACE, 2, plan_id))
+    expected = {"least": 2, "parameter_id": plan_id, "bind": BIND}
+    federation.open(sum_of_three, all_three.verify(public, PLACE, **expected))
+    federation.open(sum_of_two, only_two.verify(public, PLACE, **expected))
     seen = {
         "a": all_three.digest(sum_of_three.payload),
         "b": only_two.digest(sum_of_two.payload),
@@ -246,9 +254,9 @@ def test_two_rosters_of_one_round_are_found_out_in_the_next(federation):
     roster = Roster.of(headers(following, sealed, seen).values())
     for name in NAMES:
         with pytest.raises(PreviousMismatchError):
-            roster.verify(public, following, 2, plan_id, seen[name])
+            roster.verify(public, following, **expected, previous=seen[name])
     with pytest.raises(PreviousMismatchError, match=r"^b opened"):
-        roster.verify(public, following, 2, plan_id)
+        roster.verify(public, following, **expected)
 
 
 def test_bit_flips_replays_and_swaps_stop_at_the_door(federation):
@@ -256,6 +264,7 @@ def test_bit_flips_replays_and_swaps_stop_at_the_door(federation):
     payload = federation.sealed["a"].payload
     signed = sign_header(
         Header(
+            kind=HeaderKind.SUM,
             training=PLACE.training,
             round=PLACE.round,
             attempt=PLACE.attempt,
@@ -263,14 +272,18 @@ def test_bit_flips_replays_and_swaps_stop_at_the_door(federation):
             parameter_id=federation.plan.parameter_id,
             previous="",
             payload=payload_digest(payload),
+            bind=BIND,
+            nonce=federation.sealed["a"].nonce,
         ),
         identity,
     )
     public = {"a": identity.public}
-    verify_header(signed, public, place=PLACE, payload=payload)
+    verify_header(signed, public, kind=HeaderKind.SUM, place=PLACE, payload=payload)
     with pytest.raises(PayloadMismatchError):
-        verify_header(signed, public, payload=payload[:-1] + bytes([payload[-1] ^ 1]))
+        verify_header(
+            signed, public, kind=HeaderKind.SUM, payload=payload[:-1] + bytes([payload[-1] ^ 1])
+        )
     with pytest.raises(PayloadMismatchError):
-        verify_header(signed, public, payload=federation.sealed["b"].payload)
+        verify_header(signed, public, kind=HeaderKind.SUM, payload=federation.sealed["b"].payload)
     with pytest.raises(StaleHeaderError):
-        verify_header(signed, public, place=place_before())
+        verify_header(signed, public, kind=HeaderKind.SUM, place=place_before())

@@ -174,11 +174,13 @@ def test_noise_of_a_full_sum_stays_within_the_planned_standard_deviation(mode):
     keys = make_keys(plan)
     place = Place(training="t", round=1, attempt=0)
     names = [f"h{index}" for index in range(hospitals)]
-    adder = make_adder(plan)
+    adder, nonces = make_adder(plan), {}
     for name in names:
-        adder.add(make_sealer(plan, keys, name).seal(np.full(4000, 1.0), place))
+        sealed = make_sealer(plan, keys, name).seal(np.full(4000, 1.0), place)
+        adder.add(sealed)
+        nonces[name] = sealed.nonce
     total = adder.total()
-    assert np.allclose(make_opener(plan, keys).open(total, names, place), hospitals)
+    assert np.allclose(make_opener(plan, keys).open(total, nonces, place), hospitals)
     budget = noise_budget(plan, keys, total)
     # The largest of 4,096 coefficients lies near 3.9 standard deviations, never near 13.
     used = plan.noise_limit / 2.0 ** (budget + 1)

@@ -14,6 +14,9 @@ from crypto.errors import (
     SealingError,
     TagMismatchError,
 )
+from crypto.frames import Content, read_frame, write_frame
+from crypto.modular import read_slots
+from crypto.packing import to_planes
 from crypto.plans import SealingPlan, plan_sealing
 from crypto.roles import Place, Quantiser, Sealed
 from crypto.schemes import (
@@ -52,11 +55,14 @@ def vectors(values=13_000, count=4, seed=0):
     return [random.normal(scale=0.4, size=values) for _ in range(count)]
 
 
-def total_of(plan, keys, given, names=NAMES, place=PLACE):
-    adder = make_adder(plan)
+def sum_of(plan, keys, given, names=NAMES, place=PLACE):
+    """The sealed sum, and its contributors' nonces."""
+    adder, nonces = make_adder(plan), {}
     for name, vector in zip(names, given, strict=True):
-        adder.add(make_sealer(plan, keys, name).seal(vector, place))
-    return adder.total()
+        sealed = make_sealer(plan, keys, name).seal(vector, place)
+        adder.add(sealed)
+        nonces[name] = sealed.nonce
+    return adder.total(), nonces
 
 
 def grid_sum(given):
@@ -71,7 +77,7 @@ def grid_sum(given):
 def test_exact_schemes_open_to_the_integer_sum_bit_for_bit(variant):
     plan, keys = build(variant)
     given = vectors()
-    opened = make_opener(plan, keys).open(total_of(plan, keys, given), NAMES, PLACE)
+    opened = make_opener(plan, keys).open(*sum_of(plan, keys, given), PLACE)
     assert opened.dtype == np.float64
     assert np.array_equal(opened, grid_sum(given))
 
@@ -80,7 +86,7 @@ def test_exact_schemes_open_to_the_integer_sum_bit_for_bit(variant):
 def test_the_extremes_of_the_grid_neither_overflow_nor_leak_into_neighbours(variant):
     plan, keys = build(variant)
     given = [np.where(np.arange(13_000) % 2, 1e9, -1e9) for _ in range(4)]
-    opened = make_opener(plan, keys).open(total_of(plan, keys, given), NAMES, PLACE)
+    opened = make_opener(plan, keys).open(*sum_of(plan, keys, given), PLACE)
     assert np.array_equal(opened, np.where(np.arange(13_000) % 2, 4, -4) * GRID.bound)
 
 
@@ -88,7 +94,7 @@ def test_the_extremes_of_the_grid_neither_overflow_nor_leak_into_neighbours(vari
 def test_ckks_opens_within_its_stated_error(mode):
     plan, keys = build(("ckks", mode))
     given = vectors()
-    opened = make_opener(plan, keys).open(total_of(plan, keys, given), NAMES, PLACE)
+    opened = make_opener(plan, keys).open(*sum_of(plan, keys, given), PLACE)
     exact = sum(np.clip(vector, -GRID.bound, GRID.bound) for vector in given)
     assert np.abs(opened - exact).max() <= 4 * plan.error_bound_of_mean
 
@@ -96,7 +102,7 @@ def test_ckks_opens_within_its_stated_error(mode):
 def test_plain_opens_to_the_float64_sum():
     plan, keys = build(("plain", "auto"))
     given = vectors()
-    opened = make_opener(plan, keys).open(total_of(plan, keys, given), NAMES, PLACE)
+    opened = make_opener(plan, keys).open(*sum_of(plan, keys, given), PLACE)
     assert np.array_equal(opened, sum(given[1:], given[0].copy()))
 
 
@@ -104,13 +110,13 @@ def test_plain_opens_to_the_float64_sum():
 def test_fewer_contributors_than_planned_open_too(variant):
     plan, keys = build(variant)
     given = vectors(count=2)
-    total = total_of(plan, keys, given, names=NAMES[1:3])
-    opened = make_opener(plan, keys).open(total, NAMES[1:3], PLACE)
+    total, nonces = sum_of(plan, keys, given, names=NAMES[1:3])
+    opened = make_opener(plan, keys).open(total, nonces, PLACE)
     assert np.allclose(opened, np.clip(given[0], -1, 1) + np.clip(given[1], -1, 1), atol=3.0)
     with pytest.raises(ContributionError):
-        make_opener(plan, keys).open(total, NAMES, PLACE)
+        make_opener(plan, keys).open(total, nonces | {NAMES[0]: bytes(32)}, PLACE)
     with pytest.raises(ContributionError):
-        make_opener(plan, keys).open(total, (NAMES[1], NAMES[1]), PLACE)
+        make_opener(plan, keys).open(total, {NAMES[1]: nonces[NAMES[1]]}, PLACE)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -119,7 +125,7 @@ def test_bytes_on_the_wire_are_as_planned(variant):
     described = plan.describe()
     one = make_sealer(plan, keys, NAMES[0]).seal(vectors()[0], PLACE)
     assert one.size == described["bytes up"]
-    assert total_of(plan, keys, vectors()).size == described["bytes down"]
+    assert sum_of(plan, keys, vectors())[0].size == described["bytes down"]
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -212,15 +218,73 @@ def test_an_unknown_scheme_lists_the_known_ones():
 @pytest.mark.parametrize("variant", TAGGED)
 def test_a_sum_is_not_of_other_names_rounds_attempts_or_trainings(variant):
     plan, keys = build(variant, values=100)
-    total = total_of(plan, keys, vectors(values=100))
+    total, nonces = sum_of(plan, keys, vectors(values=100))
     opener = make_opener(plan, keys)
-    opener.open(total, NAMES, PLACE)
+    opener.open(total, nonces, PLACE)
     for place in (
         Place(training="t-2", round=3, attempt=0),
         Place(training="t-1", round=4, attempt=0),
         Place(training="t-1", round=3, attempt=1),
     ):
         with pytest.raises(TagMismatchError):
-            opener.open(total, NAMES, place)
+            opener.open(total, nonces, place)
     with pytest.raises(TagMismatchError):
-        opener.open(total, (*NAMES[:3], "stranger"), PLACE)
+        stranger = {name: nonces[name] for name in NAMES[:3]} | {"stranger": nonces[NAMES[3]]}
+        opener.open(total, stranger, PLACE)
+
+
+@pytest.mark.parametrize("variant", TAGGED)
+def test_a_sum_opens_with_the_nonces_it_was_sealed_with_alone(variant):
+    plan, keys = build(variant, values=100)
+    total, nonces = sum_of(plan, keys, vectors(values=100))
+    opener = make_opener(plan, keys)
+    with pytest.raises(TagMismatchError):
+        opener.open(total, nonces | {NAMES[0]: bytes(32)}, PLACE)
+    exchanged = nonces | {NAMES[0]: nonces[NAMES[1]], NAMES[1]: nonces[NAMES[0]]}
+    with pytest.raises(TagMismatchError):
+        opener.open(total, exchanged, PLACE)
+    for wrong in (b"", bytes(31), bytes(33)):
+        with pytest.raises(ContributionError, match="nonce"):
+            opener.open(total, nonces | {NAMES[0]: wrong}, PLACE)
+    opener.open(total, nonces, PLACE)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_sealing_draws_its_own_nonce(variant):
+    plan, keys = build(variant, values=10)
+    sealer = make_sealer(plan, keys, NAMES[0])
+    nonces = {sealer.seal(np.zeros(10), PLACE).nonce for _ in range(8)}
+    assert len(nonces) == 8
+    assert {len(nonce) for nonce in nonces} == {32}
+
+
+@pytest.mark.parametrize("repeated", [False, True])
+def test_the_difference_of_two_vectors_of_one_place_cannot_be_added_to_a_sum(monkeypatch, repeated):
+    """With one nonce for both, the control, the forgery opens: its tag is the honest one."""
+    if repeated:
+        monkeypatch.setattr("crypto.modular.new_nonce", lambda: bytes(32))
+    plan, keys = build(("modular", "auto"), values=100)
+    first, second = (0.05 * vector for vector in vectors(values=100, count=2))
+    sealer = make_sealer(plan, keys, NAMES[0])
+    sealed = [sealer.seal(vector, PLACE) for vector in (first, second)]
+    slots = np.empty((2, plan.ciphertexts, plan.slots), dtype=np.uint64)
+    for one, out in zip(sealed, slots, strict=True):
+        read_slots(read_frame(one, plan, content=Content.SINGLE, key_id=None), plan, out)
+    modulus = np.uint64(plan.plain_modulus)
+    total = write_frame(
+        plan,
+        content=Content.TOTAL,
+        key_id=keys.key_id,
+        contributions=1,
+        body=[
+            to_planes(row, plan.slot_bits) for row in (2 * slots[0] + modulus - slots[1]) % modulus
+        ],
+    )
+    opener = make_opener(plan, keys)
+    if repeated:
+        opened = opener.open(total, {NAMES[0]: bytes(32)}, PLACE)
+        assert np.abs(opened - (2 * first - second)).max() <= 2 * GRID.step
+        return
+    for one in sealed:
+        with pytest.raises(TagMismatchError):
+            opener.open(total, {NAMES[0]: one.nonce}, PLACE)

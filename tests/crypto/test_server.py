@@ -20,6 +20,15 @@ PLACE = Place(training="t", round=1, attempt=0)
 ROOT = Path(__file__).resolve().parents[2]
 
 
+def sealed_by(names, plan, keys, vector):
+    """Each hospital's sealing of one vector, by name."""
+    return {name: make_sealer(plan, keys, name).seal(vector, PLACE) for name in names}
+
+
+def nonces_of(sealed):
+    return {name: one.nonce for name, one in sealed.items()}
+
+
 def build(mode="symmetric", values=100, hospitals=3):
     plan = plan_sealing(values=values, hospitals=hospitals, grid=GRID, scheme="bfv", key_mode=mode)
     return plan, make_keys(plan)
@@ -43,10 +52,11 @@ def test_server_context_cannot_decrypt(mode):
 def test_a_key_made_by_the_server_opens_nothing():
     plan, keys = build()
     adder = make_adder(plan)
-    for name in "abc":
-        adder.add(make_sealer(plan, keys, name).seal(np.ones(100), PLACE))
+    sealed = sealed_by("abc", plan, keys, np.ones(100))
+    for one in sealed.values():
+        adder.add(one)
     with pytest.raises(SealingError):
-        make_opener(plan, make_keys(plan)).open(adder.total(), "abc", PLACE)
+        make_opener(plan, make_keys(plan)).open(adder.total(), nonces_of(sealed), PLACE)
 
 
 def test_ciphertexts_do_not_show_the_plaintext():
@@ -63,7 +73,8 @@ def test_ciphertexts_do_not_show_the_plaintext():
 @pytest.mark.parametrize("mode", ["symmetric", "public"])
 def test_a_refused_vector_leaves_the_sum_as_it_was(mode):
     plan, keys = build(mode, values=12_000, hospitals=10)
-    sealed = [make_sealer(plan, keys, name).seal(np.ones(12_000), PLACE) for name in "ab"]
+    both = sealed_by("ab", plan, keys, np.ones(12_000))
+    sealed = list(both.values())
     adder = make_adder(plan)
     adder.add(sealed[0])
     bad = sealed[1].payload[:80] + b"\xff" * (sealed[1].size - 80)
@@ -71,16 +82,20 @@ def test_a_refused_vector_leaves_the_sum_as_it_was(mode):
         adder.add(Sealed(payload=bad))
     adder.add(sealed[1])
     assert adder.contributions == 2
-    assert np.allclose(make_opener(plan, keys).open(adder.total(), "ab", PLACE), 2 * GRID.bound)
+    opened = make_opener(plan, keys).open(adder.total(), nonces_of(both), PLACE)
+    assert np.allclose(opened, 2 * GRID.bound)
 
 
 @pytest.mark.parametrize("mode", ["symmetric", "public"])
 def test_an_adder_may_be_asked_for_a_total_between_additions(mode):
     plan, keys = build(mode)
     adder, opener = make_adder(plan), make_opener(plan, keys)
+    nonces = {}
     for index, name in enumerate("abc", start=1):
-        adder.add(make_sealer(plan, keys, name).seal(np.full(100, 0.5), PLACE))
-        opened = opener.open(adder.total(), "abc"[:index], PLACE)
+        sealed = make_sealer(plan, keys, name).seal(np.full(100, 0.5), PLACE)
+        adder.add(sealed)
+        nonces[name] = sealed.nonce
+        opened = opener.open(adder.total(), nonces, PLACE)
         assert np.allclose(opened, 0.5 * index)
 
 
@@ -90,9 +105,11 @@ def test_sums_of_more_than_fit_64_bits_unreduced_are_exact(mode):
     plan, keys = build(mode, hospitals=50)
     names = [f"h{index}" for index in range(50)]
     adder = make_adder(plan)
-    for name in names:
-        adder.add(make_sealer(plan, keys, name).seal(np.full(100, -0.25), PLACE))
-    assert np.allclose(make_opener(plan, keys).open(adder.total(), names, PLACE), -12.5)
+    sealed = sealed_by(names, plan, keys, np.full(100, -0.25))
+    for one in sealed.values():
+        adder.add(one)
+    opened = make_opener(plan, keys).open(adder.total(), nonces_of(sealed), PLACE)
+    assert np.allclose(opened, -12.5)
 
 
 @pytest.mark.parametrize("mode", ["symmetric", "public"])
@@ -133,8 +150,8 @@ def test_one_sealer_and_one_opener_serve_several_threads():
     for one in sealed:
         adder = make_adder(plan)
         adder.add(one)
-        totals.append(adder.total())
+        totals.append((adder.total(), {"h0": one.nonce}))
     with ThreadPoolExecutor(4) as pool:
-        opened = list(pool.map(lambda total: opener.open(total, ["h0"], PLACE), totals))
+        opened = list(pool.map(lambda total: opener.open(*total, PLACE), totals))
     expected = np.clip(vector, -GRID.bound, GRID.bound)
     assert all(np.allclose(one, expected, atol=GRID.step) for one in opened)

@@ -12,9 +12,10 @@ from flwr.app import ArrayRecord, Context, Message, RecordDict
 from clients.client_app import app as client_app
 from clients.contract.messages import ARRAYS, LEAD, TRAIN, RoundReply, bytes_to_array
 from clients.site import hospital as hospitals
-from crypto.identity import Roster, SignedHeader
+from crypto.headers import SignedHeader
 from crypto.keys import Keys
 from crypto.roles import Sealed
+from crypto.rosters import Roster
 from crypto.schemes import make_adder
 from strategies.errors import TrainingStopped
 from strategies.server_app import app as server_app
@@ -277,7 +278,7 @@ def test_a_process_that_has_opened_a_sum_refuses_another_for_the_round(
     with suppress(TrainingStopped):  # whoever is asked first decides which sum is "another"
         run_app(settings, server)
     faults = recorded(settings, "fault")
-    assert {(row["round"], row["code"]) for row in faults} == {(2, "digest-differs")}
+    assert {(row["round"], row["code"]) for row in faults} == {(2, "opening-refused")}
     assert read_json(settings, "summary.json")["status"] == (
         "finished" if len(faults) == 1 else "stopped"
     )

@@ -196,7 +196,7 @@ def test_a_turn_is_not_taken_twice(tmp_path: Path) -> None:
             asked.append(message)
             again = run_app.grid.answer_of_hospital(message)  # type: ignore[attr-defined]
             assert again.has_error()
-            assert again.error.reason == "stale-round"
+            assert again.error.reason == "stale-place"
         return reply or message
 
     run_app(small_settings(tmp_path, **NOISED), ask_again)
