@@ -208,7 +208,7 @@ class Training(Group):
 
     rounds: int = Field(default=60, ge=1, le=_MOST_ROUNDS, description="rounds, T")
     sampling_rate: float = Field(
-        default=0.2, ge=1e-6, le=1, description="chance of a patient a round, q"
+        default=0.2, ge=1e-9, le=1, description="chance of a patient a round, q"
     )
     learning_rate: float = Field(
         default=0.3,

@@ -290,8 +290,10 @@ def test_hospitals_that_opened_different_sums_notice_and_stop(
     """The difference of the two sums is one hospital's update: nobody contributes after it."""
     settings = small_settings(tmp_path, run__attempts=1, privacy__dropouts=1)
     server = TwoFacedServer(monkeypatch, processes_shared=False)
-    with pytest.raises(TrainingStopped, match=r"round 3 closed with 0 of 4.*previous-mismatch"):
+    with pytest.raises(TrainingStopped, match=r"round 3 closed with 0 of 4.*opening-refused"):
         run_app(settings, server)
+    logs = [path.read_text() for path in tmp_path.rglob("hospital.log")]
+    assert sum("previous-mismatch" in log for log in logs) == 4
 
 
 def test_too_few_nodes_is_said_at_once(tmp_path: Path) -> None:

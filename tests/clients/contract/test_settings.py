@@ -95,8 +95,8 @@ def test_all_faults_are_said_at_once():
 @pytest.mark.parametrize(
     ("config", "part"),
     [
-        ({"training.sampling-rate": 0.0}, ">= 1e-06 and <= 1"),
-        ({"training.sampling-rate": 1.01}, ">= 1e-06 and <= 1"),
+        ({"training.sampling-rate": 0.0}, ">= 1e-09 and <= 1"),
+        ({"training.sampling-rate": 1.01}, ">= 1e-09 and <= 1"),
         ({"privacy.delta": 0.0}, "> 0 and < 1"),
         ({"privacy.l2-clip": float("nan")}, "finite"),
         ({"training.rounds": True}, "whole number"),
