@@ -18,10 +18,12 @@ cannot decrypt.
     >>> half_steps = Quantiser(step=0.5, bound=8.0)
     >>> plan = plan_sealing(values=3, hospitals=2, grid=half_steps, scheme="modular")
     >>> keys, place = make_keys(plan), Place(training="t", round=1, attempt=0)
-    >>> adder = make_adder(plan, keys.key_id)  # at the server, blindly
+    >>> adder, nonces = make_adder(plan, keys.key_id), {}  # at the server, blindly
     >>> for name, values in {"a": [1.0, 2.0, -3.0], "b": [0.5, 0.0, 1.0]}.items():
-    ...     adder.add(make_sealer(plan, keys, name).seal(np.array(values), place))  # at hospitals
-    >>> make_opener(plan, keys).open(adder.total(), ["a", "b"], place).tolist()  # at hospitals
+    ...     sealed = make_sealer(plan, keys, name).seal(np.array(values), place)  # at hospitals
+    ...     adder.add(sealed)
+    ...     nonces[name] = sealed.nonce  # in the signed header
+    >>> make_opener(plan, keys).open(adder.total(), nonces, place).tolist()  # at hospitals
     [1.5, 2.0, -2.0]
 """
 

@@ -156,7 +156,7 @@ def test_a_wrong_fingerprint_ends_the_ceremony(tmp_path: Path) -> None:
     right = read_site_file(consortium.site("hospital-03") / "site.toml").pins["hospital-00"]
     rewrite(consortium, "hospital-03", right, wrong)
     settings = small_settings(tmp_path / "run")
-    with pytest.raises(TrainingStopped, match="pin"):
+    with pytest.raises(TrainingStopped, match="hospital-03: site-refused"):
         train(settings, SiteGrid(settings, consortium))
     assert not list(consortium.site("hospital-03").glob("private/keys-*"))
 
@@ -338,5 +338,5 @@ def test_a_training_id_cannot_leave_the_private_folder(tmp_path: Path) -> None:
     join = next(m for m in grid.requests if m.metadata.message_type.endswith("join"))
     join.content.config_records["config"]["training"] = "../../outside"
     reply = answer(join, grid.sites[join.metadata.dst_node_id], settings.to_config())
-    assert reply.error.reason == "settings-refused"
+    assert reply.error.reason == "malformed"
     assert not list(tmp_path.rglob("*outside*"))
