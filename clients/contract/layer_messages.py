@@ -11,12 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import numpy as np
-from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 
 from clients.contract.messages import ARRAYS, CONFIG, config_of
+from clients.contract.tensors import pack_arrays, unpack_arrays
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
 FORWARD, HEAD, BACKWARD = "train.forward", "train.head", "train.backward"
@@ -64,15 +65,10 @@ def with_arrays(content: RecordDict, arrays: Arrays) -> RecordDict:
     """Return the content with named arrays added."""
     record = content.array_records.get(ARRAYS, ArrayRecord())
     kept = dict(record.items())
-    kept |= {_PREFIX + name: Array(np.ascontiguousarray(value)) for name, value in arrays.items()}
-    content[ARRAYS] = ArrayRecord(kept)
+    content[ARRAYS] = ArrayRecord(kept | pack_arrays(_PREFIX, arrays))
     return content
 
 
 def arrays_of(content: RecordDict) -> dict[str, NDArray[np.generic]]:
     """Return the named arrays of a content."""
-    return {
-        name[len(_PREFIX) :]: array.numpy()
-        for name, array in content.array_records[ARRAYS].items()
-        if name.startswith(_PREFIX)
-    }
+    return unpack_arrays(_PREFIX, content.array_records[ARRAYS])

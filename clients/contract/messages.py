@@ -20,6 +20,8 @@ from flwr.app import (
     RecordDict,
 )
 
+from clients.contract.tensors import pack_tensors, unpack_tensors
+
 if TYPE_CHECKING:
     import torch
 
@@ -243,7 +245,7 @@ class RoundReply:
 
     def content(self) -> RecordDict:
         """Return the reply as a message content."""
-        arrays = {_RELEASE + name: Array(tensor.numpy()) for name, tensor in self.model.items()}
+        arrays = pack_tensors(_RELEASE, self.model)
         if self.sealed:
             arrays["sealed"] = bytes_to_array(self.sealed)
             arrays["header"] = bytes_to_array(self.header)
@@ -259,18 +261,12 @@ class RoundReply:
     @classmethod
     def read(cls, content: RecordDict) -> RoundReply:
         """Read a reply at the server."""
-        import torch
-
         arrays = content.array_records[ARRAYS]
         phases = content.metric_records.get(PHASES, MetricRecord())
         return cls(
             sealed=arrays["sealed"].data if "sealed" in arrays else b"",
             header=arrays["header"].data if "header" in arrays else b"",
-            model={
-                key[len(_RELEASE) :]: torch.from_numpy(array.numpy().copy())
-                for key, array in arrays.items()
-                if key.startswith(_RELEASE)
-            },
+            model=unpack_tensors(_RELEASE, arrays),
             snapshot=arrays[_SNAPSHOT].data if _SNAPSHOT in arrays else b"",
             phases={str(k): float(v) for k, v in phases.items()},  # type: ignore[arg-type]
         )

@@ -20,6 +20,7 @@ from clients.contract.messages import (
     bytes_to_array,
     config_of,
 )
+from clients.contract.tensors import pack_tensors, unpack_tensors
 
 if TYPE_CHECKING:
     import torch
@@ -115,7 +116,7 @@ class VisitReply:
 
     def content(self) -> RecordDict:
         """Return the reply as a message content."""
-        arrays = tensors_to_arrays(_RELEASED, self.released)
+        arrays = pack_tensors(_RELEASED, self.released)
         if self.model:
             arrays[_MODEL] = bytes_to_array(self.model.envelope)
             arrays[_HEADER] = bytes_to_array(self.model.header)
@@ -127,7 +128,7 @@ class VisitReply:
         """Read a reply at the server."""
         return cls(
             model=_carried(content),
-            released=arrays_to_tensors(_RELEASED, content.array_records[ARRAYS]),
+            released=unpack_tensors(_RELEASED, content.array_records[ARRAYS]),
         )
 
 
@@ -142,7 +143,7 @@ class JudgeRequest:
         """Return the request as a message content."""
         arrays: dict[str, Array] = {}
         for number, model in enumerate(self.models):
-            arrays |= tensors_to_arrays(f"{number}.", model)
+            arrays |= pack_tensors(f"{number}.", model)
         config = ConfigRecord({"training": self.training, "models": len(self.models)})
         return RecordDict({ARRAYS: ArrayRecord(arrays), CONFIG: config})
 
@@ -153,24 +154,8 @@ class JudgeRequest:
         count = int(config["models"])  # type: ignore[arg-type]
         return cls(
             training=str(config["training"]),
-            models=tuple(arrays_to_tensors(f"{number}.", arrays) for number in range(count)),
+            models=tuple(unpack_tensors(f"{number}.", arrays) for number in range(count)),
         )
-
-
-def tensors_to_arrays(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, Array]:
-    """Return tensors as arrays whose names begin with a prefix."""
-    return {prefix + name: Array(tensor.numpy()) for name, tensor in tensors.items()}
-
-
-def arrays_to_tensors(prefix: str, arrays: ArrayRecord) -> dict[str, torch.Tensor]:
-    """Return what `tensors_to_arrays` wrote with the same prefix."""
-    import torch
-
-    return {
-        key[len(prefix) :]: torch.from_numpy(array.numpy().copy())
-        for key, array in arrays.items()
-        if key.startswith(prefix)
-    }
 
 
 def _carried(content: RecordDict) -> Carried:
