@@ -9,7 +9,6 @@ server's own clip only steadies its steps.
 from __future__ import annotations
 
 import copy
-import io
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -36,8 +35,9 @@ from clients.contract.layer_messages import (
 from clients.contract.messages import RoundReply, RoundRequest
 from clients.contract.visit_messages import JUDGE, JudgeRequest
 from clients.learning.cuts import Parts, cut_model, values_of_messages
-from clients.learning.replica import make_optimizer
-from clients.learning.split_ends import Part, by_patient, clip_factors
+from clients.learning.dp_sgd import clip_factors
+from clients.learning.replica import make_optimizer, state_from_bytes, state_to_bytes
+from clients.learning.split_ends import Part, by_patient
 from strategies.conversation import fault_code
 from strategies.federation import Federation
 
@@ -273,13 +273,11 @@ class Split(Federation):
         return JUDGE, request.content()
 
     def _to_bytes(self) -> bytes:
-        buffer = io.BytesIO()
         optimizer = self._optimizer.state_dict() if self._optimizer else {}
-        torch.save({"middle": self._parts.middle.state_dict(), "optimizer": optimizer}, buffer)
-        return buffer.getvalue()
+        return state_to_bytes({"middle": self._parts.middle.state_dict(), "optimizer": optimizer})
 
     def _restore(self, data: bytes) -> None:
-        state = torch.load(io.BytesIO(data), weights_only=True)
+        state = state_from_bytes(data)
         self._parts.middle.load_state_dict(state["middle"])
         if self._optimizer:
             self._optimizer.load_state_dict(state["optimizer"])

@@ -17,7 +17,7 @@ Everything here is a pure function of tensors. Noise, sampling and sealing live 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -99,16 +99,21 @@ class PerSample:
             logits = logits + self._moved
         loss = functional.cross_entropy(logits, labels, reduction="sum")
         loss.backward()  # type: ignore[no-untyped-call]
-        gradients = []
-        for parameter in self.parameters:
-            gradient = parameter.grad_sample  # type: ignore[attr-defined]
-            # A module that is called twice in one pass leaves a list: its calls add up.
-            if isinstance(gradient, list):
-                gradient = torch.stack(gradient).sum(dim=0)
-            gradients.append(gradient)
-            parameter.grad_sample = None  # type: ignore[attr-defined]
-            parameter.grad = None
-        return gradients
+        return take_gradients(self.parameters)
+
+
+def take_gradients(parameters: Iterable[nn.Parameter]) -> list[torch.Tensor]:
+    """Return what Opacus' hooks left, ``[n, *parameter.shape]`` for each, and clear it."""
+    gradients = []
+    for parameter in parameters:
+        gradient = parameter.grad_sample  # type: ignore[attr-defined]
+        # A module that is called twice in one pass leaves a list: its calls add up.
+        if isinstance(gradient, list):
+            gradient = torch.stack(gradient).sum(dim=0)
+        gradients.append(gradient)
+        parameter.grad_sample = None  # type: ignore[attr-defined]
+        parameter.grad = None
+    return gradients
 
 
 def clipped_gradient_sum(
@@ -141,7 +146,8 @@ def clipped_gradient_sum(
         gradients = model.gradients(chunk.inputs, chunk.labels)
         if len(members) != len(chunk):
             gradients = [_mean_by_patient(g, owner, len(members)) for g in gradients]
-        scale, finite = _clip_factors(gradients, l2_clip)
+        squared_norms = torch.stack([_squared_norms(g) for g in gradients]).sum(dim=0)
+        scale, finite = clip_factors(squared_norms, l2_clip), torch.isfinite(squared_norms)
         offset = 0
         for gradient in gradients:
             flat = gradient.reshape(len(members), -1)
@@ -155,14 +161,11 @@ def clipped_gradient_sum(
     return GradientSum(total=total, patients=patients, discarded=discarded)
 
 
-def _clip_factors(
-    gradients: list[torch.Tensor], l2_clip: float
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return ``min(1, C/norm)`` for each patient (0 if not finite) and which norms are finite."""
-    norms = torch.stack([_squared_norms(g) for g in gradients]).sum(dim=0).sqrt()
-    finite = torch.isfinite(norms)
+def clip_factors(squared_norms: torch.Tensor, l2_clip: float) -> torch.Tensor:
+    """Return ``min(1, C/norm)`` for each row, 0 where the norm is not finite; float64 ``[n]``."""
+    norms = squared_norms.double().sqrt()
     bound = l2_clip * (1.0 - MARGIN)
-    return torch.where(finite, bound / norms.clamp_min(bound), 0.0), finite
+    return torch.where(torch.isfinite(norms), bound / norms.clamp_min(bound), 0.0)
 
 
 def _squared_norms(gradient: torch.Tensor) -> torch.Tensor:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -77,6 +77,19 @@ def make_optimizer(settings: Settings, parameters: Parameters) -> torch.optim.Op
     training = settings.training
     build = OPTIMIZERS[settings.exchange.optimizer]
     return build(parameters, training.learning_rate, training.momentum)
+
+
+def state_to_bytes(state: Mapping[str, object]) -> bytes:
+    """Serialise state dicts, tensors, numbers and words by name."""
+    buffer = io.BytesIO()
+    torch.save(dict(state), buffer)
+    return buffer.getvalue()
+
+
+def state_from_bytes(data: bytes) -> dict[str, Any]:
+    """Return what `state_to_bytes` wrote; nothing but tensors and plain values is unpickled."""
+    state: dict[str, Any] = torch.load(io.BytesIO(data), weights_only=True)
+    return state
 
 
 class Replica:
@@ -166,8 +179,7 @@ class Replica:
 
     def to_bytes(self) -> bytes:
         """Serialise model, optimiser, round and digest: what a hospital needs to catch up."""
-        buffer = io.BytesIO()
-        state = {
+        state: dict[str, object] = {
             "model": self.arrays(),
             "optimizer": self._optimizer.state_dict(),
             "round": self.round,
@@ -175,12 +187,11 @@ class Replica:
         }
         if self._average is not None:
             state["average"] = torch.from_numpy(self._average)
-        torch.save(state, buffer)
-        return buffer.getvalue()
+        return state_to_bytes(state)
 
     def restore(self, data: bytes) -> None:
         """Take over what :meth:`to_bytes` wrote at another hospital of the same training."""
-        state = torch.load(io.BytesIO(data), weights_only=True)
+        state = state_from_bytes(data)
         self.module.load_state_dict(state["model"])
         self._optimizer.load_state_dict(state["optimizer"])
         if self._average is not None:

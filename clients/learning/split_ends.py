@@ -17,13 +17,12 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from clients.learning.dp_sgd import clip_factors, take_gradients
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from clients.learning.cuts import Parts
-
-#: As in `clients.learning.dp_sgd`: the room that float32 rounding needs below the clip.
-_BELOW = 1.0 - 1e-5
 
 
 class Part:
@@ -73,15 +72,7 @@ class Part:
         return self._collect(len(inputs)), inputs.grad.detach()
 
     def _collect(self, records: int) -> torch.Tensor:
-        pieces = []
-        for parameter in self.parameters:
-            gradient = parameter.grad_sample  # type: ignore[attr-defined]
-            # A layer that is called twice in one pass leaves a list: its calls add up.
-            if isinstance(gradient, list):
-                gradient = torch.stack(gradient).sum(dim=0)
-            pieces.append(gradient.reshape(records, -1))
-            parameter.grad_sample = None  # type: ignore[attr-defined]
-            parameter.grad = None
+        pieces = [g.reshape(records, -1) for g in take_gradients(self.parameters)]
         return torch.cat(pieces, dim=1) if pieces else torch.zeros(records, 0)
 
 
@@ -102,13 +93,6 @@ def by_patient(gradients: torch.Tensor, owner: torch.Tensor, patients: int) -> t
     """Add up the records' rows of each patient: ``[n, d] -> [patients, d]``, float64."""
     summed = torch.zeros(patients, gradients.shape[1], dtype=torch.float64)
     return summed.index_add_(0, owner, gradients.double())
-
-
-def clip_factors(squared_norms: torch.Tensor, l2_clip: float) -> torch.Tensor:
-    """Return ``min(1, C/norm)`` for each row, 0 where the norm is not finite; float64 ``[n]``."""
-    norms = squared_norms.double().sqrt()
-    bound = l2_clip * _BELOW
-    return torch.where(torch.isfinite(norms), bound / norms.clamp_min(bound), 0.0)
 
 
 def clip_rows(values: torch.Tensor, l2_clip: float) -> torch.Tensor:

@@ -46,8 +46,8 @@ from clients.contract.messages import RoundReply, RoundRequest
 from clients.contract.phases import Phases
 from clients.contract.schedule import LAYER_MESSAGES
 from clients.learning.cuts import slots_of
-from clients.learning.dp_sgd import GradientSum
-from clients.learning.split_ends import Ends, by_patient, clip_factors, clip_rows, padded
+from clients.learning.dp_sgd import GradientSum, clip_factors
+from clients.learning.split_ends import Ends, by_patient, clip_rows, padded
 from crypto.roles import Place
 
 if TYPE_CHECKING:
