@@ -28,3 +28,19 @@ class LimitRefused(AccountingError):
 
     def __reduce__(self) -> tuple[type[LimitRefused], tuple[str, object, object]]:
         return type(self), (self.limit, self.found, self.bound)
+
+
+class BookError(LedgerError):
+    """A move that the book of a training does not allow. Nothing was written.
+
+    Attributes:
+        code: one word for the answer: "malformed", "training-bound", "keys-missing",
+            "stale-place", "opening-refused" or "training-retired".
+    """
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+    def __reduce__(self) -> tuple[type[BookError], tuple[str, str]]:
+        return type(self), (self.code, str(self))

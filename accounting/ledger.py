@@ -1,48 +1,51 @@
-"""A hospital's ledger: what was spent on its patients, written before the data is touched.
+"""A ledger: what was spent on patients, written before the data is touched.
 
-One JSON object a line, appended and flushed to disk before `spend` returns, so that whatever kills
-the process, no access to data goes unrecorded. The file outlives a training: a second one continues
+The file is a chain of lines (`accounting.chain`) and outlives a training: a second one continues
 the account. A retry is a new entry, always; nothing is refunded, merged or rewritten.
 
-    ledger = Ledger(path, site="hospital-3", cohort="kermany-2018")
+    ledger = Ledger(path, site="server", cohort="kermany-2018")
     ledger.spend(event, training="a1b2", round=1, attempt=1, purpose="gradient")
 
-A write torn by a crash leaves a fragment whose `spend` never returned. It stays in the file, and
-the next writer sets a "repaired" line behind it; damage anywhere else is an error, not a guess.
-Only the standard library is imported here, until an epsilon is asked for.
+`Account` is what every such file answers about spending; a `Ledger` records events and nothing
+else, and a hospital's `accounting.book` keeps its trainings in order besides. Only the standard
+library is imported here, until an epsilon is asked for.
 """
 
 from __future__ import annotations
 
-import fcntl
-import json
 import os
-import threading
-import time
-import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import TracebackType
+from typing import Self, SupportsFloat
 
+from accounting import lines
+from accounting.chain import Chain, Flush, read_chain
 from accounting.errors import AccountingError, LedgerError
 from accounting.events import Event, from_json, to_json
+from accounting.lines import Line
+from accounting.links import Record
 
-FORMAT = 1
+_PAYING = ("spend", "charge", "entry")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One line of a ledger: an event, and what it was spent on.
+    """One event of a ledger, and what it was spent on.
 
     Attributes:
-        number: 1, 2, 3, ... in the file.
+        number: its line's number in the file.
         time: unix seconds.
         training: the training's id, which outlives Flower's run id.
-        round: 1, 2, 3, ...
+        round: 1, 2, 3, ...; 0 where what was lost is charged.
         attempt: of that round, 1, 2, 3, ...
         purpose: a word for what was released, for example "gradient".
         event: what it costs.
+        uses: noised messages that it covers; 0 where nobody counted.
+        rounds: rounds that it covers, from its own on.
+        views: noise multiplier that each observer has to face, where it is known; None: no noise.
     """
 
     number: int
@@ -52,27 +55,33 @@ class Entry:
     attempt: int
     purpose: str
     event: Event
+    uses: int = 0
+    rounds: int = 1
+    views: Mapping[str, float | None] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, object]:
         """The entry as a JSON-ready dict."""
         fields = {name: getattr(self, name) for name in self.__slots__}
-        return {**fields, "event": to_json(self.event)}
+        return {**fields, "event": to_json(self.event), "views": dict(self.views)}
 
 
-class Ledger:
-    """An append-only ledger file of one site and one cohort. Safe for several processes."""
+class Account:
+    """What was spent according to a chained file of one site and one cohort.
+
+    Safe for several processes. Trainings of format 1 are retired when such a file is first opened:
+    all that they spent counts, and none of them goes on.
+    """
 
     def __init__(
-        self, path: str | os.PathLike[str], *, site: str, cohort: str, durable: bool = True
+        self, path: str | os.PathLike[str], *, site: str, cohort: str, flush: Flush
     ) -> None:
-        """Open the ledger, or begin it where there is no file.
+        """Open the file, or begin it where there is none.
 
         Args:
             path: the file; its folder must exist.
             site: the hospital's name.
             cohort: the name of the data it spends.
-            durable: flush to the disk itself (fsync), so that power loss is covered as well as a
-                killed process. False is for simulations.
+            flush: how far an entry must have come before the data is touched.
 
         Raises:
             LedgerError: the file is damaged, no ledger, or another site's or cohort's.
@@ -80,83 +89,45 @@ class Ledger:
         self.path = Path(path)
         self.site = site
         self.cohort = cohort
-        self._durable = durable
         self._counts: dict[Event, int] = {}
-        self._reader = _Reader(self.path)
-        self._offset = 0
-        self._held = 0
-        self._threads = threading.RLock()
-        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self._unretired: dict[str, None] = {}
+        self._chain = Chain(path, site=site, cohort=cohort, flush=flush, take=self._take)
         try:
             with self.hold():
-                if self._reader.site is None:
-                    self._append({"ledger": FORMAT, "site": site, "cohort": cohort})
-                    self._sync_folder()
-                    self._read()
+                if self._unretired:
+                    self._append([lines.retire(name, why="format 1") for name in self._unretired])
         except BaseException:
             self.close()
             raise
 
     def close(self) -> None:
-        """Close the file; the ledger cannot be used after."""
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
+        """Close the file; the account cannot be used after."""
+        self._chain.close()
 
-    def __enter__(self) -> Ledger:
+    def rest(self) -> None:
+        """Give the file's descriptor back until the next use; what was read is kept."""
+        self._chain.rest()
+
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
         self.close()
 
     def __repr__(self) -> str:
-        return f"Ledger({str(self.path)!r}, site={self.site!r}, cohort={self.cohort!r})"
+        name = type(self).__name__
+        return f"{name}({str(self.path)!r}, site={self.site!r}, cohort={self.cohort!r})"
 
     @contextmanager
     def hold(self) -> Iterator[None]:
         """Hold the file's lock, so that a check and the spending it allows are one step."""
-        with self._threads:
-            if self._file < 0:
-                raise LedgerError(f"{self.path} is closed")
-            if not self._held:
-                fcntl.flock(self._file, fcntl.LOCK_EX)
-            self._held += 1
-            try:
-                if self._held == 1:
-                    self._read()
-                    self._repair()
-                yield
-            finally:
-                self._held -= 1
-                if not self._held:
-                    fcntl.flock(self._file, fcntl.LOCK_UN)
-
-    def spend(
-        self, event: Event, *, training: str, round: int, attempt: int, purpose: str
-    ) -> Entry:
-        """Record an event. Touch the data only after this has returned.
-
-        Guarantee: when it returns the entry is in the file (and, if durable, on the disk);
-        when it raises, or never returns, the entry may or may not be there: the ledger never
-        under-counts.
-
-        Raises:
-            LedgerError: the file was damaged meanwhile.
-            OSError: the disk refuses, for example because it is full.
-        """
-        with self.hold():
-            entry = Entry(
-                number=self._reader.last + 1,
-                time=time.time(),
-                training=training,
-                round=round,
-                attempt=attempt,
-                purpose=purpose,
-                event=event,
-            )
-            self._append(entry.to_json())
-            self._read()
-        return entry
+        with self._chain.hold():
+            yield
 
     def entries(self) -> tuple[Entry, ...]:
         """Every entry in the file, in order."""
@@ -198,59 +169,73 @@ class Ledger:
         events = (*self.events(), *(() if event is None else (event,)))
         return RenyiFilter.planned(delta, planned_epsilon).epsilon(events)
 
-    def _append(self, data: dict[str, object]) -> None:
-        """Write one line in full and flush it; the lock is held."""
-        text = json.dumps(data, separators=(",", ":"), allow_nan=False)
-        line = f'{text[:-1]},"check":"{zlib.crc32(text.encode()):08x}"}}\n'.encode()
-        self._write(line)
+    def _append(self, new: Sequence[Line]) -> None:
+        """Write lines, the lock being held, and count them once they are written."""
+        self._chain.append([line.to_json() for line in new])
+        for line in new:
+            self._count(line)
 
-    def _write(self, data: bytes) -> None:
-        while data:
-            data = data[os.write(self._file, data) :]
-        if self._durable:
-            os.fsync(self._file)
+    def _take(self, record: Record) -> None:
+        """Count a line that was read."""
+        self._count(Line.from_json(record))
 
-    def _read(self) -> None:
-        """Take in the complete lines that are new since the last read."""
-        size = os.fstat(self._file).st_size
-        if size < self._offset:
-            raise LedgerError(f"{self.path} has {size} bytes, but had {self._offset}: cut short")
-        data = os.pread(self._file, size - self._offset, self._offset)
-        end = data.rfind(b"\n") + 1
-        for line in data[:end].split(b"\n")[:-1]:
-            self._take(line)
-        self._offset += end
+    def _count(self, line: Line) -> None:
+        if line.kind in _PAYING:
+            event = event_of(line)
+            mechanism = replace(event, count=1)
+            self._counts[mechanism] = self._counts.get(mechanism, 0) + event.count
+        if line.kind == "entry":
+            self._unretired[line.training] = None
+        elif line.kind == "retire":
+            self._unretired.pop(line.training, None)
 
-    def _take(self, line: bytes) -> None:
-        entry = self._reader.take(line)
-        for name, own in (("site", self.site), ("cohort", self.cohort)):
-            found = getattr(self._reader, name)
-            if found not in (None, own):
-                raise LedgerError(f"{self.path} is the ledger of {name} {found!r}, not {own!r}")
-        if entry is not None:
-            mechanism = replace(entry.event, count=1)
-            self._counts[mechanism] = self._counts.get(mechanism, 0) + entry.event.count
 
-    def _repair(self) -> None:
-        """End a torn last line and say so behind it; the fragment stays."""
-        torn = os.fstat(self._file).st_size - self._offset
-        if not torn and self._reader.fragment is None:
-            return
-        if self._reader.site is None and not _may_be_ledger(os.pread(self._file, 64, 0)):
-            raise LedgerError(f"{self.path} is no ledger")
-        if torn:
-            self._write(b"\n")
-        self._append({"repaired": torn, "time": time.time()})
-        self._read()
+class Ledger(Account):
+    """An account to which anybody may add, for example the server's own."""
 
-    def _sync_folder(self) -> None:
-        if not self._durable:
-            return
-        folder = os.open(self.path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+    def __init__(
+        self, path: str | os.PathLike[str], *, site: str, cohort: str, durable: bool = True
+    ) -> None:
+        """Open the ledger, or begin it where there is no file.
+
+        Args:
+            path: the file; its folder must exist.
+            site: whose it is.
+            cohort: the name of the data that is spent.
+            durable: flush to the disk itself, so that power loss is covered as well as a killed
+                process. False is for simulations.
+
+        Raises:
+            LedgerError: the file is damaged, no ledger, or another site's or cohort's.
+        """
+        flush = Flush.DISK if durable else Flush.WRITE
+        super().__init__(path, site=site, cohort=cohort, flush=flush)
+
+    def spend(
+        self, event: Event, *, training: str, round: int, attempt: int, purpose: str
+    ) -> Entry:
+        """Record an event. Touch the data only after this has returned.
+
+        Guarantee: when it returns the entry is in the file (and, if durable, on the disk);
+        when it raises, or never returns, the entry may or may not be there: the ledger never
+        under-counts.
+
+        Raises:
+            LedgerError: the file was damaged meanwhile.
+            OSError: the disk refuses, for example because it is full.
+        """
+        place = _Place(training=training, round=round, attempt=attempt)
+        line = lines.spend(place, event, purpose=purpose, uses=max(event.count, 1))
+        with self.hold():
+            self._append([line])
+            return _entry(self._chain.number, line)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Place:
+    training: str
+    round: int
+    attempt: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -263,83 +248,47 @@ class LedgerContents:
 
 
 def read_ledger(path: str | os.PathLike[str]) -> LedgerContents:
-    """Read a ledger of any site without locking or changing it; a torn last line is left out.
+    """Read a ledger of any site and format without locking or changing it.
+
+    A torn last line is left out.
 
     Raises:
         LedgerError: the file is damaged or no ledger.
     """
-    reader = _Reader(Path(path))
-    data = Path(path).read_bytes()
-    entries = [entry for line in data.split(b"\n")[:-1] if (entry := reader.take(line))]
-    if reader.site is None or reader.cohort is None:
-        raise LedgerError(f"{path} is no ledger")
-    return LedgerContents(site=reader.site, cohort=reader.cohort, entries=tuple(entries))
+    contents = read_chain(path)
+    found = []
+    for record in contents.records:
+        line = Line.from_json(record)
+        if line.kind in _PAYING:
+            found.append(_entry(record["n"], line))
+    return LedgerContents(site=contents.site, cohort=contents.cohort, entries=tuple(found))
 
 
-class _Reader:
-    """Takes a ledger's complete lines one by one and checks that none is damaged or missing."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._line = 0
-        self.site: str | None = None
-        self.cohort: str | None = None
-        self.last = 0
-        self.fragment: int | None = None
-
-    def take(self, line: bytes) -> Entry | None:
-        """The line's entry, or None for a header, a fragment or the note of its repair."""
-        self._line += 1
-        data = _parse(line)
-        if data is None:
-            self.fragment = self.fragment or self._line
-            return None
-        if "repaired" in data:
-            self.fragment = None
-            return None
-        if self.fragment is not None:
-            raise LedgerError(f"{self._path} is damaged at line {self.fragment}")
-        if self.site is None:
-            self._take_header(data)
-            return None
-        entry = _entry(data)
-        if entry.number != self.last + 1:
-            found = f"line {self._line} is entry {entry.number}"
-            raise LedgerError(f"{self._path} {found}, expected {self.last + 1}")
-        self.last = entry.number
-        return entry
-
-    def _take_header(self, data: dict[str, object]) -> None:
-        site, cohort = data.get("site"), data.get("cohort")
-        if data.get("ledger") != FORMAT or not isinstance(site, str) or not isinstance(cohort, str):
-            raise LedgerError(f"{self._path} is no ledger of format {FORMAT}")
-        self.site, self.cohort = site, cohort
-
-
-def _may_be_ledger(start: bytes) -> bool:
-    expected = b'{"ledger":'
-    return start[: len(expected)] == expected[: len(start)]
-
-
-def _parse(line: bytes) -> dict[str, object] | None:
-    """The line's object without its check, or None if the line is torn or altered."""
+def event_of(line: Line) -> Event:
+    """The event of a line that pays."""
+    event = line.fields.get("event")
+    if not isinstance(event, Mapping):
+        raise LedgerError(f"a ledger entry has no event: {sorted(line.fields)}")
     try:
-        data = json.loads(line)
-    except ValueError:
-        return None
-    if not isinstance(data, dict):
-        return None
-    check = data.pop("check", None)
-    text = json.dumps(data, separators=(",", ":"))
-    return data if check == f"{zlib.crc32(text.encode()):08x}" else None
-
-
-def _entry(data: dict[str, object]) -> Entry:
-    fields = dict(data)
-    event = fields.pop("event", None)
-    if not isinstance(event, dict):
-        raise LedgerError(f"a ledger entry has no event: {sorted(data)}")
-    try:
-        return Entry(event=from_json(event), **fields)  # type: ignore[arg-type]
-    except (AccountingError, TypeError) as error:
+        return from_json(event)
+    except AccountingError as error:
         raise LedgerError(f"a ledger entry cannot be read: {error}") from error
+
+
+def _entry(number: object, line: Line) -> Entry:
+    seconds, views = line.fields.get("time"), line.fields.get("views", {})
+    if not isinstance(number, int) or not isinstance(seconds, SupportsFloat):
+        raise LedgerError(f"a ledger entry has number {number!r} and time {seconds!r}")
+    charge = line.kind == "charge"
+    return Entry(
+        number=number,
+        time=float(seconds),
+        training=line.training,
+        round=0 if charge else line.whole("round"),
+        attempt=0 if charge else line.whole("attempt"),
+        purpose=f"charge: {line.text('why')}" if charge else line.text("purpose"),
+        event=event_of(line),
+        uses=line.whole("uses") if "uses" in line.fields else 0,
+        rounds=line.whole("rounds") if "rounds" in line.fields else 1,
+        views=views if isinstance(views, Mapping) else {},
+    )

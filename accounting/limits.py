@@ -1,9 +1,9 @@
 """A hospital's own limits, which beat whatever the server asks for.
 
 limits = SiteLimits(max_epsilon=2.0, delta=1e-5, min_hospitals=3)
-with ledger.hold():
-    limits.check(request, ledger)      # raises LimitRefused by name
-    ledger.spend(request.event, ...)   # and only then is data touched
+with book.hold():
+    limits.check(request, book)        # raises LimitRefused by name
+    book.spend(...)                    # and only then is data touched
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from accounting.errors import AccountingError, LimitRefused
 from accounting.events import Event, ExactEvent, check_delta
-from accounting.ledger import Ledger
+from accounting.ledger import Account
 from accounting.vocabulary import REGIMES
 
 
@@ -71,12 +71,12 @@ class SiteLimits:
                 f"allowed_regimes has {', '.join(sorted(unknown))}, known: {', '.join(REGIMES)}"
             )
 
-    def violations(self, request: SpendRequest, ledger: Ledger) -> list[LimitRefused]:
+    def violations(self, request: SpendRequest, ledger: Account) -> list[LimitRefused]:
         """Every limit that the request would break, by name; empty: it may go on.
 
         Guarantee: a site that spends only when this is empty keeps everything it ever released
         within (max_epsilon, delta) for neighbours that differ by one patient of the site, whatever
-        servers choose after seeing earlier results (`Ledger.would_be`).
+        servers choose after seeing earlier results (`Account.would_be`).
         """
         found = []
         if self.allowed_regimes is not None and request.regime not in self.allowed_regimes:
@@ -99,7 +99,7 @@ class SiteLimits:
                 found.append(LimitRefused("max-epsilon", f"{spent:.4g}", f"{self.max_epsilon:g}"))
         return found
 
-    def check(self, request: SpendRequest, ledger: Ledger) -> None:
+    def check(self, request: SpendRequest, ledger: Account) -> None:
         """Raise the first of `violations`, if there is any.
 
         Raises:

@@ -165,7 +165,9 @@ def _bundle(site: SiteFile) -> str:
 
 
 def _ledger(site: SiteFile) -> str:
-    from accounting.ledger import Ledger, read_ledger
+    from accounting.accountants import epsilon
+    from accounting.events import merge
+    from accounting.ledger import read_ledger
 
     if not site.ledger.exists():
         return f"{site.ledger.name} will be made with the first run; nothing is spent"
@@ -175,11 +177,7 @@ def _ledger(site: SiteFile) -> str:
     count = len(held.entries)
     if site.limits.delta is None:
         return f"{site.ledger.name} holds {count} entries"
-    ledger = Ledger(site.ledger, site=held.site, cohort=held.cohort)
-    try:
-        spent = ledger.epsilon(site.limits.delta)
-    finally:
-        ledger.close()
+    spent = epsilon(merge([entry.event for entry in held.entries]), site.limits.delta)
     return f"{site.ledger.name}: {count} entries, epsilon {spent:.3f} spent"
 
 
