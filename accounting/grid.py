@@ -336,10 +336,10 @@ def _drift(mean: float, variance: float, largest: float, count: float, log_part:
     return count * mean + spread - (4.0 / 3.0) * largest * log_part
 
 
-def noised(
+def noised_unpaid(
     values: NDArray[np.float64], grid: GridPlan, stream: Stream | None
 ) -> NDArray[np.float64]:
-    """Clamp, add noise, round once: the only thing a hospital may seal.
+    """Clamp, add noise, round once: as `accounting.release.noised`, without a use.
 
     Guarantee: that of the plan the grid was made for, with the grid's slack.
 

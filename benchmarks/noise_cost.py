@@ -18,7 +18,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from accounting.grid import noised, plan_grid
+from accounting.grid import noised_unpaid, plan_grid
 from accounting.noise import make_noise_plan
 from accounting.randomness import Stream
 
@@ -43,7 +43,7 @@ def _jobs(size: int) -> dict[str, Callable[[], object]]:
     return {
         BASELINE: lambda: generator.standard_normal(size),
         "Stream.normal (AES-256-CTR)": lambda: stream.normal(size),
-        "noised (clamp, noise, round)": lambda: noised(values, grid, stream),
+        "noised (clamp, noise, round)": lambda: noised_unpaid(values, grid, stream),
         "Stream.bernoulli": lambda: stream.bernoulli(size, 0.034),
     }
 

@@ -18,7 +18,7 @@ from torch.func import functional_call
 
 from accounting import limits
 from accounting.events import ExactEvent
-from accounting.grid import noised
+from accounting.grid import noised_unpaid as noised
 from accounting.randomness import Stream
 from clients.contract.binding import UNBOUND
 from clients.contract.faults import Code, Fault, one_code_for_openings

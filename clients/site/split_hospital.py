@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from accounting.grid import noised
+from accounting.grid import noised_unpaid as noised
 from clients.contract.faults import Code, Fault
 from clients.contract.layer_messages import (
     ACTIVATION_GRADIENTS,

@@ -14,7 +14,7 @@ from accounting.errors import AccountingError
 from accounting.grid import (
     DELTA_SLACK,
     EPSILON_SLACK,
-    noised,
+    noised_unpaid,
     plan_grid,
     sum_rounding_kl,
     sum_rounding_ratio,
@@ -164,7 +164,7 @@ def test_without_noise_the_grid_has_the_bits_that_are_asked_for_and_charges_noth
     assert grid.bits == 20 and grid.bound == pytest.approx(grid.clamp)
     assert grid.slack_at(5.0, 1e-4) == (0.0, 0.0) and grid.delta_slack == 0.0
     values = np.array([-1e9, -0.3, 0.0, 0.3, 1e9])
-    result = noised(values, grid, None)
+    result = noised_unpaid(values, grid, None)
     assert np.abs(result[1:4] - values[1:4]).max() <= grid.step / 2
     assert result[0] == -result[4] and result[4] <= grid.bound
 
@@ -172,7 +172,7 @@ def test_without_noise_the_grid_has_the_bits_that_are_asked_for_and_charges_noth
 def test_noised_values_are_whole_steps_that_sealing_would_not_move():
     grid = planned(dimensions=50_000)
     values = np.random.default_rng(3).normal(size=50_000) * 5
-    result = noised(values, grid, Stream.from_seed(1, "noise"))
+    result = noised_unpaid(values, grid, Stream.from_seed(1, "noise"))
     levels = (np.clip(result, -grid.bound, grid.bound) + grid.bound) / grid.step
     assert np.abs(levels - np.rint(levels)).max() < 1e-6
     assert levels.min() >= 0 and np.rint(levels).max() <= grid.levels - 1
@@ -193,7 +193,7 @@ def test_sealing_moves_nothing_that_was_noised(hospitals, epsilon):
     adder, expected, nonces = make_adder(sealing), np.zeros(500), {}
     names = [f"hospital-{k}" for k in range(hospitals)]
     for name in names:
-        values = noised(np.full(500, 3.3), grid, Stream.from_seed(5, name))
+        values = noised_unpaid(np.full(500, 3.3), grid, Stream.from_seed(5, name))
         expected += np.rint(values / grid.step)
         sealed = make_sealer(sealing, keys, name).seal(values, place)
         adder.add(sealed)
@@ -206,7 +206,7 @@ def test_noised_values_carry_the_planned_noise_around_the_clamped_sum():
     grid = planned(dimensions=100_000)
     values = np.full(100_000, 0.123)
     values[0] = 1e6
-    result = noised(values, grid, Stream.from_seed(2, "noise"))
+    result = noised_unpaid(values, grid, Stream.from_seed(2, "noise"))
     off = result[1:] - 0.123
     expected = math.hypot(grid.noise_stddev, grid.step / math.sqrt(12))
     assert abs(off.mean()) < 4 * expected / math.sqrt(100_000)
@@ -227,9 +227,9 @@ def test_clamping_never_moves_two_neighbours_apart():
 
 def test_noise_without_a_stream_or_values_that_are_not_finite_are_refused():
     with pytest.raises(AccountingError, match="stream"):
-        noised(np.zeros(3), planned(), None)
+        noised_unpaid(np.zeros(3), planned(), None)
     with pytest.raises(AccountingError, match="finite"):
-        noised(np.array([0.0, np.nan]), planned(), Stream.from_seed(1))
+        noised_unpaid(np.array([0.0, np.nan]), planned(), Stream.from_seed(1))
 
 
 @pytest.mark.parametrize(

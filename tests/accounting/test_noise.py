@@ -5,7 +5,7 @@ import pytest
 
 from accounting.errors import AccountingError
 from accounting.events import GaussianEvent
-from accounting.grid import noised, plan_grid
+from accounting.grid import noised_unpaid, plan_grid
 from accounting.noise import NOISE_PLANS, make_noise_plan
 from accounting.randomness import Stream
 
@@ -75,7 +75,7 @@ def test_ten_shares_add_to_central_noise_and_two_thirds_of_it_would_be_noticed()
         delta=1e-5,
     )
     zeros = np.zeros(20_000)
-    total = sum(noised(zeros, grid, Stream.from_seed(1, "share", k)) for k in range(10))
+    total = sum(noised_unpaid(zeros, grid, Stream.from_seed(1, "share", k)) for k in range(10))
     error = 1 / math.sqrt(2 * zeros.size)
     assert abs(total.std() / 2.0 - 1) < 4 * error
     assert abs(total.std() * 2 / 3 / 2.0 - 1) > 40 * error

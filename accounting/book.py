@@ -1,0 +1,218 @@
+"""A hospital's book: what it spent, opened and sent in all trainings, before it does so.
+
+One chained file of a site and a cohort, with a state machine for each training. Whatever may leave
+the hospital has a line here first, and a move that the training's state does not allow is refused.
+
+    book = Book(path, site="hospital-3", cohort="kermany-2018", flush=Flush.DISK)
+    book.append(lines.bind(...), lines.keyed(...))
+    receipt = book.spend(place, event, purpose="gradients", check=within_limits)
+    noised(value, grid, stream, receipt.use(place.round, 1))     # and only now is data touched
+    book.append(lines.seal(place, reply=digest))                 # and only then does it leave
+    book.append(lines.commit(...))                               # and only now is a sum opened
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+
+from accounting import lines
+from accounting.chain import Flush
+from accounting.errors import BookError, LedgerError
+from accounting.events import Event
+from accounting.ledger import Account, event_of
+from accounting.lines import Line, Place
+from accounting.links import Record
+from accounting.receipts import Receipt, issue_receipt
+from accounting.states import NEW, Phase, TrainingState, step
+
+#: Kinds of lines that are about the site, not about a training.
+_OF_THE_SITE = ("moved",)
+
+
+class Book(Account):
+    """The book of one site and one cohort. Safe for several processes, threads and forks."""
+
+    def __init__(
+        self, path: str | os.PathLike[str], *, site: str, cohort: str, flush: Flush = Flush.DISK
+    ) -> None:
+        """Open the book, or begin it where there is no file.
+
+        A ledger of format 1 is continued: all it spent counts, and its trainings are retired.
+
+        Args:
+            path: the file; its folder must exist.
+            site: the hospital's name.
+            cohort: the name of the data it spends.
+            flush: `Flush.WRITE` is for simulations.
+
+        Raises:
+            LedgerError: the file is damaged, no ledger, another site's or cohort's, or holds a
+                forbidden move.
+        """
+        self._states: dict[str, TrainingState] = {}
+        self._paid: dict[str, Event] = {}
+        self._home: int | None = None
+        super().__init__(path, site=site, cohort=cohort, flush=flush)
+
+    @property
+    def id(self) -> str:
+        """The book's own id, hex of 8 bytes; no other book has it."""
+        return self._chain.id
+
+    def head(self) -> tuple[int, str]:
+        """The last line's number and the head after it, hex of 32 bytes."""
+        with self.hold():
+            return self._chain.number, self._chain.head
+
+    def line(self, number: int) -> tuple[Line, str]:
+        """The line of a number, and the head after it.
+
+        Raises:
+            LedgerError: there is no such line, or it is older than the chain.
+        """
+        record, head = self._chain.line(number)
+        return Line.from_json({"kind": "ledger", **record}), head
+
+    def home(self) -> int | None:
+        """The inode that the last "moved" line names."""
+        with self.hold():
+            return self._home
+
+    def state(self, training: str) -> TrainingState:
+        """Where a training stands."""
+        with self.hold():
+            return self._states.get(training, NEW)
+
+    def trainings(self) -> tuple[str, ...]:
+        """Every training that the book knows, in order."""
+        with self.hold():
+            return tuple(self._states)
+
+    def spent(self, training: str) -> int:
+        """Events of a training, counted."""
+        return self.state(training).spent
+
+    def append(self, *new: Line) -> None:
+        """Write lines in one write, if each is allowed after those before it.
+
+        A line that says nothing new, such as the same bind again, is allowed and not written.
+        Spending has a method of its own.
+
+        Raises:
+            BookError: a move is forbidden; nothing was written.
+            LedgerError: the file was damaged meanwhile.
+            OSError: the disk refuses; some of the first lines may be there.
+        """
+        if any(line.kind == "spend" for line in new):
+            raise BookError("malformed", "events are spent by Book.spend, which gives a receipt")
+        with self.hold():
+            self._append(new)
+
+    def spend(
+        self,
+        place: Place,
+        event: Event,
+        *,
+        purpose: str,
+        uses: int = 0,
+        rounds: int = 1,
+        views: Mapping[str, float | None] | None = None,
+        check: Callable[[Account], None] | None = None,
+        first: Sequence[Line] = (),
+    ) -> Receipt:
+        """Pay for a place. Touch the data only after this has returned.
+
+        Guarantee: when it returns the event is in the file (with `Flush.DISK`, on the disk); when
+        it raises, or never returns, it may or may not be there: the book never under-counts.
+
+        Args:
+            place: what is paid for; higher than any place of the training before.
+            event: what it costs; one at least, without noise too.
+            purpose: a word for it, for example the exchange.
+            uses: noised messages that it covers; 0: one for each event.
+            rounds: rounds that it covers from the place's on, as many messages in each: a pass.
+            views: noise multiplier that each observer has to face; None: no noise.
+            check: raises where the site's limits forbid it; called with what was spent so far,
+                and nobody spends between this and the line.
+            first: lines that belong before it, such as the close of the round before. They are
+                written even if the spending is refused.
+
+        Raises:
+            BookError: the place cannot be paid for.
+            LimitRefused: by `check`.
+            LedgerError: the file was damaged meanwhile.
+            OSError: the disk refuses; the event may be there.
+        """
+        uses = uses or event.count
+        line = lines.spend(place, event, purpose=purpose, uses=uses, rounds=rounds, views=views)
+        with self.hold():
+            try:
+                allowed = self._allowed([*first, line])
+                if check is not None:
+                    check(self)
+            except Exception:
+                self._append(first)
+                raise
+            self._write(*allowed)
+            return issue_receipt(place, event, uses=uses, rounds=rounds)
+
+    def receipt(self, place: Place) -> Receipt:
+        """The receipt that covers a place's messages, for what is still to be shown of it.
+
+        It lets a later process go on with a place, and a pass with its next round. What was shown
+        or sealed is used up, and nothing leaves without a line that says so, so no message can be
+        released twice.
+
+        Raises:
+            BookError: nothing that was paid for is left at that place.
+        """
+        with self.hold():
+            state, turn = self._states.get(place.training, NEW), 0
+            if (
+                state.phase in (Phase.SPENT, Phase.SHOWN)
+                and (place.round, place.attempt) == state.place
+            ):
+                turn = state.turn
+            else:
+                state = step(state, lines.show(place, turn=1))
+            gone = {(place.round, shown) for shown in range(1, turn + 1)}
+            event = self._paid[place.training]
+            return issue_receipt(place, event, uses=state.turns, rounds=1, gone=gone)
+
+    def _append(self, new: Sequence[Line]) -> None:
+        self._write(*self._allowed(new))
+
+    def _allowed(self, new: Sequence[Line]) -> tuple[list[Line], dict[str, TrainingState]]:
+        """The lines that say something new, and the states after them."""
+        states: dict[str, TrainingState] = {}
+        kept = []
+        for line in new:
+            if line.kind not in _OF_THE_SITE:
+                before = states.get(line.training) or self._states.get(line.training, NEW)
+                after = states[line.training] = step(before, line)
+                if after is before:
+                    continue
+            kept.append(line)
+        return kept, states
+
+    def _write(self, new: Sequence[Line], states: Mapping[str, TrainingState]) -> None:
+        super()._append(new)
+        self._states.update(states)
+
+    def _take(self, record: Record) -> None:
+        line = Line.from_json(record)
+        if line.kind not in ("entry", *_OF_THE_SITE):
+            try:
+                state = self._states.get(line.training, NEW)
+                self._states[line.training] = step(state, line)
+            except LedgerError as error:
+                raise LedgerError(f"{self.path} line {record['n']}: {error}") from error
+        self._count(line)
+
+    def _count(self, line: Line) -> None:
+        super()._count(line)
+        if line.kind == "spend":
+            self._paid[line.training] = event_of(line)
+        elif line.kind == "moved":
+            self._home = line.whole("inode")

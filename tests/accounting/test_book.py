@@ -1,0 +1,616 @@
+import copy
+import errno
+import hashlib
+import json
+import os
+import pickle
+import subprocess
+import sys
+import time
+import zlib
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
+
+from accounting import lines
+from accounting.book import Book
+from accounting.chain import Flush
+from accounting.errors import AccountingError, BookError, LedgerError, LimitRefused
+from accounting.events import ExactEvent, GaussianEvent
+from accounting.grid import noised_unpaid, plan_grid
+from accounting.ledger import read_ledger
+from accounting.limits import SiteLimits, SpendRequest
+from accounting.noise import make_noise_plan
+from accounting.private import Private
+from accounting.randomness import Stream
+from accounting.receipts import Receipt, Use, is_redeemed, issue_receipt, taken_out
+from accounting.release import Exact, Noised, exact, is_released, noised
+from accounting.states import NEW, Phase, step
+
+EVENT = GaussianEvent(sampling_rate=0.1, noise_multiplier=1.5)
+
+
+class Place(NamedTuple):
+    training: str
+    round: int
+    attempt: int
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "ledger.jsonl"
+
+
+def opened(path, **changes):
+    return Book(path, **{"site": "north", "cohort": "lungs", "flush": Flush.WRITE, **changes})
+
+
+def bind(training="t", **changes):
+    digests = {"terms": "T", "own": "O", "members": "M", "code": "C"}
+    return lines.bind(training, **{**digests, "rounds": 4, "spare": 2, "failures": 3, **changes})
+
+
+def keyed(path, **changes):
+    book = opened(path)
+    book.append(bind(**changes), lines.keyed("t", keys="K"))
+    return book
+
+
+def kinds(path):
+    return [json.loads(line).get("kind") for line in path.read_bytes().splitlines()[1:]]
+
+
+def test_an_event_is_in_the_file_before_there_is_a_receipt(path):
+    book = keyed(path)
+    views = {"server": 1.5, "one other hospital": 1.2, "with a key": None}
+    receipt = book.spend(Place("t", 1, 1), EVENT, purpose="gradients", views=views)
+    [entry] = read_ledger(path).entries
+    assert (entry.event, entry.views, entry.uses, entry.purpose) == (EVENT, views, 1, "gradients")
+    assert (receipt.event, receipt.uses, receipt.rounds) == (EVENT, 1, 1)
+    assert book.spent("t") == 1 and book.events() == (EVENT,) == opened(path).events()
+
+
+def test_the_close_of_the_round_before_goes_to_disk_with_the_next_spending(path, monkeypatch):
+    book = keyed(path)
+    book.append(lines.commit(Place("t", 1, 1), roster="r", total="s"))
+    writes = []
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda *a: (writes.append(a), write(*a))[1])
+    close = lines.close("t", round=1, chain="c", names=["north"])
+    book.spend(Place("t", 2, 1), EVENT, purpose="x", first=[close])
+    assert len(writes) == 1 and kinds(path)[-2:] == ["close", "spend"]
+
+
+def test_a_refused_spending_writes_the_close_before_it_and_nothing_else(path):
+    book = keyed(path)
+    for round in (1, 2):
+        book.append(lines.commit(Place("t", round, 1), roster="r", total="s"))
+        close = lines.close("t", round=round, chain="c", names=["north"])
+
+        def refuse(_):
+            raise LimitRefused("max-epsilon", 3, 2)
+
+        with pytest.raises((LimitRefused, BookError)):
+            # The second is refused by the book itself: the place is none.
+            book.spend(
+                Place("t", round + 1, 2 - round), EVENT, purpose="x", first=[close], check=refuse
+            )
+        assert kinds(path)[-1] == "close" and book.state("t").closed == round
+    assert not book.events()
+
+
+def test_limits_are_checked_against_what_was_spent_under_the_same_lock(path):
+    book = keyed(path, rounds=100)
+    limits = SiteLimits(max_epsilon=2.0, delta=1e-5)
+    request = SpendRequest(
+        regime="FSCDP", event=EVENT, hospitals=5, noise_multiplier=1.5, delta=1e-5
+    )
+    with pytest.raises(LimitRefused, match="max-epsilon"):
+        for number in range(1, 100):
+            book.spend(
+                Place("t", number, 1),
+                EVENT,
+                purpose="x",
+                check=lambda account: limits.check(request, account),
+            )
+            book.append(lines.adopt("t", round=number, chain="c"))
+    assert 10 < book.spent("t") < 99
+    assert book.epsilon(1e-5) <= 2.0 < book.would_be(EVENT, 1e-5, planned_epsilon=2.0)
+
+
+def test_each_use_of_a_receipt_is_given_once(path):
+    receipt = keyed(path).spend(Place("t", 1, 1), EVENT, purpose="x", uses=6, rounds=2)
+    uses = {(r, t): receipt.use(r, t) for r in (1, 2) for t in (1, 2, 3)}
+    assert {(use.round, use.turn) for use in uses.values()} == set(uses)
+    for round, turn in [*uses, (3, 1), (0, 1), (1, 0), (1, 4)]:
+        with pytest.raises(BookError):
+            receipt.use(round, turn)
+
+
+def test_a_later_process_goes_on_with_a_pass_where_it_was_shown(path):
+    place = Place("t", 1, 1)
+    keyed(path).spend(place, EVENT, purpose="layers", uses=6, rounds=2)
+    book = opened(path)
+    book.receipt(place).use(1, 1)
+    book.append(lines.show(place, turn=1))
+    receipt = opened(path).receipt(place)
+    with pytest.raises(BookError, match="used before"):
+        receipt.use(1, 1)
+    assert receipt.use(1, 2).event == EVENT
+    book.append(lines.seal(place, reply="r"), lines.adopt("t", round=1, chain="c"))
+    second = Place("t", 2, 1)
+    assert opened(path).receipt(second).use(2, 1).round == 2
+    book.append(lines.show(second, turn=1), lines.seal(second, reply="r"))
+    for gone in (place, second, Place("t", 2, 2), Place("t", 3, 1), Place("other", 1, 1)):
+        with pytest.raises(BookError):
+            opened(path).receipt(gone)
+
+
+@pytest.mark.parametrize("kind", [Receipt, Use, Noised, Exact])
+def test_what_proves_a_payment_is_made_by_nobody_else(kind):
+    with pytest.raises(TypeError):
+        kind()
+    with pytest.raises(TypeError):
+        type("Own", (kind,), {})
+    conjured = object.__new__(kind)
+    for copied in (copy.copy, copy.deepcopy, pickle.dumps):
+        with pytest.raises(TypeError):
+            copied(conjured)
+    assert not is_redeemed(conjured) and not is_released(conjured)
+
+
+def test_conjured_uses_and_receipts_open_nothing():
+    use = object.__new__(Use)
+    for name, value in (("place", Place("t", 1, 1)), ("round", 1), ("turn", 1), ("event", EVENT)):
+        object.__setattr__(use, name, value)
+    with pytest.raises(TypeError, match="not made by its maker"):
+        taken_out(Private(1.0), use)
+    receipt = object.__new__(Receipt)
+    with pytest.raises(TypeError, match="not made by its maker"):
+        receipt.use(1, 1)
+
+
+def test_only_the_book_issues_receipts_and_only_a_release_takes_values_out():
+    allowed = {
+        "issue_receipt": {"book.py", "receipts.py"},
+        "taken_out": {"release.py", "receipts.py", "private.py"},
+    }
+    root = Path(__file__).parents[2]
+    rooms = ("accounting", "clients", "crypto", "deployment", "simulations", "strategies")
+    for name, files in allowed.items():
+        found = {
+            file.name
+            for room in rooms
+            for file in (root / room).rglob("*.py")
+            if name in file.read_text()
+        }
+        assert found == files
+
+
+def grid(noise="local"):
+    plan = make_noise_plan(noise, noise_multiplier=1.5 if noise != "none" else 0.0, hospitals=3)
+    return plan_grid(
+        dimensions=4,
+        hospitals=3,
+        plan=plan,
+        l2_clip=1.0,
+        expected_patients=10.0,
+        rounds=5,
+        epsilon=1.0,
+        delta=1e-5,
+    )
+
+
+def used(event=EVENT, count=1):
+    receipt = issue_receipt(Place("t", 1, 1), event, uses=count, rounds=1)
+    return [receipt.use(1, turn) for turn in range(1, count + 1)]
+
+
+def test_a_noised_value_is_the_plans_and_costs_one_use():
+    value, (use,) = np.array([0.1, -0.2, 0.3, 0.0]), used()
+    found = noised(Private(value), grid(), Stream.from_seed(1, "noise"), use)
+    assert np.array_equal(found.vector, noised_unpaid(value, grid(), Stream.from_seed(1, "noise")))
+    assert (found.stddev, found.use) == (grid().noise_stddev, use)
+    assert is_released(found) and is_redeemed(use)
+    with pytest.raises(TypeError, match="used before"):
+        noised(Private(value), grid(), Stream.from_seed(1, "noise"), use)
+    with pytest.raises(TypeError):
+        np.asarray(found)
+
+
+def test_an_exact_value_needs_an_exact_event_and_a_noised_one_another():
+    value, paid, (one, two, three) = Private(np.ones(4)), *used(), used(ExactEvent(), 3)
+    with pytest.raises(AccountingError, match="does not pay"):
+        exact(value, paid)
+    for plan in (grid(), grid("none")):
+        with pytest.raises(AccountingError, match="exact"):
+            noised(value, plan, Stream.fresh(), one)
+    with pytest.raises(AccountingError):
+        noised(value, grid("none"), Stream.fresh(), paid)
+    with pytest.raises(AccountingError):
+        exact(value, one, grid())
+    assert np.array_equal(exact(value, two).vector, np.ones(4))
+    sealed = exact(value, three, grid("none"))
+    assert np.allclose(sealed.vector, 1.0, atol=grid("none").step)
+    assert is_released(sealed) and not is_redeemed(paid)
+
+
+def test_a_forbidden_move_writes_nothing(path):
+    book = keyed(path)
+    before = path.read_bytes()
+    for move in (
+        (lines.seal(Place("t", 1, 1), reply="r"),),
+        (
+            lines.commit(Place("t", 1, 1), roster="r", total="s"),
+            lines.adopt("t", round=9, chain=""),
+        ),
+        (lines.spend(Place("t", 1, 1), EVENT, purpose="x", uses=1),),
+        (bind(terms="other"),),
+    ):
+        with pytest.raises(BookError):
+            book.append(*move)
+    assert path.read_bytes() == before and not book.state("t").pending
+
+
+def test_the_same_bind_again_writes_nothing_but_new_code_is_noted(path):
+    book = keyed(path)
+    before = path.read_bytes()
+    book.append(bind())
+    assert path.read_bytes() == before
+    book.append(bind(code="fixed"))
+    assert book.state("t").bind.code == "fixed" == opened(path).state("t").bind.code
+
+
+def test_of_two_processes_on_one_book_the_overtaken_one_seals_nothing(path):
+    one, two = keyed(path), opened(path)
+    one.spend(Place("t", 1, 1), EVENT, purpose="x")
+    two.spend(Place("t", 1, 2), EVENT, purpose="x")
+    with pytest.raises(BookError, match="seal of"):
+        one.append(lines.seal(Place("t", 1, 1), reply="r"))
+    two.append(lines.seal(Place("t", 1, 2), reply="r"))
+
+
+def test_a_file_with_a_forbidden_move_is_damaged(path):
+    book = keyed(path)
+    with book.hold():
+        book._chain.append([lines.seal(Place("t", 1, 1), reply="r").to_json()])
+    with pytest.raises(LedgerError, match="line 3: seal"):
+        opened(path)
+
+
+def test_a_book_says_where_it_is_at_home_and_what_stands_in_a_line(path):
+    book = keyed(path)
+    assert book.home() is None
+    book.append(lines.moved(inode=7), lines.charge("lost", EVENT, why="lost book"))
+    assert book.home() == opened(path).home() == 7
+    assert book.line(2)[0] == lines.keyed("t", keys="K")
+    assert book.line(4)[1] == book.head()[1] and book.head()[0] == 4
+    assert book.events() == (EVENT,) and book.spent("lost") == 1
+    assert read_ledger(path).entries[0].purpose == "charge: lost book"
+
+
+def old_line(**fields):
+    text = json.dumps(fields, separators=(",", ":"))
+    return f'{text[:-1]},"check":"{zlib.crc32(text.encode()):08x}"}}\n'.encode()
+
+
+def old_ledger(count=3):
+    event = {"kind": "gaussian", "sampling_rate": 0.1, "noise_multiplier": 1.5, "count": 1}
+    yield old_line(ledger=1, site="north", cohort="lungs")
+    for number in range(1, count + 1):
+        yield old_line(
+            number=number,
+            time=1.5,
+            training=f"old-{number % 2}",
+            round=number,
+            attempt=1,
+            purpose="gradients",
+            event=event,
+        )
+
+
+def test_a_ledger_of_format_1_is_continued_and_its_trainings_are_retired(path):
+    before = b"".join(old_ledger())
+    path.write_bytes(before)
+    assert len(read_ledger(path).entries) == 3
+    book = opened(path)
+    assert book.events()[0].count == 3 and path.read_bytes().startswith(before)
+    chained, *retired = [json.loads(line) for line in path.read_bytes().splitlines()[4:]]
+    assert chained["chain"] == 2 and chained["entries"] == 3
+    assert chained["prev"] == hashlib.sha256(before).hexdigest()
+    assert [(line["kind"], line["training"]) for line in retired] == [
+        ("retire", "old-1"),
+        ("retire", "old-0"),
+    ]
+    with pytest.raises(BookError) as refused:
+        book.append(bind("old-0"))
+    assert refused.value.code == "training-retired"
+    book.append(bind(), lines.keyed("t", keys="K"))
+    book.spend(Place("t", 1, 1), EVENT, purpose="x")
+    again = opened(path)
+    assert again.events()[0].count == 4 and again.head() == book.head() and again.id == book.id
+    assert [entry.number for entry in read_ledger(path).entries] == [1, 2, 3, 9]
+
+
+def test_a_continuation_cut_anywhere_is_finished_by_the_next_opening(path):
+    path.write_bytes(b"".join(old_ledger()))
+    start = path.stat().st_size
+    opened(path).close()
+    whole = path.read_bytes()
+    for cut in range(start - 40, len(whole), 3):
+        path.write_bytes(whole[:cut])
+        book = opened(path)
+        count = 3 if cut >= start - 1 else 2
+        assert book.events()[0].count == count == len(read_ledger(path).entries)
+        assert book.state("old-1").phase is Phase.RETIRED
+        assert opened(path).head() == book.head()
+
+
+def test_a_damaged_ledger_of_format_1_stops_the_site(path):
+    all_lines = list(old_ledger())
+    for damaged in (
+        [*all_lines[:2], all_lines[2].replace(b"1.5", b"9.5"), all_lines[3]],
+        [*all_lines[:3], all_lines[3].replace(b"1.5", b"9.5")],
+        [*all_lines[:2], all_lines[3]],
+        all_lines[1:],
+    ):
+        path.write_bytes(b"".join(damaged))
+        with pytest.raises(LedgerError):
+            opened(path)
+        assert path.read_bytes() == b"".join(damaged)
+    opened(path.with_name("sound")).close()
+    path.write_bytes(b"".join(all_lines))
+    opened(path).close()
+    path.write_bytes(path.read_bytes().replace(b'"round":2', b'"round":3'))
+    with pytest.raises(LedgerError):
+        opened(path)
+
+
+def test_twelve_thousand_lines_open_in_under_a_third_of_a_second(path):
+    book = keyed(path, rounds=3000)
+    with book.hold():
+        for round in range(1, 3001):
+            place = Place("t", round, 1)
+            book.spend(place, EVENT, purpose="x")
+            book.append(
+                lines.seal(place, reply="r" * 64),
+                lines.commit(place, roster="r" * 64, total="s" * 64),
+                lines.close("t", round=round, chain="c" * 64, names=["north", "south"]),
+            )
+    took = []
+    for _ in range(5):
+        start = time.process_time()
+        assert opened(path).head()[0] == 12002
+        took.append(time.process_time() - start)
+    assert min(took) < 0.3
+
+
+class HostileWorld(RuleBasedStateMachine):
+    """Books on one file, torn and full disks, against a list of lines folded by `step`."""
+
+    @initialize(folder=st.uuids())
+    def begin(self, folder):
+        self.path = self.root / f"{folder}.jsonl"
+        self.path.unlink(missing_ok=True)
+        self.books = [opened(self.path), opened(self.path)]
+        self.states = {}
+        self.spent = 0
+
+    def _line(self, random_):
+        place = Place(random_.choice("ab"), random_.randint(0, 5), random_.randint(0, 3))
+        name, round = place.training, place.round
+        return random_.choice(
+            [
+                bind(name, terms=random_.choice("TTTTU")),
+                lines.keyed(name, keys="K"),
+                lines.show(place, turn=random_.randint(0, 3)),
+                lines.seal(place, reply="r"),
+                lines.commit(place, roster="r", total=random_.choice("xy")),
+                lines.close(name, round=round, chain="c"),
+                lines.adopt(name, round=round, chain="c"),
+                lines.answer(place, roster=random_.choice("xy")),
+                lines.charge(name, EVENT, why="lost"),
+                *([lines.end(name, round=round), lines.retire(name)] if place.attempt == 3 else []),
+            ]
+        )
+
+    def _likely(self, random_, name):
+        """A line that moves a training on."""
+        state = self.states.get(name, NEW)
+        place = Place(name, state.closed + 1, state.place[1] + 1)
+        here = Place(name, *state.place)
+        return {
+            Phase.NEW: bind(name),
+            Phase.BOUND: lines.keyed(name, keys="K"),
+            Phase.SPENT: lines.seal(here, reply="r"),
+            Phase.SEALED: lines.commit(place, roster="r", total="x"),
+            Phase.COMMITTED: lines.close(name, round=place.round, chain="c"),
+        }.get(state.phase) or self._line(random_)
+
+    def _expect(self, line):
+        before = self.states.get(line.training, NEW)
+        self.states[line.training] = step(before, line)
+        if line.kind in ("spend", "charge"):
+            self.spent += 1
+
+    @rule(random_=st.randoms(use_true_random=False), which=st.booleans(), likely=st.booleans())
+    def append(self, random_, which, likely):
+        name = random_.choice("ab")
+        line = self._likely(random_, name) if likely else self._line(random_)
+        try:
+            self._expect(line)
+        except BookError as refused:
+            with pytest.raises(BookError) as also:
+                self.books[which].append(line)
+            assert also.value.code == refused.code
+        else:
+            self.books[which].append(line)
+
+    @rule(random_=st.randoms(use_true_random=False), which=st.booleans(), likely=st.booleans())
+    def spend(self, random_, which, likely):
+        name = random_.choice("ab")
+        state = self.states.get(name, NEW)
+        place = Place(name, state.closed + 1, state.place[1] + 1)
+        if not likely:
+            place = Place(name, random_.randint(0, 5), random_.randint(0, 3))
+        line = lines.spend(place, EVENT, purpose="x", uses=1)
+        try:
+            self._expect(line)
+        except BookError:
+            with pytest.raises(BookError):
+                self.books[which].spend(place, EVENT, purpose="x")
+        else:
+            receipt = self.books[which].spend(place, EVENT, purpose="x")
+            receipt.use(place.round, 1)
+
+    @rule(room=st.integers(0, 900))
+    def full_disk(self, room):
+        write, left = os.write, [room]
+
+        def short(file, data):
+            if not left[0]:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            count = write(file, data[: left[0]])
+            left[0] -= count
+            return count
+
+        written = [lines.charge("full", EVENT, why="x"), lines.charge("full", EVENT, why="y")]
+        os.write = short
+        try:
+            self.books[0].append(*written)
+        except OSError as error:
+            assert error.errno == errno.ENOSPC
+        finally:
+            os.write = write
+        # Whatever got there whole counts.
+        there = self.books[1].spent("full") - self.states.get("full", NEW).spent
+        assert 0 <= there <= 2
+        for line in written[:there]:
+            self._expect(line)
+
+    @rule(which=st.booleans())
+    def reopen(self, which):
+        self.books[which].close()
+        self.books[which] = opened(self.path)
+
+    @rule(which=st.booleans())
+    def rest(self, which):
+        self.books[which].rest()
+
+    @rule(cut=st.integers(1, 400))
+    def killed_in_a_write(self, cut):
+        """A process dies within its write: some of its bytes are there."""
+        with open(self.path, "ab") as file:
+            file.write((b'{"n":9,"prev":"' + b"ab" * 200)[:cut])
+
+    @invariant()
+    def every_reader_agrees_with_the_model(self):
+        for book in self.books:
+            for name, state in self.states.items():
+                assert book.state(name) == state
+            assert sum(event.count for event in book.events()) == self.spent
+        assert self.books[0].head() == self.books[1].head() == opened(self.path).head()
+        assert len(read_ledger(self.path).entries) == self.spent
+
+
+def test_a_book_agrees_with_a_simple_model_whatever_happens(tmp_path):
+    HostileWorld.root = tmp_path
+
+    run_state_machine_as_test(
+        HostileWorld,
+        settings=settings(
+            max_examples=25,
+            stateful_step_count=30,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+
+
+KILLED = """
+import sys
+from typing import NamedTuple
+from accounting import lines
+from accounting.book import Book
+from accounting.chain import Flush
+from accounting.events import GaussianEvent
+import os, random, signal, time
+
+class Place(NamedTuple):
+    training: str
+    round: int
+    attempt: int
+
+path, trials, seed = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+chosen = random.Random(seed)
+event = GaussianEvent(sampling_rate=0.1, noise_multiplier=1.5)
+digests = dict(terms="T", own="O", members="M", code="C")
+
+def hospital(trial, said):
+    book = Book(path, site="n", cohort="c", flush=Flush.DISK if trial % 10 == 0 else Flush.WRITE)
+    name = str(trial)
+    book.append(
+        lines.bind(name, **digests, rounds=10**6, spare=0, failures=6),
+        lines.keyed(name, keys="K"),
+    )
+    number, first = 0, []
+    while True:
+        number += 1
+        place = Place(name, number, 1)
+        book.spend(place, event, purpose="x", first=first)
+        os.write(said, b"s")  # the data is touched
+        book.append(lines.seal(place, reply="r"))
+        os.write(said, b"l")  # something leaves
+        book.append(lines.commit(place, roster="r", total="s"))
+        first = [lines.close(name, round=number, chain="c")]
+
+known = 0
+for trial in range(trials):
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        hospital(trial, writing)
+    os.close(writing)
+    time.sleep(chosen.uniform(0.0, 0.02))
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    said = b""
+    while data := os.read(reading, 65536):
+        said += data
+    os.close(reading)
+    with Book(path, site="n", cohort="c", flush=Flush.WRITE) as book:
+        state = book.state(str(trial))
+        total = sum(e.count for e in book.events())
+    touched, left = said.count(b"s"), said.count(b"l")
+    assert touched <= state.spent <= touched + 1, (trial, touched, state)
+    sealed = state.places - (not state.reply and not state.pending and state.closed < state.places)
+    assert left <= sealed <= left + 1, (trial, left, state)
+    assert total == known + state.spent
+    known = total
+print(known)
+"""
+
+
+@pytest.mark.parametrize("trials", [30, pytest.param(200, marks=pytest.mark.exhaustive)])
+def test_killed_hospitals_never_touched_data_or_sent_what_was_not_recorded(tmp_path, trials):
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, str(tmp_path / "ledger.jsonl"), str(trials), "11"],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+        cwd=Path(__file__).parents[2],
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > trials
