@@ -26,14 +26,6 @@ if TYPE_CHECKING:
     import torch
 
 ARRAYS, CONFIG, METRICS, PHASES = "arrays", "config", "metrics", "phases"
-JOIN, LEAD, KEYS, TRAIN, RELEASE, EVALUATE = (
-    "query.join",
-    "query.lead",
-    "query.keys",
-    "train",
-    "query.release",
-    "evaluate",
-)
 NUM_EXAMPLES = "num-examples"
 
 _BYTES = "asclepias.bytes"
@@ -76,10 +68,106 @@ class OpenedRound:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class JoinRequest:
+    """Asks a hospital to take part, or whether it still does.
+
+    Attributes:
+        training: id of the training, made of its terms and the nonce.
+        bind: digest of the terms as the server derives them, hex; every request carries it.
+        noise_multiplier: sigma.
+        nonce: 16 random bytes of the server, a part of the id; ``b""`` for an id that is a word.
+        challenge: 32 fresh bytes that a hospital which has its keys signs instead of an offer.
+        witness: the last signed header of this hospital that the server has seen, or ``b""``.
+    """
+
+    training: str
+    bind: str
+    noise_multiplier: float
+    nonce: bytes
+    challenge: bytes
+    witness: bytes = b""
+
+    def content(self) -> RecordDict:
+        """Return the request as a message content."""
+        config: dict[str, ConfigRecordValues] = {
+            "training": self.training,
+            "bind": self.bind,
+            "noise-multiplier": self.noise_multiplier,
+            "nonce": self.nonce,
+            "challenge": self.challenge,
+            "witness": self.witness,
+        }
+        return RecordDict({CONFIG: ConfigRecord(config)})
+
+    @classmethod
+    def read(cls, content: RecordDict) -> JoinRequest:
+        """Read the request at the hospital."""
+        config = config_of(content)
+        return cls(
+            training=str(config["training"]),
+            bind=str(config["bind"]),
+            noise_multiplier=float(config["noise-multiplier"]),  # type: ignore[arg-type]
+            nonce=bytes(config["nonce"]),  # type: ignore[arg-type]
+            challenge=bytes(config["challenge"]),  # type: ignore[arg-type]
+            witness=bytes(config["witness"]),  # type: ignore[arg-type]
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JoinReply:
+    """A hospital's offer, or its signature over the challenge where it has the keys already.
+
+    Attributes:
+        name: the hospital's.
+        offer: its signed offer, or ``b""``.
+        presence: its signed header of kind ``presence``, or ``b""``.
+    """
+
+    name: str
+    offer: bytes = b""
+    presence: bytes = b""
+
+    def content(self) -> RecordDict:
+        """Return the reply as a message content."""
+        config: dict[str, ConfigRecordValues] = {
+            "name": self.name,
+            "offer": self.offer,
+            "presence": self.presence,
+        }
+        return RecordDict({CONFIG: ConfigRecord(config)})
+
+    @classmethod
+    def read(cls, content: RecordDict) -> JoinReply:
+        """Read the reply at the server."""
+        config = config_of(content)
+        return cls(
+            name=str(config["name"]),
+            offer=bytes(config["offer"]),  # type: ignore[arg-type]
+            presence=bytes(config["presence"]),  # type: ignore[arg-type]
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Named:
+    """A hospital's answer that says no more than who it is.
+
+    Attributes:
+        name: the hospital's.
+    """
+
+    name: str
+
+    def content(self) -> RecordDict:
+        """Return the reply as a message content."""
+        return RecordDict({CONFIG: ConfigRecord({"name": self.name})})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LeadRequest:
     """Asks one hospital to make the training's keys for all that offered."""
 
     training: str
+    bind: str
     noise_multiplier: float
     offers: tuple[bytes, ...]
 
@@ -87,6 +175,7 @@ class LeadRequest:
         """Return the request as a message content."""
         config: dict[str, ConfigRecordValues] = {
             "training": self.training,
+            "bind": self.bind,
             "noise-multiplier": self.noise_multiplier,
             _OFFERS: list(self.offers),
         }
@@ -98,6 +187,7 @@ class LeadRequest:
         config = config_of(content)
         return cls(
             training=str(config["training"]),
+            bind=str(config["bind"]),
             noise_multiplier=float(config["noise-multiplier"]),  # type: ignore[arg-type]
             offers=tuple(config[_OFFERS]),  # type: ignore[arg-type]
         )
@@ -126,6 +216,7 @@ class KeysRequest:
     """Brings one hospital the training's keys, wrapped for it alone."""
 
     training: str
+    bind: str
     noise_multiplier: float
     offers: tuple[bytes, ...]
     public: bytes
@@ -135,6 +226,7 @@ class KeysRequest:
         """Return the request as a message content."""
         config: dict[str, ConfigRecordValues] = {
             "training": self.training,
+            "bind": self.bind,
             "noise-multiplier": self.noise_multiplier,
             _OFFERS: list(self.offers),
             "public": self.public,
@@ -148,6 +240,7 @@ class KeysRequest:
         config = config_of(content)
         return cls(
             training=str(config["training"]),
+            bind=str(config["bind"]),
             noise_multiplier=float(config["noise-multiplier"]),  # type: ignore[arg-type]
             offers=tuple(config[_OFFERS]),  # type: ignore[arg-type]
             public=bytes(config["public"]),  # type: ignore[arg-type]
@@ -161,41 +254,43 @@ class RoundRequest:
 
     Attributes:
         training: id of the training, which outlives Flower's run id.
-        round: 1-based round to contribute to; for a release, the round after the last.
-        attempt: 1-based; a retry is a new attempt.
+        bind: digest of the terms, hex.
+        round: to contribute to, from 1; to confirm, the last closed one.
+        attempt: from 1; a retry is a new attempt.
         closed: sealed totals by round that the hospital may not have opened yet.
+        opened: digests, hex, of what was opened in rounds whose totals are not sent any more: the
+            proof that a snapshot goes on from where the hospital stands.
         release_from: hospital asked to return the model, or ``""``.
         snapshot_from: hospital asked to leave a snapshot, or ``""``.
         snapshot: a snapshot for hospitals that are behind, or ``b""``.
     """
 
     training: str
+    bind: str
     round: int
     attempt: int = 1
     closed: Mapping[int, OpenedRound] = field(default_factory=dict)
+    opened: Mapping[int, str] = field(default_factory=dict)
     release_from: str = ""
     snapshot_from: str = ""
     snapshot: bytes = b""
 
     def arrays(self) -> ArrayRecord:
         """Return the bytes of the request."""
-        arrays: dict[str, Array] = {}
-        for number, closed in self.closed.items():
-            arrays[f"{_SUM}{number}"] = bytes_to_array(closed.total)
-            arrays[f"{_ROSTER}{number}"] = bytes_to_array(closed.roster)
-        if self.snapshot:
-            arrays[_SNAPSHOT] = bytes_to_array(self.snapshot)
-        return ArrayRecord(arrays)
+        return _closed_arrays(self.closed, self.snapshot)
 
     def config(self) -> ConfigRecord:
         """Return the words of the request."""
         return ConfigRecord(
             {
                 "training": self.training,
+                "bind": self.bind,
                 "server-round": self.round,
                 "attempt": self.attempt,
                 "release-from": self.release_from,
                 "snapshot-from": self.snapshot_from,
+                "opened-rounds": sorted(self.opened),
+                "opened-digests": [self.opened[number] for number in sorted(self.opened)],
             }
         )
 
@@ -207,21 +302,89 @@ class RoundRequest:
     def read(cls, content: RecordDict) -> RoundRequest:
         """Read a request at the hospital."""
         config, arrays = config_of(content), content.array_records[ARRAYS]
-        rounds = sorted(int(key[len(_SUM) :]) for key in arrays if key.startswith(_SUM))
         return cls(
             training=str(config["training"]),
+            bind=str(config["bind"]),
             round=int(config["server-round"]),  # type: ignore[arg-type]
             attempt=int(config["attempt"]),  # type: ignore[arg-type]
-            closed={
-                number: OpenedRound(
-                    total=arrays[f"{_SUM}{number}"].data, roster=arrays[f"{_ROSTER}{number}"].data
-                )
-                for number in rounds
-            },
+            closed=_closed(arrays),
+            opened=_opened(config),
             release_from=str(config["release-from"]),
             snapshot_from=str(config["snapshot-from"]),
             snapshot=arrays[_SNAPSHOT].data if _SNAPSHOT in arrays else b"",
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseRequest:
+    """Asks one hospital for the model after the last sum, which a quorum has confirmed.
+
+    Attributes:
+        training: id of the training.
+        bind: digest of the terms, hex.
+        headers: the signed headers of those who confirmed.
+        closed: as in a `RoundRequest`, for a process that lost its replica; no state moves.
+        opened: as there.
+        snapshot: as there.
+    """
+
+    training: str
+    bind: str
+    headers: tuple[bytes, ...]
+    closed: Mapping[int, OpenedRound] = field(default_factory=dict)
+    opened: Mapping[int, str] = field(default_factory=dict)
+    snapshot: bytes = b""
+
+    def content(self) -> RecordDict:
+        """Return the request as a message content."""
+        config: dict[str, ConfigRecordValues] = {
+            "training": self.training,
+            "bind": self.bind,
+            "headers": list(self.headers),
+            "opened-rounds": sorted(self.opened),
+            "opened-digests": [self.opened[number] for number in sorted(self.opened)],
+        }
+        return RecordDict(
+            {CONFIG: ConfigRecord(config), ARRAYS: _closed_arrays(self.closed, self.snapshot)}
+        )
+
+    @classmethod
+    def read(cls, content: RecordDict) -> ReleaseRequest:
+        """Read the request at the hospital."""
+        config, arrays = config_of(content), content.array_records[ARRAYS]
+        return cls(
+            training=str(config["training"]),
+            bind=str(config["bind"]),
+            headers=tuple(config["headers"]),  # type: ignore[arg-type]
+            closed=_closed(arrays),
+            opened=_opened(config),
+            snapshot=arrays[_SNAPSHOT].data if _SNAPSHOT in arrays else b"",
+        )
+
+
+def _closed_arrays(closed: Mapping[int, OpenedRound], snapshot: bytes) -> ArrayRecord:
+    arrays: dict[str, Array] = {}
+    for number, one in closed.items():
+        arrays[f"{_SUM}{number}"] = bytes_to_array(one.total)
+        arrays[f"{_ROSTER}{number}"] = bytes_to_array(one.roster)
+    if snapshot:
+        arrays[_SNAPSHOT] = bytes_to_array(snapshot)
+    return ArrayRecord(arrays)
+
+
+def _closed(arrays: ArrayRecord) -> dict[int, OpenedRound]:
+    rounds = sorted(int(key[len(_SUM) :]) for key in arrays if key.startswith(_SUM))
+    return {
+        number: OpenedRound(
+            total=arrays[f"{_SUM}{number}"].data, roster=arrays[f"{_ROSTER}{number}"].data
+        )
+        for number in rounds
+    }
+
+
+def _opened(config: ConfigRecord) -> dict[int, str]:
+    rounds, digests = config["opened-rounds"], config["opened-digests"]
+    return dict(zip(map(int, rounds), map(str, digests), strict=True))  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,8 +394,11 @@ class RoundReply:
     Attributes:
         sealed: its sealed contribution, or ``b""`` when it was only asked for the model.
         header: its signed header, or ``b""``.
-        model: the released model by tensor name, if it was asked for.
-        snapshot: the replica, sealed for the other hospitals, if it was asked for.
+        model: the released model by tensor name, if it was asked for and a quorum has confirmed
+            the sums that it is made of.
+        model_round: the last of these sums.
+        snapshot: the state after such a sum, sealed for the other hospitals, if it was asked for.
+        snapshot_round: the last sum in it.
         phases: seconds by phase; only where the data are declared public, since a batch's size
             can be read from the time it took.
     """
@@ -240,7 +406,9 @@ class RoundReply:
     sealed: bytes = b""
     header: bytes = b""
     model: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    model_round: int = 0
     snapshot: bytes = b""
+    snapshot_round: int = 0
     phases: Mapping[str, float] = field(default_factory=dict)
 
     def content(self) -> RecordDict:
@@ -252,7 +420,13 @@ class RoundReply:
         if self.snapshot:
             arrays[_SNAPSHOT] = bytes_to_array(self.snapshot)
         records = RecordDict(
-            {ARRAYS: ArrayRecord(arrays), METRICS: MetricRecord({NUM_EXAMPLES: 1})}
+            {
+                ARRAYS: ArrayRecord(arrays),
+                METRICS: MetricRecord({NUM_EXAMPLES: 1}),
+                CONFIG: ConfigRecord(
+                    {"model-round": self.model_round, "snapshot-round": self.snapshot_round}
+                ),
+            }
         )
         if self.phases:
             records[PHASES] = MetricRecord(dict(self.phases))
@@ -261,12 +435,14 @@ class RoundReply:
     @classmethod
     def read(cls, content: RecordDict) -> RoundReply:
         """Read a reply at the server."""
-        arrays = content.array_records[ARRAYS]
+        arrays, config = content.array_records[ARRAYS], config_of(content)
         phases = content.metric_records.get(PHASES, MetricRecord())
         return cls(
             sealed=arrays["sealed"].data if "sealed" in arrays else b"",
             header=arrays["header"].data if "header" in arrays else b"",
             model=unpack_tensors(_RELEASE, arrays),
+            model_round=int(config["model-round"]),  # type: ignore[arg-type]
             snapshot=arrays[_SNAPSHOT].data if _SNAPSHOT in arrays else b"",
+            snapshot_round=int(config["snapshot-round"]),  # type: ignore[arg-type]
             phases={str(k): float(v) for k, v in phases.items()},  # type: ignore[arg-type]
         )
