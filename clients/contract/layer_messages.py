@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-FORWARD, HEAD, BACKWARD = "train.forward", "train.head", "train.backward"
-
 #: Names of the arrays: at the bottom's output, the middle's output, and gradients at both.
 ACTIVATIONS, FEATURES = "activations", "features"
 FEATURE_GRADIENTS, ACTIVATION_GRADIENTS = "feature-gradients", "activation-gradients"
@@ -38,6 +36,7 @@ class TurnRequest:
     """Asks one hospital for its turn in an attempt at a round."""
 
     training: str
+    bind: str
     round: int
     attempt: int
     arrays: Arrays = field(default_factory=dict)
@@ -45,7 +44,12 @@ class TurnRequest:
     def content(self) -> RecordDict:
         """Return the request as a message content."""
         config = ConfigRecord(
-            {"training": self.training, "server-round": self.round, "attempt": self.attempt}
+            {
+                "training": self.training,
+                "bind": self.bind,
+                "server-round": self.round,
+                "attempt": self.attempt,
+            }
         )
         return with_arrays(RecordDict({CONFIG: config}), self.arrays)
 
@@ -55,6 +59,7 @@ class TurnRequest:
         config = config_of(content)
         return cls(
             training=str(config["training"]),
+            bind=str(config["bind"]),
             round=int(config["server-round"]),  # type: ignore[arg-type]
             attempt=int(config["attempt"]),  # type: ignore[arg-type]
             arrays=arrays_of(content),

@@ -47,6 +47,36 @@ def schedule_of(settings: Settings) -> Schedule:
     return Schedule(sampling_rate=training.sampling_rate, events=training.rounds)
 
 
+def places_of(settings: Settings) -> int:
+    """Return how many rounds there are at a hospital, or visits to it, in a run without retries."""
+    name = settings.exchange.name
+    if name in ("cyclic", "single", "ensemble"):
+        return cycles_of(settings)
+    return settings.training.rounds
+
+
+def spare_attempts(settings: Settings) -> int:
+    """Return how many attempts beyond one for each place a hospital may be asked for in all.
+
+    With a target the noise is planned for no more than was asked for, so a retry may end the run
+    before its last round; ``privacy.spare-attempts`` plans for some.
+    """
+    if settings.privacy.spare_attempts >= 0:
+        return settings.privacy.spare_attempts
+    if settings.regime.private and settings.privacy.target_epsilon:
+        return 0
+    return places_of(settings) * (settings.run.attempts - 1)
+
+
+def failures_allowed(settings: Settings) -> int:
+    """Return how many sums may fail to open at a hospital before it ends its part for good.
+
+    A hospital that cannot be left out needs no more than its own retries; a search for one that
+    spoils sums costs an honest hospital about four.
+    """
+    return 6 if settings.privacy.dropouts else 3
+
+
 def events_of_attempt(settings: Settings, round: int, attempt: int) -> int:
     """Return the noised messages about one patient that an attempt at a round of sums costs.
 

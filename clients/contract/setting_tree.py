@@ -271,6 +271,14 @@ class Privacy(Group):
     dropouts: int = Field(
         default=0, ge=0, le=_MOST_HOSPITALS, description="missing hospitals tolerated in a round"
     )
+    spare_attempts: int = Field(
+        default=-1,
+        ge=-1,
+        le=_MOST_ROUNDS,
+        description="attempts beyond one for each round (-1: none with a target, else as many as "
+        "run.attempts allows)",
+        json_schema_extra=since("0.2"),
+    )
     colluders: int = Field(
         default=0, ge=0, le=_MOST_HOSPITALS, description="colluding hospitals tolerated"
     )

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, ConfigRecordValues, MetricRecord, RecordDict
 
 from clients.contract.messages import (
     ARRAYS,
@@ -24,9 +24,6 @@ from clients.contract.tensors import pack_tensors, unpack_tensors
 
 if TYPE_CHECKING:
     import torch
-
-VISIT, JUDGE = "train.visit", "evaluate.models"
-RELEASE_CARRIED = "query.release_carried"
 
 _MODEL, _HEADER, _RELEASED = "envelope", "header", "model."
 
@@ -53,19 +50,23 @@ class VisitRequest:
 
     Attributes:
         training: id of the training.
-        visit: number of the visit, from 1; the round of its places and streams.
-        attempt: 1-based; a retry is a new attempt.
-        steps: private steps to take.
+        bind: digest of the terms, hex.
+        round: number of the visit, from 1; to release a model that was carried, the next one's.
+        attempt: from 1; a retry is a new attempt.
+        steps: private steps to take, as the terms have them for this visit.
         model: where to start.
+        trail: signed headers of all that made the model, in order, the last one's its own.
         carry: whether the trained model is to be sent on in an envelope.
         release: whether the trained model is released.
     """
 
     training: str
-    visit: int
+    bind: str
+    round: int
     attempt: int = 1
     steps: int = 0
     model: Carried = field(default_factory=Carried)
+    trail: tuple[bytes, ...] = ()
     carry: bool = False
     release: bool = False
 
@@ -75,17 +76,17 @@ class VisitRequest:
         if self.model:
             arrays[_MODEL] = bytes_to_array(self.model.envelope)
             arrays[_HEADER] = bytes_to_array(self.model.header)
-        config = ConfigRecord(
-            {
-                "training": self.training,
-                "visit": self.visit,
-                "attempt": self.attempt,
-                "steps": self.steps,
-                "carry": self.carry,
-                "release": self.release,
-            }
-        )
-        return RecordDict({ARRAYS: ArrayRecord(arrays), CONFIG: config})
+        config: dict[str, ConfigRecordValues] = {
+            "training": self.training,
+            "bind": self.bind,
+            "visit": self.round,
+            "attempt": self.attempt,
+            "steps": self.steps,
+            "carry": self.carry,
+            "release": self.release,
+            "trail": list(self.trail),
+        }
+        return RecordDict({ARRAYS: ArrayRecord(arrays), CONFIG: ConfigRecord(config)})
 
     @classmethod
     def read(cls, content: RecordDict) -> VisitRequest:
@@ -93,10 +94,12 @@ class VisitRequest:
         config = config_of(content)
         return cls(
             training=str(config["training"]),
-            visit=int(config["visit"]),  # type: ignore[arg-type]
+            bind=str(config["bind"]),
+            round=int(config["visit"]),  # type: ignore[arg-type]
             attempt=int(config["attempt"]),  # type: ignore[arg-type]
             steps=int(config["steps"]),  # type: ignore[arg-type]
             model=_carried(content),
+            trail=tuple(config["trail"]),  # type: ignore[arg-type]
             carry=bool(config["carry"]),
             release=bool(config["release"]),
         )
@@ -137,6 +140,7 @@ class JudgeRequest:
     """Brings released models to a hospital whose data are public, to be measured there."""
 
     training: str
+    bind: str
     models: tuple[Mapping[str, torch.Tensor], ...]
 
     def content(self) -> RecordDict:
@@ -144,7 +148,9 @@ class JudgeRequest:
         arrays: dict[str, Array] = {}
         for number, model in enumerate(self.models):
             arrays |= pack_tensors(f"{number}.", model)
-        config = ConfigRecord({"training": self.training, "models": len(self.models)})
+        config = ConfigRecord(
+            {"training": self.training, "bind": self.bind, "models": len(self.models)}
+        )
         return RecordDict({ARRAYS: ArrayRecord(arrays), CONFIG: config})
 
     @classmethod
@@ -154,6 +160,7 @@ class JudgeRequest:
         count = int(config["models"])  # type: ignore[arg-type]
         return cls(
             training=str(config["training"]),
+            bind=str(config["bind"]),
             models=tuple(unpack_tensors(f"{number}.", arrays) for number in range(count)),
         )
 

@@ -1,0 +1,193 @@
+"""What travels before the first round: who takes part, and the keys, wrapped for each alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from flwr.app import ConfigRecord, ConfigRecordValues, RecordDict
+
+from clients.contract.messages import CONFIG, config_of
+
+_OFFERS = "offers"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JoinRequest:
+    """Asks a hospital to take part, or whether it still does.
+
+    Attributes:
+        training: id of the training, made of its terms and the nonce.
+        bind: digest of the terms as the server derives them, hex; every request carries it.
+        noise_multiplier: sigma.
+        nonce: 16 random bytes of the server, a part of the id; ``b""`` for an id that is a word.
+        challenge: 32 fresh bytes that a hospital which has its keys signs instead of an offer.
+        witness: the last signed header of this hospital that the server has seen, or ``b""``.
+    """
+
+    training: str
+    bind: str
+    noise_multiplier: float
+    nonce: bytes
+    challenge: bytes
+    witness: bytes = b""
+
+    def content(self) -> RecordDict:
+        """Return the request as a message content."""
+        config: dict[str, ConfigRecordValues] = {
+            "training": self.training,
+            "bind": self.bind,
+            "noise-multiplier": self.noise_multiplier,
+            "nonce": self.nonce,
+            "challenge": self.challenge,
+            "witness": self.witness,
+        }
+        return RecordDict({CONFIG: ConfigRecord(config)})
+
+    @classmethod
+    def read(cls, content: RecordDict) -> JoinRequest:
+        """Read the request at the hospital."""
+        config = config_of(content)
+        return cls(
+            training=str(config["training"]),
+            bind=str(config["bind"]),
+            noise_multiplier=float(config["noise-multiplier"]),  # type: ignore[arg-type]
+            nonce=bytes(config["nonce"]),  # type: ignore[arg-type]
+            challenge=bytes(config["challenge"]),  # type: ignore[arg-type]
+            witness=bytes(config["witness"]),  # type: ignore[arg-type]
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JoinReply:
+    """A hospital's offer, or its signature over the challenge where it has the keys already.
+
+    Attributes:
+        name: the hospital's.
+        offer: its signed offer, or ``b""``.
+        presence: its signed header of kind ``presence``, or ``b""``.
+    """
+
+    name: str
+    offer: bytes = b""
+    presence: bytes = b""
+
+    def content(self) -> RecordDict:
+        """Return the reply as a message content."""
+        config: dict[str, ConfigRecordValues] = {
+            "name": self.name,
+            "offer": self.offer,
+            "presence": self.presence,
+        }
+        return RecordDict({CONFIG: ConfigRecord(config)})
+
+    @classmethod
+    def read(cls, content: RecordDict) -> JoinReply:
+        """Read the reply at the server."""
+        config = config_of(content)
+        return cls(
+            name=str(config["name"]),
+            offer=bytes(config["offer"]),  # type: ignore[arg-type]
+            presence=bytes(config["presence"]),  # type: ignore[arg-type]
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Named:
+    """A hospital's answer that says no more than who it is.
+
+    Attributes:
+        name: the hospital's.
+    """
+
+    name: str
+
+    def content(self) -> RecordDict:
+        """Return the reply as a message content."""
+        return RecordDict({CONFIG: ConfigRecord({"name": self.name})})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeadRequest:
+    """Asks one hospital to make the training's keys for all that offered."""
+
+    training: str
+    bind: str
+    noise_multiplier: float
+    offers: tuple[bytes, ...]
+
+    def content(self) -> RecordDict:
+        """Return the request as a message content."""
+        config: dict[str, ConfigRecordValues] = {
+            "training": self.training,
+            "bind": self.bind,
+            "noise-multiplier": self.noise_multiplier,
+            _OFFERS: list(self.offers),
+        }
+        return RecordDict({CONFIG: ConfigRecord(config)})
+
+    @classmethod
+    def read(cls, content: RecordDict) -> LeadRequest:
+        """Read the request at the hospital."""
+        config = config_of(content)
+        return cls(
+            training=str(config["training"]),
+            bind=str(config["bind"]),
+            noise_multiplier=float(config["noise-multiplier"]),  # type: ignore[arg-type]
+            offers=tuple(config[_OFFERS]),  # type: ignore[arg-type]
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeadReply:
+    """The public part of the keys, and the secret part wrapped for each hospital alone."""
+
+    public: bytes
+    wrapped: Mapping[str, bytes]
+
+    def content(self) -> RecordDict:
+        """Return the reply as a message content."""
+        return RecordDict({CONFIG: ConfigRecord({"public": self.public, **self.wrapped})})
+
+    @classmethod
+    def read(cls, content: RecordDict) -> LeadReply:
+        """Read the reply at the server, which can read the public part only."""
+        wrapped = {str(k): bytes(v) for k, v in config_of(content).items()}  # type: ignore[arg-type]
+        return cls(public=wrapped.pop("public"), wrapped=wrapped)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeysRequest:
+    """Brings one hospital the training's keys, wrapped for it alone."""
+
+    training: str
+    bind: str
+    noise_multiplier: float
+    offers: tuple[bytes, ...]
+    public: bytes
+    wrapped: bytes
+
+    def content(self) -> RecordDict:
+        """Return the request as a message content."""
+        config: dict[str, ConfigRecordValues] = {
+            "training": self.training,
+            "bind": self.bind,
+            "noise-multiplier": self.noise_multiplier,
+            _OFFERS: list(self.offers),
+            "public": self.public,
+            "wrapped": self.wrapped,
+        }
+        return RecordDict({CONFIG: ConfigRecord(config)})
+
+    @classmethod
+    def read(cls, content: RecordDict) -> KeysRequest:
+        """Read the request at the hospital."""
+        config = config_of(content)
+        return cls(
+            training=str(config["training"]),
+            bind=str(config["bind"]),
+            noise_multiplier=float(config["noise-multiplier"]),  # type: ignore[arg-type]
+            offers=tuple(config[_OFFERS]),  # type: ignore[arg-type]
+            public=bytes(config["public"]),  # type: ignore[arg-type]
+            wrapped=bytes(config["wrapped"]),  # type: ignore[arg-type]
+        )
