@@ -2,12 +2,13 @@
 
 The noise is drawn once for a hospital and a training: if every round drew anew, its mean over the
 rounds would be the picture. What is kept is the stream's key, in the hospital's own folder, so that
-a restarted process sees the same noise; the noisy records are cached in memory.
+a restarted process sees the same noise; whoever answers for the hospital keeps the noisy records.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,8 +28,8 @@ Prepare = Callable[[Records], Records]
 
 _ROWS = 256  # rows at a time
 
-#: Per process: prepared noisy records by hospital's folder, training and scale.
-_KEPT: dict[tuple[str, str, float], Records] = {}
+#: Prepared noisy records of one training, by hospital's folder and scale.
+KeptRecords = MutableMapping[tuple[Path, float], Records]
 
 
 def training_records(
@@ -37,7 +38,8 @@ def training_records(
     records: Records,
     *,
     prepare: Prepare,
-    owner: tuple[str, str],
+    folder: Path,
+    kept: KeptRecords,
     stream: Callable[[], Stream],
 ) -> Records:
     """Return what a model learns from: the records, behind noise if asked for, as it wants them.
@@ -47,20 +49,21 @@ def training_records(
         info: public facts of the data set.
         records: the hospital's own.
         prepare: brings records to what the model wants.
-        owner: the hospital's folder and the training, for which noise is drawn once.
-        stream: opens the one stream of this owner's noise.
+        folder: the hospital's own.
+        kept: what a process has made ready in this training; noise is drawn if it is not there.
+        stream: opens the one stream of this hospital's noise in the training.
     """
     noise = input_noise(settings.privacy.input_laplace, info.shape)
     if noise is None:
         return prepare(records)
-    place = (*owner, noise.scale)
-    if place not in _KEPT:
+    place = (folder, noise.scale)
+    if place not in kept:
         store = NoisyStore(records, noise, info.input_range, stream())
         noisy = records.with_inputs(LazyInputs(store))
         prepared = prepare(noisy.with_inputs(np.asarray(noisy.inputs)))
         # Features are kept as they are; raw inputs stay levels of two bytes.
-        _KEPT[place] = prepared if prepared.inputs.shape != noisy.inputs.shape else noisy
-    return _KEPT[place]
+        kept[place] = prepared if prepared.inputs.shape != noisy.inputs.shape else noisy
+    return kept[place]
 
 
 def judged_records(
@@ -73,7 +76,7 @@ def judged_records(
     noise = input_noise(settings.privacy.input_laplace, info.shape)
     if noise is None:
         return prepare(records)
-    stream = Stream.from_seed(max(settings.run.seed, 0), "input noise of public records")
+    stream = Stream.from_seed(settings.public_seed, "input noise of public records")
     store = NoisyStore(records, noise, info.input_range, stream)
     return prepare(records.with_inputs(np.asarray(LazyInputs(store))))
 

@@ -13,6 +13,7 @@ from clients.models.errors import ModelError
 if TYPE_CHECKING:
     from torch import nn
 
+    from clients.contract.settings import Settings
     from clients.data.records import DatasetInfo, Records
 
 
@@ -91,7 +92,7 @@ def load_function(path: str) -> Callable[..., Any]:
     return found  # type: ignore[no-any-return]
 
 
-def build_model(settings: Any, info: DatasetInfo, seed: int) -> nn.Module:
+def build_model(settings: Settings, info: DatasetInfo, seed: int) -> nn.Module:
     """Return the model that the settings name, the same for the same seed, ready for training.
 
     The global random state is left as it was found.
@@ -126,19 +127,19 @@ def build_model(settings: Any, info: DatasetInfo, seed: int) -> nn.Module:
         module = architecture.build(info)
     if settings.model.weights:
         load_weights(module, settings.model.weights)
-    if getattr(settings.model, "freeze", False):
+    if settings.model.freeze:
         freeze_body(module)
     module.train()
     check_private_ready(module)
     return module
 
 
-def _check_training(settings: Any, info: DatasetInfo, architecture: Architecture) -> None:
+def _check_training(settings: Settings, info: DatasetInfo, architecture: Architecture) -> None:
     """Refuse ways of training that do not suit the data or the model."""
     from clients.data.records import SPATIAL_KINDS
 
-    training = getattr(settings, "training", None)
-    if getattr(training, "augmentations", 0):
+    training = settings.training
+    if training.augmentations:
         if info.kind not in SPATIAL_KINDS:
             raise ModelError(
                 f"training.augmentations is for pictures and volumes; {info.name} is a {info.kind}",
@@ -150,7 +151,7 @@ def _check_training(settings: Any, info: DatasetInfo, architecture: Architecture
                 "training.augmentations would need them anew each round: set it to 0",
                 code="wrong-kind",
             )
-    shares = getattr(training, "shares", ())
+    shares = training.shares
     if shares and len(shares) != len(info.classes):
         raise ModelError(
             f"training.class-shares has {len(shares)} shares; {info.name} has "
@@ -172,7 +173,7 @@ def _architecture(name: str) -> Architecture:
     )
 
 
-def prepare(settings: Any, info: DatasetInfo, records: Records) -> Records:
+def prepare(settings: Settings, info: DatasetInfo, records: Records) -> Records:
     """Return the records as the model wants them: fixed features if it uses any, else as they are.
 
     Feature extraction is a public constant function of each row alone, computed once a process.
@@ -184,7 +185,7 @@ def prepare(settings: Any, info: DatasetInfo, records: Records) -> Records:
     return extracted
 
 
-def prepare_public(settings: Any, info: DatasetInfo, records: Records) -> Records:
+def prepare_public(settings: Settings, info: DatasetInfo, records: Records) -> Records:
     """Return public records as the model wants them, behind input noise where that is asked for."""
     from clients.data.noisy_inputs import judged_records
 

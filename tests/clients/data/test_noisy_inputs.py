@@ -11,20 +11,14 @@ from accounting.errors import AccountingError
 from accounting.input_noise import InputNoise
 from accounting.randomness import Stream
 from clients.contract.settings import Settings
-from clients.data import noisy_inputs
-from clients.data.cohorts import cohort_of
-from clients.data.noisy_inputs import training_records
+from clients.data import Cohorts
+from clients.data.noisy_inputs import KeptRecords, training_records
 from clients.site.ground import Site, private_folder
-from tests.exchange_runs import forget_processes, read_json, run_app
+from clients.site.ledgers import Ledgers
+from tests.exchange_runs import read_json, run_app
 from tests.in_process import small_settings
 
 pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
-
-
-@pytest.fixture(autouse=True)
-def _fresh_process() -> None:
-    forget_processes()
-    noisy_inputs._KEPT.clear()
 
 
 def drawn(scale: float, count: int = 200_000) -> np.ndarray:
@@ -75,27 +69,29 @@ def test_a_scale_that_is_none_is_refused(scale: float) -> None:
 def test_unseeded_noise_is_drawn_once_a_hospital_and_training(tmp_path: Path) -> None:
     """A process that starts anew sees the same noise; another hospital, or training, does not."""
     settings = Settings.from_config({"privacy.input-laplace": 0.5, "data.public": True})
-    cohort = cohort_of(settings)
+    cohort = Cohorts().of(settings)
     records = cohort.hospital(cohort.names[0])
 
-    def noisy(place: str, training: str) -> np.ndarray:
-        site = Site(name="hospital-00", folder=private_folder(tmp_path / place), simulated=True)
+    def noisy(place: str, training: str, process: KeptRecords) -> np.ndarray:
+        folder = private_folder(tmp_path / place)
+        site = Site(name="hospital-00", folder=folder, simulated=True, ledgers=Ledgers())
         found = training_records(
             settings,
             cohort.info,
             records,
             prepare=lambda raw: raw,
-            owner=(str(site.folder), training),
+            folder=folder,
+            kept=process,
             stream=lambda: site.input_noise(training, settings),
         )
         return np.asarray(found.inputs)
 
-    first = noisy("one", "t")
-    assert np.array_equal(noisy("one", "t"), first)
-    noisy_inputs._KEPT.clear()
-    assert np.array_equal(noisy("one", "t"), first)
-    assert not np.array_equal(noisy("one", "u"), first)
-    assert not np.array_equal(noisy("two", "t"), first)
+    process: KeptRecords = {}
+    first = noisy("one", "t", process)
+    assert np.array_equal(noisy("one", "t", process), first)
+    assert np.array_equal(noisy("one", "t", {}), first)
+    assert not np.array_equal(noisy("one", "u", {}), first)
+    assert not np.array_equal(noisy("two", "t", process), first)
     assert (tmp_path / "one" / "input-noise-t.key").stat().st_mode & 0o077 == 0
     assert np.abs(first - np.asarray(records.inputs)).mean() > 0.5  # twice the scale: range is 2
 
