@@ -2,28 +2,30 @@
 
 All of it can be rebuilt from a snapshot and the sums since, so a process may die at any time. In a
 simulation a process answers for many hospitals and opens each sum once; at a real hospital it
-answers for one.
+answers for one. What each hospital has committed to and may release is in its own book.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 
 from accounting.vocabulary import EXCHANGES
-from clients.contract.binding import UNBOUND
-from clients.contract.faults import Code, Fault, one_code_for_openings
 from clients.contract.terms import agree_terms
 from clients.learning.cuts import cut_model, values_of_messages
 from clients.learning.replica import Replica
 from clients.learning.split_ends import Ends
+from clients.learning.states import state_from_bytes, state_to_bytes
 from clients.learning.sum_exchange import make_exchange
 from clients.models import build_model, prepare
 from clients.site.memory import keep_freed_memory
+from crypto.errors import RosterError, SealingError
+from crypto.headers import HeaderKind, SignedHeader, verify_header
 from crypto.roles import Place, Sealed
-from crypto.rosters import Roster
+from crypto.rosters import Roster, next_chain
 from crypto.schemes import make_opener
 
 if TYPE_CHECKING:
@@ -32,14 +34,42 @@ if TYPE_CHECKING:
     from clients.contract.settings import Settings
     from clients.contract.terms import Terms
     from clients.data import Cohort
+    from clients.site.opening import Committed
+    from clients.site.training_state import Membership
     from crypto.keys import Keys
 
-#: Length of a digest in hexadecimal digits.
-_DIGEST = 64
+#: Copies of the state after a round that wait to be confirmed, of each kind.
+_MOST_COPIES = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Copy:
+    """The state after a round, kept until a quorum has confirmed the sums that it is made of.
+
+    Attributes:
+        round: the last sum in it.
+        chain: of all sums in it, hex.
+        model: what would be released of it; empty where no release is due.
+        state: what would be left as a snapshot; ``b""`` where none is due.
+    """
+
+    round: int
+    chain: str
+    model: dict[str, torch.Tensor]
+    state: bytes
 
 
 class Session:
-    """What the hospitals of one process share in one training; all of it can be rebuilt."""
+    """What the hospitals of one process share in one training; all of it can be rebuilt.
+
+    Attributes:
+        settings: the run's.
+        terms: as derived from them.
+        ends: the parts of a cut model that are at home; None where the model is whole.
+        replica: the model after the sums so far.
+        initial: where a visiting model begins that nobody has trained yet; public.
+        signed: name -> the last round whose chain that hospital has signed, as rosters show it.
+    """
 
     def __init__(
         self, settings: Settings, terms: Terms, module: torch.nn.Module, ends: Ends | None = None
@@ -48,98 +78,169 @@ class Session:
         keep_freed_memory()
         self.settings = settings
         self.terms = terms
-        #: The parts of a cut model that are at home; None where the model is whole.
         self.ends = ends
         self.replica = Replica(module, settings)
         kind = EXCHANGES[settings.exchange.name]
         if kind.sums:
             self.exchange = make_exchange(settings, terms)
-        #: Where a model begins that nobody has trained yet; public.
         self.initial = self.replica.vector() if kind.travels else None
-        #: What was opened for the replica's last round: another sum for it is refused.
-        self.opened = ""
-        self._last: tuple[int, OpenedRound] | None = None
+        self.signed: dict[str, int] = {}
+        self._copies: list[Copy] = []
+        #: Chains after the rounds that this process opened, or took over.
+        self._chains: dict[int, str] = {0: ""}
+        self._verified: tuple[str, str, Roster] | None = None
+
+    @property
+    def round(self) -> int:
+        """The last sum that the replica stepped on."""
+        return self.replica.round
+
+    @property
+    def chain(self) -> str:
+        """Of all sums that the replica stepped on, hex."""
+        return self.replica.digest
+
+    def verified(
+        self, closed: OpenedRound, number: int, chain: str, member: Membership
+    ) -> Roster:
+        """Return the roster of a total, its signatures checked; once for all of this process.
+
+        Raises:
+            SealingError: it is no roster of this round, or its hospitals opened other sums before.
+        """
+        roster = Roster.from_bytes(closed.roster)
+        opened = roster.digest(closed.total)
+        if self._verified is not None and self._verified[:2] == (opened, chain):
+            return self._verified[2]
+        place = Place(training=self.terms.training, round=number, attempt=roster.place.attempt)
+        roster.verify(
+            member.public_keys,
+            place,
+            least=self.terms.noise.min_contributions,
+            parameter_id=self.terms.sealing.parameter_id,
+            bind=member.bind,
+            previous=chain,
+        )
+        self._verified = (opened, chain, roster)
+        return roster
+
+    def advance(
+        self,
+        committed: Committed,
+        closed: OpenedRound,
+        roster: Roster,
+        keys: Keys,
+        phases: Phases | None = None,
+    ) -> str:
+        """Open a total that a hospital has committed to and step on it; returns the chain after it.
+
+        Where another hospital of this process has opened the same total, nothing is done again.
+
+        Raises:
+            SealingError: it does not open, or this process has opened another one.
+        """
+        number = committed.round
+        before = self._chains.get(number - 1)
+        if before is None:
+            raise RosterError(f"nothing is known here of the sums before round {number}")
+        chain = next_chain(bytes.fromhex(before), bytes.fromhex(committed.opened)).hex()
+        if number <= self.round:
+            if self._chains.get(number) != chain:
+                raise RosterError(f"this process has opened another sum of round {number}")
+            return chain
+        place = Place(training=self.terms.training, round=number, attempt=committed.attempt)
+        with _measured(phases, "open"):
+            opener = make_opener(self.terms.sealing, keys)
+            total = opener.open(Sealed(payload=closed.total), roster.nonces, place)
+        with _measured(phases, "step"):
+            self.exchange.apply(self.replica, total, chain)
+            self._chains[number] = chain
+            for name in roster.names:
+                self.signed[name] = max(self.signed.get(name, 0), number - 1)
+            self._keep_copy()
+        return chain
+
+    def copy_to_release(self, last: int) -> Copy | None:
+        """Return the newest copy that may be released once the sums up to ``last`` are confirmed."""
+        return self._newest(last, lambda copy: bool(copy.model))
+
+    def copy_to_leave(self, last: int) -> Copy | None:
+        """Return the newest copy that may be left as a snapshot."""
+        return self._newest(last, lambda copy: bool(copy.state))
+
+    def confirmations(
+        self, headers: Iterable[bytes], member: Membership, round: int, chain: str
+    ) -> set[str]:
+        """Return who has signed that the sums up to a round are the last, and are these."""
+        found = set()
+        for data in headers:
+            try:
+                header = verify_header(
+                    SignedHeader.from_bytes(data),
+                    member.public_keys,
+                    kind=HeaderKind.CONFIRM,
+                    parameter_id=self.terms.sealing.parameter_id,
+                    bind=member.bind,
+                )
+            except SealingError:
+                continue
+            if (header.training, header.round, header.previous) == (
+                self.terms.training,
+                round,
+                chain,
+            ):
+                found.add(header.sender)
+        return found
+
+    def load(self, state: bytes, *, chain: str) -> None:
+        """Take over the state after a round from another hospital of the training.
+
+        Raises:
+            RosterError: the state is not the one that its header named.
+        """
+        self.replica.restore(state)
+        if self.chain != chain:
+            raise RosterError("a snapshot holds another state than its header says")
+        self._chains[self.round] = chain
+        self._copies.clear()
 
     def to_bytes(self) -> bytes:
-        """Serialise the replica and what was opened for its last round."""
-        return self.opened.encode().ljust(_DIGEST) + self.replica.to_bytes()
+        """Serialise all of it, for a later process of the same hospital."""
+        return state_to_bytes(
+            {
+                "replica": self.replica.to_bytes(),
+                "signed": self.signed,
+                "chains": self._chains,
+                "copies": [
+                    {"round": c.round, "chain": c.chain, "model": c.model, "state": c.state}
+                    for c in self._copies
+                ],
+            }
+        )
 
     def restore(self, data: bytes) -> None:
         """Take over what :meth:`to_bytes` wrote in an earlier process of the same hospital."""
-        self.replica.restore(data[_DIGEST:])
-        self.opened = data[:_DIGEST].decode().strip()
-        self._last = None
+        state = state_from_bytes(data)
+        self.replica.restore(state["replica"])
+        self.signed, self._chains = dict(state["signed"]), dict(state["chains"])
+        self._copies = [Copy(**kept) for kept in state["copies"]]
 
-    def open_rounds(
-        self,
-        closed: Mapping[int, OpenedRound],
-        keys: Keys,
-        public_keys: Mapping[str, bytes],
-        phases: Phases,
-    ) -> None:
-        """Open the sums that the replica lacks, in order, and step on each."""
-        for number in sorted(closed):
-            self._open(number, closed[number], keys, public_keys, phases)
-
-    def _open(
-        self,
-        number: int,
-        closed: OpenedRound,
-        keys: Keys,
-        public_keys: Mapping[str, bytes],
-        phases: Phases,
-    ) -> None:
-        if number < self.replica.round or (number, closed) == self._last:
-            return  # in a simulation, most hospitals of a process come after one that has opened it
-        with one_code_for_openings():
-            roster = Roster.from_bytes(closed.roster)
-        opened = roster.digest(closed.total)
-        if number == self.replica.round and self.opened not in ("", opened):
-            raise Fault(Code.OPENING_REFUSED, f"round {number} came with a second sum or roster")
-        if number <= self.replica.round:
+    def _keep_copy(self) -> None:
+        """Keep the state after this round if a release or a snapshot of it is due."""
+        due = self.round % self.settings.training.release_every == 0
+        keep = self.round % self.settings.run.snapshot_every == 0
+        if not due and not keep:
             return
-        if number > self.replica.round + 1:
-            detail = f"at round {self.replica.round}, asked to open {number}"
-            raise Fault(Code.BEHIND, detail, parameter=self.replica.round)
-        with phases.measure("open"), one_code_for_openings():
-            place = Place(training=self.terms.training, round=number, attempt=roster.place.attempt)
-            roster.verify(
-                public_keys,
-                place,
-                least=self.terms.noise.min_contributions,
-                parameter_id=self.terms.sealing.parameter_id,
-                bind=UNBOUND,
-                previous=self.replica.digest,
-            )
-            opener = make_opener(self.terms.sealing, keys)
-            total = opener.open(Sealed(payload=closed.total), roster.nonces, place)
-        with phases.measure("step"):
-            self.exchange.apply(self.replica, total, opened)
-        self.opened = opened
-        self._last = (number, closed)
+        model = {n: t.clone() for n, t in self.released().items()} if due else {}
+        state = self.replica.to_bytes() if keep else b""
+        copy = Copy(round=self.round, chain=self.chain, model=model, state=state)
+        self._copies = [*self._copies[-(2 * _MOST_COPIES - 1) :], copy]
 
+    def released(self) -> dict[str, torch.Tensor]:
+        """Return the parameters that a release of the replica holds, those at the server left out."""
+        away = self.ends.away if self.ends else frozenset()
+        return {n: tensor for n, tensor in self.replica.released().items() if n not in away}
 
-def make_session(
-    settings: Settings, cohort: Cohort, training: str, noise_multiplier: float
-) -> Session:
-    """Return the session of a training that begins: its terms, its initial model."""
-    module = build_model(settings, cohort.info, settings.public_seed)
-    largest = settings.data.largest_hospital or max(cohort.patients_by_hospital.values())
-    ends, values = None, 0
-    if settings.exchange.name == "layers":
-        parts = cut_model(settings, module)
-        ends = Ends(parts, module)
-        shape = prepare(settings, cohort.info, cohort.hospital(cohort.names[0])).inputs.shape
-        values = values_of_messages(settings, parts, shape[1:], largest)
-        for parameter in parts.away:
-            parameter.requires_grad_(False)
-    terms = agree_terms(
-        settings,
-        training=training,
-        dimensions=sum(p.numel() for p in module.parameters() if p.requires_grad),
-        patients=settings.data.patients or cohort.patients,
-        largest_hospital=largest,
-        noise_multiplier=noise_multiplier,
-        message_values=values,
-    )
-    return Session(settings, terms, module, ends)
+    def _newest(self, last: int, wanted: Callable[[Copy], bool]) -> Copy | None:
+        found = [copy for copy in self._copies if copy.round <= last and wanted(copy)]
+        return found[-1] if found else None

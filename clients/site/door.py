@@ -1,0 +1,234 @@
+"""The one way out of a hospital: whatever leaves was paid for, is remembered, or is a refusal.
+
+    outcome = door.admit(kind, request)        # a Passage, or what was answered at this place before
+    outcome = HANDLERS[kind](passage, hospital)     # can only end in passage.answer(...)
+    leave(outcome, message)                    # the only place that makes a Flower reply
+
+A handler returns a `Release`, and only a passage makes one. It takes the uses that were paid for
+what is in the reply, or the confirmed sums that it follows from, and writes a line into the
+hospital's book before it lets the reply go. A place, which is a round and an attempt at it, is
+answered once: asked again, the hospital sends the same bytes and reads nothing else of the request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+
+from accounting import lines
+from accounting.private import Made, Maker
+from accounting.receipts import Use, is_redeemed
+from accounting.states import Phase
+from clients.contract.faults import Code, Fault
+from clients.contract.kinds import KINDS, Kind
+from clients.site.opening import Confirmed, is_confirmed
+from crypto.roles import Place
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from flwr.app import RecordDict
+
+    from accounting.book import Book
+    from accounting.states import TrainingState
+    from clients.site.answers import Answers
+
+
+class Request(Protocol):
+    """What every request says: which training it is about, and on which terms."""
+
+    @property
+    def training(self) -> str:
+        """Id of the training."""
+
+    @property
+    def bind(self) -> str:
+        """Digest of the terms, hex."""
+
+
+class Reply(Protocol):
+    """What a hospital may answer with."""
+
+    def content(self) -> RecordDict:
+        """Return it as a message content."""
+
+
+class Release(Made):
+    """An answer that may leave.
+
+    Attributes:
+        reply: what leaves.
+    """
+
+    __slots__ = ("reply",)
+    reply: Reply
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A code in the place of an answer; there is nothing else that a refusal could say."""
+
+    code: str
+
+
+_RELEASES = Maker(Release)
+
+
+def let_go(release: Release) -> Reply:
+    """Return what leaves, once; for `clients.site.leave` alone.
+
+    Raises:
+        TypeError: no passage made the release, or it has left before.
+    """
+    return _RELEASES.take(release).reply
+
+
+#: Kinds that are asked for at a place, with the turn of the place that each is.
+TURNS: Mapping[Kind, int] = {
+    Kind.TRAIN: 1,
+    Kind.VISIT: 1,
+    Kind.FORWARD: 1,
+    Kind.HEAD: 2,
+    Kind.BACKWARD: 3,
+}
+#: Turns that another turn of the same place follows.
+_SHOWN = frozenset({Kind.FORWARD, Kind.HEAD})
+#: Kinds that a hospital answers whatever has become of the training.
+_EVER = frozenset({Kind.WITNESS, Kind.VOUCH})
+
+R = TypeVar("R", bound=Request)
+
+
+class Passage(Generic[R]):
+    """One admitted request, on its way to an answer.
+
+    Attributes:
+        kind: of the message.
+        request: what was asked.
+        state: where the hospital stood when it was admitted.
+    """
+
+    def __init__(self, door: Door, kind: Kind, request: R, state: TrainingState) -> None:
+        self._door = door
+        self.kind = kind
+        self.request = request
+        self.state = state
+
+    @property
+    def place(self) -> Place:
+        """The place that is asked for."""
+        return place_of(self.request)
+
+    def answer(
+        self,
+        reply: Reply,
+        *,
+        digest: str = "",
+        uses: Sequence[Use] = (),
+        derived: Sequence[Confirmed] = (),
+    ) -> Release:
+        """Let a reply go, once its line is in the book.
+
+        Args:
+            reply: what leaves.
+            digest: of what is sealed in it, hex; asked for where a place is answered for good.
+            uses: all that was paid for what is in it, each taken out.
+            derived: confirmed sums that a model or a snapshot in it follows from.
+
+        Raises:
+            TypeError: a use that no receipt gave or nothing was taken out with, another place's, or
+                derived values that nobody confirmed.
+            BookError: the place is not this hospital's to answer any more.
+        """
+        self._check(uses, derived)
+        book = self._door.book
+        if self.kind in TURNS:
+            place = self.place
+            if self.kind in _SHOWN:
+                book.append(lines.show(place, turn=TURNS[self.kind]))
+            else:
+                book.append(lines.seal(place, reply=digest))
+            self._door.answers.keep(place, self.kind, reply)
+        return _RELEASES.make(reply=reply)
+
+    def _check(self, uses: Sequence[Use], derived: Sequence[Confirmed]) -> None:
+        if (self.kind in TURNS) != bool(uses):
+            raise TypeError(f"an answer to {self.kind} with {len(uses)} paid uses")
+        for use in uses:
+            if not is_redeemed(use) or use.place.training != self.request.training:
+                raise TypeError("an answer needs uses that its own receipt gave")
+            if use.round != self.place.round:
+                raise TypeError(f"a use of round {use.round} in an answer to {self.place}")
+        for one in derived:
+            if not is_confirmed(one):
+                raise TypeError("a model or a snapshot follows from confirmed sums only")
+
+
+def place_of(request: Request) -> Place:
+    """The place that a request is about.
+
+    Raises:
+        Fault: ``malformed``: rounds and attempts are counted from 1.
+    """
+    round, attempt = getattr(request, "round", 0), getattr(request, "attempt", 0)
+    if round < 1 or attempt < 1:
+        raise Fault(Code.MALFORMED, f"place ({round}, {attempt}), expected 1 or more of each")
+    return Place(training=request.training, round=round, attempt=attempt)
+
+
+class Door:
+    """The door of one hospital in one training.
+
+    Args:
+        book: the hospital's own.
+        answers: what it answered last.
+        exchange: the run's.
+    """
+
+    def __init__(self, *, book: Book, answers: Answers, exchange: str) -> None:
+        self.book = book
+        self.answers = answers
+        self._exchange = exchange
+
+    def admit(self, kind: Kind, request: R, terms: str) -> Passage[R] | Release:
+        """Let a request in, or answer it with what was answered before.
+
+        Args:
+            kind: of the message.
+            request: as it was read.
+            terms: digest of the terms as this hospital derives them, hex.
+
+        Raises:
+            Fault: the exchange has no such message, the training stands for other terms, has
+                retired, or the place is not to be answered any more.
+        """
+        if kind not in KINDS[self._exchange]:
+            raise Fault(Code.WRONG_EXCHANGE, f"{kind} in an exchange of {self._exchange}")
+        state = self.book.state(request.training)
+        if state.phase is Phase.RETIRED and kind not in _EVER:
+            raise Fault(Code.TRAINING_RETIRED)
+        if request.bind != terms or (state.bind is not None and state.bind.terms != terms):
+            raise Fault(
+                Code.TRAINING_BOUND,
+                f"asked on terms {request.bind[:16]}, this hospital derives {terms[:16]}"
+                + (f" and bound {state.bind.terms[:16]}" if state.bind else ""),
+            )
+        if kind in TURNS:
+            place = place_of(request)
+            if (stored := self.answers.find(place, kind)) is not None:
+                return _RELEASES.make(reply=stored)
+            self._check_place(kind, place, state)
+        return Passage(self, kind, request, state)
+
+    @staticmethod
+    def _check_place(kind: Kind, place: Place, state: TrainingState) -> None:
+        """Refuse what the book would refuse, before a sum is opened for it."""
+        asked, turn = (place.round, place.attempt), TURNS[kind]
+        if state.bind is None:
+            raise Fault(Code.KEYS_MISSING, "the training has not begun here")
+        if turn == 1:
+            if asked <= state.place or place.round > state.bind.rounds:
+                raise Fault(Code.STALE_PLACE, f"{asked} after {state.place}")
+        elif asked != state.place or state.phase is not Phase.SHOWN or state.turn >= turn:
+            raise Fault(Code.STALE_PLACE, f"turn {turn} of {asked} at {state.place}, {state.turn}")

@@ -1,0 +1,275 @@
+"""Opening sums: one total a round, committed to before it is opened, confirmed before it is used.
+
+A hospital's own memory stops it from opening two totals of a round; it cannot stop two hospitals
+from opening one each, whose difference is somebody's update. So nothing that was made from a sum
+leaves before a quorum of hospitals has signed the same chain of sums, which the headers of the next
+roster do, or at the end those of a confirmation.
+
+    openings.follow(request, phases)      # commit, open, step, close: each line on disk before
+    openings.confirmed()                  # what a quorum has signed by now, or None
+
+What the hospitals of one process share, a `Session`, opens each sum once. What each commits to, and
+what it may release, is its own book's. Every refusal has one code: which check failed tells nobody.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from accounting import lines
+from accounting.private import Made, Maker
+from clients.contract.faults import Code, Fault, one_code_for_openings
+from clients.site.snapshots import SignedSnapshot
+from crypto.errors import RosterError, SealingError
+from crypto.roles import Place
+from crypto.rosters import Roster, confirmed_round, next_chain
+
+if TYPE_CHECKING:
+    from accounting.book import Book
+    from accounting.states import TrainingState
+    from clients.contract.messages import OpenedRound, RoundRequest
+    from clients.contract.phases import Phases
+    from clients.site.session import Session
+    from clients.site.training_state import Membership
+
+
+class Committed(Made):
+    """A total that this hospital's book names as the one it opens.
+
+    Attributes:
+        round: of the sum.
+        attempt: that was closed.
+        opened: digest of roster and total, hex.
+    """
+
+    __slots__ = ("attempt", "opened", "round")
+    round: int
+    attempt: int
+    opened: str
+
+
+class Confirmed(Made):
+    """A chain of sums that a quorum of hospitals has signed.
+
+    Attributes:
+        round: the last of its sums.
+    """
+
+    __slots__ = ("round",)
+    round: int
+
+
+_COMMITTED = Maker(Committed)
+_CONFIRMED = Maker(Confirmed)
+
+
+def is_confirmed(thing: object) -> bool:
+    """Whether an object says that a quorum has signed, and was made here."""
+    return _CONFIRMED.knows(thing)
+
+
+class Openings:
+    """What one hospital opens in one training.
+
+    Args:
+        name: the hospital's.
+        book: its own.
+        member: its keys, who the others are, and the session that its process shares.
+        needed: hospitals that must have signed a chain before anything made from it leaves.
+        retire: deletes the training's keys once its book has retired it.
+        log: the hospital's own log.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        book: Book,
+        member: Membership,
+        needed: int,
+        retire: Callable[[], None],
+        log: Callable[[str], None],
+    ) -> None:
+        self._name = name
+        self._book = book
+        self._member = member
+        self._needed = needed
+        self._retire = retire
+        self._log = log
+
+    @property
+    def session(self) -> Session:
+        """What the hospitals of this process share."""
+        return self._member.session
+
+    def follow(self, request: RoundRequest, phases: Phases) -> TrainingState:
+        """Open what was closed since, in order, and bring the replica there.
+
+        Returns:
+            The hospital's state after it.
+
+        Raises:
+            Fault: ``behind`` with the round where it stands; ``opening-refused`` for everything
+                that is wrong with a sum, a roster or a snapshot; ``ledger-behind`` where a roster
+                holds this hospital's own signature over what its book does not know.
+        """
+        state = self._state()
+        with one_code_for_openings():
+            snapshot = self._snapshot(request)
+            self.restore(request, snapshot)
+            if snapshot is not None and snapshot.round > state.closed:
+                state = self._adopt(request, snapshot, state)
+            for number in sorted(request.closed):
+                if number > state.closed:
+                    state = self._open(number, request.closed[number], state, phases)
+        return state
+
+    def restore(self, request: RoundRequest, snapshot: SignedSnapshot | None = None) -> None:
+        """Bring this process's replica to where the book stands; the book does not move.
+
+        Raises:
+            Fault: ``behind`` where the request does not hold what is missing.
+            SealingError: a total does not open.
+        """
+        state, session = self._state(), self.session
+        if session.round < state.closed and snapshot is None:
+            snapshot = self._snapshot(request)
+        if snapshot is not None and session.round < snapshot.round <= state.closed:
+            chain = self._extended(request, snapshot.chain, snapshot.round, state.closed)
+            if chain == state.chain:
+                session.load(snapshot.open(self._member.keys.group_key), chain=snapshot.chain)
+        missing = range(session.round + 1, state.closed + 1)
+        if not missing:
+            return
+        if any(number not in request.closed for number in missing):
+            raise Fault(Code.BEHIND, parameter=session.round)
+        chain = self._extended(request, session.chain, session.round, state.closed)
+        if chain != state.chain:
+            raise RosterError("other sums came than those that this hospital has opened")
+        for number in missing:
+            closed = request.closed[number]
+            roster = Roster.from_bytes(closed.roster)
+            committed = _COMMITTED.make(
+                round=number, attempt=roster.place.attempt, opened=roster.digest(closed.total)
+            )
+            session.advance(committed, closed, roster, self._member.keys)
+
+    def confirmed(self) -> Confirmed | None:
+        """Return what a quorum has signed of this hospital's own chain, as rosters show it."""
+        last = min(confirmed_round(self.session.signed, self._needed), self._state().closed)
+        return _CONFIRMED.make(round=last) if last else None
+
+    def confirmed_by(self, headers: tuple[bytes, ...]) -> Confirmed:
+        """Return that a quorum has signed the last sum's chain, as confirmations show it.
+
+        Raises:
+            Fault: ``release-refused``: they are too few, or are about another chain.
+        """
+        state = self._state()
+        signers = self.session.confirmations(headers, self._member, state.closed, state.chain)
+        if len(signers) < self._needed:
+            raise Fault(
+                Code.RELEASE_REFUSED,
+                f"{len(signers)} hospitals confirmed round {state.closed}, needed: {self._needed}",
+            )
+        return _CONFIRMED.make(round=state.closed)
+
+    def _state(self) -> TrainingState:
+        return self._book.state(self.session.terms.training)
+
+    def _snapshot(self, request: RoundRequest) -> SignedSnapshot | None:
+        if not request.snapshot:
+            return None
+        terms = self.session.terms
+        return SignedSnapshot.read(
+            request.snapshot,
+            self._member.public_keys,
+            training=terms.training,
+            parameter_id=terms.sealing.parameter_id,
+            bind=self._member.bind,
+        )
+
+    def _adopt(
+        self, request: RoundRequest, snapshot: SignedSnapshot, state: TrainingState
+    ) -> TrainingState:
+        """Take over a snapshot whose chain goes on from this hospital's own."""
+        if self._extended(request, state.chain, state.closed, snapshot.round) != snapshot.chain:
+            raise RosterError(
+                f"the snapshot after round {snapshot.round} does not follow what this hospital "
+                f"opened up to round {state.closed}"
+            )
+        session = self.session
+        if session.round < snapshot.round:
+            session.load(snapshot.open(self._member.keys.group_key), chain=snapshot.chain)
+        training = session.terms.training
+        self._book.append(lines.adopt(training, round=snapshot.round, chain=snapshot.chain))
+        self._log(f"took over the state after round {snapshot.round}")
+        return self._state()
+
+    def _open(
+        self, number: int, closed: OpenedRound, state: TrainingState, phases: Phases
+    ) -> TrainingState:
+        """Commit to one total, open it, step, and close the round."""
+        session, training = self.session, self.session.terms.training
+        if number != state.closed + 1:
+            raise Fault(Code.BEHIND, parameter=state.closed)
+        with phases.measure("open"):
+            roster = session.verified(closed, number, state.chain, self._member)
+            self._check_own(roster, state)
+            opened = roster.digest(closed.total)
+            place = Place(training=training, round=number, attempt=roster.place.attempt)
+            total = hashlib.sha256(closed.total).hexdigest()
+            self._book.append(lines.commit(place, roster=opened, total=total))
+            committed = _COMMITTED.make(round=number, attempt=place.attempt, opened=opened)
+        try:
+            chain = session.advance(committed, closed, roster, self._member.keys, phases)
+        except SealingError as error:
+            self._failed(number, error)
+            raise
+        self._book.append(lines.close(training, round=number, chain=chain, names=roster.names))
+        return self._state()
+
+    def _check_own(self, roster: Roster, state: TrainingState) -> None:
+        """Insist that a roster fits what this hospital itself has signed."""
+        place = (roster.place.round, roster.place.attempt)
+        if place < state.place:
+            raise RosterError(f"a roster of {place} came after this hospital's own {state.place}")
+        own = [one.header for one in roster.headers if one.header.sender == self._name]
+        if own and (place != state.place or own[0].payload != state.reply):
+            raise Fault(
+                Code.LEDGER_BEHIND,
+                f"a roster holds this hospital's own signature at {place}, which its book does not "
+                f"know: it stands at {state.place}",
+            )
+
+    def _failed(self, number: int, error: SealingError) -> None:
+        """Count a failed opening, and end the training after too many."""
+        state = self._state()
+        self._log(f"the sum of round {number} did not open: {error.code}: {error}")
+        assert state.bind is not None
+        if state.failures >= state.bind.failures:
+            training = self.session.terms.training
+            why = f"{state.failures} sums did not open"
+            self._book.append(lines.retire(training, why=why))
+            self._retire()
+            self._log(f"training {training} is retired: {why}")
+
+    @staticmethod
+    def _extended(request: RoundRequest, chain: str, start: int, end: int) -> str:
+        """The chain after ``end``, from one after ``start``, by what the request says was opened.
+
+        Raises:
+            Fault: ``behind`` where the request does not say it.
+        """
+        for number in range(start + 1, end + 1):
+            if number in request.closed:
+                closed = request.closed[number]
+                opened = Roster.from_bytes(closed.roster).digest(closed.total)
+            elif number in request.opened:
+                opened = request.opened[number]
+            else:
+                raise Fault(Code.BEHIND, parameter=start)
+            chain = next_chain(bytes.fromhex(chain), bytes.fromhex(opened)).hex()
+        return chain
