@@ -177,7 +177,7 @@ def plan_grid(
     bound_steps = math.ceil((clamp + tail * stddev) / step)
     if 2 * bound_steps + 1 > 2**MAX_BITS:
         raise AccountingError(
-            f"rounding at epsilon {epsilon:g} needs more than {MAX_BITS} bits a value, expected "
+            f"rounding at epsilon {epsilon:g} needs more than {MAX_BITS} bits per value, expected "
             "fewer patients in a round, fewer rounds or a larger epsilon"
         )
     grid = GridPlan(
