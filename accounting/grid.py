@@ -177,7 +177,7 @@ def plan_grid(
     bound_steps = math.ceil((clamp + tail * stddev) / step)
     if 2 * bound_steps + 1 > 2**MAX_BITS:
         raise AccountingError(
-            f"rounding at epsilon {epsilon:g} needs more than {MAX_BITS} bits a value, expected "
+            f"rounding at epsilon {epsilon:g} needs more than {MAX_BITS} bits per value, expected "
             "fewer patients in a round, fewer rounds or a larger epsilon"
         )
     grid = GridPlan(
@@ -193,11 +193,16 @@ def plan_grid(
         epsilon_slack=0.0,
         delta_slack=0.0,
     )
+    return _charged(grid, epsilon, delta, allowed)
+
+
+def _charged(grid: GridPlan, epsilon: float, delta: float, allowed: float) -> GridPlan:
+    """The grid with what it charges at the planned epsilon, which may be `allowed` at most."""
     epsilon_slack, delta_slack = grid.slack_at(epsilon, delta)
     if epsilon_slack > allowed:
         raise AccountingError(
-            f"floating point costs epsilon {epsilon_slack:.2g} over {draws:.2g} draws, expected at "
-            f"most {allowed:.2g}: fewer rounds, or a larger epsilon"
+            f"floating point costs epsilon {epsilon_slack:.2g} over {grid.draws:.2g} draws, "
+            f"expected at most {allowed:.2g}: fewer rounds, or a larger epsilon"
         )
     return replace(grid, epsilon_slack=epsilon_slack, delta_slack=delta_slack)
 

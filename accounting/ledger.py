@@ -14,9 +14,10 @@ library is imported here, until an epsilon is asked for.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import Self, SupportsFloat
@@ -123,11 +124,9 @@ class Account:
         name = type(self).__name__
         return f"{name}({str(self.path)!r}, site={self.site!r}, cohort={self.cohort!r})"
 
-    @contextmanager
-    def hold(self) -> Iterator[None]:
+    def hold(self) -> AbstractContextManager[None]:
         """Hold the file's lock, so that a check and the spending it allows are one step."""
-        with self._chain.hold():
-            yield
+        return self._chain.hold()
 
     def entries(self) -> tuple[Entry, ...]:
         """Every entry in the file, in order."""
@@ -182,7 +181,7 @@ class Account:
     def _count(self, line: Line) -> None:
         if line.kind in _PAYING:
             event = event_of(line)
-            mechanism = replace(event, count=1)
+            mechanism = _mechanism(event)
             self._counts[mechanism] = self._counts.get(mechanism, 0) + event.count
         if line.kind == "entry":
             self._unretired[line.training] = None
@@ -273,6 +272,11 @@ def event_of(line: Line) -> Event:
         return from_json(event)
     except AccountingError as error:
         raise LedgerError(f"a ledger entry cannot be read: {error}") from error
+
+
+@lru_cache(maxsize=64)  # a training spends the same event in every round
+def _mechanism(event: Event) -> Event:
+    return replace(event, count=1)
 
 
 def _entry(number: object, line: Line) -> Entry:

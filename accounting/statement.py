@@ -6,11 +6,12 @@ The command line renders these; nothing here prints.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 from accounting.accountants import ACCOUNTANTS
 from accounting.calibration import noise_multiplier_for
 from accounting.errors import AccountingError
-from accounting.events import GaussianEvent, merge, to_json
+from accounting.events import Event, GaussianEvent, merge, to_json
 from accounting.ledger import read_ledger
 from accounting.observers import RunDescription, observers
 from accounting.rdp import rdp_epsilon
@@ -72,14 +73,6 @@ def account(
     events = [
         GaussianEvent(sampling_rate=sampling_rate, noise_multiplier=noise_multiplier, count=rounds)
     ]
-    epsilons: dict[str, float | str] = {
-        "rdp-classic": rdp_epsilon(events, delta, conversion_name="classic")
-    }
-    for name, compute in ACCOUNTANTS.items():
-        try:
-            epsilons[name] = compute(events, delta)
-        except AccountingError as error:
-            epsilons[name] = f"none: {error}"
     rows = []
     if hospitals is not None:
         run = RunDescription(
@@ -98,9 +91,23 @@ def account(
     return {
         "inputs": inputs,
         "noise_multiplier": noise_multiplier,
-        "epsilon": epsilons,
+        "epsilon": {
+            "rdp-classic": rdp_epsilon(events, delta, conversion_name="classic"),
+            **_by_accountant(events, delta),
+        },
         "observers": rows,
     }
+
+
+def _by_accountant(events: Sequence[Event], delta: float) -> dict[str, float | str]:
+    """Epsilon by every accountant, or why it gives none."""
+    epsilons: dict[str, float | str] = {}
+    for name, compute in ACCOUNTANTS.items():
+        try:
+            epsilons[name] = compute(events, delta)
+        except AccountingError as error:
+            epsilons[name] = f"none: {error}"
+    return epsilons
 
 
 def ledger_statement(path: str | os.PathLike[str], delta: float) -> dict[str, object]:
@@ -132,17 +139,14 @@ def ledger_statement(path: str | os.PathLike[str], delta: float) -> dict[str, ob
             "epsilon": rdp_epsilon(events, delta),
         }
     everything = merge([entry.event for entry in contents.entries])
-    epsilons: dict[str, float | str] = {"adaptive": RenyiFilter.planned(delta).epsilon(everything)}
-    for name, compute in ACCOUNTANTS.items():
-        try:
-            epsilons[name] = compute(everything, delta)
-        except AccountingError as error:
-            epsilons[name] = f"none: {error}"
     return {
         "site": contents.site,
         "cohort": contents.cohort,
         "delta": delta,
         "entries": [entry.to_json() for entry in contents.entries],
         "trainings": trainings,
-        "epsilon": epsilons,
+        "epsilon": {
+            "adaptive": RenyiFilter.planned(delta).epsilon(everything),
+            **_by_accountant(everything, delta),
+        },
     }

@@ -101,29 +101,41 @@ def _exact_views(run: RunDescription) -> list[View]:
 
 def _shared_noise_views(run: RunDescription) -> list[View]:
     """FSCDP: shares of noise that protect inside a sum."""
-    plan = run.plan()
-    sigma, update = plan.multiplier_of_sum, plan.multiplier_of_update
-    sealed = run.sealed
-    if sealed:
-        server = View(
+    return [
+        _server_of_shares(run),
+        View(
+            observer="public after release",
+            multiplier=run.plan().multiplier_of_sum,
+            binds=True,
+            why="sees models made from sums that carry noise sigma*C",
+        ),
+        *_hospitals_of_shares(run),
+        *_shared_patients_of_shares(run),
+    ]
+
+
+def _server_of_shares(run: RunDescription) -> View:
+    if run.sealed:
+        return View(
             observer="server",
-            multiplier=sigma,
+            multiplier=run.plan().multiplier_of_sum,
             binds=True,
             why="sees sealed vectors it cannot open, and released models made from noisy sums",
         )
-    else:
-        server = View(
-            observer="server",
-            multiplier=update,
-            single=True,
-            why=f"scheme {run.scheme} hides nothing: sees every single update, which carries "
-            "its hospital's share of the noise only",
-        )
-    public = "sees models made from sums that carry noise sigma*C"
-    views = [
-        server,
-        View(observer="public after release", multiplier=sigma, binds=True, why=public),
-    ]
+    return View(
+        observer="server",
+        multiplier=run.plan().multiplier_of_update,
+        single=True,
+        why=f"scheme {run.scheme} hides nothing: sees every single update, which carries "
+        "its hospital's share of the noise only",
+    )
+
+
+def _hospitals_of_shares(run: RunDescription) -> list[View]:
+    """One other hospital, colluding hospitals, and a hospital together with the server."""
+    plan = run.plan()
+    sigma, update = plan.multiplier_of_sum, plan.multiplier_of_update
+    views = []
     if run.hospitals > 1:
         # In the sum there are K-d shares at least, the patient's own hospital's among them.
         honest = max(1, plan.min_contributions - 1)
@@ -152,10 +164,16 @@ def _shared_noise_views(run: RunDescription) -> list[View]:
         views.append(
             View(observer="server + one key holder", multiplier=update, single=True, why=why)
         )
-    views += [
+    return views
+
+
+def _shared_patients_of_shares(run: RunDescription) -> list[View]:
+    """The server's view of a patient who is known to several hospitals."""
+    plan, sealed = run.plan(), run.sealed
+    return [
         View(
             observer=f"server, of a patient in {m} hospitals",
-            multiplier=sigma if sealed else update,
+            multiplier=plan.multiplier_of_sum if sealed else plan.multiplier_of_update,
             shared=m if sealed else 1,
             repeats=1 if sealed else m,
             single=not sealed,
@@ -164,7 +182,6 @@ def _shared_noise_views(run: RunDescription) -> list[View]:
         for m in run.shared_hospitals
         if m <= run.hospitals
     ]
-    return views
 
 
 def _local_noise_views(run: RunDescription) -> list[View]:

@@ -89,8 +89,8 @@ REGIMES: Mapping[str, Regime] = {
 }
 
 EXCHANGES: Mapping[str, Exchange] = {
-    "gradients": Exchange(title="one clipped gradient sum a round", sums=True),
-    "weights": Exchange(title="the update of some local steps a round", sums=True),
+    "gradients": Exchange(title="one clipped gradient sum per round", sums=True),
+    "weights": Exchange(title="the update of some local steps per round", sums=True),
     "layers": Exchange(title="split learning, cut at a layer", sums=True, messages=True),
     "cyclic": Exchange(title="one model visits all hospitals, again and again", travels=True),
     "single": Exchange(title="one model visits each hospital once", travels=True),

@@ -12,11 +12,11 @@ that slows down slows down for all. Ratios are what to read: seconds are this ma
   that is the engine, and that less the bare loop is page faults.
 * pfl-research, two workers (with ``--pfl``): see `pfl_rounds.py`.
 * sealed (with ``--sealed``): a round of the whole app with `bfv` and with `modular`: SqueezeNet on
-  64x64 chest X-rays, 32 patients a hospital in the mean. Needs the X-rays (ASCLEPIAS_DATA).
+  64x64 chest X-rays, 32 patients per hospital in the mean. Needs the X-rays (ASCLEPIAS_DATA).
 * default (with ``--default-rounds``): the scenario `default`, from its start to its model, with as
   many rounds as are given.
 * scale (with ``--scale``): the whole app with a small CNN on MNIST and as many hospitals as are
-  given: seconds and memory a hospital.
+  given: seconds and memory per hospital.
 """
 
 from __future__ import annotations
@@ -249,7 +249,7 @@ def measure_default(rounds: int) -> dict[str, Any]:
 
 
 def measure_scale(counts: list[int]) -> dict[str, Any]:
-    """Measure seconds and memory a hospital as their number grows."""
+    """Measure seconds and memory per hospital as their number grows."""
     found = {}
     with TemporaryDirectory() as scratch:
         for count in counts:
@@ -311,7 +311,7 @@ def main() -> None:
         for count, row in results["scale"].items():
             memory = sum(row["peak_memory_mib"]["hospital_processes"])
             each = row["round_median"] / count * 1000
-            print(f"K={count:5d} {each:.2f} ms a hospital and round, processes {memory:.0f} MiB")
+            print(f"K={count:5d} {each:.2f} ms per hospital and round, processes {memory:.0f} MiB")
     if options.json:
         options.json.write_text(json.dumps(results, indent=2))
 

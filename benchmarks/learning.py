@@ -230,7 +230,7 @@ by more than the spread of the seeds here, or that win in balanced accuracy and 
     "singh": """## Noise on pictures or on gradients (Singh et al. 2020, Figure 4)
 
 Chest X-rays with `scattering`, ten hospitals; theirs is a pretrained ResNet-18 on pooled pictures
-of 256 pixels a side, so compare rows, not columns. Noise on every pixel protects a *pixel* by
+of 256 pixels per side, so compare rows, not columns. Noise on every pixel protects a *pixel* by
 1 / beta. For a whole picture these epsilons add up to a number that promises nothing, while all of
 a child's pictures are covered by the epsilon of the sums. Labels are not covered by noise on
 pixels at all.

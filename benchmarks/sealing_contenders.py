@@ -79,7 +79,7 @@ class Ours(Contender):
 
 
 class Dopamine(Contender):
-    """Malekzadeh et al. 2021: rounded thousandths, one a slot, default coefficient primes."""
+    """Malekzadeh et al. 2021: rounded thousandths, one per slot, default coefficient primes."""
 
     name = "Dopamine's way (BFV 4096, x1000)"
     senders = 2
@@ -107,7 +107,7 @@ class Dopamine(Contender):
 
 
 class NvflareParameters(Contender):
-    """CKKS with NVFlare's parameters, a vector a layer, by TenSEAL directly."""
+    """CKKS with NVFlare's parameters, one vector per layer, by TenSEAL directly."""
 
     name = "NVFlare's parameters (CKKS 8192, per layer)"
     senders = 2

@@ -2,8 +2,8 @@
 
 Peers run interleaved in the same process on the same numbers, so that ratios mean something:
 
-* Dopamine's way: TenSEAL BFV, n = 4096, t = 40961, values times 1000, one a slot;
-* NVFlare's parameters: TenSEAL CKKS, n = 8192, [60, 40, 40] bits, scale 2**40, one vector a layer
+* Dopamine's way: TenSEAL BFV, n = 4096, t = 40961, values times 1000, one per slot;
+* NVFlare's parameters: TenSEAL CKKS, n = 8192, [60, 40, 40] bits, scale 2**40, one vector per layer
   (and NVFlare's own classes where nvflare is installed);
 * pairwise AES-CTR masks: what no homomorphic scheme can beat.
 

@@ -107,14 +107,14 @@ def sealed_table() -> str:
 
 
 def scale_table() -> str:
-    """Return seconds and memory a hospital as their number grows."""
+    """Return seconds and memory per hospital as their number grows."""
     rows = []
     for count, row in _read("engine_cost.json")["scale"].items():
         memory = sum(row["peak_memory_mib"]["hospital_processes"])
         each = row["round_median"] / int(count) * 1000
         server = row["peak_memory_mib"]["server"]
         rows.append([f"K = {count}", f"{each:.1f}", f"{memory:.0f}", f"{server:.0f}"])
-    head = ["hospitals", "ms a hospital and round", "hospitals' processes, MiB", "server, MiB"]
+    head = ["hospitals", "ms per hospital and round", "hospitals' processes, MiB", "server, MiB"]
     return _rows(head, rows)
 
 
@@ -153,7 +153,7 @@ def many_rounds() -> str:
     """Return what many rounds of the default scenario take, start and reports included."""
     found = _read("engine_cost.json")["default"]
     median = 1000 * found["round_median"]
-    return f"{found['rounds']:,} rounds: {found['seconds']:.0f} s, {median:.0f} ms a round.\n"
+    return f"{found['rounds']:,} rounds: {found['seconds']:.0f} s, {median:.0f} ms per round.\n"
 
 
 def _read(name: str) -> Any:

@@ -28,7 +28,7 @@ _LAZY = 15
 
 
 def lattice_of(plan: SealingPlan) -> Lattice:
-    """The public lattice of a plan, cached a process."""
+    """The public lattice of a plan, cached per process."""
     scale = 2.0**CKKS_SCALE_BITS if plan.scheme == "ckks" else 1.0
     primes = (COEFFICIENT_PRIME, *([plan.special_prime] if plan.special_prime else []))
     return lattice(plan.degree, primes, plan.plain_modulus, scale)

@@ -108,7 +108,7 @@ class RosterError(IdentityError):
 
 
 class PreviousMismatchError(RosterError):
-    """Hospitals that opened different sums of the round before: the server showed two faces."""
+    """Hospitals opened different sums of the round before: the server showed them unlike ones."""
 
     code = "previous-mismatch"
 

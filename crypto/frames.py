@@ -1,4 +1,4 @@
-"""The binary frame of a sealed vector: a fixed head, then one block of bytes a ciphertext.
+"""The binary frame of a sealed vector: a fixed head, then one block of bytes per ciphertext.
 
 Nothing in a frame decides how much is read: every size follows from the plan, and a frame of any
 other length is refused before a byte of it is interpreted. Ciphertexts travel as bare residues and
@@ -52,7 +52,7 @@ class Frame:
     body: NDArray[np.uint8]
 
     def blocks(self, count: int) -> NDArray[np.uint8]:
-        """The body in `count` equal blocks, one a ciphertext: uint8 `[count, bytes]`."""
+        """The body in `count` equal blocks, one per ciphertext: uint8 `[count, bytes]`."""
         return self.body.reshape(count, -1)
 
 

@@ -267,7 +267,7 @@ class SeedSum:
         self._empty = True
 
     def add(self, seeds: Sequence[bytes]) -> None:
-        """Expand and add one seed a ciphertext."""
+        """Expand and add one seed per ciphertext."""
         context = self._lattice.context
         with scratch() as file:
             path = file.holding(self._template)
@@ -289,5 +289,5 @@ class SeedSum:
 
 @lru_cache(maxsize=8)
 def lattice(degree: int, primes: tuple[int, ...], modulus: int, scale: float) -> Lattice:
-    """The lattice of these parameters, built once a process."""
+    """The lattice of these parameters, built once per process."""
     return Lattice(degree, primes, modulus, scale)

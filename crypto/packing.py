@@ -1,4 +1,4 @@
-"""Quantised values, several a slot by exact radix packing, and residues as planes of bytes.
+"""Quantised values, several per slot by exact radix packing, and residues as planes of bytes.
 
 With K hospitals and values in `0 .. levels-1`, a field of a sum is at most `K*(levels-1)`, so the
 radix `R = K*(levels-1) + 1` wastes no guard bit: a slot holds `sum_v q_v * R**v`, and as long as

@@ -99,7 +99,7 @@ class SealingPlan:
             raise CapacityError(
                 f"plain modulus {self.plain_modulus} is below {self.radix}**"
                 f"{self.values_per_slot}: fields would overflow; lower the bits, the hospitals "
-                "or the values a slot"
+                "or the values per slot"
             )
         if not MIN_TAG_BITS < self.plain_modulus.bit_length() <= MAX_PLAIN_BITS:
             raise CapacityError(
@@ -172,7 +172,7 @@ class SealingPlan:
 
     @property
     def slot_bits(self) -> int:
-        """Bits a slot of modular takes: those of t, up to a whole nibble, at least 32."""
+        """Bits that a slot of modular takes: those of t, up to a whole nibble, at least 32."""
         return max(32, -(-self.plain_modulus.bit_length() // 4) * 4)
 
     def body_bytes(self, *, total: bool) -> int:
@@ -260,8 +260,8 @@ class SealingPlan:
             "hospitals": self.hospitals,
             "grid step": self.grid.step,
             "grid bound": self.grid.bound,
-            "bits a value": self.grid.bits,
-            "values a slot": self.values_per_slot,
+            "bits per value": self.grid.bits,
+            "values per slot": self.values_per_slot,
             "ciphertexts": self.ciphertexts,
             "bytes up": self.bytes_up,
             "bytes down": self.bytes_down,
@@ -357,7 +357,7 @@ def _smallest(values: int, hospitals: int, grid: Quantiser, scheme: str, mode: s
         )
     if not found:
         raise CapacityError(
-            f"{grid.bits} bits a value for {hospitals} hospitals leave no room in one slot "
+            f"{grid.bits} bits per value for {hospitals} hospitals leave no room in one slot "
             f"(at most about {MAX_PLAIN_BITS} bits together): use a coarser grid or fewer hospitals"
         )
     return min(found, key=lambda plan: (plan.bytes_up, -plan.values_per_slot))

@@ -1,7 +1,7 @@
 """Rosters: the signed headers of exactly those who are in a sum; and when a sum is confirmed.
 
-Hospitals open one roster a round, and the next header of each carries the chain of all rosters and
-sums it has opened. A server that shows two different sums of one round is found out by the next
+Hospitals open one roster per round, and the next header of each carries the chain of all rosters
+and sums it has opened. A server that shows two different sums of one round is found out by the next
 roster (the difference of two such sums would be single hospitals' updates). Nothing made from a
 chain leaves a hospital before a quorum of hospitals has signed it, and two chains cannot both find
 one.
@@ -189,7 +189,7 @@ def quorum(hospitals: int, dropouts: int, colluders: int) -> int:
     ``Q = max(K - d, floor((K + c) / 2) + 1)``.
 
     Formal guarantee: no two chains are both signed by Q hospitals. Proof. An honest hospital signs
-    one chain, since it opens one sum a round; at most c others sign both. If two chains had Q
+    one chain, since it opens one sum per round; at most c others sign both. If two chains had Q
     signers each, at least Q - c of each were honest, and these are distinct, so
     ``2 (Q - c) <= K - c``, that is ``2 Q <= K + c``. But ``Q >= floor((K + c) / 2) + 1`` exceeds
     ``(K + c) / 2``. K - d alone does not suffice: K = 4, d = 2 has two disjoint groups of 2.

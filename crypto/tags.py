@@ -48,7 +48,7 @@ def pads(
     count: int,
     modulus: int,
 ) -> list[int]:
-    """One pad a ciphertext, pseudorandom modulo `modulus` to within 2**-64.
+    """One pad per ciphertext, pseudorandom modulo `modulus` to within 2**-64.
 
     Raises:
         ContributionError: A name or nonce of another size.

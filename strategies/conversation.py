@@ -14,7 +14,7 @@ from flwr.app import Error, Message
 from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 
-from clients.contract.faults import FLOWER_ERROR_CODE
+from clients.contract.faults import FLOWER_ERROR_CODE, Code, read_code
 from clients.contract.messages import message_bytes
 from clients.contract.phases import Phases
 
@@ -23,11 +23,13 @@ from clients.contract.phases import Phases
 SHORTEST_PAUSE_SECONDS = 0.02
 LONGEST_PAUSE_SECONDS = 0.25
 GROWTH = 1.25
+#: What the server says of a node that does not answer.
+UNREACHABLE = "unreachable"
 #: What Flower itself answers for a node -> our word for it.
 FLOWER_FAULTS = {
-    ErrorCode.MESSAGE_UNAVAILABLE: "unreachable",
-    ErrorCode.REPLY_MESSAGE_UNAVAILABLE: "unreachable",
-    ErrorCode.NODE_UNAVAILABLE: "unreachable",
+    ErrorCode.MESSAGE_UNAVAILABLE: UNREACHABLE,
+    ErrorCode.REPLY_MESSAGE_UNAVAILABLE: UNREACHABLE,
+    ErrorCode.NODE_UNAVAILABLE: UNREACHABLE,
     ErrorCode.INVALID_FAB: "app-refused",
 }
 
@@ -73,7 +75,7 @@ class Conversation:
                 asked = waiting.pop(reply.metadata.reply_to_message_id)
                 if reply.metadata.src_node_id != asked.metadata.dst_node_id:
                     # The SuperLink answers for a node that has gone.
-                    reply = Message(Error(FLOWER_ERROR_CODE, "unreachable"), reply_to=asked)
+                    reply = Message(Error(FLOWER_ERROR_CODE, UNREACHABLE), reply_to=asked)
                 if reply.has_content():
                     on_its_way = time.time() - reply.metadata.created_at
                     self.phases.add("transfer", max(0.0, on_its_way))
@@ -85,18 +87,16 @@ class Conversation:
                 time.sleep(pause)
                 pause = min(pause * GROWTH, LONGEST_PAUSE_SECONDS)
         for message in waiting.values():
-            yield Message(Error(FLOWER_ERROR_CODE, "unreachable"), reply_to=message)
+            yield Message(Error(FLOWER_ERROR_CODE, UNREACHABLE), reply_to=message)
 
 
 def fault_code(reply: Message) -> str:
-    """Return the enumerated code of an error reply, whose text is trusted for nothing else.
+    """Return the code of an error reply, whose text is trusted for nothing else.
 
     A reply that does not come from our own app may carry any text, an exception's included;
-    whatever is not a short word of letters, digits and hyphens becomes ``internal``.
+    whatever is not on the closed list of codes becomes ``internal``.
     """
     if reply.error.code != FLOWER_ERROR_CODE:
-        return FLOWER_FAULTS.get(reply.error.code, "internal")
+        return FLOWER_FAULTS.get(reply.error.code, Code.INTERNAL.value)
     text = reply.error.reason or ""
-    plain = text.replace("-", "").replace(":", "")
-    sound = 0 < len(text) <= 64 and plain.isascii() and plain.isalnum() and text.islower()
-    return text if sound else "internal"
+    return text if text == UNREACHABLE or read_code(text) is not None else Code.INTERNAL.value

@@ -62,7 +62,7 @@ class HospitalBatch:
 
     Attributes:
         activations: at the cut, ``[n, ...]``.
-        owners: whose record a row is; one row a patient where messages are noised.
+        owners: whose record a row is; one row per patient where messages are noised.
         patients: how many there are.
         gradient: at the middle's output, once it has come.
         labels: where head and loss are the server's.

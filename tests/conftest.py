@@ -9,6 +9,25 @@ import pytest
 if TYPE_CHECKING:
     import numpy as np
 
+#: The files that take longest, longest first: begun first, so that all processes end together.
+LONGEST = (
+    "test_engine.py",
+    "test_cluster.py",
+    "test_compare.py",
+    "test_tracking_wandb.py",
+    "test_accountants.py",
+    "test_models.py",
+    "test_federation.py",
+    "test_fuzz.py",
+)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first; all else stays in order."""
+    place = {name: at for at, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(LONGEST)))
+
 
 @pytest.fixture(scope="session")
 def plainest(tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:

@@ -87,7 +87,7 @@ class BoundTerms:
         noise: the noise plan.
         grid: the grid; what it costs in epsilon follows from these numbers.
         sealing: the sealing plan.
-        spare_attempts: attempts beside one a round, which the noise was planned for.
+        spare_attempts: attempts beside one per round, which the noise was planned for.
         failed_openings: F, how many sums may fail to open at a hospital.
         facts: what is public about the records.
         parameters: the model's tensors, in its own order.
@@ -136,7 +136,7 @@ class BoundTerms:
             largest_hospital: the most patients of one hospital.
             facts: what is public about the records.
             parameters: the model's tensors, in its own order.
-            spare_attempts: attempts beside one a round.
+            spare_attempts: attempts beside one per round.
             failed_openings: F.
             weights: SHA-256 of the file of starting weights, hex; "" where there is none.
             groups: names of the tensors that are opened together.

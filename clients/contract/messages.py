@@ -1,6 +1,6 @@
 """What travels between server and hospitals, as Flower records.
 
-Two records a message, as Flower's FedAvg expects them: ``arrays`` carries bytes (sealed sums,
+Two records per message, as Flower's FedAvg expects them: ``arrays`` carries bytes (sealed sums,
 rosters, snapshots) or tensors (a released model), ``config`` the few words around them. A reply
 adds ``metrics`` with the constant ``num-examples = 1``: a patient count would be a release.
 """

@@ -103,7 +103,7 @@ class Data(Group):
         default=0.2, gt=0, lt=1, description="share of patients in the public holdout"
     )
     image_size: int = Field(
-        default=64, ge=8, le=1024, description="pixels a side that picture files are brought to"
+        default=64, ge=8, le=1024, description="pixels per side that picture files are brought to"
     )
     patients: int = Field(
         default=0,
@@ -208,7 +208,7 @@ class Training(Group):
 
     rounds: int = Field(default=60, ge=1, le=_MOST_ROUNDS, description="rounds, T")
     sampling_rate: float = Field(
-        default=0.2, ge=1e-9, le=1, description="chance of a patient a round, q"
+        default=0.2, ge=1e-9, le=1, description="chance of each patient in each round, q"
     )
     learning_rate: float = Field(
         default=0.3,
@@ -307,7 +307,7 @@ class Run(Group):
         default=-1, ge=-1, lt=2**63, description="seed (-1 = unseeded, the private way)"
     )
     threads: int = Field(
-        default=1, ge=1, le=1024, json_schema_extra=_FREE, description="torch threads a process"
+        default=1, ge=1, le=1024, json_schema_extra=_FREE, description="torch threads per process"
     )
     out: str = Field(
         default="",

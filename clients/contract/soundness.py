@@ -32,19 +32,21 @@ _OPEN = ("plain", *_EXACT)
 
 _NOTHING = "none: no guarantee is claimed"
 _CARRIED = "; the model travels in an AEAD envelope, whatever the scheme"
-_OWN_HOSPITAL = "a subsampled Gaussian event a step at the patient's own hospital, local q and N_k"
+_OWN_HOSPITAL = (
+    "a subsampled Gaussian event per step at the patient's own hospital, local q and N_k"
+)
 
 #: (exchange, noise) -> under which schemes it is sound, and how it is accounted.
 SOUND: Mapping[tuple[str, str], Soundness] = {
     ("gradients", "none"): Soundness(schemes=_ALL, accounting=_NOTHING),
     ("gradients", "central"): Soundness(
-        schemes=_OPEN, accounting="a subsampled Gaussian event a round"
+        schemes=_OPEN, accounting="a subsampled Gaussian event per round"
     ),
     ("gradients", "local"): Soundness(
-        schemes=_OPEN, accounting="a subsampled Gaussian event a round, each update alone"
+        schemes=_OPEN, accounting="a subsampled Gaussian event per round, each update alone"
     ),
     ("gradients", "semi-central"): Soundness(
-        schemes=_EXACT, accounting="a subsampled Gaussian event a round, on the sum"
+        schemes=_EXACT, accounting="a subsampled Gaussian event per round, on the sum"
     ),
     ("weights", "none"): Soundness(schemes=_ALL, accounting=_NOTHING),
     ("weights", "local"): Soundness(
@@ -52,7 +54,7 @@ SOUND: Mapping[tuple[str, str], Soundness] = {
     ),
     ("weights", "semi-central"): Soundness(
         schemes=_EXACT,
-        accounting="a subsampled Gaussian event a round, on the sum; exactly one local step",
+        accounting="a subsampled Gaussian event per round, on the sum; exactly one local step",
     ),
     ("layers", "none"): Soundness(
         schemes=_ALL,
@@ -60,8 +62,8 @@ SOUND: Mapping[tuple[str, str], Soundness] = {
     ),
     ("layers", "local"): Soundness(
         schemes=_OPEN,
-        accounting="two Gaussian events a record and pass (activation, loss gradient) and one for "
-        "its share in the sum of the layers at home; fixed padded batches, no amplification",
+        accounting="two Gaussian events per record and pass (activation, loss gradient) and one "
+        "for its share in the sum of the layers at home; fixed padded batches, no amplification",
     ),
     ("cyclic", "none"): Soundness(schemes=_ALL, accounting=_NOTHING + _CARRIED),
     ("cyclic", "local"): Soundness(

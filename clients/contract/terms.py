@@ -110,13 +110,8 @@ def agree_terms(
     Raises:
         ValueError: if no grid, or no sealing parameters, meet the guarantee.
     """
-    plan = noise_plan(settings, noise_multiplier)
+    plan, schedule = noise_plan(settings, noise_multiplier), schedule_of(settings)
     rate, privacy = settings.training.sampling_rate, settings.privacy
-    target = privacy.target_epsilon
-    schedule = schedule_of(settings)
-    whole = plan.event(schedule.sampling_rate, schedule.events)
-    if whole is not None and not target:
-        target = epsilon([whole], privacy.delta, "rdp")
     share = 1.0 / schedule.batches if schedule.batches else rate
     grid = plan_grid(
         dimensions=dimensions + message_values,
@@ -125,19 +120,8 @@ def agree_terms(
         l2_clip=privacy.l2_clip,
         expected_patients=share * largest_hospital,
         rounds=schedule.events,
-        epsilon=target,
+        epsilon=_claimed_epsilon(settings, schedule, plan),
         delta=privacy.delta,
-    )
-    sums = EXCHANGES[settings.exchange.name].sums
-    steps = settings.exchange.local_steps if settings.exchange.name == "weights" else 1
-    sealing = plan_sealing(
-        values=dimensions,
-        hospitals=hospitals_expected(settings),
-        # An update adds up local steps, each within the grid's own bound.
-        grid=Quantiser(step=grid.step, bound=grid.bound * steps),
-        # Where no sum is sealed, the ceremony makes signing names and the group key only.
-        scheme=settings.sealing.scheme if sums else "plain",
-        key_mode=settings.sealing.key_mode,
     )
     return Terms(
         training=training,
@@ -150,5 +134,26 @@ def agree_terms(
         schedule=schedule,
         noise=plan,
         grid=grid,
-        sealing=sealing,
+        sealing=_sealing_plan(settings, dimensions, grid),
+    )
+
+
+def _claimed_epsilon(settings: Settings, schedule: Schedule, plan: NoisePlan) -> float:
+    """The target, or what the whole training costs where none is set."""
+    target, delta = settings.privacy.target_epsilon, settings.privacy.delta
+    whole = plan.event(schedule.sampling_rate, schedule.events)
+    return target if target or whole is None else epsilon([whole], delta, "rdp")
+
+
+def _sealing_plan(settings: Settings, dimensions: int, grid: GridPlan) -> SealingPlan:
+    sums = EXCHANGES[settings.exchange.name].sums
+    steps = settings.exchange.local_steps if settings.exchange.name == "weights" else 1
+    return plan_sealing(
+        values=dimensions,
+        hospitals=hospitals_expected(settings),
+        # An update adds up local steps, each within the grid's own bound.
+        grid=Quantiser(step=grid.step, bound=grid.bound * steps),
+        # Where no sum is sealed, the ceremony makes signing names and the group key only.
+        scheme=settings.sealing.scheme if sums else "plain",
+        key_mode=settings.sealing.key_mode,
     )

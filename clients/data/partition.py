@@ -186,28 +186,13 @@ def partition_patients(
     Raises:
         DataError: an unknown partition, or a number of hospitals that it cannot make.
     """
-    if name not in PARTITIONS:
-        raise DataError(
-            f"unknown partition {name!r}; known: {', '.join(sorted(PARTITIONS))}", code="partition"
-        )
-    if not 1 <= hospitals <= len(table.patients):
-        raise DataError(
-            f"{hospitals} hospitals for {len(table.patients)} patients; expected 1 to "
-            f"{len(table.patients)}",
-            code="partition",
-        )
-    if not alpha > 0 or shards < 1:
-        raise DataError(
-            f"partition.alpha is {alpha} and partition.shards {shards}; expected above 0 and at "
-            "least 1",
-            code="partition",
-        )
+    split = Split(hospitals=hospitals, alpha=alpha, shards=shards, seed=seed)
+    _check_split(name, split, len(table.patients))
     labels = tuple(hospital_label(k, hospitals) for k in range(hospitals))
     if hospitals == 1:
         return labels, [table.patients]
     if name == "natural":
         _check_natural(table, hospitals, hospital_names)
-    split = Split(hospitals=hospitals, alpha=alpha, shards=shards, seed=seed)
     try:
         parts = _apply(PARTITIONS[name](split, table), table, seed)
     except ValueError as error:
@@ -220,6 +205,24 @@ def partition_patients(
         return _named(table, parts, hospital_names)
     parts += [np.zeros(0, dtype=np.int64)] * (hospitals - len(parts))
     return labels, _deal_leftovers(table, parts)
+
+
+def _check_split(name: str, split: Split, patients: int) -> None:
+    if name not in PARTITIONS:
+        raise DataError(
+            f"unknown partition {name!r}; known: {', '.join(sorted(PARTITIONS))}", code="partition"
+        )
+    if not 1 <= split.hospitals <= patients:
+        raise DataError(
+            f"{split.hospitals} hospitals for {patients} patients; expected 1 to {patients}",
+            code="partition",
+        )
+    if not split.alpha > 0 or split.shards < 1:
+        raise DataError(
+            f"partition.alpha is {split.alpha} and partition.shards {split.shards}; expected above "
+            "0 and at least 1",
+            code="partition",
+        )
 
 
 def _check_natural(table: PatientTable, hospitals: int, names: tuple[str, ...]) -> None:

@@ -1,4 +1,4 @@
-"""The private gradient of a batch: one clip a patient, summed, nothing else.
+"""The private gradient of a batch: one clip per patient, summed, nothing else.
 
 Abadi et al. (2016), Algorithm 1, with two differences that matter in medicine. The unit that is
 clipped is the *patient*: all records of one patient are averaged before the clip, so that a patient
@@ -71,7 +71,7 @@ class GradientSum:
 
 
 class PerSample:
-    """A model that yields one gradient a record, by Opacus' hooks.
+    """A model that yields one gradient per record, by Opacus' hooks.
 
     Hooks are attached once and stay; the wrapped module is the caller's own and keeps its
     parameters, so an optimiser step on it is seen here.

@@ -1,7 +1,7 @@
 """Shared gradients: a hospital contributes its clipped gradient sum, the optimiser takes the total.
 
-One gradient a round, taken at the same weights everywhere: what a pooled data set would have given,
-had it been clipped and sampled the same way.
+One gradient per round, taken at the same weights everywhere: what a pooled data set would have
+given, had it been clipped and sampled the same way.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Part:
-    """A part of a model that yields one gradient a record."""
+    """A part of a model that yields one gradient per record."""
 
     def __init__(self, module: nn.Sequential) -> None:
         self.module = module
@@ -40,7 +40,7 @@ class Part:
     def backward(
         self, inputs: torch.Tensor, gradient: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return one gradient a record ``[n, d]`` and that at the input, given that at the output.
+        """Return each record's gradient ``[n, d]`` and that at the input, given that at the output.
 
         Args:
             inputs: of the part, ``[n, ...]``.

@@ -129,7 +129,8 @@ def _start_ray(options: EngineOptions) -> bool:
     if options.ray_address:
         ray.init(address=options.ray_address, **common)
     else:
-        ray.init(include_dashboard=False, **common)
+        # Without an address Ray joins whatever cluster it finds on the machine, and waits for room.
+        ray.init(address="local", include_dashboard=False, **common)
     return True
 
 

@@ -62,6 +62,7 @@ def _environment(home: Path) -> dict[str, str]:
         "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
         "FLWR_DISABLE_UPDATE_CHECK": "1",
         "FLWR_TELEMETRY_ENABLED": "0",
+        "RAY_ADDRESS": "local",  # a Ray of its own, whatever else runs on the machine
         "PATH": f"{scripts}{os.pathsep}{os.environ.get('PATH', '')}",
     }
 

@@ -37,7 +37,7 @@ PLACE = Place(training="t", round=2, attempt=0)
 EARLIER = Place(training="t", round=1, attempt=0)
 NAMES = ("a", "b")
 BIND = bytes(range(32, 64))
-VALUES = 12_300  # two ciphertexts of three values a slot
+VALUES = 12_300  # two ciphertexts of three values per slot
 HEAD_FIELDS = (  # offset and size
     *((0, 4), (4, 1), (5, 1), (6, 1), (7, 1), (8, 32)),
     *((40, 16), (56, 4), (60, 8), (68, 4), (72, 8)),

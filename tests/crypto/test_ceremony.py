@@ -1,6 +1,7 @@
 import copy
 import dataclasses
 import logging
+import os
 import pickle
 import stat
 
@@ -36,7 +37,8 @@ NAMES = ("a", "b", "c")
 class Party:
     def __init__(self, name, training="t"):
         self.name = name
-        self.identity = Identity.generate()
+        self.signing_secret = os.urandom(32)
+        self.identity = Identity(self.signing_secret)
         self.offer, self.secret = make_offer(training, name, self.identity)
 
 
@@ -194,7 +196,7 @@ def test_secrets_are_in_no_message_unwrapped_nor_in_any_repr_or_log(parties, cap
         keys.group_key,
         keys.secret[200:232],
         parties["b"].secret.to_bytes(),
-        *(party.identity._key.private_bytes_raw() for party in parties.values()),
+        *(party.signing_secret for party in parties.values()),
     ]
     messages = [
         bundle.public.to_bytes(),

@@ -360,7 +360,7 @@ def test_account_finds_the_noise_for_a_target(capsys):
 def test_sealing_plan_says_what_a_vector_costs(capsys):
     assert main(["sealing-plan", "--parameters", "725061", "--hospitals", "10"]) == 0
     out = capsys.readouterr().out
-    for part in ("bits a value", "values a slot", "bytes up", "error bound of the mean"):
+    for part in ("bits per value", "values per slot", "bytes up", "error bound of the mean"):
         assert part in out
     assert max(len(line) for line in out.splitlines()) <= 80
 

@@ -48,7 +48,7 @@ def _record_gradient(model: nn.Module, inputs: torch.Tensor, label: torch.Tensor
 
 
 def _oracle(model: nn.Module, batch: Batch, l2_clip: float) -> np.ndarray:
-    """One record at a time, one clip a patient, on the mean of the patient's gradients."""
+    """One record at a time, one clip per patient, on the mean of the patient's gradients."""
     total = np.zeros(sum(p.numel() for p in model.parameters()))
     for patient in sorted(set(batch.patients.tolist())):
         rows = [i for i, p in enumerate(batch.patients.tolist()) if p == patient]

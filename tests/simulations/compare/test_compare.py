@@ -229,33 +229,6 @@ def test_a_dead_process_loses_its_training_alone_and_one_cut_short_is_made_anew(
     assert all((after[name] == before[name]).all() for name in before)
 
 
-@pytest.mark.parametrize("exchange", ["gradients", "layers"])
-def test_a_cell_ends_in_the_model_of_the_same_run_on_ray(compared, tmp_path, exchange):
-    """What a comparison measures is what `run` does: its shortcut through one process is none."""
-    out, _, content = compared
-    folder = out / "cells" / content["rows"][1]["cells"][0]
-    if exchange != "gradients":
-        axes = Axes(regimes=("FPDP",), exchanges=(exchange,), assignments=SHORT)
-        plan = plan_comparison(DEFAULT, axes)
-        cell = plan.cells(plan.setups[0])[0]
-        folder = cell_folder(tmp_path, cell)
-        config = {**cell.settings.to_config(), "run.out": str(folder)}
-        [(_, outcome)] = run_trainings([config], processes=1)
-        assert outcome.status == "finished", outcome.message
-    command = [sys.executable, "-m", "simulations.cli", "run", str(folder / "config.toml")]
-    ray = subprocess.run(
-        [*command, "--out", str(tmp_path / "ray"), "--quiet"],
-        cwd=Path(__file__).parents[3], capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
-    assert ray.returncode == 0, ray.stderr
-    [other] = (tmp_path / "ray").iterdir()
-    files = [path / "model.safetensors" for path in (folder, other)]
-    assert files[0].read_bytes() == files[1].read_bytes()
-    ours, theirs = (json.loads((path / "summary.json").read_text()) for path in (folder, other))
-    for key in ("accuracy", "hospital_accuracy", "epsilon", "regime", "exchange"):
-        assert ours[key] == theirs[key]
-
-
 def test_two_commands_do_not_share_a_folder(tmp_path):
     with held(tmp_path), pytest.raises(SettingsError, match="another comparison is running"):
         Comparison(out=tmp_path).run(DEFAULT, Axes())
