@@ -1,24 +1,31 @@
-"""The hospital's Flower app: thin handlers around `clients.site.hospital`.
+"""The hospital's Flower app: a table of handlers behind one door.
 
-Every handler catches everything. What the server gets is a code from an enumerated list; the reason
-and the traceback stay in the hospital's own log, since an exception's text can carry a patient's
-value.
+What is asked is read, let in by the door or not, handled, and leaves as a release or as a code from
+a closed list. Whatever goes wrong on the way, its reason stays in the hospital's own log, since an
+exception's text can carry a patient's value; and writing that log may fail without anybody hearing
+of it.
 """
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
-from flwr.app import ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
+from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from clients.contract import layer_messages, messages, visit_messages
-from clients.contract.faults import FLOWER_ERROR_CODE, Code, Fault
-from clients.contract.layer_messages import TurnRequest, with_arrays
+from clients.contract.ceremony_messages import JoinRequest, KeysRequest, LeadRequest
+from clients.contract.faults import Code, Fault
+from clients.contract.kinds import Kind
+from clients.contract.layer_messages import TurnRequest
+from clients.contract.messages import ReleaseRequest, RoundRequest
 from clients.contract.settings import SettingsError
 from clients.contract.visit_messages import JudgeRequest, VisitRequest
+from clients.site.door import Passage, Refusal, Release
+from clients.site.leave import leave
 from clients.site.site_file import SiteFileError
 from clients.site.worker import Worker
 
@@ -27,48 +34,184 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-Handler = Callable[[Message, "Hospital"], RecordDict]
+Handler = Callable[[Passage[Any], "Hospital"], Release]
+
+#: How a request of each kind is read.
+READERS: Mapping[Kind, Callable[[RecordDict], Any]] = {
+    Kind.JOIN: JoinRequest.read,
+    Kind.LEAD: LeadRequest.read,
+    Kind.KEYS: KeysRequest.read,
+    Kind.TRAIN: RoundRequest.read,
+    Kind.FORWARD: RoundRequest.read,
+    Kind.HEAD: TurnRequest.read,
+    Kind.BACKWARD: TurnRequest.read,
+    Kind.VISIT: VisitRequest.read,
+    Kind.RELEASE_CARRIED: VisitRequest.read,
+    Kind.CONFIRM: RoundRequest.read,
+    Kind.RELEASE: ReleaseRequest.read,
+    Kind.EVALUATE: RoundRequest.read,
+    Kind.EVALUATE_MODELS: JudgeRequest.read,
+}
+
+
+def join(passage: Passage[JoinRequest], hospital: Hospital) -> Release:
+    """Offer a key for the ceremony, or say that the hospital is there."""
+    from clients.site.joining import Joining
+
+    return Joining(hospital).join(passage)
+
+
+def lead(passage: Passage[LeadRequest], hospital: Hospital) -> Release:
+    """Make the training's keys for all hospitals."""
+    from clients.site.joining import Joining
+
+    return Joining(hospital).lead(passage)
+
+
+def keys(passage: Passage[KeysRequest], hospital: Hospital) -> Release:
+    """Take over the training's keys."""
+    from clients.site.joining import Joining
+
+    return Joining(hospital).receive_keys(passage)
+
+
+def train(passage: Passage[RoundRequest], hospital: Hospital) -> Release:
+    """Contribute to a round."""
+    return hospital.contribute(passage)
+
+
+def forward(passage: Passage[RoundRequest], hospital: Hospital) -> Release:
+    """Show a batch's activations at the cut."""
+    from clients.site.split_hospital import SplitHospital
+
+    return SplitHospital(hospital).forward(passage)
+
+
+def head(passage: Passage[TurnRequest], hospital: Hospital) -> Release:
+    """Show a batch's loss gradients at the head."""
+    from clients.site.split_hospital import SplitHospital
+
+    return SplitHospital(hospital).head(passage)
+
+
+def backward(passage: Passage[TurnRequest], hospital: Hospital) -> Release:
+    """Contribute to the sum that teaches the layers at home."""
+    from clients.site.split_hospital import SplitHospital
+
+    return SplitHospital(hospital).backward(passage)
+
+
+def visit(passage: Passage[VisitRequest], hospital: Hospital) -> Release:
+    """Train a model that visits."""
+    from clients.site.host import Host
+
+    return Host(hospital).visit(passage)
+
+
+def release_carried(passage: Passage[VisitRequest], hospital: Hospital) -> Release:
+    """Release a model that visits."""
+    from clients.site.host import Host
+
+    return Host(hospital).release_carried(passage)
+
+
+def judge(passage: Passage[JudgeRequest], hospital: Hospital) -> Release:
+    """Measure released models on the hospital's own test records, if these are public."""
+    from clients.site.host import Host
+
+    return Host(hospital).judge(passage)
+
+
+def confirm(passage: Passage[RoundRequest], hospital: Hospital) -> Release:
+    """Sign that a sum was the last."""
+    return hospital.confirm(passage)
+
+
+def release(passage: Passage[ReleaseRequest], hospital: Hospital) -> Release:
+    """Return the model after the last sum."""
+    return hospital.release(passage)
+
+
+def evaluate(passage: Passage[RoundRequest], hospital: Hospital) -> Release:
+    """Measure the model on the hospital's own test records, if these are public."""
+    return hospital.evaluate(passage)
+
+
+#: What a hospital does about a request of each kind.
+HANDLERS: Mapping[Kind, Handler] = {
+    Kind.JOIN: join,
+    Kind.LEAD: lead,
+    Kind.KEYS: keys,
+    Kind.TRAIN: train,
+    Kind.FORWARD: forward,
+    Kind.HEAD: head,
+    Kind.BACKWARD: backward,
+    Kind.VISIT: visit,
+    Kind.RELEASE_CARRIED: release_carried,
+    Kind.CONFIRM: confirm,
+    Kind.RELEASE: release,
+    Kind.EVALUATE: evaluate,
+    Kind.EVALUATE_MODELS: judge,
+}
+
+#: Kinds of requests that propose a noise multiplier; to the others that of the keys applies.
+_PROPOSING = frozenset({Kind.JOIN, Kind.LEAD, Kind.KEYS})
 
 
 def make_client_app(worker: Worker) -> ClientApp:
     """Return the app of one process of hospitals; what it keeps is in `worker`."""
     made = ClientApp()
     categories = {"train": made.train, "evaluate": made.evaluate, "query": made.query}
-    for kind, handler in HANDLERS.items():
+    for kind in HANDLERS:
         category, _, action = kind.partition(".")
         register = categories[category](action) if action else categories[category]()
-        register(answered(handler, worker))
+        register(answered(kind, worker))
     return made
 
 
-def answered(handler: Handler, worker: Worker) -> Callable[[Message, Context], Message]:
-    """Turn a handler into one that always answers and never explains itself to the server."""
+def answered(kind: Kind, worker: Worker) -> Callable[[Message, Context], Message]:
+    """Return what answers messages of a kind, always, and never explains itself to the server."""
 
     def answer(message: Message, context: Context) -> Message:
-        try:
-            training = str(messages.config_of(message.content)["training"])
-            hospital = worker.hospital(training, context)
-        except Exception as error:
-            logger.exception("a hospital could not start")
-            return _refusal(error, message)
-        try:
-            return Message(handler(message, hospital), reply_to=message)
-        except Exception as error:
-            hospital.site.log_exception(error)
-            if isinstance(error, Fault):
-                hospital.site.log(f"refused: {error.code}: {error.detail}")
-            return _refusal(error, message)
+        return leave(_outcome(kind, message.content, context, worker), message)
 
     return answer
 
 
-def _refusal(error: Exception, message: Message) -> Message:
-    return Message(Error(FLOWER_ERROR_CODE, code_of(error)), reply_to=message)
+def _outcome(
+    kind: Kind, content: RecordDict, context: Context, worker: Worker
+) -> Release | Refusal:
+    log: Callable[[BaseException], None] = _log_here
+    try:
+        request = _read(kind, content)
+        hospital = worker.hospital(request.training, context)
+        log = hospital.site.log_exception
+        sigma = request.noise_multiplier if kind in _PROPOSING else None
+        admitted = hospital.door.admit(kind, request, lambda: hospital.terms_digest(sigma))
+        if isinstance(admitted, Release):
+            return admitted
+        return HANDLERS[kind](admitted, hospital)
+    except Exception as error:
+        # The log's own disk may be full: nobody but the hospital would lose by it.
+        with suppress(Exception):
+            log(error)
+        return Refusal(code_of(error))
+
+
+def _read(kind: Kind, content: RecordDict) -> Any:
+    try:
+        return READERS[kind](content)
+    except Exception as error:
+        raise Fault(Code.MALFORMED, f"{kind}: {type(error).__name__}: {error}") from error
+
+
+def _log_here(error: BaseException) -> None:
+    logger.error("a hospital could not start", exc_info=error)
 
 
 def code_of(error: Exception) -> str:
     """Return what the server is told of an error: a code of the closed list."""
-    from accounting.errors import LimitRefused
+    from accounting.errors import BookError, LedgerError, LimitRefused
     from clients.data import DataError
     from crypto.errors import (
         CapacityError,
@@ -79,11 +222,13 @@ def code_of(error: Exception) -> str:
     )
 
     match error:
-        case Fault():
+        case Fault() | BookError():
             return error.code
         case LimitRefused():
             return f"{Code.LIMIT_REFUSED}:{error.limit}"
-        case SiteFileError() | PinMismatchError():
+        case OSError() if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return Code.DISK_FULL
+        case SiteFileError() | PinMismatchError() | LedgerError():
             return Code.SITE_REFUSED
         case SettingsError() | CapacityError():
             return Code.SETTINGS_REFUSED
@@ -98,104 +243,5 @@ def code_of(error: Exception) -> str:
         case _:
             return Code.INTERNAL
 
-
-def join(message: Message, hospital: Hospital) -> RecordDict:
-    """Offer a key for the ceremony."""
-    offer = hospital.join()
-    config = {"name": hospital.site.name, "offer": offer.to_bytes()}
-    return RecordDict({messages.CONFIG: ConfigRecord(config)})  # type: ignore[arg-type]
-
-
-def lead(message: Message, hospital: Hospital) -> RecordDict:
-    """Make the training's keys for all hospitals."""
-    return hospital.lead(messages.LeadRequest.read(message.content)).content()
-
-
-def keys(message: Message, hospital: Hospital) -> RecordDict:
-    """Take over the training's keys."""
-    hospital.receive_keys(messages.KeysRequest.read(message.content))
-    return RecordDict({messages.CONFIG: ConfigRecord({"name": hospital.site.name})})
-
-
-def train(message: Message, hospital: Hospital) -> RecordDict:
-    """Contribute to a round."""
-    return hospital.contribute(messages.RoundRequest.read(message.content)).content()
-
-
-def release(message: Message, hospital: Hospital) -> RecordDict:
-    """Return the model after the last opened sum."""
-    return hospital.release(messages.RoundRequest.read(message.content)).content()
-
-
-def evaluate(message: Message, hospital: Hospital) -> RecordDict:
-    """Measure the model on the hospital's own test records, if these are public."""
-    metrics = hospital.evaluate(messages.RoundRequest.read(message.content))
-    record = MetricRecord({messages.NUM_EXAMPLES: 1, **metrics})
-    return RecordDict({messages.METRICS: record})
-
-
-def visit(message: Message, hospital: Hospital) -> RecordDict:
-    """Train a model that visits."""
-    from clients.site.host import Host
-
-    return Host(hospital).visit(VisitRequest.read(message.content)).content()
-
-
-def release_carried(message: Message, hospital: Hospital) -> RecordDict:
-    """Release a model that visits."""
-    from clients.site.host import Host
-
-    return Host(hospital).release_carried(VisitRequest.read(message.content)).content()
-
-
-def judge(message: Message, hospital: Hospital) -> RecordDict:
-    """Measure released models on the hospital's own test records, if these are public."""
-    from clients.site.host import Host
-
-    metrics = Host(hospital).judge(JudgeRequest.read(message.content))
-    record = MetricRecord({messages.NUM_EXAMPLES: 1, **metrics})
-    return RecordDict({messages.METRICS: record})
-
-
-def forward(message: Message, hospital: Hospital) -> RecordDict:
-    """Show a batch's activations at the cut."""
-    from clients.site.split_hospital import SplitHospital
-
-    request = messages.RoundRequest.read(message.content)
-    reply, arrays = SplitHospital(hospital).forward(request)
-    return with_arrays(reply.content(), arrays)
-
-
-def head(message: Message, hospital: Hospital) -> RecordDict:
-    """Show a batch's loss gradients at the head."""
-    from clients.site.split_hospital import SplitHospital
-
-    arrays = SplitHospital(hospital).head(TurnRequest.read(message.content))
-    return with_arrays(messages.RoundReply().content(), arrays)
-
-
-def backward(message: Message, hospital: Hospital) -> RecordDict:
-    """Contribute to the sum that teaches the layers at home."""
-    from clients.site.split_hospital import SplitHospital
-
-    reply, arrays = SplitHospital(hospital).backward(TurnRequest.read(message.content))
-    return with_arrays(reply.content(), arrays)
-
-
-#: What a hospital answers, by kind of message.
-HANDLERS: Mapping[str, Handler] = {
-    messages.JOIN: join,
-    messages.LEAD: lead,
-    messages.KEYS: keys,
-    messages.TRAIN: train,
-    messages.RELEASE: release,
-    messages.EVALUATE: evaluate,
-    visit_messages.VISIT: visit,
-    visit_messages.RELEASE_CARRIED: release_carried,
-    visit_messages.JUDGE: judge,
-    layer_messages.FORWARD: forward,
-    layer_messages.HEAD: head,
-    layer_messages.BACKWARD: backward,
-}
 
 app = make_client_app(Worker())

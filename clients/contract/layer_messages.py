@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 
-from clients.contract.messages import ARRAYS, CONFIG, config_of
+from clients.contract.messages import ARRAYS, CONFIG, RoundReply, config_of
 from clients.contract.tensors import pack_arrays, unpack_arrays
 
 if TYPE_CHECKING:
@@ -64,6 +64,18 @@ class TurnRequest:
             attempt=int(config["attempt"]),  # type: ignore[arg-type]
             arrays=arrays_of(content),
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnReply:
+    """A hospital's answer to a turn: named arrays beside what a round of sums carries anyway."""
+
+    reply: RoundReply = field(default_factory=RoundReply)
+    arrays: Arrays = field(default_factory=dict)
+
+    def content(self) -> RecordDict:
+        """Return the reply as a message content."""
+        return with_arrays(self.reply.content(), self.arrays)
 
 
 def with_arrays(content: RecordDict, arrays: Arrays) -> RecordDict:

@@ -43,6 +43,21 @@ def config_of(content: RecordDict) -> ConfigRecord:
     return content.config_records[CONFIG]
 
 
+def content_to_bytes(content: RecordDict) -> bytes:
+    """Return a content as bytes that `content_from_bytes` reads."""
+    from flwr.common.serde import recorddict_to_proto
+
+    return bytes(recorddict_to_proto(content).SerializeToString(deterministic=True))
+
+
+def content_from_bytes(data: bytes) -> RecordDict:
+    """Return the content that `content_to_bytes` wrote."""
+    from flwr.common.serde import recorddict_from_proto
+    from flwr.proto.recorddict_pb2 import RecordDict as Proto
+
+    return recorddict_from_proto(Proto.FromString(data))
+
+
 def message_bytes(content: RecordDict) -> int:
     """Count the bytes of a message's records; numbers travel as 8 bytes."""
     words = sum(
@@ -264,3 +279,18 @@ class RoundReply:
             snapshot_round=int(config["snapshot-round"]),  # type: ignore[arg-type]
             phases={str(k): float(v) for k, v in phases.items()},  # type: ignore[arg-type]
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """A hospital's figures on its own test records, where data are public.
+
+    Attributes:
+        metrics: measure -> value; finite.
+    """
+
+    metrics: Mapping[str, float]
+
+    def content(self) -> RecordDict:
+        """Return the reply as a message content."""
+        return RecordDict({METRICS: MetricRecord({NUM_EXAMPLES: 1, **self.metrics})})

@@ -10,6 +10,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from accounting.vocabulary import EXCHANGES
+
 if TYPE_CHECKING:
     from clients.contract.settings import Settings
 
@@ -47,12 +49,16 @@ def schedule_of(settings: Settings) -> Schedule:
     return Schedule(sampling_rate=training.sampling_rate, events=training.rounds)
 
 
-def places_of(settings: Settings) -> int:
-    """Return how many rounds there are at a hospital, or visits to it, in a run without retries."""
-    name = settings.exchange.name
-    if name in ("cyclic", "single", "ensemble"):
-        return cycles_of(settings)
+def last_place(settings: Settings) -> int:
+    """Return the last round, or the last visit of all, that there can be."""
+    if visits := visits_of(settings):
+        return visits * (1 if settings.regime.pooled else settings.partition.hospitals)
     return settings.training.rounds
+
+
+def visits_of(settings: Settings) -> int:
+    """Return how often a model visits each hospital; 0 where hospitals contribute to sums."""
+    return cycles_of(settings) if EXCHANGES[settings.exchange.name].travels else 0
 
 
 def spare_attempts(settings: Settings) -> int:
@@ -65,7 +71,8 @@ def spare_attempts(settings: Settings) -> int:
         return settings.privacy.spare_attempts
     if settings.regime.private and settings.privacy.target_epsilon:
         return 0
-    return places_of(settings) * (settings.run.attempts - 1)
+    places = visits_of(settings) or settings.training.rounds
+    return places * (settings.run.attempts - 1)
 
 
 def failures_allowed(settings: Settings) -> int:

@@ -32,6 +32,6 @@ class Gradients:
             gradient = clipped_gradient_sum(replica.per_sample, batch, l2_clip=self._terms.l2_clip)
         return draws.noised(gradient, 0)
 
-    def apply(self, replica: Replica, opened_sum: NDArray[np.float64], digest: str) -> None:
+    def apply(self, replica: Replica, opened_sum: NDArray[np.float64], chain: str) -> None:
         """Step on ``opened_sum / (q*N)``."""
-        replica.step(opened_sum / self._terms.denominator, digest)
+        replica.step(opened_sum / self._terms.denominator, chain)

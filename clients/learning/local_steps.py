@@ -65,6 +65,6 @@ class LocalSteps:
             replica.load_vector(start)
         return update
 
-    def apply(self, replica: Replica, opened_sum: NDArray[np.float64], digest: str) -> None:
+    def apply(self, replica: Replica, opened_sum: NDArray[np.float64], chain: str) -> None:
         """Step on ``opened_sum / (q*N)``, the mean update."""
-        replica.step(opened_sum / self._terms.denominator, digest)
+        replica.step(opened_sum / self._terms.denominator, chain)

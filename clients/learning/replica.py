@@ -7,7 +7,6 @@ private release and cost nothing. One replica serves all hospitals of a process.
 
 from __future__ import annotations
 
-import hashlib
 import io
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -98,7 +97,7 @@ class Replica:
     def __init__(self, module: nn.Module, settings: Settings) -> None:
         self.module = module
         self.round = 0
-        #: Chained digest of every roster and sum applied so far; equal at every honest hospital.
+        #: Chain of every roster and sum applied so far; equal at every honest hospital.
         self.digest = ""
         self._settings = settings
         self._per_sample: PerSample | None = None
@@ -138,8 +137,13 @@ class Replica:
         self.load_vector(vector)
         self._optimizer = make_optimizer(self._settings, self._parameters)
 
-    def step(self, mean_gradient: NDArray[np.float64], digest: str) -> None:
-        """Apply one opened mean gradient, float64 ``[d]``, and move to the next round."""
+    def step(self, mean_gradient: NDArray[np.float64], chain: str) -> None:
+        """Apply one opened mean gradient, float64 ``[d]``, and move to the next round.
+
+        Args:
+            mean_gradient: float64 ``[d]``.
+            chain: of all sums up to this one, hex; "" where nothing was opened.
+        """
         offset = 0
         for parameter in self._parameters:
             size = parameter.numel()
@@ -149,7 +153,7 @@ class Replica:
         self._optimizer.step()
         for parameter in self._parameters:
             parameter.grad = None
-        self.digest = hashlib.sha256((self.digest + digest).encode()).hexdigest()
+        self.digest = chain
         self.round += 1
         if self._average is not None:
             # The start weighs little: De et al. (2022), section 3.4, after Tan and Le (2019).

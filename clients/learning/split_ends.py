@@ -106,8 +106,8 @@ def clip_rows(values: torch.Tensor, l2_clip: float) -> torch.Tensor:
     return flat.reshape(values.shape)
 
 
-def padded(values: torch.Tensor, slots: int) -> NDArray[np.float64]:
-    """Return rows, float64, with rows of zeros up to a number of slots."""
+def placed(values: torch.Tensor, places: torch.Tensor, slots: int) -> NDArray[np.float64]:
+    """Return rows, float64, each in its own place among so many slots; the others are zero."""
     rows = np.zeros((slots, *values.shape[1:]))
-    rows[: len(values)] = values.numpy()
+    rows[places.numpy()] = values.numpy()
     return rows

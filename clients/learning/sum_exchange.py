@@ -32,7 +32,7 @@ class SumExchange(Protocol):
         """
         ...
 
-    def apply(self, replica: Replica, opened_sum: NDArray[np.float64], digest: str) -> None:
+    def apply(self, replica: Replica, opened_sum: NDArray[np.float64], chain: str) -> None:
         """Step the replica on an opened sum, float64 ``[d]``, in gradient units."""
         ...
 

@@ -17,13 +17,13 @@ is bound to the training, the visit and its maker.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from clients.contract.binding import UNBOUND
 from clients.contract.faults import Code, Fault
 from clients.contract.visit_messages import Carried
 from clients.learning.dp_sgd import clipped_gradient_sum
@@ -39,7 +39,7 @@ from crypto.headers import (
 from crypto.roles import NONCE_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -66,9 +66,11 @@ def send_on(
     place: Place,
     previous: Carried,
     parameter_id: str,
+    bind: bytes,
     group_key: bytes,
     sender: str,
     identity: Identity,
+    witness: Mapping[str, Any],
 ) -> Carried:
     """Seal a trained model for the next hospital and sign who made it, where, and from what."""
     context = _context(place.training, place.round, sender)
@@ -82,8 +84,9 @@ def send_on(
         parameter_id=parameter_id,
         previous=hashlib.sha256(previous.envelope).hexdigest() if previous else "",
         payload=payload_digest(envelope),
-        bind=UNBOUND,
+        bind=bind,
         nonce=os.urandom(NONCE_BYTES),
+        **witness,
     )
     return Carried(envelope=envelope, header=sign_header(header, identity).to_bytes())
 
@@ -96,6 +99,7 @@ def take_over(
     dimensions: int,
     group_key: bytes,
     public_keys: Mapping[str, bytes],
+    bind: bytes,
 ) -> NDArray[np.float64]:
     """Open a model that another hospital sent on.
 
@@ -103,20 +107,55 @@ def take_over(
         SealingError: it is not signed by a hospital of this training, or does not open.
         Fault: it is of another training, or not from before this visit.
     """
-    signed = SignedHeader.from_bytes(carried.header)
-    header = verify_header(
-        signed, public_keys, kind=HeaderKind.VISIT, payload=carried.envelope, bind=UNBOUND
-    )
-    if header.training != training or not header.round < before:
-        raise Fault(
-            Code.STALE_PLACE,
-            f"a model of {header.training!r} visit {header.round} came to {before}",
-        )
+    header = _verified(carried.header, training, public_keys, bind, carried.envelope)
+    if not header.round < before:
+        raise Fault(Code.STALE_PLACE, f"a model of visit {header.round} came to visit {before}")
     context = _context(training, header.round, header.sender)
     vector = np.frombuffer(unwrap(group_key, carried.envelope, context), dtype=np.float32)
     if len(vector) != dimensions:
         raise Fault(Code.MALFORMED, f"a model of {len(vector)} values, expected {dimensions}")
     return vector.astype(np.float64)
+
+
+def makers_of(
+    trail: Sequence[bytes],
+    carried: Carried,
+    *,
+    training: str,
+    public_keys: Mapping[str, bytes],
+    bind: bytes,
+) -> list[Header]:
+    """Return the headers of all that made a model, in order, each made from the one before it.
+
+    Raises:
+        SealingError: one is not signed by a hospital of this training.
+        Fault: they do not follow from each other, or do not end at this model.
+    """
+    if not carried:
+        return []
+    made = [_verified(data, training, public_keys, bind) for data in trail]
+    follows = all(
+        later.previous == earlier.payload and later.round > earlier.round
+        for earlier, later in itertools.pairwise(made)
+    )
+    whole = bool(made) and made[0].previous == "" and trail[-1] == carried.header
+    if not (follows and whole and made[-1].payload == payload_digest(carried.envelope)):
+        raise Fault(Code.RELEASE_REFUSED, "the trail of a model's makers has a gap")
+    return made
+
+
+def _verified(
+    data: bytes,
+    training: str,
+    public_keys: Mapping[str, bytes],
+    bind: bytes,
+    envelope: bytes | None = None,
+) -> Header:
+    signed = SignedHeader.from_bytes(data)
+    header = verify_header(signed, public_keys, kind=HeaderKind.VISIT, payload=envelope, bind=bind)
+    if header.training != training:
+        raise Fault(Code.STALE_PLACE, f"a model of {header.training!r} came to {training!r}")
+    return header
 
 
 @torch.no_grad()

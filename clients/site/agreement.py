@@ -1,7 +1,7 @@
-"""What a hospital derives for itself of a training's terms, and how it compares it with what is asked.
+"""A training's terms as a hospital derives them for itself, to compare with what is asked.
 
-Derived from the run's settings *before* the site's own take their place: no hospital knows another's
-file, and all must come to the same digest.
+They follow from the run's settings *before* the site's own take their place: no hospital knows
+another's file, and all must come to the same digest.
 """
 
 from __future__ import annotations
@@ -46,9 +46,7 @@ class Agreement:
         return self.noise_multiplier == noise_multiplier and self.settings == settings
 
 
-def agree(
-    settings: Settings, cohort: Cohort, training: str, noise_multiplier: float
-) -> Agreement:
+def agree(settings: Settings, cohort: Cohort, training: str, noise_multiplier: float) -> Agreement:
     """Derive the terms of a training.
 
     Args:

@@ -1,8 +1,8 @@
 """The one way out of a hospital: whatever leaves was paid for, is remembered, or is a refusal.
 
-    outcome = door.admit(kind, request)        # a Passage, or what was answered at this place before
-    outcome = HANDLERS[kind](passage, hospital)     # can only end in passage.answer(...)
-    leave(outcome, message)                    # the only place that makes a Flower reply
+    passage = door.admit(kind, request, derive)   # or what this place was answered with before
+    release = HANDLERS[kind](passage, hospital)   # can only end in passage.answer(...)
+    leave(release, message)                       # the only place that makes a Flower reply
 
 A handler returns a `Release`, and only a passage makes one. It takes the uses that were paid for
 what is in the reply, or the confirmed sums that it follows from, and writes a line into the
@@ -12,7 +12,7 @@ answered once: asked again, the hospital sends the same bytes and reads nothing 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
@@ -26,8 +26,6 @@ from clients.site.opening import Confirmed, is_confirmed
 from crypto.roles import Place
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from flwr.app import RecordDict
 
     from accounting.book import Book
@@ -191,13 +189,13 @@ class Door:
         self.answers = answers
         self._exchange = exchange
 
-    def admit(self, kind: Kind, request: R, terms: str) -> Passage[R] | Release:
+    def admit(self, kind: Kind, request: R, derive: Callable[[], str]) -> Passage[R] | Release:
         """Let a request in, or answer it with what was answered before.
 
         Args:
             kind: of the message.
             request: as it was read.
-            terms: digest of the terms as this hospital derives them, hex.
+            derive: returns the digest of the terms as this hospital derives them, hex.
 
         Raises:
             Fault: the exchange has no such message, the training stands for other terms, has
@@ -208,6 +206,7 @@ class Door:
         state = self.book.state(request.training)
         if state.phase is Phase.RETIRED and kind not in _EVER:
             raise Fault(Code.TRAINING_RETIRED)
+        terms = derive()
         if request.bind != terms or (state.bind is not None and state.bind.terms != terms):
             raise Fault(
                 Code.TRAINING_BOUND,

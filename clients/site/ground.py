@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from accounting.limits import SiteLimits
 from accounting.randomness import Stream
 from clients.contract.faults import Code, Fault
-from clients.site.ledgers import Ledgers
+from clients.site.books import Books
 from crypto.identity import Identity
 from crypto.offers import Offer
 from crypto.whole_file import write_private
@@ -29,7 +29,7 @@ from crypto.whole_file import write_private
 if TYPE_CHECKING:
     from flwr.app import Context
 
-    from accounting.ledger import Ledger
+    from accounting.book import Book
     from clients.contract.settings import Settings
     from clients.data import Cohort, Cohorts
     from clients.site.site_file import SiteFile
@@ -47,36 +47,38 @@ class Site:
         name: the hospital's name in this federation.
         folder: where keys, ledger and log are kept; only the owner may read it.
         simulated: whether the hospital lives in a simulation.
-        ledgers: the ledgers that its process holds open.
+        books: the books that its process holds open.
         limits: what the hospital allows, whatever a run asks for.
         pins: fingerprints of the other hospitals' identities; empty means first use is trusted.
         ledger_path: a ledger that outlives the run, or ``None`` for one inside ``folder``.
         test_mode: whether seeded (repeatable, not private) runs are allowed outside simulation.
         patients: N_k as the hospital itself declares it, a public number; 0 where it does not.
+        partition: part of a public cohort that stands for its records; None for its own.
     """
 
     name: str
     folder: Path
     simulated: bool
-    ledgers: Ledgers
+    books: Books
     limits: SiteLimits = field(default_factory=SiteLimits)
     pins: Mapping[str, str] = field(default_factory=dict)
     ledger_path: Path | None = None
     test_mode: bool = False
     patients: int = 0
+    partition: int | None = None
 
     @cached_property
     def identity(self) -> Identity:
         """The hospital's signing key, made on first use."""
         return Identity.load_or_create(self.folder / "identity.key")
 
-    def ledger(self, cohort: str) -> Ledger:
-        """Open the hospital's ledger for a cohort of patients.
+    def book(self, cohort: str) -> Book:
+        """Open the hospital's book for a cohort of patients.
 
         A simulated site skips the flush to the disk's own surface, not the write: a killed process
         still loses nothing, and a thousand sites do not wait for one disk.
         """
-        return self.ledgers.open(
+        return self.books.open(
             self.ledger_file, site=self.name, cohort=cohort, durable=not self.simulated
         )
 
@@ -120,28 +122,29 @@ class Site:
         (self.folder / name).unlink(missing_ok=True)
 
 
-def simulated_site(name: str, settings: Settings, training: str, ledgers: Ledgers) -> Site:
+def simulated_site(name: str, settings: Settings, training: str, books: Books) -> Site:
     """Return a simulated hospital's ground, inside the run folder where there is one."""
     if settings.run.out:
         root = Path(settings.run.out)
     else:
         root = Path(tempfile.gettempdir()) / f"asclepias-{os.getuid()}" / training
     folder = private_folder(root / "sites" / name)
-    return Site(name=name, folder=folder, simulated=True, ledgers=ledgers)
+    return Site(name=name, folder=folder, simulated=True, books=books)
 
 
-def real_site(file: SiteFile, ledgers: Ledgers) -> Site:
+def real_site(file: SiteFile, books: Books) -> Site:
     """Return a real hospital's ground, as its own ``site.toml`` says."""
     return Site(
         name=file.hospital,
         folder=private_folder(file.private),
         simulated=False,
-        ledgers=ledgers,
+        books=books,
         limits=file.limits,
         pins=file.pins,
         ledger_path=file.ledger,
         test_mode=file.test_mode,
         patients=file.patients,
+        partition=file.simulated_partition,
     )
 
 

@@ -1,65 +1,89 @@
-"""A hospital in a training: it joins, gets keys, contributes, opens sums and steps its replica.
+"""A hospital in a training: it opens sums, steps its replica, contributes, confirms, and releases.
 
 No Flower in here: requests and replies are plain values, so a test can drive ten hospitals in one
 process. What hospitals of one process share is a `Session`, which a `TrainingState` keeps for them
-between messages; what is a hospital's own (name, keys, ledger, log) is its `Site`.
+between messages; what is a hospital's own (name, keys, book, log) is its `Site`. Every answer ends
+in the passage through which the request came in.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import replace
-from functools import partial
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch.func import functional_call
 
-from accounting import limits
+from accounting import limits, lines
 from accounting.events import ExactEvent
-from accounting.grid import noised_unpaid as noised
-from accounting.randomness import Stream
-from clients.contract.binding import UNBOUND
-from clients.contract.faults import Code, Fault, one_code_for_openings
-from clients.contract.messages import KeysRequest, LeadReply, LeadRequest, RoundReply, RoundRequest
+from clients.contract.faults import Code, Fault
+from clients.contract.layer_messages import TurnReply
+from clients.contract.messages import Figures, ReleaseRequest, RoundReply, RoundRequest
 from clients.contract.phases import Phases
 from clients.contract.schedule import events_of_attempt
-from clients.contract.terms import hospitals_expected
-from clients.data.noisy_inputs import training_records
-from clients.learning.augmentation import augmented
-from clients.learning.dp_sgd import Batch
-from clients.learning.draws import Draws
 from clients.learning.evaluation import evaluate
-from clients.models import prepare, prepare_public
-from clients.site.ground import invited_offers
-from clients.site.session import make_session
+from clients.models import prepare_public
+from clients.site.agreement import Agreement, agree
+from clients.site.answers import Answers
+from clients.site.door import Door
+from clients.site.opening import Openings
+from clients.site.own_draws import OwnDraws
+from clients.site.snapshots import make_snapshot
 from clients.site.training_state import Membership
-from crypto.ceremony import (
-    BundlePublic,
-    EphemeralSecret,
-    Offer,
-    make_bundle,
-    make_offer,
-    open_bundle,
-)
-from crypto.envelope import unwrap, wrap
+from crypto.errors import OpeningRefusedError
 from crypto.headers import Header, HeaderKind, payload_digest, sign_header
 from crypto.keys import Keys
 from crypto.roles import Place
+from crypto.rosters import quorum
 from crypto.schemes import make_sealer, require_returnable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from accounting.book import Book
     from accounting.events import Event
+    from accounting.receipts import Receipt, Use
+    from clients.contract.layer_messages import Arrays, TurnRequest
     from clients.contract.settings import Settings
     from clients.contract.terms import Terms
-    from clients.data import Cohort, Records
-    from clients.learning.dp_sgd import GradientSum
+    from clients.data import Cohort
+    from clients.site.door import Passage, Release
     from clients.site.ground import Site
+    from clients.site.opening import Confirmed
     from clients.site.session import Session
     from clients.site.training_state import TrainingState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extras:
+    """What a hospital gives beside its contribution when it is asked and a quorum has confirmed it.
+
+    Attributes:
+        model: by tensor name; empty where none is given.
+        model_round: the last sum in it.
+        snapshot: a sealed and signed state; ``b""`` where none is given.
+        snapshot_round: the last sum in it.
+        derived: the confirmed sums that both follow from.
+    """
+
+    model: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    model_round: int = 0
+    snapshot: bytes = b""
+    snapshot_round: int = 0
+    derived: tuple[Confirmed, ...] = ()
+
+    def reply(self, **more: Any) -> RoundReply:
+        """Return a reply that carries them."""
+        return RoundReply(
+            model=self.model,
+            model_round=self.model_round,
+            snapshot=self.snapshot,
+            snapshot_round=self.snapshot_round,
+            **more,
+        )
 
 
 class Hospital:
@@ -67,145 +91,320 @@ class Hospital:
 
     Args:
         site: its own ground.
-        settings: the run's settings, as the hospital accepts them.
+        run_settings: the run's settings, from which the terms follow.
+        settings: the same with what the hospital itself says about its data.
         training: id of the training.
         cohort: the hospitals and what each holds, as far as this one knows.
         state: what its process keeps of the training.
     """
 
     def __init__(
-        self, site: Site, settings: Settings, training: str, cohort: Cohort, state: TrainingState
+        self,
+        site: Site,
+        run_settings: Settings,
+        settings: Settings,
+        training: str,
+        cohort: Cohort,
+        state: TrainingState,
     ) -> None:
         self.site = site
+        self.run_settings = run_settings
         self.settings = settings
         self.training = training
         self.cohort = cohort
+        self.own = OwnDraws(site, settings, training, cohort, state)
         self._state = state
 
-    def join(self) -> Offer:
-        """Offer an ephemeral key for the ceremony, signed with the hospital's identity."""
-        offer, secret = make_offer(self.training, self.site.name, self.site.identity)
-        self.site.write_secret(f"ceremony-{self.training}.key", secret.to_bytes())
-        return offer
+    @property
+    def book(self) -> Book:
+        """The hospital's own book, for the cohort that the training is about."""
+        return self.site.book(self.cohort.info.name)
 
-    def lead(self, request: LeadRequest) -> LeadReply:
-        """Make the training's keys and wrap them for each hospital that offered."""
-        terms = self._session(request.noise_multiplier).terms
-        offers = invited_offers(self.settings, request.offers)
-        keys, bundle = make_bundle(
-            offers, self.site.identity, self.site.name, terms.sealing, self.site.pins
-        )
-        self._keep(keys, offers, request.noise_multiplier)
-        return LeadReply(public=bundle.public.to_bytes(), wrapped=bundle.wrapped)
+    @property
+    def door(self) -> Door:
+        """The door through which everything comes in and goes out."""
+        answers = Answers(self.site, self.training, self._state.answers)
+        return Door(book=self.book, answers=answers, exchange=self.settings.exchange.name)
 
-    def receive_keys(self, request: KeysRequest) -> None:
-        """Unwrap the training's keys and keep them in the hospital's own folder."""
-        offers = invited_offers(self.settings, request.offers)
-        secret = self.site.read_secret(f"ceremony-{self.training}.key")
-        if secret is None:
-            raise Fault(Code.KEYS_MISSING, "keys came for a ceremony that this hospital is not in")
-        keys = open_bundle(
-            BundlePublic.from_bytes(request.public),
-            request.wrapped,
-            offers,
-            EphemeralSecret.from_bytes(secret),
-            self.site.name,
-            self.site.pins,
-            self._session(request.noise_multiplier).terms.sealing,
-        )
-        self._keep(keys, offers, request.noise_multiplier)
-        self.site.forget_secret(f"ceremony-{self.training}.key")
+    def terms_digest(self, noise_multiplier: float | None = None) -> str:
+        """Return the digest of the terms as this hospital derives them, hex.
 
-    def _keep(self, keys: Keys, offers: list[Offer], noise_multiplier: float) -> None:
-        """Write keys and the others' public keys to the hospital's own folder."""
-        kept = {
-            "noise-multiplier": noise_multiplier,
-            "public-keys": {offer.name: offer.identity.hex() for offer in offers},
-        }
-        self.site.write_secret(f"keys-{self.training}.bin", keys.to_bytes())
-        self.site.write_secret(f"terms-{self.training}.json", json.dumps(kept).encode())
+        Args:
+            noise_multiplier: as it was proposed; None for the one that came with the keys.
+
+        Raises:
+            Fault: ``keys-missing``: there are no keys, so no terms either.
+        """
+        if noise_multiplier is None:
+            noise_multiplier = float(self._kept_terms()["noise-multiplier"])
+        return self.agreement(noise_multiplier).digest
+
+    def agreement(self, noise_multiplier: float) -> Agreement:
+        """Return the terms; the first hospital of this process that asks derives them.
+
+        Whoever asks with other settings derives their own, which no other hospital sees.
+        """
+        kept = self._state.agreement
+        if kept is not None and kept.fits(self.run_settings, noise_multiplier):
+            return kept
+        made = agree(self.run_settings, self.cohort, self.training, noise_multiplier)
+        if kept is None:
+            self._state.agreement = made
+        return made
+
+    def membership(self) -> Membership:
+        """Return keys and session, from this process's cache or the hospital's folder.
+
+        Raises:
+            Fault: ``keys-missing``.
+        """
+        kept_here = self._state.memberships
+        if self.site.folder not in kept_here:
+            secret = self.site.read_secret(f"keys-{self.training}.bin")
+            public = self._kept_terms()
+            if secret is None:
+                raise Fault(Code.KEYS_MISSING, f"no keys of training {self.training}")
+            kept_here[self.site.folder] = Membership(
+                keys=Keys.from_bytes(secret),
+                public_keys={n: bytes.fromhex(k) for n, k in public["public-keys"].items()},
+                bind=bytes.fromhex(public["bind"]),
+                session=self.agreement(float(public["noise-multiplier"])).session,
+            )
+        return kept_here[self.site.folder]
+
+    def forget_membership(self) -> None:
+        """Read keys and the others' names anew when they are next asked for."""
         self._state.memberships.pop(self.site.folder, None)
-        self.site.log(f"has the keys of training {self.training}")
 
-    def contribute(self, request: RoundRequest) -> RoundReply:
+    def session(self) -> Session:
+        """Return this process's session of a training whose keys this hospital has."""
+        return self.membership().session
+
+    def contribute(self, passage: Passage[RoundRequest]) -> Release:
         """Open what was closed, then spend, sample, clip, add noise, seal and sign.
 
         Raises:
             Fault: this hospital cannot take part in the round; nothing was sent.
         """
-        phases = Phases()
+        request, phases = passage.request, Phases()
         session = self.open_closed(request, phases)
-        place = Place(training=self.training, round=request.round, attempt=request.attempt)
-        events = events_of_attempt(self.settings, request.round, request.attempt)
-        self.spend(session.terms, place, events)
-        update = session.exchange.contribute(
-            session.replica, self.draws(session.terms, place, phases)
+        extras = self.extras(request)
+        receipt = self.spend(
+            passage.place, events_of_attempt(self.settings, request.round, request.attempt)
         )
-        sealed = self.seal(session, update, place, phases)
-        extras = self.extras(session, request)
-        return replace(sealed, model=extras.model, snapshot=extras.snapshot)
+        draws, uses = self.own.of(receipt, session.terms.grid, phases)
+        update = session.exchange.contribute(session.replica, draws)
+        return self.seal(passage, update, uses, phases, extras=extras)
 
     def open_closed(self, request: RoundRequest, phases: Phases) -> Session:
-        """Open what was closed and insist that the round asked for is the next one."""
-        session = self._catch_up(request, phases)
-        if request.round != session.replica.round + 1:
+        """Open what was closed and insist that the round asked for is the next one.
+
+        Raises:
+            Fault: as `Openings.follow`, or ``stale-place``.
+        """
+        session = self.follow(request, phases)
+        closed = self.book.state(self.training).closed
+        if request.round != closed + 1 or session.round != closed:
             raise Fault(
                 Code.STALE_PLACE,
-                f"asked for round {request.round}, next is {session.replica.round + 1}",
+                f"asked for round {request.round}, next is {closed + 1}; the replica is at "
+                f"{session.round}",
             )
         return session
 
-    def seal(
-        self, session: Session, update: NDArray[np.float64], place: Place, phases: Phases
-    ) -> RoundReply:
-        """Quantise and seal what this hospital contributes, and sign where it belongs."""
-        terms = session.terms
-        with phases.measure("seal"):
-            sealer = make_sealer(terms.sealing, self.membership().keys, self.site.name)
-            sealed = sealer.seal(update, place)
-        header = Header(
-            kind=HeaderKind.SUM,
-            training=self.training,
-            round=place.round,
-            attempt=place.attempt,
-            sender=self.site.name,
-            parameter_id=terms.sealing.parameter_id,
-            previous=session.replica.digest,
-            payload=payload_digest(sealed.payload),
-            bind=UNBOUND,
-            nonce=sealed.nonce,
+    def follow(self, request: RoundRequest, phases: Phases) -> Session:
+        """Bring book and replica to the last sum that a request holds."""
+        openings = self.openings()
+        session = openings.session
+        self._load(session)
+        before = (session.round, session.chain)
+        try:
+            openings.follow(request, phases)
+        finally:
+            if (session.round, session.chain) != before:
+                self._save(session)
+        return session
+
+    def openings(self) -> Openings:
+        """Return what this hospital opens in the training."""
+        member = self.membership()
+        noise = member.session.terms.noise
+        return Openings(
+            name=self.site.name,
+            book=self.book,
+            member=member,
+            needed=quorum(noise.hospitals, noise.dropouts, noise.colluders),
+            retire=self._drop_keys,
+            log=self.site.log,
         )
-        return RoundReply(
+
+    def spend(self, place: Place, events: int, *, rounds: int = 1, uses: int = 0) -> Receipt:
+        """Write a place's cost to the book, within the limits, before any record is touched.
+
+        Args:
+            place: what is paid for.
+            events: noised messages about one patient.
+            rounds: rounds that it covers, from the place's on.
+            uses: noised messages in all; 0: one for each event.
+
+        Raises:
+            LimitRefused: the hospital's own limits forbid it.
+            BookError: the place cannot be paid for.
+        """
+        # A hospital that leads keeps its offer's secret after it made the keys, in case that its
+        # answer was lost and another leads. Now that a round is asked for, no more keys can come.
+        self.site.forget_secret(f"ceremony-{self.training}.key")
+        terms = self.session().terms
+        event = terms.event(events)
+        asked = self._asked(terms, event)
+        return self.book.spend(
+            place,
+            event or ExactEvent(count=events),
+            purpose=self.settings.exchange.name,
+            uses=uses,
+            rounds=rounds,
+            check=lambda account: self.site.limits.check(asked, account),
+        )
+
+    def seal(
+        self,
+        passage: Passage[RoundRequest] | Passage[TurnRequest],
+        update: NDArray[np.float64],
+        uses: list[Use],
+        phases: Phases,
+        *,
+        extras: Extras | None = None,
+        arrays: Arrays | None = None,
+    ) -> Release:
+        """Seal what this hospital contributes to a sum, and sign where it belongs."""
+        session, member = self.session(), self.membership()
+        with phases.measure("seal"):
+            sealer = make_sealer(session.terms.sealing, member.keys, self.site.name)
+            sealed = sealer.seal(update, passage.place)
+        header = self.header(
+            HeaderKind.SUM,
+            passage.place,
+            payload=payload_digest(sealed.payload),
+            nonce=sealed.nonce,
+            previous=session.chain,
+        )
+        extras = extras or Extras()
+        reply = extras.reply(
             sealed=sealed.payload,
             header=sign_header(header, self.site.identity).to_bytes(),
             phases=phases.seconds if self.settings.data.public else {},
         )
-
-    def extras(self, session: Session, request: RoundRequest) -> RoundReply:
-        """Return the model and the snapshot, if it is this hospital's turn to give them."""
-        return RoundReply(
-            model=self._released(session) if request.release_from == self.site.name else {},
-            snapshot=self._snapshot(session) if request.snapshot_from == self.site.name else b"",
+        return passage.answer(
+            TurnReply(reply=reply, arrays=arrays) if arrays else reply,
+            digest=header.payload,
+            uses=uses,
+            derived=extras.derived,
         )
 
-    def release(self, request: RoundRequest) -> RoundReply:
-        """Open what was closed and return the model, which post-processes opened sums only."""
-        session = self._catch_up(request, Phases())
-        return RoundReply(model=self._released(session))
+    def header(
+        self,
+        kind: HeaderKind,
+        place: Place,
+        *,
+        payload: str = "",
+        nonce: bytes = b"",
+        previous: str = "",
+    ) -> Header:
+        """Return a header of this hospital, with the state of its book."""
+        return Header(
+            kind=kind,
+            training=self.training,
+            round=place.round,
+            attempt=place.attempt,
+            sender=self.site.name,
+            parameter_id=self.session().terms.sealing.parameter_id,
+            previous=previous,
+            payload=payload,
+            bind=self.membership().bind,
+            nonce=nonce,
+            **self.witness(),
+        )
 
-    def evaluate(self, request: RoundRequest) -> dict[str, float]:
+    def witness(self) -> dict[str, Any]:
+        """Return what every header says of the hospital's book, for its peers to remember."""
+        number, head = self.book.head()
+        return {
+            "ledger": bytes.fromhex(self.book.id),
+            "entry": number,
+            "head": bytes.fromhex(head)[:16],
+            "spent": self.book.spent(self.training),
+        }
+
+    def extras(self, request: RoundRequest) -> Extras:
+        """Return the model and the snapshot, if this hospital is asked and they are confirmed."""
+        session, confirmed = self.session(), self.openings().confirmed()
+        if confirmed is None:
+            return Extras()
+        given: dict[str, Any] = {}
+        if request.release_from == self.site.name and self._may_release_on_the_way():
+            copy = session.copy_to_release(confirmed.round)
+            if copy is not None:
+                given |= {"model": copy.model, "model_round": copy.round}
+        if request.snapshot_from == self.site.name:
+            copy = session.copy_to_leave(confirmed.round)
+            if copy is not None:
+                sealed = self._sealed_state(copy.state, copy.round, copy.chain)
+                given |= {"snapshot": sealed, "snapshot_round": copy.round}
+        return Extras(**given, derived=(confirmed,)) if given else Extras()
+
+    def confirm(self, passage: Passage[RoundRequest]) -> Release:
+        """Open the last sum and sign its chain: the training ends here, at this round.
+
+        Raises:
+            Fault: as `Openings.follow`, or ``stale-place`` where that is not the last sum.
+        """
+        request = passage.request
+        session = self.follow(request, Phases())
+        state = self.book.state(self.training)
+        if request.round != state.closed:
+            raise Fault(
+                Code.STALE_PLACE, f"asked to end at {request.round}, stands at {state.closed}"
+            )
+        self.book.append(lines.end(self.training, round=request.round))
+        place = Place(training=self.training, round=request.round, attempt=request.attempt)
+        header = self.header(HeaderKind.CONFIRM, place, previous=state.chain)
+        self._save(session)
+        return passage.answer(RoundReply(header=sign_header(header, self.site.identity).to_bytes()))
+
+    def release(self, passage: Passage[ReleaseRequest]) -> Release:
+        """Return the model after the last sum, which a quorum has confirmed; it opens nothing.
+
+        Raises:
+            Fault: ``release-refused``: too few have confirmed, or the scheme's openings leak.
+        """
+        request, openings = passage.request, self.openings()
+        self._require_returnable()
+        self._load(openings.session)
+        openings.restore(request)
+        confirmed = openings.confirmed_by(request.headers)
+        session = openings.session
+        if session.round != confirmed.round:
+            raise Fault(Code.BEHIND, parameter=session.round)
+        reply = RoundReply(model=session.released(), model_round=confirmed.round)
+        return passage.answer(reply, derived=(confirmed,))
+
+    def evaluate(self, passage: Passage[RoundRequest]) -> Release:
         """Measure the model on the hospital's own test records, where data are public.
 
         Raises:
             Fault: the data are not declared public, so a figure of theirs would be a release.
         """
         inputs, labels = self.test_records()
-        session = self._catch_up(request, Phases())
+        openings = self.openings()
+        session = openings.session
+        self._load(session)
+        openings.restore(passage.request)
         if not len(labels):
-            return {}
+            return passage.answer(Figures(metrics={}))
         with torch.no_grad():
             logits = functional_call(session.replica.module, session.replica.released(), (inputs,))
-        return evaluate(logits.numpy(), labels, ordinal=self.cohort.info.task == "ordinal")
+        ordinal = self.cohort.info.task == "ordinal"
+        return passage.answer(Figures(metrics=evaluate(logits.numpy(), labels, ordinal=ordinal)))
 
     def test_records(self) -> tuple[torch.Tensor, NDArray[np.int64]]:
         """Return the hospital's own test records.
@@ -221,93 +420,55 @@ class Hospital:
         records = prepare_public(self.settings, self.cohort.info, records)
         return torch.as_tensor(np.asarray(records.inputs)), records.labels
 
-    def _released(self, session: Session) -> dict[str, torch.Tensor]:
-        """Return the model where a server may have it.
+    def _may_release_on_the_way(self) -> bool:
+        """Whether a model may leave before the last sum: never an exact one, nor what leaks keys."""
+        try:
+            self._require_returnable()
+        except Fault:
+            return False
+        return self.settings.regime.private or self.settings.data.public
 
-        Raises:
-            OpeningRefusedError: the scheme's openings leak its key.
-            Fault: without noise every model on the way would be an exact sum; only the last goes.
-        """
-        require_returnable(session.terms.sealing)
-        shielded = self.settings.regime.private or self.settings.data.public
-        if not shielded and session.replica.round < session.terms.rounds:
-            raise Fault(Code.RELEASE_REFUSED)
-        away = session.ends.away if session.ends else frozenset()
-        return {n: tensor for n, tensor in session.replica.released().items() if n not in away}
+    def _require_returnable(self) -> None:
+        try:
+            require_returnable(self.session().terms.sealing)
+        except OpeningRefusedError as error:
+            raise Fault(Code.RELEASE_REFUSED, str(error)) from error
 
-    def membership(self) -> Membership:
-        """Return keys and session, from this process's cache or the hospital's folder."""
-        kept_here = self._state.memberships
-        if self.site.folder not in kept_here:
-            secret = self.site.read_secret(f"keys-{self.training}.bin")
-            kept = self.site.read_secret(f"terms-{self.training}.json")
-            if secret is None or kept is None:
-                raise Fault(Code.KEYS_MISSING, f"no keys of training {self.training} in the folder")
-            public = json.loads(kept)
-            kept_here[self.site.folder] = Membership(
-                keys=Keys.from_bytes(secret),
-                public_keys={n: bytes.fromhex(k) for n, k in public["public-keys"].items()},
-                session=self._session(float(public["noise-multiplier"])),
-            )
-        return kept_here[self.site.folder]
-
-    def session(self) -> Session:
-        """Return this process's session of a training whose keys this hospital has."""
-        return self.membership().session
-
-    def _session(self, noise_multiplier: float) -> Session:
-        """Return the session that hospitals of this process share; the first of them makes it."""
-        if self._state.session is None:
-            self._state.session = make_session(
-                self.settings, self.cohort, self.training, noise_multiplier
-            )
-        return self._state.session
-
-    def _catch_up(self, request: RoundRequest, phases: Phases) -> Session:
-        """Bring the replica to the round before the requested one."""
+    def _sealed_state(self, state: bytes, round: int, chain: str) -> bytes:
         member = self.membership()
-        session = member.session
-        kept = self._kept_session(session)
-        if request.snapshot and min(request.closed, default=1) > session.replica.round + 1:
-            context = f"snapshot {self.training}".encode()
-            with one_code_for_openings():
-                state = unwrap(member.keys.group_key, request.snapshot, context)
-            session.replica.restore(state)
-            session.opened = ""
-        session.open_rounds(request.closed, member.keys, member.public_keys, phases)
-        if not self.site.simulated and (session.replica.digest, session.opened) != kept:
+        return make_snapshot(
+            state,
+            training=self.training,
+            round=round,
+            chain=chain,
+            parameter_id=member.session.terms.sealing.parameter_id,
+            bind=member.bind,
+            group_key=member.keys.group_key,
+            sender=self.site.name,
+            identity=self.site.identity,
+        )
+
+    def _kept_terms(self) -> dict[str, object]:
+        kept = self.site.read_secret(f"terms-{self.training}.json")
+        if kept is None:
+            raise Fault(Code.KEYS_MISSING, f"no keys of training {self.training} in the folder")
+        return dict(json.loads(kept))
+
+    def _drop_keys(self) -> None:
+        self.site.forget_secret(f"keys-{self.training}.bin")
+        self.forget_membership()
+
+    def _load(self, session: Session) -> None:
+        """Take over what a real hospital's earlier process left."""
+        if self.site.simulated or session.round:
+            return
+        kept = self.site.read_secret(f"replica-{self.training}.bin")
+        if kept is not None:
+            session.restore(kept)
+
+    def _save(self, session: Session) -> None:
+        if not self.site.simulated:
             self.site.write_secret(f"replica-{self.training}.bin", session.to_bytes())
-        return session
-
-    def _kept_session(self, session: Session) -> tuple[str, str]:
-        """Take over what a real hospital's earlier process opened; say where it stands."""
-        if not self.site.simulated and session.replica.round == 0:
-            kept = self.site.read_secret(f"replica-{self.training}.bin")
-            if kept is not None:
-                session.restore(kept)
-        return session.replica.digest, session.opened
-
-    def _snapshot(self, session: Session) -> bytes:
-        """Seal the replica for the other hospitals; the server only keeps it."""
-        key = self.membership().keys.group_key
-        return wrap(key, session.replica.to_bytes(), f"snapshot {self.training}".encode())
-
-    def spend(self, terms: Terms, place: Place, events: int = 1) -> None:
-        """Write an attempt's cost to the ledger, before any patient's record is touched."""
-        # A hospital that leads keeps its offer's secret after it made the keys, in case that its
-        # answer was lost and another leads. Now that a round is asked for, no more keys can come.
-        self.site.forget_secret(f"ceremony-{self.training}.key")
-        event = terms.event(events)
-        ledger = self.site.ledger(self.cohort.info.name)
-        with ledger.hold():
-            self.site.limits.check(self._asked(terms, event), ledger)
-            ledger.spend(
-                event or ExactEvent(count=events),
-                training=place.training,
-                round=place.round,
-                attempt=place.attempt,
-                purpose=self.settings.exchange.name,
-            )
 
     def _asked(self, terms: Terms, event: Event | None) -> limits.SpendRequest:
         """Say what a round asks of this hospital, in the terms that its limits are stated in."""
@@ -318,69 +479,3 @@ class Hospital:
             noise_multiplier=terms.noise.multiplier_of_sum,
             delta=self.settings.privacy.delta if event is not None else None,
         )
-
-    def draws(self, terms: Terms, place: Place, phases: Phases) -> Draws:
-        """Return this hospital's draws in one attempt."""
-
-        def batch(step: int) -> Batch:
-            with phases.measure("sample"):
-                return self._sample(place, step)
-
-        def with_noise(gradient: GradientSum, step: int) -> NDArray[np.float64]:
-            if gradient.discarded:
-                self.site.log(
-                    f"round {place.round}: {gradient.discarded} of {gradient.patients} patients "
-                    "had a gradient that is not finite; it counts as zero"
-                )
-            with phases.measure("noise"):
-                return noised(gradient.total, terms.grid, self.stream(place, "noise", step))
-
-        return Draws(batch=batch, noised=with_noise, patients=self._patients(), phases=phases)
-
-    def _patients(self) -> float:
-        """Return N_k: as the hospital declares it, else N/K as the run does, else the cohort's."""
-        if self.site.patients:
-            return float(self.site.patients)
-        if self.settings.data.patients:
-            return self.settings.data.patients / hospitals_expected(self.settings)
-        return float(self.cohort.patients_by_hospital[self.site.name])
-
-    def most_patients(self) -> float:
-        """Return a public bound on this hospital's patients: declared, or the cohort's own N_k."""
-        return float(self.settings.data.largest_hospital or self._patients())
-
-    def _sample(self, place: Place, step: int = 0) -> Batch:
-        """Draw each of the hospital's patients with probability q, all records of each."""
-        records = self.records()
-        patients = records.patient_ids
-        stream = self.stream(place, "sampling", step)
-        chosen = patients[stream.bernoulli(len(patients), self.settings.training.sampling_rate)]
-        drawn = records.of_patients(chosen)
-        batch = Batch(
-            inputs=torch.as_tensor(np.asarray(drawn.inputs)),
-            labels=torch.as_tensor(drawn.labels),
-            patients=torch.as_tensor(drawn.patients),
-        )
-        copies = self.settings.training.augmentations
-        altered = self.stream(place, "augmentation", step)
-        return augmented(batch, copies=copies, stream=altered) if copies else batch
-
-    def records(self) -> Records:
-        """Return what this hospital trains on, as the model wants it."""
-        records = self.cohort.hospital(self.site.name)
-        return training_records(
-            self.settings,
-            self.cohort.info,
-            records,
-            prepare=partial(prepare, self.settings, self.cohort.info),
-            folder=self.site.folder,
-            kept=self._state.noisy_records,
-            stream=lambda: self.site.input_noise(self.training, self.settings),
-        )
-
-    def stream(self, place: Place, purpose: str, step: int = 0) -> Stream:
-        """Return the random stream of one purpose in one step of an attempt at this hospital."""
-        if not self.settings.seeded:
-            return Stream.fresh()
-        labels = (self.site.name, str(place.round), str(place.attempt), purpose)
-        return Stream.from_seed(self.settings.run.seed, *labels, *([str(step)] if step else []))

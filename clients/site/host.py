@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING
 
-from clients.contract.faults import Code, Fault
+from clients.contract.faults import Code, Fault, one_code_for_openings
+from clients.contract.messages import Figures
 from clients.contract.phases import Phases
-from clients.contract.schedule import cycles_of
+from clients.contract.schedule import cycles_of, steps_of_visit
 from clients.contract.terms import hospitals_expected
 from clients.contract.visit_messages import Carried, JudgeRequest, VisitReply, VisitRequest
 from clients.learning import visits
 from clients.learning.evaluation import evaluate
 from clients.learning.votes import decide_together
-from crypto.roles import Place
 
 if TYPE_CHECKING:
+    from clients.site.door import Passage, Release
     from clients.site.hospital import Hospital
     from clients.site.session import Session
 
@@ -25,87 +27,108 @@ class Host:
     def __init__(self, hospital: Hospital) -> None:
         self._hospital = hospital
 
-    def visit(self, request: VisitRequest) -> VisitReply:
+    def visit(self, passage: Passage[VisitRequest]) -> Release:
         """Train the model that came, on this hospital's patients alone, and send it on.
 
         Raises:
             Fault: this hospital cannot take its turn; nothing was sent.
         """
-        settings = self._hospital.settings
-        most = settings.training.rounds
-        if not 0 < request.steps <= most:
-            raise Fault(Code.MALFORMED, f"asked for {request.steps} steps, expected 1 to {most}")
-        if request.release and settings.exchange.name != "ensemble":
-            self._insist_on_the_end(request.visit + 1)
-        place = Place(
-            training=self._hospital.training, round=request.visit, attempt=request.attempt
-        )
+        request, place, hospital = passage.request, passage.place, self._hospital
+        expected = self._steps(request.round)
+        if request.steps != expected:
+            raise Fault(Code.MALFORMED, f"asked for {request.steps} steps, expected {expected}")
         session = self._load(request)
-        terms, replica = session.terms, session.replica
-        self._hospital.spend(terms, place, request.steps)
-        visits.train_here(
-            replica, self._hospital.draws(terms, place, Phases()), terms, request.steps
-        )
-        carried = Carried()
+        released = request.release and self._may_release(request, also=hospital.site.name)
+        if request.release and not released:
+            raise Fault(Code.RELEASE_REFUSED, "a model without noise is released at the end only")
+        terms, replica, phases = session.terms, session.replica, Phases()
+        receipt = hospital.spend(place, request.steps)
+        draws, uses = hospital.own.of(receipt, terms.grid, phases)
+        visits.train_here(replica, draws, terms, request.steps)
+        carried, member = Carried(), hospital.membership()
         if request.carry:
             carried = visits.send_on(
                 replica.vector(),
                 place=place,
                 previous=request.model,
                 parameter_id=terms.sealing.parameter_id,
-                group_key=self._hospital.membership().keys.group_key,
-                sender=self._hospital.site.name,
-                identity=self._hospital.site.identity,
+                bind=member.bind,
+                group_key=member.keys.group_key,
+                sender=hospital.site.name,
+                identity=hospital.site.identity,
+                witness=hospital.witness(),
             )
-        return VisitReply(model=carried, released=replica.arrays() if request.release else {})
+        tensors = dict(session.released()) if released else {}
+        digest = hashlib.sha256(carried.header + carried.envelope).hexdigest()
+        return passage.answer(VisitReply(model=carried, released=tensors), digest=digest, uses=uses)
 
-    def release_carried(self, request: VisitRequest) -> VisitReply:
+    def release_carried(self, passage: Passage[VisitRequest]) -> Release:
         """Release a model that came in an envelope; it is private by what its makers added.
 
         Raises:
-            Fault: without noise a model on the way is exact; only the last one goes.
+            Fault: ``release-refused``: without noise a model on the way is exact; only the last one
+                goes, once enough hospitals have made it.
         """
-        self._insist_on_the_end(request.visit)
-        return VisitReply(released=self._load(request).replica.arrays())
+        if not passage.request.model or not self._may_release(passage.request):
+            raise Fault(Code.RELEASE_REFUSED, "a model without noise is released at the end only")
+        session = self._load(passage.request)
+        return passage.answer(VisitReply(released=session.released()))
 
-    def _insist_on_the_end(self, next_visit: int) -> None:
-        """Refuse to release a model on its way where no noise covers it.
-
-        Args:
-            next_visit: the one that would follow on what is to be released.
-        """
-        settings = self._hospital.settings
-        shielded = settings.regime.private or settings.data.public
-        if not shielded and next_visit <= cycles_of(settings) * hospitals_expected(settings):
-            raise Fault(Code.RELEASE_REFUSED)
-
-    def _load(self, request: VisitRequest) -> Session:
-        """Load the model that came into this process's replica."""
-        member = self._hospital.membership()
-        session = self._hospital.session()
-        if session.initial is None:
-            raise Fault(
-                Code.WRONG_EXCHANGE, f"no model visits in {self._hospital.settings.exchange.name!r}"
-            )
-        vector = session.initial
-        if request.model:
-            vector = visits.take_over(
-                request.model,
-                training=self._hospital.training,
-                before=request.visit,
-                dimensions=session.replica.dimensions,
-                group_key=member.keys.group_key,
-                public_keys=member.public_keys,
-            )
-        session.replica.begin_at(vector)
-        return session
-
-    def judge(self, request: JudgeRequest) -> dict[str, float]:
+    def judge(self, passage: Passage[JudgeRequest]) -> Release:
         """Measure released models, deciding together, on the hospital's own test records."""
         module = self._hospital.session().replica.module
         inputs, labels = self._hospital.test_records()
         if not len(labels):
-            return {}
-        logits = [visits.logits_of(module, tensors, inputs) for tensors in request.models]
+            return passage.answer(Figures(metrics={}))
+        logits = [visits.logits_of(module, tensors, inputs) for tensors in passage.request.models]
         together = decide_together(logits, self._hospital.settings.exchange.vote)
-        return evaluate(together, labels, ordinal=self._hospital.cohort.info.task == "ordinal")
+        ordinal = self._hospital.cohort.info.task == "ordinal"
+        return passage.answer(Figures(metrics=evaluate(together, labels, ordinal=ordinal)))
+
+    def _steps(self, visit: int) -> int:
+        """Return the steps that the schedule has for a visit, whatever is asked for."""
+        settings = self._hospital.settings
+        return steps_of_visit(settings, (visit - 1) // hospitals_expected(settings) + 1)
+
+    def _may_release(self, request: VisitRequest, also: str = "") -> bool:
+        """Whether a model may leave open: covered by noise, or the last one of enough makers.
+
+        Args:
+            request: the model, and the trail of its makers.
+            also: who is about to train it further, "" for nobody.
+        """
+        settings = self._hospital.settings
+        if settings.exchange.name == "ensemble" or settings.regime.private or settings.data.public:
+            return True
+        member = self._hospital.membership()
+        made = visits.makers_of(
+            request.trail,
+            request.model,
+            training=self._hospital.training,
+            public_keys=member.public_keys,
+            bind=member.bind,
+        )
+        hospitals = hospitals_expected(settings)
+        names = {header.sender for header in made} | ({also} if also else set())
+        last = request.round if also else max((header.round for header in made), default=0)
+        enough = len(names) >= hospitals - settings.privacy.dropouts
+        return enough and last > (cycles_of(settings) - 1) * hospitals
+
+    def _load(self, request: VisitRequest) -> Session:
+        """Load the model that came into this process's replica."""
+        member, session = self._hospital.membership(), self._hospital.session()
+        vector = session.initial
+        assert vector is not None  # the door lets visits in where models travel only
+        if request.model:
+            with one_code_for_openings():
+                vector = visits.take_over(
+                    request.model,
+                    training=self._hospital.training,
+                    before=request.round,
+                    dimensions=session.replica.dimensions,
+                    group_key=member.keys.group_key,
+                    public_keys=member.public_keys,
+                    bind=member.bind,
+                )
+        session.replica.begin_at(vector)
+        return session

@@ -80,9 +80,7 @@ class Joining:
         site = hospital.site
         keys, bundle = make_bundle(offers, site.identity, site.name, terms.sealing, site.pins)
         self._keep(request, keys, offers)
-        return passage.answer(
-            LeadReply(public=bundle.public.to_bytes(), wrapped=bundle.wrapped)
-        )
+        return passage.answer(LeadReply(public=bundle.public.to_bytes(), wrapped=bundle.wrapped))
 
     def receive_keys(self, passage: Passage[KeysRequest]) -> Release:
         """Unwrap the training's keys and keep them in the hospital's own folder."""
@@ -90,9 +88,7 @@ class Joining:
         site = hospital.site
         kept = site.read_secret(self._file)
         if kept is None:
-            raise Fault(
-                Code.KEYS_MISSING, "keys came for a ceremony that this hospital is not in"
-            )
+            raise Fault(Code.KEYS_MISSING, "keys came for a ceremony that this hospital is not in")
         offers = self._bind(request)
         keys = open_bundle(
             BundlePublic.from_bytes(request.public),
@@ -135,9 +131,7 @@ class Joining:
             visits=visits_of(settings),
         )
 
-    def _keep(
-        self, request: LeadRequest | KeysRequest, keys: Keys, offers: list[Offer]
-    ) -> None:
+    def _keep(self, request: LeadRequest | KeysRequest, keys: Keys, offers: list[Offer]) -> None:
         """Write keys and the others' public keys to the hospital's own folder."""
         hospital = self._hospital
         bind = bind_digest(bytes.fromhex(request.bind), members_digest(offers))
@@ -166,7 +160,7 @@ class Joining:
             payload="",
             bind=hospital.membership().bind,
             nonce=request.challenge,
-            **hospital.head_fields(),
+            **hospital.witness(),
         )
         return sign_header(header, hospital.site.identity).to_bytes()
 

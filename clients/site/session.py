@@ -7,7 +7,8 @@ answers for one. What each hospital has committed to and may release is in its o
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,9 +17,8 @@ import torch
 from accounting.vocabulary import EXCHANGES
 from clients.contract.terms import agree_terms
 from clients.learning.cuts import cut_model, values_of_messages
-from clients.learning.replica import Replica
+from clients.learning.replica import Replica, state_from_bytes, state_to_bytes
 from clients.learning.split_ends import Ends
-from clients.learning.states import state_from_bytes, state_to_bytes
 from clients.learning.sum_exchange import make_exchange
 from clients.models import build_model, prepare
 from clients.site.memory import keep_freed_memory
@@ -100,9 +100,7 @@ class Session:
         """Of all sums that the replica stepped on, hex."""
         return self.replica.digest
 
-    def verified(
-        self, closed: OpenedRound, number: int, chain: str, member: Membership
-    ) -> Roster:
+    def verified(self, closed: OpenedRound, number: int, chain: str, member: Membership) -> Roster:
         """Return the roster of a total, its signatures checked; once for all of this process.
 
         Raises:
@@ -244,3 +242,39 @@ class Session:
     def _newest(self, last: int, wanted: Callable[[Copy], bool]) -> Copy | None:
         found = [copy for copy in self._copies if copy.round <= last and wanted(copy)]
         return found[-1] if found else None
+
+
+@contextmanager
+def _measured(phases: Phases | None, name: str) -> Iterator[None]:
+    """Count the block's seconds where somebody counts."""
+    if phases is None:
+        yield
+        return
+    with phases.measure(name):
+        yield
+
+
+def make_session(
+    settings: Settings, cohort: Cohort, training: str, noise_multiplier: float
+) -> Session:
+    """Return the session of a training that begins: its terms, its initial model."""
+    module = build_model(settings, cohort.info, settings.public_seed)
+    largest = settings.data.largest_hospital or max(cohort.patients_by_hospital.values())
+    ends, values = None, 0
+    if settings.exchange.name == "layers":
+        parts = cut_model(settings, module)
+        ends = Ends(parts, module)
+        shape = prepare(settings, cohort.info, cohort.hospital(cohort.names[0])).inputs.shape
+        values = values_of_messages(settings, parts, shape[1:], largest)
+        for parameter in parts.away:
+            parameter.requires_grad_(False)
+    terms = agree_terms(
+        settings,
+        training=training,
+        dimensions=sum(p.numel() for p in module.parameters() if p.requires_grad),
+        patients=settings.data.patients or cohort.patients,
+        largest_hospital=largest,
+        noise_multiplier=noise_multiplier,
+        message_values=values,
+    )
+    return Session(settings, terms, module, ends)

@@ -7,6 +7,7 @@ it opened itself.
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from crypto.headers import (
     verify_header,
 )
 from crypto.identity import Identity
-from crypto.roles import NONCE_BYTES, new_nonce
+from crypto.roles import NONCE_BYTES
 
 _SIZE = struct.Struct("<H")
 
@@ -72,9 +73,7 @@ class SignedSnapshot:
         )
         if header.training != training:
             raise HeaderError(f"a snapshot of {header.training!r}, expected {training!r}")
-        return cls(
-            training=training, round=header.round, chain=header.previous, sealed=sealed
-        )
+        return cls(training=training, round=header.round, chain=header.previous, sealed=sealed)
 
     def open(self, group_key: bytes) -> bytes:
         """Return the state.
@@ -109,7 +108,7 @@ def make_snapshot(
         previous=chain,
         payload=payload_digest(sealed),
         bind=bind,
-        nonce=new_nonce(),
+        nonce=os.urandom(NONCE_BYTES),
     )
     signed = sign_header(header, identity).to_bytes()
     return _SIZE.pack(len(signed)) + signed + sealed

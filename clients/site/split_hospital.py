@@ -9,26 +9,30 @@ patient's gradient is clipped as a whole, its norm put together from the three p
 
 *With local noise* the server and whoever opens the sums see three noised messages about a record in
 each pass: its activation, its loss gradient at the head, and its share in the sum. The first two
-are clipped to norm C a row and carry sigma*C a coordinate; the third is clipped a patient. Batches
-are fixed beforehand and padded to a public size, one record a patient and pass, so nothing is
-amplified: R passes are 3R Gaussian events. Neighbours differ by one patient's slot being empty
-("zero-out", Kairouz et al. 2021, section 2). What a batch's messages cost is spent when the pass
-begins, before its first record is read.
+are clipped to norm C a row and carry sigma*C a coordinate; the third is clipped a patient. Each
+patient fills one secret slot of a pass with one record, and slots without a patient carry noise all
+the same, so nothing is amplified: R passes are 3R Gaussian events. Neighbours differ by one
+patient's slot being empty (`clients.learning.slots`). What a pass's messages cost is spent when the
+pass begins, before its first record is read.
 
-A hospital's process may end between turns; what a later turn needs is in a file of its own folder,
-which also refuses to be shown a turn twice.
+A hospital's process may end between turns; what a later turn needs is in a file of its own folder.
+Which turn comes next is the book's to say.
 """
 
 from __future__ import annotations
 
 import io
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from accounting.grid import noised_unpaid as noised
+from accounting.events import ExactEvent
+from accounting.private import Private
+from accounting.randomness import Stream
+from accounting.release import exact
 from clients.contract.faults import Code, Fault
 from clients.contract.layer_messages import (
     ACTIVATION_GRADIENTS,
@@ -40,28 +44,35 @@ from clients.contract.layer_messages import (
     OWNERS,
     SQUARED_NORMS,
     Arrays,
+    TurnReply,
     TurnRequest,
 )
-from clients.contract.messages import RoundReply, RoundRequest
 from clients.contract.phases import Phases
 from clients.contract.schedule import LAYER_MESSAGES
 from clients.learning.cuts import slots_of
 from clients.learning.dp_sgd import GradientSum, clip_factors
-from clients.learning.split_ends import Ends, by_patient, clip_rows, padded
-from crypto.roles import Place
+from clients.learning.slots import deal_slots
+from clients.learning.split_ends import Ends, by_patient, clip_rows, placed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from accounting.receipts import Receipt, Use
+    from clients.contract.messages import RoundRequest
+    from clients.site.door import Passage, Release
     from clients.site.hospital import Hospital
     from clients.site.session import Session
+    from crypto.roles import Place
+
+_KEY_BYTES = 32
 
 
 @dataclass(frozen=True, kw_only=True)
 class Slots:
-    """A batch: rows, whose they are, and what each weighs in its patient's gradient."""
+    """A batch: rows, their places in what is shown, whose they are, and what each weighs."""
 
     inputs: torch.Tensor
+    places: torch.Tensor
     labels: torch.Tensor
     owners: torch.Tensor
     weights: torch.Tensor
@@ -76,65 +87,75 @@ class SplitHospital:
         self._noisy = hospital.settings.regime.private
         self._name = f"turns-{hospital.training}.npz"
 
-    def forward(self, request: RoundRequest) -> tuple[RoundReply, Arrays]:
+    def forward(self, passage: Passage[RoundRequest]) -> Release:
         """Open what was closed, pay for the pass, and show the batch's activations."""
-        hospital = self._hospital
-        phases = Phases()
-        session = hospital.open_closed(request, phases)
-        place = Place(training=hospital.training, round=request.round, attempt=request.attempt)
-        if self._at() == (place.round, place.attempt) and not hospital.settings.seeded:
-            raise Fault(Code.STALE_PLACE, f"round {place.round} was shown in this attempt already")
-        self._pay(session, place)
+        hospital, place = self._hospital, passage.place
+        session = hospital.open_closed(passage.request, Phases())
+        extras = hospital.extras(passage.request)
+        receipt = self._pay(session, place)
+        use = receipt.use(place.round, 1)
         batch = self._batch(session, place.round)
         with torch.no_grad():
             activations = self._ends(session).bottom.module(batch.inputs)
-        arrays = {ACTIVATIONS: self._shown(session, activations, place, ACTIVATIONS)}
+        arrays = {ACTIVATIONS: self._shown(session, activations, batch, ACTIVATIONS, place, use)}
         if not self._noisy:
             arrays[OWNERS] = batch.owners.numpy()
             if hospital.settings.exchange.labels == "server":
                 arrays[LABELS] = batch.labels.numpy()
-        self._keep(place, turn=1)
-        return hospital.extras(session, request), arrays
+        reply = TurnReply(reply=extras.reply(), arrays=arrays)
+        return passage.answer(reply, uses=[use], derived=extras.derived)
 
-    def head(self, request: TurnRequest) -> Arrays:
+    def head(self, passage: Passage[TurnRequest]) -> Release:
         """Compute the losses at home and show their gradients at the head's input."""
-        place, session = self._continue(request, turn=1)
+        place, session = passage.place, self._hospital.session()
+        use = self._hospital.book.receipt(place).use(place.round, 2)
         batch = self._batch(session, place.round)
-        features = self._received(request, FEATURES)
+        features = self._received(passage.request, FEATURES, session)
         _, at_input = self._head_gradients(session, batch, features)
-        shown = self._shown(session, at_input, place, FEATURE_GRADIENTS)
-        self._keep(place, turn=2, features=features.numpy())
-        return {FEATURE_GRADIENTS: shown}
+        shown = self._shown(session, at_input, batch, FEATURE_GRADIENTS, place, use)
+        self._keep(place, features=features.numpy())
+        return passage.answer(TurnReply(arrays={FEATURE_GRADIENTS: shown}), uses=[use])
 
-    def backward(self, request: TurnRequest) -> tuple[RoundReply, Arrays]:
+    def backward(self, passage: Passage[TurnRequest]) -> Release:
         """Sum the gradients of the layers at home, seal the sum, and say how patients were clipped.
 
         Without noise the clip factors go to the server, which clips its own part by them.
         """
-        at_home = self._hospital.settings.exchange.labels == "home"
-        place, session = self._continue(request, turn=2 if at_home else 1)
+        place, session = passage.place, self._hospital.session()
+        use = self._hospital.book.receipt(place).use(place.round, 3)
         batch = self._batch(session, place.round)
-        gradient = self._received(request, ACTIVATION_GRADIENTS)[: len(batch.labels)]
+        gradient = self._rows(self._received(passage.request, ACTIVATION_GRADIENTS, session), batch)
         records = [self._ends(session).bottom.backward(batch.inputs, gradient)[0]]
-        if at_home:
-            kept = torch.as_tensor(self._read()["features"])
-            records.append(self._head_gradients(session, batch, kept)[0])
+        if self._hospital.settings.exchange.labels == "home":
+            records.append(self._head_gradients(session, batch, self._kept(place))[0])
         patients = by_patient(torch.cat(records, dim=1), batch.owners, batch.patients)
         squares = patients.square().sum(dim=1)
         if not self._noisy:
-            squares = squares + torch.as_tensor(request.arrays[SQUARED_NORMS]).double()
-        factors = clip_factors(squares, session.terms.l2_clip)
+            norms = passage.request.arrays.get(SQUARED_NORMS)
+            if norms is None or np.shape(norms) != (batch.patients,):
+                raise Fault(Code.MALFORMED, "a turn came without a squared norm for each patient")
+            squares = squares + torch.as_tensor(norms).double()
+        total, factors = self._clipped(patients, squares, session.terms.l2_clip)
+        phases = Phases()
+        update = self._hospital.own.released(
+            Private(total.total), session.terms.grid, place, "noise", use
+        )
+        arrays: Arrays = {} if self._noisy else {FACTORS: factors.numpy()}
+        return self._hospital.seal(passage, update, [use], phases, arrays=arrays)
+
+    @staticmethod
+    def _clipped(
+        patients: torch.Tensor, squares: torch.Tensor, l2_clip: float
+    ) -> tuple[GradientSum, torch.Tensor]:
+        """Return the sum of clipped patients and by how much each was scaled."""
+        factors = clip_factors(squares, l2_clip)
         finite = torch.where((factors > 0)[:, None], patients, 0.0)
         total = GradientSum(
             total=np.asarray((factors @ finite).numpy()),
-            patients=batch.patients,
+            patients=len(patients),
             discarded=int((factors == 0).sum()),
         )
-        phases = Phases()
-        update = self._hospital.draws(session.terms, place, phases).noised(total, 0)
-        reply = self._hospital.seal(session, update, place, phases)
-        self._keep(place, turn=3)
-        return reply, {} if self._noisy else {FACTORS: factors.numpy()}
+        return total, factors
 
     def _head_gradients(
         self, session: Session, batch: Slots, features: torch.Tensor
@@ -145,7 +166,7 @@ class SplitHospital:
             raise Fault(
                 Code.WRONG_EXCHANGE, "the head is the server's where exchange.labels = server"
             )
-        return head.backward_from_loss(features[: len(batch.labels)], batch.labels, batch.weights)
+        return head.backward_from_loss(self._rows(features, batch), batch.labels, batch.weights)
 
     def _ends(self, session: Session) -> Ends:
         if session.ends is None:
@@ -155,84 +176,117 @@ class SplitHospital:
         return session.ends
 
     def _shown(
-        self, session: Session, rows: torch.Tensor, place: Place, purpose: str
+        self,
+        session: Session,
+        rows: torch.Tensor,
+        batch: Slots,
+        purpose: str,
+        place: Place,
+        use: Use,
     ) -> NDArray[np.float32]:
-        """Return rows as the server may see them: clipped, padded and noised, or as they are."""
-        if not self._noisy:
-            return np.asarray(rows.detach().numpy(), dtype=np.float32)
-        whole = padded(clip_rows(rows, session.terms.l2_clip), self._slots(session))
-        stream = self._hospital.stream(place, purpose)
-        return (
-            noised(whole.reshape(-1), session.terms.grid, stream)
-            .reshape(whole.shape)
-            .astype(np.float32)
+        """Return rows as the server may see them: clipped, in their slots and noised, or exact."""
+        if isinstance(use.event, ExactEvent):
+            exactly = exact(Private(np.asarray(rows.detach().numpy(), dtype=np.float64)), use)
+            return exactly.vector.astype(np.float32)
+        whole = placed(clip_rows(rows, session.terms.l2_clip), batch.places, self._size(session))
+        vector = self._hospital.own.released(
+            Private(whole.reshape(-1)), session.terms.grid, place, purpose, use
         )
+        return vector.reshape(whole.shape).astype(np.float32)
 
-    def _received(self, request: TurnRequest, name: str) -> torch.Tensor:
-        if name not in request.arrays:
+    def _received(self, request: TurnRequest, name: str, session: Session) -> torch.Tensor:
+        """Return the rows that a turn brings."""
+        rows = request.arrays.get(name)
+        if rows is None or not np.issubdtype(rows.dtype, np.number):
             raise Fault(Code.MALFORMED, f"a turn came without {name}")
-        return torch.as_tensor(np.asarray(request.arrays[name], dtype=np.float32))
+        if self._noisy and len(rows) != self._size(session):
+            raise Fault(Code.MALFORMED, f"{len(rows)} rows of {name}, expected one for each slot")
+        return torch.as_tensor(np.asarray(rows, dtype=np.float32))
 
-    def _slots(self, session: Session) -> int:
-        return slots_of(self._hospital.most_patients(), session.terms.schedule.batches)
+    def _rows(self, received: torch.Tensor, batch: Slots) -> torch.Tensor:
+        """Return the rows of this hospital's records among those of all slots."""
+        if len(batch.places) and len(received) <= int(batch.places.max()):
+            raise Fault(Code.MALFORMED, f"{len(received)} rows are fewer than were shown")
+        return received[batch.places]
+
+    def _size(self, session: Session) -> int:
+        return slots_of(self._hospital.own.most_patients(), session.terms.schedule.batches)
 
     def _batch(self, session: Session, round: int) -> Slots:
-        """Return the round's batch: patients by a fixed schedule, never by chance."""
+        """Return the round's batch: secret slots of a fixed schedule; without noise, by order."""
         batches = session.terms.schedule.batches
         number, passed = (round - 1) % batches, (round - 1) // batches
-        records = self._hospital.records()
-        chosen = records.patient_ids[number::batches]
+        records = self._hospital.own.records()
         if self._noisy:
+            size = self._size(session)
+            slots = deal_slots(
+                len(records.patient_ids), batches=batches, size=size, stream=self._deal(passed)
+            )
+            here = np.flatnonzero(slots // size == number)
+            chosen, places = records.patient_ids[here], slots[here] % size
             rows = [np.flatnonzero(records.patients == p) for p in chosen]
             records = records.take(np.array([r[passed % len(r)] for r in rows], dtype=np.int64))
+            owners, members = np.arange(len(chosen)), len(chosen)
         else:
-            records = records.of_patients(chosen)
-        members, owners = np.unique(records.patients, return_inverse=True)
-        counts = np.bincount(owners, minlength=len(members))
+            records = records.of_patients(records.patient_ids[number::batches])
+            found, owners = np.unique(records.patients, return_inverse=True)
+            places, members = np.arange(len(records.labels)), len(found)
+        counts = np.bincount(owners, minlength=members)
         return Slots(
             inputs=torch.as_tensor(np.asarray(records.inputs)),
+            places=torch.as_tensor(places, dtype=torch.int64),
             labels=torch.as_tensor(records.labels),
             owners=torch.as_tensor(owners, dtype=torch.int64),
             weights=torch.as_tensor(1.0 / counts[owners], dtype=torch.float32),
-            patients=len(members),
+            patients=members,
         )
 
-    def _pay(self, session: Session, place: Place) -> None:
+    def _deal(self, passed: int) -> Stream:
+        """Open the secret stream that deals the slots of a pass; the same in all its rounds."""
+        hospital, settings = self._hospital, self._hospital.settings
+        if settings.seeded:
+            return Stream.from_seed(settings.run.seed, hospital.site.name, "slots", passed)
+        name = f"slots-{hospital.training}.key"
+        kept = hospital.site.read_secret(name) or b""
+        head = passed.to_bytes(8, "big")
+        if not kept.startswith(head):
+            kept = head + os.urandom(_KEY_BYTES)
+            hospital.site.write_secret(name, kept)
+        return Stream(kept[len(head) :], seeded=False)
+
+    def _pay(self, session: Session, place: Place) -> Receipt:
         """Pay for a pass when its first batch is shown, and for every batch that is shown again."""
+        state = self._hospital.book.state(place.training)
         batches = session.terms.schedule.batches
-        first = (place.round - 1) // batches * batches + 1
-        ledger = self._hospital.site.ledger(self._hospital.cohort.info.name)
-        paid = any(
-            entry.training == place.training and first <= entry.round < first + batches
-            for entry in ledger.entries()
-        )
-        if place.attempt > 1 or not paid:
-            self._hospital.spend(session.terms, place, LAYER_MESSAGES)
+        last = min(-(-place.round // batches) * batches, session.terms.rounds)
+        covered = state.covered
+        if self._noisy and not self._hospital.settings.seeded and not self._dealt(place, batches):
+            covered = 0
+        if covered < place.round:
+            rounds = last - place.round + 1
+            return self._hospital.spend(
+                place, LAYER_MESSAGES, rounds=rounds, uses=LAYER_MESSAGES * rounds
+            )
+        if state.place[0] == place.round:
+            return self._hospital.spend(place, LAYER_MESSAGES)
+        return self._hospital.book.receipt(place)
 
-    def _continue(self, request: TurnRequest, turn: int) -> tuple[Place, Session]:
-        """Check that a turn follows the one before it, once, in the same attempt."""
-        if self._at() != (request.round, request.attempt) or self._turn() != turn:
-            raise Fault(Code.STALE_PLACE, f"a turn of round {request.round} came out of order")
-        place = Place(training=request.training, round=request.round, attempt=request.attempt)
-        return place, self._hospital.session()
+    def _dealt(self, place: Place, batches: int) -> bool:
+        """Whether the key of the pass is there; a pass whose key is lost is paid for anew."""
+        kept = self._hospital.site.read_secret(f"slots-{self._hospital.training}.key") or b""
+        return kept.startswith(((place.round - 1) // batches).to_bytes(8, "big"))
 
-    def _at(self) -> tuple[int, int]:
-        """Return round and attempt of the last turn."""
-        round, attempt, _ = self._read()["at"].tolist()
-        return int(round), int(attempt)
-
-    def _turn(self) -> int:
-        return int(self._read()["at"][2])
-
-    def _keep(self, place: Place, *, turn: int, **arrays: NDArray[np.generic]) -> None:
+    def _keep(self, place: Place, **arrays: NDArray[np.generic]) -> None:
         """Write what the next turn needs to a file that only the owner can read."""
         buffer = io.BytesIO()
-        np.savez(buffer, at=np.array([place.round, place.attempt, turn]), **arrays)  # type: ignore[arg-type]
+        np.savez(buffer, at=np.array([place.round, place.attempt]), **arrays)  # type: ignore[arg-type]
         self._hospital.site.write_secret(self._name, buffer.getvalue())
 
-    def _read(self) -> dict[str, NDArray[np.generic]]:
+    def _kept(self, place: Place) -> torch.Tensor:
+        """Return the features that the turn before brought."""
         data = self._hospital.site.read_secret(self._name)
-        if data is None:
-            return {"at": np.zeros(3, dtype=np.int64)}
-        with np.load(io.BytesIO(data), allow_pickle=False) as kept:
-            return dict(kept)
+        if data is not None:
+            with np.load(io.BytesIO(data), allow_pickle=False) as kept:
+                if kept["at"].tolist() == [place.round, place.attempt]:
+                    return torch.as_tensor(kept["features"])
+        raise Fault(Code.STALE_PLACE, f"nothing is kept of the turn before at {place}")

@@ -10,18 +10,29 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from clients.site.answers import AnswersInMemory
+
 if TYPE_CHECKING:
     from clients.data import Records
+    from clients.site.agreement import Agreement
     from clients.site.session import Session
     from crypto.keys import Keys
 
 
 @dataclass(frozen=True, kw_only=True)
 class Membership:
-    """What a hospital has in a training: its keys, who the others are, and the shared session."""
+    """What a hospital has in a training.
+
+    Attributes:
+        keys: of the training.
+        public_keys: signing keys of all members by name.
+        bind: digest of terms and members, to which every header is bound.
+        session: what the hospitals of this process share.
+    """
 
     keys: Keys
     public_keys: dict[str, bytes]
+    bind: bytes
     session: Session
 
 
@@ -30,11 +41,14 @@ class TrainingState:
     """One training, as the hospitals of one process know it.
 
     Attributes:
-        session: what they share; ``None`` before the first of them needs it.
+        agreement: the terms and the session that is made of them; ``None`` before the first of the
+            hospitals needs it.
+        answers: what simulated hospitals answered last.
         memberships: what each has of its own, by its folder.
         noisy_records: their prepared records behind input noise, by folder and scale.
     """
 
-    session: Session | None = None
+    agreement: Agreement | None = None
+    answers: AnswersInMemory = field(default_factory=AnswersInMemory)
     memberships: dict[Path, Membership] = field(default_factory=dict)
     noisy_records: dict[tuple[Path, float], Records] = field(default_factory=dict)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from clients.contract.faults import Code, Fault
 from clients.contract.settings import ConfigValue, Settings
 from clients.data import Cohorts
+from clients.site.books import Books
 from clients.site.ground import (
     own_cohort,
     own_settings,
@@ -23,7 +24,6 @@ from clients.site.ground import (
     require_invited,
     simulated_site,
 )
-from clients.site.ledgers import Ledgers
 from clients.site.site_file import read_site_file
 from clients.site.training_state import TrainingState
 
@@ -49,7 +49,7 @@ class _Training:
 
 
 class Worker:
-    """One process of hospitals: trainings, open ledgers, and the records that they are about.
+    """One process of hospitals: trainings, open books, and the records that they are about.
 
     Args:
         cohorts: where data sets are read; one of its own unless it is handed the process's.
@@ -57,7 +57,7 @@ class Worker:
 
     def __init__(self, cohorts: Cohorts | None = None) -> None:
         self.cohorts = Cohorts() if cohorts is None else cohorts
-        self.ledgers = Ledgers()
+        self.books = Books()
         self._trainings: OrderedDict[str, _Training] = OrderedDict()
 
     def hospital(self, training: str, context: Context) -> Hospital:
@@ -79,18 +79,18 @@ class Worker:
         return self._simulated(partition_of(context), config, training)
 
     def close(self) -> None:
-        """Forget every training and close every ledger."""
+        """Forget every training and close every book."""
         self._trainings.clear()
-        self.ledgers.close_all()
+        self.books.close_all()
 
     def _real(self, path: Path, settings: Settings, training: str) -> Hospital:
         from clients.site.hospital import Hospital
 
         file = read_site_file(path)
-        settings = own_settings(file, settings)
-        cohort = own_cohort(file, settings, self.cohorts)
-        site = real_site(file, self.ledgers)
-        return Hospital(site, settings, training, cohort, self._kept(training).state)
+        own = own_settings(file, settings)
+        cohort = own_cohort(file, own, self.cohorts)
+        site = real_site(file, self.books)
+        return Hospital(site, settings, own, training, cohort, self._kept(training).state)
 
     def _simulated(self, number: int | None, config: _Config, training: str) -> Hospital:
         from clients.site.hospital import Hospital
@@ -104,8 +104,8 @@ class Worker:
             if number is None or number >= len(names):
                 raise Fault(Code.NOT_INVITED, f"node {number} is none of {len(names)} hospitals")
             require_invited(settings, [names[number]])
-            site = simulated_site(names[number], settings, training, self.ledgers)
-            found = Hospital(site, settings, training, cohort, kept.state)
+            site = simulated_site(names[number], settings, training, self.books)
+            found = Hospital(site, settings, settings, training, cohort, kept.state)
             kept.simulated[number, config] = found
         return found
 
@@ -116,5 +116,5 @@ class Worker:
         while len(self._trainings) > MOST_TRAININGS:
             _, ended = self._trainings.popitem(last=False)
             for hospital in ended.simulated.values():
-                self.ledgers.close(hospital.site.ledger_file)
+                self.books.close(hospital.site.ledger_file)
         return kept

@@ -1,0 +1,141 @@
+"""A hospital's own records and chances: who is sampled at a place, and with what noise.
+
+A value leaves these hands with its noise and the use that paid for it, or, in a regime without
+noise, as the exact value that an exact event paid for. Streams of a seeded run do not depend on the
+attempt: a run that is resumed repeats a place to the bit.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from accounting.events import ExactEvent
+from accounting.private import Private
+from accounting.randomness import Stream
+from accounting.release import exact, noised
+from clients.contract.terms import hospitals_expected
+from clients.data.noisy_inputs import training_records
+from clients.learning.augmentation import augmented
+from clients.learning.dp_sgd import Batch
+from clients.learning.draws import Draws
+from clients.models import prepare
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from accounting.grid import GridPlan
+    from accounting.receipts import Receipt, Use
+    from clients.contract.phases import Phases
+    from clients.contract.settings import Settings
+    from clients.data import Cohort, Records
+    from clients.learning.dp_sgd import GradientSum
+    from clients.site.ground import Site
+    from clients.site.training_state import TrainingState
+    from crypto.roles import Place
+
+
+class OwnDraws:
+    """What chance and records decide at one hospital in one training."""
+
+    def __init__(
+        self, site: Site, settings: Settings, training: str, cohort: Cohort, state: TrainingState
+    ) -> None:
+        self._site = site
+        self._settings = settings
+        self._training = training
+        self._cohort = cohort
+        self._state = state
+
+    def of(self, receipt: Receipt, grid: GridPlan, phases: Phases) -> tuple[Draws, list[Use]]:
+        """Return the draws of a paid place, and the list in which its uses are gathered.
+
+        Args:
+            receipt: of the place; each noised sum takes one of its uses.
+            grid: on which sums are noised.
+            phases: where the seconds are counted.
+        """
+        place, uses = receipt.place, list[Use]()
+
+        def batch(step: int) -> Batch:
+            with phases.measure("sample"):
+                return self._sample(place, step)
+
+        def release(gradient: GradientSum, step: int) -> NDArray[np.float64]:
+            if gradient.discarded:
+                self._site.log(
+                    f"round {place.round}: {gradient.discarded} of {gradient.patients} patients "
+                    "had a gradient that is not finite; it counts as zero"
+                )
+            with phases.measure("noise"):
+                use = receipt.use(place.round, step + 1)
+                uses.append(use)
+                return self.released(Private(gradient.total), grid, place, "noise", use, step)
+
+        draws = Draws(batch=batch, noised=release, patients=self.patients(), phases=phases)
+        return draws, uses
+
+    def released(
+        self,
+        value: Private[NDArray[np.float64]],
+        grid: GridPlan,
+        place: Place,
+        purpose: str,
+        use: Use,
+        step: int = 0,
+    ) -> NDArray[np.float64]:
+        """Return a value with this hospital's noise on the grid; exact where that was paid for."""
+        if isinstance(use.event, ExactEvent):
+            return exact(value, use, grid).vector
+        return noised(value, grid, self.stream(place, purpose, step), use).vector
+
+    def patients(self) -> float:
+        """Return N_k: as the hospital declares it, else N/K as the run does, else the cohort's."""
+        if self._site.patients:
+            return float(self._site.patients)
+        if self._settings.data.patients:
+            return self._settings.data.patients / hospitals_expected(self._settings)
+        return float(self._cohort.patients_by_hospital[self._site.name])
+
+    def most_patients(self) -> float:
+        """Return a public bound on this hospital's patients: declared, or the cohort's own N_k."""
+        return float(self._settings.data.largest_hospital or self.patients())
+
+    def records(self) -> Records:
+        """Return what this hospital trains on, as the model wants it."""
+        records = self._cohort.hospital(self._site.name)
+        return training_records(
+            self._settings,
+            self._cohort.info,
+            records,
+            prepare=partial(prepare, self._settings, self._cohort.info),
+            folder=self._site.folder,
+            kept=self._state.noisy_records,
+            stream=lambda: self._site.input_noise(self._training, self._settings),
+        )
+
+    def stream(self, place: Place, purpose: str, step: int = 0) -> Stream:
+        """Return the random stream of one purpose in one step at a place of this hospital."""
+        if not self._settings.seeded:
+            return Stream.fresh()
+        labels = (self._site.name, str(place.round), "1", purpose)
+        return Stream.from_seed(self._settings.run.seed, *labels, *([str(step)] if step else []))
+
+    def _sample(self, place: Place, step: int = 0) -> Batch:
+        """Draw each of the hospital's patients with probability q, all records of each."""
+        records = self.records()
+        patients = records.patient_ids
+        stream = self.stream(place, "sampling", step)
+        chosen = patients[stream.bernoulli(len(patients), self._settings.training.sampling_rate)]
+        drawn = records.of_patients(chosen)
+        batch = Batch(
+            inputs=torch.as_tensor(np.asarray(drawn.inputs)),
+            labels=torch.as_tensor(drawn.labels),
+            patients=torch.as_tensor(drawn.patients),
+        )
+        copies = self._settings.training.augmentations
+        altered = self.stream(place, "augmentation", step)
+        return augmented(batch, copies=copies, stream=altered) if copies else batch
