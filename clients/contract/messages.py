@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from flwr.app import (
     Array,
@@ -31,6 +31,13 @@ NUM_EXAMPLES = "num-examples"
 _BYTES = "asclepias.bytes"
 _RELEASE = "model."
 _SUM, _ROSTER, _SNAPSHOT = "sum.", "roster.", "snapshot"
+
+
+class Reply(Protocol):
+    """What a hospital may answer with."""
+
+    def content(self) -> RecordDict:
+        """Return it as a message content."""
 
 
 def bytes_to_array(data: bytes) -> Array:

@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from clients.contract.kinds import Kind
-from clients.contract.messages import content_from_bytes, content_to_bytes
+from clients.contract.messages import Reply, content_from_bytes, content_to_bytes
 
 if TYPE_CHECKING:
     from flwr.app import RecordDict
 
-    from clients.site.door import Reply
     from clients.site.ground import Site
     from crypto.roles import Place
 

@@ -22,12 +22,11 @@ from accounting.receipts import Use, is_redeemed
 from accounting.states import Phase
 from clients.contract.faults import Code, Fault
 from clients.contract.kinds import KINDS, Kind
-from clients.site.opening import Confirmed, is_confirmed
+from clients.contract.messages import Reply
+from clients.site.proofs import Confirmed, is_confirmed
 from crypto.roles import Place
 
 if TYPE_CHECKING:
-    from flwr.app import RecordDict
-
     from accounting.book import Book
     from accounting.states import TrainingState
     from clients.site.answers import Answers
@@ -43,13 +42,6 @@ class Request(Protocol):
     @property
     def bind(self) -> str:
         """Digest of the terms, hex."""
-
-
-class Reply(Protocol):
-    """What a hospital may answer with."""
-
-    def content(self) -> RecordDict:
-        """Return it as a message content."""
 
 
 class Release(Made):

@@ -29,10 +29,10 @@ from clients.models import prepare_public
 from clients.site.agreement import Agreement, agree
 from clients.site.answers import Answers
 from clients.site.door import Door
+from clients.site.membership import Membership
 from clients.site.opening import Openings
 from clients.site.own_draws import OwnDraws
 from clients.site.snapshots import make_snapshot
-from clients.site.training_state import Membership
 from crypto.errors import OpeningRefusedError
 from crypto.headers import Header, HeaderKind, payload_digest, sign_header
 from crypto.keys import Keys
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from clients.data import Cohort
     from clients.site.door import Passage, Release
     from clients.site.ground import Site
-    from clients.site.opening import Confirmed
+    from clients.site.proofs import Confirmed
     from clients.site.session import Session
     from clients.site.training_state import TrainingState
 
@@ -114,6 +114,7 @@ class Hospital:
         self.cohort = cohort
         self.own = OwnDraws(site, settings, training, cohort, state)
         self._state = state
+        self._agreement: Agreement | None = None
 
     @property
     def book(self) -> Book:
@@ -136,7 +137,7 @@ class Hospital:
             Fault: ``keys-missing``: there are no keys, so no terms either.
         """
         if noise_multiplier is None:
-            noise_multiplier = float(self._kept_terms()["noise-multiplier"])
+            noise_multiplier = self.membership().noise_multiplier
         return self.agreement(noise_multiplier).digest
 
     def agreement(self, noise_multiplier: float) -> Agreement:
@@ -144,13 +145,17 @@ class Hospital:
 
         Whoever asks with other settings derives their own, which no other hospital sees.
         """
+        own = self._agreement
+        if own is not None and own.noise_multiplier == noise_multiplier:
+            return own
         kept = self._state.agreement
-        if kept is not None and kept.fits(self.run_settings, noise_multiplier):
-            return kept
-        made = agree(self.run_settings, self.cohort, self.training, noise_multiplier)
-        if kept is None:
-            self._state.agreement = made
-        return made
+        if kept is None or not kept.fits(self.run_settings, noise_multiplier):
+            made = agree(self.run_settings, self.cohort, self.training, noise_multiplier)
+            if kept is None:
+                self._state.agreement = made
+            kept = made
+        self._agreement = kept
+        return kept
 
     def membership(self) -> Membership:
         """Return keys and session, from this process's cache or the hospital's folder.
@@ -168,7 +173,7 @@ class Hospital:
                 keys=Keys.from_bytes(secret),
                 public_keys={n: bytes.fromhex(k) for n, k in public["public-keys"].items()},
                 bind=bytes.fromhex(public["bind"]),
-                session=self.agreement(float(public["noise-multiplier"])).session,
+                noise_multiplier=float(public["noise-multiplier"]),
             )
         return kept_here[self.site.folder]
 
@@ -178,7 +183,7 @@ class Hospital:
 
     def session(self) -> Session:
         """Return this process's session of a training whose keys this hospital has."""
-        return self.membership().session
+        return self.agreement(self.membership().noise_multiplier).session
 
     def contribute(self, passage: Passage[RoundRequest]) -> Release:
         """Open what was closed, then spend, sample, clip, add noise, seal and sign.
@@ -189,9 +194,8 @@ class Hospital:
         request, phases = passage.request, Phases()
         session = self.open_closed(request, phases)
         extras = self.extras(request)
-        receipt = self.spend(
-            passage.place, events_of_attempt(self.settings, request.round, request.attempt)
-        )
+        events = events_of_attempt(self.settings, request.round, request.attempt)
+        receipt = self.spend(passage.place, events)
         draws, uses = self.own.of(receipt, session.terms.grid, phases)
         update = session.exchange.contribute(session.replica, draws)
         return self.seal(passage, update, uses, phases, extras=extras)
@@ -227,12 +231,13 @@ class Hospital:
 
     def openings(self) -> Openings:
         """Return what this hospital opens in the training."""
-        member = self.membership()
-        noise = member.session.terms.noise
+        session = self.session()
+        noise = session.terms.noise
         return Openings(
             name=self.site.name,
             book=self.book,
-            member=member,
+            member=self.membership(),
+            session=session,
             needed=quorum(noise.hospitals, noise.dropouts, noise.colluders),
             retire=self._drop_keys,
             log=self.site.log,
@@ -421,7 +426,7 @@ class Hospital:
         return torch.as_tensor(np.asarray(records.inputs)), records.labels
 
     def _may_release_on_the_way(self) -> bool:
-        """Whether a model may leave before the last sum: never an exact one, nor what leaks keys."""
+        """Whether a model may leave before the last sum: no exact one, nor what leaks a key."""
         try:
             self._require_returnable()
         except Fault:
@@ -441,14 +446,14 @@ class Hospital:
             training=self.training,
             round=round,
             chain=chain,
-            parameter_id=member.session.terms.sealing.parameter_id,
+            parameter_id=self.session().terms.sealing.parameter_id,
             bind=member.bind,
             group_key=member.keys.group_key,
             sender=self.site.name,
             identity=self.site.identity,
         )
 
-    def _kept_terms(self) -> dict[str, object]:
+    def _kept_terms(self) -> dict[str, Any]:
         kept = self.site.read_secret(f"terms-{self.training}.json")
         if kept is None:
             raise Fault(Code.KEYS_MISSING, f"no keys of training {self.training} in the folder")

@@ -1,4 +1,4 @@
-"""The edge of a hospital: where a release or a refusal becomes a Flower reply, and nothing else does."""
+"""The edge of a hospital, where a release or a refusal becomes a Flower reply."""
 
 from __future__ import annotations
 

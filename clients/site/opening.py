@@ -15,12 +15,12 @@ what it may release, is its own book's. Every refusal has one code: which check 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Protocol
 
 from accounting import lines
-from accounting.private import Made, Maker
 from clients.contract.faults import Code, Fault, one_code_for_openings
+from clients.site.proofs import Confirmed, make_committed, make_confirmed
 from clients.site.snapshots import SignedSnapshot
 from crypto.errors import RosterError, SealingError
 from crypto.roles import Place
@@ -29,45 +29,26 @@ from crypto.rosters import Roster, confirmed_round, next_chain
 if TYPE_CHECKING:
     from accounting.book import Book
     from accounting.states import TrainingState
-    from clients.contract.messages import OpenedRound, RoundRequest
+    from clients.contract.messages import OpenedRound
     from clients.contract.phases import Phases
+    from clients.site.membership import Membership
     from clients.site.session import Session
-    from clients.site.training_state import Membership
 
 
-class Committed(Made):
-    """A total that this hospital's book names as the one it opens.
+class Behind(Protocol):
+    """What a request holds for a hospital, or a process, that is behind."""
 
-    Attributes:
-        round: of the sum.
-        attempt: that was closed.
-        opened: digest of roster and total, hex.
-    """
+    @property
+    def closed(self) -> Mapping[int, OpenedRound]:
+        """Sealed totals by round."""
 
-    __slots__ = ("attempt", "opened", "round")
-    round: int
-    attempt: int
-    opened: str
+    @property
+    def opened(self) -> Mapping[int, str]:
+        """Digests of what was opened in earlier rounds, hex."""
 
-
-class Confirmed(Made):
-    """A chain of sums that a quorum of hospitals has signed.
-
-    Attributes:
-        round: the last of its sums.
-    """
-
-    __slots__ = ("round",)
-    round: int
-
-
-_COMMITTED = Maker(Committed)
-_CONFIRMED = Maker(Confirmed)
-
-
-def is_confirmed(thing: object) -> bool:
-    """Whether an object says that a quorum has signed, and was made here."""
-    return _CONFIRMED.knows(thing)
+    @property
+    def snapshot(self) -> bytes:
+        """A snapshot, or ``b""``."""
 
 
 class Openings:
@@ -76,7 +57,8 @@ class Openings:
     Args:
         name: the hospital's.
         book: its own.
-        member: its keys, who the others are, and the session that its process shares.
+        member: its keys, and who the others are.
+        session: what the hospitals of its process share.
         needed: hospitals that must have signed a chain before anything made from it leaves.
         retire: deletes the training's keys once its book has retired it.
         log: the hospital's own log.
@@ -88,6 +70,7 @@ class Openings:
         name: str,
         book: Book,
         member: Membership,
+        session: Session,
         needed: int,
         retire: Callable[[], None],
         log: Callable[[str], None],
@@ -95,16 +78,12 @@ class Openings:
         self._name = name
         self._book = book
         self._member = member
+        self.session = session
         self._needed = needed
         self._retire = retire
         self._log = log
 
-    @property
-    def session(self) -> Session:
-        """What the hospitals of this process share."""
-        return self._member.session
-
-    def follow(self, request: RoundRequest, phases: Phases) -> TrainingState:
+    def follow(self, request: Behind, phases: Phases) -> TrainingState:
         """Open what was closed since, in order, and bring the replica there.
 
         Returns:
@@ -126,7 +105,7 @@ class Openings:
                     state = self._open(number, request.closed[number], state, phases)
         return state
 
-    def restore(self, request: RoundRequest, snapshot: SignedSnapshot | None = None) -> None:
+    def restore(self, request: Behind, snapshot: SignedSnapshot | None = None) -> None:
         """Bring this process's replica to where the book stands; the book does not move.
 
         Raises:
@@ -151,7 +130,7 @@ class Openings:
         for number in missing:
             closed = request.closed[number]
             roster = Roster.from_bytes(closed.roster)
-            committed = _COMMITTED.make(
+            committed = make_committed(
                 round=number, attempt=roster.place.attempt, opened=roster.digest(closed.total)
             )
             session.advance(committed, closed, roster, self._member.keys)
@@ -159,7 +138,7 @@ class Openings:
     def confirmed(self) -> Confirmed | None:
         """Return what a quorum has signed of this hospital's own chain, as rosters show it."""
         last = min(confirmed_round(self.session.signed, self._needed), self._state().closed)
-        return _CONFIRMED.make(round=last) if last else None
+        return make_confirmed(round=last) if last else None
 
     def confirmed_by(self, headers: tuple[bytes, ...]) -> Confirmed:
         """Return that a quorum has signed the last sum's chain, as confirmations show it.
@@ -174,12 +153,12 @@ class Openings:
                 Code.RELEASE_REFUSED,
                 f"{len(signers)} hospitals confirmed round {state.closed}, needed: {self._needed}",
             )
-        return _CONFIRMED.make(round=state.closed)
+        return make_confirmed(round=state.closed)
 
     def _state(self) -> TrainingState:
         return self._book.state(self.session.terms.training)
 
-    def _snapshot(self, request: RoundRequest) -> SignedSnapshot | None:
+    def _snapshot(self, request: Behind) -> SignedSnapshot | None:
         if not request.snapshot:
             return None
         terms = self.session.terms
@@ -192,7 +171,7 @@ class Openings:
         )
 
     def _adopt(
-        self, request: RoundRequest, snapshot: SignedSnapshot, state: TrainingState
+        self, request: Behind, snapshot: SignedSnapshot, state: TrainingState
     ) -> TrainingState:
         """Take over a snapshot whose chain goes on from this hospital's own."""
         if self._extended(request, state.chain, state.closed, snapshot.round) != snapshot.chain:
@@ -222,7 +201,7 @@ class Openings:
             place = Place(training=training, round=number, attempt=roster.place.attempt)
             total = hashlib.sha256(closed.total).hexdigest()
             self._book.append(lines.commit(place, roster=opened, total=total))
-            committed = _COMMITTED.make(round=number, attempt=place.attempt, opened=opened)
+            committed = make_committed(round=number, attempt=place.attempt, opened=opened)
         try:
             chain = session.advance(committed, closed, roster, self._member.keys, phases)
         except SealingError as error:
@@ -257,7 +236,7 @@ class Openings:
             self._log(f"training {training} is retired: {why}")
 
     @staticmethod
-    def _extended(request: RoundRequest, chain: str, start: int, end: int) -> str:
+    def _extended(request: Behind, chain: str, start: int, end: int) -> str:
         """The chain after ``end``, from one after ``start``, by what the request says was opened.
 
         Raises:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from accounting.grid import GridPlan
+    from accounting.lines import Place
     from accounting.receipts import Receipt, Use
     from clients.contract.phases import Phases
     from clients.contract.settings import Settings
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from clients.learning.dp_sgd import GradientSum
     from clients.site.ground import Site
     from clients.site.training_state import TrainingState
-    from crypto.roles import Place
 
 
 class OwnDraws:

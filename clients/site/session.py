@@ -22,6 +22,7 @@ from clients.learning.split_ends import Ends
 from clients.learning.sum_exchange import make_exchange
 from clients.models import build_model, prepare
 from clients.site.memory import keep_freed_memory
+from clients.site.proofs import Committed, check_committed
 from crypto.errors import RosterError, SealingError
 from crypto.headers import HeaderKind, SignedHeader, verify_header
 from crypto.roles import Place, Sealed
@@ -34,8 +35,7 @@ if TYPE_CHECKING:
     from clients.contract.settings import Settings
     from clients.contract.terms import Terms
     from clients.data import Cohort
-    from clients.site.opening import Committed
-    from clients.site.training_state import Membership
+    from clients.site.membership import Membership
     from crypto.keys import Keys
 
 #: Copies of the state after a round that wait to be confirmed, of each kind.
@@ -137,6 +137,7 @@ class Session:
         Raises:
             SealingError: it does not open, or this process has opened another one.
         """
+        check_committed(committed)
         number = committed.round
         before = self._chains.get(number - 1)
         if before is None:
@@ -159,7 +160,7 @@ class Session:
         return chain
 
     def copy_to_release(self, last: int) -> Copy | None:
-        """Return the newest copy that may be released once the sums up to ``last`` are confirmed."""
+        """Return the newest copy to release once the sums up to ``last`` are confirmed."""
         return self._newest(last, lambda copy: bool(copy.model))
 
     def copy_to_leave(self, last: int) -> Copy | None:
@@ -235,7 +236,7 @@ class Session:
         self._copies = [*self._copies[-(2 * _MOST_COPIES - 1) :], copy]
 
     def released(self) -> dict[str, torch.Tensor]:
-        """Return the parameters that a release of the replica holds, those at the server left out."""
+        """Return the parameters that a release holds; those at the server are left out."""
         away = self.ends.away if self.ends else frozenset()
         return {n: tensor for n, tensor in self.replica.released().items() if n not in away}
 

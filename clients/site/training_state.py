@@ -15,25 +15,7 @@ from clients.site.answers import AnswersInMemory
 if TYPE_CHECKING:
     from clients.data import Records
     from clients.site.agreement import Agreement
-    from clients.site.session import Session
-    from crypto.keys import Keys
-
-
-@dataclass(frozen=True, kw_only=True)
-class Membership:
-    """What a hospital has in a training.
-
-    Attributes:
-        keys: of the training.
-        public_keys: signing keys of all members by name.
-        bind: digest of terms and members, to which every header is bound.
-        session: what the hospitals of this process share.
-    """
-
-    keys: Keys
-    public_keys: dict[str, bytes]
-    bind: bytes
-    session: Session
+    from clients.site.membership import Membership
 
 
 @dataclass(kw_only=True)
