@@ -149,7 +149,7 @@ def with_hospitals(settings: Settings, online: Sequence[str]) -> Settings:
         )
     if settings.regime.pooled:
         return settings
-    return settings.with_config({"partition.sites": ",".join(invited or present)})
+    return settings.with_config({"partition.sites": ",".join(invited or sorted(present))})
 
 
 def hospitals_online(link: SuperLinkFolder) -> list[str]:

@@ -1,42 +1,78 @@
 """Round 0: the server carries offers and wrapped keys between hospitals and can open none.
 
 Hospitals sign ephemeral keys, one of them makes the training's keys, each gets its copy wrapped for
-it alone. If the one that makes the keys fails, another takes its place.
+it alone. The server checks all that can be checked without a key: whoever sends something else, or
+nothing, is named, and if it was to make the keys, another takes its place.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.app import Message
 
-from clients.contract import messages
-from clients.contract.messages import KeysRequest, LeadReply, LeadRequest
+from clients.contract.binding import bind_digest, members_digest
+from clients.contract.ceremony_messages import JoinRequest, KeysRequest, LeadReply, LeadRequest
+from clients.contract.faults import Code
+from clients.contract.kinds import Kind
 from crypto.ceremony import BundlePublic, Offer
-from crypto.errors import SealingError
+from crypto.errors import HeaderError
+from crypto.headers import HeaderKind, SignedHeader, verify_header
+from crypto.identity import verify_signature
+from crypto.offers import offers_digest
 from crypto.plans import SealingPlan
-from strategies.conversation import Conversation, fault_code
+from strategies.conversation import UNREACHABLE, Conversation, fault_code
 from strategies.errors import TrainingStopped
 from strategies.nodes import Nodes
+from strategies.replies import BadReply, one_bad_reply, read_join, read_lead, read_named
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from strategies.agreement import Agreement
+    from strategies.run.journal import Kept
+
+#: Bytes of the challenge that a hospital signs to show that it is there.
+_CHALLENGE_BYTES = 32
+#: Hospitals that are asked in turn for keys that all others take.
+_MOST_LEADERS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ceremony:
-    """What the server knows after the ceremony: who takes part, and public parameters."""
+    """What the server knows after the ceremony: who takes part, and public parameters.
+
+    Attributes:
+        nodes: the hospitals.
+        plan: public sealing parameters.
+        key_id: public name of the keys.
+        bind: digest of terms and members, 32 bytes; hospitals' headers are bound to it.
+    """
 
     nodes: Nodes
     plan: SealingPlan
     key_id: bytes
+    bind: bytes
+
+
+@dataclass
+class _Joined:
+    """Who answered a request to join, by name; and what was wrong with the other answers."""
+
+    nodes: dict[str, int] = field(default_factory=dict)
+    offers: dict[str, Offer] = field(default_factory=dict)
+    faults: dict[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return "; ".join(f"{who}: {code}" for who, code in sorted(self.faults.items()))
 
 
 def hold_ceremony(
-    conversation: Conversation,
-    *,
-    training: str,
-    hospitals: int,
-    noise_multiplier: float,
-    invited: Collection[str] = (),
+    conversation: Conversation, agreement: Agreement, *, invited: Collection[str] = ()
 ) -> Ceremony:
     """Bring the hospitals of a training together and have them agree on keys.
 
@@ -45,117 +81,250 @@ def hold_ceremony(
     Raises:
         TrainingStopped: too few hospitals joined, or nobody could make the keys.
     """
-    joined, faults = _gather(conversation, training)
-    if invited:
-        joined = {name: found for name, found in joined.items() if name in invited}
-    if len(joined) < hospitals:
-        missing = ", ".join(sorted(set(invited) - set(joined)))
+    joined = _gather(conversation, agreement, keyed=None)
+    wanted = agreement.terms.hospitals
+    found = [name for name in sorted(joined.offers) if not invited or name in invited]
+    if len(found) < wanted:
+        missing = ", ".join(sorted(set(invited) - set(found)))
         raise TrainingStopped(
-            f"{len(joined)} of {hospitals} hospitals joined"
+            f"{len(found)} of {wanted} hospitals joined"
             + (f", {missing} did not" if missing else "")
-            + (f" ({faults})" if faults else "")
+            + (f" ({joined})" if joined.faults else "")
             + ". Start the missing nodes, or lower partition.hospitals."
         )
-    names = sorted(joined)[:hospitals]
-    offers = tuple(joined[name][1] for name in names)
+    offers = [joined.offers[name] for name in found[:wanted]]
     nodes = Nodes(
-        ids={name: joined[name][0] for name in names},
-        public_keys={name: Offer.from_bytes(joined[name][1]).identity for name in names},
+        ids={offer.name: joined.nodes[offer.name] for offer in offers},
+        public_keys={offer.name: offer.identity for offer in offers},
     )
-    lead = LeadRequest(training=training, noise_multiplier=noise_multiplier, offers=offers)
-    made = _first_bundle(conversation, nodes, lead)
-    public = BundlePublic.from_bytes(made.public)
-    _hand_out(conversation, nodes, lead, made, leader=public.leader)
+    public = _KeyMaking(conversation, agreement, nodes, offers).lead()
     return Ceremony(
         nodes=nodes,
-        plan=SealingPlan.from_json(public.plan),
+        plan=agreement.terms.sealing,
         key_id=bytes.fromhex(public.key_id),
+        bind=bind_digest(agreement.digest, members_digest(offers)),
     )
 
 
-def find_members(
-    conversation: Conversation, *, training: str, public_keys: Mapping[str, bytes]
-) -> Nodes:
+def find_members(conversation: Conversation, agreement: Agreement, kept: Kept) -> Ceremony:
     """Find the nodes behind the hospitals of a training that has begun; node ids are new.
 
-    Hospitals that are not there are left out: the round's floor decides whether it can go on.
+    A hospital proves that it is there by a signature over a fresh challenge. Hospitals that are not
+    there are left out: the round's floor decides whether it can go on.
 
     Raises:
-        TrainingStopped: none is there, or one has another identity than at the ceremony.
+        TrainingStopped: none is there.
     """
-    joined, faults = _gather(conversation, training)
-    ids = {name: node for name, (node, _) in joined.items() if name in public_keys}
-    if not ids:
-        raise TrainingStopped(f"no hospital of this training is connected ({faults or 'no node'})")
-    for name in ids:
-        if Offer.from_bytes(joined[name][1]).identity != public_keys[name]:
-            raise TrainingStopped(f"{name} has another identity than when the training began")
-    return Nodes(ids=ids, public_keys=dict(public_keys))
+    joined = _gather(conversation, agreement, keyed=kept)
+    if not joined.nodes:
+        raise TrainingStopped(
+            f"no hospital of this training is connected ({str(joined) or 'no node'})"
+        )
+    nodes = Nodes(ids=joined.nodes, public_keys=dict(kept.public_keys))
+    return Ceremony(nodes=nodes, plan=kept.plan, key_id=kept.key_id, bind=kept.bind)
 
 
-def _gather(conversation: Conversation, training: str) -> tuple[dict[str, tuple[int, bytes]], str]:
-    """Ask every connected node for an offer: ``name -> (node id, offer)``, and what went wrong."""
-    content = RecordDict({messages.CONFIG: ConfigRecord({"training": training})})
+def _gather(conversation: Conversation, agreement: Agreement, *, keyed: Kept | None) -> _Joined:
+    """Ask every connected node whether it takes part, or, in a training that goes on, still does."""
+    challenge = os.urandom(_CHALLENGE_BYTES)
+    content = JoinRequest(
+        training=agreement.training,
+        bind=agreement.bind,
+        noise_multiplier=agreement.noise_multiplier,
+        nonce=agreement.nonce,
+        challenge=challenge,
+    ).content()
     ids = list(conversation.grid.get_node_ids())
-    joined: dict[str, tuple[int, bytes]] = {}
-    faults: list[str] = []
-    for reply in conversation.ask(Message(content, node, messages.JOIN) for node in ids):
+    joined, twice = _Joined(), set()
+    for reply in conversation.ask(Message(content, node, Kind.JOIN) for node in ids):
         node = reply.metadata.src_node_id
         if reply.has_error():
-            if (code := fault_code(reply)) != "not-invited":
-                faults.append(f"node {node}: {code}")
+            if (code := fault_code(reply)) != Code.NOT_INVITED:
+                joined.faults[f"node {node}"] = code
             continue
-        config = messages.config_of(reply.content)
         try:
-            offer = Offer.from_bytes(bytes(config["offer"]))  # type: ignore[arg-type]
-        except SealingError as error:
-            faults.append(f"node {node}: {error.code}")
+            with one_bad_reply():
+                answer = read_join(reply.content)
+                if keyed is not None:
+                    name = _present(answer.presence, challenge, agreement.training, keyed)
+                else:
+                    offer = _offered(answer.offer, answer.name, agreement.training)
+                    name = offer.name
+        except BadReply as bad:
+            joined.faults[f"node {node}"] = bad.code
             continue
-        if offer.name in joined:
-            raise TrainingStopped(f"two nodes say that they are {offer.name!r}; end one of them")
-        joined[offer.name] = (node, offer.to_bytes())
-    return joined, "; ".join(sorted(faults))
-
-
-def _first_bundle(conversation: Conversation, nodes: Nodes, lead: LeadRequest) -> LeadReply:
-    """Ask hospitals in turn to make the keys until one does."""
-    faults: list[str] = []
-    content = lead.content()
-    for name in nodes.names:
-        [reply] = conversation.ask([Message(content, nodes.ids[name], messages.LEAD)])
-        if not reply.has_error():
-            return LeadReply.read(reply.content)
-        faults.append(f"{name}: {fault_code(reply)}")
-    raise TrainingStopped(f"no hospital could make the keys ({'; '.join(faults)})")
-
-
-def _hand_out(
-    conversation: Conversation, nodes: Nodes, lead: LeadRequest, made: LeadReply, *, leader: str
-) -> None:
-    """Bring each hospital but the one that made them its wrapped keys."""
-    others = [name for name in nodes.names if name != leader]
-    missing = [name for name in others if name not in made.wrapped]
-    if missing:
-        raise TrainingStopped(f"no keys were made for {', '.join(missing)}")
-    requests = [
-        Message(
-            KeysRequest(
-                training=lead.training,
-                noise_multiplier=lead.noise_multiplier,
-                offers=lead.offers,
-                public=made.public,
-                wrapped=made.wrapped[name],
-            ).content(),
-            nodes.ids[name],
-            messages.KEYS,
+        if name in joined.nodes:
+            twice.add(name)
+            joined.faults[f"node {node}"] = f"{name} too"
+            continue
+        joined.nodes[name] = node
+        if keyed is None:
+            joined.offers[name] = offer
+    if twice:
+        raise TrainingStopped(
+            f"two nodes say that they are {', '.join(sorted(twice))}; end one of them"
         )
-        for name in others
-    ]
-    faults = {
-        nodes.name_of(reply.metadata.src_node_id): fault_code(reply)
-        for reply in conversation.ask(requests)
-        if reply.has_error()
-    }
-    if faults:
-        listed = "; ".join(f"{name}: {code}" for name, code in sorted(faults.items()))
-        raise TrainingStopped(f"keys were refused ({listed}); read those hospitals' own logs")
+    return joined
+
+
+def _offered(data: bytes, name: str, training: str) -> Offer:
+    """Return a sound offer of the hospital that an answer names.
+
+    Raises:
+        SealingError: it is none.
+        BadReply: it is another hospital's, or for another training; or there is none, as from a
+            hospital that has keys for this id already.
+    """
+    if not data:
+        raise BadReply(Code.TRAINING_BOUND.value)
+    offer = Offer.from_bytes(data)
+    offer.verify()
+    if (offer.name, offer.training) != (name, training):
+        raise BadReply
+    return offer
+
+
+def _present(data: bytes, challenge: bytes, training: str, kept: Kept) -> str:
+    """Return who signed that it is there, now and with this training's keys.
+
+    Raises:
+        SealingError: the signature is not by a hospital of the training, or over something else.
+        BadReply: there is none, as from a hospital that has no keys any more.
+    """
+    if not data:
+        raise BadReply(Code.KEYS_MISSING.value)
+    header = verify_header(
+        SignedHeader.from_bytes(data),
+        kept.public_keys,
+        kind=HeaderKind.PRESENCE,
+        bind=kept.bind,
+    )
+    if header.training != training or header.nonce != challenge:
+        raise HeaderError(f"{header.sender!r} signed another challenge")
+    return header.sender
+
+
+class _KeyMaking:
+    """How offers become keys: hospitals are asked to make them in turn, until all have them.
+
+    Until anything was spent keys may come again, so a leader whose answer was lost costs nothing.
+    """
+
+    def __init__(
+        self, talk: Conversation, agreement: Agreement, nodes: Nodes, offers: list[Offer]
+    ) -> None:
+        self._talk = talk
+        self._agreement = agreement
+        self._nodes = nodes
+        self._offers = offers
+        self._request = LeadRequest(
+            training=agreement.training,
+            bind=agreement.bind,
+            noise_multiplier=agreement.noise_multiplier,
+            offers=tuple(offer.to_bytes() for offer in offers),
+        )
+
+    def lead(self) -> BundlePublic:
+        """Return the public part of keys that every hospital has taken.
+
+        Raises:
+            TrainingStopped: nobody could make such keys.
+        """
+        faults: dict[str, str] = {}
+        refused: dict[str, str] = {}
+        led = 0
+        content = self._request.content()
+        for name in self._nodes.names:
+            [reply] = self._talk.ask([Message(content, self._nodes.ids[name], Kind.LEAD)])
+            if reply.has_error():
+                faults[name] = fault_code(reply)
+                continue
+            try:
+                with one_bad_reply():
+                    made, public = self._checked(reply, name)
+            except BadReply as bad:
+                faults[name] = bad.code
+                continue
+            refused = self._hand_out(made, leader=name)
+            led += 1
+            if not refused:
+                return public
+            if led == _MOST_LEADERS:
+                break
+        if refused:
+            raise TrainingStopped(
+                f"keys were refused ({_listed(refused)}); read those hospitals' own logs"
+            )
+        raise TrainingStopped(f"no hospital could make the keys ({_listed(faults)})")
+
+    def _checked(self, reply: Message, leader: str) -> tuple[LeadReply, BundlePublic]:
+        """Check all that can be checked of a bundle without a key.
+
+        Raises:
+            SealingError: it is none, or not by the leader.
+            BadReply: it is for other hospitals, or under another plan.
+        """
+        others = set(self._nodes.names) - {leader}
+        made = read_lead(reply.content, others)
+        public = BundlePublic.from_bytes(made.public)
+        verify_signature(
+            self._nodes.public_keys[leader], public.signature, public.signed(), leader
+        )
+        digests = {name: hashlib.sha256(data).hexdigest() for name, data in made.wrapped.items()}
+        expected = (
+            self._agreement.training,
+            leader,
+            offers_digest(self._offers),
+            self._agreement.terms.sealing.to_json(),
+            digests,
+        )
+        found = (public.training, public.leader, public.offers, public.plan, dict(public.wrapped))
+        if found != expected:
+            raise BadReply
+        return made, public
+
+    def _hand_out(self, made: LeadReply, *, leader: str) -> dict[str, str]:
+        """Bring each hospital but the leader its keys; returns the codes of those without any.
+
+        The silent ones are asked once more: their answer may be what was lost.
+        """
+        faults = self._bring(made, [name for name in self._nodes.names if name != leader])
+        silent = [name for name, code in faults.items() if code == UNREACHABLE]
+        if silent:
+            faults = {n: code for n, code in faults.items() if n not in silent}
+            faults |= self._bring(made, silent)
+        return faults
+
+    def _bring(self, made: LeadReply, names: list[str]) -> dict[str, str]:
+        request = self._request
+        asked = [
+            Message(
+                KeysRequest(
+                    training=request.training,
+                    bind=request.bind,
+                    noise_multiplier=request.noise_multiplier,
+                    offers=request.offers,
+                    public=made.public,
+                    wrapped=made.wrapped[name],
+                ).content(),
+                self._nodes.ids[name],
+                Kind.KEYS,
+            )
+            for name in names
+        ]
+        faults = {}
+        for reply in self._talk.ask(asked):
+            name = self._nodes.name_of(reply.metadata.src_node_id)
+            if reply.has_error():
+                faults[name] = fault_code(reply)
+                continue
+            try:
+                with one_bad_reply():
+                    read_named(reply.content, name)
+            except BadReply as bad:
+                faults[name] = bad.code
+        return faults
+
+
+def _listed(faults: Mapping[str, str]) -> str:
+    return "; ".join(f"{name}: {code}" for name, code in sorted(faults.items()))

@@ -8,7 +8,7 @@ strategy decides what a fault means.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from flwr.app import Error, Message
 from flwr.common.constant import ErrorCode
@@ -52,6 +52,16 @@ class Conversation:
         self.received_bytes = 0
         self.phases = Phases()
 
+    def wait_for(self, nodes: Collection[int], least: int) -> bool:
+        """Wait until so many of some nodes are connected; False where they are not in time."""
+        end = time.monotonic() + self._timeout
+        while True:
+            if len(set(nodes) & set(self.grid.get_node_ids())) >= least:
+                return True
+            if time.monotonic() >= end:
+                return False
+            time.sleep(LONGEST_PAUSE_SECONDS)
+
     def ask(self, messages: Iterable[Message]) -> Iterator[Message]:
         """Send messages and yield one reply a message, in the order in which they come.
 
@@ -72,13 +82,16 @@ class Conversation:
         while waiting and time.monotonic() < end:
             replies = list(self.grid.pull_messages(list(waiting)))
             for reply in replies:
-                asked = waiting.pop(reply.metadata.reply_to_message_id)
+                asked = waiting.pop(reply.metadata.reply_to_message_id, None)
+                if asked is None:
+                    continue  # it answers nothing that was asked, or answers it twice
                 if reply.metadata.src_node_id != asked.metadata.dst_node_id:
                     # The SuperLink answers for a node that has gone.
                     reply = Message(Error(FLOWER_ERROR_CODE, UNREACHABLE), reply_to=asked)
                 if reply.has_content():
                     on_its_way = time.time() - reply.metadata.created_at
-                    self.phases.add("transfer", max(0.0, on_its_way))
+                    # Clocks may differ, and a node may say what it likes.
+                    self.phases.add("transfer", min(max(0.0, on_its_way), self._timeout))
                     self.received_bytes += message_bytes(reply.content)
                 yield reply
             if replies:
@@ -100,3 +113,9 @@ def fault_code(reply: Message) -> str:
         return FLOWER_FAULTS.get(reply.error.code, Code.INTERNAL.value)
     text = reply.error.reason or ""
     return text if text == UNREACHABLE or read_code(text) is not None else Code.INTERNAL.value
+
+
+def renewed(message: Message) -> Message:
+    """Return a message that says the same to the same node, to be sent once more."""
+    asked = message.metadata
+    return Message(message.content, asked.dst_node_id, asked.message_type, group_id=asked.group_id)

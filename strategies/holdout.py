@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from clients.data import Cohorts
+from clients.data.public_facts import public_facts
 from clients.learning.evaluation import calibration, confusion, evaluate
 from clients.learning.votes import decide_together
 from clients.models import build_model, prepare_public
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from clients.contract.binding import PublicFacts
     from clients.contract.settings import Settings
     from clients.data import Records
 
@@ -56,6 +58,11 @@ class Holdout:
 
     def _count(self, labels: NDArray[np.int64]) -> list[int]:
         return [int(n) for n in np.bincount(labels, minlength=len(self._classes))]
+
+    @property
+    def facts(self) -> PublicFacts:
+        """What is public about the records, as the terms of a training carry it."""
+        return public_facts(self._info)
 
     @property
     def input_shape(self) -> tuple[int, ...]:

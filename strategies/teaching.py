@@ -9,18 +9,24 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from clients.learning.shapes import parameters_of
+from strategies.agreement import SharedPart
+from strategies.conversation import UNREACHABLE, fault_code, renewed
+from strategies.errors import BudgetExhausted
+from strategies.replies import ModelForm
 from strategies.run.state import TrainingState
 
 if TYPE_CHECKING:
     import torch
-    from flwr.app import RecordDict
+    from flwr.app import Message, RecordDict
 
+    from clients.contract.kinds import Kind
     from clients.contract.settings import Settings
-    from clients.contract.terms import Terms
+    from strategies.agreement import Agreement
     from strategies.ceremony import Ceremony
     from strategies.conversation import Conversation
     from strategies.holdout import Holdout
@@ -34,18 +40,23 @@ class TrainingContext:
     """What the server has of one training before any hospital has said a word.
 
     Attributes:
-        training: its id.
+        agreement: its id and its terms.
         state: what it has achieved so far; the one part that changes.
     """
 
     settings: Settings
-    training: str
+    agreement: Agreement
     conversation: Conversation
     budget: Budget
     tracking: Tracking
     holdout: Holdout
     journal: Journal
     state: TrainingState = field(default_factory=TrainingState)
+
+    @property
+    def training(self) -> str:
+        """Id of the training."""
+        return self.agreement.training
 
     @property
     def bytes_carried(self) -> tuple[int, int]:
@@ -87,21 +98,23 @@ class Teaching(ABC):
     Args:
         context: what the server has.
         ceremony: who takes part, and public parameters.
-        terms: what the hospitals agreed on.
     """
 
-    def __init__(self, context: TrainingContext, ceremony: Ceremony, terms: Terms) -> None:
+    def __init__(self, context: TrainingContext, ceremony: Ceremony) -> None:
         self.settings = context.settings
         self.training = context.training
         self.state = context.state
         self.holdout = context.holdout
-        self.terms = terms
+        self.terms = context.agreement.terms
+        self._agreement = context.agreement
         self._context = context
         self._conversation = context.conversation
         self._journal = context.journal
         self._tracking = context.tracking
         self._budget = context.budget
         self._nodes = ceremony.nodes
+        self._bind = ceremony.bind
+        self._form = self.form(context.settings, context.holdout)
 
     @staticmethod
     def planned_rounds(settings: Settings) -> int:
@@ -109,9 +122,18 @@ class Teaching(ABC):
         return settings.training.rounds
 
     @staticmethod
-    def message_values(settings: Settings, holdout: Holdout) -> int:
-        """Return how many noised values a hospital sends in a round beside a sum."""
-        return 0
+    def shared(settings: Settings, holdout: Holdout) -> SharedPart:
+        """Return what hospitals train together.
+
+        Raises:
+            SettingsError: the model cannot be cut as the settings ask.
+        """
+        return SharedPart(parameters=parameters_of(holdout.module))
+
+    @staticmethod
+    def form(settings: Settings, holdout: Holdout) -> ModelForm:
+        """Return what a model looks like that a hospital releases."""
+        return ModelForm.of(holdout.module)
 
     @abstractmethod
     def teach(self) -> None:
@@ -127,7 +149,7 @@ class Teaching(ABC):
         """Obtain the model after the last round, unless it is there already."""
 
     @abstractmethod
-    def judge_request(self) -> tuple[str, RecordDict]:
+    def judge_request(self) -> tuple[Kind, RecordDict]:
         """Return the message with which hospitals are asked to judge the final model."""
 
     @abstractmethod
@@ -141,21 +163,82 @@ class Teaching(ABC):
     def _attempts(self, number: int, hospital: str = "") -> Iterable[int]:
         """Yield the numbers of attempts at a round, from 1, each paid for first.
 
-        Without a seed, an attempt that an earlier run paid for is never made again: its noise
-        would be drawn anew under the same name. A seeded run repeats it to the bit.
+        An attempt that an earlier run of the server made is asked for once more: whoever answered
+        it sends the same bytes again, which costs nothing. Further ones wait until as many
+        hospitals are there as are needed.
+
+        Raises:
+            BudgetExhausted: the next attempt would cost more than was promised, or is one more than
+                the noise was planned for.
         """
-        used = 0
-        if not self.settings.seeded:
-            used = self._budget.attempts_of(self.training, number, hospital)
-        for attempt in range(used + 1, used + self.settings.run.attempts + 1):
-            self._budget.spend(
-                training=self.training,
-                round=number,
-                attempt=attempt,
-                events=self._cost(number, attempt),
-                hospital=hospital,
-            )
+        purpose = hospital or "round"
+        _, last, used = self._journal.read_attempts().get(purpose, (0, 0, 0))
+        attempt = used if last == number else 0
+        if attempt:
             yield attempt
+        for left in range(self.settings.run.attempts - 1, -1, -1):
+            begun = attempt or left < self.settings.run.attempts - 1
+            if begun and not self._are_there(hospital):
+                continue
+            attempt += 1
+            self._pay(number, attempt, hospital)
+            yield attempt
+
+    def _are_there(self, hospital: str) -> bool:
+        """Wait until those are connected without whom an attempt comes to nothing."""
+        if hospital:
+            node = self._nodes.ids.get(hospital)
+            return node is not None and self._conversation.wait_for([node], 1)
+        return self._conversation.wait_for(self._nodes.ids.values(), self._agreement.least)
+
+    def _pay(self, number: int, attempt: int, hospital: str) -> None:
+        """Pay for an attempt and keep that it was made, before anybody is asked.
+
+        Raises:
+            BudgetExhausted: nothing was recorded.
+        """
+        purpose = hospital or "round"
+        cost = {
+            "training": self.training,
+            "round": number,
+            "attempt": attempt,
+            "events": self._cost(number, attempt),
+            "hospital": hospital,
+        }
+        self._budget.require(**cost)  # type: ignore[arg-type]
+        made, _, _ = self._journal.read_attempts().get(purpose, (0, 0, 0))
+        allowed = self._places() + self._agreement.spare_attempts
+        if made >= allowed:
+            raise BudgetExhausted(
+                f"round {number}, attempt {attempt} would be one more than the {allowed} that "
+                "hospitals allow (privacy.spare-attempts); stopped before it"
+            )
+        self._budget.spend(**cost)  # type: ignore[arg-type]
+        self._journal.keep_attempt(number, attempt, purpose)
+
+    def _places(self) -> int:
+        """Return how many attempts a hospital is asked for in a run without retries."""
+        return self.settings.training.rounds
+
+    def _ask_again(
+        self, asked: Iterable[Message], replies: Iterable[Message], enough: Callable[[], bool]
+    ) -> Iterator[Message]:
+        """Yield replies; if they are not enough, ask the silent ones once more at the same place.
+
+        Whoever has answered sends the same bytes again; whoever was not there does the work then.
+        """
+        by_node = {message.metadata.dst_node_id: message for message in asked}
+        silent = []
+        for reply in replies:
+            if reply.has_error() and fault_code(reply) == UNREACHABLE:
+                silent.append(reply)
+            else:
+                yield reply
+        if silent and not enough():
+            again = [by_node[reply.metadata.src_node_id] for reply in silent]
+            yield from self._conversation.ask(renewed(message) for message in again)
+        else:
+            yield from silent
 
     def _record_round(
         self,

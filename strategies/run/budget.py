@@ -6,6 +6,7 @@ would exceed what was promised, retries included.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from accounting.accountants import epsilon
 from accounting.calibration import noise_multiplier_for
 from accounting.grid import DELTA_SLACK, EPSILON_SLACK
 from accounting.ledger import Ledger
-from clients.contract.schedule import schedule_of
+from clients.contract.schedule import LAYER_MESSAGES, schedule_of, steps_of_visit
 from clients.contract.terms import noise_plan
 from strategies.errors import BudgetExhausted
 
@@ -26,14 +27,36 @@ if TYPE_CHECKING:
 _Attempt = tuple[str, int, int, str]
 
 
+def planned_events(settings: Settings) -> int:
+    """Return the noised messages about one patient that the noise is planned for.
+
+    Attempts beyond one for each place are planned for only where the settings name a number: the
+    automatic number is as many as patience allows where no target is set, and none where one is.
+    """
+    events, spare = schedule_of(settings).events, settings.privacy.spare_attempts
+    return events + max(spare, 0) * _events_of_spare(settings)
+
+
+def _events_of_spare(settings: Settings) -> int:
+    """Return the most that one attempt beyond the first may cost."""
+    name = settings.exchange.name
+    if name == "layers":
+        return LAYER_MESSAGES
+    if name == "weights":
+        return settings.exchange.local_steps
+    if name in ("cyclic", "single", "ensemble"):
+        return steps_of_visit(settings, 1)
+    return 1
+
+
 def calibrated_multiplier(settings: Settings) -> float:
     """Return sigma as the settings give it, or the least that keeps to their target epsilon."""
-    privacy, schedule = settings.privacy, schedule_of(settings)
+    privacy, rate = settings.privacy, schedule_of(settings).sampling_rate
     return privacy.noise_multiplier or noise_multiplier_for(
         target_epsilon=privacy.target_epsilon,
         delta=privacy.delta,
-        sampling_rate=schedule.sampling_rate,
-        rounds=schedule.events,
+        sampling_rate=rate,
+        rounds=planned_events(settings),
         accountant=privacy.accountant,
     )
 
@@ -51,13 +74,13 @@ class Budget:
     ) -> None:
         self._settings = settings
         privacy = settings.privacy
-        self._schedule = schedule_of(settings)
+        self._planned = planned_events(settings)
         self.delta = privacy.delta * (1.0 - DELTA_SLACK)
         self.noise_multiplier = noise_multiplier or 0.0
         if settings.regime.private and not noise_multiplier:
             self.noise_multiplier = calibrated_multiplier(settings)
         plan = noise_plan(settings, self.noise_multiplier)
-        self._event = plan.event(self._schedule.sampling_rate)
+        self._event = plan.event(schedule_of(settings).sampling_rate)
         self._ledger = Ledger(path, site="server", cohort=settings.data.name, durable=True)
         self._attempts: dict[_Attempt, int] = {
             (e.training, e.round, e.attempt, e.purpose): getattr(e.event, "count", 1)
@@ -68,9 +91,8 @@ class Budget:
     def spent(self) -> int:
         """Noised messages about one patient paid for so far, over all runs of this training.
 
-        The largest count over hospitals, where these are asked in turn. An attempt that is run
-        again under a seed repeats the very same release and counts once; without a seed no attempt
-        number is ever used again.
+        The largest count over hospitals, where these are asked in turn. Attempts at one round of a
+        seeded run repeat the very same noise over the very same sample and count once.
         """
         return max(self._counts().values(), default=0)
 
@@ -91,14 +113,10 @@ class Budget:
         """
         if self._event is None or events == 0:
             return
-        target = self._settings.privacy.target_epsilon
+        self.require(
+            training=training, round=round, attempt=attempt, events=events, hospital=hospital
+        )
         place = (training, round, attempt, _purpose(hospital))
-        count = self._counts().get(place[3], 0) + (0 if place in self._attempts else events)
-        if target and count > self._schedule.events and self.epsilon(count) > target:
-            raise BudgetExhausted(
-                f"round {round}, attempt {attempt} would cost epsilon {self.epsilon(count):.3f}, "
-                f"beyond privacy.target-epsilon = {target:g}; stopped before it"
-            )
         self._ledger.spend(
             replace(self._event, count=events),
             training=training,
@@ -108,16 +126,34 @@ class Budget:
         )
         self._attempts[place] = events
 
-    def _counts(self) -> dict[str, int]:
+    def require(
+        self, *, training: str, round: int, attempt: int, events: int = 1, hospital: str = ""
+    ) -> None:
+        """Insist that an attempt would stay within the target; arguments as for `spend`.
+
+        Raises:
+            BudgetExhausted: it would not.
+        """
+        if self._event is None or events == 0:
+            return
+        target, purpose = self._settings.privacy.target_epsilon, _purpose(hospital)
+        count = self._counts({(training, round, attempt, purpose): events}).get(purpose, 0)
+        if target and count > self._planned and self.epsilon(count) > target:
+            raise BudgetExhausted(
+                f"round {round}, attempt {attempt} would cost epsilon {self.epsilon(count):.3f}, "
+                f"beyond privacy.target-epsilon = {target:g}; stopped before it"
+            )
+
+    def _counts(self, more: Mapping[_Attempt, int] | None = None) -> dict[str, int]:
+        """Return how much was paid for each purpose, or would be with more attempts."""
         counts: dict[str, int] = {}
-        for (_, _, _, purpose), events in self._attempts.items():
+        seen: set[tuple[str, int, str]] = set()
+        for (training, round, _, purpose), events in {**self._attempts, **(more or {})}.items():
+            if self._settings.seeded and (training, round, purpose) in seen:
+                continue
+            seen.add((training, round, purpose))
             counts[purpose] = counts.get(purpose, 0) + events
         return counts
-
-    def attempts_of(self, training: str, round: int, hospital: str = "") -> int:
-        """Return the highest attempt of a round that was paid for, 0 if none was."""
-        place = (training, round, _purpose(hospital))
-        return max((a for t, r, a, p in self._attempts if (t, r, p) == place), default=0)
 
     def epsilon(self, rounds: int | None = None, accountant: str = "") -> float:
         """Return epsilon at the run's delta after so many noised messages, or those spent."""

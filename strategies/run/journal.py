@@ -1,7 +1,7 @@
 """What the server keeps on disk so that a training can be resumed by another run.
 
 Sealed totals, sealed snapshots, public parameters, and what hospitals released to the server: all
-that is here it holds anyway, and no more. Keys, replicas and ledgers are kept by the hospitals.
+that is here it holds anyway, and no more. Keys, replicas and books are kept by the hospitals.
 """
 
 from __future__ import annotations
@@ -14,9 +14,13 @@ from typing import TYPE_CHECKING
 from clients.contract.messages import OpenedRound
 from crypto.plans import SealingPlan
 from crypto.whole_file import write_private
+from strategies.errors import TrainingStopped
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+#: What a journal of this form says of itself.
+_FORM = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,23 +29,35 @@ class Kept:
 
     Attributes:
         training: id of the training.
+        nonce: random bytes in the id; ``b""`` for an id that is a word.
+        terms: the canonical text of the terms.
+        bind: digest of terms and members, to which hospitals' headers are bound.
         public_keys: signing keys of the hospitals by name.
         plan: public sealing parameters.
         key_id: public name of the training's keys.
         noise_multiplier: sigma, as it was calibrated.
         closed: sealed totals since the snapshot, by round.
+        opened: digests, hex, of rounds up to the snapshot.
         snapshot: the last sealed snapshot, or ``b""``.
         snapshot_round: the round after which it was taken.
+        ended: the round after which hospitals were asked to confirm; 0 before.
+        note: why that was before the last round; "" where it was not.
     """
 
     training: str
+    nonce: bytes
+    terms: str
+    bind: bytes
     public_keys: Mapping[str, bytes]
     plan: SealingPlan
     key_id: bytes
     noise_multiplier: float
     closed: dict[int, OpenedRound] = field(default_factory=dict)
+    opened: dict[int, str] = field(default_factory=dict)
     snapshot: bytes = b""
     snapshot_round: int = 0
+    ended: int = 0
+    note: str = ""
 
     @property
     def round(self) -> int:
@@ -60,75 +76,133 @@ class Journal:
         self,
         *,
         training: str,
+        nonce: bytes,
+        terms: str,
+        bind: bytes,
         public_keys: Mapping[str, bytes],
         plan: SealingPlan,
         key_id: bytes,
         noise_multiplier: float,
     ) -> None:
-        """Keep who takes part, and the public parameters."""
-        self._folder.mkdir(parents=True, exist_ok=True)
+        """Keep who takes part on which terms, and the public parameters."""
         content = {
+            "form": _FORM,
             "training": training,
+            "nonce": nonce.hex(),
+            "terms": terms,
+            "bind": bind.hex(),
             "public-keys": {name: key.hex() for name, key in public_keys.items()},
             "plan": plan.to_json(),
             "key-id": key_id.hex(),
             "noise-multiplier": noise_multiplier,
         }
-        write_private(self._ceremony, json.dumps(content).encode(), durable=False)
+        self._write("ceremony.json", json.dumps(content).encode())
 
     def keep_round(self, number: int, closed: OpenedRound) -> None:
         """Keep a closed round before anybody is told of it."""
         size = len(closed.roster).to_bytes(8, "big")
-        data = size + closed.roster + closed.total
-        write_private(self._folder / f"round-{number}.bin", data, durable=False)
+        self._write(f"round-{number}.bin", size + closed.roster + closed.total)
 
-    def keep_snapshot(self, after: int, snapshot: bytes) -> None:
-        """Keep a snapshot and forget the totals that it stands for."""
-        write_private(self._folder / f"snapshot-{after}.bin", snapshot, durable=False)
+    def keep_snapshot(
+        self, after: int, snapshot: bytes, opened: Mapping[int, str] | None = None
+    ) -> None:
+        """Keep a snapshot and forget the totals that it stands for, but for their digests."""
+        if opened:
+            kept = {str(n): digest for n, digest in opened.items() if n <= after}
+            self._write("opened.json", json.dumps(kept).encode())
+        self._write(f"snapshot-{after}.bin", snapshot)
         for path in self._numbered("snapshot"):
             if self._number(path) < after:
                 path.unlink()
         for path in self._numbered("round"):
-            if self._number(path) < after:
+            if self._number(path) <= after:
                 path.unlink()
+
+    def keep_attempt(self, number: int, attempt: int, purpose: str) -> None:
+        """Keep that an attempt is about to be asked for.
+
+        Args:
+            number: of the round or visit.
+            attempt: of it.
+            purpose: whose attempts are counted together.
+        """
+        attempts = self.read_attempts()
+        last = attempts.get(purpose, (0, 0, 0))
+        attempts[purpose] = (last[0] + 1, number, attempt)
+        self._write("attempts.json", json.dumps(attempts).encode())
+
+    def read_attempts(self) -> dict[str, tuple[int, int, int]]:
+        """Return (how many, round of the last, its attempt) of all attempts asked for so far."""
+        path = self._folder / "attempts.json"
+        if not path.exists():
+            return {}
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        return {str(purpose): (int(a), int(b), int(c)) for purpose, (a, b, c) in kept.items()}
+
+    def keep_end(self, number: int, note: str) -> None:
+        """Keep that hospitals are asked to confirm: no round follows."""
+        self._write("end.json", json.dumps({"round": number, "note": note}).encode())
 
     def keep_middle(self, number: int, state: bytes) -> None:
-        """Keep the server's own part of a split model after a round, and the one before it."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        write_private(self._folder / f"middle-{number}.bin", state, durable=False)
+        """Keep the server's own part of a split model after a round, and of the two before it."""
+        self._write(f"middle-{number}.bin", state)
         for path in self._numbered("middle"):
-            if self._number(path) < number - 1:
+            if self._number(path) < number - 2:
                 path.unlink()
 
-    def read_middle(self, number: int) -> bytes:
-        """Return the server's part of a split model after a round."""
-        return (self._folder / f"middle-{number}.bin").read_bytes()
+    def read_middles(self) -> dict[int, bytes]:
+        """Return the server's part of a split model by the round after which it was kept."""
+        return {self._number(path): path.read_bytes() for path in self._numbered("middle")}
 
     def keep_member(self, number: int, model: bytes) -> None:
         """Keep a finished model of an ensemble, whose hospital need not be asked again."""
-        write_private(self._folder / f"member-{number}.bin", model, durable=False)
+        self._write(f"member-{number}.bin", model)
 
     def read_members(self) -> dict[int, bytes]:
         """Return the finished models of an ensemble by number."""
         return {self._number(path): path.read_bytes() for path in self._numbered("member")}
 
     def read(self) -> Kept | None:
-        """Return what is kept, or ``None`` if no training has begun here."""
+        """Return what is kept, or ``None`` if no training has begun here.
+
+        Raises:
+            TrainingStopped: the training was begun by an earlier version.
+        """
         if not self._ceremony.exists():
             return None
         content = json.loads(self._ceremony.read_text(encoding="utf-8"))
+        if content.get("form") != _FORM:
+            raise TrainingStopped(
+                f"training {content.get('training')} was begun by an earlier version of this app "
+                "and cannot go on; its hospitals have ended it too. Begin a new training."
+            )
         snapshots = self._numbered("snapshot")
         last = max(snapshots, key=self._number, default=None)
+        end = self._read_json("end.json")
         return Kept(
             training=str(content["training"]),
+            nonce=bytes.fromhex(content["nonce"]),
+            terms=str(content["terms"]),
+            bind=bytes.fromhex(content["bind"]),
             public_keys={n: bytes.fromhex(k) for n, k in content["public-keys"].items()},
             plan=SealingPlan.from_json(content["plan"]),
             key_id=bytes.fromhex(content["key-id"]),
             noise_multiplier=float(content["noise-multiplier"]),
             closed=dict(sorted((self._number(p), _opened(p)) for p in self._numbered("round"))),
+            opened={int(n): str(d) for n, d in self._read_json("opened.json").items()},
             snapshot=last.read_bytes() if last else b"",
             snapshot_round=self._number(last) if last else 0,
+            ended=int(str(end.get("round", 0))),
+            note=str(end.get("note", "")),
         )
+
+    def _write(self, name: str, content: bytes) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        write_private(self._folder / name, content, durable=False)
+
+    def _read_json(self, name: str) -> dict[str, object]:
+        path = self._folder / name
+        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
 
     def _numbered(self, kind: str) -> list[Path]:
         return list(self._folder.glob(f"{kind}-*.bin"))

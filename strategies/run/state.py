@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from clients.contract.messages import OpenedRound
-
 if TYPE_CHECKING:
     import torch
 
@@ -18,16 +16,11 @@ class TrainingState:
 
     Attributes:
         round: last closed round.
-        closed: sealed totals since the last snapshot, by round.
-        snapshot: the hospitals' last sealed snapshot.
         model: the last released model, after ``released`` rounds.
         metrics: the released model's figures on the public holdout.
     """
 
     round: int = 0
-    closed: dict[int, OpenedRound] = field(default_factory=dict)
-    snapshot: bytes = b""
-    snapshot_round: int = 0
     model: Mapping[str, torch.Tensor] = field(default_factory=dict)
     released: int = 0
     metrics: dict[str, float] = field(default_factory=dict)

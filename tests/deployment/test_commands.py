@@ -118,7 +118,14 @@ def test_a_training_goes_on_with_its_own_hospitals_and_as_few_as_it_was_planned_
     )
     keys = {name: bytes(32) for name in HOSPITALS}
     Journal(tmp_path / "server").keep_ceremony(
-        training="t", public_keys=keys, plan=plan, key_id=bytes(16), noise_multiplier=1.0
+        training="t",
+        nonce=bytes(16),
+        terms="",
+        bind=bytes(32),
+        public_keys=keys,
+        plan=plan,
+        key_id=bytes(16),
+        noise_multiplier=1.0,
     )
     settings = _run_for(3, **{"privacy.dropouts": 1, "run.out": str(tmp_path)})
     going_on = with_hospitals(settings, ("berlin", "rome", "turin"))

@@ -1,0 +1,93 @@
+"""What the server keeps of closed rounds, so that hospitals that were away can catch up.
+
+Sealed sums and rosters since the last snapshot, the snapshot, and a digest of every round before:
+the digests prove that a snapshot goes on from where a hospital stands. The server computes the same
+chain over them as hospitals do, so it sees on arrival who has opened other sums than it sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from crypto.rosters import Roster, next_chain
+
+if TYPE_CHECKING:
+    from clients.contract.messages import OpenedRound
+    from strategies.run.journal import Journal, Kept
+
+
+@dataclass(frozen=True, kw_only=True)
+class Help:
+    """What a hospital that is behind is sent."""
+
+    closed: Mapping[int, OpenedRound] = field(default_factory=dict)
+    opened: Mapping[int, str] = field(default_factory=dict)
+    snapshot: bytes = b""
+
+
+class Sums:
+    """The closed rounds of a training.
+
+    Args:
+        journal: where they are kept.
+        kept: those of an earlier run of the server, which go on.
+    """
+
+    def __init__(self, journal: Journal, kept: Kept | None = None) -> None:
+        self._journal = journal
+        self._closed: dict[int, OpenedRound] = dict(kept.closed) if kept else {}
+        self._opened: dict[int, str] = dict(kept.opened) if kept else {}
+        self._snapshot = kept.snapshot if kept else b""
+        self.snapshot_round = kept.snapshot_round if kept else 0
+        for number, closed in self._closed.items():
+            self._opened[number] = _digest(closed)
+        self._chains = {0: ""}
+        for number in sorted(self._opened):
+            self._link(number)
+
+    def chain(self, after: int) -> str:
+        """Return the chain of all sums up to a round, hex; "" before the first."""
+        return self._chains[after]
+
+    def close(self, number: int, closed: OpenedRound) -> None:
+        """Keep a closed round, on disk first."""
+        self._journal.keep_round(number, closed)
+        self._closed[number] = closed
+        self._opened[number] = _digest(closed)
+        self._link(number)
+
+    def take_snapshot(self, after: int, snapshot: bytes) -> None:
+        """Keep a snapshot in place of the sums that it stands for."""
+        self._journal.keep_snapshot(after, snapshot, self._opened)
+        self._snapshot, self.snapshot_round = snapshot, after
+        self._closed = {n: one for n, one in self._closed.items() if n > after}
+
+    def last(self, number: int) -> dict[int, OpenedRound]:
+        """Return a round's sum for hospitals that lack only that; empty where there is none."""
+        return {number: self._closed[number]} if number in self._closed else {}
+
+    def help(self, stands_at: int) -> Help:
+        """Return all that a hospital needs which has opened the sums up to a round.
+
+        Args:
+            stands_at: that round; 0 for a process that remembers none.
+        """
+        closed = {n: one for n, one in sorted(self._closed.items()) if n > stands_at}
+        if stands_at >= self.snapshot_round:
+            return Help(closed=closed)
+        between = range(stands_at + 1, self.snapshot_round + 1)
+        return Help(
+            closed=closed,
+            opened={number: self._opened[number] for number in between},
+            snapshot=self._snapshot,
+        )
+
+    def _link(self, number: int) -> None:
+        before, opened = self._chains[number - 1], self._opened[number]
+        self._chains[number] = next_chain(bytes.fromhex(before), bytes.fromhex(opened)).hex()
+
+
+def _digest(closed: OpenedRound) -> str:
+    return Roster.from_bytes(closed.roster).digest(closed.total)
