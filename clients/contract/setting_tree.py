@@ -162,6 +162,11 @@ class Model(Group):
     weights: str = Field(
         default="", max_length=_PATH, description="safetensors file of starting weights ('' = none)"
     )
+    weights_digest: str = Field(
+        default="",
+        pattern=r"^$|^[0-9a-f]{64}$",
+        description="SHA-256 of that file in hex digits ('' = any file)",
+    )
     freeze: bool = Field(default=False, description="train the last layer only")
 
 

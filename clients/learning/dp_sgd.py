@@ -195,7 +195,8 @@ def _fast_squares(flat: torch.Tensor) -> torch.Tensor:
     blocks = flat[:, :whole].reshape(len(flat), -1, NORM_BLOCK)
     norms = torch.linalg.vector_norm(blocks, dim=2).double()
     rest = torch.linalg.vector_norm(flat[:, whole:], dim=1).double()
-    return norms.square().sum(dim=1) + rest.square()
+    squared: torch.Tensor = norms.square().sum(dim=1) + rest.square()
+    return squared
 
 
 def _mean_by_patient(gradient: torch.Tensor, owner: torch.Tensor, patients: int) -> torch.Tensor:
