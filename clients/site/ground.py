@@ -7,6 +7,8 @@ that are read here win.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import os
 import tempfile
@@ -15,7 +17,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,8 +32,10 @@ from crypto.whole_file import write_private
 if TYPE_CHECKING:
     from flwr.app import Context
 
+    from accounting.input_noise import InputNoise
     from clients.contract.settings import Settings
-    from clients.data import Cohort
+    from clients.data import Cohort, DatasetInfo
+    from clients.data.noisy_inputs import Streams
     from clients.site.site_file import SiteFile
 
 logger = logging.getLogger(__name__)
@@ -96,16 +100,29 @@ class Site:
         path = self.folder / name
         return path.read_bytes() if path.exists() else None
 
-    def input_noise(self, training: str, settings: Settings) -> Stream:
-        """Open the one stream of this hospital's input noise in a training."""
-        if settings.seeded:
-            return Stream.from_seed(settings.run.seed, self.name, "input noise")
-        name = f"input-noise-{training}.key"
-        key = self.read_secret(name)
-        if key is None:
-            key = os.urandom(_KEY_BYTES)
-            self.write_secret(name, key)
-        return Stream(key, seeded=False)
+    def input_noise(
+        self, noise: InputNoise, info: DatasetInfo, settings: Settings, training: str
+    ) -> Streams:
+        """Return the streams of the noise on this hospital's records, the same in every training.
+
+        The first time that a cohort's records of a shape are noised at a scale a key is drawn, and
+        the noise is written to the ledger, before any record is touched.
+        """
+        label = json.dumps([info.name, noise.scale, info.shape]).encode()
+        name = f"input-noise-{hashlib.sha256(label).hexdigest()[:16]}"
+        ledger = self.ledger(info.name)
+        with ledger.hold():
+            key = self.read_secret(f"{name}.key")
+            counted = any(entry.purpose == name for entry in ledger.entries())
+            if not counted or (key is None and not settings.seeded):
+                ledger.spend(noise.event, training=training, round=0, attempt=0, purpose=name)
+            if settings.seeded:
+                seed = settings.run.seed
+                return partial(Stream.from_seed, seed, self.name, "input noise", name)
+            if key is None:
+                key = os.urandom(_KEY_BYTES)
+                self.write_secret(f"{name}.key", key)
+        return partial(Stream.from_key, key, "input noise")
 
     def forget_secret(self, name: str) -> None:
         """Remove a secret that is no longer needed."""

@@ -376,7 +376,9 @@ class Hospital:
             records,
             prepare=partial(prepare, self.settings, self.cohort.info),
             owner=(str(self.site.folder), self.training),
-            stream=lambda: self.site.input_noise(self.training, self.settings),
+            streams=lambda noise: self.site.input_noise(
+                noise, self.cohort.info, self.settings, self.training
+            ),
         )
 
     def stream(self, place: Place, purpose: str, step: int = 0) -> Stream:
