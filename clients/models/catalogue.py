@@ -79,6 +79,11 @@ MODELS: dict[str, Architecture] = {
 }
 
 
+def imports(name: str) -> str:
+    """Return the function that ``model.name`` makes a process import, "" for a row of the table."""
+    return name if name not in MODELS and ":" in name else ""
+
+
 def load_function(path: str) -> Callable[..., Any]:
     """Return the function at "package.module:function"."""
     module, _, name = path.partition(":")

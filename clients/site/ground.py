@@ -157,11 +157,13 @@ def own_settings(file: SiteFile, settings: Settings) -> Settings:
 
     Raises:
         Fault: the hospital is not on the run's list; or the run is seeded, which gives no privacy,
-            and the hospital is not in test mode.
+            and the hospital is not in test mode; or the model is a function that the hospital's
+            file does not allow.
     """
     require_invited(settings, [file.hospital])
     if settings.seeded and not file.test_mode:
         raise Fault(Code.SEED_REFUSED, f"run.seed = {settings.run.seed}, expected -1")
+    _require_allowed(file, settings)
     return settings.with_config(
         {
             "data.name": file.data_name,
@@ -169,6 +171,24 @@ def own_settings(file: SiteFile, settings: Settings) -> Settings:
             "data.public": file.data_public,
         }
     )
+
+
+def _require_allowed(file: SiteFile, settings: Settings) -> None:
+    """Insist that a model which would be imported by its name is on the hospital's own list.
+
+    The run's word for the data is never imported here: the file's takes its place.
+    """
+    from clients.models.catalogue import imports
+
+    found = imports(settings.model.name)
+    if found and found not in file.allowed_functions:
+        allowed = ", ".join(sorted(file.allowed_functions)) or "none"
+        fault = (
+            f"model.name = {found!r} would be imported and run here, but [allow] functions of "
+            f"{file.path.name} holds {allowed}"
+        )
+        real_site(file).log(f"refused: {Code.SETTINGS_REFUSED}: {fault}")
+        raise Fault(Code.SETTINGS_REFUSED, fault)
 
 
 def require_invited(settings: Settings, hospitals: Iterable[str]) -> None:
