@@ -164,6 +164,7 @@ class Model(Group):
     )
     weights_digest: str = Field(
         default="",
+        max_length=64,
         pattern=r"^$|^[0-9a-f]{64}$",
         description="SHA-256 of that file in hex digits ('' = any file)",
     )
