@@ -35,9 +35,11 @@ def run(out: Path, only: Sequence[str]) -> None:
     """Train what is not there yet."""
     import tomli_w
 
+    from clients.data import Cohorts
     from simulations.engines.direct_transport import train_here
     from simulations.scenario import find_scenario, resolve
 
+    cohorts = Cohorts()
     for row in ROWS:
         if only and not any(row.name.startswith(name) for name in only):
             continue
@@ -49,7 +51,7 @@ def run(out: Path, only: Sequence[str]) -> None:
             overrides = {"run.seed": seed, "run.out": str(folder)}
             settings = resolve(find_scenario(row.scenario), [*row.sets, *QUIET], overrides)
             (folder / "config.toml").write_text(tomli_w.dumps(settings.to_tables()))
-            train_here(settings)
+            train_here(settings, cohorts)
             print(row.name, seed, _figures(folder, row)["value"], flush=True)
 
 

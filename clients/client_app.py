@@ -8,36 +8,19 @@ value.
 from __future__ import annotations
 
 import logging
-import re
-from collections.abc import Callable
-from functools import lru_cache, wraps
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from flwr.app import (
-    ConfigRecord,
-    Context,
-    Error,
-    Message,
-    MetricRecord,
-    RecordDict,
-    UserConfigValue,
-)
+from flwr.app import ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
-from clients.contract import messages
+from clients.contract import layer_messages, messages, visit_messages
 from clients.contract.faults import FLOWER_ERROR_CODE, Code, Fault
-from clients.contract.settings import Settings, SettingsError
+from clients.contract.layer_messages import TurnRequest, with_arrays
+from clients.contract.settings import SettingsError
 from clients.contract.visit_messages import JudgeRequest, VisitRequest
-from clients.site.ground import (
-    own_cohort,
-    own_settings,
-    partition_of,
-    real_site,
-    require_invited,
-    simulated_site,
-)
-from clients.site.site_file import SiteFileError, read_site_file
+from clients.site.site_file import SiteFileError
+from clients.site.worker import Worker
 
 if TYPE_CHECKING:
     from clients.site.hospital import Hospital
@@ -46,19 +29,25 @@ logger = logging.getLogger(__name__)
 
 Handler = Callable[[Message, "Hospital"], RecordDict]
 
-#: Ids become parts of file names, so no path may hide in one.
-_TRAINING = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
-app = ClientApp()
+def make_client_app(worker: Worker) -> ClientApp:
+    """Return the app of one process of hospitals; what it keeps is in `worker`."""
+    made = ClientApp()
+    categories = {"train": made.train, "evaluate": made.evaluate, "query": made.query}
+    for kind, handler in HANDLERS.items():
+        category, _, action = kind.partition(".")
+        register = categories[category](action) if action else categories[category]()
+        register(answered(handler, worker))
+    return made
 
 
-def answered(handler: Handler) -> Callable[[Message, Context], Message]:
+def answered(handler: Handler, worker: Worker) -> Callable[[Message, Context], Message]:
     """Turn a handler into one that always answers and never explains itself to the server."""
 
-    @wraps(handler)
     def answer(message: Message, context: Context) -> Message:
         try:
-            hospital = _hospital(message, context)
+            training = str(messages.config_of(message.content)["training"])
+            hospital = worker.hospital(training, context)
         except Exception as error:
             logger.exception("a hospital could not start")
             return _refusal(error, message)
@@ -110,38 +99,6 @@ def code_of(error: Exception) -> str:
             return Code.INTERNAL
 
 
-def _hospital(message: Message, context: Context) -> Hospital:
-    from clients.site.hospital import Hospital
-
-    training = str(messages.config_of(message.content)["training"])
-    if not _TRAINING.fullmatch(training):
-        raise Fault(Code.MALFORMED, "a training's id names files and is a plain word")
-    if own := context.node_config.get("site"):
-        settings = Settings.from_config(context.run_config)
-        file = read_site_file(Path(str(own)))
-        settings = own_settings(file, settings)
-        return Hospital(real_site(file), settings, training, own_cohort(file, settings))
-    return _simulated(partition_of(context), frozenset(context.run_config.items()), training)
-
-
-@lru_cache(maxsize=4096)
-def _simulated(
-    number: int | None, config: frozenset[tuple[str, UserConfigValue]], training: str
-) -> Hospital:
-    """Return a simulated hospital; one process answers for many, again and again."""
-    from clients.data.cohorts import cohort_of
-    from clients.site.hospital import Hospital
-
-    settings = Settings.from_config(dict(config))
-    names = cohort_of(settings).names
-    if number is None or number >= len(names):
-        raise Fault(Code.NOT_INVITED, f"node {number} is none of {len(names)} hospitals")
-    require_invited(settings, [names[number]])
-    return Hospital(simulated_site(names[number], settings, training), settings, training)
-
-
-@app.query("join")
-@answered
 def join(message: Message, hospital: Hospital) -> RecordDict:
     """Offer a key for the ceremony."""
     offer = hospital.join()
@@ -149,37 +106,27 @@ def join(message: Message, hospital: Hospital) -> RecordDict:
     return RecordDict({messages.CONFIG: ConfigRecord(config)})  # type: ignore[arg-type]
 
 
-@app.query("lead")
-@answered
 def lead(message: Message, hospital: Hospital) -> RecordDict:
     """Make the training's keys for all hospitals."""
     return hospital.lead(messages.LeadRequest.read(message.content)).content()
 
 
-@app.query("keys")
-@answered
 def keys(message: Message, hospital: Hospital) -> RecordDict:
     """Take over the training's keys."""
     hospital.receive_keys(messages.KeysRequest.read(message.content))
     return RecordDict({messages.CONFIG: ConfigRecord({"name": hospital.site.name})})
 
 
-@app.train()
-@answered
 def train(message: Message, hospital: Hospital) -> RecordDict:
     """Contribute to a round."""
     return hospital.contribute(messages.RoundRequest.read(message.content)).content()
 
 
-@app.query("release")
-@answered
 def release(message: Message, hospital: Hospital) -> RecordDict:
     """Return the model after the last opened sum."""
     return hospital.release(messages.RoundRequest.read(message.content)).content()
 
 
-@app.evaluate()
-@answered
 def evaluate(message: Message, hospital: Hospital) -> RecordDict:
     """Measure the model on the hospital's own test records, if these are public."""
     metrics = hospital.evaluate(messages.RoundRequest.read(message.content))
@@ -187,8 +134,6 @@ def evaluate(message: Message, hospital: Hospital) -> RecordDict:
     return RecordDict({messages.METRICS: record})
 
 
-@app.train("visit")
-@answered
 def visit(message: Message, hospital: Hospital) -> RecordDict:
     """Train a model that visits."""
     from clients.site.host import Host
@@ -196,8 +141,6 @@ def visit(message: Message, hospital: Hospital) -> RecordDict:
     return Host(hospital).visit(VisitRequest.read(message.content)).content()
 
 
-@app.query("release_carried")
-@answered
 def release_carried(message: Message, hospital: Hospital) -> RecordDict:
     """Release a model that visits."""
     from clients.site.host import Host
@@ -205,8 +148,6 @@ def release_carried(message: Message, hospital: Hospital) -> RecordDict:
     return Host(hospital).release_carried(VisitRequest.read(message.content)).content()
 
 
-@app.evaluate("models")
-@answered
 def judge(message: Message, hospital: Hospital) -> RecordDict:
     """Measure released models on the hospital's own test records, if these are public."""
     from clients.site.host import Host
@@ -216,11 +157,8 @@ def judge(message: Message, hospital: Hospital) -> RecordDict:
     return RecordDict({messages.METRICS: record})
 
 
-@app.train("forward")
-@answered
 def forward(message: Message, hospital: Hospital) -> RecordDict:
     """Show a batch's activations at the cut."""
-    from clients.contract.layer_messages import with_arrays
     from clients.site.split_hospital import SplitHospital
 
     request = messages.RoundRequest.read(message.content)
@@ -228,23 +166,36 @@ def forward(message: Message, hospital: Hospital) -> RecordDict:
     return with_arrays(reply.content(), arrays)
 
 
-@app.train("head")
-@answered
 def head(message: Message, hospital: Hospital) -> RecordDict:
     """Show a batch's loss gradients at the head."""
-    from clients.contract.layer_messages import TurnRequest, with_arrays
     from clients.site.split_hospital import SplitHospital
 
     arrays = SplitHospital(hospital).head(TurnRequest.read(message.content))
     return with_arrays(messages.RoundReply().content(), arrays)
 
 
-@app.train("backward")
-@answered
 def backward(message: Message, hospital: Hospital) -> RecordDict:
     """Contribute to the sum that teaches the layers at home."""
-    from clients.contract.layer_messages import TurnRequest, with_arrays
     from clients.site.split_hospital import SplitHospital
 
     reply, arrays = SplitHospital(hospital).backward(TurnRequest.read(message.content))
     return with_arrays(reply.content(), arrays)
+
+
+#: What a hospital answers, by kind of message.
+HANDLERS: Mapping[str, Handler] = {
+    messages.JOIN: join,
+    messages.LEAD: lead,
+    messages.KEYS: keys,
+    messages.TRAIN: train,
+    messages.RELEASE: release,
+    messages.EVALUATE: evaluate,
+    visit_messages.VISIT: visit,
+    visit_messages.RELEASE_CARRIED: release_carried,
+    visit_messages.JUDGE: judge,
+    layer_messages.FORWARD: forward,
+    layer_messages.HEAD: head,
+    layer_messages.BACKWARD: backward,
+}
+
+app = make_client_app(Worker())

@@ -101,7 +101,7 @@ def init(
 
 
 def _benchmark(scenario: str, assignments: list[str]) -> tuple[list[str], dict[str, str | bool]]:
-    from clients.data import load_cohort
+    from clients.data import Cohorts
     from deployment.errors import DeploymentError
     from deployment.submission import settings_of
 
@@ -111,7 +111,7 @@ def _benchmark(scenario: str, assignments: list[str]) -> tuple[list[str], dict[s
     values: dict[str, str | bool] = {"name": settings.data.name, "public": True}
     if settings.data.dir:
         values["dir"] = settings.data.dir
-    return list(load_cohort(settings, settings.partition.hospitals).names), values
+    return list(Cohorts().split(settings, settings.partition.hospitals).names), values
 
 
 @app.command(epilog="Example: asclepias superlink consortium/superlink")

@@ -128,11 +128,11 @@ def check_cut(settings: Settings) -> None:
     """
     if settings.exchange.name != "layers":
         return
-    from clients.data.cohorts import cohort_of
+    from clients.data import Cohorts
     from clients.learning.cuts import cut_model
     from clients.models import build_model
 
-    cut_model(settings, build_model(settings, cohort_of(settings).info, 0))
+    cut_model(settings, build_model(settings, Cohorts().of(settings).info, 0))
 
 
 def read_assignments(texts: Sequence[str]) -> tuple[dict[str, ConfigValue], list[str]]:

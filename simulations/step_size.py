@@ -57,7 +57,7 @@ def planned_step_size(settings: Settings) -> float:
         SettingsError: an exchange or optimiser for which the rule does not hold.
     """
     from clients.contract.terms import hospitals_expected, noise_plan
-    from clients.data.cohorts import cohort_of, public_seed
+    from clients.data import Cohorts
     from clients.models import build_model
     from strategies.run.budget import calibrated_multiplier
 
@@ -69,8 +69,8 @@ def planned_step_size(settings: Settings) -> float:
                 f"{exchange.name} with {exchange.optimizer}; give a number."
             ]
         )
-    cohort = cohort_of(settings)
-    module = build_model(settings, cohort.info, public_seed(settings))
+    cohort = Cohorts().of(settings)
+    module = build_model(settings, cohort.info, settings.public_seed)
     patients = settings.data.patients or cohort.patients
     multiplier = 0.0
     if settings.regime.private:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from clients.data.cohorts import cohort_of, public_seed, tests_by_hospital
+from clients.data import Cohorts
 from clients.learning.evaluation import calibration, confusion, evaluate
 from clients.learning.votes import decide_together
 from clients.models import build_model, prepare_public
@@ -28,19 +28,24 @@ CHUNK_RECORDS = 256
 class Holdout:
     """Public records of patients that no hospital trains on, and a model to load releases into.
 
+    Args:
+        settings: the run's settings.
+        cohorts: where data sets are read; by default this holdout's own.
+
     Attributes:
         split: records of each label at each hospital, as ``split.json`` has them; empty unless the
             data are declared public and the split is this process's own, not real hospitals'.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        cohort = cohort_of(settings)
+    def __init__(self, settings: Settings, cohorts: Cohorts | None = None) -> None:
+        self._cohorts = Cohorts() if cohorts is None else cohorts
+        cohort = self._cohorts.of(settings)
         self.patients = settings.data.patients or cohort.patients
         self.largest_hospital = settings.data.largest_hospital or max(
             cohort.patients_by_hospital.values()
         )
         self._records = prepare_public(settings, cohort.info, cohort.holdout)
-        self._model = build_model(settings, cohort.info, public_seed(settings))
+        self._model = build_model(settings, cohort.info, settings.public_seed)
         self._model.eval()
         self._settings, self._info = settings, cohort.info
         self._classes = [str(name) for name in cohort.info.classes]
@@ -78,7 +83,7 @@ class Holdout:
     ) -> dict[str, dict[str, float]]:
         """Return hospital -> metrics of a released model on its own test records, where public."""
         found = {}
-        for name, records in tests_by_hospital(self._settings).items():
+        for name, records in self._cohorts.tests_by_hospital(self._settings).items():
             if len(records):
                 prepared = prepare_public(self._settings, self._info, records)
                 found[name] = self._evaluate(self._predict(tensors, prepared), records)

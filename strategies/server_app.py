@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Callable
+from functools import partial
 
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
@@ -40,11 +42,15 @@ TEACHINGS: dict[str, type[Teaching]] = {
     "layers": Split,
 }
 
-app = ServerApp()
+
+def make_server_app(open_holdout: Callable[[Settings], Holdout]) -> ServerApp:
+    """Return the app of a server that opens the public holdout in a way of its own."""
+    made = ServerApp()
+    made.main()(partial(lead, open_holdout=open_holdout))
+    return made
 
 
-@app.main()
-def main(grid: Grid, context: Context) -> None:
+def lead(grid: Grid, context: Context, *, open_holdout: Callable[[Settings], Holdout]) -> None:
     """Train, and leave a readable run folder behind, however the training ends."""
     end_when_orphaned()
     shorten_fetch_pause()
@@ -53,7 +59,7 @@ def main(grid: Grid, context: Context) -> None:
     tracking = Tracking(folder, make_trackers(settings, folder.path))
     started = time.perf_counter()
     try:
-        prepared = _prepare(grid, settings, folder, tracking)
+        prepared = _prepare(grid, settings, folder, tracking, open_holdout)
         training = Training(prepared, TEACHINGS[settings.exchange.name])
         tracking.record("start", **_start_fields(prepared, training))
     except BaseException as error:
@@ -86,7 +92,11 @@ def main(grid: Grid, context: Context) -> None:
 
 
 def _prepare(
-    grid: Grid, settings: Settings, folder: RunFolder, tracking: Tracking
+    grid: Grid,
+    settings: Settings,
+    folder: RunFolder,
+    tracking: Tracking,
+    open_holdout: Callable[[Settings], Holdout],
 ) -> TrainingContext:
     """Plan the noise, read the holdout, and find out whether a training goes on here."""
     stages = Stages(tracking)
@@ -100,7 +110,7 @@ def _prepare(
     )
     stages(f"reading {settings.data.name}")
     with listening(stages):
-        holdout = Holdout(settings)
+        holdout = open_holdout(settings)
     return TrainingContext(
         settings=settings,
         training=kept.training if kept else settings.run.training_id or secrets.token_hex(8),
@@ -130,3 +140,6 @@ def _start_fields(context: TrainingContext, training: Training) -> dict[str, obj
         "delta": settings.privacy.delta,
         "noise_multiplier": context.budget.noise_multiplier,
     }
+
+
+app = make_server_app(Holdout)

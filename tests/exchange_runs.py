@@ -9,10 +9,10 @@ import numpy as np
 from flwr.app import Context, RecordDict
 from safetensors.numpy import load_file
 
-from clients.client_app import app as client_app
 from clients.contract.settings import Settings
-from clients.contract.terms import hospitals_expected
-from clients.site import hospital as hospitals
+from clients.contract.terms import Terms, agree_terms, hospitals_expected
+from clients.data import Cohorts
+from clients.models import build_model
 from strategies.server_app import app as server_app
 from tests.in_process import InProcessGrid, Meddle, small_settings
 
@@ -28,22 +28,31 @@ ALONE = {
 }
 
 
-def forget_processes() -> None:
-    """Drop what processes of hospitals keep in memory."""
-    hospitals._SESSIONS.clear()
-    hospitals._MEMBERSHIPS.clear()
-
-
-def run_app(settings: Settings, meddle: Meddle | None = None) -> InProcessGrid:
+def run_app(
+    settings: Settings, meddle: Meddle | None = None, *, apart: bool = False
+) -> InProcessGrid:
     """Train with fresh processes; the grid that comes back is also `run_app.grid`."""
     config = settings.to_config()
-    grid = InProcessGrid(client_app, config, hospitals_expected(settings), meddle)
+    grid = InProcessGrid(config, hospitals_expected(settings), meddle, apart=apart)
     run_app.grid = grid  # type: ignore[attr-defined]
     context = Context(run_id=5, node_id=1, node_config={}, state=RecordDict(), run_config=config)
     Path(settings.run.out).mkdir(parents=True, exist_ok=True)
-    forget_processes()
     server_app(grid, context)
     return grid
+
+
+def terms_of(settings: Settings, training: str = "any") -> Terms:
+    """The terms that a run of a whole model agrees on, from its public numbers."""
+    cohort = Cohorts().of(settings)
+    module = build_model(settings, cohort.info, settings.public_seed)
+    return agree_terms(
+        settings,
+        training=training,
+        dimensions=sum(p.numel() for p in module.parameters()),
+        patients=cohort.patients,
+        largest_hospital=max(cohort.patients_by_hospital.values()),
+        noise_multiplier=settings.privacy.noise_multiplier,
+    )
 
 
 def trained(path: Path, **changes: object) -> dict[str, np.ndarray]:

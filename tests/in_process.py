@@ -12,7 +12,9 @@ from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
+from clients.client_app import make_client_app
 from clients.contract.settings import Settings
+from clients.site.worker import Worker
 
 Meddle = Callable[[Message, Message | None], Message | None]
 #: Node ids are no numbers of hospitals; nothing may take them for one.
@@ -25,18 +27,36 @@ def hospital_of(message: Message) -> str:
 
 
 class InProcessGrid(Grid):
-    """Answers each message at once by calling the ClientApp; keeps everything the server sees."""
+    """Answers each message at once by calling the ClientApp; keeps everything the server sees.
 
-    def __init__(self, app: ClientApp, config: dict, nodes: int, meddle: Meddle | None = None):
-        self._app = app
+    Args:
+        config: what the apps are told of the run.
+        nodes: how many hospitals there are.
+        meddle: sees, changes or swallows what is sent.
+        apart: whether each hospital has a process of its own, or one answers for all.
+    """
+
+    def __init__(
+        self, config: dict, nodes: int, meddle: Meddle | None = None, *, apart: bool = False
+    ):
         self._config = config
         self._ids = [FIRST_NODE + NODE_STEP * k for k in range(nodes)]
+        self._apart = apart
+        self._apps: dict[int, ClientApp] = {}
+        self.start_processes()
         self._meddle = meddle
         self._replies: dict[str, Message] = {}
         self.requests: list[Message] = []
         self.replies: list[Message] = []
         self.run_id = 5
         TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 5, 1, 5
+
+    def start_processes(self) -> None:
+        """Start the hospitals' processes anew: nothing that they kept in memory is left."""
+        together = make_client_app(Worker())
+        self._apps = {
+            node: make_client_app(Worker()) if self._apart else together for node in self._ids
+        }
 
     def set_run(self, run: Run) -> None:
         raise NotImplementedError
@@ -89,7 +109,7 @@ class InProcessGrid(Grid):
             state=RecordDict(),
             run_config=self._config,
         )
-        return self._app(message, context)
+        return self._apps[node](message, context)
 
 
 def small_settings(out: Path, **changes: object) -> Settings:

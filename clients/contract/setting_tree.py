@@ -384,3 +384,8 @@ class SettingTree(Group):
     def seeded(self) -> bool:
         """Whether every random stream derives from ``run.seed``: repeatable, no guarantee."""
         return self.run.seed >= 0
+
+    @property
+    def public_seed(self) -> int:
+        """The seed of what is public anyway: splits and initial weights."""
+        return max(self.run.seed, 0)

@@ -1,6 +1,6 @@
 """A cohort: one data set split, by patient, into a public holdout and the hospitals' own records.
 
-    cohort = load_cohort(settings, hospitals=10)
+    cohort = split_cohort(load_dataset("breast-cancer"), settings, hospitals=10)
     cohort.hospital(cohort.names[0])       # what that hospital trains on
     cohort.holdout                         # public: for evaluation
 
@@ -12,19 +12,17 @@ patients.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from clients.data.catalogue import load_dataset
 from clients.data.errors import DataError
 from clients.data.records import Dataset, DatasetInfo, Ints, Records
 from clients.data.scanner import through_scanners
 
 if TYPE_CHECKING:
+    from clients.contract.settings import Settings
     from clients.data.partition import PatientTable
 
 
@@ -72,90 +70,38 @@ class Cohort:
         return sum(self.patients_by_hospital.values())
 
 
-_KEPT = 4  # data sets and cohorts a process remembers
-_DATASETS: OrderedDict[tuple[Any, ...], Dataset] = OrderedDict()
-_COHORTS: OrderedDict[tuple[Any, ...], Cohort] = OrderedDict()
-
-
-def _remember(cache: OrderedDict[tuple[Any, ...], Any], key: tuple[Any, ...], value: Any) -> Any:
-    cache[key] = value
-    while len(cache) > _KEPT:
-        cache.popitem(last=False)
-    return value
-
-
-def public_seed(settings: Any) -> int:
-    """Return the seed of what is public anyway: who is in which hospital and in the holdout."""
-    return max(int(settings.run.seed), 0)
-
-
-def load_cohort(settings: Any, hospitals: int) -> Cohort:
-    """Return the cohort that the settings describe, cached in this process.
+def split_cohort(dataset: Dataset, settings: Settings, hospitals: int) -> Cohort:
+    """Split a data set into the cohort that the settings describe.
 
     Args:
-        settings: reads data.{name,dir,public,holdout,image_size}, run.seed and
-            partition.{name,alpha,shards,shift}.
+        dataset: the data set that the settings name.
+        settings: reads data.{public,holdout}, run.seed and partition.{name,alpha,shards,shift}.
         hospitals: how many hospitals to split into; a natural partition must agree.
 
     Raises:
-        DataError: anything wrong with the files, the split or the number of hospitals.
+        DataError: anything wrong with the split or the number of hospitals.
     """
-    data, partition = settings.data, settings.partition
-    source = (
-        data.name,
-        str(Path(data.dir).expanduser()) if data.dir else "",
-        int(getattr(data, "image_size", 64)),
-    )
-    split = (
-        float(data.holdout),
-        bool(getattr(data, "public", False)),
-        partition.name,
-        float(partition.alpha),
-        int(getattr(partition, "shards", 2)),
-        float(getattr(partition, "shift", 0.0)),
-        int(hospitals),
-        public_seed(settings),
-    )
-    key = (*source, *split)
-    if key in _COHORTS:
-        return _COHORTS[key]
-    if source not in _DATASETS:
-        _remember(_DATASETS, source, load_dataset(source[0], source[1], image_size=source[2]))
-    cohort: Cohort = _remember(_COHORTS, key, _build(_DATASETS[source], *split))
-    return cohort
-
-
-def _build(
-    dataset: Dataset,
-    share: float,
-    public: bool,
-    name: str,
-    alpha: float,
-    shards: int,
-    shift: float,
-    hospitals: int,
-    seed: int,
-) -> Cohort:
     from clients.data.partition import partition_patients, patient_table
 
-    train, holdout = public_holdout(dataset, share, seed)
+    partition, seed = settings.partition, settings.public_seed
+    train, holdout = public_holdout(dataset, settings.data.holdout, seed)
     table = patient_table(train)
     names, parts = partition_patients(
         table,
-        name=name,
+        name=partition.name,
         hospitals=hospitals,
-        alpha=alpha,
-        shards=shards,
+        alpha=partition.alpha,
+        shards=partition.shards,
         seed=seed,
         hospital_names=dataset.hospital_names,
     )
     records = {one: train.of_patients(part) for one, part in zip(names, parts, strict=True)}
     tests: dict[str, Records] = {}
-    if public:
-        natural = name == "natural" and hospitals > 1
+    if settings.data.public:
+        natural = partition.name == "natural" and hospitals > 1
         dealt = deal_holdout(patient_table(holdout), table, parts, seed, natural=natural)
         tests = {one: holdout.of_patients(part) for one, part in zip(names, dealt, strict=True)}
-    if shift:
+    if shift := partition.shift:
         records = through_scanners(dataset.info, records, strength=shift, seed=seed)
         tests = through_scanners(dataset.info, tests, strength=shift, seed=seed)
     return Cohort(info=dataset.info, names=names, holdout=holdout, records=records, tests=tests)

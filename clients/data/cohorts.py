@@ -1,46 +1,98 @@
-"""Which patients a run is about: from settings to a cohort.
+"""Which patients runs are about: from settings to cohorts, each read and split once.
 
-Apart from `clients.contract.terms`, so that the server, which agrees on terms but must not see
-patients, does not come to import data by way of them.
+Whoever needs cohorts is handed a `Cohorts`; whoever starts a process makes one.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
-from clients.contract.terms import hospitals_expected
+from clients.data.catalogue import load_dataset
+from clients.data.cohort import split_cohort
+from clients.data.errors import DataError
 
 if TYPE_CHECKING:
     from clients.contract.settings import Settings
-    from clients.data import Cohort, Records
+    from clients.data.cohort import Cohort
+    from clients.data.records import Dataset, Records
+
+#: Data sets, and cohorts, that are remembered.
+MOST = 4
+
+_Key = TypeVar("_Key", bound=Hashable)
+_Value = TypeVar("_Value")
 
 
-def cohort_of(settings: Settings) -> Cohort:
-    """Return the cohort of a run; pooled regimes see it as one hospital that holds everything."""
-    from clients.data import load_cohort
+class Cohorts:
+    """The data sets and cohorts that were asked for last; hospitals of a process share them."""
 
-    if settings.regime.pooled:
-        pooled = settings.partition.model_copy(update={"name": "iid", "hospitals": 1})
-        settings = settings.model_copy(update={"partition": pooled})
-    return load_cohort(settings, hospitals_expected(settings))
+    def __init__(self) -> None:
+        self._datasets: OrderedDict[tuple[str, str, int], Dataset] = OrderedDict()
+        self._cohorts: OrderedDict[tuple[Hashable, ...], Cohort] = OrderedDict()
+
+    def of(self, settings: Settings) -> Cohort:
+        """Return a run's cohort; pooled regimes see it as one hospital that holds everything.
+
+        Raises:
+            DataError: anything wrong with the files, the split or the number of hospitals.
+        """
+        if settings.regime.pooled:
+            pooled = settings.partition.model_copy(update={"name": "iid", "hospitals": 1})
+            settings = settings.model_copy(update={"partition": pooled})
+        return self.split(settings, settings.partition.hospitals)
+
+    def tests_by_hospital(self, settings: Settings) -> dict[str, Records]:
+        """Return each hospital's own test records, pooled regimes included; only for public data.
+
+        Pooled data belong to no hospital, yet the holdout is dealt as if they did, so that a pooled
+        model is judged on the very patients that the federated ones are.
+        """
+        if not settings.data.public:
+            return {}
+        try:
+            return dict(self.split(settings, settings.partition.hospitals).tests)
+        except DataError:
+            return {}  # a split that suits no federation, as pooled data may have
+
+    def split(self, settings: Settings, hospitals: int) -> Cohort:
+        """Return the cohort of so many hospitals that the settings describe.
+
+        Raises:
+            DataError: anything wrong with the files, the split or the number of hospitals.
+        """
+        data, partition = settings.data, settings.partition
+        folder = str(Path(data.dir).expanduser()) if data.dir else ""
+        source = (data.name, folder, data.image_size)
+
+        def read() -> Dataset:
+            return load_dataset(data.name, folder, image_size=data.image_size)
+
+        def build() -> Cohort:
+            dataset = _remembered(self._datasets, source, read)
+            return split_cohort(dataset, settings, hospitals)
+
+        key = (
+            *source,
+            data.holdout,
+            data.public,
+            partition.name,
+            partition.alpha,
+            partition.shards,
+            partition.shift,
+            hospitals,
+            settings.public_seed,
+        )
+        return _remembered(self._cohorts, key, build)
 
 
-def tests_by_hospital(settings: Settings) -> dict[str, Records]:
-    """Return each hospital's own test records, pooled regimes included; only for public data.
-
-    Pooled data belong to no hospital, yet the holdout is dealt as if they did, so that a pooled
-    model is judged on the very patients that the federated ones are.
-    """
-    from clients.data import DataError, load_cohort
-
-    if not settings.data.public:
-        return {}
-    try:
-        return dict(load_cohort(settings, settings.partition.hospitals).tests)
-    except DataError:
-        return {}  # a split that suits no federation, as pooled data may have
-
-
-def public_seed(settings: Settings) -> int:
-    """Return the seed of what is public anyway: splits and initial weights."""
-    return max(settings.run.seed, 0)
+def _remembered(kept: OrderedDict[_Key, _Value], key: _Key, make: Callable[[], _Value]) -> _Value:
+    """Return what is kept, or make it and forget what was used longest ago."""
+    if key not in kept:
+        kept[key] = make()
+        while len(kept) > MOST:
+            kept.popitem(last=False)
+    kept.move_to_end(key)
+    return kept[key]

@@ -2,7 +2,7 @@
 
 The noise is drawn once for a hospital's cohort: if every round, or every training, drew anew, the
 mean over them would be the picture. What is kept is a secret key in the hospital's own folder, for
-each scale and shape of records; the noisy records are cached in memory.
+each scale and shape of records; whoever answers for the hospital keeps the noisy records.
 
 Each record has a stream of its own, derived from the key and the record itself. So whoever joins or
 leaves changes nobody else's noise, in whatever order records lie; a record that is corrected takes
@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -36,8 +37,8 @@ Streams = Callable[[bytes, int], Stream]
 
 _ROWS = 256  # rows at a time
 
-#: Per process: prepared noisy records by hospital's folder, training and scale.
-_KEPT: dict[tuple[str, str, float], Records] = {}
+#: Prepared noisy records of one training, by hospital's folder and scale.
+KeptRecords = MutableMapping[tuple[Path, float], Records]
 
 
 def training_records(
@@ -46,7 +47,8 @@ def training_records(
     records: Records,
     *,
     prepare: Prepare,
-    owner: tuple[str, str],
+    folder: Path,
+    kept: KeptRecords,
     streams: Callable[[InputNoise], Streams],
 ) -> Records:
     """Return what a model learns from: the records, behind noise if asked for, as it wants them.
@@ -56,20 +58,21 @@ def training_records(
         info: public facts of the data set.
         records: the hospital's own.
         prepare: brings records to what the model wants.
-        owner: the hospital's folder and the training, for which noisy records are remembered.
+        folder: the hospital's own.
+        kept: what a process has made ready in this training; noise is drawn if it is not there.
         streams: accounts for the noise, and gives the streams of this hospital's records.
     """
     noise = input_noise(settings.privacy.input_laplace, info.shape)
     if noise is None:
         return prepare(records)
-    place = (*owner, noise.scale)
-    if place not in _KEPT:
+    place = (folder, noise.scale)
+    if place not in kept:
         store = NoisyStore(records, noise, info.input_range, streams(noise))
         noisy = records.with_inputs(LazyInputs(store))
         prepared = prepare(noisy.with_inputs(np.asarray(noisy.inputs)))
         # Features are kept as they are; raw inputs stay levels of two bytes.
-        _KEPT[place] = prepared if prepared.inputs.shape != noisy.inputs.shape else noisy
-    return _KEPT[place]
+        kept[place] = prepared if prepared.inputs.shape != noisy.inputs.shape else noisy
+    return kept[place]
 
 
 def judged_records(
@@ -82,7 +85,7 @@ def judged_records(
     noise = input_noise(settings.privacy.input_laplace, info.shape)
     if noise is None:
         return prepare(records)
-    seed = max(settings.run.seed, 0)
+    seed = settings.public_seed
 
     def streams(digest: bytes, number: int) -> Stream:
         return Stream.from_seed(seed, "input noise of public records", digest, number)

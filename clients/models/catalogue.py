@@ -13,6 +13,7 @@ from clients.models.errors import ModelError
 if TYPE_CHECKING:
     from torch import nn
 
+    from clients.contract.settings import Settings
     from clients.data.records import DatasetInfo, Records
 
 
@@ -96,7 +97,7 @@ def load_function(path: str) -> Callable[..., Any]:
     return found  # type: ignore[no-any-return]
 
 
-def build_model(settings: Any, info: DatasetInfo, seed: int) -> nn.Module:
+def build_model(settings: Settings, info: DatasetInfo, seed: int) -> nn.Module:
     """Return the model that the settings name, the same for the same seed, ready for training.
 
     The global random state is left as it was found.
@@ -132,10 +133,10 @@ def build_model(settings: Any, info: DatasetInfo, seed: int) -> nn.Module:
         module = architecture.build(info)
     public: set[str] = set()
     if settings.model.weights:
-        digest = getattr(settings.model, "weights_digest", "")
+        digest = settings.model.weights_digest
         kept = load_weights(module, settings.model.weights, digest)
         public = set(module.state_dict()) - set(kept) if digest else set()
-    if getattr(settings.model, "freeze", False):
+    if settings.model.freeze:
         freeze_body(module)
     module.train()
     _check_once(settings, info, module, public)
@@ -146,7 +147,7 @@ def build_model(settings: Any, info: DatasetInfo, seed: int) -> nn.Module:
 _TRIED: set[tuple[object, ...]] = set()
 
 
-def _check_once(settings: Any, info: DatasetInfo, module: nn.Module, public: set[str]) -> None:
+def _check_once(settings: Settings, info: DatasetInfo, module: nn.Module, public: set[str]) -> None:
     """Check a model's layers, and run somebody's own model once a process.
 
     The table's own models are run by the tests.
@@ -157,18 +158,17 @@ def _check_once(settings: Any, info: DatasetInfo, module: nn.Module, public: set
     if model.name in MODELS:
         check_private_ready(module, public=public)
         return
-    freeze = getattr(model, "freeze", False)
-    key = (load_function(model.name), info.shape, info.classes, model.weights, freeze)
+    key = (load_function(model.name), info.shape, info.classes, model.weights, model.freeze)
     check_private_ready(module, None if key in _TRIED else info, public=public)
     _TRIED.add(key)
 
 
-def _check_training(settings: Any, info: DatasetInfo, architecture: Architecture) -> None:
+def _check_training(settings: Settings, info: DatasetInfo, architecture: Architecture) -> None:
     """Refuse ways of training that do not suit the data or the model."""
     from clients.data.records import SPATIAL_KINDS
 
-    training = getattr(settings, "training", None)
-    if getattr(training, "augmentations", 0):
+    training = settings.training
+    if training.augmentations:
         if info.kind not in SPATIAL_KINDS:
             raise ModelError(
                 f"training.augmentations is for pictures and volumes; {info.name} is a {info.kind}",
@@ -180,7 +180,7 @@ def _check_training(settings: Any, info: DatasetInfo, architecture: Architecture
                 "training.augmentations would need them anew each round: set it to 0",
                 code="wrong-kind",
             )
-    shares = getattr(training, "shares", ())
+    shares = training.shares
     if shares and len(shares) != len(info.classes):
         raise ModelError(
             f"training.class-shares has {len(shares)} shares; {info.name} has "
@@ -202,7 +202,7 @@ def _architecture(name: str) -> Architecture:
     )
 
 
-def prepare(settings: Any, info: DatasetInfo, records: Records) -> Records:
+def prepare(settings: Settings, info: DatasetInfo, records: Records) -> Records:
     """Return the records as the model wants them: fixed features if it uses any, else as they are.
 
     Feature extraction is a public constant function of each row alone, computed once a process.
@@ -214,7 +214,7 @@ def prepare(settings: Any, info: DatasetInfo, records: Records) -> Records:
     return extracted
 
 
-def prepare_public(settings: Any, info: DatasetInfo, records: Records) -> Records:
+def prepare_public(settings: Settings, info: DatasetInfo, records: Records) -> Records:
     """Return public records as the model wants them, behind input noise where that is asked for."""
     from clients.data.noisy_inputs import judged_records
 

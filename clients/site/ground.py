@@ -13,7 +13,6 @@ import logging
 import os
 import tempfile
 import traceback
-from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -21,10 +20,10 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from accounting.ledger import Ledger
 from accounting.limits import SiteLimits
 from accounting.randomness import Stream
 from clients.contract.faults import Code, Fault
+from clients.site.ledgers import Ledgers
 from crypto.identity import Identity
 from crypto.offers import Offer
 from crypto.whole_file import write_private
@@ -33,8 +32,9 @@ if TYPE_CHECKING:
     from flwr.app import Context
 
     from accounting.input_noise import InputNoise
+    from accounting.ledger import Ledger
     from clients.contract.settings import Settings
-    from clients.data import Cohort, DatasetInfo
+    from clients.data import Cohort, Cohorts, DatasetInfo
     from clients.data.noisy_inputs import Streams
     from clients.site.site_file import SiteFile
 
@@ -51,6 +51,7 @@ class Site:
         name: the hospital's name in this federation.
         folder: where keys, ledger and log are kept; only the owner may read it.
         simulated: whether the hospital lives in a simulation.
+        ledgers: the ledgers that its process holds open.
         limits: what the hospital allows, whatever a run asks for.
         pins: fingerprints of the other hospitals' identities; empty means first use is trusted.
         ledger_path: a ledger that outlives the run, or ``None`` for one inside ``folder``.
@@ -61,6 +62,7 @@ class Site:
     name: str
     folder: Path
     simulated: bool
+    ledgers: Ledgers
     limits: SiteLimits = field(default_factory=SiteLimits)
     pins: Mapping[str, str] = field(default_factory=dict)
     ledger_path: Path | None = None
@@ -78,8 +80,14 @@ class Site:
         A simulated site skips the flush to the disk's own surface, not the write: a killed process
         still loses nothing, and a thousand sites do not wait for one disk.
         """
-        path = self.ledger_path or self.folder / "ledger.jsonl"
-        return _open_ledger(path, self.name, cohort, not self.simulated)
+        return self.ledgers.open(
+            self.ledger_file, site=self.name, cohort=cohort, durable=not self.simulated
+        )
+
+    @property
+    def ledger_file(self) -> Path:
+        """Where the hospital's ledger is."""
+        return self.ledger_path or self.folder / "ledger.jsonl"
 
     def log(self, text: str) -> None:
         """Append a line to the hospital's own log."""
@@ -129,21 +137,23 @@ class Site:
         (self.folder / name).unlink(missing_ok=True)
 
 
-def simulated_site(name: str, settings: Settings, training: str) -> Site:
+def simulated_site(name: str, settings: Settings, training: str, ledgers: Ledgers) -> Site:
     """Return a simulated hospital's ground, inside the run folder where there is one."""
     if settings.run.out:
         root = Path(settings.run.out)
     else:
         root = Path(tempfile.gettempdir()) / f"asclepias-{os.getuid()}" / training
-    return Site(name=name, folder=private_folder(root / "sites" / name), simulated=True)
+    folder = private_folder(root / "sites" / name)
+    return Site(name=name, folder=folder, simulated=True, ledgers=ledgers)
 
 
-def real_site(file: SiteFile) -> Site:
+def real_site(file: SiteFile, ledgers: Ledgers) -> Site:
     """Return a real hospital's ground, as its own ``site.toml`` says."""
     return Site(
         name=file.hospital,
         folder=private_folder(file.private),
         simulated=False,
+        ledgers=ledgers,
         limits=file.limits,
         pins=file.pins,
         ledger_path=file.ledger,
@@ -215,7 +225,7 @@ def invited_offers(settings: Settings, offers: Iterable[bytes]) -> list[Offer]:
     return read
 
 
-def own_cohort(file: SiteFile, settings: Settings) -> Cohort:
+def own_cohort(file: SiteFile, settings: Settings, cohorts: Cohorts) -> Cohort:
     """Return the cohort as the hospital knows it: its own records, or a public benchmark's.
 
     Raises:
@@ -223,9 +233,7 @@ def own_cohort(file: SiteFile, settings: Settings) -> Cohort:
     """
     if file.simulated_partition is None:
         return _own_records(file, settings)
-    from clients.data.cohorts import cohort_of
-
-    cohort = cohort_of(settings)
+    cohort = cohorts.of(settings)
     number = file.simulated_partition
     if number >= len(cohort.names) or cohort.names[number] != file.hospital:
         expected = cohort.names[number] if number < len(cohort.names) else "none"
@@ -279,20 +287,3 @@ def partition_of(context: Context) -> int | None:
     """Return the number that Flower gave a simulated node, or ``None`` for a real one."""
     value = context.node_config.get("partition-id")
     return None if value is None else int(value)
-
-
-#: Ledgers that this process holds open, oldest first. Few, since a simulated process answers for a
-#: thousand sites and has a limited number of files.
-_LEDGERS: OrderedDict[Path, Ledger] = OrderedDict()
-_MOST_LEDGERS = 128
-
-
-def _open_ledger(path: Path, site: str, cohort: str, durable: bool) -> Ledger:
-    ledger = _LEDGERS.get(path)
-    if ledger is None or ledger.cohort != cohort:
-        ledger = Ledger(path, site=site, cohort=cohort, durable=durable)
-        _LEDGERS[path] = ledger
-        while len(_LEDGERS) > _MOST_LEDGERS:
-            _LEDGERS.popitem(last=False)[1].close()
-    _LEDGERS.move_to_end(path)
-    return ledger

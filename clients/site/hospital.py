@@ -1,14 +1,14 @@
 """A hospital in a training: it joins, gets keys, contributes, opens sums and steps its replica.
 
 No Flower in here: requests and replies are plain values, so a test can drive ten hospitals in one
-process. What hospitals of one process share is a `Session`; what is a hospital's own (name, keys,
-ledger, log) is its `Site`.
+process. What hospitals of one process share is a `Session`, which a `TrainingState` keeps for them
+between messages; what is a hospital's own (name, keys, ledger, log) is its `Site`.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -25,18 +25,16 @@ from clients.contract.faults import Code, Fault, one_code_for_openings
 from clients.contract.messages import KeysRequest, LeadReply, LeadRequest, RoundReply, RoundRequest
 from clients.contract.phases import Phases
 from clients.contract.schedule import events_of_attempt
-from clients.contract.terms import Terms, agree_terms, hospitals_expected
-from clients.data.cohorts import cohort_of, public_seed
+from clients.contract.terms import hospitals_expected
 from clients.data.noisy_inputs import training_records
 from clients.learning.augmentation import augmented
-from clients.learning.cuts import cut_model, values_of_messages
 from clients.learning.dp_sgd import Batch
 from clients.learning.draws import Draws
 from clients.learning.evaluation import evaluate
-from clients.learning.split_ends import Ends
-from clients.models import build_model, prepare, prepare_public
+from clients.models import prepare, prepare_public
 from clients.site.ground import invited_offers
-from clients.site.session import Session
+from clients.site.session import make_session
+from clients.site.training_state import Membership
 from crypto.ceremony import (
     BundlePublic,
     EphemeralSecret,
@@ -56,35 +54,33 @@ if TYPE_CHECKING:
 
     from accounting.events import Event
     from clients.contract.settings import Settings
+    from clients.contract.terms import Terms
     from clients.data import Cohort, Records
     from clients.learning.dp_sgd import GradientSum
     from clients.site.ground import Site
-
-
-@dataclass(frozen=True, kw_only=True)
-class Membership:
-    """What a hospital keeps of a training's ceremony: its keys, and who the others are."""
-
-    keys: Keys
-    public_keys: dict[str, bytes]
-    terms: Terms
-
-
-#: Per process: replicas by training, memberships by hospital's folder and training.
-_SESSIONS: dict[str, Session] = {}
-_MEMBERSHIPS: dict[tuple[str, str], Membership] = {}
+    from clients.site.session import Session
+    from clients.site.training_state import TrainingState
 
 
 class Hospital:
-    """One hospital's part in one training."""
+    """One hospital's part in one training.
+
+    Args:
+        site: its own ground.
+        settings: the run's settings, as the hospital accepts them.
+        training: id of the training.
+        cohort: the hospitals and what each holds, as far as this one knows.
+        state: what its process keeps of the training.
+    """
 
     def __init__(
-        self, site: Site, settings: Settings, training: str, cohort: Cohort | None = None
+        self, site: Site, settings: Settings, training: str, cohort: Cohort, state: TrainingState
     ) -> None:
         self.site = site
         self.settings = settings
         self.training = training
-        self.cohort = cohort or cohort_of(settings)
+        self.cohort = cohort
+        self._state = state
 
     def join(self) -> Offer:
         """Offer an ephemeral key for the ceremony, signed with the hospital's identity."""
@@ -94,7 +90,7 @@ class Hospital:
 
     def lead(self, request: LeadRequest) -> LeadReply:
         """Make the training's keys and wrap them for each hospital that offered."""
-        terms = self._terms(request.noise_multiplier)
+        terms = self._session(request.noise_multiplier).terms
         offers = invited_offers(self.settings, request.offers)
         keys, bundle = make_bundle(
             offers, self.site.identity, self.site.name, terms.sealing, self.site.pins
@@ -115,7 +111,7 @@ class Hospital:
             EphemeralSecret.from_bytes(secret),
             self.site.name,
             self.site.pins,
-            self._terms(request.noise_multiplier).sealing,
+            self._session(request.noise_multiplier).terms.sealing,
         )
         self._keep(keys, offers, request.noise_multiplier)
         self.site.forget_secret(f"ceremony-{self.training}.key")
@@ -128,7 +124,7 @@ class Hospital:
         }
         self.site.write_secret(f"keys-{self.training}.bin", keys.to_bytes())
         self.site.write_secret(f"terms-{self.training}.json", json.dumps(kept).encode())
-        _MEMBERSHIPS.pop((str(self.site.folder), self.training), None)
+        self._state.memberships.pop(self.site.folder, None)
         self.site.log(f"has the keys of training {self.training}")
 
     def contribute(self, request: RoundRequest) -> RoundReply:
@@ -240,35 +236,37 @@ class Hospital:
         return {n: tensor for n, tensor in session.replica.released().items() if n not in away}
 
     def membership(self) -> Membership:
-        """Return keys and terms, from this process's cache or the hospital's folder."""
-        place = (str(self.site.folder), self.training)
-        if place not in _MEMBERSHIPS:
+        """Return keys and session, from this process's cache or the hospital's folder."""
+        kept_here = self._state.memberships
+        if self.site.folder not in kept_here:
             secret = self.site.read_secret(f"keys-{self.training}.bin")
             kept = self.site.read_secret(f"terms-{self.training}.json")
             if secret is None or kept is None:
                 raise Fault(Code.KEYS_MISSING, f"no keys of training {self.training} in the folder")
             public = json.loads(kept)
-            _MEMBERSHIPS[place] = Membership(
+            kept_here[self.site.folder] = Membership(
                 keys=Keys.from_bytes(secret),
                 public_keys={n: bytes.fromhex(k) for n, k in public["public-keys"].items()},
-                terms=self._terms(float(public["noise-multiplier"])),
+                session=self._session(float(public["noise-multiplier"])),
             )
-        return _MEMBERSHIPS[place]
+        return kept_here[self.site.folder]
 
     def session(self) -> Session:
         """Return this process's session of a training whose keys this hospital has."""
-        self.membership()
-        return _SESSIONS[self.training]
+        return self.membership().session
 
-    def _terms(self, noise_multiplier: float) -> Terms:
-        if self.training in _SESSIONS:
-            return _SESSIONS[self.training].terms
-        return _session(self.settings, self.cohort, self.training, noise_multiplier).terms
+    def _session(self, noise_multiplier: float) -> Session:
+        """Return the session that hospitals of this process share; the first of them makes it."""
+        if self._state.session is None:
+            self._state.session = make_session(
+                self.settings, self.cohort, self.training, noise_multiplier
+            )
+        return self._state.session
 
     def _catch_up(self, request: RoundRequest, phases: Phases) -> Session:
         """Bring the replica to the round before the requested one."""
         member = self.membership()
-        session = _SESSIONS[self.training]
+        session = member.session
         kept = self._kept_session(session)
         if request.snapshot and min(request.closed, default=1) > session.replica.round + 1:
             context = f"snapshot {self.training}".encode()
@@ -375,7 +373,8 @@ class Hospital:
             self.cohort.info,
             records,
             prepare=partial(prepare, self.settings, self.cohort.info),
-            owner=(str(self.site.folder), self.training),
+            folder=self.site.folder,
+            kept=self._state.noisy_records,
             streams=lambda noise: self.site.input_noise(
                 noise, self.cohort.info, self.settings, self.training
             ),
@@ -387,29 +386,3 @@ class Hospital:
             return Stream.fresh()
         labels = (self.site.name, str(place.round), str(place.attempt), purpose)
         return Stream.from_seed(self.settings.run.seed, *labels, *([str(step)] if step else []))
-
-
-def _session(settings: Settings, cohort: Cohort, training: str, noise_multiplier: float) -> Session:
-    """Return this process's session of a training, made on first use."""
-    if training not in _SESSIONS:
-        module = build_model(settings, cohort.info, public_seed(settings))
-        largest = settings.data.largest_hospital or max(cohort.patients_by_hospital.values())
-        ends, values = None, 0
-        if settings.exchange.name == "layers":
-            parts = cut_model(settings, module)
-            ends = Ends(parts, module)
-            shape = prepare(settings, cohort.info, cohort.hospital(cohort.names[0])).inputs.shape
-            values = values_of_messages(settings, parts, shape[1:], largest)
-            for parameter in parts.away:
-                parameter.requires_grad_(False)
-        terms = agree_terms(
-            settings,
-            training=training,
-            dimensions=sum(p.numel() for p in module.parameters() if p.requires_grad),
-            patients=settings.data.patients or cohort.patients,
-            largest_hospital=largest,
-            noise_multiplier=noise_multiplier,
-            message_values=values,
-        )
-        _SESSIONS[training] = Session(settings, terms, module, ends)
-    return _SESSIONS[training]

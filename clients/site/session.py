@@ -15,8 +15,12 @@ import torch
 from accounting.vocabulary import EXCHANGES
 from clients.contract.binding import UNBOUND
 from clients.contract.faults import Code, Fault, one_code_for_openings
+from clients.contract.terms import agree_terms
+from clients.learning.cuts import cut_model, values_of_messages
 from clients.learning.replica import Replica
+from clients.learning.split_ends import Ends
 from clients.learning.sum_exchange import make_exchange
+from clients.models import build_model, prepare
 from clients.site.memory import keep_freed_memory
 from crypto.roles import Place, Sealed
 from crypto.rosters import Roster
@@ -27,7 +31,7 @@ if TYPE_CHECKING:
     from clients.contract.phases import Phases
     from clients.contract.settings import Settings
     from clients.contract.terms import Terms
-    from clients.learning.split_ends import Ends
+    from clients.data import Cohort
     from crypto.keys import Keys
 
 #: Length of a digest in hexadecimal digits.
@@ -113,3 +117,29 @@ class Session:
             self.exchange.apply(self.replica, total, opened)
         self.opened = opened
         self._last = (number, closed)
+
+
+def make_session(
+    settings: Settings, cohort: Cohort, training: str, noise_multiplier: float
+) -> Session:
+    """Return the session of a training that begins: its terms, its initial model."""
+    module = build_model(settings, cohort.info, settings.public_seed)
+    largest = settings.data.largest_hospital or max(cohort.patients_by_hospital.values())
+    ends, values = None, 0
+    if settings.exchange.name == "layers":
+        parts = cut_model(settings, module)
+        ends = Ends(parts, module)
+        shape = prepare(settings, cohort.info, cohort.hospital(cohort.names[0])).inputs.shape
+        values = values_of_messages(settings, parts, shape[1:], largest)
+        for parameter in parts.away:
+            parameter.requires_grad_(False)
+    terms = agree_terms(
+        settings,
+        training=training,
+        dimensions=sum(p.numel() for p in module.parameters() if p.requires_grad),
+        patients=settings.data.patients or cohort.patients,
+        largest_hospital=largest,
+        noise_multiplier=noise_multiplier,
+        message_values=values,
+    )
+    return Session(settings, terms, module, ends)

@@ -19,9 +19,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from clients.contract.settings import ConfigValue, Settings
+
+if TYPE_CHECKING:
+    from clients.data import Cohorts
 
 #: Trainings after which a process is replaced.
 TRAININGS_A_PROCESS = 60
@@ -135,12 +138,15 @@ def _work(pipe: Connection, command: list[str]) -> None:
     os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # processes, not threads, fill the machine
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    from clients.data import Cohorts
+
+    cohorts = Cohorts()
     while True:
         try:
             config = pipe.recv()
         except EOFError:
             return
-        outcome = _train(Settings.from_config(config), command)
+        outcome = _train(Settings.from_config(config), command, cohorts)
         try:
             pipe.send(outcome)
         except OSError:
@@ -154,7 +160,7 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _train(settings: Settings, command: list[str]) -> Outcome:
+def _train(settings: Settings, command: list[str], cohorts: Cohorts) -> Outcome:
     from simulations.engines.direct_transport import train_here
     from simulations.launch import logging_to, write_provenance
     from strategies.errors import TrainingStopped
@@ -167,7 +173,7 @@ def _train(settings: Settings, command: list[str]) -> Outcome:
     write_provenance(path, command)
     with logging_to(path / "run.log", settings.run.log_level, terminal=False):
         try:
-            train_here(settings)
+            train_here(settings, cohorts)
         except TrainingStopped as stopped:
             return Outcome(status="stopped", message=str(stopped))
         except Exception as error:

@@ -26,10 +26,16 @@ CLIENT_APP_RAISED = 2
 
 
 class Hospitals:
-    """Answers messages for any hospital; keeps one Flower context a node."""
+    """Answers messages for any hospital; keeps one Flower context a node.
 
-    def __init__(self, app: str, run_config: UserConfig, nodes: dict[int, int]) -> None:
-        self._app_reference = app
+    Args:
+        app: the ClientApp, or "module:attribute" where this process is to import its own.
+        run_config: what the app is told of the run.
+        nodes: part of the data by node id.
+    """
+
+    def __init__(self, app: str | ClientApp, run_config: UserConfig, nodes: dict[int, int]) -> None:
+        self._named = app
         self._run_config = run_config
         self._nodes = nodes
         self._contexts: dict[int, Context] = {}
@@ -37,7 +43,7 @@ class Hospitals:
     def ready(self) -> bool:
         """Import what the first message will need; returns when the process can work."""
         self._app()
-        if self._app_reference == CLIENT_APP:
+        if self._named == CLIENT_APP:
             for library in LIBRARIES:
                 import_module(library)
         return True
@@ -95,7 +101,9 @@ class Hospitals:
         return self._contexts[node]
 
     def _app(self) -> ClientApp:
-        module, _, attribute = self._app_reference.partition(":")
+        if not isinstance(self._named, str):
+            return self._named
+        module, _, attribute = self._named.partition(":")
         return cast("ClientApp", getattr(import_module(module), attribute))
 
 

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable
+from contextlib import closing
+from functools import partial
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from flwr.app import Message
 from flwr.supercore.run import Run
 
-from simulations.engines.actors import CLIENT_APP, Hospitals
+from simulations.engines.actors import Hospitals
 from simulations.engines.local_transport import LocalTransport, server_context
 
 if TYPE_CHECKING:
     from clients.contract.settings import Settings
+    from clients.data import Cohorts
 
 
 class DirectTransport(LocalTransport):
@@ -56,17 +59,26 @@ class DirectTransport(LocalTransport):
         return [reply for one in ids for reply in self.pull_messages([one])]
 
 
-def train_here(settings: Settings) -> None:
+def train_here(settings: Settings, cohorts: Cohorts) -> None:
     """Run a training to its end in this process; ``run.out`` names its folder.
+
+    Args:
+        settings: the run's settings.
+        cohorts: where both sides read data, so that trainings that follow need not read them again.
 
     Raises:
         TrainingStopped: the run ended cleanly before its last round.
     """
+    from clients.client_app import make_client_app
     from clients.contract.terms import hospitals_expected
-    from strategies.server_app import app
+    from clients.site.worker import Worker
+    from strategies.holdout import Holdout
+    from strategies.server_app import make_server_app
 
     nodes = {secrets.randbits(62) + 2: k for k in range(hospitals_expected(settings))}
     run = Run.create_empty(secrets.randbits(62))
     config = settings.to_config()
-    transport = DirectTransport(Hospitals(CLIENT_APP, config, nodes), nodes, run)
-    app(transport, server_context(run, config))
+    lead = make_server_app(partial(Holdout, cohorts=cohorts))
+    with closing(Worker(cohorts)) as worker:
+        hospitals = Hospitals(make_client_app(worker), config, nodes)
+        lead(DirectTransport(hospitals, nodes, run), server_context(run, config))

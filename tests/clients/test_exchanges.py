@@ -13,11 +13,10 @@ from accounting.events import GaussianEvent
 from accounting.vocabulary import EXCHANGES
 from clients.contract.settings import Settings, SettingsError
 from clients.contract.soundness import REFUSED, SOUND, check_sound
-from clients.data.cohorts import cohort_of
+from clients.data import Cohorts
 from clients.learning.dp_sgd import clipped_gradient_sum
 from clients.learning.replica import OPTIMIZERS, Replica
-from clients.site import hospital as hospitals
-from tests.exchange_runs import ALONE, distance, read_json, run_app, trained
+from tests.exchange_runs import ALONE, distance, read_json, run_app, terms_of, trained
 from tests.in_process import small_settings
 
 pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
@@ -80,10 +79,10 @@ def test_the_opened_sum_is_the_pooled_gradient_to_half_a_step_a_hospital(
 
     monkeypatch.setattr(Replica, "step", spy)
     run_app(settings)
-    [session] = hospitals._SESSIONS.values()
-    total = opened[0] * session.terms.denominator
+    terms = terms_of(settings)
+    total = opened[0] * terms.denominator
     assert total == pytest.approx(
-        pooled_gradient(settings), abs=4 * session.terms.grid.step / 2 * 1.001, rel=0
+        pooled_gradient(settings), abs=4 * terms.grid.step / 2 * 1.001, rel=0
     )
 
 
@@ -92,7 +91,7 @@ def pooled_gradient(settings: Settings) -> np.ndarray:
     from clients.learning.dp_sgd import Batch
     from clients.models import build_model
 
-    cohort = cohort_of(settings)
+    cohort = Cohorts().of(settings)
     replica = Replica(build_model(settings, cohort.info, 7), settings)
     total = np.zeros(replica.dimensions)
     for name in cohort.names:
@@ -156,8 +155,8 @@ def test_the_noise_of_local_steps_adds_up(tmp_path: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(Replica, "step", spy)
     run_app(settings)
-    [session] = hospitals._SESSIONS.values()
-    values = np.concatenate(opened) * session.terms.denominator
+    terms = terms_of(settings)
+    values = np.concatenate(opened) * terms.denominator
     # 20 rounds of 62 values: the standard error of a standard deviation is 2 per cent.
     assert np.std(values) == pytest.approx(2.0 * np.sqrt(9 * 2), rel=0.08)
     assert np.std(values) != pytest.approx(2.0 * np.sqrt(2), rel=0.5)

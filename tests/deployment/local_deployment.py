@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from clients.contract.settings import Settings
-from clients.data import load_cohort
+from clients.data import Cohorts
 from deployment.bundle import bundle_digest
 from deployment.consortium import Consortium, make_consortium
 from deployment.submission import Submission, hospitals_online, settings_of, submit, wait_for_end
@@ -32,7 +32,7 @@ class LocalDeployment:
 
     def __init__(self, folder: Path, settings: Settings) -> None:
         self.settings = settings
-        self.names = load_cohort(settings, settings.partition.hospitals).names
+        self.names = Cohorts().split(settings, settings.partition.hospitals).names
         self.consortium: Consortium = make_consortium(
             folder,
             address=f"127.0.0.1:{free_port()}",

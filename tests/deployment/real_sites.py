@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 from flwr.app import Context, Message, RecordDict
 
-from clients.client_app import app as client_app
+from clients.client_app import make_client_app
 from clients.contract.settings import Settings
-from clients.site import ground as sites
-from clients.site import hospital as hospitals
+from clients.site.worker import Worker
 from deployment.consortium import Consortium, make_consortium
 from strategies.server_app import app as server_app
 from tests.in_process import InProcessGrid, Meddle
@@ -22,7 +22,7 @@ class SiteGrid(InProcessGrid):
         self, settings: Settings, consortium: Consortium, meddle: Meddle | None = None
     ) -> None:
         names = consortium.hospitals
-        super().__init__(client_app, settings.to_config(), len(names), meddle)
+        super().__init__(settings.to_config(), len(names), meddle)
         self.sites = dict(
             zip(self._ids, (consortium.site(n) / "site.toml" for n in names), strict=True)
         )
@@ -38,7 +38,6 @@ class SiteGrid(InProcessGrid):
 
 def answer(message: Message, site: Path, config: dict) -> Message:
     """Answer one message in what stands for a new process."""
-    forget_process()
     context = Context(
         run_id=5,
         node_id=message.metadata.dst_node_id,
@@ -46,15 +45,8 @@ def answer(message: Message, site: Path, config: dict) -> Message:
         state=RecordDict(),
         run_config=config,
     )
-    return client_app(message, context)
-
-
-def forget_process() -> None:
-    """Empty what a process keeps between messages."""
-    hospitals._SESSIONS.clear()
-    hospitals._MEMBERSHIPS.clear()
-    while sites._LEDGERS:
-        sites._LEDGERS.popitem()[1].close()
+    with closing(Worker()) as worker:
+        return make_client_app(worker)(message, context)
 
 
 def benchmark_consortium(folder: Path, count: int, **changes: object) -> Consortium:

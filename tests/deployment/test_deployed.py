@@ -20,7 +20,7 @@ from tests.deployment.local_deployment import (
     settings_of,
 )
 from tests.deployment.proofs import assert_nothing_lost_or_leaked
-from tests.deployment.real_sites import forget_process, train
+from tests.deployment.real_sites import train
 from tests.in_process import InProcessGrid
 
 pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
@@ -32,12 +32,8 @@ WHOLE = ("run.seed=7", "tracking.wandb=disabled")
 
 def _simulate(assignments: tuple[str, ...], out: Path) -> bytes:
     """Simulate the same settings with the apps alone, and return the model."""
-    from clients.client_app import app
-
-    forget_process()
     settings: Settings = settings_of("default", assignments, {"run.out": str(out)})
-    train(settings, InProcessGrid(app, settings.to_config(), settings.partition.hospitals))
-    forget_process()
+    train(settings, InProcessGrid(settings.to_config(), settings.partition.hospitals))
     return (out / "model.safetensors").read_bytes()
 
 

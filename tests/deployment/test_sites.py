@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,7 +23,6 @@ from tests.deployment.real_sites import (
     SiteGrid,
     answer,
     benchmark_consortium,
-    forget_process,
     rewrite,
     train,
 )
@@ -33,18 +31,9 @@ from tests.in_process import InProcessGrid, small_settings
 pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
 
 
-@pytest.fixture(autouse=True)
-def _fresh_process() -> Iterator[None]:
-    forget_process()
-    yield
-    forget_process()
-
-
 def test_sites_with_a_new_process_a_message_end_in_the_simulated_model(tmp_path: Path) -> None:
-    from clients.client_app import app
-
     simulated, deployed = (small_settings(tmp_path / n) for n in ("simulated", "deployed"))
-    train(simulated, InProcessGrid(app, simulated.to_config(), 4))
+    train(simulated, InProcessGrid(simulated.to_config(), 4))
     consortium = benchmark_consortium(tmp_path / "consortium", 4)
     train(deployed, SiteGrid(deployed, consortium))
     models = [Path(s.run.out, "model.safetensors").read_bytes() for s in (simulated, deployed)]
@@ -247,9 +236,7 @@ def _cyclic_model(folder: Path, declared: str = "") -> bytes:
 
 def test_local_steps_are_divided_by_what_the_hospital_declares(tmp_path: Path) -> None:
     mean = _cyclic_model(tmp_path / "mean")
-    forget_process()
     assert _cyclic_model(tmp_path / "same", "patients = 10") == mean, "N/K is 10"
-    forget_process()
     assert _cyclic_model(tmp_path / "own", "patients = 7") != mean
 
 

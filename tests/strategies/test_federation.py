@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 from flwr.app import ArrayRecord, Context, Message, RecordDict
 
-from clients.client_app import app as client_app
-from clients.contract.messages import ARRAYS, LEAD, TRAIN, RoundReply, bytes_to_array
+from clients.contract.messages import ARRAYS, LEAD, RELEASE, TRAIN, RoundReply, bytes_to_array
+from clients.contract.settings import Settings
 from clients.site import hospital as hospitals
 from crypto.headers import SignedHeader
 from crypto.keys import Keys
@@ -19,7 +20,7 @@ from crypto.rosters import Roster
 from crypto.schemes import make_adder
 from strategies.errors import TrainingStopped
 from strategies.server_app import app as server_app
-from tests.exchange_runs import model_bytes, read_json, recorded, run_app
+from tests.exchange_runs import model_bytes, read_json, recorded, run_app, terms_of
 from tests.in_process import InProcessGrid, hospital_of, small_settings
 
 pytestmark = pytest.mark.filterwarnings(
@@ -206,8 +207,7 @@ def test_a_hospital_whose_process_lost_everything_catches_up(tmp_path: Path) -> 
         if message.metadata.message_type == TRAIN and reply is None:
             round_ = message.content.config_records["config"]["server-round"]
             if round_ == 4 and hospital_of(message) == "hospital-02":
-                hospitals._SESSIONS.clear()
-                hospitals._MEMBERSHIPS.clear()
+                run_app.grid.start_processes()  # type: ignore[attr-defined]
         return reply or message
 
     settings = small_settings(tmp_path / "lossy", training__rounds=5, run__snapshot_every=2)
@@ -234,16 +234,12 @@ def test_a_tampered_update_is_refused_by_name_and_not_added(tmp_path: Path) -> N
 class TwoFacedServer:
     """Shows one hospital a total of round 1 that leaves another hospital out."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, processes_shared: bool) -> None:
-        self._patch = monkeypatch
-        self._shared = processes_shared
-        self._worlds: dict[str, dict] = {}
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         self._replies: dict[str, RoundReply] = {}
 
     def __call__(self, message: Message, reply: Message | None) -> Message | None:
         name = hospital_of(message)
-        if reply is None and not self._shared:
-            self._patch.setattr(hospitals, "_SESSIONS", self._worlds.setdefault(name, {}))
         if message.metadata.message_type != TRAIN:
             return reply or message
         config = message.content.config_records["config"]
@@ -252,15 +248,16 @@ class TwoFacedServer:
                 self._replies[name] = RoundReply.read(reply.content)
             return reply
         if config["server-round"] == 2 and name == "hospital-03":
-            arrays = {**message.content.array_records[ARRAYS], **self._other_total()}
+            arrays = {
+                **message.content.array_records[ARRAYS],
+                **self._other_total(config["training"]),
+            }
             message.content = RecordDict({ARRAYS: ArrayRecord(arrays), "config": config})
         return message
 
-    def _other_total(self) -> dict:
+    def _other_total(self, training: str) -> dict:
         replies = [self._replies[f"hospital-0{k}"] for k in (0, 1, 3)]
-        plan = next(iter(self._worlds.values() or [hospitals._SESSIONS]))
-        terms = next(iter(plan.values())).terms
-        adder = make_adder(terms.sealing)
+        adder = make_adder(terms_of(self._settings, training).sealing)
         for reply in replies:
             adder.add(Sealed(payload=reply.sealed))
         roster = Roster.of(SignedHeader.from_bytes(reply.header) for reply in replies)
@@ -270,13 +267,10 @@ class TwoFacedServer:
         }
 
 
-def test_a_process_that_has_opened_a_sum_refuses_another_for_the_round(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_process_that_has_opened_a_sum_refuses_another_for_the_round(tmp_path: Path) -> None:
     settings = small_settings(tmp_path, run__attempts=1, privacy__dropouts=1)
-    server = TwoFacedServer(monkeypatch, processes_shared=True)
     with suppress(TrainingStopped):  # whoever is asked first decides which sum is "another"
-        run_app(settings, server)
+        run_app(settings, TwoFacedServer(settings))
     faults = recorded(settings, "fault")
     assert {(row["round"], row["code"]) for row in faults} == {(2, "opening-refused")}
     assert read_json(settings, "summary.json")["status"] == (
@@ -284,14 +278,11 @@ def test_a_process_that_has_opened_a_sum_refuses_another_for_the_round(
     )
 
 
-def test_hospitals_that_opened_different_sums_notice_and_stop(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_hospitals_that_opened_different_sums_notice_and_stop(tmp_path: Path) -> None:
     """The difference of the two sums is one hospital's update: nobody contributes after it."""
     settings = small_settings(tmp_path, run__attempts=1, privacy__dropouts=1)
-    server = TwoFacedServer(monkeypatch, processes_shared=False)
     with pytest.raises(TrainingStopped, match=r"round 3 closed with 0 of 4.*opening-refused"):
-        run_app(settings, server)
+        run_app(settings, TwoFacedServer(settings), apart=True)
     logs = [path.read_text() for path in tmp_path.rglob("hospital.log")]
     assert sum("previous-mismatch" in log for log in logs) == 4
 
@@ -299,10 +290,26 @@ def test_hospitals_that_opened_different_sums_notice_and_stop(
 def test_too_few_nodes_is_said_at_once(tmp_path: Path) -> None:
     settings = small_settings(tmp_path)
     config = settings.to_config()
-    grid = InProcessGrid(client_app, config, nodes=3)
+    grid = InProcessGrid(config, nodes=3)
     context = Context(run_id=5, node_id=1, node_config={}, state=RecordDict(), run_config=config)
     with pytest.raises(TrainingStopped, match="3 of 4 hospitals joined"):
         server_app(grid, context)
+
+
+def opened_sums(settings: Settings, grid: InProcessGrid) -> list[np.ndarray]:
+    """What was opened in each round, by the steps between released models: SGD, no momentum."""
+    assert settings.training.momentum == 0
+    assert settings.training.release_every == 1
+    replies = [r for r in grid.replies if r.metadata.message_type in (TRAIN, RELEASE)]
+    released = [RoundReply.read(reply.content).model for reply in replies]
+    models = [
+        np.concatenate([tensor.numpy().ravel().astype(np.float64) for tensor in model.values()])
+        for model in released
+        if model
+    ]
+    start = np.zeros_like(models[0])  # where logistic regression begins
+    scale = terms_of(settings).denominator / settings.training.learning_rate
+    return [(before - after) * scale for before, after in pairwise([start, *models])]
 
 
 def test_shares_of_noise_add_up_to_the_central_noise(tmp_path: Path) -> None:
@@ -317,31 +324,12 @@ def test_shares_of_noise_add_up_to_the_central_noise(tmp_path: Path) -> None:
             training__rounds=40,
             training__momentum=0.0,
             training__learning_rate=1e-9 * 455,
+            training__release_every=1,
             sealing__scheme="modular",
         )
-        opened: list[np.ndarray] = []
-        original = hospitals.Session.open_rounds
-
-        def spy(self, *args, _opened=opened, _original=original, **kwargs):  # type: ignore[no-untyped-def]
-            inner = self.exchange.apply
-
-            def apply(replica, total, digest):  # type: ignore[no-untyped-def]
-                _opened.append(total)
-                inner(replica, total, digest)
-
-            self.exchange.apply = apply
-            try:
-                _original(self, *args, **kwargs)
-            finally:
-                del self.exchange.apply
-
-        hospitals.Session.open_rounds = spy  # type: ignore[method-assign]
-        try:
-            run_app(settings)
-        finally:
-            hospitals.Session.open_rounds = original  # type: ignore[method-assign]
-        stds[regime] = np.std(np.concatenate(opened))
+        opened = opened_sums(settings, run_app(settings))
         assert len(opened) == 40
+        stds[regime] = np.std(np.concatenate(opened))
     # 40 rounds of 62 values: the standard error of a standard deviation is 1.4 per cent.
     assert stds["FSCDP"] == pytest.approx(3.0, rel=0.06)
     # Negative control: local noise is sqrt(K) = 2 times as much, so the test can fail.

@@ -15,7 +15,7 @@ from accounting.events import GaussianEvent
 from accounting.ledger import read_ledger
 from clients.contract.messages import ARRAYS, bytes_to_array, message_bytes
 from clients.contract.visit_messages import VISIT, Carried
-from clients.data.cohorts import cohort_of
+from clients.data import Cohorts
 from clients.learning.evaluation import evaluate
 from clients.learning.visits import send_on, take_over
 from clients.learning.votes import decide_together
@@ -285,7 +285,7 @@ def test_an_ensemble_decides_by_all_its_models(tmp_path: Path, vote: str) -> Non
     settings = small_settings(tmp_path, **changes)
     run_app(settings)
     tensors = model_of(settings)
-    cohort = cohort_of(settings)
+    cohort = Cohorts().of(settings)
     module = build_model(settings, cohort.info, 7)
     logits = []
     for name in cohort.names:

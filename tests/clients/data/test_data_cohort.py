@@ -1,41 +1,24 @@
 import os
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from clients.data import DataError, load_cohort
+from clients.contract.settings import Settings
+from clients.data import Cohorts, DataError
 
 DATA = os.environ.get("ASCLEPIAS_DATA", "")
 needs_data = pytest.mark.skipif(not os.path.isdir(DATA), reason="ASCLEPIAS_DATA is not set")
 
 
-def make_settings(
-    data="breast-cancer", *, folder="", partition="dirichlet", hospitals=10, seed=-1, **more
-):
-    return SimpleNamespace(
-        data=SimpleNamespace(
-            name=data,
-            dir=folder,
-            public=more.get("public", False),
-            holdout=more.get("holdout", 0.2),
-            image_size=64,
-        ),
-        partition=SimpleNamespace(
-            name=partition,
-            alpha=more.get("alpha", 0.5),
-            hospitals=hospitals,
-            shards=2,
-            shift=more.get("shift", 0.0),
-        ),
-        model=SimpleNamespace(name="logistic", weights="", freeze=False),
-        run=SimpleNamespace(seed=seed),
-    )
-
-
-def load(*args, **kwargs):
-    settings = make_settings(*args, **kwargs)
-    return load_cohort(settings, settings.partition.hospitals)
+def load(name="breast-cancer", *, folder="", partition="dirichlet", hospitals=10, seed=-1, **more):
+    """A cohort; what the settings would refuse is laid on them as it is."""
+    settings = Settings.from_config({"run.seed": seed, "data.public": more.pop("public", False)})
+    data = {"name": name, "dir": folder, "holdout": more.pop("holdout", 0.2)}
+    groups = {
+        "data": settings.data.model_copy(update=data),
+        "partition": settings.partition.model_copy(update={"name": partition, **more}),
+    }
+    return Cohorts().split(settings.model_copy(update=groups), hospitals)
 
 
 def many_images_a_patient(folder):
@@ -103,6 +86,37 @@ def test_the_same_seed_makes_the_same_cohort():
     first, again = load(seed=3), load(seed=3, public=True)
     for name in first.names:
         np.testing.assert_array_equal(first.hospital(name).inputs, again.hospital(name).inputs)
+
+
+def test_runs_that_differ_in_nothing_about_data_share_their_records_and_others_do_not():
+    settings = Settings.from_config({"partition.hospitals": 3})
+    cohorts = Cohorts()
+    first = cohorts.of(settings)
+    assert cohorts.of(settings.with_config({"training.rounds": 5, "privacy.l2-clip": 2.0})) is first
+    for change in (
+        {"run.seed": 3},
+        {"partition.alpha": 9.0},
+        {"partition.hospitals": 4},
+        {"data.holdout": 0.3},
+        {"data.public": True},
+        {"privacy.regime": "CDP"},
+    ):
+        other = cohorts.of(settings.with_config(change))
+        assert (other.names, other.patients_by_hospital, len(other.holdout), bool(other.tests)) != (
+            (first.names, first.patients_by_hospital, len(first.holdout), bool(first.tests))
+        )
+    assert Cohorts().of(settings) is not first
+
+
+def test_a_cohort_that_was_not_asked_for_lately_is_forgotten():
+    cohorts = Cohorts()
+    first = cohorts.of(Settings())
+    for alpha in (1.0, 2.0, 3.0):
+        cohorts.of(Settings.from_config({"partition.alpha": alpha}))
+    assert cohorts.of(Settings()) is first
+    for alpha in (4.0, 5.0, 6.0, 7.0):
+        cohorts.of(Settings.from_config({"partition.alpha": alpha}))
+    assert cohorts.of(Settings()) is not first
 
 
 def test_a_hospital_without_patients_is_part_of_the_cohort():

@@ -12,20 +12,14 @@ from accounting.events import input_epsilon
 from accounting.input_noise import InputNoise
 from accounting.randomness import Stream
 from clients.contract.settings import Settings
-from clients.data import Records, noisy_inputs
-from clients.data.cohorts import cohort_of
+from clients.data import Cohorts, Records
 from clients.data.noisy_inputs import training_records
 from clients.site.ground import Site, private_folder
-from tests.exchange_runs import forget_processes, read_json, run_app
+from clients.site.ledgers import Ledgers
+from tests.exchange_runs import read_json, run_app
 from tests.in_process import small_settings
 
 pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
-
-
-@pytest.fixture(autouse=True)
-def _fresh_process() -> None:
-    forget_processes()
-    noisy_inputs._KEPT.clear()
 
 
 def drawn(scale: float, count: int = 200_000) -> np.ndarray:
@@ -105,21 +99,24 @@ class Hospital:
     """A hospital's ground and what a training sees of its records."""
 
     def __init__(self, folder: Path) -> None:
-        self.site = Site(name="hospital-00", folder=private_folder(folder), simulated=True)
-        self.cohort = cohort_of(Settings.from_config({"data.public": True}))
+        self.site = Site(
+            name="hospital-00", folder=private_folder(folder), simulated=True, ledgers=Ledgers()
+        )
+        self.cohort = Cohorts().of(Settings.from_config({"data.public": True}))
         self.own = self.cohort.hospital(self.cohort.names[0])
 
     def noisy(
         self, training: str, *, scale: float = 0.5, records: Records | None = None
     ) -> np.ndarray:
-        noisy_inputs._KEPT.clear()
+        """What a process that remembers nothing learns from."""
         settings = Settings.from_config({"privacy.input-laplace": scale, "data.public": True})
         found = training_records(
             settings,
             self.cohort.info,
             self.own if records is None else records,
             prepare=lambda raw: raw,
-            owner=(str(self.site.folder), training),
+            folder=self.site.folder,
+            kept={},
             streams=lambda noise: self.site.input_noise(
                 noise, self.cohort.info, settings, training
             ),

@@ -19,15 +19,10 @@ from clients.learning.dp_sgd import Batch, PerSample, clipped_gradient_sum
 from clients.learning.replica import Replica
 from clients.models import ModelError, build_model
 from clients.models.weights import set_parameters
-from tests.exchange_runs import forget_processes, read_json, run_app
+from tests.exchange_runs import read_json, run_app
 from tests.in_process import small_settings
 
 pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
-
-
-@pytest.fixture(autouse=True)
-def _fresh_process() -> None:
-    forget_processes()
 
 
 def graded(folder: Path) -> Dataset:
@@ -130,11 +125,11 @@ def test_volumes_are_altered_as_well() -> None:
 def test_options_that_do_not_suit_the_data_are_refused(
     changes: dict[str, object], reason: str
 ) -> None:
-    from clients.data.cohorts import cohort_of
+    from clients.data import Cohorts
 
     settings = Settings.from_config(changes)  # type: ignore[arg-type]
     with pytest.raises(ModelError, match=reason):
-        build_model(settings, cohort_of(settings).info, 0)
+        build_model(settings, Cohorts().of(settings).info, 0)
 
 
 @pytest.mark.parametrize(
@@ -214,7 +209,6 @@ def test_every_hospital_releases_the_same_average(tmp_path: Path) -> None:
         settings = small_settings(tmp_path / name, training__averaging=0.9)
         run_app(settings)
         models.append(load_file(tmp_path / name / "model.safetensors"))
-        forget_processes()
     plain = small_settings(tmp_path / "plain")
     run_app(plain)
     last = load_file(tmp_path / "plain" / "model.safetensors")

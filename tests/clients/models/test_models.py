@@ -1,11 +1,10 @@
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional
 
+from clients.contract.settings import Settings
 from clients.data import DatasetInfo, LazyInputs, Records
 from clients.data.records import PixelStore
 from clients.learning.cuts import pieces_of
@@ -34,9 +33,8 @@ def make_info(kind, shape=None, classes="abcde"):
 
 
 def make_settings(name, weights="", freeze=False):
-    return SimpleNamespace(
-        model=SimpleNamespace(name=name, weights=str(weights), freeze=freeze),
-        data=SimpleNamespace(dir=""),
+    return Settings.from_config(
+        {"model.name": name, "model.weights": str(weights), "model.freeze": freeze}
     )
 
 

@@ -1,0 +1,120 @@
+"""What one process keeps between messages, for every hospital that it answers for.
+
+A simulated process answers for many hospitals, again and again; a real hospital's answers for one.
+Whoever starts a process makes one `Worker`, and nothing is kept anywhere else.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from clients.contract.faults import Code, Fault
+from clients.contract.settings import ConfigValue, Settings
+from clients.data import Cohorts
+from clients.site.ground import (
+    own_cohort,
+    own_settings,
+    partition_of,
+    real_site,
+    require_invited,
+    simulated_site,
+)
+from clients.site.ledgers import Ledgers
+from clients.site.site_file import read_site_file
+from clients.site.training_state import TrainingState
+
+if TYPE_CHECKING:
+    from flwr.app import Context
+
+    from clients.site.hospital import Hospital
+
+#: Trainings that are kept. One that is forgotten and goes on costs a snapshot and the sums since.
+MOST_TRAININGS = 4
+
+#: Ids become parts of file names, so no path may hide in one.
+_TRAINING = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+_Config = frozenset[tuple[str, ConfigValue]]
+
+
+@dataclass(kw_only=True)
+class _Training:
+    state: TrainingState = field(default_factory=TrainingState)
+    #: Simulated hospitals by partition and run config.
+    simulated: dict[tuple[int | None, _Config], Hospital] = field(default_factory=dict)
+
+
+class Worker:
+    """One process of hospitals: trainings, open ledgers, and the records that they are about.
+
+    Args:
+        cohorts: where data sets are read; one of its own unless it is handed the process's.
+    """
+
+    def __init__(self, cohorts: Cohorts | None = None) -> None:
+        self.cohorts = Cohorts() if cohorts is None else cohorts
+        self.ledgers = Ledgers()
+        self._trainings: OrderedDict[str, _Training] = OrderedDict()
+
+    def hospital(self, training: str, context: Context) -> Hospital:
+        """Return the hospital that a node stands for, in a training.
+
+        A real node's config names its ``site.toml``; a simulated one has the number of its part.
+
+        Raises:
+            Fault: the hospital does not take part, or the training's id is none.
+            SiteFileError: the site.toml is not sound.
+            SettingsError: the run's settings are not.
+            DataError: there are no such records.
+        """
+        if not _TRAINING.fullmatch(training):
+            raise Fault(Code.MALFORMED, "a training's id names files and is a plain word")
+        if own := context.node_config.get("site"):
+            return self._real(Path(str(own)), Settings.from_config(context.run_config), training)
+        config = frozenset(context.run_config.items())
+        return self._simulated(partition_of(context), config, training)
+
+    def close(self) -> None:
+        """Forget every training and close every ledger."""
+        self._trainings.clear()
+        self.ledgers.close_all()
+
+    def _real(self, path: Path, settings: Settings, training: str) -> Hospital:
+        from clients.site.hospital import Hospital
+
+        file = read_site_file(path)
+        settings = own_settings(file, settings)
+        cohort = own_cohort(file, settings, self.cohorts)
+        site = real_site(file, self.ledgers)
+        return Hospital(site, settings, training, cohort, self._kept(training).state)
+
+    def _simulated(self, number: int | None, config: _Config, training: str) -> Hospital:
+        from clients.site.hospital import Hospital
+
+        kept = self._kept(training)
+        found = kept.simulated.get((number, config))
+        if found is None:
+            settings = Settings.from_config(dict(config))
+            cohort = self.cohorts.of(settings)
+            names = cohort.names
+            if number is None or number >= len(names):
+                raise Fault(Code.NOT_INVITED, f"node {number} is none of {len(names)} hospitals")
+            require_invited(settings, [names[number]])
+            site = simulated_site(names[number], settings, training, self.ledgers)
+            found = Hospital(site, settings, training, cohort, kept.state)
+            kept.simulated[number, config] = found
+        return found
+
+    def _kept(self, training: str) -> _Training:
+        """Return what is kept of a training, and forget the one that was asked for longest ago."""
+        kept = self._trainings.setdefault(training, _Training())
+        self._trainings.move_to_end(training)
+        while len(self._trainings) > MOST_TRAININGS:
+            _, ended = self._trainings.popitem(last=False)
+            for hospital in ended.simulated.values():
+                self.ledgers.close(hospital.site.ledger_file)
+        return kept
