@@ -1,7 +1,7 @@
 """What one process keeps between messages, for every hospital that it answers for.
 
 A simulated process answers for many hospitals, again and again; a real hospital's answers for one.
-Whoever starts a process makes one `Worker`, and nothing is kept anywhere else.
+Whoever starts a process makes one `Worker`; a new one remembers nothing.
 """
 
 from __future__ import annotations
