@@ -197,7 +197,7 @@ def _require_allowed(file: SiteFile, settings: Settings) -> None:
             f"model.name = {found!r} would be imported and run here, but [allow] functions of "
             f"{file.path.name} holds {allowed}"
         )
-        real_site(file).log(f"refused: {Code.SETTINGS_REFUSED}: {fault}")
+        real_site(file, Ledgers()).log(f"refused: {Code.SETTINGS_REFUSED}: {fault}")
         raise Fault(Code.SETTINGS_REFUSED, fault)
 
 

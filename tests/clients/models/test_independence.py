@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from clients.contract.settings import Settings
 from clients.data import DatasetInfo, Records
 from clients.models import MODELS, ModelError, build_model, prepare
 from clients.models.independence import dependences
@@ -33,9 +33,10 @@ def info_of(kind: str, shape: tuple[int, ...] | None = None) -> DatasetInfo:
     )
 
 
-def settings_of(name: str, weights: object = "", digest: str = "") -> SimpleNamespace:
-    model = SimpleNamespace(name=name, weights=str(weights), weights_digest=digest, freeze=False)
-    return SimpleNamespace(model=model, data=SimpleNamespace(dir=""))
+def settings_of(name: str, weights: object = "", digest: str = "") -> Settings:
+    return Settings.from_config(
+        {"model.name": name, "model.weights": str(weights), "model.weights-digest": digest}
+    )
 
 
 @pytest.mark.parametrize(("name", "kind"), PAIRS)
