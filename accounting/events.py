@@ -95,12 +95,36 @@ class ExactEvent:
         check_rounds(self.count)
 
 
-Event = GaussianEvent | SharedPatientEvent | ExactEvent
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputNoiseEvent:
+    """`count` draws of noise on all `values` of every record, before anything else sees them.
+
+    It is stated for another neighbouring relation, *replace one value of a record's inputs*: each
+    draw shows at most `epsilon_value` of it to anyone, draws add up (`input_epsilon`), and labels
+    and presence are not covered. Noisy records are themselves no release, so nothing is added to
+    the epsilon of adding or removing a patient; what is computed from them has events of its own.
+    """
+
+    epsilon_value: float
+    values: int
+    count: int = 1
+
+    def __post_init__(self) -> None:
+        check_rounds(self.count)
+        if not (self.epsilon_value > 0.0 and math.isfinite(self.epsilon_value)):
+            found = self.epsilon_value
+            raise AccountingError(f"epsilon_value is {found}, expected > 0 and finite")
+        if isinstance(self.values, bool) or int(self.values) != self.values or self.values < 1:
+            raise AccountingError(f"values is {self.values}, expected a whole number >= 1")
+
+
+Event = GaussianEvent | SharedPatientEvent | ExactEvent | InputNoiseEvent
 
 KINDS: dict[str, type[Event]] = {
     "gaussian": GaussianEvent,
     "shared-patient": SharedPatientEvent,
     "exact": ExactEvent,
+    "input-noise": InputNoiseEvent,
 }
 _NAMES = {kind: name for name, kind in KINDS.items()}
 
@@ -134,6 +158,18 @@ def from_json(data: Mapping[str, object]) -> Event:
         return kind(**fields)  # type: ignore[arg-type]
     except TypeError as error:
         raise AccountingError(f"event of kind {name} has wrong fields: {error}") from None
+
+
+def input_epsilon(events: Sequence[Event]) -> float:
+    """Epsilon of all inputs of one record, to anyone, by basic composition of the noise's draws.
+
+    For neighbours that differ by one record's inputs; 0 where no input noise was ever drawn.
+    """
+    return math.fsum(
+        event.count * event.values * event.epsilon_value
+        for event in events
+        if isinstance(event, InputNoiseEvent)
+    )
 
 
 def merge(events: Sequence[Event]) -> tuple[Event, ...]:

@@ -8,8 +8,13 @@ look through (Mironov 2012; Ghosh, Roughgarden and Sundararajan 2009).
     noise = InputNoise(scale=1.0, values=64 * 64)
     noise.epsilon_value, noise.epsilon_record        # 1.0, 4096.0: what one number hides, two tell
 
+The noise is drawn digit by digit: the binary digits of a geometric number are independent coins, so
+that every level has its probability however deep in the tail it lies, and none is a hole that a
+uniform of 52 bits cannot reach.
+
 Formal guarantee: replacing one value of a record by any other changes no outcome's probability by
-more than exp(1/beta); replacing all values, by more than exp(values/beta). The label beside the
+more than exp(1/beta), up to `DRAW_ERROR` in epsilon and about 2^-120 in delta, which are what
+rounding the coins' chances can do; replacing all values, values times that. The label beside the
 record, and that the record exists at all, are not covered.
 """
 
@@ -22,10 +27,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accounting.errors import AccountingError
+from accounting.events import InputNoiseEvent
 from accounting.observers import SEEDED, ObserverRow
 from accounting.randomness import Stream
 
 LEVELS = 255  # steps of a value's public range
+#: Of one value. A coin's chance is a float64, off by 2^-50 of itself at most, and a draw has fewer
+#: than 64 coins on either side of a comparison. A coin is tossed to 2^-128: a draw is as far from
+#: one of exact tosses as that times the coins.
+DRAW_ERROR = 2.0**-43
+_DRAW_DISTANCE = 2.0**-122
+_MOST_SCALE = 2.0**40
+_LEAST_CHANCE = 2.0**-128
 _CLAMP = 32767 - LEVELS  # noise beyond it is cut, so that levels fit 16 bits; post-processing
 
 
@@ -42,39 +55,57 @@ class InputNoise:
     values: int
 
     def __post_init__(self) -> None:
-        if not (self.scale > 0 and math.isfinite(self.scale)):
-            raise AccountingError(f"scale is {self.scale}, expected > 0 and finite")
+        if not 0 < self.scale <= _MOST_SCALE:
+            raise AccountingError(f"scale is {self.scale}, expected > 0 and at most 2^40")
         if self.values < 1:
             raise AccountingError(f"values is {self.values}, expected 1 or more")
 
     @property
     def epsilon_value(self) -> float:
-        """Epsilon of one value; delta is 0."""
-        return 1.0 / self.scale
+        """Epsilon of one value."""
+        # Twice rounded, the width is off by less than 2^-51 of itself.
+        return (1.0 + 2.0**-51) / self.scale + DRAW_ERROR
 
     @property
     def epsilon_record(self) -> float:
-        """Epsilon of all values of one record together; delta is 0."""
-        return self.values / self.scale
+        """Epsilon of all values of one record together, by basic composition."""
+        return self.values * self.epsilon_value
+
+    @property
+    def delta_record(self) -> float:
+        """Delta of all values of one record together: what tossing coins to 2^-128 leaves out."""
+        one = _DRAW_DISTANCE * (1.0 + math.exp(min(self.epsilon_value, 700.0)))
+        return min(1.0, self.values * one)
+
+    @property
+    def event(self) -> InputNoiseEvent:
+        """What one draw of a record's noise shows of its inputs."""
+        return InputNoiseEvent(epsilon_value=self.epsilon_value, values=self.values)
+
+    def levels(self, values: NDArray[np.floating]) -> NDArray[np.int16]:
+        """Return values in [0, 1] as levels, 0 to 255, of the same shape: all that is noised."""
+        finite = np.nan_to_num(np.asarray(values, dtype=np.float64))
+        return np.asarray(np.rint(np.clip(finite, 0.0, 1.0) * LEVELS).astype(np.int16))
 
     def perturb(self, values: NDArray[np.floating], stream: Stream) -> NDArray[np.int16]:
         """Return noisy levels of values in [0, 1], int16 of the same shape; 255 levels are 1."""
-        flat = np.nan_to_num(np.asarray(values, dtype=np.float64)).reshape(-1)
-        levels = np.rint(np.clip(flat, 0.0, 1.0) * LEVELS)
-        # The difference of two geometric values: P(n) proportional to exp(-|n| / (beta * 255)).
-        width = self.scale * LEVELS
-        first, second = (np.floor(-np.log(stream.uniform(len(flat))) * width) for _ in range(2))
-        noisy = levels + np.clip(first - second, -_CLAMP, _CLAMP)
-        return np.asarray(noisy.astype(np.int16).reshape(np.shape(values)))
+        return self.perturb_levels(self.levels(values), stream)
+
+    def perturb_levels(self, levels: NDArray[np.int16], stream: Stream) -> NDArray[np.int16]:
+        """Return noisy levels, int16 of the same shape, from what :meth:`levels` returned."""
+        noise = _discrete_laplace(levels.size, self.scale * LEVELS, stream)
+        noisy = levels.reshape(-1) + np.clip(noise, -_CLAMP, _CLAMP)
+        return np.asarray(noisy.astype(np.int16).reshape(levels.shape))
 
     def to_json(self, *, seeded: bool) -> dict[str, object]:
         """The account, JSON-ready."""
         return {
-            "mechanism": "discrete Laplace on every value of a record, drawn once a training",
+            "mechanism": "discrete Laplace on every value, drawn once a record and scale",
             "scale": self.scale,
             "values_per_record": self.values,
             "epsilon_per_value": self.epsilon_value,
             "epsilon_per_record": self.epsilon_record,
+            "delta_per_record": self.delta_record,
             "neighbouring": "replace one value, or all values of one record, by any other",
             "covers": "inputs only: neither labels nor how many records there are",
             "guaranteed": not seeded,
@@ -95,6 +126,26 @@ class InputNoise:
             why=f"{SEEDED}; {why}" if seeded else why,
             guaranteed=not seeded,
         )
+
+
+def _discrete_laplace(count: int, width: float, stream: Stream) -> NDArray[np.int64]:
+    """Return n with P(n) proportional to exp(-|n| / width), int64 [count].
+
+    Zero, or a sign and one more than a geometric number, whose digit 2^j is 1 with the chance
+    1 / (1 + exp(2^j / width)) independently of the others: the geometric series is a product.
+    """
+    away = np.ones(count, dtype=np.int64)
+    digit = 1
+    while (chance := _digit_chance(digit / width)) > _LEAST_CHANCE:
+        away += digit * stream.bernoulli(count, chance)
+        digit *= 2
+    away *= 1 - 2 * stream.bernoulli(count, 0.5).astype(np.int64)
+    away[stream.bernoulli(count, math.tanh(0.5 / width))] = 0
+    return away
+
+
+def _digit_chance(exponent: float) -> float:
+    return math.exp(-exponent) / (1.0 + math.exp(-exponent))
 
 
 def input_noise(scale: float, shape: tuple[int, ...]) -> InputNoise | None:

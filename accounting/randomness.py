@@ -81,6 +81,16 @@ class Stream:
         derive = HKDF(algorithm=SHA256(), length=32, salt=None, info=_encode(labels))
         return cls(derive.derive(_encode((seed,))), seeded=True)
 
+    @classmethod
+    def from_key(cls, key: bytes, *labels: str | int | bytes) -> Stream:
+        """The stream of (secret key, labels): drawn anew it is the same, and nobody else's.
+
+        Guarantee: as `fresh`, while the 32 bytes of the key are random and secret; different labels
+        give independent streams.
+        """
+        derive = HKDF(algorithm=SHA256(), length=32, salt=None, info=_encode(labels))
+        return cls(derive.derive(key), seeded=False)
+
     @property
     def seeded(self) -> bool:
         """Whether the stream is repeatable, and so carries no guarantee."""

@@ -21,6 +21,7 @@ from accounting.errors import AccountingError
 from accounting.events import (
     Event,
     ExactEvent,
+    InputNoiseEvent,
     SharedPatientEvent,
     check_delta,
     merge,
@@ -69,6 +70,8 @@ def rdp_curve(event: Event, orders: tuple[float, ...] = ()) -> Curve:
     """
     if isinstance(event, ExactEvent):
         return np.full(len(orders) or len(ORDERS), math.inf if event.count else 0.0)
+    if isinstance(event, InputNoiseEvent):
+        return np.zeros(len(orders) or len(ORDERS))
     if isinstance(event, SharedPatientEvent):
         one = _shared_curve(event.sampling_rate, event.noise_multiplier, event.hospitals, orders)
     else:
@@ -89,7 +92,8 @@ def rdp_epsilon(
     Source: Mironov 2017; Mironov, Talwar and Zhang 2019; conversion as named.
     """
     added = conversion(delta, conversion_name)
-    curves = [rdp_curve(event) for event in merge(events) if event.count]
+    spent = [event for event in merge(events) if not isinstance(event, InputNoiseEvent)]
+    curves = [rdp_curve(event) for event in spent if event.count]
     if not curves:
         return 0.0
     total = curves[0] if len(curves) == 1 else np.sum(curves, axis=0)

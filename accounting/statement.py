@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from accounting.accountants import ACCOUNTANTS
 from accounting.calibration import noise_multiplier_for
 from accounting.errors import AccountingError
-from accounting.events import Event, GaussianEvent, merge, to_json
+from accounting.events import Event, GaussianEvent, input_epsilon, merge, to_json
 from accounting.ledger import read_ledger
 from accounting.observers import RunDescription, observers
 from accounting.rdp import rdp_epsilon
@@ -119,7 +119,7 @@ def ledger_statement(path: str | os.PathLike[str], delta: float) -> dict[str, ob
     Returns:
         "site", "cohort", "delta", "entries" (JSON-ready), "trainings" (per training: first and
         last time, entries, events, epsilon by RDP), "epsilon" ("rdp", "prv" or why not,
-        "adaptive").
+        "adaptive"), "input_epsilon" (of one record's inputs behind all input noise drawn; 0: none).
 
     Raises:
         LedgerError: the file is damaged or no ledger.
@@ -149,4 +149,5 @@ def ledger_statement(path: str | os.PathLike[str], delta: float) -> dict[str, ob
             "adaptive": RenyiFilter.planned(delta).epsilon(everything),
             **_by_accountant(everything, delta),
         },
+        "input_epsilon": input_epsilon(everything),
     }

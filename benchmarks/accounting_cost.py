@@ -94,7 +94,7 @@ def _main() -> None:
     options = parser.parse_args()
     warnings.filterwarnings("ignore", message="Optimal order")
     rows = _measure(options.repeats)
-    print(f"{'':48}{'seconds':>10}{'us per round':>12}")
+    print(f"{'':48}{'seconds':>10}{'us/round':>12}")
     for row in rows:
         each = f"{row['us_a_round']:12.1f}" if "us_a_round" in row else ""
         print(f"{row['what']:48}{row['seconds']:10.4f}{each}")

@@ -2,7 +2,7 @@
 
     python benchmarks/deployed_round.py [--hospitals 2] [--rounds 10] [--json FILE]
 
-Both sides run the same app, data and SuperLink (TLS, node authentication, one process per message) on
+Both sides run the same app, data and SuperLink (TLS, node authentication, a process per message) on
 this machine; the round does real work: open, step, sample, clip, noise, seal, sign. The time from
 the start of an app's process to its first work ends when the hospital's ledger says what the round
 spends, which is after the sum of the round before was opened and before a record is touched.

@@ -79,7 +79,7 @@ def _main() -> None:
         for size in SIZES
         for row in _measure(size, options.repeats if size < 10**7 else min(options.repeats, 5))
     ]
-    print(f"{'':34}{'values':>12}{'ms':>10}{'ns per value':>12}{'x numpy':>9}")
+    print(f"{'':34}{'values':>12}{'ms':>10}{'ns/value':>12}{'x numpy':>9}")
     for row in rows:
         print(
             f"{row['what']:34}{row['values']:>12,}{row['ms']:10.3f}{row['ns_a_value']:12.1f}"

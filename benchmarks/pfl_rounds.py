@@ -1,6 +1,6 @@
 """One worker of pfl-research's simulator, for `engine_cost.py --pfl`: the same work, their engine.
 
-Started once per worker by `engine_cost.py`, which writes a line for each round and waits until rank 0
+Started once per worker by `engine_cost.py`, which writes a line per round and waits until rank 0
 answers. pfl-research 0.6 (`pip install --no-deps pfl multiprocess prv-accountant`) is no dependency
 of this project: name the folder that holds it in PYTHONPATH.
 """

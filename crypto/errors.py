@@ -108,7 +108,7 @@ class RosterError(IdentityError):
 
 
 class PreviousMismatchError(RosterError):
-    """Hospitals opened different sums of the round before: the server showed them unlike ones."""
+    """Hospitals opened different sums of the previous round: the server showed several."""
 
     code = "previous-mismatch"
 

@@ -19,7 +19,7 @@ from clients.contract.binding import bind_digest, members_digest
 from clients.contract.ceremony_messages import JoinRequest, KeysRequest, LeadReply, LeadRequest
 from clients.contract.faults import Code
 from clients.contract.kinds import Kind
-from crypto.ceremony import BundlePublic, Offer
+from crypto.ceremony import BundlePublic, EphemeralSecret, Offer
 from crypto.errors import HeaderError
 from crypto.headers import HeaderKind, SignedHeader, verify_header
 from crypto.identity import verify_signature
@@ -28,7 +28,14 @@ from crypto.plans import SealingPlan
 from strategies.conversation import UNREACHABLE, Conversation, fault_code
 from strategies.errors import TrainingStopped
 from strategies.nodes import Nodes
-from strategies.replies import BadReply, one_bad_reply, read_join, read_lead, read_named
+from strategies.replies import (
+    MALFORMED,
+    BadReply,
+    one_bad_reply,
+    read_join,
+    read_lead,
+    read_named,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -157,9 +164,12 @@ def _gather(conversation: Conversation, agreement: Agreement, *, keyed: Kept | N
             twice.add(name)
             joined.faults[f"node {node}"] = f"{name} too"
             continue
-        joined.nodes[name] = node
         if keyed is None:
+            if offer.identity in {other.identity for other in joined.offers.values()}:
+                joined.faults[f"node {node}"] = MALFORMED
+                continue
             joined.offers[name] = offer
+        joined.nodes[name] = node
     if twice:
         raise TrainingStopped(
             f"two nodes say that they are {', '.join(sorted(twice))}; end one of them"
@@ -179,6 +189,8 @@ def _offered(data: bytes, name: str, training: str) -> Offer:
         raise BadReply(Code.TRAINING_BOUND.value)
     offer = Offer.from_bytes(data)
     offer.verify()
+    # With a key of low order nobody could wrap anything, and every leader would seem to fail.
+    EphemeralSecret(os.urandom(32)).shared(offer.ephemeral)
     if (offer.name, offer.training) != (name, training):
         raise BadReply
     return offer
@@ -267,9 +279,7 @@ class _KeyMaking:
         others = set(self._nodes.names) - {leader}
         made = read_lead(reply.content, others)
         public = BundlePublic.from_bytes(made.public)
-        verify_signature(
-            self._nodes.public_keys[leader], public.signature, public.signed(), leader
-        )
+        verify_signature(self._nodes.public_keys[leader], public.signature, public.signed(), leader)
         digests = {name: hashlib.sha256(data).hexdigest() for name, data in made.wrapped.items()}
         expected = (
             self._agreement.training,

@@ -12,6 +12,7 @@ from clients.data.public_facts import public_facts
 from clients.learning.evaluation import calibration, confusion, evaluate
 from clients.learning.votes import decide_together
 from clients.models import build_model, prepare_public
+from clients.models.weights import set_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -109,7 +110,7 @@ class Holdout:
     def _predict(
         self, tensors: Mapping[str, torch.Tensor], records: Records | None = None
     ) -> NDArray[np.float32]:
-        self._model.load_state_dict(dict(tensors))
+        set_parameters(self._model, tensors)
         inputs = torch.as_tensor(np.asarray((records or self._records).inputs))
         logits = torch.cat([self._model(chunk) for chunk in torch.split(inputs, CHUNK_RECORDS)])
         return np.asarray(logits.numpy())

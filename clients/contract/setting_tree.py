@@ -74,6 +74,9 @@ _MOST_HOSPITALS = 100_000
 _MOST_PATIENTS = 1_000_000_000
 _MOST_ROUNDS = 1_000_000
 _LINE, _PATH, _LIST = 256, 4096, 8_000_000
+#: Least l2-clip, 2^-63: models are float32, and what is smaller has a square below float32's least
+#: normal number, 2^-126, so that norms and steps of that size lose their digits.
+LEAST_CLIP = 2.0**-63
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
@@ -158,6 +161,12 @@ class Model(Group):
     name: str = Field(default="logistic", min_length=1, max_length=_LINE, description="model")
     weights: str = Field(
         default="", max_length=_PATH, description="safetensors file of starting weights ('' = none)"
+    )
+    weights_digest: str = Field(
+        default="",
+        max_length=64,
+        pattern=r"^$|^[0-9a-f]{64}$",
+        description="SHA-256 of that file in hex digits ('' = any file)",
     )
     freeze: bool = Field(default=False, description="train the last layer only")
 
@@ -264,7 +273,7 @@ class Privacy(Group):
     delta: float = Field(default=1e-4, gt=0, lt=1, description="delta")
     l2_clip: float = Field(
         default=0.5,
-        ge=1e-9,
+        ge=LEAST_CLIP,
         le=1e6,
         description="bound on a patient's gradient norm, C (layers: on each message's too)",
     )

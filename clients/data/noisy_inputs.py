@@ -1,12 +1,19 @@
 """A hospital's records behind input noise (``privacy.input-laplace``).
 
-The noise is drawn once for a hospital and a training: if every round drew anew, its mean over the
-rounds would be the picture. What is kept is the stream's key, in the hospital's own folder, so that
-a restarted process sees the same noise; whoever answers for the hospital keeps the noisy records.
+The noise is drawn once for a hospital's cohort: if every round, or every training, drew anew, the
+mean over them would be the picture. What is kept is a secret key in the hospital's own folder, for
+each scale and shape of records; whoever answers for the hospital keeps the noisy records.
+
+Each record has a stream of its own, derived from the key and the record itself. So whoever joins or
+leaves changes nobody else's noise, in whatever order records lie; a record that is corrected takes
+fresh noise, never the old one, whose difference would show the correction; and records that are
+equal are told apart by their number among their equals.
 """
 
 from __future__ import annotations
 
+import hashlib
+from collections import Counter
 from collections.abc import Callable, MutableMapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +32,8 @@ if TYPE_CHECKING:
 
 #: Brings records to what a model wants.
 Prepare = Callable[[Records], Records]
+#: Opens the stream of a record, from its digest and its number among its equals.
+Streams = Callable[[bytes, int], Stream]
 
 _ROWS = 256  # rows at a time
 
@@ -40,7 +49,7 @@ def training_records(
     prepare: Prepare,
     folder: Path,
     kept: KeptRecords,
-    stream: Callable[[], Stream],
+    streams: Callable[[InputNoise], Streams],
 ) -> Records:
     """Return what a model learns from: the records, behind noise if asked for, as it wants them.
 
@@ -51,14 +60,14 @@ def training_records(
         prepare: brings records to what the model wants.
         folder: the hospital's own.
         kept: what a process has made ready in this training; noise is drawn if it is not there.
-        stream: opens the one stream of this hospital's noise in the training.
+        streams: accounts for the noise, and gives the streams of this hospital's records.
     """
     noise = input_noise(settings.privacy.input_laplace, info.shape)
     if noise is None:
         return prepare(records)
     place = (folder, noise.scale)
     if place not in kept:
-        store = NoisyStore(records, noise, info.input_range, stream())
+        store = NoisyStore(records, noise, info.input_range, streams(noise))
         noisy = records.with_inputs(LazyInputs(store))
         prepared = prepare(noisy.with_inputs(np.asarray(noisy.inputs)))
         # Features are kept as they are; raw inputs stay levels of two bytes.
@@ -76,8 +85,12 @@ def judged_records(
     noise = input_noise(settings.privacy.input_laplace, info.shape)
     if noise is None:
         return prepare(records)
-    stream = Stream.from_seed(settings.public_seed, "input noise of public records")
-    store = NoisyStore(records, noise, info.input_range, stream)
+    seed = settings.public_seed
+
+    def streams(digest: bytes, number: int) -> Stream:
+        return Stream.from_seed(seed, "input noise of public records", digest, number)
+
+    store = NoisyStore(records, noise, info.input_range, streams)
     return prepare(records.with_inputs(np.asarray(LazyInputs(store))))
 
 
@@ -85,17 +98,24 @@ class NoisyStore:
     """Noisy rows in memory, 16-bit levels of the public range."""
 
     def __init__(
-        self, records: Records, noise: InputNoise, input_range: tuple[float, float], stream: Stream
+        self,
+        records: Records,
+        noise: InputNoise,
+        input_range: tuple[float, float],
+        streams: Streams,
     ) -> None:
         low, high = input_range
         self._low, self._width = low, high - low
         self.shape = tuple(records.inputs.shape)
         self._levels: NDArray[np.int16] = np.empty(self.shape, dtype=np.int16)
+        equals: Counter[bytes] = Counter()
         for start in range(0, len(records), _ROWS):
             rows = np.asarray(records.inputs[start : start + _ROWS], dtype=np.float64)
-            self._levels[start : start + len(rows)] = noise.perturb(
-                (rows - self._low) / self._width, stream
-            )
+            levels = noise.levels((rows - self._low) / self._width)
+            for row, exact in enumerate(levels, start=start):
+                digest = hashlib.sha256(exact.tobytes()).digest()
+                self._levels[row] = noise.perturb_levels(exact, streams(digest, equals[digest]))
+                equals[digest] += 1
 
     def read(self, rows: Ints) -> Floats:
         """Return noisy rows in the units of the inputs, float32."""

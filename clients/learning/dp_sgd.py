@@ -17,6 +17,7 @@ Everything here is a pure function of tensors. Noise, sampling and sealing live 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -35,6 +36,9 @@ CHUNK_RECORDS = 32
 #: Values whose squares are added in float32, and the share by which the clip undercuts C for it.
 NORM_BLOCK = 128
 MARGIN = 1e-5
+#: A squared norm below this for each of its terms is taken anew in float64: a square that float32
+#: cannot hold is off by up to its least normal number, 2^-126, here 2^-20 of the sum at the most.
+DOUBTFUL = 2.0**-106
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,23 +126,24 @@ def clipped_gradient_sum(
     """Sum the clipped per-patient gradients of a batch.
 
     Formal guarantee: adding or removing all records of one patient changes ``total`` by at most
-    ``l2_clip`` in Euclidean norm. Scaling and adding are done in float64, and the clip undercuts C
-    by ten parts in a million, more than the float32 part of a norm can be off.
+    ``l2_clip`` in Euclidean norm, whatever the magnitude of the gradients. Scaling and adding are
+    done in float64, and the clip undercuts C by ten parts in a million, more than the float32 part
+    of a norm can be off; a norm whose squares leave float32's range is taken in float64.
 
     Args:
         model: the model at the current round.
         batch: records of the sampled patients; may be empty.
-        l2_clip: C, the bound on one patient's gradient, in gradient units.
+        l2_clip: C, the bound on one patient's gradient, in gradient units; finite.
         chunk_records: records whose gradients are held in memory at once; patients are never split.
 
     Returns:
         The sum, float64 ``[d]``; zeros for an empty batch.
 
     Raises:
-        ValueError: if ``l2_clip`` is not positive.
+        ValueError: if ``l2_clip`` is not positive and finite.
     """
-    if not l2_clip > 0:
-        raise ValueError(f"l2_clip must be positive, found {l2_clip}")
+    if not 0 < l2_clip < math.inf:
+        raise ValueError(f"l2_clip must be positive and finite, found {l2_clip}")
     total = np.zeros(model.dimensions, dtype=np.float64)
     patients = discarded = 0
     for chunk in _chunks_of_patients(batch, chunk_records):
@@ -146,7 +151,7 @@ def clipped_gradient_sum(
         gradients = model.gradients(chunk.inputs, chunk.labels)
         if len(members) != len(chunk):
             gradients = [_mean_by_patient(g, owner, len(members)) for g in gradients]
-        squared_norms = torch.stack([_squared_norms(g) for g in gradients]).sum(dim=0)
+        squared_norms = _squared_norms(gradients)
         scale, finite = clip_factors(squared_norms, l2_clip), torch.isfinite(squared_norms)
         offset = 0
         for gradient in gradients:
@@ -168,21 +173,29 @@ def clip_factors(squared_norms: torch.Tensor, l2_clip: float) -> torch.Tensor:
     return torch.where(torch.isfinite(norms), bound / norms.clamp_min(bound), 0.0)
 
 
-def _squared_norms(gradient: torch.Tensor) -> torch.Tensor:
-    """Return each patient's squared norm, float64 ``[n]``.
+def _squared_norms(gradients: list[torch.Tensor]) -> torch.Tensor:
+    """Return each patient's squared norm over all parameters, float64 ``[n]``."""
+    flat = [gradient.reshape(len(gradient), -1) for gradient in gradients]
+    squared = torch.stack([_fast_squares(rows) for rows in flat]).sum(dim=0)
+    least = DOUBTFUL * sum(rows.shape[1] for rows in flat)
+    doubtful = torch.nonzero(~torch.isfinite(squared) | (squared < least)).flatten()
+    if len(doubtful):
+        exact = [rows[doubtful].double().square().sum(dim=1) for rows in flat]
+        squared[doubtful] = torch.stack(exact).sum(dim=0)
+    return squared
+
+
+def _fast_squares(flat: torch.Tensor) -> torch.Tensor:
+    """Return each row's squared norm, float64 ``[n]``, where squares stay in float32's range.
 
     Blocks are short enough for float32 (n terms are off by n * 2^-24 of their sum at the most, half
     of that for a norm); the blocks are added in float64. All in float64 takes four times as long.
     """
-    flat = gradient.reshape(len(gradient), -1)
     whole = flat.shape[1] // NORM_BLOCK * NORM_BLOCK
     blocks = flat[:, :whole].reshape(len(flat), -1, NORM_BLOCK)
     norms = torch.linalg.vector_norm(blocks, dim=2).double()
     rest = torch.linalg.vector_norm(flat[:, whole:], dim=1).double()
     squared: torch.Tensor = norms.square().sum(dim=1) + rest.square()
-    if not bool(torch.isfinite(squared).all()):
-        # A square beyond float32's range is not yet a gradient that is not finite.
-        squared = torch.linalg.vector_norm(flat, dim=1, dtype=torch.float64).square()
     return squared
 
 

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from clients.learning.dp_sgd import PerSample
+from clients.models.weights import set_parameters
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -161,8 +162,11 @@ class Replica:
             self._average = past * self._average + (1 - past) * self.vector()
 
     def arrays(self) -> dict[str, torch.Tensor]:
-        """Return the model's named tensors, detached."""
-        return {name: tensor.detach() for name, tensor in self.module.state_dict().items()}
+        """Return the model's named parameters, trained or frozen, detached; never a buffer.
+
+        What steps on opened sums is private; a buffer would be what a layer noted of patients.
+        """
+        return {name: parameter.detach() for name, parameter in self.module.named_parameters()}
 
     def released(self) -> dict[str, torch.Tensor]:
         """Return what is released: the average of the models so far, where one is kept.
@@ -196,7 +200,7 @@ class Replica:
     def restore(self, data: bytes) -> None:
         """Take over what :meth:`to_bytes` wrote at another hospital of the same training."""
         state = state_from_bytes(data)
-        self.module.load_state_dict(state["model"])
+        set_parameters(self.module, state["model"])
         self._optimizer.load_state_dict(state["optimizer"])
         if self._average is not None:
             self._average = state["average"].numpy()

@@ -27,6 +27,7 @@ import torch
 from clients.contract.faults import Code, Fault
 from clients.contract.visit_messages import Carried
 from clients.learning.dp_sgd import clipped_gradient_sum
+from clients.models.weights import set_parameters
 from crypto.envelope import unwrap, wrap
 from crypto.headers import (
     Header,
@@ -163,12 +164,12 @@ def logits_of(
     module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], inputs: torch.Tensor
 ) -> NDArray[np.floating]:
     """Return a released model's logits; the module's own weights are put back."""
-    own = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    own = {name: tensor.clone() for name, tensor in module.named_parameters()}
     try:
-        module.load_state_dict(dict(tensors))
+        set_parameters(module, tensors)
         return np.asarray(module(inputs).numpy())
     finally:
-        module.load_state_dict(own)
+        set_parameters(module, own)
 
 
 def _context(training: str, visit: int, sender: str) -> bytes:

@@ -80,6 +80,11 @@ MODELS: dict[str, Architecture] = {
 }
 
 
+def imports(name: str) -> str:
+    """Return the function that ``model.name`` makes a process import, "" for a row of the table."""
+    return name if name not in MODELS and ":" in name else ""
+
+
 def load_function(path: str) -> Callable[..., Any]:
     """Return the function at "package.module:function"."""
     module, _, name = path.partition(":")
@@ -98,20 +103,21 @@ def build_model(settings: Settings, info: DatasetInfo, seed: int) -> nn.Module:
     The global random state is left as it was found.
 
     Args:
-        settings: reads model.name, model.weights and model.freeze.
+        settings: reads model.name, model.weights, model.weights-digest and model.freeze.
         info: the data set's public facts.
         seed: of the initial weights; public.
 
     Returns:
         A module from what `prepare` returns, float32 [batch, *shape], to logits [batch, classes],
-        in training mode, with no layer that mixes patients and no randomness of its own.
+        in training mode, with no layer that mixes patients, keeps anything of them, or has
+        randomness of its own.
 
     Raises:
-        ModelError: an unknown name, a kind of data it is not for, or an unsuited layer.
+        ModelError: an unknown name, a kind of data it is not for, an unsuited layer, or a file of
+            weights that does not fit or is another than the settings say.
     """
     import torch
 
-    from clients.models.readiness import check_private_ready
     from clients.models.weights import freeze_body, load_weights
 
     architecture = _architecture(settings.model.name)
@@ -125,13 +131,36 @@ def build_model(settings: Settings, info: DatasetInfo, seed: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         module = architecture.build(info)
+    public: set[str] = set()
     if settings.model.weights:
-        load_weights(module, settings.model.weights)
+        digest = settings.model.weights_digest
+        kept = load_weights(module, settings.model.weights, digest)
+        public = set(module.state_dict()) - set(kept) if digest else set()
     if settings.model.freeze:
         freeze_body(module)
     module.train()
-    check_private_ready(module)
+    _check_once(settings, info, module, public)
     return module
+
+
+#: Own models that this process has run on made-up records.
+_TRIED: set[tuple[object, ...]] = set()
+
+
+def _check_once(settings: Settings, info: DatasetInfo, module: nn.Module, public: set[str]) -> None:
+    """Check a model's layers, and run somebody's own model once a process.
+
+    The table's own models are run by the tests.
+    """
+    from clients.models.readiness import check_private_ready
+
+    model = settings.model
+    if model.name in MODELS:
+        check_private_ready(module, public=public)
+        return
+    key = (load_function(model.name), info.shape, info.classes, model.weights, model.freeze)
+    check_private_ready(module, None if key in _TRIED else info, public=public)
+    _TRIED.add(key)
 
 
 def _check_training(settings: Settings, info: DatasetInfo, architecture: Architecture) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -33,20 +35,30 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
     return {key.removeprefix("module."): value for key, value in state.items()}
 
 
-def load_weights(module: nn.Module, path: str | Path) -> tuple[str, ...]:
+def load_weights(module: nn.Module, path: str | Path, digest: str = "") -> tuple[str, ...]:
     """Copy the weights in a file into the model.
 
     A head of another number of classes keeps its own start: that is how a pretrained net is reused.
+
+    Args:
+        module: the model.
+        path: the file.
+        digest: SHA-256 of the file in hex digits; "" for any.
 
     Returns:
         Names of the parameters that kept their own start.
 
     Raises:
-        ModelError: a file that is not there or not readable, or that fits no layer, or a layer of
-            another shape that is not the head.
+        ModelError: a file that is not there, not readable or of another digest, or that fits no
+            layer, or a layer of another shape that is not the head.
     """
     file = Path(path).expanduser()
     state = read_state(file)
+    found = hashlib.sha256(file.read_bytes()).hexdigest() if digest else ""
+    if found != digest:
+        raise ModelError(
+            f"model.weights: {file} has SHA-256 {found}, expected {digest}", code="weights-mismatch"
+        )
     own = module.state_dict()
     fits = {k: v for k, v in state.items() if k in own and v.shape == own[k].shape}
     if not fits:
@@ -68,6 +80,25 @@ def load_weights(module: nn.Module, path: str | Path) -> tuple[str, ...]:
             raise ModelError(f"model.weights: {file} has no {key}", code="weights-mismatch")
     module.load_state_dict({**own, **fits})
     return kept
+
+
+@torch.no_grad()
+def set_parameters(module: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Set a model's parameters to those of a released model; its buffers stay as they are.
+
+    Raises:
+        ModelError: other names or shapes than the model's own parameters.
+    """
+    own = dict(module.named_parameters())
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    expected = {name: tuple(parameter.shape) for name, parameter in own.items()}
+    if shapes != expected:
+        wrong = sorted(n for n in {*shapes, *expected} if shapes.get(n) != expected.get(n))
+        raise ModelError(
+            f"a released model does not fit this one at {', '.join(wrong)}", code="weights-mismatch"
+        )
+    for name, parameter in own.items():
+        parameter.copy_(tensors[name])
 
 
 def head_of(module: nn.Module) -> str:

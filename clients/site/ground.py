@@ -7,6 +7,8 @@ that are read here win.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import os
 import tempfile
@@ -14,10 +16,11 @@ import traceback
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from accounting import lines
 from accounting.limits import SiteLimits
 from accounting.randomness import Stream
 from clients.contract.faults import Code, Fault
@@ -30,8 +33,10 @@ if TYPE_CHECKING:
     from flwr.app import Context
 
     from accounting.book import Book
+    from accounting.input_noise import InputNoise
     from clients.contract.settings import Settings
-    from clients.data import Cohort, Cohorts
+    from clients.data import Cohort, Cohorts, DatasetInfo
+    from clients.data.noisy_inputs import Streams
     from clients.site.site_file import SiteFile
 
 logger = logging.getLogger(__name__)
@@ -106,16 +111,29 @@ class Site:
         path = self.folder / name
         return path.read_bytes() if path.exists() else None
 
-    def input_noise(self, training: str, settings: Settings) -> Stream:
-        """Open the one stream of this hospital's input noise in a training."""
-        if settings.seeded:
-            return Stream.from_seed(settings.run.seed, self.name, "input noise")
-        name = f"input-noise-{training}.key"
-        key = self.read_secret(name)
-        if key is None:
-            key = os.urandom(_KEY_BYTES)
-            self.write_secret(name, key)
-        return Stream(key, seeded=False)
+    def input_noise(
+        self, noise: InputNoise, info: DatasetInfo, settings: Settings, training: str
+    ) -> Streams:
+        """Return the streams of the noise on this hospital's records, the same in every training.
+
+        The first time that a cohort's records of a shape are noised at a scale a key is drawn, and
+        the noise is written to the book, before any record is touched.
+        """
+        label = json.dumps([info.name, noise.scale, info.shape]).encode()
+        name = f"input-noise-{hashlib.sha256(label).hexdigest()[:16]}"
+        book = self.book(info.name)
+        with book.hold():
+            key = self.read_secret(f"{name}.key")
+            counted = any(entry.purpose == name for entry in book.entries())
+            if not counted or (key is None and not settings.seeded):
+                book.append(lines.charge(training, noise.event, why=name))
+            if settings.seeded:
+                seed = settings.run.seed
+                return partial(Stream.from_seed, seed, self.name, "input noise", name)
+            if key is None:
+                key = os.urandom(_KEY_BYTES)
+                self.write_secret(f"{name}.key", key)
+        return partial(Stream.from_key, key, "input noise")
 
     def forget_secret(self, name: str) -> None:
         """Remove a secret that is no longer needed."""
@@ -153,11 +171,13 @@ def own_settings(file: SiteFile, settings: Settings) -> Settings:
 
     Raises:
         Fault: the hospital is not on the run's list; or the run is seeded, which gives no privacy,
-            and the hospital is not in test mode.
+            and the hospital is not in test mode; or the model is a function that the hospital's
+            file does not allow.
     """
     require_invited(settings, [file.hospital])
     if settings.seeded and not file.test_mode:
         raise Fault(Code.SEED_REFUSED, f"run.seed = {settings.run.seed}, expected -1")
+    _require_allowed(file, settings)
     return settings.with_config(
         {
             "data.name": file.data_name,
@@ -165,6 +185,24 @@ def own_settings(file: SiteFile, settings: Settings) -> Settings:
             "data.public": file.data_public,
         }
     )
+
+
+def _require_allowed(file: SiteFile, settings: Settings) -> None:
+    """Insist that a model which would be imported by its name is on the hospital's own list.
+
+    The run's word for the data is never imported here: the file's takes its place.
+    """
+    from clients.models.catalogue import imports
+
+    found = imports(settings.model.name)
+    if found and found not in file.allowed_functions:
+        allowed = ", ".join(sorted(file.allowed_functions)) or "none"
+        fault = (
+            f"model.name = {found!r} would be imported and run here, but [allow] functions of "
+            f"{file.path.name} holds {allowed}"
+        )
+        real_site(file, Books()).log(f"refused: {Code.SETTINGS_REFUSED}: {fault}")
+        raise Fault(Code.SETTINGS_REFUSED, fault)
 
 
 def require_invited(settings: Settings, hospitals: Iterable[str]) -> None:

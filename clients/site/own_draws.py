@@ -114,7 +114,9 @@ class OwnDraws:
             prepare=partial(prepare, self._settings, self._cohort.info),
             folder=self._site.folder,
             kept=self._state.noisy_records,
-            stream=lambda: self._site.input_noise(self._training, self._settings),
+            streams=lambda noise: self._site.input_noise(
+                noise, self._cohort.info, self._settings, self._training
+            ),
         )
 
     def stream(self, place: Place, purpose: str, step: int = 0) -> Stream:

@@ -46,10 +46,12 @@ _KNOWN: dict[str, dict[str, str]] = {
         "min-hospitals": _WHOLE,
         "allowed-regimes": _WORDS,
     },
+    "allow": {"functions": _WORDS},
     "ledger": {"path": _TEXT},
     "node": {"runtime-port": _WHOLE, "poll-seconds": _NUMBER, "threads": _WHOLE},
 }
 _FINGERPRINT = re.compile(r"SHA256:[A-Za-z0-9+/]{43}")
+_FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -79,6 +81,8 @@ class SiteFile:
         ledger: the ledger, which outlives every run.
         pins: fingerprints of all hospitals' identities, its own among them.
         allowed_apps: SHA-256 of the app bundles that may run here.
+        allowed_functions: every "package.module:function" that a run may name as its model; any
+            other would be imported, and so run, at the asker's word.
         test_mode: whether seeded runs, which are repeatable and not private, are allowed.
         runtime_port: port of the SuperNode's own loopback interface; 0 for a free one.
         poll_seconds: pause between two questions to the SuperLink.
@@ -97,6 +101,7 @@ class SiteFile:
     ledger: Path
     pins: Mapping[str, str] = field(default_factory=dict)
     allowed_apps: frozenset[str] = frozenset()
+    allowed_functions: frozenset[str] = frozenset()
     test_mode: bool = False
     runtime_port: int = 0
     poll_seconds: float = 0.2
@@ -153,6 +158,7 @@ def _site(path: Path, given: Mapping[str, Any]) -> SiteFile:
         ledger=path.parent / given.get("ledger", {}).get("path", f"{PRIVATE}/ledger.jsonl"),
         pins=dict(given.get("pins", {})),
         allowed_apps=frozenset(given.get("allowed-apps", ())),
+        allowed_functions=frozenset(given.get("allow", {}).get("functions", ())),
         test_mode=given.get("test-mode", False),
         runtime_port=node.get("runtime-port", 0),
         poll_seconds=float(node.get("poll-seconds", 0.2)),
@@ -183,6 +189,10 @@ def _faults(given: Mapping[str, Any]) -> list[str]:
     for digest in tables[""].get("allowed-apps", []):
         if not (isinstance(digest, str) and _DIGEST.fullmatch(digest)):
             faults.append(f"allowed-apps holds {digest!r}, expected a SHA-256 in 64 hex digits")
+    functions = tables.get("allow", {}).get("functions", [])
+    for name in functions if isinstance(functions, list) else []:
+        if not (isinstance(name, str) and _FUNCTION.fullmatch(name)):
+            faults.append(f"[allow] functions holds {name!r}, expected package.module:function")
     poll = tables.get("node", {}).get("poll-seconds", 1.0)
     if isinstance(poll, int | float) and not 0.05 <= poll <= 60:
         faults.append(f"[node] poll-seconds = {poll}, expected 0.05 to 60")

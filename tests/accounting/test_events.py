@@ -8,6 +8,7 @@ from accounting.errors import AccountingError
 from accounting.events import (
     ExactEvent,
     GaussianEvent,
+    InputNoiseEvent,
     SharedPatientEvent,
     from_json,
     merge,
@@ -27,7 +28,13 @@ shared = st.builds(
     hospitals=st.integers(1, 9),
     count=counts,
 )
-events = st.one_of(gaussians, shared, st.builds(ExactEvent, count=counts))
+inputs = st.builds(
+    InputNoiseEvent,
+    epsilon_value=st.floats(1e-9, 1e9),
+    values=st.integers(1, 10**6),
+    count=counts,
+)
+events = st.one_of(gaussians, shared, st.builds(ExactEvent, count=counts), inputs)
 
 
 @given(events)

@@ -99,6 +99,7 @@ def test_all_faults_are_said_at_once():
         ({"training.sampling-rate": 1.01}, ">= 1e-09 and <= 1"),
         ({"privacy.delta": 0.0}, "> 0 and < 1"),
         ({"privacy.l2-clip": float("nan")}, "finite"),
+        ({"privacy.l2-clip": 1e-30}, ">= 1.0842e-19"),
         ({"training.rounds": True}, "whole number"),
         ({"run.seed": -2}, ">= -1"),
         ({"run.scenario": "../x"}, "letters, digits"),

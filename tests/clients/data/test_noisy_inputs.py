@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from accounting.errors import AccountingError
+from accounting.events import input_epsilon
 from accounting.input_noise import InputNoise
 from accounting.randomness import Stream
 from clients.contract.settings import Settings
-from clients.data import Cohorts
-from clients.data.noisy_inputs import KeptRecords, training_records
+from clients.data import Cohorts, Records
+from clients.data.noisy_inputs import training_records
 from clients.site.ground import Site, private_folder
 from clients.site.ledgers import Ledgers
 from tests.exchange_runs import read_json, run_app
@@ -51,49 +52,132 @@ def test_neighbouring_levels_tell_no_more_than_epsilon() -> None:
 
 def test_the_account_names_one_value_and_the_whole_record() -> None:
     noise = InputNoise(scale=2.0, values=64 * 64)
-    assert noise.epsilon_value == 0.5
-    assert noise.epsilon_record == 2048.0
+    assert noise.epsilon_value == pytest.approx(0.5, rel=1e-12) and noise.epsilon_value > 0.5
+    assert noise.epsilon_record == 4096 * noise.epsilon_value
+    assert 0 < noise.delta_record < 1e-30
     row = noise.row(1e-4, ("rdp", "prv"), seeded=False)
-    assert row.epsilon == {"rdp": 2048.0, "prv": 2048.0}
+    assert row.epsilon == dict.fromkeys(("rdp", "prv"), noise.epsilon_record)
     assert "epsilon 0.5 for one value" in row.why and "labels are not covered" in row.why
     assert not row.binds_target and row.guaranteed
     assert not noise.row(1e-4, ("rdp",), seeded=True).guaranteed
 
 
-@pytest.mark.parametrize("scale", [0.0, -1.0, float("inf"), float("nan")])
+@pytest.mark.parametrize("scale", [0.0, -1.0, 2.0**41, float("inf"), float("nan")])
 def test_a_scale_that_is_none_is_refused(scale: float) -> None:
     with pytest.raises(AccountingError, match="scale is"):
         InputNoise(scale=scale, values=4)
 
 
-def test_unseeded_noise_is_drawn_once_a_hospital_and_training(tmp_path: Path) -> None:
-    """A process that starts anew sees the same noise; another hospital, or training, does not."""
-    settings = Settings.from_config({"privacy.input-laplace": 0.5, "data.public": True})
-    cohort = Cohorts().of(settings)
-    records = cohort.hospital(cohort.names[0])
+def test_no_level_of_the_tail_is_a_hole() -> None:
+    """Digit by digit every level has its probability; a 52-bit uniform stops at 36 widths."""
 
-    def noisy(place: str, training: str, process: KeptRecords) -> np.ndarray:
-        folder = private_folder(tmp_path / place)
-        site = Site(name="hospital-00", folder=folder, simulated=True, ledgers=Ledgers())
+    class Deep(Stream):
+        """Coins that fall on the side of what is hardly ever drawn: digits of 2 and up are 1."""
+
+        def bernoulli(self, count: int, probability: float) -> np.ndarray:
+            tosses.append(probability)
+            return np.full(count, tosses.index(probability) > 0 and probability < 0.5)
+
+    tosses: list[float] = []
+    scale = 0.1
+    InputNoise(scale=scale, values=1).perturb(np.zeros(1), Deep(bytes(32), seeded=True))
+    digits = tosses[:-2]
+    width = scale * 255
+    reach = sum(2**j for j in range(len(digits)))
+    assert reach > 85 * width
+    expected = [1 / (1 + np.exp(2**j / width)) for j in range(len(digits))]
+    np.testing.assert_allclose(digits, expected, rtol=1e-12)
+    # What the digits multiply to is the geometric law, at any depth.
+    for level in (0, 1, 2, 100, 1500, 2150):
+        bits = [(level >> j) & 1 for j in range(len(digits))]
+        logs = [np.log(p if bit else 1 - p) for p, bit in zip(digits, bits, strict=True)]
+        law = np.log(-np.expm1(-1 / width)) - level / width
+        assert sum(logs) == pytest.approx(law, abs=1e-9)
+
+
+class Hospital:
+    """A hospital's ground and what a training sees of its records."""
+
+    def __init__(self, folder: Path) -> None:
+        self.site = Site(
+            name="hospital-00", folder=private_folder(folder), simulated=True, ledgers=Ledgers()
+        )
+        self.cohort = Cohorts().of(Settings.from_config({"data.public": True}))
+        self.own = self.cohort.hospital(self.cohort.names[0])
+
+    def noisy(
+        self, training: str, *, scale: float = 0.5, records: Records | None = None
+    ) -> np.ndarray:
+        """What a process that remembers nothing learns from."""
+        settings = Settings.from_config({"privacy.input-laplace": scale, "data.public": True})
         found = training_records(
             settings,
-            cohort.info,
-            records,
+            self.cohort.info,
+            self.own if records is None else records,
             prepare=lambda raw: raw,
-            folder=folder,
-            kept=process,
-            stream=lambda: site.input_noise(training, settings),
+            folder=self.site.folder,
+            kept={},
+            streams=lambda noise: self.site.input_noise(
+                noise, self.cohort.info, settings, training
+            ),
         )
         return np.asarray(found.inputs)
 
-    process: KeptRecords = {}
-    first = noisy("one", "t", process)
-    assert np.array_equal(noisy("one", "t", process), first)
-    assert np.array_equal(noisy("one", "t", {}), first)
-    assert not np.array_equal(noisy("one", "u", {}), first)
-    assert not np.array_equal(noisy("two", "t", process), first)
-    assert (tmp_path / "one" / "input-noise-t.key").stat().st_mode & 0o077 == 0
-    assert np.abs(first - np.asarray(records.inputs)).mean() > 0.5  # twice the scale: range is 2
+
+def test_noise_is_drawn_once_a_hospital_and_scale_whatever_the_training(tmp_path: Path) -> None:
+    """Two trainings see the same; the mean over a hundred shows no more than one."""
+    hospital = Hospital(tmp_path / "one")
+    first = hospital.noisy("t")
+    assert np.array_equal(hospital.noisy("t"), first)
+    assert np.array_equal(hospital.noisy("u"), first)
+    other = hospital.noisy("t", scale=0.25)
+    assert not np.array_equal(other, first)
+    # Not the same noise at another scale: that would give the difference away.
+    raw = np.asarray(hospital.own.inputs)
+    assert abs(np.corrcoef((first - raw).ravel(), (other - raw).ravel())[0, 1]) < 0.1
+    assert not np.array_equal(Hospital(tmp_path / "two").noisy("t"), first)
+    keys = list((tmp_path / "one").glob("input-noise-*.key"))
+    assert len(keys) == 2 and all(key.stat().st_mode & 0o077 == 0 for key in keys)
+    assert np.abs(first - raw).mean() > 0.5  # twice the scale: range is 2
+
+
+def test_a_patient_who_joins_changes_nobody_elses_noise(tmp_path: Path) -> None:
+    hospital = Hospital(tmp_path)
+    whole = hospital.noisy("t")
+    # Without the first patients, and in another order.
+    order = np.arange(len(hospital.own))[3:][::-1]
+    assert np.array_equal(hospital.noisy("u", records=hospital.own.take(order)), whole[order])
+
+
+def test_equal_records_and_corrected_ones_take_noise_of_their_own(tmp_path: Path) -> None:
+    """Else noisy records would tell which are equal, and their difference what was corrected."""
+    hospital = Hospital(tmp_path)
+    inputs = np.asarray(hospital.own.inputs)[[0, 0]].copy()
+    twins = hospital.noisy("t", records=hospital.own.take([0, 1]).with_inputs(inputs))
+    assert np.mean(twins[0] == twins[1]) < 0.2
+    inputs[1, 0] = -inputs[1, 0] + 0.5
+    corrected = hospital.noisy("u", records=hospital.own.take([0, 1]).with_inputs(inputs))
+    assert np.array_equal(corrected[0], twins[0])
+    assert np.mean(corrected[1, 1:] == twins[0, 1:]) < 0.2
+    assert np.mean(corrected[1, 1:] == twins[1, 1:]) < 0.2
+
+
+def test_each_draw_is_in_the_hospitals_ledger_once_and_adds_up(tmp_path: Path) -> None:
+    hospital = Hospital(tmp_path)
+    for training in ("t", "u"):
+        hospital.noisy(training)
+    hospital.noisy("u", scale=1.0)
+    ledger = hospital.site.ledger(hospital.cohort.info.name)
+    half, one = (InputNoise(scale=scale, values=30).event for scale in (0.5, 1.0))
+    assert [entry.event for entry in ledger.entries()] == [half, one]
+    assert input_epsilon(ledger.events()) == pytest.approx(30 * (2.0 + 1.0))
+    # It is no release: the epsilon of adding or removing a patient is what sums cost.
+    assert ledger.epsilon(1e-5, "rdp") == ledger.epsilon(1e-5, "prv") == 0.0
+    assert ledger.would_be(None, 1e-5) == 0.0
+    next(tmp_path.glob("input-noise-*.key")).unlink()
+    for scale in (0.5, 1.0):
+        hospital.noisy("v", scale=scale)
+    assert len(ledger.entries()) == 3  # a key that was lost is a draw anew
 
 
 def test_what_is_not_a_number_is_noised_as_well() -> None:
@@ -106,8 +190,8 @@ def test_a_run_says_what_input_noise_hides(tmp_path: Path) -> None:
     settings = small_settings(tmp_path, privacy__input_laplace=2.0)
     run_app(settings)
     privacy = read_json(settings, "privacy.json")
-    assert privacy["input_noise"]["epsilon_per_value"] == 0.5
-    assert privacy["input_noise"]["epsilon_per_record"] == 15.0
+    assert privacy["input_noise"]["epsilon_per_value"] == pytest.approx(0.5)
+    assert privacy["input_noise"]["epsilon_per_record"] == pytest.approx(15.0)
     assert privacy["observers"][-1]["observer"] == "anyone, of one record's inputs"
     plain = small_settings(tmp_path / "plain")
     run_app(plain)

@@ -125,6 +125,66 @@ def test_one_patient_is_within_the_clip_at_every_scale(scale: float) -> None:
     assert np.linalg.norm(found.total) == pytest.approx(min(norm, 0.7), rel=2e-5)
 
 
+#: Where float32 ends: subnormal numbers, squares that vanish, squares that overflow, the largest.
+_MAGNITUDES = (1e-45, 1e-40, 1e-38, 1e-30, 1e-25, 1e-23, 1e-20, 1e-10, 1.0, 1e18, 1e25, 1e38, 3e38)
+
+
+class _Given(PerSample):
+    """Gradients of any magnitude, as they are given: records' inputs are their gradients."""
+
+    def __init__(self, dimensions: tuple[int, ...]) -> None:
+        super().__init__(nn.Linear(1, 1))
+        self._sizes = dimensions
+        self.dimensions = sum(dimensions)
+
+    def gradients(self, inputs: torch.Tensor, labels: torch.Tensor) -> list[torch.Tensor]:
+        return list(inputs.split(self._sizes, dim=1))
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    records=st.lists(
+        st.tuples(st.integers(0, 2), st.sampled_from(_MAGNITUDES)), min_size=1, max_size=8
+    ),
+    small=st.sampled_from(_MAGNITUDES),
+    l2_clip=st.sampled_from([1e-38, 1e-30, 2.0**-63, 1e-10, 0.5, 1e19, 1e38]),
+    seed=st.integers(0, 1000),
+)
+def test_each_patient_adds_at_most_the_clip_whatever_the_magnitude(
+    records: list[tuple[int, float]], small: float, l2_clip: float, seed: int
+) -> None:
+    """Also patients of several records, whose mean may cancel, and layers of unlike magnitudes."""
+    generator = torch.Generator().manual_seed(seed)
+    values = torch.rand(len(records), 300, generator=generator, dtype=torch.float64) * 2 - 1
+    values[:, :200] *= torch.tensor([magnitude for _, magnitude in records])[:, None].double()
+    values[:, 200:] *= small
+    model = _Given((200, 99, 1))
+    owners = torch.tensor([patient for patient, _ in records])
+    whole = Batch(inputs=values.float(), labels=torch.zeros(len(records)), patients=owners)
+    total = clipped_gradient_sum(model, whole, l2_clip=l2_clip).total
+    alone = []
+    for patient in owners.unique():
+        mine = owners == patient
+        batch = Batch(inputs=whole.inputs[mine], labels=whole.labels[mine], patients=owners[mine])
+        found = clipped_gradient_sum(model, batch, l2_clip=l2_clip)
+        mean = batch.inputs.double().mean(dim=0).numpy()
+        norm = np.linalg.norm(mean)
+        moved = np.linalg.norm(found.total)
+        assert moved <= l2_clip
+        if not found.discarded and norm > 1e-36:  # below, float32 rounds the mean itself
+            assert moved == pytest.approx(min(norm, l2_clip), rel=1e-4)
+        alone.append(found.total)
+    np.testing.assert_allclose(total, np.sum(alone, axis=0), rtol=1e-6, atol=1e-6 * l2_clip)
+
+
+def test_only_the_patient_who_is_not_finite_counts_as_zero_among_extremes() -> None:
+    inputs = torch.ones(4, 300) * torch.tensor([1e-30, 3e38, float("inf"), float("nan")])[:, None]
+    batch = Batch(inputs=inputs, labels=torch.zeros(4), patients=torch.arange(4))
+    found = clipped_gradient_sum(_Given((300,)), batch, l2_clip=1e-25)
+    assert found.discarded == 2
+    assert np.linalg.norm(found.total) == pytest.approx(1e-25 + np.sqrt(300) * 1e-30, rel=1e-4)
+
+
 def test_an_empty_batch_sums_to_zero() -> None:
     empty = Batch(
         inputs=torch.zeros(0, 6),
@@ -144,6 +204,7 @@ def test_frozen_parameters_are_no_part_of_the_sum() -> None:
     assert len(found.total) == sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
-def test_a_clip_of_zero_is_refused() -> None:
-    with pytest.raises(ValueError, match="l2_clip must be positive"):
-        clipped_gradient_sum(PerSample(_model("linear")), _batch([1]), l2_clip=0.0)
+@pytest.mark.parametrize("l2_clip", [0.0, float("inf"), float("nan")])
+def test_a_clip_that_bounds_nothing_is_refused(l2_clip: float) -> None:
+    with pytest.raises(ValueError, match="l2_clip must be positive and finite"):
+        clipped_gradient_sum(PerSample(_model("linear")), _batch([1]), l2_clip=l2_clip)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file
+from torch import nn
 
 from accounting.randomness import Stream
 from clients.contract.settings import Settings, SettingsError
@@ -17,6 +18,7 @@ from clients.learning.augmentation import augmented
 from clients.learning.dp_sgd import Batch, PerSample, clipped_gradient_sum
 from clients.learning.replica import Replica
 from clients.models import ModelError, build_model
+from clients.models.weights import set_parameters
 from tests.exchange_runs import read_json, run_app
 from tests.in_process import small_settings
 
@@ -213,3 +215,20 @@ def test_every_hospital_releases_the_same_average(tmp_path: Path) -> None:
     for key, value in models[0].items():
         assert np.array_equal(value, models[1][key])
         assert not np.array_equal(value, last[key])
+
+
+def test_parameters_are_released_and_buffers_never() -> None:
+    """Trained or frozen; what a layer keeps beside them could be of patients."""
+    module = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
+    module[0].weight.requires_grad_(False)
+    assert set(module.state_dict()) > {"1.running_mean"}
+    for averaging in (0.0, 0.9):
+        replica = Replica(module, Settings.from_config({"training.averaging": averaging}))
+        names = [name for name, _ in module.named_parameters()]
+        assert list(replica.released()) == list(replica.arrays()) == names
+    before = module[1].running_mean.clone()
+    module[1].running_mean.add_(1.0)
+    replica.restore(replica.to_bytes())
+    assert torch.equal(module[1].running_mean, before + 1.0)
+    with pytest.raises(ModelError, match=r"does not fit this one at 1\.num"):
+        set_parameters(module, module.state_dict() | {"0.weight": module[0].weight})

@@ -1,0 +1,173 @@
+"""The end of a training by sums: a quorum signs the last chain, then one hospital releases.
+
+Nothing made from a sum leaves a hospital before enough of them have signed the same chain of sums,
+for two chains cannot both find so many signers. On the way the rosters of later rounds show it; the
+last sum has none after it, so hospitals are asked. Signing ends the training at a hospital.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from flwr.app import Message
+
+from clients.contract.kinds import Kind
+from clients.contract.messages import ReleaseRequest, RoundRequest
+from crypto.errors import HeaderError, PreviousMismatchError
+from crypto.headers import HeaderKind, SignedHeader, verify_header
+from strategies.conversation import fault_code
+from strategies.errors import TrainingStopped
+from strategies.helping import helped
+from strategies.replies import BadReply, ModelForm, one_bad_reply, read_round
+
+if TYPE_CHECKING:
+    import torch
+
+    from strategies.agreement import Agreement
+    from strategies.ceremony import Ceremony
+    from strategies.conversation import Conversation
+    from strategies.sums import Sums
+
+
+@dataclass
+class Confirmation:
+    """How a training by sums ends.
+
+    Attributes:
+        conversation: with the hospitals.
+        agreement: the terms.
+        ceremony: who takes part.
+        sums: what was closed.
+        form: of a released model.
+        round: the last closed round.
+        headers: signed confirmations by hospital.
+        faults: codes of those that did not confirm, or did not release.
+    """
+
+    conversation: Conversation
+    agreement: Agreement
+    ceremony: Ceremony
+    sums: Sums
+    form: ModelForm
+    round: int
+    headers: dict[str, bytes] = field(default_factory=dict)
+    faults: dict[str, str] = field(default_factory=dict)
+
+    def collect(self, attempts: int) -> None:
+        """Ask all that are there to sign the last chain, so often if they are too few.
+
+        Raises:
+            TrainingStopped: fewer than a quorum signed; the message says who did not.
+        """
+        nodes = self.ceremony.nodes
+        for _ in range(attempts):
+            missing = [name for name in nodes.names if name not in self.headers]
+            content = self._request().content()
+            asked = [Message(content, nodes.ids[name], Kind.CONFIRM) for name in missing]
+            for reply in helped(self.conversation, asked, self.round, self._help):
+                self._take(reply)
+            if len(self.headers) >= self.agreement.quorum:
+                return
+        listed = _listed({n: self.faults.get(n, "away") for n in self._missing()})
+        raise TrainingStopped(
+            f"{len(self.headers)} of {len(nodes.public_keys)} hospitals confirmed round "
+            f"{self.round}, needed: {self.agreement.quorum}; these did not: {listed}. No model "
+            "leaves a hospital before. Resume the run when they are there."
+        )
+
+    def release(self) -> Mapping[str, torch.Tensor]:
+        """Ask hospitals in turn for the model that was confirmed.
+
+        Raises:
+            TrainingStopped: none released it.
+        """
+        faults: dict[str, str] = {}
+        for name in sorted(self.headers):
+            # A process that has it needs no more than the signatures; another one is told all.
+            for full in (False, True):
+                try:
+                    return self._ask(name, full=full)
+                except BadReply as bad:
+                    faults[name] = bad.code
+        self.faults = faults
+        raise TrainingStopped(f"no hospital released the model ({_listed(faults)})")
+
+    def _missing(self) -> Iterator[str]:
+        return (n for n in sorted(self.ceremony.nodes.public_keys) if n not in self.headers)
+
+    def _request(self) -> RoundRequest:
+        return RoundRequest(
+            training=self.agreement.training,
+            bind=self.agreement.bind,
+            round=self.round,
+            closed=self.sums.last(self.round),
+        )
+
+    def _help(self, stands_at: int) -> RoundRequest:
+        """Return the request with all that a hospital needs which stands at a round."""
+        help = self.sums.help(stands_at)
+        return RoundRequest(
+            training=self.agreement.training,
+            bind=self.agreement.bind,
+            round=self.round,
+            closed=help.closed,
+            opened=help.opened,
+            snapshot=help.snapshot,
+        )
+
+    def _take(self, reply: Message) -> None:
+        name = self.ceremony.nodes.name_of(reply.metadata.src_node_id)
+        if reply.has_error():
+            self.faults[name] = fault_code(reply)
+            return
+        try:
+            with one_bad_reply():
+                self.headers[name] = self._checked(reply, name)
+        except BadReply as bad:
+            self.faults[name] = bad.code
+
+    def _checked(self, reply: Message, name: str) -> bytes:
+        """Return a signature over the last chain.
+
+        Raises:
+            SealingError: it is somebody else's, or over something else.
+        """
+        data = read_round(reply.content, self.form, most_sealed=0).header
+        header = verify_header(
+            SignedHeader.from_bytes(data),
+            {name: self.ceremony.nodes.public_keys[name]},
+            kind=HeaderKind.CONFIRM,
+            parameter_id=self.agreement.terms.sealing.parameter_id,
+            bind=self.ceremony.bind,
+        )
+        if (header.training, header.round) != (self.agreement.training, self.round):
+            raise HeaderError(f"{name!r} confirmed round {header.round} of {header.training!r}")
+        if header.previous != self.sums.chain(self.round):
+            raise PreviousMismatchError(f"{name!r} confirmed another chain of sums")
+        return data
+
+    def _ask(self, name: str, *, full: bool) -> Mapping[str, torch.Tensor]:
+        help = self.sums.help(0) if full else None
+        request = ReleaseRequest(
+            training=self.agreement.training,
+            bind=self.agreement.bind,
+            headers=tuple(self.headers[one] for one in sorted(self.headers)),
+            closed=help.closed if help else {},
+            opened=help.opened if help else {},
+            snapshot=help.snapshot if help else b"",
+        )
+        message = Message(request.content(), self.ceremony.nodes.ids[name], Kind.RELEASE)
+        [reply] = self.conversation.ask([message])
+        if reply.has_error():
+            raise BadReply(fault_code(reply))
+        with one_bad_reply():
+            answer = read_round(reply.content, self.form, most_sealed=0)
+            if not answer.model or answer.model_round != self.round:
+                raise BadReply
+        return answer.model
+
+
+def _listed(faults: Mapping[str, str]) -> str:
+    return "; ".join(f"{name}: {code}" for name, code in sorted(faults.items()))
