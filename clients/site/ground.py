@@ -124,7 +124,7 @@ class Site:
         book = self.book(info.name)
         with book.hold():
             key = self.read_secret(f"{name}.key")
-            counted = any(entry.purpose == name for entry in book.entries())
+            counted = any(entry.purpose == f"charge: {name}" for entry in book.entries())
             if not counted or (key is None and not settings.seeded):
                 book.append(lines.charge(training, noise.event, why=name))
             if settings.seeded:
