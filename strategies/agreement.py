@@ -97,7 +97,7 @@ def agree(
     noise_multiplier: float,
     kept: Kept | None,
 ) -> Agreement:
-    """Derive the terms of a training, and its id; of one that goes on, insist on what it began with.
+    """Derive the terms and the id of a training; one that goes on must have begun with the same.
 
     Raises:
         ValueError: no grid, or no sealing parameters, meet the guarantee.

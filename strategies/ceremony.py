@@ -132,7 +132,7 @@ def find_members(conversation: Conversation, agreement: Agreement, kept: Kept) -
 
 
 def _gather(conversation: Conversation, agreement: Agreement, *, keyed: Kept | None) -> _Joined:
-    """Ask every connected node whether it takes part, or, in a training that goes on, still does."""
+    """Ask every connected node whether it takes part, or still does, once there are keys."""
     challenge = os.urandom(_CHALLENGE_BYTES)
     content = JoinRequest(
         training=agreement.training,

@@ -9,6 +9,7 @@ nothing in that visit; what a lost reply may have cost them stays paid.
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,29 +17,23 @@ from typing import TYPE_CHECKING
 
 from flwr.app import Message
 
+from clients.contract.faults import Code
+from clients.contract.kinds import Kind
 from clients.contract.schedule import cycles_of, steps_of_visit
 from clients.contract.terms import hospitals_expected
-from clients.contract.visit_messages import (
-    JUDGE,
-    RELEASE_CARRIED,
-    VISIT,
-    Carried,
-    JudgeRequest,
-    VisitReply,
-    VisitRequest,
-)
-from crypto.errors import SealingError
+from clients.contract.visit_messages import Carried, JudgeRequest, VisitReply, VisitRequest
+from crypto.errors import PreviousMismatchError
 from crypto.headers import HeaderKind, SignedHeader, verify_header
 from crypto.roles import Place
-from strategies.conversation import fault_code
+from strategies.conversation import UNREACHABLE, fault_code
 from strategies.errors import TrainingStopped
+from strategies.replies import BadReply, one_bad_reply, read_visit
 from strategies.teaching import Meter, Teaching
 
 if TYPE_CHECKING:
     from flwr.app import RecordDict
 
     from clients.contract.settings import Settings
-    from clients.contract.terms import Terms
     from strategies.ceremony import Ceremony
     from strategies.teaching import TrainingContext
 
@@ -55,10 +50,11 @@ class Turn:
 class Cyclic(Teaching):
     """A training in which one model visits the hospitals in turn."""
 
-    def __init__(self, context: TrainingContext, ceremony: Ceremony, terms: Terms) -> None:
-        super().__init__(context, ceremony, terms)
+    def __init__(self, context: TrainingContext, ceremony: Ceremony) -> None:
+        super().__init__(context, ceremony)
         self._parameter_id = ceremony.plan.parameter_id
-        self._model = _from_bytes(self.state.snapshot) if self.state.snapshot else Carried()
+        kept = context.journal.read()
+        self._model, self._trail = _from_bytes(kept.snapshot if kept else b"")
         self._skipped: list[str] = []
 
     @staticmethod
@@ -105,7 +101,8 @@ class Cyclic(Teaching):
                 faults={turn.name: code} if code else {},
                 phases={},
             )
-            if not code or not wait:
+            # Whoever lost its answer to an attempt of an earlier run can still make another.
+            if not code or not (wait or code == Code.STALE_PLACE):
                 break
         if code and wait:
             raise TrainingStopped(
@@ -115,6 +112,9 @@ class Cyclic(Teaching):
             )
         if code:
             self._skipped.append(f"{turn.name} at visit {turn.visit} ({code})")
+
+    def _places(self) -> int:
+        return cycles_of(self.settings)
 
     def _cost(self, number: int, attempt: int) -> int:
         cycle = (number - 1) // len(self._nodes.public_keys) + 1
@@ -126,43 +126,61 @@ class Cyclic(Teaching):
         due = turn.visit % self.settings.training.release_every == 0 and self._private()
         request = VisitRequest(
             training=self.training,
-            visit=turn.visit,
+            bind=self._agreement.bind,
+            round=turn.visit,
             attempt=attempt,
             steps=steps_of_visit(self.settings, turn.cycle),
             model=self._model,
+            trail=self._trail,
             carry=True,
             release=due or last,
         )
         node = self._nodes.ids.get(turn.name)
         if node is None:
-            return "unreachable"
-        [reply] = self._conversation.ask([Message(request.content(), node, VISIT)])
+            return UNREACHABLE
+        asked = [Message(request.content(), node, Kind.VISIT)]
+        # Where the model goes on without whoever is away, nobody is waited for twice.
+        skip = self.settings.exchange.absent == "skip"
+        [reply] = self._ask_again(asked, self._conversation.ask(asked), lambda: skip)
         if reply.has_error():
             return fault_code(reply)
         try:
-            answer = VisitReply.read(reply.content)
-            self._check(answer.model, turn, attempt)
-        except SealingError as error:
-            return error.code
-        except (KeyError, ValueError, TypeError):
-            return "malformed-frame"
-        self._model = answer.model
-        self.state.round = turn.visit
-        self._journal.keep_snapshot(turn.visit, _to_bytes(answer.model))
-        if answer.released:
-            self._released(answer.released, turn.visit)
+            with one_bad_reply():
+                answer = read_visit(reply.content, self._form)
+                self._check(answer.model, turn, attempt)
+        except BadReply as bad:
+            return bad.code
+        self._take_model(turn, answer)
+        if answer.released and request.release:
+            self._released(self._form.whole(answer.released), turn.visit)
         return ""
 
+    def _take_model(self, turn: Turn, answer: VisitReply) -> None:
+        """Carry a model on, and the signature of who made it."""
+        self._model = answer.model
+        self._trail = (*self._trail, answer.model.header)
+        self.state.round = turn.visit
+        self._journal.keep_snapshot(turn.visit, _to_bytes(self._model, self._trail))
+
     def _check(self, model: Carried, turn: Turn, attempt: int) -> None:
-        """Refuse what is not signed by the visited hospital for this very visit."""
-        verify_header(
+        """Refuse what is not signed by the visited hospital for this very visit.
+
+        Raises:
+            SealingError: it is not, or was not made from the model that was brought.
+        """
+        header = verify_header(
             SignedHeader.from_bytes(model.header),
             {turn.name: self._nodes.public_keys[turn.name]},
             kind=HeaderKind.VISIT,
             place=Place(training=self.training, round=turn.visit, attempt=attempt),
             parameter_id=self._parameter_id,
             payload=model.envelope,
+            bind=self._bind,
         )
+        before = self._model
+        expected = hashlib.sha256(before.envelope).hexdigest() if before else ""
+        if header.previous != expected:
+            raise PreviousMismatchError(f"{turn.name!r} trained another model than was brought")
 
     def release_last(self) -> None:
         """Ask hospitals in turn to release the model, if the last visit did not."""
@@ -170,30 +188,54 @@ class Cyclic(Teaching):
             return
         request = VisitRequest(
             training=self.training,
-            visit=self.planned_rounds(self.settings) + 1,
+            bind=self._agreement.bind,
+            round=self.planned_rounds(self.settings) + 1,
             model=self._model,
+            trail=self._trail,
             release=True,
         )
-        faults = []
+        faults = {}
         for name in self._nodes.names:
-            message = Message(request.content(), self._nodes.ids[name], RELEASE_CARRIED)
+            message = Message(request.content(), self._nodes.ids[name], Kind.RELEASE_CARRIED)
             [reply] = self._conversation.ask([message])
-            if not reply.has_error():
-                self._released(VisitReply.read(reply.content).released, self.state.round)
-                return
-            faults.append(f"{name}: {fault_code(reply)}")
-        raise TrainingStopped(f"no hospital released the model ({'; '.join(faults)})")
+            if reply.has_error():
+                faults[name] = fault_code(reply)
+                continue
+            try:
+                with one_bad_reply():
+                    model = read_visit(reply.content, self._form).released
+                    if not model:
+                        raise BadReply
+            except BadReply as bad:
+                faults[name] = bad.code
+                continue
+            self._released(self._form.whole(model), self.state.round)
+            return
+        listed = "; ".join(f"{name}: {code}" for name, code in sorted(faults.items()))
+        raise TrainingStopped(f"no hospital released the model ({listed})")
 
-    def judge_request(self) -> tuple[str, RecordDict]:
+    def judge_request(self) -> tuple[Kind, RecordDict]:
         """Return the request to judge the model that was released."""
-        request = JudgeRequest(training=self.training, models=(self.state.model,))
-        return JUDGE, request.content()
+        request = JudgeRequest(
+            training=self.training, bind=self._agreement.bind, models=(self.state.model,)
+        )
+        return Kind.EVALUATE_MODELS, request.content()
 
 
-def _to_bytes(model: Carried) -> bytes:
-    return len(model.header).to_bytes(4, "big") + model.header + model.envelope
+def _to_bytes(model: Carried, trail: tuple[bytes, ...]) -> bytes:
+    """A carried model and its makers' headers, the last of which is its own."""
+    sizes = b"".join(len(header).to_bytes(4, "big") for header in trail)
+    return len(trail).to_bytes(4, "big") + sizes + b"".join(trail) + model.envelope
 
 
-def _from_bytes(data: bytes) -> Carried:
-    size = 4 + int.from_bytes(data[:4], "big")
-    return Carried(header=data[4:size], envelope=data[size:])
+def _from_bytes(data: bytes) -> tuple[Carried, tuple[bytes, ...]]:
+    """What `_to_bytes` wrote; no model and no makers for no bytes."""
+    if not data:
+        return Carried(), ()
+    count = int.from_bytes(data[:4], "big")
+    at, trail = 4 * (count + 1), []
+    for number in range(1, count + 1):
+        size = int.from_bytes(data[4 * number : 4 * number + 4], "big")
+        trail.append(data[at : at + size])
+        at += size
+    return Carried(header=trail[-1], envelope=data[at:]), tuple(trail)

@@ -7,15 +7,19 @@ that has come is kept: a run that goes on asks, and pays, for the missing ones o
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from flwr.app import Message
 from safetensors.torch import load, save
 
-from clients.contract.visit_messages import JUDGE, VISIT, JudgeRequest, VisitReply, VisitRequest
-from strategies.conversation import fault_code
+from clients.contract.faults import Code
+from clients.contract.kinds import Kind
+from clients.contract.visit_messages import JudgeRequest, VisitRequest
+from strategies.conversation import UNREACHABLE, fault_code
 from strategies.errors import TrainingStopped
+from strategies.replies import BadReply, one_bad_reply, read_visit
 from strategies.teaching import Meter, Teaching
 
 if TYPE_CHECKING:
@@ -23,7 +27,6 @@ if TYPE_CHECKING:
     from flwr.app import RecordDict
 
     from clients.contract.settings import Settings
-    from clients.contract.terms import Terms
     from strategies.ceremony import Ceremony
     from strategies.teaching import TrainingContext
 
@@ -34,8 +37,8 @@ SEPARATOR = "/"
 class Ensemble(Teaching):
     """A training in which nothing is shared but finished models."""
 
-    def __init__(self, context: TrainingContext, ceremony: Ceremony, terms: Terms) -> None:
-        super().__init__(context, ceremony, terms)
+    def __init__(self, context: TrainingContext, ceremony: Ceremony) -> None:
+        super().__init__(context, ceremony)
         self._members = sorted(self._nodes.public_keys)
         self._models: dict[str, Mapping[str, torch.Tensor]] = {
             self._members[number]: load(model)
@@ -52,12 +55,15 @@ class Ensemble(Teaching):
         """Ask for the models that are missing, until they are there or attempts are used up."""
         faults: dict[str, str] = {}
         wait = self.settings.exchange.absent == "wait"
-        for attempt in range(1, self.settings.run.attempts + 1):
+        for attempt in itertools.count(1):
             missing = [name for name in self._members if name not in self._models]
-            if not missing:
+            asked = self._attempts_at(missing)
+            faults = {name: faults.get(name, UNREACHABLE) for name in missing if name not in asked}
+            if not asked:
                 break
-            faults = self._ask(missing, attempt)
-            if not faults or not wait:
+            faults |= self._ask(asked, attempt)
+            # Whoever lost its answer to an attempt of an earlier run can still make another.
+            if not faults or not (wait or Code.STALE_PLACE in faults.values()):
                 break
         listed = "; ".join(f"{name}: {code}" for name, code in sorted(faults.items()))
         if not self._models or (faults and wait):
@@ -69,50 +75,69 @@ class Ensemble(Teaching):
             self.state.note = f"skipped: {listed}"
         self.state.round = 1
 
+    def _places(self) -> int:
+        return 1
+
     def _cost(self, number: int, attempt: int) -> int:
         return self.settings.training.rounds
 
-    def _ask(self, names: list[str], attempt: int) -> dict[str, str]:
+    def _attempts_at(self, names: list[str]) -> dict[str, int]:
+        """Return, and pay for, the next attempt at each hospital that is there to be asked."""
+        there = [name for name in names if name in self._nodes.ids]
+        numbers = {name: next(self._paid[name], 0) for name in there}
+        return {name: number for name, number in numbers.items() if number}
+
+    def _ask(self, attempts: Mapping[str, int], attempt: int) -> dict[str, str]:
         """Ask hospitals for their models; returns the codes of those that gave none."""
         meter = Meter(self._conversation)
         faults: dict[str, str] = {}
-        asked = []
-        for name in names:
-            if name not in self._nodes.ids:
-                faults[name] = "unreachable"
-                continue
-            request = VisitRequest(
-                training=self.training,
-                visit=1,
-                attempt=next(self._paid[name]),
-                steps=self.settings.training.rounds,
-                release=True,
-            )
-            asked.append(Message(request.content(), self._nodes.ids[name], VISIT))
-        for reply in self._conversation.ask(asked):
+        asked = [
+            Message(self._request(number).content(), self._nodes.ids[name], Kind.VISIT)
+            for name, number in attempts.items()
+        ]
+        skip = self.settings.exchange.absent == "skip"
+        replies = self._conversation.ask(asked)
+        for reply in self._ask_again(asked, replies, lambda: skip):
             name = self._nodes.name_of(reply.metadata.src_node_id)
             if reply.has_error():
                 faults[name] = fault_code(reply)
                 continue
             try:
-                model = VisitReply.read(reply.content).released
-            except (KeyError, ValueError, TypeError):
-                faults[name] = "malformed-frame"
+                with one_bad_reply():
+                    model = read_visit(reply.content, self._form).released
+                    if not model:
+                        raise BadReply
+            except BadReply as bad:
+                faults[name] = bad.code
                 continue
-            own = {key: tensor.contiguous() for key, tensor in model.items()}
-            self._journal.keep_member(self._members.index(name), save(own))
-            self._models[name] = model
+            self._keep(name, self._form.whole(model))
         self._record_round(
             1,
             attempt,
             meter,
-            asked=max(len(names), 1),
+            asked=len(attempts),
             contributions=len(self._models),
             closed=not faults or self.settings.exchange.absent == "skip",
             faults=faults,
             phases={},
         )
         return faults
+
+    def _request(self, attempt: int) -> VisitRequest:
+        return VisitRequest(
+            training=self.training,
+            bind=self._agreement.bind,
+            round=1,
+            attempt=attempt,
+            steps=self.settings.training.rounds,
+            release=True,
+        )
+
+    def _keep(self, name: str, model: Mapping[str, torch.Tensor]) -> None:
+        """Keep a finished model, on disk first."""
+        own = {key: tensor.contiguous() for key, tensor in model.items()}
+        self._journal.keep_member(self._members.index(name), save(own))
+        self._models[name] = model
 
     def release_last(self) -> None:
         """Measure the ensemble, whose models came with the replies."""
@@ -127,7 +152,8 @@ class Ensemble(Teaching):
         state.metrics = self.holdout.measure_together(models, self.settings.exchange.vote)
         self._record_release()
 
-    def judge_request(self) -> tuple[str, RecordDict]:
+    def judge_request(self) -> tuple[Kind, RecordDict]:
         """Return the request to judge all models together."""
         models = tuple(self._models[name] for name in sorted(self._models))
-        return JUDGE, JudgeRequest(training=self.training, models=models).content()
+        request = JudgeRequest(training=self.training, bind=self._agreement.bind, models=models)
+        return Kind.EVALUATE_MODELS, request.content()

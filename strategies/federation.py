@@ -1,7 +1,9 @@
 """One training by sealed sums, from the ceremony to the last release.
 
 The server's whole part: hold the ceremony, then round by round spend, ask, add blindly and pass the
-sealed total on with the next request. It sees the model only where a hospital releases it.
+sealed total on with the next request. It sees the model only where a hospital releases it, and that
+is once a quorum of hospitals has signed the sums that it is made of: the model after n rounds comes
+with round n + 2, the last one after a confirmation.
 """
 
 from __future__ import annotations
@@ -12,51 +14,78 @@ from typing import TYPE_CHECKING
 from flwr.app import Message
 from flwr.serverapp.strategy import FedAvg
 
-from clients.contract import messages
-from clients.contract.messages import RoundReply, RoundRequest
+from clients.contract.kinds import Kind
+from clients.contract.messages import RoundRequest
 from clients.contract.schedule import events_of_attempt
-from clients.contract.terms import hospitals_expected
 from crypto.errors import OpeningRefusedError
 from crypto.schemes import require_returnable
-from strategies.conversation import fault_code
+from strategies.confirmation import Confirmation
 from strategies.errors import TrainingStopped
-from strategies.secure_fedavg import SecureFedAvg
+from strategies.helping import catch_up
+from strategies.secure_fedavg import Extras, SecureFedAvg
+from strategies.sums import Sums
 from strategies.teaching import Meter, Teaching
 
 if TYPE_CHECKING:
     from flwr.app import RecordDict
 
-    from clients.contract.terms import Terms
     from strategies.ceremony import Ceremony
     from strategies.teaching import TrainingContext
 
-#: Faults after which a hospital can be helped with a snapshot and the sums since.
-BEHIND = "behind:"
+#: Rounds between a sum and the request with which something made from it may leave.
+LAG = 2
 
 
 class Federation(Teaching):
     """A training by sealed sums."""
 
-    def __init__(self, context: TrainingContext, ceremony: Ceremony, terms: Terms) -> None:
-        super().__init__(context, ceremony, terms)
+    def __init__(self, context: TrainingContext, ceremony: Ceremony) -> None:
+        super().__init__(context, ceremony)
         self._plan = ceremony.plan
-        self._hospitals = hospitals_expected(self.settings)
+        self._hospitals = self.terms.hospitals
+        kept = context.journal.read()
+        self._sums = Sums(context.journal, kept)
+        self._ended = kept.ended if kept else 0
+        self._confirmation = Confirmation(
+            conversation=context.conversation,
+            agreement=context.agreement,
+            ceremony=ceremony,
+            sums=self._sums,
+            form=self._form,
+            round=0,
+        )
+        #: Rounds after which a release and a snapshot are due that have not come; 0: none.
+        self._release_due = self._snapshot_due = 0
         self.strategy = SecureFedAvg(
             inner=FedAvg(
                 min_train_nodes=len(ceremony.nodes.ids),
                 min_evaluate_nodes=len(ceremony.nodes.ids),
                 min_available_nodes=len(ceremony.nodes.ids),
             ),
-            plan=ceremony.plan,
-            key_id=ceremony.key_id,
-            nodes=ceremony.nodes,
-            least=self._hospitals - self.settings.privacy.dropouts,
+            ceremony=ceremony,
+            form=self._form,
+            least=self._agreement.least,
             training=self.training,
             phases=self._conversation.phases,
+            timed=self.settings.data.public,
+            chain=self._sums.chain,
         )
+        self._warn_of_quorum()
+
+    def _warn_of_quorum(self) -> None:
+        """Say at the start where more hospitals must confirm than a round needs."""
+        needed, least = self._agreement.quorum, self._agreement.least
+        if needed > least:
+            self._tracking.record(
+                "warning",
+                message=f"rounds go on with {least} of {self._hospitals} hospitals, but a model "
+                f"leaves them only once {needed} have signed the sums that it is made of",
+            )
 
     def teach(self) -> None:
         """Close one round after the other."""
+        if self._ended:
+            return
         for number in range(self.state.round + 1, self.settings.training.rounds + 1):
             self._close_round(number)
 
@@ -79,19 +108,17 @@ class Federation(Teaching):
     def _attempt(self, number: int, attempt: int) -> bool:
         meter, state = Meter(self._conversation), self.state
         request = self._request(number, attempt)
-        self.strategy.attempt = attempt
+        self.strategy.expect(
+            attempt=attempt,
+            release_from=request.release_from,
+            snapshot_from=request.snapshot_from,
+        )
         self._exchange(number, request)
         outcome = self.strategy.outcome
-        if outcome.snapshot:
-            state.snapshot, state.snapshot_round = outcome.snapshot, number - 1
-            state.closed = {r: c for r, c in state.closed.items() if r >= number - 1}
-            self._journal.keep_snapshot(number - 1, outcome.snapshot)
-        if outcome.model:
-            self._released(outcome.model, number - 1)
+        self._keep_extras(outcome.extras, number)
         if outcome.closed is not None:
             with self._conversation.phases.measure("keep"):
-                self._journal.keep_round(number, outcome.closed)
-            state.closed[number] = outcome.closed
+                self._sums.close(number, outcome.closed)
             state.round = number
         self._record_round(
             number,
@@ -109,53 +136,72 @@ class Federation(Teaching):
             )
         return outcome.closed is not None
 
+    def _keep_extras(self, extras: Extras, number: int) -> None:
+        """Keep a model and a snapshot that came, if they are of sums that can be confirmed."""
+        last = number - LAG
+        if extras.snapshot and self._sums.snapshot_round < extras.snapshot_round <= last:
+            self._snapshot_due = 0
+            self._sums.take_snapshot(extras.snapshot_round, extras.snapshot)
+        if extras.model and self.state.released < extras.model_round <= last:
+            self._release_due = 0
+            self._released(self._form.whole(extras.model), extras.model_round)
+
     def _exchange(self, number: int, request: RoundRequest) -> None:
         """Ask for contributions and add them as they come."""
-        asked = self.strategy.configure_train(
-            number, request.arrays(), request.config(), self._conversation.grid
+        asked = list(
+            self.strategy.configure_train(
+                number, request.arrays(), request.config(), self._conversation.grid
+            )
         )
-        self.strategy.aggregate_train(number, self._replies(asked, request, messages.TRAIN))
+        replies = self._ask_again(asked, self._conversation.ask(asked), self._enough)
+        self.strategy.aggregate_train(number, self._helped(replies, request))
 
-    def _replies(
-        self, asked: Iterable[Message], request: RoundRequest, kind: str
-    ) -> Iterator[Message]:
-        """Yield replies; a hospital that is behind is helped once, then its reply yielded."""
-        behind = []
-        for reply in self._conversation.ask(asked):
-            if reply.has_error() and fault_code(reply).startswith(BEHIND):
-                behind.append(reply.metadata.src_node_id)
-            else:
-                yield reply
-        if behind:
-            content = self._help(request).content()
-            yield from self._conversation.ask(Message(content, node, kind) for node in behind)
+    def _enough(self) -> bool:
+        return self.strategy.outcome.contributions >= self._agreement.least
+
+    def _helped(self, replies: Iterable[Message], request: RoundRequest) -> Iterator[Message]:
+        """Yield replies; a hospital that is behind is brought there first."""
+
+        def full(stands_at: int) -> RoundRequest:
+            return self._filled(request, stands_at)
+
+        return catch_up(self._conversation, replies, request.round - 1, full)
 
     def _request(self, number: int, attempt: int) -> RoundRequest:
         """Ask for a round; the closed total before it comes along."""
-        last = self.state.closed.get(number - 1)
+        names, last = self._nodes.names, number - LAG
         training = self.settings.training
-        names = self._nodes.names
-        allowed = self._private() and not self._kept_home()
-        due = number > 1 and (number - 1) % training.release_every == 0 and allowed
-        keep = number > 1 and (number - 1) % self.settings.run.snapshot_every == 0
+        if last > 0 and last % training.release_every == 0 and self._leaves_on_the_way():
+            self._release_due = last
+        if last > 0 and last % self.settings.run.snapshot_every == 0:
+            self._snapshot_due = last
         return RoundRequest(
             training=self.training,
+            bind=self._agreement.bind,
             round=number,
             attempt=attempt,
-            closed={number - 1: last} if last else {},
-            release_from=names[number % len(names)] if due else "",
-            snapshot_from=names[(number + 1) % len(names)] if keep else "",
+            closed=self._sums.last(number - 1),
+            release_from=names[(number + attempt) % len(names)] if self._release_due else "",
+            snapshot_from=names[(number + attempt + 1) % len(names)] if self._snapshot_due else "",
         )
 
-    def _help(self, request: RoundRequest) -> RoundRequest:
-        """Return the request with all that a hospital needs to catch up."""
+    def _filled(self, request: RoundRequest, stands_at: int) -> RoundRequest:
+        """Return the request with all that a hospital needs which stands at a round."""
+        help = self._sums.help(stands_at)
         return RoundRequest(
             training=request.training,
+            bind=request.bind,
             round=request.round,
             attempt=request.attempt,
-            closed=dict(self.state.closed),
-            snapshot=self.state.snapshot,
+            closed=help.closed,
+            opened=help.opened,
+            snapshot=help.snapshot,
+            release_from=request.release_from,
+            snapshot_from=request.snapshot_from,
         )
+
+    def _leaves_on_the_way(self) -> bool:
+        return self._private() and not self._kept_home()
 
     def _kept_home(self) -> str:
         """Return why no opened model may leave the hospitals, "" where it may."""
@@ -166,23 +212,32 @@ class Federation(Teaching):
         return ""
 
     def release_last(self) -> None:
-        """Ask hospitals in turn for the model after the last total."""
+        """Have the last sum confirmed, and ask hospitals in turn for the model after it."""
+        confirmation = self._confirmation
+        confirmation.round = self.state.round
+        self._journal.keep_end(self.state.round, self.state.note)
+        try:
+            confirmation.collect(self.settings.run.attempts)
+        finally:
+            for name, code in sorted(confirmation.faults.items()):
+                if name not in confirmation.headers:
+                    self._tracking.record(
+                        "fault", round=self.state.round, attempt=1, hospital=name, code=code
+                    )
+        self._tracking.record(
+            "confirmed",
+            round=self.state.round,
+            hospitals=len(confirmation.headers),
+            needed=self._agreement.quorum,
+        )
         if reason := self._kept_home():
             self.state.note = reason
             return
-        request = self._request(self.state.round + 1, 1)
-        faults = []
-        for name in self._nodes.names:
-            for content in (request.content(), self._help(request).content()):
-                message = Message(content, self._nodes.ids[name], messages.RELEASE)
-                [reply] = self._conversation.ask([message])
-                if not reply.has_error():
-                    self._released(RoundReply.read(reply.content).model, self.state.round)
-                    return
-                faults.append(f"{name}: {fault_code(reply)}")
-        raise TrainingStopped(f"no hospital released the model ({'; '.join(faults)})")
+        self._released(self._form.whole(confirmation.release()), self.state.round)
 
-    def judge_request(self) -> tuple[str, RecordDict]:
-        """Return the request to judge the model after the last total, which hospitals open."""
-        request = self._help(self._request(self.state.round + 1, 1))
-        return messages.EVALUATE, request.content()
+    def judge_request(self) -> tuple[Kind, RecordDict]:
+        """Return the request to judge the model after the last total, which hospitals have."""
+        request = RoundRequest(
+            training=self.training, bind=self._agreement.bind, round=self.state.round
+        )
+        return Kind.EVALUATE, self._filled(request, 0).content()

@@ -109,7 +109,8 @@ class ModelForm:
 
     def whole(self, trained: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Return all tensors of a model, given those that were trained."""
-        return {name: trained.get(name, self.constants.get(name)) for name in self.order}  # type: ignore[misc]
+        given = {**self.constants, **trained}
+        return {name: given[name] for name in self.order if name in given}
 
     def read(self, arrays: ArrayRecord) -> dict[str, torch.Tensor]:
         """Return the tensors of a released model; none where a reply holds none.
@@ -209,7 +210,7 @@ def read_layer(
     *,
     most_rows: int,
     kinds: str = "f",
-) -> NDArray[np.generic] | None:
+) -> NDArray[np.float64] | NDArray[np.int64] | None:
     """Read one named array of a turn; None where it is not there.
 
     Args:
@@ -237,7 +238,7 @@ def read_layer(
         raise BadReply
     if not np.isfinite(values).all():
         raise BadReply
-    return values
+    return values.astype(np.float64 if values.dtype.kind == "f" else np.int64, copy=False)
 
 
 def _most_snapshot(form: ModelForm) -> int:

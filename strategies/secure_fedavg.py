@@ -17,19 +17,44 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg, Strategy
 
 from clients.contract.messages import OpenedRound, RoundReply, bytes_to_array
-from crypto.errors import SealingError
+from crypto.errors import HeaderError, PreviousMismatchError
 from crypto.headers import HeaderKind, SignedHeader, verify_header
 from crypto.roles import Place, Sealed
 from crypto.rosters import Roster
 from crypto.schemes import make_adder
 from strategies.conversation import fault_code
+from strategies.replies import BadReply, one_bad_reply, read_round
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import torch
 
     from clients.contract.phases import Phases
-    from crypto.plans import SealingPlan
-    from strategies.nodes import Nodes
+    from strategies.ceremony import Ceremony
+    from strategies.replies import ModelForm
+
+#: Bytes of a sealed vector's frame beside its values.
+_MOST_FRAME = 4096
+#: Bytes that say how long a snapshot's header is.
+_SIZE = 2
+
+
+@dataclass
+class Extras:
+    """What hospitals sent beside their contributions, where they were asked for it.
+
+    Attributes:
+        model: trained tensors of a released model; empty where none came.
+        model_round: the last sum in it.
+        snapshot: a sealed state, or ``b""``.
+        snapshot_round: the last sum in it.
+    """
+
+    model: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    model_round: int = 0
+    snapshot: bytes = b""
+    snapshot_round: int = 0
 
 
 @dataclass
@@ -40,8 +65,7 @@ class RoundOutcome:
         closed: the sealed total and its roster, or ``None`` when too few hospitals answered.
         contributions: how many hospitals are in the total.
         faults: code by hospital.
-        model: the released model, if a hospital was asked for it.
-        snapshot: a sealed snapshot, if a hospital was asked for it.
+        extras: a model and a snapshot, if hospitals were asked for them and had them.
         phases: mean seconds by phase over hospitals, where data are public.
         seconds: of work in all phases by hospital, where data are public.
     """
@@ -49,8 +73,7 @@ class RoundOutcome:
     closed: OpenedRound | None = None
     contributions: int = 0
     faults: dict[str, str] = field(default_factory=dict)
-    model: Mapping[str, torch.Tensor] = field(default_factory=dict)
-    snapshot: bytes = b""
+    extras: Extras = field(default_factory=Extras)
     phases: dict[str, float] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -64,33 +87,51 @@ class SecureFedAvg(Strategy):
 
     Args:
         inner: the wrapped strategy, which chooses nodes and builds messages.
-        plan: public sealing parameters; no key.
-        key_id: public name of the training's keys: vectors under other keys are refused.
-        nodes: the hospitals of this training and their public signing keys.
+        ceremony: the hospitals, public sealing parameters, and what headers are bound to; no key.
+        form: of a released model.
         least: contributions below which a total is not closed, K - dropouts.
         training: id of the training.
         phases: where the seconds of checking and adding are counted.
+        timed: whether hospitals may say how long they took.
+        chain: the chain of all sums up to a closed round, hex.
     """
 
     def __init__(
         self,
         *,
         inner: FedAvg,
-        plan: SealingPlan,
-        key_id: bytes,
-        nodes: Nodes,
+        ceremony: Ceremony,
+        form: ModelForm,
         least: int,
         training: str,
         phases: Phases,
+        timed: bool,
+        chain: Callable[[int], str],
     ) -> None:
         self.inner = inner
-        self._plan = plan
-        self._key_id = key_id
-        self._nodes = nodes
+        self._ceremony = ceremony
+        self._plan = ceremony.plan
+        self._nodes = ceremony.nodes
+        self._form = form
         self._least = least
         self._training = training
         self._phases = phases
-        self.attempt = 1
+        self._timed = timed
+        self._chain_after = chain
+        self._attempt = 1
+        self._asked = {"model": "", "snapshot": ""}
+        self.outcome = RoundOutcome()
+
+    def expect(self, *, attempt: int, release_from: str = "", snapshot_from: str = "") -> None:
+        """Say what replies to the next attempt must be of.
+
+        Args:
+            attempt: of the round.
+            release_from: the only hospital whose model counts.
+            snapshot_from: the only hospital whose snapshot counts.
+        """
+        self._attempt = attempt
+        self._asked = {"model": release_from, "snapshot": snapshot_from}
         self.outcome = RoundOutcome()
 
     def configure_train(
@@ -110,36 +151,67 @@ class SecureFedAvg(Strategy):
             The sealed total with its roster, or ``None`` when too few hospitals are in it; and the
             mean seconds by phase where hospitals gave them. `outcome` holds the same with faults.
         """
-        place = Place(training=self._training, round=server_round, attempt=self.attempt)
-        adder, headers, outcome = make_adder(self._plan, self._key_id), [], RoundOutcome()
+        place = Place(training=self._training, round=server_round, attempt=self._attempt)
+        adder = make_adder(self._plan, self._ceremony.key_id)
+        headers, outcome = [], RoundOutcome()
+        self.outcome = outcome
         for message in replies:
             name = self._nodes.name_of(message.metadata.src_node_id)
             if message.has_error():
                 outcome.faults[name] = fault_code(message)
                 continue
             try:
-                reply = RoundReply.read(message.content)
-                with self._phases.measure("add"):
-                    signed = self._checked(reply, name, place)
-                    adder.add(Sealed(payload=reply.sealed))
-            except SealingError as error:
-                outcome.faults[name] = error.code
+                with one_bad_reply():
+                    reply = self.read(message)
+                    with self._phases.measure("add"):
+                        signed = self._checked(reply, name, place)
+                        extras = self.extras(reply, name)
+                        adder.add(Sealed(payload=reply.sealed))
+            except BadReply as bad:
+                outcome.faults[name] = bad.code
                 continue
-            except (KeyError, ValueError, TypeError):
-                outcome.faults[name] = "malformed-frame"
-                continue
+            outcome.faults.pop(name, None)
             headers.append(signed)
-            self._keep_extras(reply, outcome)
-            if reply.phases:
-                outcome.seconds[name] = sum(reply.phases.values())
-        outcome.contributions = len(headers)
+            outcome.contributions = len(headers)
+            self.keep(extras)
+            self._keep_phases(reply, name)
         if len(headers) >= self._least:
             with self._phases.measure("add"):
                 outcome.closed = OpenedRound(
                     total=adder.total().payload, roster=Roster.of(headers).to_bytes()
                 )
-        self.outcome = outcome
         return self._records(outcome)
+
+    def read(self, message: Message) -> RoundReply:
+        """Read a hospital's answer to a round.
+
+        Raises:
+            Exception: it has another form; `strategies.replies.one_bad_reply` makes one of all.
+        """
+        most = self._plan.bytes_up + _MOST_FRAME
+        return read_round(message.content, self._form, most_sealed=most)
+
+    def extras(self, reply: RoundReply, name: str) -> Extras:
+        """Return what came beside a contribution, so far as this hospital was asked for it.
+
+        Raises:
+            SealingError: the snapshot is not signed by it.
+        """
+        found = Extras()
+        if reply.model and self._asked["model"] == name:
+            found.model, found.model_round = reply.model, reply.model_round
+        if reply.snapshot and self._asked["snapshot"] == name:
+            self._check_snapshot(reply, name)
+            found.snapshot, found.snapshot_round = reply.snapshot, reply.snapshot_round
+        return found
+
+    def keep(self, extras: Extras) -> None:
+        """Add to the outcome what came beside a contribution."""
+        kept = self.outcome.extras
+        if extras.model:
+            kept.model, kept.model_round = extras.model, extras.model_round
+        if extras.snapshot:
+            kept.snapshot, kept.snapshot_round = extras.snapshot, extras.snapshot_round
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -160,23 +232,48 @@ class SecureFedAvg(Strategy):
         self.inner.summary()
 
     def _checked(self, reply: RoundReply, name: str, place: Place) -> SignedHeader:
-        """Verify sender, signature, place, parameters and payload before anything is parsed."""
+        """Verify all that a header says before anything of the payload is parsed.
+
+        Raises:
+            SealingError: another sender, place, plan or payload, other terms or members, or the
+                hospital has opened other sums than were sent.
+        """
         signed = SignedHeader.from_bytes(reply.header)
-        verify_header(
+        header = verify_header(
             signed,
             {name: self._nodes.public_keys[name]},
             kind=HeaderKind.SUM,
             place=place,
             parameter_id=self._plan.parameter_id,
             payload=reply.sealed,
+            bind=self._ceremony.bind,
         )
+        if header.previous != self._chain_after(place.round - 1):
+            raise PreviousMismatchError(f"{name!r} opened other sums before round {place.round}")
         return signed
 
-    @staticmethod
-    def _keep_extras(reply: RoundReply, outcome: RoundOutcome) -> None:
-        outcome.model = reply.model or outcome.model
-        outcome.snapshot = reply.snapshot or outcome.snapshot
-        count = outcome.contributions = outcome.contributions + 1
+    def _check_snapshot(self, reply: RoundReply, name: str) -> None:
+        """Verify a snapshot's own header, which stands before it."""
+        size = int.from_bytes(reply.snapshot[:_SIZE], "little")
+        header = verify_header(
+            SignedHeader.from_bytes(reply.snapshot[_SIZE : _SIZE + size]),
+            {name: self._nodes.public_keys[name]},
+            kind=HeaderKind.SNAPSHOT,
+            parameter_id=self._plan.parameter_id,
+            payload=reply.snapshot[_SIZE + size :],
+            bind=self._ceremony.bind,
+        )
+        if (header.training, header.round) != (self._training, reply.snapshot_round):
+            raise HeaderError(f"{name!r} left a snapshot of round {header.round}")
+        if header.previous != self._chain_after(header.round):
+            raise PreviousMismatchError(f"{name!r} left a snapshot of other sums")
+
+    def _keep_phases(self, reply: RoundReply, name: str) -> None:
+        if not reply.phases or not self._timed:
+            return
+        outcome = self.outcome
+        outcome.seconds[name] = sum(reply.phases.values())
+        count = len(outcome.seconds)
         for phase, seconds in reply.phases.items():
             mean = outcome.phases.get(phase, 0.0)
             outcome.phases[phase] = mean + (seconds - mean) / count

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import Callable
 from functools import partial
@@ -14,6 +13,7 @@ from clients.contract.settings import Settings
 from clients.contract.soundness import scheme_of
 from clients.contract.stages import listening
 from clients.contract.terms import hospitals_expected
+from strategies.agreement import agree
 from strategies.conversation import Conversation
 from strategies.cyclic import Cyclic
 from strategies.ensemble import Ensemble
@@ -111,9 +111,16 @@ def _prepare(
     stages(f"reading {settings.data.name}")
     with listening(stages):
         holdout = open_holdout(settings)
+    agreement = agree(
+        settings,
+        holdout,
+        TEACHINGS[settings.exchange.name].shared(settings, holdout),
+        noise_multiplier=budget.noise_multiplier,
+        kept=kept,
+    )
     return TrainingContext(
         settings=settings,
-        training=kept.training if kept else settings.run.training_id or secrets.token_hex(8),
+        agreement=agreement,
         conversation=Conversation(grid, timeout_seconds=settings.run.timeout),
         budget=budget,
         tracking=tracking,
@@ -123,6 +130,8 @@ def _prepare(
 
 
 def _where_to_read(error: BaseException) -> str:
+    if isinstance(error, TrainingStopped):
+        return str(error)
     return f"{type(error).__name__}; run.log in the run's folder has the traceback"
 
 

@@ -9,7 +9,8 @@ server's own clip only steadies its steps.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -17,43 +18,42 @@ import numpy as np
 import torch
 from flwr.app import Message
 
+from clients.contract.kinds import Kind
 from clients.contract.layer_messages import (
     ACTIVATION_GRADIENTS,
     ACTIVATIONS,
-    BACKWARD,
     FACTORS,
     FEATURE_GRADIENTS,
     FEATURES,
-    FORWARD,
-    HEAD,
     LABELS,
     OWNERS,
     SQUARED_NORMS,
     TurnRequest,
-    arrays_of,
 )
-from clients.contract.messages import RoundReply, RoundRequest
-from clients.contract.visit_messages import JUDGE, JudgeRequest
-from clients.learning.cuts import Parts, cut_model, values_of_messages
+from clients.contract.messages import RoundRequest
+from clients.contract.visit_messages import JudgeRequest
+from clients.learning.cuts import Parts, cut_model, slots_of, values_of_messages
 from clients.learning.dp_sgd import clip_factors
 from clients.learning.replica import make_optimizer, state_from_bytes, state_to_bytes
+from clients.learning.shapes import parameters_of
 from clients.learning.split_ends import Part, by_patient
+from strategies.agreement import SharedPart
 from strategies.conversation import fault_code
-from strategies.federation import Federation
+from strategies.federation import LAG, Federation
+from strategies.replies import MALFORMED, BadReply, ModelForm, one_bad_reply, read_layer
+from strategies.secure_fedavg import Extras
 
 if TYPE_CHECKING:
     from flwr.app import RecordDict
     from numpy.typing import NDArray
 
     from clients.contract.settings import Settings
-    from clients.contract.terms import Terms
     from strategies.ceremony import Ceremony
     from strategies.holdout import Holdout
     from strategies.teaching import TrainingContext
 
-
-#: What reading a reply of the wrong form raises.
-_MALFORMED = (KeyError, ValueError, TypeError, RuntimeError)
+#: Rows of a batch that is not padded, whose size is no secret: more are no batch.
+_MOST_ROWS = 1 << 20
 
 
 @dataclass
@@ -86,8 +86,8 @@ class HospitalBatch:
 class Split(Federation):
     """A training of a model that is cut in two or three."""
 
-    def __init__(self, context: TrainingContext, ceremony: Ceremony, terms: Terms) -> None:
-        super().__init__(context, ceremony, terms)
+    def __init__(self, context: TrainingContext, ceremony: Ceremony) -> None:
+        super().__init__(context, ceremony)
         module = copy.deepcopy(self.holdout.module).train()
         self._parts: Parts = cut_model(self.settings, module)
         self._names = self._parts.names_away(module)
@@ -97,46 +97,86 @@ class Split(Federation):
         self._optimizer = None
         if self._middle.parameters:
             self._optimizer = make_optimizer(self.settings, self._middle.parameters)
-        if self.state.round:
-            self._restore(self._journal.read_middle(self.state.round))
+        #: The server's own tensors after rounds whose sums hospitals may still release.
+        self._own: dict[int, dict[str, torch.Tensor]] = {}
+        kept = self._journal.read_middles()
+        for number in sorted(n for n in kept if n <= self.state.round):
+            self._restore(kept[number])
+            self._own[number] = self._own_tensors()
+        #: Rows of a noised batch, padding included: a public number.
+        batches = self.terms.schedule.batches
+        self._slots = slots_of(context.holdout.largest_hospital, batches) if batches else 0
+        self._classes = len(context.holdout.facts.classes)
 
     @staticmethod
-    def message_values(settings: Settings, holdout: Holdout) -> int:
-        """Return how many noised values stand in the messages of a hospital's turns in a round."""
-        parts = cut_model(settings, copy.deepcopy(holdout.module).train())
-        return values_of_messages(settings, parts, holdout.shape, holdout.largest_hospital)
+    def shared(settings: Settings, holdout: Holdout) -> SharedPart:
+        """Return the ends that hospitals train together, and what their messages hold."""
+        module = copy.deepcopy(holdout.module).train()
+        parts = cut_model(settings, module)
+        values = values_of_messages(settings, parts, holdout.shape, holdout.largest_hospital)
+        for parameter in parts.away:
+            parameter.requires_grad_(False)
+        return SharedPart(parameters=parameters_of(module), message_values=values)
+
+    @staticmethod
+    def form(settings: Settings, holdout: Holdout) -> ModelForm:
+        """Return what a hospital releases: the model without the server's part."""
+        module = copy.deepcopy(holdout.module).train()
+        parts = cut_model(settings, module)
+        away = set(parts.names_away(module))
+        form = ModelForm.of(module)
+        return ModelForm(
+            trained={n: shape for n, shape in form.trained.items() if n not in away},
+            constants=form.constants,
+            order=form.order,
+        )
 
     def _exchange(self, number: int, request: RoundRequest) -> None:
         """Have the hospitals take their turns, then add their sums and step the middle."""
         faults: dict[str, str] = {}
-        extras: list[RoundReply] = []
+        extras: dict[str, Extras] = {}
         batches: dict[str, HospitalBatch] = {}
         content = request.content()
-        asked = [Message(content, self._nodes.ids[name], FORWARD) for name in self._nodes.names]
-        for name, reply in self._answers(self._replies(asked, request, FORWARD), faults):
-            try:
-                batches[name] = self._batch(arrays_of(reply.content))
-            except _MALFORMED:
-                faults[name] = "malformed-frame"
-                continue
-            extras.append(RoundReply.read(reply.content))
+        asked = [
+            Message(content, self._nodes.ids[name], Kind.FORWARD) for name in self._nodes.names
+        ]
+        replies = self._ask_again(
+            asked, self._conversation.ask(asked), lambda: len(batches) >= self._agreement.least
+        )
+        for name, reply in self._answers(self._helped(replies, request), faults):
+            with self._naming(name, faults):
+                found = self.strategy.extras(self.strategy.read(reply), name)
+                batches[name] = self._batch(reply.content)
+                extras[name] = found
         if self._parts.head is not None:
             self._heads(request, batches, faults)
-        down = {name: self._backward(batch) for name, batch in batches.items()}
-        asked = self._turn(request, BACKWARD, down)
-        self.strategy.aggregate_train(number, self._watched(self._conversation.ask(asked), batches))
+        down = {}
+        for name, batch in batches.items():
+            with self._naming(name, faults):
+                down[name] = self._backward(batch)
+        asked = self._turn(request, Kind.BACKWARD, down)
+        replies = self._ask_again(asked, self._conversation.ask(asked), self._enough)
+        self.strategy.aggregate_train(number, self._watched(replies, batches))
         outcome = self.strategy.outcome
         outcome.faults.update(faults)
-        for extra in extras:
-            outcome.model = extra.model or outcome.model
-            outcome.snapshot = extra.snapshot or outcome.snapshot
-        if outcome.model:
-            # The ends that came are of the round before, as the middle is until it steps.
-            outcome.model = {**self._own_tensors(), **outcome.model}
+        for name in sorted(extras):
+            self.strategy.keep(extras[name])
         if outcome.closed is not None:
-            there = [batch for name, batch in sorted(batches.items()) if name not in outcome.faults]
-            self._step(there)
+            there = {n: batch for n, batch in batches.items() if n not in outcome.faults}
+            self._step(there, outcome.faults)
+            self._own[number] = self._own_tensors()
+            for old in [n for n in self._own if n < number - LAG]:
+                del self._own[old]
             self._journal.keep_middle(number, self._to_bytes())
+
+    @contextmanager
+    def _naming(self, name: str, faults: dict[str, str]) -> Iterator[None]:
+        """Name whoever sent what the block cannot work with; the round goes on without it."""
+        try:
+            with one_bad_reply():
+                yield
+        except BadReply as bad:
+            faults[name] = bad.code
 
     def _heads(
         self, request: RoundRequest, batches: dict[str, HospitalBatch], faults: dict[str, str]
@@ -147,29 +187,41 @@ class Split(Federation):
                 name: {FEATURES: self._parts.middle(batch.activations).numpy()}
                 for name, batch in batches.items()
             }
-        asked = self._turn(request, HEAD, up)
-        for name, reply in self._answers(self._conversation.ask(asked), faults):
-            try:
-                gradient = arrays_of(reply.content)[FEATURE_GRADIENTS]
-                batches[name].gradient = _tensor(gradient, up[name][FEATURES].shape)
-            except _MALFORMED:
-                faults[name] = "malformed-frame"
+        asked = self._turn(request, Kind.HEAD, up)
+        there: set[str] = set()
+        replies = self._ask_again(
+            asked, self._conversation.ask(asked), lambda: len(there) >= self._agreement.least
+        )
+        for name, reply in self._answers(replies, faults):
+            with self._naming(name, faults):
+                shape = up[name][FEATURES].shape
+                gradient = read_layer(
+                    reply.content, FEATURE_GRADIENTS, shape, most_rows=len(up[name][FEATURES])
+                )
+                batches[name].gradient = _tensor(gradient)
+                there.add(name)
         for name in faults.keys() & batches.keys():
             del batches[name]
 
-    def _batch(self, arrays: Mapping[str, NDArray[np.generic]]) -> HospitalBatch:
-        activations = _tensor(arrays[ACTIVATIONS], (-1, *self._cut_shape))
-        owners = torch.arange(len(activations))
-        if OWNERS in arrays:
-            owners = torch.as_tensor(np.asarray(arrays[OWNERS], dtype=np.int64))
-        labels = arrays.get(LABELS)
-        if owners.shape != (len(activations),) or (len(owners) and int(owners.min()) < 0):
-            raise ValueError(f"{len(activations)} rows came with owners of shape {owners.shape}")
+    def _batch(self, content: RecordDict) -> HospitalBatch:
+        """Read a hospital's batch: padded to a public size where it is noised."""
+        private, shape = self.settings.regime.private, tuple(self._cut_shape)
+        most = self._slots if private else _MOST_ROWS
+        activations = _tensor(read_layer(content, ACTIVATIONS, (-1, *shape), most_rows=most))
+        rows = len(activations)
+        if private:
+            if not rows:
+                raise BadReply
+            return HospitalBatch(activations=activations, owners=torch.arange(rows), patients=rows)
+        owners = _numbers(content, OWNERS, rows, below=max(rows, 1))
+        labels = None
+        if self._parts.head is None:
+            labels = _numbers(content, LABELS, rows, below=self._classes)
         return HospitalBatch(
             activations=activations,
             owners=owners,
-            patients=int(owners.max()) + 1 if len(owners) else 0,
-            labels=None if labels is None else torch.as_tensor(np.asarray(labels, dtype=np.int64)),
+            patients=int(owners.max()) + 1 if rows else 0,
+            labels=labels,
         )
 
     def _gradients(
@@ -194,24 +246,44 @@ class Split(Federation):
 
     def _watched(
         self, replies: Iterable[Message], batches: Mapping[str, HospitalBatch]
-    ) -> Iterable[Message]:
+    ) -> Iterator[Message]:
         """Hand replies on, noting how each hospital clipped its patients."""
         for reply in replies:
-            if not reply.has_error():
-                name = self._nodes.name_of(reply.metadata.src_node_id)
-                factors = arrays_of(reply.content).get(FACTORS)
-                if factors is not None:
+            if reply.has_error() or self.settings.regime.private:
+                yield reply
+                continue
+            name = self._nodes.name_of(reply.metadata.src_node_id)
+            try:
+                with one_bad_reply():
+                    factors = read_layer(
+                        reply.content,
+                        FACTORS,
+                        (batches[name].patients,),
+                        most_rows=batches[name].patients,
+                    )
+                    if factors is None or (factors < 0).any() or (factors > 1).any():
+                        raise BadReply
                     batches[name].factors = torch.as_tensor(np.asarray(factors, dtype=np.float64))
+            except BadReply as bad:
+                self.strategy.outcome.faults[name] = bad.code
+                continue
             yield reply
 
-    def _step(self, batches: list[HospitalBatch]) -> None:
-        """Step the middle on the mean over the same public denominator as the ends."""
+    def _step(self, batches: Mapping[str, HospitalBatch], faults: dict[str, str]) -> None:
+        """Step the middle on the mean over the same public denominator as the ends.
+
+        A batch whose gradient overflows teaches the middle nothing, and its sender is named.
+        """
         if self._optimizer is None:
             return
         total = torch.zeros(sum(p.numel() for p in self._middle.parameters), dtype=torch.float64)
-        for batch in batches:
+        for name, batch in sorted(batches.items()):
             factors = batch.factors[batch.owners].float()
-            total += self._on_grid(self._gradients(batch, factors)[0].double().sum(dim=0))
+            share = self._on_grid(self._gradients(batch, factors)[0].double().sum(dim=0))
+            if not bool(torch.isfinite(share).all()):
+                faults[name] = MALFORMED
+                continue
+            total += share
         mean, offset = (total / self.terms.denominator).float(), 0
         for parameter in self._middle.parameters:
             size = parameter.numel()
@@ -231,7 +303,7 @@ class Split(Federation):
     def _turn(
         self,
         request: RoundRequest,
-        kind: str,
+        kind: Kind,
         arrays: Mapping[str, Mapping[str, NDArray[np.generic]]],
     ) -> list[Message]:
         """Return one hospital's turn for each, with its own arrays."""
@@ -239,6 +311,7 @@ class Split(Federation):
             Message(
                 TurnRequest(
                     training=request.training,
+                    bind=request.bind,
                     round=request.round,
                     attempt=request.attempt,
                     arrays=arrays[name],
@@ -261,16 +334,20 @@ class Split(Federation):
                 yield name, reply
 
     def _released(self, model: Mapping[str, torch.Tensor], rounds: int) -> None:
-        super()._released({**self._own_tensors(), **model}, rounds)
+        """Put the server's part of the same round beside the hospitals'."""
+        if rounds in self._own:
+            super()._released({**model, **self._own[rounds]}, rounds)
 
     def _own_tensors(self) -> dict[str, torch.Tensor]:
         own = dict(zip(self._names, self._parts.middle.parameters(), strict=True))
         return {name: tensor.detach().clone() for name, tensor in own.items()}
 
-    def judge_request(self) -> tuple[str, RecordDict]:
+    def judge_request(self) -> tuple[Kind, RecordDict]:
         """Return the request to judge the whole model, both parts together."""
-        request = JudgeRequest(training=self.training, models=(self.state.model,))
-        return JUDGE, request.content()
+        request = JudgeRequest(
+            training=self.training, bind=self._agreement.bind, models=(self.state.model,)
+        )
+        return Kind.EVALUATE_MODELS, request.content()
 
     def _to_bytes(self) -> bytes:
         optimizer = self._optimizer.state_dict() if self._optimizer else {}
@@ -283,8 +360,28 @@ class Split(Federation):
             self._optimizer.load_state_dict(state["optimizer"])
 
 
-def _tensor(values: NDArray[np.generic], shape: tuple[int, ...]) -> torch.Tensor:
-    """Return values as float32 of a shape; -1 stands for any number of rows."""
-    if values.shape[1:] != shape[1:] or shape[0] not in (-1, len(values)):
-        raise ValueError(f"values of shape {values.shape} came, expected {shape}")
-    return torch.as_tensor(np.asarray(values, dtype=np.float32))
+def _tensor(values: NDArray[np.float64] | NDArray[np.int64] | None) -> torch.Tensor:
+    """Return values as float32.
+
+    Raises:
+        BadReply: there are none, or such as are not finite in it.
+    """
+    if values is None:
+        raise BadReply
+    with np.errstate(over="ignore"):
+        tensor = torch.as_tensor(np.asarray(values, dtype=np.float32))
+    if not bool(torch.isfinite(tensor).all()):
+        raise BadReply
+    return tensor
+
+
+def _numbers(content: RecordDict, name: str, rows: int, *, below: int) -> torch.Tensor:
+    """Read one whole number for each row, from 0.
+
+    Raises:
+        BadReply: there are others.
+    """
+    values = read_layer(content, name, (rows,), most_rows=rows, kinds="iu")
+    if values is None or (values < 0).any() or (values >= below).any():
+        raise BadReply
+    return torch.as_tensor(np.asarray(values, dtype=np.int64))

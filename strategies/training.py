@@ -11,11 +11,10 @@ from collections.abc import Mapping
 
 from flwr.app import Message
 
-from clients.contract import messages
-from clients.contract.terms import Terms, agree_terms, hospitals_expected
 from strategies.ceremony import Ceremony, find_members, hold_ceremony
-from strategies.errors import BudgetExhausted, TrainingStopped
+from strategies.errors import BudgetExhausted
 from strategies.nodes import Nodes
+from strategies.replies import BadReply, one_bad_reply, read_figures
 from strategies.run.journal import Kept
 from strategies.run.state import TrainingState
 from strategies.run.summary import Outcome
@@ -28,16 +27,12 @@ class Training:
     Args:
         context: what the server has.
         teaching: how it leads them after the ceremony.
-
-    Raises:
-        SettingsError: the model cannot be cut as the settings ask.
     """
 
     def __init__(self, context: TrainingContext, teaching: type[Teaching]) -> None:
         self._context = context
         self._teaching = teaching
-        self._message_values = teaching.message_values(context.settings, context.holdout)
-        self._terms: Terms | None = None
+        self._begun = False
 
     @property
     def planned_rounds(self) -> int:
@@ -51,7 +46,7 @@ class Training:
         return Outcome(
             training=self._context.training,
             state=self._context.state,
-            terms=self._terms,
+            terms=self._context.agreement.terms if self._begun else None,
             bytes_carried=self._context.bytes_carried,
             evaluation=holdout.judge(),
             split=holdout.split,
@@ -68,14 +63,14 @@ class Training:
         context, state = self._context, self._context.state
         kept = context.journal.read()
         ceremony = self._begin() if kept is None else self._resume(kept)
-        terms = self._terms = self._agree(ceremony)
+        self._begun = True
         context.tracking.record(
             "ceremony",
             seconds=time.perf_counter() - start,
             hospitals=list(ceremony.nodes.names),
             parameter_id=ceremony.plan.parameter_id,
         )
-        teaching = self._teaching(context, ceremony, terms)
+        teaching = self._teaching(context, ceremony)
         try:
             teaching.teach()
         except BudgetExhausted as exhausted:
@@ -87,53 +82,29 @@ class Training:
             self._record_hospitals(self._figures(teaching, ceremony.nodes))
         return state
 
-    def _agree(self, ceremony: Ceremony) -> Terms:
-        """Derive the terms as the hospitals did, and insist that they are the same."""
-        context = self._context
-        terms = agree_terms(
-            context.settings,
-            training=context.training,
-            dimensions=ceremony.plan.values,
-            patients=context.holdout.patients,
-            largest_hospital=context.holdout.largest_hospital,
-            noise_multiplier=context.budget.noise_multiplier,
-            message_values=self._message_values,
-        )
-        if terms.sealing.parameter_id != ceremony.plan.parameter_id:
-            raise TrainingStopped(
-                f"the hospitals agreed on parameters {ceremony.plan.parameter_id[:12]}, the "
-                f"server's settings give {terms.sealing.parameter_id[:12]}: their settings differ"
-            )
-        return terms
-
     def _begin(self) -> Ceremony:
         """Hold the ceremony of a new training and keep its public part."""
-        context = self._context
+        context, agreement = self._context, self._context.agreement
         ceremony = hold_ceremony(
-            context.conversation,
-            training=context.training,
-            hospitals=hospitals_expected(context.settings),
-            noise_multiplier=context.budget.noise_multiplier,
-            invited=context.settings.partition.invited,
+            context.conversation, agreement, invited=context.settings.partition.invited
         )
         context.journal.keep_ceremony(
-            training=context.training,
+            training=agreement.training,
+            nonce=agreement.nonce,
+            terms=agreement.text,
+            bind=ceremony.bind,
             public_keys=ceremony.nodes.public_keys,
             plan=ceremony.plan,
             key_id=ceremony.key_id,
-            noise_multiplier=context.budget.noise_multiplier,
+            noise_multiplier=agreement.noise_multiplier,
         )
         return ceremony
 
     def _resume(self, kept: Kept) -> Ceremony:
         """Find the hospitals of a training again and go on after its last closed round."""
         context, state = self._context, self._context.state
-        state.round, state.closed = kept.round, dict(kept.closed)
-        state.snapshot, state.snapshot_round = kept.snapshot, kept.snapshot_round
-        nodes = find_members(
-            context.conversation, training=context.training, public_keys=kept.public_keys
-        )
-        return Ceremony(nodes=nodes, plan=kept.plan, key_id=kept.key_id)
+        state.round, state.note = kept.round, kept.note
+        return find_members(context.conversation, context.agreement, kept)
 
     def _figures(self, teaching: Teaching, nodes: Nodes) -> dict[str, dict[str, float]]:
         """Collect each hospital's figures on its own test records, where these are public."""
@@ -145,13 +116,16 @@ class Training:
         asked = [Message(content, nodes.ids[name], kind) for name in nodes.names]
         figures: dict[str, dict[str, float]] = {}
         for reply in context.conversation.ask(asked):
-            if not reply.has_error():
-                metrics = reply.content.metric_records[messages.METRICS]
-                figures[nodes.name_of(reply.metadata.src_node_id)] = {
-                    measure: float(value)  # type: ignore[arg-type]
-                    for measure, value in metrics.items()
-                    if measure != messages.NUM_EXAMPLES
-                }
+            if reply.has_error():
+                continue
+            name = nodes.name_of(reply.metadata.src_node_id)
+            try:
+                with one_bad_reply():
+                    figures[name] = read_figures(reply.content)
+            except BadReply as bad:
+                context.tracking.record(
+                    "fault", round=context.state.round, attempt=1, hospital=name, code=bad.code
+                )
         return figures
 
     def _record_hospitals(self, figures: Mapping[str, Mapping[str, float]]) -> None:
