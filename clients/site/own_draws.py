@@ -58,7 +58,8 @@ class OwnDraws:
             grid: on which sums are noised.
             phases: where the seconds are counted.
         """
-        place, uses = receipt.place, list[Use]()
+        place = receipt.place
+        uses: list[Use] = []
 
         def batch(step: int) -> Batch:
             with phases.measure("sample"):
