@@ -256,6 +256,7 @@ class RoundReply:
         arrays = pack_tensors(_RELEASE, self.model)
         if self.sealed:
             arrays["sealed"] = bytes_to_array(self.sealed)
+        if self.header:
             arrays["header"] = bytes_to_array(self.header)
         if self.snapshot:
             arrays[_SNAPSHOT] = bytes_to_array(self.snapshot)

@@ -220,18 +220,18 @@ class Hospital:
         """Bring book and replica to the last sum that a request holds."""
         openings = self.openings()
         session = openings.session
-        self._load(session)
         before = (session.round, session.chain)
         try:
             openings.follow(request, phases)
         finally:
-            if (session.round, session.chain) != before:
+            # A session that is ahead of its book, whose line was lost, is made anew next time.
+            if (session.round, session.chain) != before and not self._strayed(session):
                 self._save(session)
         return session
 
     def openings(self) -> Openings:
-        """Return what this hospital opens in the training."""
-        session = self.session()
+        """Return what this hospital opens in the training, from where its book stands."""
+        session = self._own_session()
         noise = session.terms.noise
         return Openings(
             name=self.site.name,
@@ -384,7 +384,6 @@ class Hospital:
         """
         request, openings = passage.request, self.openings()
         self._require_returnable()
-        self._load(openings.session)
         openings.restore(request)
         confirmed = openings.confirmed_by(request.headers)
         session = openings.session
@@ -402,7 +401,6 @@ class Hospital:
         inputs, labels = self.test_records()
         openings = self.openings()
         session = openings.session
-        self._load(session)
         openings.restore(passage.request)
         if not len(labels):
             return passage.answer(Figures(metrics={}))
@@ -463,13 +461,34 @@ class Hospital:
         self.site.forget_secret(f"keys-{self.training}.bin")
         self.forget_membership()
 
-    def _load(self, session: Session) -> None:
-        """Take over what a real hospital's earlier process left."""
-        if self.site.simulated or session.round:
-            return
+    def _own_session(self) -> Session:
+        """Return the process's session with what an earlier one of a real hospital left."""
+        session = self.session()
+        if self._strayed(session):
+            self._agreement = self._state.agreement = None
+            session = self.session()
+        state = self.book.state(self.training)
+        if self.site.simulated or session.round >= state.closed:
+            return session
         kept = self.site.read_secret(f"replica-{self.training}.bin")
         if kept is not None:
-            session.restore(kept)
+            try:
+                session.restore(kept, closed=state.closed, chain=state.chain)
+            except Exception as error:  # only a cache: the server has what it was made of
+                self.site.log_exception(error)
+        return session
+
+    def _strayed(self, session: Session) -> bool:
+        """Whether a real hospital's session opened what its book does not know.
+
+        A simulated one's is shared, and ahead of the hospitals that are asked later.
+        """
+        state = self.book.state(self.training)
+        here = (session.round, session.chain)
+        return not self.site.simulated and (
+            session.round > state.closed
+            or (session.round == state.closed and here != (state.closed, state.chain))
+        )
 
     def _save(self, session: Session) -> None:
         if not self.site.simulated:

@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from accounting import lines
+from accounting.errors import BookError
 from clients.contract.faults import Code, Fault, one_code_for_openings
 from clients.site.proofs import Confirmed, make_committed, make_confirmed
 from clients.site.snapshots import SignedSnapshot
@@ -28,6 +29,7 @@ from crypto.rosters import Roster, confirmed_round, next_chain
 
 if TYPE_CHECKING:
     from accounting.book import Book
+    from accounting.lines import Line
     from accounting.states import TrainingState
     from clients.contract.messages import OpenedRound
     from clients.contract.phases import Phases
@@ -118,7 +120,7 @@ class Openings:
         if snapshot is not None and session.round < snapshot.round <= state.closed:
             chain = self._extended(request, snapshot.chain, snapshot.round, state.closed)
             if chain == state.chain:
-                session.load(snapshot.open(self._member.keys.group_key), chain=snapshot.chain)
+                self._load(snapshot)
         missing = range(session.round + 1, state.closed + 1)
         if not missing:
             return
@@ -170,6 +172,10 @@ class Openings:
             bind=self._member.bind,
         )
 
+    def _load(self, snapshot: SignedSnapshot) -> None:
+        state = snapshot.open(self._member.keys.group_key)
+        self.session.load(state, round=snapshot.round, chain=snapshot.chain)
+
     def _adopt(
         self, request: Behind, snapshot: SignedSnapshot, state: TrainingState
     ) -> TrainingState:
@@ -181,7 +187,7 @@ class Openings:
             )
         session = self.session
         if session.round < snapshot.round:
-            session.load(snapshot.open(self._member.keys.group_key), chain=snapshot.chain)
+            self._load(snapshot)
         training = session.terms.training
         self._book.append(lines.adopt(training, round=snapshot.round, chain=snapshot.chain))
         self._log(f"took over the state after round {snapshot.round}")
@@ -200,7 +206,7 @@ class Openings:
             opened = roster.digest(closed.total)
             place = Place(training=training, round=number, attempt=roster.place.attempt)
             total = hashlib.sha256(closed.total).hexdigest()
-            self._book.append(lines.commit(place, roster=opened, total=total))
+            self._commit(lines.commit(place, roster=opened, total=total))
             committed = make_committed(round=number, attempt=place.attempt, opened=opened)
         try:
             chain = session.advance(committed, closed, roster, self._member.keys, phases)
@@ -223,17 +229,34 @@ class Openings:
                 f"know: it stands at {state.place}",
             )
 
+    def _commit(self, line: Line) -> None:
+        """Name a total in the book; one more than may fail ends the training instead.
+
+        A process that died between this line and the close has failed as well, without being able
+        to say so.
+        """
+        try:
+            self._book.append(line)
+        except BookError as error:
+            if error.code == Code.TRAINING_RETIRED:
+                self._end(self._state())
+            raise
+
     def _failed(self, number: int, error: SealingError) -> None:
         """Count a failed opening, and end the training after too many."""
         state = self._state()
         self._log(f"the sum of round {number} did not open: {error.code}: {error}")
         assert state.bind is not None
         if state.failures >= state.bind.failures:
-            training = self.session.terms.training
-            why = f"{state.failures} sums did not open"
-            self._book.append(lines.retire(training, why=why))
-            self._retire()
-            self._log(f"training {training} is retired: {why}")
+            self._end(state)
+
+    def _end(self, state: TrainingState) -> None:
+        """Retire the training: its keys open nothing any more."""
+        training = self.session.terms.training
+        why = f"{state.failures} sums did not open"
+        self._book.append(lines.retire(training, why=why))
+        self._retire()
+        self._log(f"training {training} is retired: {why}")
 
     @staticmethod
     def _extended(request: Behind, chain: str, start: int, end: int) -> str:

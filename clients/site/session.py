@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from accounting.vocabulary import EXCHANGES
@@ -191,38 +193,62 @@ class Session:
                 found.add(header.sender)
         return found
 
-    def load(self, state: bytes, *, chain: str) -> None:
+    def load(self, state: bytes, *, round: int, chain: str) -> None:
         """Take over the state after a round from another hospital of the training.
 
         Raises:
             RosterError: the state is not the one that its header named.
         """
-        self.replica.restore(state)
-        if self.chain != chain:
+        try:
+            found = state_from_bytes(state)
+            told = int(found["round"]), str(found["digest"])
+        except (KeyError, RuntimeError, TypeError, ValueError, EOFError, UnpicklingError) as error:
+            raise RosterError(f"a snapshot holds no state: {error}") from error
+        if told != (round, chain):
             raise RosterError("a snapshot holds another state than its header says")
-        self._chains[self.round] = chain
+        self.replica.restore(state)
+        self._chains[round] = chain
         self._copies.clear()
 
     def to_bytes(self) -> bytes:
         """Serialise all of it, for a later process of the same hospital."""
         return state_to_bytes(
             {
-                "replica": self.replica.to_bytes(),
+                "replica": _as_tensor(self.replica.to_bytes()),
                 "signed": self.signed,
                 "chains": self._chains,
                 "copies": [
-                    {"round": c.round, "chain": c.chain, "model": c.model, "state": c.state}
+                    {
+                        "round": c.round,
+                        "chain": c.chain,
+                        "model": c.model,
+                        "state": _as_tensor(c.state),
+                    }
                     for c in self._copies
                 ],
             }
         )
 
-    def restore(self, data: bytes) -> None:
-        """Take over what :meth:`to_bytes` wrote in an earlier process of the same hospital."""
+    def restore(self, data: bytes, *, closed: int, chain: str) -> None:
+        """Take over what :meth:`to_bytes` wrote in an earlier process of the same hospital.
+
+        It is a cache: what is older than this session, or does not fit the book, is left alone.
+
+        Args:
+            data: what was written.
+            closed: the last round that the hospital's book has closed.
+            chain: of all sums up to it, hex.
+        """
         state = state_from_bytes(data)
-        self.replica.restore(state["replica"])
-        self.signed, self._chains = dict(state["signed"]), dict(state["chains"])
-        self._copies = [Copy(**kept) for kept in state["copies"]]
+        chains = dict(state["chains"])
+        last = max(chains)
+        if not self.round < last <= closed or (last == closed and chains[last] != chain):
+            return
+        self.replica.restore(state["replica"].numpy().tobytes())
+        self.signed, self._chains = dict(state["signed"]), chains
+        self._copies = [
+            Copy(**{**kept, "state": kept["state"].numpy().tobytes()}) for kept in state["copies"]
+        ]
 
     def _keep_copy(self) -> None:
         """Keep the state after this round if a release or a snapshot of it is due."""
@@ -243,6 +269,10 @@ class Session:
     def _newest(self, last: int, wanted: Callable[[Copy], bool]) -> Copy | None:
         found = [copy for copy in self._copies if copy.round <= last and wanted(copy)]
         return found[-1] if found else None
+
+
+def _as_tensor(data: bytes) -> torch.Tensor:
+    return torch.from_numpy(np.frombuffer(data, dtype=np.uint8).copy())
 
 
 @contextmanager
