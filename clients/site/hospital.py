@@ -229,6 +229,17 @@ class Hospital:
                 self._save(session)
         return session
 
+    def session_at_place(self) -> Session:
+        """Return the session for a later turn of a place, whose first turn opened what it needs.
+
+        Raises:
+            Fault: ``behind``: this process lost it; the place begins anew at a higher attempt.
+        """
+        session = self._own_session()
+        if session.round != self.book.state(self.training).closed:
+            raise Fault(Code.BEHIND, parameter=session.round)
+        return session
+
     def openings(self) -> Openings:
         """Return what this hospital opens in the training, from where its book stands."""
         session = self._own_session()
@@ -291,7 +302,7 @@ class Hospital:
             passage.place,
             payload=payload_digest(sealed.payload),
             nonce=sealed.nonce,
-            previous=session.chain,
+            previous=self.book.state(self.training).chain,
         )
         extras = extras or Extras()
         reply = extras.reply(

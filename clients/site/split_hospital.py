@@ -107,7 +107,7 @@ class SplitHospital:
 
     def head(self, passage: Passage[TurnRequest]) -> Release:
         """Compute the losses at home and show their gradients at the head's input."""
-        place, session = passage.place, self._hospital.session()
+        place, session = passage.place, self._hospital.session_at_place()
         use = self._hospital.book.receipt(place).use(place.round, 2)
         batch = self._batch(session, place.round)
         features = self._received(passage.request, FEATURES, session)
@@ -121,7 +121,7 @@ class SplitHospital:
 
         Without noise the clip factors go to the server, which clips its own part by them.
         """
-        place, session = passage.place, self._hospital.session()
+        place, session = passage.place, self._hospital.session_at_place()
         use = self._hospital.book.receipt(place).use(place.round, 3)
         batch = self._batch(session, place.round)
         gradient = self._rows(self._received(passage.request, ACTIVATION_GRADIENTS, session), batch)
