@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
@@ -82,25 +82,35 @@ def one_bad_reply() -> Iterator[None]:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelForm:
-    """What a released model looks like.
+    """What a released model looks like: its parameters, never a buffer.
 
     Attributes:
         trained: shape of each tensor that hospitals train together, all float32.
-        constants: all other tensors of a model, which are public and the server's own.
-        order: names of all tensors as the model has them.
+        frozen: parameters that nobody trains, which are public and the server's own.
+        order: names of all parameters as the model has them.
     """
 
     trained: Mapping[str, tuple[int, ...]]
-    constants: Mapping[str, torch.Tensor]
+    frozen: Mapping[str, torch.Tensor]
     order: tuple[str, ...]
 
     @classmethod
     def of(cls, module: torch.nn.Module) -> ModelForm:
         """Return the form of releases of a model, whose parameters say whether they are trained."""
-        trained = {n: tuple(p.shape) for n, p in module.named_parameters() if p.requires_grad}
-        state = module.state_dict()
-        constants = {n: tensor.clone() for n, tensor in state.items() if n not in trained}
-        return cls(trained=trained, constants=constants, order=tuple(state))
+        parameters = dict(module.named_parameters())
+        return cls(
+            trained={n: tuple(p.shape) for n, p in parameters.items() if p.requires_grad},
+            frozen={n: p.detach().clone() for n, p in parameters.items() if not p.requires_grad},
+            order=tuple(parameters),
+        )
+
+    def without(self, away: Collection[str]) -> ModelForm:
+        """Return the form of releases that lack some parameters, which are the server's."""
+        return ModelForm(
+            trained={n: shape for n, shape in self.trained.items() if n not in away},
+            frozen={n: tensor for n, tensor in self.frozen.items() if n not in away},
+            order=tuple(name for name in self.order if name not in away),
+        )
 
     @property
     def values(self) -> int:
@@ -108,9 +118,9 @@ class ModelForm:
         return sum(math.prod(shape) for shape in self.trained.values())
 
     def whole(self, trained: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Return all tensors of a model, given those that were trained."""
-        given = {**self.constants, **trained}
-        return {name: given[name] for name in self.order if name in given}
+        """Return all tensors of a release, given those that were trained."""
+        given = {**self.frozen, **trained}
+        return {name: given[name] for name in self.order}
 
     def read(self, arrays: ArrayRecord) -> dict[str, torch.Tensor]:
         """Return the tensors of a released model; none where a reply holds none.
@@ -238,13 +248,15 @@ def read_layer(
         raise BadReply
     if not np.isfinite(values).all():
         raise BadReply
-    return values.astype(np.float64 if values.dtype.kind == "f" else np.int64, copy=False)
+    if values.dtype.kind == "f":
+        return np.asarray(values, dtype=np.float64)
+    return np.asarray(values, dtype=np.int64)
 
 
 def _most_snapshot(form: ModelForm) -> int:
     """Bytes that a model, its optimiser's state and an average in double precision stay below."""
-    constants = sum(t.numel() * t.element_size() for t in form.constants.values())
-    return 40 * form.values + 4 * constants + 4096 * (len(form.order) + 16)
+    frozen = sum(tensor.numel() * tensor.element_size() for tensor in form.frozen.values())
+    return 40 * form.values + 4 * frozen + 4096 * (len(form.order) + 64) + (1 << 20)
 
 
 def _phases(content: RecordDict) -> dict[str, float]:

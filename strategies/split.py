@@ -123,13 +123,7 @@ class Split(Federation):
         """Return what a hospital releases: the model without the server's part."""
         module = copy.deepcopy(holdout.module).train()
         parts = cut_model(settings, module)
-        away = set(parts.names_away(module))
-        form = ModelForm.of(module)
-        return ModelForm(
-            trained={n: shape for n, shape in form.trained.items() if n not in away},
-            constants=form.constants,
-            order=form.order,
-        )
+        return ModelForm.of(module).without(parts.names_away(module))
 
     def _exchange(self, number: int, request: RoundRequest) -> None:
         """Have the hospitals take their turns, then add their sums and step the middle."""

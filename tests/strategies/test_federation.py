@@ -10,18 +10,21 @@ import numpy as np
 import pytest
 from flwr.app import ArrayRecord, Context, Message, RecordDict
 
-from clients.contract.messages import ARRAYS, LEAD, RELEASE, TRAIN, RoundReply, bytes_to_array
+from accounting.ledger import read_ledger
+from clients.contract.kinds import Kind
+from clients.contract.messages import ARRAYS, RoundReply, bytes_to_array
 from clients.contract.settings import Settings
-from clients.site import hospital as hospitals
+from clients.site.own_draws import OwnDraws
 from crypto.headers import SignedHeader
 from crypto.keys import Keys
 from crypto.roles import Sealed
 from crypto.rosters import Roster
 from crypto.schemes import make_adder
 from strategies.errors import TrainingStopped
+from strategies.secure_fedavg import SecureFedAvg
 from strategies.server_app import app as server_app
 from tests.exchange_runs import model_bytes, read_json, recorded, run_app, terms_of
-from tests.in_process import InProcessGrid, hospital_of, small_settings
+from tests.in_process import FIRST_NODE, NODE_STEP, InProcessGrid, hospital_of, small_settings
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:Full backward hook is firing:UserWarning",
@@ -91,7 +94,7 @@ def _bytes_of(record: object) -> list[bytes]:
 def test_replies_carry_nothing_of_a_batch_where_data_are_not_public(tmp_path: Path) -> None:
     settings = small_settings(tmp_path, data__public=False)
     grid = run_app(settings)
-    replies = [r for r in grid.replies if r.metadata.message_type == TRAIN]
+    replies = [r for r in grid.replies if r.metadata.message_type == Kind.TRAIN]
     assert len(replies) == 12
     sizes = set()
     for reply in replies:
@@ -105,7 +108,7 @@ def test_replies_carry_nothing_of_a_batch_where_data_are_not_public(tmp_path: Pa
 
 def test_a_missing_hospital_stops_the_run_where_none_is_tolerated(tmp_path: Path) -> None:
     def silent_from_round_two(message: Message, reply: Message | None) -> Message | None:
-        if message.metadata.message_type == TRAIN and reply is None:
+        if message.metadata.message_type == Kind.TRAIN and reply is None:
             round_ = message.content.config_records["config"]["server-round"]
             if round_ == 2 and hospital_of(message) == "hospital-02":
                 return None
@@ -123,7 +126,9 @@ def test_a_missing_hospital_stops_the_run_where_none_is_tolerated(tmp_path: Path
 
 def test_a_tolerated_dropout_leaves_the_claim_at_the_floor(tmp_path: Path) -> None:
     def one_silent(message: Message, reply: Message | None) -> Message | None:
-        silent = message.metadata.message_type == TRAIN and hospital_of(message) == "hospital-01"
+        silent = (
+            message.metadata.message_type == Kind.TRAIN and hospital_of(message) == "hospital-01"
+        )
         return None if silent and reply is None else (reply or message)
 
     settings = small_settings(tmp_path, privacy__dropouts=1)
@@ -144,7 +149,7 @@ def test_an_exception_at_a_hospital_reaches_the_server_as_a_code_only(
     def explode(self: object, *_: object) -> None:
         raise RuntimeError("patient 4711 has a tumour of 3.2 cm")
 
-    monkeypatch.setattr(hospitals.Hospital, "_sample", explode)
+    monkeypatch.setattr(OwnDraws, "_sample", explode)
     settings = small_settings(tmp_path, run__attempts=1)
     with pytest.raises(TrainingStopped, match="hospital-00: internal"):
         run_app(settings)
@@ -162,17 +167,24 @@ def test_a_hospital_spends_before_it_touches_data(
     def explode(self: object, *_: object) -> None:
         raise RuntimeError("died while reading")
 
-    monkeypatch.setattr(hospitals.Hospital, "_sample", explode)
+    monkeypatch.setattr(OwnDraws, "_sample", explode)
     settings = small_settings(tmp_path, run__attempts=2)
     with pytest.raises(TrainingStopped):
         run_app(settings)
-    ledger = (tmp_path / "sites" / "hospital-03" / "ledger.jsonl").read_text().splitlines()
-    assert len(ledger) == 1 + 2
+    paid = read_ledger(tmp_path / "sites" / "hospital-03" / "ledger.jsonl").entries
+    assert [(entry.round, entry.attempt) for entry in paid] == [(1, 1), (1, 2)]
+
+
+def hospital_of_reply(reply: Message) -> str:
+    """The simulated hospital that a reply is from."""
+    return f"hospital-{(reply.metadata.src_node_id - FIRST_NODE) // NODE_STEP:02d}"
 
 
 def test_the_server_refuses_to_start_an_attempt_beyond_the_target(tmp_path: Path) -> None:
     def one_silent(message: Message, reply: Message | None) -> Message | None:
-        silent = message.metadata.message_type == TRAIN and hospital_of(message) == "hospital-01"
+        silent = (
+            message.metadata.message_type == Kind.TRAIN and hospital_of(message) == "hospital-01"
+        )
         return None if silent and reply is None else (reply or message)
 
     settings = small_settings(
@@ -181,15 +193,70 @@ def test_the_server_refuses_to_start_an_attempt_beyond_the_target(tmp_path: Path
         privacy__target_epsilon=1.0,
         training__rounds=1,
         run__attempts=5,
+        run__seed=-1,
     )
     with pytest.raises(TrainingStopped, match=r"beyond privacy.target-epsilon = 1"):
         run_app(settings, one_silent)
     assert read_json(settings, "summary.json")["epsilon"]["prv"] <= 1.0
 
 
+def test_spare_attempts_are_planned_for_and_no_more_are_made(tmp_path: Path) -> None:
+    """A retry that the noise was planned for stays within the target; the next is not made."""
+    lost = [2]
+
+    def silent_twice(message: Message, reply: Message | None) -> Message | None:
+        asked = message.metadata.message_type == Kind.TRAIN and reply is None
+        if asked and hospital_of(message) == "hospital-01" and lost[0] > 0:
+            lost[0] -= 1
+            return None
+        return reply or message
+
+    target = {"privacy__noise_multiplier": 0.0, "privacy__target_epsilon": 1.0}
+    spare = {**target, "privacy__spare_attempts": 1, "training__rounds": 2, "run__seed": -1}
+    settings = small_settings(tmp_path / "spare", **spare)
+    run_app(settings, silent_twice)
+    found = read_json(settings, "summary.json")
+    assert (found["status"], found["rounds"]) == ("finished", 2)
+    assert found["epsilon"]["prv"] <= 1.0
+    assert read_json(settings, "privacy.json")["rounds_spent"] == 3
+    plain = small_settings(tmp_path / "plain", **{**spare, "privacy__spare_attempts": -1})
+    run_app(plain)
+    # Negative control: what is planned for is paid for with noise.
+    assert read_json(plain, "summary.json")["noise_multiplier"] < found["noise_multiplier"]
+    lost[0] = 4
+    again = small_settings(tmp_path / "again", **spare)
+    run_app(again, silent_twice)
+    assert read_json(again, "summary.json")["rounds"] == 1
+    assert "beyond privacy.target-epsilon" in recorded(again, "end")[0]["message"]
+
+
+def test_a_lost_reply_is_sent_again_and_costs_nothing(tmp_path: Path) -> None:
+    lost = []
+
+    def lose_one(message: Message, reply: Message | None) -> Message | None:
+        answered = message.metadata.message_type == Kind.TRAIN and reply is not None
+        if answered and hospital_of(message) == "hospital-02" and not lost:
+            lost.append(RoundReply.read(reply.content).sealed)
+            return None
+        return reply or message
+
+    whole, settings = small_settings(tmp_path / "whole"), small_settings(tmp_path / "lost")
+    run_app(whole)
+    grid = run_app(settings, lose_one)
+    [first, *_] = [
+        RoundReply.read(r.content).sealed
+        for r in grid.replies
+        if r.metadata.message_type == Kind.TRAIN and hospital_of_reply(r) == "hospital-02"
+    ]
+    assert lost == [first]
+    assert model_bytes(settings) == model_bytes(whole)
+    assert read_json(settings, "privacy.json")["rounds_spent"] == 3
+    assert len(read_ledger(tmp_path / "lost/sites/hospital-02/ledger.jsonl").entries) == 3
+
+
 def test_a_leader_that_dies_in_the_ceremony_is_replaced(tmp_path: Path) -> None:
     def first_leader_is_dead(message: Message, reply: Message | None) -> Message | None:
-        if message.metadata.message_type == LEAD and hospital_of(message) == "hospital-00":
+        if message.metadata.message_type == Kind.LEAD and hospital_of(message) == "hospital-00":
             return None
         return reply or message
 
@@ -204,7 +271,7 @@ def test_a_hospital_whose_process_lost_everything_catches_up(tmp_path: Path) -> 
     run_app(reference)
 
     def forget(message: Message, reply: Message | None) -> Message | None:
-        if message.metadata.message_type == TRAIN and reply is None:
+        if message.metadata.message_type == Kind.TRAIN and reply is None:
             round_ = message.content.config_records["config"]["server-round"]
             if round_ == 4 and hospital_of(message) == "hospital-02":
                 run_app.grid.start_processes()  # type: ignore[attr-defined]
@@ -219,7 +286,7 @@ def test_a_tampered_update_is_refused_by_name_and_not_added(tmp_path: Path) -> N
     def flip_a_bit(message: Message, reply: Message | None) -> Message | None:
         if reply is None:
             return message
-        if message.metadata.message_type == TRAIN and hospital_of(message) == "hospital-03":
+        if message.metadata.message_type == Kind.TRAIN and hospital_of(message) == "hospital-03":
             arrays = reply.content.array_records[ARRAYS]
             data = bytearray(arrays["sealed"].data)
             data[len(data) // 2] ^= 1
@@ -240,7 +307,7 @@ class TwoFacedServer:
 
     def __call__(self, message: Message, reply: Message | None) -> Message | None:
         name = hospital_of(message)
-        if message.metadata.message_type != TRAIN:
+        if message.metadata.message_type != Kind.TRAIN:
             return reply or message
         config = message.content.config_records["config"]
         if reply is not None:
@@ -271,20 +338,41 @@ def test_a_process_that_has_opened_a_sum_refuses_another_for_the_round(tmp_path:
     settings = small_settings(tmp_path, run__attempts=1, privacy__dropouts=1)
     with suppress(TrainingStopped):  # whoever is asked first decides which sum is "another"
         run_app(settings, TwoFacedServer(settings))
-    faults = recorded(settings, "fault")
-    assert {(row["round"], row["code"]) for row in faults} == {(2, "opening-refused")}
+    faults = [row for row in recorded(settings, "fault") if row["round"] == 2]
+    assert {row["code"] for row in faults} <= {"opening-refused", "previous-mismatch"}
+    assert "opening-refused" in {row["code"] for row in faults}
     assert read_json(settings, "summary.json")["status"] == (
         "finished" if len(faults) == 1 else "stopped"
     )
 
 
-def test_hospitals_that_opened_different_sums_notice_and_stop(tmp_path: Path) -> None:
+def test_a_hospital_that_opened_another_sum_is_seen_on_arrival_and_left_out(
+    tmp_path: Path,
+) -> None:
+    """Its header says what it opened; were it in a roster, every hospital would refuse that."""
+    settings = small_settings(tmp_path, run__attempts=1, privacy__dropouts=1)
+    run_app(settings, TwoFacedServer(settings), apart=True)
+    first, *later = recorded(settings, "fault")
+    assert (first["round"], first["hospital"]) == (2, "hospital-03")
+    assert first["code"] == "previous-mismatch"
+    assert {(row["hospital"], row["code"]) for row in later} == {("hospital-03", "opening-refused")}
+    assert read_json(settings, "summary.json")["status"] == "finished"
+
+
+def test_hospitals_that_opened_different_sums_notice_and_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The difference of the two sums is one hospital's update: nobody contributes after it."""
+
+    def believed(_: object, reply: RoundReply, *__: object) -> SignedHeader:
+        return SignedHeader.from_bytes(reply.header)
+
+    monkeypatch.setattr(SecureFedAvg, "_checked", believed)
     settings = small_settings(tmp_path, run__attempts=1, privacy__dropouts=1)
     with pytest.raises(TrainingStopped, match=r"round 3 closed with 0 of 4.*opening-refused"):
         run_app(settings, TwoFacedServer(settings), apart=True)
     logs = [path.read_text() for path in tmp_path.rglob("hospital.log")]
-    assert sum("previous-mismatch" in log for log in logs) == 4
+    assert sum("PreviousMismatchError" in log for log in logs) == 4
 
 
 def test_too_few_nodes_is_said_at_once(tmp_path: Path) -> None:
@@ -297,10 +385,10 @@ def test_too_few_nodes_is_said_at_once(tmp_path: Path) -> None:
 
 
 def opened_sums(settings: Settings, grid: InProcessGrid) -> list[np.ndarray]:
-    """What was opened in each round, by the steps between released models: SGD, no momentum."""
+    """What was opened in each round but the last two, by the steps between released models."""
     assert settings.training.momentum == 0
     assert settings.training.release_every == 1
-    replies = [r for r in grid.replies if r.metadata.message_type in (TRAIN, RELEASE)]
+    replies = [r for r in grid.replies if r.metadata.message_type == Kind.TRAIN]
     released = [RoundReply.read(reply.content).model for reply in replies]
     models = [
         np.concatenate([tensor.numpy().ravel().astype(np.float64) for tensor in model.values()])
@@ -321,7 +409,7 @@ def test_shares_of_noise_add_up_to_the_central_noise(tmp_path: Path) -> None:
             privacy__regime=regime,
             privacy__noise_multiplier=3.0,
             training__sampling_rate=1e-9,
-            training__rounds=40,
+            training__rounds=42,
             training__momentum=0.0,
             training__learning_rate=1e-9 * 455,
             training__release_every=1,
@@ -337,19 +425,26 @@ def test_shares_of_noise_add_up_to_the_central_noise(tmp_path: Path) -> None:
 
 
 def test_a_model_without_noise_is_released_after_the_last_round_only(tmp_path: Path) -> None:
-    """Sealed, exact sums: a server that asks for the model on the way is refused."""
+    """Sealed, exact sums: a server that asks for the model on the way gets none."""
 
     def impatient(message: Message, reply: Message | None) -> Message | None:
-        if message.metadata.message_type == TRAIN and reply is None:
-            config = message.content.config_records["config"]
-            config["release-from"] = "hospital-00" if config["server-round"] == 2 else ""
+        if message.metadata.message_type == Kind.TRAIN and reply is None:
+            message.content.config_records["config"]["release-from"] = hospital_of(message)
         return reply or message
 
-    settings = small_settings(tmp_path, privacy__regime="F", data__public=False, run__attempts=1)
-    with pytest.raises(TrainingStopped, match="hospital-00: release-refused"):
-        run_app(settings, impatient)
-    run_app(small_settings(tmp_path / "patient", privacy__regime="F", data__public=False))
-    assert (tmp_path / "patient" / "model.safetensors").exists()
+    def models(**changes: object) -> set[str]:
+        name = "".join(map(str, changes.values())) or "exact"
+        settings = small_settings(tmp_path / name, training__rounds=5, **changes)
+        grid = run_app(settings, impatient)
+        assert (tmp_path / name / "model.safetensors").exists()
+        answers = [r for r in grid.replies if r.metadata.message_type in (Kind.TRAIN, Kind.RELEASE)]
+        with_model = [r for r in answers if RoundReply.read(r.content).model]
+        return {r.metadata.message_type for r in with_model}
+
+    exact = {"privacy__regime": "F", "data__public": False}
+    assert models(**exact) == {Kind.RELEASE}
+    # Negative control: with noise, or public data, the very same server gets them.
+    assert models(data__public=False) == {Kind.TRAIN, Kind.RELEASE}
 
 
 def test_a_model_opened_from_ckks_stays_at_the_hospitals(tmp_path: Path) -> None:

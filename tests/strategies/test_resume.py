@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from flwr.app import Message
 
-from clients.contract.messages import TRAIN
+from clients.contract.kinds import Kind
 from tests.exchange_runs import model_bytes, read_json, recorded, run_app
 from tests.in_process import hospital_of, small_settings
 
@@ -21,7 +21,7 @@ class KilledAt:
         self._round = round_
 
     def __call__(self, message: Message, reply: Message | None) -> Message | None:
-        if message.metadata.message_type == TRAIN and reply is not None:
+        if message.metadata.message_type == Kind.TRAIN and reply is not None:
             config = message.content.config_records["config"]
             if config["server-round"] == self._round and hospital_of(message) == "hospital-01":
                 raise KeyboardInterrupt

@@ -12,14 +12,8 @@ from flwr.app import Message
 from accounting.accountants import epsilon
 from accounting.events import GaussianEvent
 from accounting.ledger import read_ledger
-from clients.contract.layer_messages import (
-    ACTIVATIONS,
-    BACKWARD,
-    FEATURE_GRADIENTS,
-    FORWARD,
-    HEAD,
-    arrays_of,
-)
+from clients.contract.kinds import Kind
+from clients.contract.layer_messages import ACTIVATIONS, FEATURE_GRADIENTS, arrays_of
 from clients.contract.messages import message_bytes
 from clients.contract.settings import Settings, SettingsError
 from clients.learning.split_ends import clip_rows
@@ -150,7 +144,7 @@ def noise_seen(path: Path, monkeypatch: pytest.MonkeyPatch, **changes: object) -
     grid = run_app(settings)
     seen: dict[str, list[np.ndarray]] = {ACTIVATIONS: [], FEATURE_GRADIENTS: []}
     for reply in grid.replies:
-        if reply.metadata.message_type in (FORWARD, HEAD):
+        if reply.metadata.message_type in (Kind.FORWARD, Kind.HEAD):
             for name, values in arrays_of(reply.content).items():
                 seen[name].append(values.ravel())
     return {name: float(np.std(np.concatenate(values))) for name, values in seen.items()}
@@ -170,7 +164,7 @@ def test_messages_have_a_public_size_and_say_nothing_else(tmp_path: Path) -> Non
     grid = run_app(settings)
     by_hospital: dict[tuple[str, int], set] = {}
     for reply in grid.replies:
-        if reply.metadata.message_type in (FORWARD, HEAD, BACKWARD):
+        if reply.metadata.message_type in (Kind.FORWARD, Kind.HEAD, Kind.BACKWARD):
             arrays = arrays_of(reply.content)
             assert arrays.keys() <= {ACTIVATIONS, FEATURE_GRADIENTS}
             key = (reply.metadata.message_type, reply.metadata.src_node_id)
@@ -192,7 +186,7 @@ def test_a_turn_is_not_taken_twice(tmp_path: Path) -> None:
     asked: list[Message] = []
 
     def ask_again(message: Message, reply: Message | None) -> Message | None:
-        if message.metadata.message_type == HEAD and reply is not None and not asked:
+        if message.metadata.message_type == Kind.HEAD and reply is not None and not asked:
             asked.append(message)
             again = run_app.grid.answer_of_hospital(message)  # type: ignore[attr-defined]
             assert again.has_error()
@@ -205,7 +199,7 @@ def test_a_turn_is_not_taken_twice(tmp_path: Path) -> None:
 
 def test_a_hospital_that_is_gone_between_turns_leaves_the_rest(tmp_path: Path) -> None:
     def gone_at_its_head(message: Message, reply: Message | None) -> Message | None:
-        gone = message.metadata.message_type == HEAD and message.metadata.dst_node_id == 1007
+        gone = message.metadata.message_type == Kind.HEAD and message.metadata.dst_node_id == 1007
         return None if gone and reply is None else (reply or message)
 
     changes = {**NOISED, "partition__hospitals": 3, "privacy__dropouts": 1}
@@ -224,7 +218,7 @@ def test_a_stopped_run_goes_on_with_both_parts(tmp_path: Path) -> None:
 
     def gone_in_round_two(message: Message, reply: Message | None) -> Message | None:
         config = message.content.config_records["config"]
-        gone = message.metadata.message_type == BACKWARD and config["server-round"] == 2
+        gone = message.metadata.message_type == Kind.BACKWARD and config["server-round"] == 2
         return None if gone and reply is None else (reply or message)
 
     settings = small_settings(tmp_path / "halves", **changes)

@@ -13,8 +13,9 @@ from flwr.app import ArrayRecord, Message
 from accounting.accountants import epsilon
 from accounting.events import GaussianEvent
 from accounting.ledger import read_ledger
+from clients.contract.kinds import Kind
 from clients.contract.messages import ARRAYS, bytes_to_array, message_bytes
-from clients.contract.visit_messages import VISIT, Carried
+from clients.contract.visit_messages import Carried
 from clients.data import Cohorts
 from clients.learning.evaluation import evaluate
 from clients.learning.visits import send_on, take_over
@@ -53,7 +54,7 @@ def silent(hospital: str, times: int = 10**9) -> Meddle:
     left = [times]
 
     def meddle(message: Message, reply: Message | None) -> Message | None:
-        asked = message.metadata.message_type == VISIT and hospital_of(message) == hospital
+        asked = message.metadata.message_type == Kind.VISIT and hospital_of(message) == hospital
         if asked and reply is None and left[0] > 0:
             left[0] -= 1
             return None
@@ -63,7 +64,7 @@ def silent(hospital: str, times: int = 10**9) -> Meddle:
 
 
 def visits_of(grid) -> list[str]:
-    return [hospital_of(m) for m in grid.requests if m.metadata.message_type == VISIT]
+    return [hospital_of(m) for m in grid.requests if m.metadata.message_type == Kind.VISIT]
 
 
 def test_one_cycle_is_a_single_transfer(tmp_path: Path) -> None:
@@ -91,7 +92,7 @@ def test_cycles_share_the_rounds_and_a_patient_pays_for_all_steps_at_home(tmp_pa
     steps = [
         m.content.config_records["config"]["steps"]
         for m in grid.requests
-        if m.metadata.message_type == VISIT
+        if m.metadata.message_type == Kind.VISIT
     ]
     assert steps == [2, 2, 2, 1, 1, 1, 1, 1, 1]
     expected = epsilon(
@@ -132,12 +133,21 @@ def test_a_model_is_released_by_another_when_the_last_hospital_is_absent(tmp_pat
     assert recorded(settings, "release")[-1]["round"] == 2
 
 
-def test_an_absent_hospital_is_waited_for_where_that_is_set(tmp_path: Path) -> None:
-    settings = small_settings(tmp_path, **{**VISITED, "exchange__absent": "wait"})
-    grid = run_app(settings, silent("hospital-01", times=1))
-    assert visits_of(grid) == ["hospital-00", "hospital-01", "hospital-01", "hospital-02"]
-    # The lost attempt stays paid: the hospital may have trained before its reply was lost.
-    assert read_json(settings, "privacy.json")["rounds_spent"] == 8
+@pytest.mark.parametrize(("times", "paid"), [(1, 4), (2, 8)])
+def test_an_absent_hospital_is_waited_for_where_that_is_set(
+    tmp_path: Path, times: int, paid: int
+) -> None:
+    """It is asked once more at the same place, for nothing, before another attempt is paid for."""
+    changes = {**VISITED, "exchange__absent": "wait", "run__seed": -1}
+    settings = small_settings(tmp_path, **changes)
+    grid = run_app(settings, silent("hospital-01", times=times))
+    assert visits_of(grid) == [
+        "hospital-00",
+        *["hospital-01"] * (times + 1),
+        "hospital-02",
+    ]
+    # A lost attempt stays paid: the hospital may have trained before its reply was lost.
+    assert read_json(settings, "privacy.json")["rounds_spent"] == paid
 
 
 def test_waiting_ends_with_a_message_that_names_the_way_out(tmp_path: Path) -> None:
@@ -166,7 +176,7 @@ def test_the_server_carries_a_model_that_it_cannot_read(tmp_path: Path) -> None:
     settings = small_settings(tmp_path, **VISITED)
     grid = run_app(settings)
     released = np.concatenate([t.ravel() for t in model_of(settings).values()])
-    replies = [r for r in grid.replies if r.metadata.message_type == VISIT]
+    replies = [r for r in grid.replies if r.metadata.message_type == Kind.VISIT]
     arrays = [dict(reply.content.array_records[ARRAYS]) for reply in replies]
     assert [sorted(a) for a in arrays[:2]] == [["envelope", "header"]] * 2
     values = [np.frombuffer(a["envelope"].data[36:-16], dtype=np.float32) for a in arrays]
@@ -194,7 +204,7 @@ def test_an_exact_model_is_released_at_the_end_only(
     """Without noise it would show what a single hospital taught it."""
 
     def impatient(message: Message, reply: Message | None) -> Message | None:
-        if message.metadata.message_type == VISIT and reply is None:
+        if message.metadata.message_type == Kind.VISIT and reply is None:
             config = message.content.config_records["config"]
             config["release"] = config["release"] or config["visit"] == visit
         return reply or message
@@ -211,7 +221,7 @@ def test_an_exact_model_is_released_at_the_end_only(
 
 def test_a_changed_model_is_refused_by_name(tmp_path: Path) -> None:
     def change(message: Message, reply: Message | None) -> Message | None:
-        if reply is not None and message.metadata.message_type == VISIT:
+        if reply is not None and message.metadata.message_type == Kind.VISIT:
             arrays = reply.content.array_records[ARRAYS]
             if hospital_of(message) == "hospital-01":
                 data = bytearray(arrays["envelope"].data)
@@ -239,6 +249,8 @@ def test_a_model_opens_only_for_its_training_and_a_later_visit() -> None:
         group_key=key,
         sender="a",
         identity=identity,
+        bind=bytes(32),
+        witness={},
     )
     whole = {
         "training": "t",
@@ -246,6 +258,7 @@ def test_a_model_opens_only_for_its_training_and_a_later_visit() -> None:
         "dimensions": 5,
         "group_key": key,
         "public_keys": {"a": identity.public},
+        "bind": bytes(32),
     }
     assert np.array_equal(take_over(carried, **whole), vector)  # type: ignore[arg-type]
     stranger = {"a": Identity.generate().public}
@@ -253,6 +266,7 @@ def test_a_model_opens_only_for_its_training_and_a_later_visit() -> None:
         {"training": "u"},
         {"before": 3},
         {"dimensions": 6},
+        {"bind": bytes([1] * 32)},
         {"group_key": bytes([1] * 32)},
         {"public_keys": stranger},
     ):
