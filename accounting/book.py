@@ -109,6 +109,15 @@ class Book(Account):
         with self.hold():
             self._append(new)
 
+    def check(self, *new: Line) -> None:
+        """Refuse lines that `append` would refuse; nothing is written.
+
+        Raises:
+            BookError: a move is forbidden.
+        """
+        with self.hold():
+            self._allowed(new)
+
     def spend(
         self,
         place: Place,

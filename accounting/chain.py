@@ -185,6 +185,8 @@ class Chain:
         found = os.fstat(self._file)
         if not stat.S_ISREG(found.st_mode):
             raise LedgerError(f"{self.path} is no ledger but a device or a pipe")
+        if found.st_mode & 0o022:
+            raise LedgerError(f"{self.path} can be changed by others than its owner")
         if self._inode is None:
             self._inode = (found.st_dev, found.st_ino)
 

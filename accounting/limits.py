@@ -65,6 +65,11 @@ class SiteLimits:
                 raise AccountingError(f"max_epsilon is {self.max_epsilon}, expected > 0")
             if self.delta is None:
                 raise AccountingError("max_epsilon is set without delta: an epsilon needs one")
+        if not (self.min_noise_multiplier >= 0.0 and math.isfinite(self.min_noise_multiplier)):
+            # A number that is none compares false with everything, and so would forbid nothing.
+            raise AccountingError(
+                f"min_noise_multiplier is {self.min_noise_multiplier}, expected >= 0 and finite"
+            )
         unknown = set(self.allowed_regimes or ()) - set(REGIMES)
         if unknown:
             raise AccountingError(

@@ -8,7 +8,6 @@ of it.
 
 from __future__ import annotations
 
-import errno
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -25,6 +24,7 @@ from clients.contract.messages import ReleaseRequest, RoundRequest
 from clients.contract.settings import SettingsError
 from clients.contract.visit_messages import JudgeRequest, VisitRequest
 from clients.site.door import Passage, Refusal, Release
+from clients.site.ground import FULL
 from clients.site.leave import leave
 from clients.site.site_file import SiteFileError
 from clients.site.worker import Worker
@@ -226,7 +226,7 @@ def code_of(error: Exception) -> str:
             return error.code
         case LimitRefused():
             return f"{Code.LIMIT_REFUSED}:{error.limit}"
-        case OSError() if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        case OSError() if error.errno in FULL:
             return Code.DISK_FULL
         case SiteFileError() | PinMismatchError() | LedgerError():
             return Code.SITE_REFUSED

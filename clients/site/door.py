@@ -198,7 +198,13 @@ class Door:
         state = self.book.state(request.training)
         if state.phase is Phase.RETIRED and kind not in _EVER:
             raise Fault(Code.TRAINING_RETIRED)
-        terms = derive()
+        try:
+            terms = derive()
+        except Fault as fault:
+            if fault.code == Code.SETTINGS_REFUSED and state.bind is not None:
+                # What was bound could be derived, so these are other settings.
+                raise Fault(Code.TRAINING_BOUND, fault.detail) from fault
+            raise
         if request.bind != terms or (state.bind is not None and state.bind.terms != terms):
             raise Fault(
                 Code.TRAINING_BOUND,

@@ -7,6 +7,7 @@ that are read here win.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
@@ -25,6 +26,7 @@ from accounting.limits import SiteLimits
 from accounting.randomness import Stream
 from clients.contract.faults import Code, Fault
 from clients.site.books import Books
+from crypto.errors import IdentityError
 from crypto.identity import Identity
 from crypto.offers import Offer
 from crypto.whole_file import write_private
@@ -42,6 +44,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _KEY_BYTES = 32
+#: A disk, or a share of one, that takes no more.
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,18 +78,34 @@ class Site:
 
     @cached_property
     def identity(self) -> Identity:
-        """The hospital's signing key, made on first use."""
-        return Identity.load_or_create(self.folder / "identity.key")
+        """The hospital's signing key, made on first use.
+
+        Raises:
+            Fault: ``site-refused``: others may read it, or it holds none.
+        """
+        try:
+            return Identity.load_or_create(self.folder / "identity.key")
+        except IdentityError as error:
+            raise Fault(Code.SITE_REFUSED, str(error)) from error
 
     def book(self, cohort: str) -> Book:
         """Open the hospital's book for a cohort of patients.
 
         A simulated site skips the flush to the disk's own surface, not the write: a killed process
         still loses nothing, and a thousand sites do not wait for one disk.
+
+        Raises:
+            LedgerError: it is damaged, or another's.
+            Fault: ``site-refused``: there can be no such file.
         """
-        return self.books.open(
-            self.ledger_file, site=self.name, cohort=cohort, durable=not self.simulated
-        )
+        try:
+            return self.books.open(
+                self.ledger_file, site=self.name, cohort=cohort, durable=not self.simulated
+            )
+        except OSError as error:
+            if error.errno in FULL:
+                raise
+            raise Fault(Code.SITE_REFUSED, f"the ledger: {error}") from error
 
     @property
     def ledger_file(self) -> Path:
@@ -107,9 +127,19 @@ class Site:
         write_private(self.folder / name, data, durable=not self.simulated)
 
     def read_secret(self, name: str) -> bytes | None:
-        """Read what :meth:`write_secret` wrote, or ``None``."""
+        """Read what :meth:`write_secret` wrote, or ``None``.
+
+        Raises:
+            Fault: ``site-refused``: others than the owner could read or change it.
+        """
         path = self.folder / name
-        return path.read_bytes() if path.exists() else None
+        try:
+            with path.open("rb") as file:
+                if os.fstat(file.fileno()).st_mode & 0o077:
+                    raise Fault(Code.SITE_REFUSED, f"{path} can be read or written by others")
+                return file.read()
+        except FileNotFoundError:
+            return None
 
     def input_noise(
         self, noise: InputNoise, info: DatasetInfo, settings: Settings, training: str

@@ -26,6 +26,7 @@ from clients.contract.phases import Phases
 from clients.contract.schedule import events_of_attempt
 from clients.learning.evaluation import evaluate
 from clients.models import prepare_public
+from clients.models.errors import ModelError
 from clients.site.agreement import Agreement, agree
 from clients.site.answers import Answers
 from clients.site.door import Door
@@ -33,7 +34,7 @@ from clients.site.membership import Membership
 from clients.site.opening import Openings
 from clients.site.own_draws import OwnDraws
 from clients.site.snapshots import make_snapshot
-from crypto.errors import OpeningRefusedError
+from crypto.errors import CapacityError, OpeningRefusedError
 from crypto.headers import Header, HeaderKind, payload_digest, sign_header
 from crypto.keys import Keys
 from crypto.roles import Place
@@ -55,6 +56,10 @@ if TYPE_CHECKING:
     from clients.site.proofs import Confirmed
     from clients.site.session import Session
     from clients.site.training_state import TrainingState
+
+
+#: The largest sigma that a run may propose; the settings have the same bound.
+MOST_NOISE = 1e6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,18 +149,34 @@ class Hospital:
         """Return the terms; the first hospital of this process that asks derives them.
 
         Whoever asks with other settings derives their own, which no other hospital sees.
+
+        Raises:
+            Fault: ``malformed`` for a sigma that is none; ``settings-refused`` where the settings
+                give no training; ``training-bound`` where the weights to begin with are not there,
+                whatever is: a path that a run names must not tell what is in a hospital's files.
         """
         own = self._agreement
         if own is not None and own.noise_multiplier == noise_multiplier:
             return own
         kept = self._state.agreement
         if kept is None or not kept.fits(self.run_settings, noise_multiplier):
-            made = agree(self.run_settings, self.cohort, self.training, noise_multiplier)
+            made = self._derive(noise_multiplier)
             if kept is None:
                 self._state.agreement = made
             kept = made
         self._agreement = kept
         return kept
+
+    def _derive(self, noise_multiplier: float) -> Agreement:
+        if not 0.0 <= noise_multiplier <= MOST_NOISE:
+            raise Fault(Code.MALFORMED, f"a noise multiplier of {noise_multiplier}")
+        try:
+            return agree(self.run_settings, self.cohort, self.training, noise_multiplier)
+        except (ModelError, OSError) as error:
+            known = Code.TRAINING_BOUND if self.settings.model.weights else Code.SETTINGS_REFUSED
+            raise Fault(known, f"{type(error).__name__}: {error}") from error
+        except (CapacityError, ValueError) as error:
+            raise Fault(Code.SETTINGS_REFUSED, f"{type(error).__name__}: {error}") from error
 
     def membership(self) -> Membership:
         """Return keys and session, from this process's cache or the hospital's folder.
@@ -169,8 +190,11 @@ class Hospital:
             public = self._kept_terms()
             if secret is None:
                 raise Fault(Code.KEYS_MISSING, f"no keys of training {self.training}")
+            keys = Keys.from_bytes(secret)
+            if keys.key_id.hex() != self.book.state(self.training).keys:
+                raise Fault(Code.KEYS_MISSING, "the keys in the folder are not those of the book")
             kept_here[self.site.folder] = Membership(
-                keys=Keys.from_bytes(secret),
+                keys=keys,
                 public_keys={n: bytes.fromhex(k) for n, k in public["public-keys"].items()},
                 bind=bytes.fromhex(public["bind"]),
                 noise_multiplier=float(public["noise-multiplier"]),

@@ -109,10 +109,10 @@ class Joining:
     def _bind(self, request: LeadRequest | KeysRequest) -> list[Offer]:
         """Write what the training's id stands for, before any key is made or opened."""
         hospital = self._hospital
-        if hospital.book.state(hospital.training).places:
-            raise Fault(Code.TRAINING_BOUND, "keys came in a training under way")
         offers = invited_offers(hospital.settings, request.offers)
-        hospital.book.append(self._line(request, members_digest(offers).hex()))
+        line = self._line(request, members_digest(offers).hex())
+        hospital.book.check(line, lines.keyed(hospital.training, keys=""))
+        hospital.book.append(line)
         return offers
 
     def _line(self, request: LeadRequest | KeysRequest, members: str) -> Line:
@@ -140,11 +140,14 @@ class Joining:
             "bind": bind.hex(),
             "public-keys": {offer.name: offer.identity.hex() for offer in offers},
         }
-        site, training = hospital.site, hospital.training
-        site.write_secret(f"keys-{training}.bin", keys.to_bytes())
-        site.write_secret(f"terms-{training}.json", json.dumps(kept).encode())
-        hospital.forget_membership()
-        hospital.book.append(lines.keyed(training, keys=keys.key_id.hex()))
+        site, training, book = hospital.site, hospital.training, hospital.book
+        line = lines.keyed(training, keys=keys.key_id.hex())
+        with book.hold():  # a round that is paid for meanwhile goes on with the keys it began with
+            book.check(line)
+            site.write_secret(f"keys-{training}.bin", keys.to_bytes())
+            site.write_secret(f"terms-{training}.json", json.dumps(kept).encode())
+            hospital.forget_membership()
+            book.append(line)
         site.log(f"has the keys of training {training}")
 
     def _presence(self, request: JoinRequest) -> bytes:

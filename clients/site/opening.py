@@ -119,8 +119,9 @@ class Openings:
             snapshot = self._snapshot(request)
         if snapshot is not None and session.round < snapshot.round <= state.closed:
             chain = self._extended(request, snapshot.chain, snapshot.round, state.closed)
-            if chain == state.chain:
-                self._load(snapshot)
+            if chain != state.chain:
+                raise RosterError("a snapshot came that does not lead to what this hospital opened")
+            self._load(snapshot)
         missing = range(session.round + 1, state.closed + 1)
         if not missing:
             return
