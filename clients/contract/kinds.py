@@ -32,15 +32,16 @@ class Kind(StrEnum):
 #: The ceremony, and what hospitals say of each other's ledgers: in every exchange.
 _ALWAYS = frozenset({Kind.JOIN, Kind.LEAD, Kind.KEYS, Kind.WITNESS, Kind.VOUCH})
 #: What follows opened sums.
-_SUMS = _ALWAYS | {Kind.CONFIRM, Kind.RELEASE, Kind.EVALUATE}
+_SUMS = _ALWAYS | {Kind.CONFIRM, Kind.RELEASE}
 _TURNS = frozenset({Kind.FORWARD, Kind.HEAD, Kind.BACKWARD})
 _VISITS = _ALWAYS | {Kind.VISIT, Kind.EVALUATE_MODELS}
 
 #: Exchange -> the kinds that it answers.
 KINDS: Mapping[str, frozenset[Kind]] = {
-    "gradients": _SUMS | {Kind.TRAIN},
-    "weights": _SUMS | {Kind.TRAIN},
-    "layers": _SUMS | _TURNS,
+    "gradients": _SUMS | {Kind.TRAIN, Kind.EVALUATE},
+    "weights": _SUMS | {Kind.TRAIN, Kind.EVALUATE},
+    # No hospital has the whole model, so the one that was released is brought to be judged.
+    "layers": _SUMS | _TURNS | {Kind.EVALUATE_MODELS},
     "cyclic": _VISITS | {Kind.RELEASE_CARRIED},
     "single": _VISITS | {Kind.RELEASE_CARRIED},
     # Each model is released by the visit that makes it.

@@ -7,17 +7,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from flwr.app import Message
+from flwr.app import Message, RecordDict
 
 from accounting.accountants import epsilon
 from accounting.events import GaussianEvent
 from accounting.ledger import read_ledger
 from clients.contract.kinds import Kind
-from clients.contract.layer_messages import ACTIVATIONS, FEATURE_GRADIENTS, arrays_of
+from clients.contract.layer_messages import (
+    ACTIVATIONS,
+    FEATURE_GRADIENTS,
+    FEATURES,
+    arrays_of,
+    with_arrays,
+)
 from clients.contract.messages import message_bytes
 from clients.contract.settings import Settings, SettingsError
+from clients.data import Records
 from clients.learning.split_ends import clip_rows
-from clients.site import hospital as hospitals
+from clients.site.own_draws import OwnDraws
 from strategies.errors import TrainingStopped
 from tests.exchange_runs import (
     ALONE,
@@ -132,14 +139,12 @@ def test_three_messages_a_pass_are_paid_for_without_amplification(tmp_path: Path
 
 def noise_seen(path: Path, monkeypatch: pytest.MonkeyPatch, **changes: object) -> dict[str, float]:
     """Standard deviations of what the server sees when there is nothing but padding."""
-    from clients.data.records import Records
+    everybody = OwnDraws.records
 
-    nobody = Records.take
-    monkeypatch.setattr(
-        hospitals.Hospital,
-        "records",
-        lambda self: nobody(self.cohort.hospital(self.site.name), np.zeros(0, dtype=np.int64)),
-    )
+    def nobody(self: OwnDraws) -> Records:
+        return everybody(self).take(np.zeros(0, dtype=np.int64))
+
+    monkeypatch.setattr(OwnDraws, "records", nobody)
     settings = small_settings(path, **{**NOISED, **changes})
     grid = run_app(settings)
     seen: dict[str, list[np.ndarray]] = {ACTIVATIONS: [], FEATURE_GRADIENTS: []}
@@ -182,19 +187,29 @@ def test_a_row_is_clipped_whatever_it_holds() -> None:
 
 
 def test_a_turn_is_not_taken_twice(tmp_path: Path) -> None:
-    """A server that asks for a second noised answer about one batch gets none."""
+    """A server that asks for a second noised answer about one batch gets the first once more."""
     asked: list[Message] = []
 
     def ask_again(message: Message, reply: Message | None) -> Message | None:
         if message.metadata.message_type == Kind.HEAD and reply is not None and not asked:
             asked.append(message)
-            again = run_app.grid.answer_of_hospital(message)  # type: ignore[attr-defined]
-            assert again.has_error()
-            assert again.error.reason == "stale-place"
+            changed = arrays_of(message.content)
+            changed[FEATURES] = changed[FEATURES] + 1
+            other = Message(
+                with_arrays(RecordDict(dict(message.content)), changed),
+                message.metadata.dst_node_id,
+                message.metadata.message_type,
+            )
+            again = run_app.grid.answer_of_hospital(other)  # type: ignore[attr-defined]
+            first, second = (arrays_of(one.content) for one in (reply, again))
+            assert np.array_equal(first[FEATURE_GRADIENTS], second[FEATURE_GRADIENTS])
         return reply or message
 
-    run_app(small_settings(tmp_path, **NOISED), ask_again)
+    settings = small_settings(tmp_path, **NOISED)
+    run_app(settings, ask_again)
     assert asked
+    entries = read_ledger(tmp_path / "sites" / "hospital-00" / "ledger.jsonl").entries
+    assert sum(entry.event.count for entry in entries) == 6
 
 
 def test_a_hospital_that_is_gone_between_turns_leaves_the_rest(tmp_path: Path) -> None:
@@ -212,7 +227,7 @@ def test_a_hospital_that_is_gone_between_turns_leaves_the_rest(tmp_path: Path) -
 
 
 def test_a_stopped_run_goes_on_with_both_parts(tmp_path: Path) -> None:
-    changes = {**NOISED, "run__attempts": 1, "exchange__optimizer": "adam"}
+    changes = {**NOISED, "run__attempts": 2, "exchange__optimizer": "adam"}
     whole = small_settings(tmp_path / "whole", **changes)
     run_app(whole)
 

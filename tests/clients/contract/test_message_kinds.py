@@ -28,7 +28,7 @@ def test_every_exchange_says_what_it_answers_and_every_kind_is_answered_somewher
                 Kind.BACKWARD,
                 Kind.CONFIRM,
                 Kind.RELEASE,
-                Kind.EVALUATE,
+                Kind.EVALUATE_MODELS,
             },
         ),
         ("cyclic", {Kind.VISIT, Kind.RELEASE_CARRIED, Kind.EVALUATE_MODELS}),
