@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
     from clients.contract.settings import Settings
     from strategies.holdout import Holdout
     from strategies.run.journal import Kept
+
+
+#: An id that is made of terms; any other is a word.
+_MADE_OF_TERMS = re.compile(r"[a-z2-7]{40}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,9 +148,14 @@ def agree(
 
 
 def _name(settings: Settings, digest: bytes) -> tuple[str, bytes]:
-    """Return a new training's id and the nonce in it."""
-    if settings.run.training_id:
-        return settings.run.training_id, b""
+    """Return a new training's id and the nonce in it.
+
+    An id that was made of terms is not taken up without its nonce, which the journal would hold: a
+    run that was stopped before its hospitals had keys begins anew.
+    """
+    given = settings.run.training_id
+    if given and not _MADE_OF_TERMS.fullmatch(given):
+        return given, b""
     nonce = os.urandom(NONCE_BYTES)
     return training_id(digest, nonce), nonce
 

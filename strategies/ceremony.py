@@ -58,12 +58,14 @@ class Ceremony:
         plan: public sealing parameters.
         key_id: public name of the keys.
         bind: digest of terms and members, 32 bytes; hospitals' headers are bound to it.
+        faults: code by node or hospital, of those that answered otherwise than they were asked to.
     """
 
     nodes: Nodes
     plan: SealingPlan
     key_id: bytes
     bind: bytes
+    faults: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -104,12 +106,14 @@ def hold_ceremony(
         ids={offer.name: joined.nodes[offer.name] for offer in offers},
         public_keys={offer.name: offer.identity for offer in offers},
     )
-    public = _KeyMaking(conversation, agreement, nodes, offers).lead()
+    keys = _KeyMaking(conversation, agreement, nodes, offers)
+    public = keys.lead()
     return Ceremony(
         nodes=nodes,
         plan=agreement.terms.sealing,
         key_id=bytes.fromhex(public.key_id),
         bind=bind_digest(agreement.digest, members_digest(offers)),
+        faults={**joined.faults, **keys.faults},
     )
 
 
@@ -128,7 +132,13 @@ def find_members(conversation: Conversation, agreement: Agreement, kept: Kept) -
             f"no hospital of this training is connected ({str(joined) or 'no node'})"
         )
     nodes = Nodes(ids=joined.nodes, public_keys=dict(kept.public_keys))
-    return Ceremony(nodes=nodes, plan=kept.plan, key_id=kept.key_id, bind=kept.bind)
+    return Ceremony(
+        nodes=nodes,
+        plan=kept.plan,
+        key_id=kept.key_id,
+        bind=kept.bind,
+        faults=joined.faults,
+    )
 
 
 def _gather(conversation: Conversation, agreement: Agreement, *, keyed: Kept | None) -> _Joined:
@@ -229,6 +239,7 @@ class _KeyMaking:
         self._agreement = agreement
         self._nodes = nodes
         self._offers = offers
+        self.faults: dict[str, str] = {}
         self._request = LeadRequest(
             training=agreement.training,
             bind=agreement.bind,
@@ -242,8 +253,7 @@ class _KeyMaking:
         Raises:
             TrainingStopped: nobody could make such keys.
         """
-        faults: dict[str, str] = {}
-        refused: dict[str, str] = {}
+        faults, refused = self.faults, dict[str, str]()
         led = 0
         content = self._request.content()
         for name in self._nodes.names:

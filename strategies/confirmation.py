@@ -43,7 +43,7 @@ class Confirmation:
         form: of a released model.
         round: the last closed round.
         headers: signed confirmations by hospital.
-        faults: codes of those that did not confirm, or did not release.
+        faults: codes of those that did not confirm, or did not release when they were asked.
     """
 
     conversation: Conversation
@@ -83,16 +83,18 @@ class Confirmation:
         Raises:
             TrainingStopped: none released it.
         """
-        faults: dict[str, str] = {}
         for name in sorted(self.headers):
             # A process that has it needs no more than the signatures; another one is told all.
             for full in (False, True):
                 try:
-                    return self._ask(name, full=full)
+                    model = self._ask(name, full=full)
                 except BadReply as bad:
-                    faults[name] = bad.code
-        self.faults = faults
-        raise TrainingStopped(f"no hospital released the model ({_listed(faults)})")
+                    self.faults[name] = bad.code
+                else:
+                    self.faults.pop(name, None)
+                    return model
+        asked = {n: code for n, code in self.faults.items() if n in self.headers}
+        raise TrainingStopped(f"no hospital released the model ({_listed(asked)})")
 
     def _missing(self) -> Iterator[str]:
         return (n for n in sorted(self.ceremony.nodes.public_keys) if n not in self.headers)
@@ -127,6 +129,8 @@ class Confirmation:
                 self.headers[name] = self._checked(reply, name)
         except BadReply as bad:
             self.faults[name] = bad.code
+        else:
+            self.faults.pop(name, None)
 
     def _checked(self, reply: Message, name: str) -> bytes:
         """Return a signature over the last chain.

@@ -209,6 +209,7 @@ class Cyclic(Teaching):
             except BadReply as bad:
                 faults[name] = bad.code
                 continue
+            self._record_faults(self.state.round, 1, faults)
             self._released(self._form.whole(model), self.state.round)
             return
         listed = "; ".join(f"{name}: {code}" for name, code in sorted(faults.items()))

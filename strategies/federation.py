@@ -218,22 +218,18 @@ class Federation(Teaching):
         self._journal.keep_end(self.state.round, self.state.note)
         try:
             confirmation.collect(self.settings.run.attempts)
+            self._tracking.record(
+                "confirmed",
+                round=self.state.round,
+                hospitals=len(confirmation.headers),
+                needed=self._agreement.quorum,
+            )
+            if reason := self._kept_home():
+                self.state.note = reason
+                return
+            self._released(self._form.whole(confirmation.release()), self.state.round)
         finally:
-            for name, code in sorted(confirmation.faults.items()):
-                if name not in confirmation.headers:
-                    self._tracking.record(
-                        "fault", round=self.state.round, attempt=1, hospital=name, code=code
-                    )
-        self._tracking.record(
-            "confirmed",
-            round=self.state.round,
-            hospitals=len(confirmation.headers),
-            needed=self._agreement.quorum,
-        )
-        if reason := self._kept_home():
-            self.state.note = reason
-            return
-        self._released(self._form.whole(confirmation.release()), self.state.round)
+            self._record_faults(self.state.round, 1, confirmation.faults)
 
     def judge_request(self) -> tuple[Kind, RecordDict]:
         """Return the request to judge the model after the last total, which hospitals have."""

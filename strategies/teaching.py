@@ -253,8 +253,7 @@ class Teaching(ABC):
         phases: Mapping[str, float],
     ) -> None:
         """Write what an attempt came to and what it took; `asked` hospitals shared the bytes."""
-        for name, code in sorted(faults.items()):
-            self._tracking.record("fault", round=number, attempt=attempt, hospital=name, code=code)
+        self._record_faults(number, attempt, faults)
         uplink, downlink = meter.bytes(asked)
         received, sent = self._context.bytes_carried
         seconds, state = meter.seconds, self.state
@@ -276,6 +275,11 @@ class Teaching(ABC):
             phases=dict(phases),
             server_phases=meter.phases(asked),
         )
+
+    def _record_faults(self, number: int, attempt: int, faults: Mapping[str, str]) -> None:
+        """Write which hospitals did not answer as they were asked to, and how."""
+        for name, code in sorted(faults.items()):
+            self._tracking.record("fault", round=number, attempt=attempt, hospital=name, code=code)
 
     def _released(self, model: Mapping[str, torch.Tensor], rounds: int) -> None:
         """Measure a model that hospitals released, and keep it."""

@@ -70,6 +70,8 @@ class Training:
             hospitals=list(ceremony.nodes.names),
             parameter_id=ceremony.plan.parameter_id,
         )
+        for who, code in sorted(ceremony.faults.items()):
+            context.tracking.record("fault", round=0, attempt=1, hospital=who, code=code)
         teaching = self._teaching(context, ceremony)
         try:
             teaching.teach()

@@ -8,6 +8,7 @@ import pytest
 from flwr.app import Message
 
 from clients.contract.kinds import Kind
+from strategies.errors import TrainingStopped
 from tests.exchange_runs import model_bytes, read_json, recorded, run_app
 from tests.in_process import hospital_of, small_settings
 
@@ -71,3 +72,55 @@ def test_a_run_stops_with_its_model_before_the_round_that_would_exceed_the_targe
     assert found["epsilon"]["prv"] <= 1.0
     assert "beyond privacy.target-epsilon" in recorded(settings, "end")[-1]["message"]
     assert (tmp_path / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize("lie", ["junk", "an old signature", "nothing", "an offer"])
+def test_whoever_cannot_sign_that_it_is_there_is_not_taken_for_a_hospital(
+    tmp_path: Path, lie: str
+) -> None:
+    """The challenge is fresh at each start, so what was signed at an earlier one proves nothing."""
+    signed: list[bytes] = []
+
+    def present(message: Message, reply: Message | None) -> Message | None:
+        mine = message.metadata.message_type == Kind.JOIN and hospital_of(message) == "hospital-03"
+        if reply is None or not mine:
+            return reply or message
+        words = reply.content.config_records["config"]
+        if not words["presence"]:
+            return reply
+        signed.append(words["presence"])
+        if len(signed) > 1:
+            lies = {"junk": b"junk", "an old signature": signed[0], "nothing": b"", "an offer": b""}
+            words["presence"] = lies[lie]
+            words["offer"] = b"{}" if lie == "an offer" else b""
+        return reply
+
+    settings = small_settings(tmp_path, training__rounds=5, privacy__dropouts=1)
+    killed = [KilledAt(2), KilledAt(3)]
+
+    def both(message: Message, reply: Message | None) -> Message | None:
+        answer = present(message, reply)
+        return killed[0](message, answer) if killed and answer is reply else answer
+
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            run_app(settings, both)
+        killed.pop(0)
+    run_app(settings, both)
+    assert len(signed) == 2
+    assert read_json(settings, "summary.json")["status"] == "finished"
+    named = {row["hospital"] for row in recorded(settings, "fault") if row["round"] == 0}
+    assert named == {"node 1021"}
+    assert [row["contributions"] for row in recorded(settings, "round")][-1] == 3
+
+
+def test_a_training_with_other_terms_does_not_go_on(tmp_path: Path) -> None:
+    settings = small_settings(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        run_app(settings, KilledAt(2))
+    other = settings.with_config({"training.learning-rate": 0.5, "privacy.delta": 1e-5})
+    with pytest.raises(TrainingStopped, match=r"differs: .*settings.training.learning-rate"):
+        run_app(other)
+    # What is a server's own patience may change.
+    run_app(settings.with_config({"run.timeout": 1.0}))
+    assert read_json(settings, "summary.json")["rounds"] == 3
