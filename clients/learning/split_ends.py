@@ -9,7 +9,7 @@ take 200 MB. More and smaller batches (a smaller ``training.sampling-rate``) tak
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -81,9 +81,16 @@ class Ends:
 
     Attributes:
         away: names of the parameters that are the server's, in the whole model.
+        activation: shape of one record's activation at the cut.
+        features: shape of one record's features at the head; () where the head is the server's.
     """
 
-    def __init__(self, parts: Parts, whole: nn.Module) -> None:
+    def __init__(self, parts: Parts, whole: nn.Module, shape: Sequence[int]) -> None:
+        with torch.no_grad():
+            activation = parts.bottom(torch.zeros(1, *shape))
+            self.activation = tuple(activation.shape[1:])
+            at_home = parts.head is not None
+            self.features = tuple(parts.middle(activation).shape[1:]) if at_home else ()
         self.away = frozenset(parts.names_away(whole))
         self.bottom = Part(parts.bottom)
         self.head = None if parts.head is None else Part(parts.head)

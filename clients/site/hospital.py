@@ -58,8 +58,8 @@ if TYPE_CHECKING:
     from clients.site.training_state import TrainingState
 
 
-#: The largest sigma that a run may propose; the settings have the same bound.
-MOST_NOISE = 1e6
+#: The least and largest sigma that a run may propose, unless it proposes none: 0.
+LEAST_NOISE, MOST_NOISE = 1e-6, 1e6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,14 +168,14 @@ class Hospital:
         return kept
 
     def _derive(self, noise_multiplier: float) -> Agreement:
-        if not 0.0 <= noise_multiplier <= MOST_NOISE:
+        if noise_multiplier != 0.0 and not LEAST_NOISE <= noise_multiplier <= MOST_NOISE:
             raise Fault(Code.MALFORMED, f"a noise multiplier of {noise_multiplier}")
         try:
             return agree(self.run_settings, self.cohort, self.training, noise_multiplier)
         except (ModelError, OSError) as error:
             known = Code.TRAINING_BOUND if self.settings.model.weights else Code.SETTINGS_REFUSED
             raise Fault(known, f"{type(error).__name__}: {error}") from error
-        except (CapacityError, ValueError) as error:
+        except (ArithmeticError, CapacityError, ValueError) as error:
             raise Fault(Code.SETTINGS_REFUSED, f"{type(error).__name__}: {error}") from error
 
     def membership(self) -> Membership:

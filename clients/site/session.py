@@ -294,9 +294,9 @@ def make_session(
     ends, values = None, 0
     if settings.exchange.name == "layers":
         parts = cut_model(settings, module)
-        ends = Ends(parts, module)
-        shape = prepare(settings, cohort.info, cohort.hospital(cohort.names[0])).inputs.shape
-        values = values_of_messages(settings, parts, shape[1:], largest)
+        shape = prepare(settings, cohort.info, cohort.hospital(cohort.names[0])).inputs.shape[1:]
+        ends = Ends(parts, module, shape)
+        values = values_of_messages(settings, parts, shape, largest)
         for parameter in parts.away:
             parameter.requires_grad_(False)
     terms = agree_terms(

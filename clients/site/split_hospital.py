@@ -132,7 +132,8 @@ class SplitHospital:
         squares = patients.square().sum(dim=1)
         if not self._noisy:
             norms = passage.request.arrays.get(SQUARED_NORMS)
-            if norms is None or np.shape(norms) != (batch.patients,):
+            known = norms is not None and np.issubdtype(norms.dtype, np.floating)
+            if norms is None or not known or np.shape(norms) != (batch.patients,):
                 raise Fault(Code.MALFORMED, "a turn came without a squared norm for each patient")
             squares = squares + torch.as_tensor(norms).double()
         total, factors = self._clipped(patients, squares, session.terms.l2_clip)
@@ -196,9 +197,12 @@ class SplitHospital:
 
     def _received(self, request: TurnRequest, name: str, session: Session) -> torch.Tensor:
         """Return the rows that a turn brings."""
-        rows = request.arrays.get(name)
-        if rows is None or not np.issubdtype(rows.dtype, np.number):
+        ends, rows = self._ends(session), request.arrays.get(name)
+        if rows is None or not np.issubdtype(rows.dtype, np.floating):
             raise Fault(Code.MALFORMED, f"a turn came without {name}")
+        shape = ends.features if name == FEATURES else ends.activation
+        if rows.ndim < 2 or rows.shape[1:] != shape:
+            raise Fault(Code.MALFORMED, f"{name} of shape {rows.shape}, expected rows of {shape}")
         if self._noisy and len(rows) != self._size(session):
             raise Fault(Code.MALFORMED, f"{len(rows)} rows of {name}, expected one for each slot")
         return torch.as_tensor(np.asarray(rows, dtype=np.float32))

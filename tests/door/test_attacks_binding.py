@@ -146,9 +146,7 @@ def test_keys_are_not_made_anew_once_something_was_spent(tmp_path: Path) -> None
     files = {path: path.read_bytes() for path in sites.folder("hospital-01").glob("*-*")}
     play.train(1)
     less = Play(sites, settings, agreement_of(settings, 0.1), offers=dict(play.offers))
-    less.agreement = _renamed(
-        less.agreement, play.training, play.agreement.nonce, less.bind
-    )
+    less.agreement = _renamed(less.agreement, play.training, play.agreement.nonce, less.bind)
     for kind, request in ((Kind.JOIN, less.joining()), (Kind.LEAD, less.leading())):
         assert sites.ask("hospital-01", kind, request, settings).code == "training-bound"
     # On the very same terms a new bundle comes too late as well.

@@ -202,9 +202,7 @@ def test_an_old_snapshot_moves_no_book(tmp_path: Path, kept: bool) -> None:
         (play.sites.folder(B) / f"replica-{play.training}.bin").unlink()
         request = play.request(4, 3, closed={2: second, 3: play.closed[3]}, snapshot=snapshot)
         assert play.ask(B, Kind.TRAIN, request).code == "opening-refused"
-        request = play.request(
-            4, 3, closed={n: play.closed[n] for n in (2, 3)}, snapshot=snapshot
-        )
+        request = play.request(4, 3, closed={n: play.closed[n] for n in (2, 3)}, snapshot=snapshot)
         assert play.ask(B, Kind.TRAIN, request)
         assert state_of(play, B) == before
     play.sites.close()

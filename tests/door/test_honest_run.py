@@ -74,9 +74,7 @@ def visiting(play: Play, round: int, **changes: object) -> VisitRequest:
 def test_a_model_goes_round_and_is_released_by_the_last_hospital(
     tmp_path: Path, changes: dict[str, object]
 ) -> None:
-    play = started(
-        tmp_path, **{**changes, "exchange__name": "cyclic", "exchange__cycles": 2}
-    )
+    play = started(tmp_path, **{**changes, "exchange__name": "cyclic", "exchange__cycles": 2})
     model, trail = Carried(), ()
     for visit in range(1, 7):
         steps = steps_of_visit(play.settings, (visit - 1) // 3 + 1)
@@ -118,9 +116,7 @@ def test_a_hospital_that_was_away_comes_back_with_a_snapshot(tmp_path: Path) -> 
         play.close(round)
     snapshot = replies["hospital-01"].snapshot
     assert replies["hospital-01"].snapshot_round == 3
-    opened = {
-        n: Roster.from_bytes(one.roster).digest(one.total) for n, one in play.closed.items()
-    }
+    opened = {n: Roster.from_bytes(one.roster).digest(one.total) for n, one in play.closed.items()}
     closed = {n: play.closed[n] for n in (4, 5)}
     play.train(6, names=here)
     answer = play.ask("hospital-02", Kind.TRAIN, play.request(6))

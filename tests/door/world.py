@@ -165,7 +165,7 @@ class Sites:
 
     def log(self, name: str) -> str:
         path = self.folder(name) / "hospital.log"
-        return path.read_text() if path.exists() else ""
+        return path.read_text() if path.is_file() else ""
 
 
 def door_settings(hospitals: int = 3, **changes: object) -> Settings:
