@@ -1,7 +1,6 @@
 import pytest
 
 from accounting.vocabulary import EXCHANGES
-from clients.contract import messages
 from clients.contract.kinds import KINDS, Kind
 
 CEREMONY = {Kind.JOIN, Kind.LEAD, Kind.KEYS}
@@ -44,11 +43,3 @@ def test_sums_are_confirmed_and_models_carried_never_both():
     for exchange, kinds in KINDS.items():
         assert (Kind.CONFIRM in kinds) == EXCHANGES[exchange].sums
         assert (Kind.VISIT in kinds) == EXCHANGES[exchange].travels
-
-
-def test_a_kind_is_the_type_of_its_message():
-    assert (Kind.JOIN, Kind.TRAIN, Kind.EVALUATE) == (
-        messages.JOIN,
-        messages.TRAIN,
-        messages.EVALUATE,
-    )

@@ -14,8 +14,8 @@ from accounting.randomness import Stream
 from clients.contract.settings import Settings
 from clients.data import Cohorts, Records
 from clients.data.noisy_inputs import training_records
+from clients.site.books import Books
 from clients.site.ground import Site, private_folder
-from clients.site.ledgers import Ledgers
 from tests.exchange_runs import read_json, run_app
 from tests.in_process import small_settings
 
@@ -100,7 +100,7 @@ class Hospital:
 
     def __init__(self, folder: Path) -> None:
         self.site = Site(
-            name="hospital-00", folder=private_folder(folder), simulated=True, ledgers=Ledgers()
+            name="hospital-00", folder=private_folder(folder), simulated=True, books=Books()
         )
         self.cohort = Cohorts().of(Settings.from_config({"data.public": True}))
         self.own = self.cohort.hospital(self.cohort.names[0])
@@ -167,7 +167,7 @@ def test_each_draw_is_in_the_hospitals_ledger_once_and_adds_up(tmp_path: Path) -
     for training in ("t", "u"):
         hospital.noisy(training)
     hospital.noisy("u", scale=1.0)
-    ledger = hospital.site.ledger(hospital.cohort.info.name)
+    ledger = hospital.site.book(hospital.cohort.info.name)
     half, one = (InputNoise(scale=scale, values=30).event for scale in (0.5, 1.0))
     assert [entry.event for entry in ledger.entries()] == [half, one]
     assert input_epsilon(ledger.events()) == pytest.approx(30 * (2.0 + 1.0))

@@ -9,14 +9,11 @@ from pathlib import Path
 import pytest
 from flwr.app import Context, RecordDict
 
-from clients.client_app import HANDLERS
-from clients.contract import layer_messages, messages, visit_messages
 from clients.contract.faults import Fault
-from clients.contract.kinds import Kind
 from clients.contract.settings import Settings
 from clients.data import Cohorts
+from clients.site.books import Books
 from clients.site.hospital import Hospital
-from clients.site.ledgers import Ledgers
 from clients.site.worker import MOST_TRAININGS, Worker
 from tests.in_process import small_settings
 
@@ -43,17 +40,6 @@ def cohorts() -> Cohorts:
     return Cohorts()
 
 
-def test_a_handler_answers_what_the_contract_lists_and_no_other_kind() -> None:
-    assert set(Kind) >= HANDLERS.keys()
-    kinds = {
-        kind
-        for module in (messages, visit_messages, layer_messages)
-        for name, kind in vars(module).items()
-        if name.isupper() and str(kind).split(".")[0] in ("train", "query", "evaluate")
-    }
-    assert HANDLERS.keys() == kinds
-
-
 def test_a_simulated_hospital_is_the_same_one_at_every_message_of_its_training(
     tmp_path: Path, cohorts: Cohorts
 ) -> None:
@@ -71,7 +57,7 @@ def test_a_training_that_has_ended_is_forgotten_and_its_ledgers_are_closed(
 ) -> None:
     def spend_nothing(training: str) -> Hospital:
         found = worker.hospital(training, node(small_settings(tmp_path / training)))
-        found.site.ledger(found.cohort.info.name)
+        _ = found.book
         return found
 
     with closing(Worker(cohorts)) as worker:
@@ -104,13 +90,13 @@ def test_a_node_beyond_the_hospitals_is_none_of_them(
         Worker(cohorts).hospital("t", node(small_settings(tmp_path), partition))
 
 
-def test_few_ledgers_are_open_at_a_time_and_all_can_be_used(tmp_path: Path) -> None:
-    ledgers = Ledgers()
+def test_few_books_are_open_at_a_time_and_all_can_be_used(tmp_path: Path) -> None:
+    books = Books()
     paths = [tmp_path / f"{number}-ledger.jsonl" for number in range(130)]
     for _ in range(2):
         for path in paths:
-            found = ledgers.open(path, site=path.name, cohort="c", durable=False)
-            assert found.entries() == ()
-    assert open_ledgers(tmp_path) == 128
-    ledgers.close_all()
+            found = books.open(path, site=path.name, cohort="c", durable=False)
+            assert found.head()[0] == 0 and found.entries() == ()
+        assert open_ledgers(tmp_path) == 128
+    books.close_all()
     assert open_ledgers(tmp_path) == 0
