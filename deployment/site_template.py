@@ -13,7 +13,8 @@ hospital = {hospital_text}
 superlink = {superlink}
 
 # SHA-256 of the app bundles that may run here ('asclepias bundle' prints it). Any other bundle is
-# refused before its code runs; an empty list refuses all.
+# refused before its code runs. Without any this hospital takes part in nothing; 'any-app = true'
+# in place of the list lets every bundle run that the SuperLink sends, whatever it does.
 allowed-apps = {allowed_apps}
 
 # Seeded runs are repeatable and give no privacy: for tests on public data only.
@@ -41,9 +42,14 @@ runtime-port = 0
 # Shortest pause between two questions to the SuperLink, in seconds; it grows to 3 when all is idle.
 poll-seconds = 0.2
 threads = 1
+# 5: answers leave at whole multiples of 5 s, so that the time they take tells less of the records.
+# 0: as soon as they are ready.
+answer-every = 0
 
 [pins]
-# Fingerprints of all hospitals' identity keys. Compare them by telephone, not by mail.
+# Fingerprints of all hospitals' identity keys. Compare them by telephone, not by mail. Without any
+# this hospital takes part in nothing; 'trust-on-first-use = true' above [data] in place of them
+# pins the first key seen for each name.
 {pins}
 """
 
