@@ -5,6 +5,7 @@ Nothing here changes anything, and no private key is used but to read its public
 
 from __future__ import annotations
 
+import math
 import socket
 import ssl
 from collections.abc import Callable, Iterator
@@ -187,7 +188,10 @@ def _limits(site: SiteFile) -> str:
         raise DeploymentError("[limits] max-epsilon is not set: nothing bounds what runs may cost")
     bound = "no bound on epsilon (benchmark data)"
     if limits.max_epsilon is not None:
-        bound = f"epsilon at most {limits.max_epsilon:g} at delta {limits.delta:g}"
+        bound = (
+            f"epsilon at most {limits.max_epsilon:g} at delta {limits.delta:g} "
+            f"against {limits.against.title}"
+        )
     return f"limits: {bound}, at least {limits.min_hospitals} hospitals"
 
 
@@ -203,20 +207,30 @@ def _bundle(site: SiteFile) -> str:
 
 def _ledger(site: SiteFile) -> str:
     from accounting.accountants import epsilon
-    from accounting.events import merge
+    from accounting.book import read_spent
     from accounting.ledger import read_ledger
 
     _require_none(ledger_faults(site.ledger))
     if not site.ledger.exists():
         return f"{site.ledger.name} will be made with the first run; nothing is spent"
-    held = read_ledger(site.ledger)
+    held, limits = read_ledger(site.ledger), site.limits
     if held.site != site.hospital:
         raise DeploymentError(f"{site.ledger} is the ledger of {printable(held.site)}")
-    count = len(held.entries)
-    if site.limits.delta is None:
-        return f"{site.ledger.name} holds {count} entries"
-    spent = epsilon(merge([entry.event for entry in held.entries]), site.limits.delta)
-    return f"{site.ledger.name}: {count} entries, epsilon {spent:.3f} spent"
+    found = f"{site.ledger.name}: {len(held.entries)} entries"
+    if limits.delta is None:
+        return found
+    spendings, plans = read_spent(site.ledger)
+    if limits.max_epsilon is None:
+        spent = epsilon([one.event for one in spendings], limits.delta)
+        return f"{found}, epsilon {spent:.3f} spent, by what runs claim"
+    spent = limits.counted(spendings, plans)
+    whom = limits.against.title
+    if not math.isfinite(spent):
+        raise DeploymentError(
+            f"{found}, and nothing bounds what they tell {whom}: lower [limits] against by hand, "
+            "or begin a new cohort"
+        )
+    return f"{found}, epsilon {spent:.3f} of {limits.max_epsilon:g} counted against {whom}"
 
 
 def _data(site: SiteFile) -> str:

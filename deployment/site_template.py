@@ -3,7 +3,23 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
+from functools import cache
+
+from accounting.against import HOSPITAL, views_of_spend
+from accounting.calibration import noise_multiplier_for
+from accounting.events import GaussianEvent
+from accounting.noise import make_noise_plan
+from accounting.spending import DeclaredPlan, Spending, views_tuple
+from accounting.totals import declared_total
+from clients.contract.setting_tree import Training
+
+#: Delta of the limits, as the file says it.
+DELTA_TEXT = "1e-4"
+#: Room that the default limit leaves above one run of epsilon `TARGET`.
+MARGIN = 0.1
+TARGET = 1.0
 
 _TEXT = """\
 # What {hospital} decides for itself. Nothing that a run asks for can override this file.
@@ -23,8 +39,12 @@ test-mode = {test_mode}
 [data]
 {data}
 [limits]
+# Whom the limit on epsilon is against, the strongest observer that is reckoned with: "server";
+# "hospital" (any one other, who knows its own noise); "colluders:2" (any two others together);
+# "server+hospitals:1" (the server with any one other, who may see single updates).
+against = {against}
 # Most that everything ever released here may cost a patient, all trainings together. It is counted
-# so that it holds whatever runs are submitted: a run of target epsilon 1 takes about 1.3 of it.
+# so that it holds whatever runs are submitted, and whatever they learnt before.
 {budget}
 # Smallest noise multiplier of the sum, and fewest honest hospitals it may rest on.
 min-noise-multiplier = {least_noise}
@@ -72,7 +92,7 @@ def site_text(
 ) -> str:
     """Return a complete, commented ``site.toml``."""
     benchmark = "simulated-partition" in data
-    budget = "delta = 1e-4" if benchmark else "max-epsilon = 2.0\ndelta = 1e-4"
+    budget = f"delta = {DELTA_TEXT}" if benchmark else _budget(len(pins))
     regimes = ["FSCDP", "FPDP"] if not benchmark else ["FSCDP", "FPDP", "F"]
     return _TEXT.format(
         hospital=hospital,
@@ -81,12 +101,51 @@ def site_text(
         allowed_apps=_toml(list(allowed_apps)),
         test_mode=_toml(test_mode),
         data=_DATA_HINTS + "".join(f"{key} = {_toml(value)}\n" for key, value in data.items()),
+        against=_toml(str(HOSPITAL)),
         budget=budget,
         least_noise="0.0" if benchmark else "0.5",
         least_hospitals=2 if benchmark else min(3, len(pins)),
         regimes=_toml(regimes),
         pins="\n".join(f"{name} = {_toml(pin)}" for name, pin in sorted(pins.items())),
     )
+
+
+def _budget(hospitals: int) -> str:
+    """The default limit, and what a run takes of it."""
+    usual, counted = Training(), cost_of_a_usual_run(hospitals)
+    limit = math.ceil(counted * (1.0 + MARGIN) * 10.0) / 10.0
+    run = f"q {usual.sampling_rate:g}, {usual.rounds} rounds, {hospitals} hospitals"
+    return "\n".join(
+        [
+            f"# Here a run of target epsilon {TARGET:g} at the delta below (FSCDP, {run})",
+            f"# counts {counted:.2f} at most, {counted / limit:.0%} of the limit; two are too many",
+            f"max-epsilon = {limit:g}",
+            f"delta = {DELTA_TEXT}",
+        ]
+    )
+
+
+@cache
+def cost_of_a_usual_run(hospitals: int) -> float:
+    """What a run of epsilon `TARGET` against the server counts against any one other hospital.
+
+    Sampling rate and rounds are those that settings begin with; no attempt is spare, as with a
+    target, and its noise is shared by all hospitals.
+    """
+    usual, delta = Training(), float(DELTA_TEXT)
+    sigma = noise_multiplier_for(
+        target_epsilon=TARGET,
+        delta=delta,
+        sampling_rate=usual.sampling_rate,
+        rounds=usual.rounds,
+        accountant="prv",
+    )
+    plan = make_noise_plan("semi-central", noise_multiplier=sigma, hospitals=hospitals)
+    views = views_of_spend(plan, regime="FSCDP", exchange="gradients", scheme="bfv")
+    event = GaussianEvent(sampling_rate=usual.sampling_rate, noise_multiplier=sigma)
+    spending = Spending("run", "gradients", event, views_tuple(views))
+    plans = {"run": DeclaredPlan(event=event, places=usual.rounds)}
+    return declared_total([spending], plans, against=HOSPITAL, delta=delta, limit=TARGET)
 
 
 def _toml(value: object) -> str:

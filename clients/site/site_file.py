@@ -10,15 +10,19 @@ faults is refused with all of them at once::
 
 from __future__ import annotations
 
+import math
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from accounting.against import EXPECTED as OBSERVERS
+from accounting.against import HOSPITAL, parse_against
 from accounting.errors import AccountingError
 from accounting.limits import SiteLimits
+from accounting.vocabulary import REGIMES
 
 #: Folder beside ``site.toml`` for keys, ledger and log; only its owner may enter.
 PRIVATE = "private"
@@ -52,6 +56,7 @@ _KNOWN: dict[str, dict[str, str]] = {
         "min-noise-multiplier": _NUMBER,
         "min-hospitals": _WHOLE,
         "allowed-regimes": _WORDS,
+        "against": _TEXT,
     },
     "allow": {"functions": _WORDS},
     "ledger": {"path": _TEXT},
@@ -150,10 +155,7 @@ def read_site_file(path: Path) -> SiteFile:
     faults = _faults(given)
     if faults:
         raise SiteFileError(path, faults)
-    try:
-        return _site(path, given)
-    except AccountingError as error:
-        raise SiteFileError(path, [f"[limits] {error}"]) from None
+    return _site(path, given)
 
 
 def _site(path: Path, given: Mapping[str, Any]) -> SiteFile:
@@ -175,6 +177,7 @@ def _site(path: Path, given: Mapping[str, Any]) -> SiteFile:
             min_noise_multiplier=float(limits.get("min-noise-multiplier", 0.0)),
             min_hospitals=limits.get("min-hospitals", 0),
             allowed_regimes=None if regimes is None else tuple(regimes),
+            against=parse_against(limits["against"]) if "against" in limits else HOSPITAL,
         ),
         ledger=path.parent / given.get("ledger", {}).get("path", f"{PRIVATE}/ledger.jsonl"),
         pins=dict(given.get("pins", {})),
@@ -217,6 +220,7 @@ def _faults(given: Mapping[str, Any]) -> list[str]:
     for name in functions if isinstance(functions, list) else []:
         if not (isinstance(name, str) and _FUNCTION.fullmatch(name)):
             faults.append(f"[allow] functions holds {name!r}, expected package.module:function")
+    faults += _limit_faults(tables.get("limits", {}))
     for key, (least, most) in _SECONDS.items():
         value = tables.get("node", {}).get(key, least)
         if isinstance(value, int | float) and not least <= value <= most:
@@ -244,6 +248,36 @@ def _table_faults(table: str, values: Mapping[str, Any]) -> list[str]:
         elif not _is(kind, value):
             faults.append(f"{_key(table, key)} = {value!r}, expected {kind}")
     return faults
+
+
+def _limit_faults(limits: Mapping[str, Any]) -> list[str]:
+    """What makes no sense about limits of the right kind; a wrong kind is said elsewhere."""
+    faults = []
+
+    def check(key: str, kind: str, fits: Callable[[Any], bool], expected: str) -> None:
+        value = limits.get(key)
+        if value is not None and _is(kind, value) and not fits(value):
+            faults.append(f"[limits] {key} = {value!r}, expected {expected}")
+
+    check("max-epsilon", _NUMBER, lambda x: 0.0 < x < math.inf, "a finite number above 0")
+    check("delta", _NUMBER, lambda x: 0.0 < x < 1.0, "a number between 0 and 1, both left out")
+    check("min-noise-multiplier", _NUMBER, lambda x: 0.0 <= x < math.inf, "a finite number from 0")
+    check("allowed-regimes", _WORDS, set(REGIMES).issuperset, f"some of {', '.join(REGIMES)}")
+    check("against", _TEXT, _is_observer, OBSERVERS)
+    if "max-epsilon" in limits and "delta" not in limits:
+        faults.append(
+            f"[limits] delta is missing, and max-epsilon = {limits['max-epsilon']!r} needs one; "
+            "expected a number between 0 and 1, such as 1e-4"
+        )
+    return faults
+
+
+def _is_observer(text: str) -> bool:
+    try:
+        parse_against(text)
+    except AccountingError:
+        return False
+    return True
 
 
 def _pin_faults(values: Mapping[str, Any]) -> list[str]:
