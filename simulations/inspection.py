@@ -190,7 +190,8 @@ def ledger(
     if as_json:
         _print_json(statements)
         return
-    title = f"Spent on patients (UTC; epsilon by RDP at delta {statements[0]['delta']:g})"
+    delta_text = f"{statements[0]['delta']:g}"
+    title = f"Spent on patients (UTC; epsilon by RDP at delta {delta_text}, by what runs claim)"
     columns = ["whose", "entries#", "first", "last", "epsilon#"]
     _print_table(title, columns, overview_rows(statements))
     first = statements[0]
