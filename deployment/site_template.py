@@ -17,7 +17,8 @@ from clients.contract.setting_tree import Training
 
 #: Delta of the limits, as the file says it.
 DELTA_TEXT = "1e-4"
-#: Room that the default limit leaves above one run of epsilon `TARGET`.
+#: The default limit on epsilon, and the least room it leaves above one run of epsilon `TARGET`.
+LIMIT = 2.0
 MARGIN = 0.1
 TARGET = 1.0
 
@@ -113,12 +114,12 @@ def site_text(
 def _budget(hospitals: int) -> str:
     """The default limit, and what a run takes of it."""
     usual, counted = Training(), cost_of_a_usual_run(hospitals)
-    limit = math.ceil(counted * (1.0 + MARGIN) * 10.0) / 10.0
+    limit = max(LIMIT, math.ceil(counted * (1.0 + MARGIN) * 10.0) / 10.0)
     run = f"q {usual.sampling_rate:g}, {usual.rounds} rounds, {hospitals} hospitals"
     return "\n".join(
         [
             f"# Here a run of target epsilon {TARGET:g} at the delta below (FSCDP, {run})",
-            f"# counts {counted:.2f} at most, {counted / limit:.0%} of the limit; two are too many",
+            f"# counts {counted:.2f} at most, {counted / limit:.0%} of the limit; two exceed it.",
             f"max-epsilon = {limit:g}",
             f"delta = {DELTA_TEXT}",
         ]
