@@ -13,18 +13,20 @@ the hospital has a line here first, and a move that the training's state does no
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 
 from accounting import lines
-from accounting.chain import Flush
+from accounting.chain import Flush, read_chain
 from accounting.errors import BookError, LedgerError
 from accounting.events import Event
-from accounting.ledger import Account, event_of
+from accounting.ledger import PAYING, Account, event_of, rounds_of, spending_of
 from accounting.lines import Line, Place
 from accounting.links import Record
 from accounting.receipts import Receipt, issue_receipt
-from accounting.states import NEW, Phase, TrainingState, step
+from accounting.spending import DeclaredPlan, Slack, Spending
+from accounting.states import NEW, Bind, Phase, TrainingState, step
 
 #: Kinds of lines that are about the site, not about a training.
 _OF_THE_SITE = ("moved",)
@@ -52,6 +54,7 @@ class Book(Account):
         """
         self._states: dict[str, TrainingState] = {}
         self._paid: dict[str, Event] = {}
+        self._first: dict[str, tuple[Event, int]] = {}
         self._home: int | None = None
         super().__init__(path, site=site, cohort=cohort, flush=flush)
 
@@ -93,6 +96,25 @@ class Book(Account):
         """Events of a training, counted."""
         return self.state(training).spent
 
+    def plans(self) -> Mapping[str, DeclaredPlan]:
+        """What each training that has spent may cost at most: its first event, in every place.
+
+        A training's line "bind" fixes its terms and its places before it spends, and its first
+        spending is before its first release.
+        """
+        with self.hold():
+            return {
+                training: DeclaredPlan(event=event, places=self.places(training, rounds))
+                for training, (event, rounds) in self._first.items()
+            }
+
+    def places(self, training: str, rounds: int = 1) -> int:
+        """Places that a training may have if each covers so many rounds; 0: it is not bound."""
+        bind = self.state(training).bind
+        if bind is None:
+            return 0
+        return _places(bind, rounds)
+
     def append(self, *new: Line) -> None:
         """Write lines in one write, if each is allowed after those before it.
 
@@ -127,6 +149,7 @@ class Book(Account):
         uses: int = 0,
         rounds: int = 1,
         views: Mapping[str, float | None] | None = None,
+        slack: Slack | None = None,
         check: Callable[[Account], None] | None = None,
         first: Sequence[Line] = (),
     ) -> Receipt:
@@ -141,7 +164,9 @@ class Book(Account):
             purpose: a word for it, for example the exchange.
             uses: noised messages that it covers; 0: one for each event.
             rounds: rounds that it covers from the place's on, as many messages in each: a pass.
-            views: noise multiplier that each observer has to face; None: no noise.
+            views: noise multiplier that each observer has to face; None: no noise
+                (`accounting.against.views_of_spend`).
+            slack: what the training's grid charges (`accounting.limits.SiteLimits.slack_of`).
             check: raises where the site's limits forbid it; called with what was spent so far,
                 and nobody spends between this and the line.
             first: lines that belong before it, such as the close of the round before. They are
@@ -154,7 +179,9 @@ class Book(Account):
             OSError: the disk refuses; the event may be there.
         """
         uses = uses or event.count
-        line = lines.spend(place, event, purpose=purpose, uses=uses, rounds=rounds, views=views)
+        line = lines.spend(
+            place, event, purpose=purpose, uses=uses, rounds=rounds, views=views, slack=slack
+        )
         with self.hold():
             try:
                 allowed = self._allowed([*first, line])
@@ -222,6 +249,38 @@ class Book(Account):
     def _count(self, line: Line) -> None:
         super()._count(line)
         if line.kind == "spend":
-            self._paid[line.training] = event_of(line)
+            event = self._paid[line.training] = event_of(line)
+            if line.training not in self._first:
+                self._first[line.training] = event, rounds_of(line)
         elif line.kind == "moved":
             self._home = line.whole("inode")
+
+
+def read_spent(
+    path: str | os.PathLike[str],
+) -> tuple[tuple[Spending, ...], dict[str, DeclaredPlan]]:
+    """What `Book.spendings` and `Book.plans` say, without locking or changing the file.
+
+    Raises:
+        LedgerError: the file is damaged or no ledger.
+    """
+    counts: dict[Spending, int] = {}
+    binds: dict[str, Bind] = {}
+    plans: dict[str, DeclaredPlan] = {}
+    for record in read_chain(path).records:
+        line = Line.from_json(record)
+        if line.kind == "bind":
+            bound = step(NEW, line).bind
+            assert bound is not None
+            binds.setdefault(line.training, bound)
+        if line.kind in PAYING:
+            spending, count = spending_of(line)
+            counts[spending] = counts.get(spending, 0) + count
+        if line.kind == "spend" and line.training in binds and line.training not in plans:
+            places = _places(binds[line.training], rounds_of(line))
+            plans[line.training] = DeclaredPlan(event=event_of(line), places=places)
+    return tuple(one.counted(count) for one, count in counts.items() if count), plans
+
+
+def _places(bind: Bind, rounds: int) -> int:
+    return math.ceil((bind.visits or bind.rounds) / rounds) + bind.spare

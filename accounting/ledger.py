@@ -25,11 +25,13 @@ from typing import Self, SupportsFloat
 from accounting import lines
 from accounting.chain import Chain, Flush, read_chain
 from accounting.errors import AccountingError, LedgerError
-from accounting.events import Event, from_json, to_json
+from accounting.events import Event, from_json, merge, to_json
 from accounting.lines import Line
 from accounting.links import Record
+from accounting.spending import DeclaredPlan, Slack, Spending, check_slack, check_views, views_tuple
 
-_PAYING = ("spend", "charge", "entry")
+#: Kinds of lines that spend.
+PAYING = ("spend", "charge", "entry")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +49,7 @@ class Entry:
         uses: noised messages that it covers; 0 where nobody counted.
         rounds: rounds that it covers, from its own on.
         views: noise multiplier that each observer has to face, where it is known; None: no noise.
+        slack: what the training's grid charges over the whole training, where it is known.
     """
 
     number: int
@@ -59,6 +62,7 @@ class Entry:
     uses: int = 0
     rounds: int = 1
     views: Mapping[str, float | None] = field(default_factory=dict)
+    slack: Slack | None = None
 
     def to_json(self) -> dict[str, object]:
         """The entry as a JSON-ready dict."""
@@ -90,7 +94,7 @@ class Account:
         self.path = Path(path)
         self.site = site
         self.cohort = cohort
-        self._counts: dict[Event, int] = {}
+        self._counts: dict[Spending, int] = {}
         self._unretired: dict[str, None] = {}
         self._chain = Chain(path, site=site, cohort=cohort, flush=flush, take=self._take)
         try:
@@ -134,8 +138,26 @@ class Account:
 
     def events(self) -> tuple[Event, ...]:
         """What was spent so far, equal mechanisms merged."""
+        return merge([spending.event for spending in self.spendings()])
+
+    def spendings(self) -> tuple[Spending, ...]:
+        """What was spent so far, gathered by training, mechanism and what observers faced.
+
+        Trainings are in the order in which they began to spend.
+        """
         with self.hold():
-            return tuple(replace(event, count=n) for event, n in self._counts.items() if n)
+            return tuple(one.counted(count) for one, count in self._counts.items() if count)
+
+    def plans(self) -> Mapping[str, DeclaredPlan]:
+        """All that a training may ever cost, of those that were bound before they spent; here none.
+
+        Whether a training is among them is decided by its first spending, for ever.
+        """
+        return {}
+
+    def places(self, training: str, rounds: int = 1) -> int:
+        """Places that a training may have if each covers so many rounds; 0: nothing bounds them."""
+        return 0
 
     def epsilon(self, delta: float, accountant: str = "rdp") -> float:
         """Epsilon of everything spent so far, all trainings together.
@@ -179,10 +201,9 @@ class Account:
         self._count(Line.from_json(record))
 
     def _count(self, line: Line) -> None:
-        if line.kind in _PAYING:
-            event = event_of(line)
-            mechanism = _mechanism(event)
-            self._counts[mechanism] = self._counts.get(mechanism, 0) + event.count
+        if line.kind in PAYING:
+            spending, count = spending_of(line)
+            self._counts[spending] = self._counts.get(spending, 0) + count
         if line.kind == "entry":
             self._unretired[line.training] = None
         elif line.kind == "retire":
@@ -211,7 +232,14 @@ class Ledger(Account):
         super().__init__(path, site=site, cohort=cohort, flush=flush)
 
     def spend(
-        self, event: Event, *, training: str, round: int, attempt: int, purpose: str
+        self,
+        event: Event,
+        *,
+        training: str,
+        round: int,
+        attempt: int,
+        purpose: str,
+        views: Mapping[str, float | None] | None = None,
     ) -> Entry:
         """Record an event. Touch the data only after this has returned.
 
@@ -224,7 +252,7 @@ class Ledger(Account):
             OSError: the disk refuses, for example because it is full.
         """
         place = _Place(training=training, round=round, attempt=attempt)
-        line = lines.spend(place, event, purpose=purpose, uses=max(event.count, 1))
+        line = lines.spend(place, event, purpose=purpose, uses=max(event.count, 1), views=views)
         with self.hold():
             self._append([line])
             return _entry(self._chain.number, line)
@@ -258,7 +286,7 @@ def read_ledger(path: str | os.PathLike[str]) -> LedgerContents:
     found = []
     for record in contents.records:
         line = Line.from_json(record)
-        if line.kind in _PAYING:
+        if line.kind in PAYING:
             found.append(_entry(record["n"], line))
     return LedgerContents(site=contents.site, cohort=contents.cohort, entries=tuple(found))
 
@@ -279,8 +307,50 @@ def _mechanism(event: Event) -> Event:
     return replace(event, count=1)
 
 
+def rounds_of(line: Line) -> int:
+    """Rounds that a line's event covers."""
+    return line.whole("rounds") if "rounds" in line.fields else 1
+
+
+def spending_of(line: Line) -> tuple[Spending, int]:
+    """What a line spends, of count 1, and the count."""
+    event, charged = event_of(line), line.kind == "charge"
+    one = Spending(
+        training=line.training,
+        purpose="" if charged else line.text("purpose"),
+        event=_mechanism(event),
+        views=views_tuple(_views(line)),
+        charged=charged,
+        slack=_slack(line),
+    )
+    return one, event.count
+
+
+def _views(line: Line) -> Mapping[str, float | None]:
+    views = line.fields.get("views", {})
+    if not isinstance(views, Mapping):
+        raise LedgerError(f"a ledger entry has views {views!r}, expected noise multipliers")
+    try:
+        check_views(views)
+    except AccountingError as error:
+        raise LedgerError(f"a ledger entry cannot be read: {error}") from None
+    return views
+
+
+def _slack(line: Line) -> Slack | None:
+    given = line.fields.get("slack")
+    if given is None:
+        return None
+    try:
+        slack = Slack(*map(float, given))  # type: ignore[call-overload]
+        check_slack(slack)
+    except (TypeError, ValueError) as error:
+        raise LedgerError(f"a ledger entry has slack {given!r}: {error}") from None
+    return slack
+
+
 def _entry(number: object, line: Line) -> Entry:
-    seconds, views = line.fields.get("time"), line.fields.get("views", {})
+    seconds = line.fields.get("time")
     if not isinstance(number, int) or not isinstance(seconds, SupportsFloat):
         raise LedgerError(f"a ledger entry has number {number!r} and time {seconds!r}")
     charge = line.kind == "charge"
@@ -293,6 +363,7 @@ def _entry(number: object, line: Line) -> Entry:
         purpose=f"charge: {line.text('why')}" if charge else line.text("purpose"),
         event=event_of(line),
         uses=line.whole("uses") if "uses" in line.fields else 0,
-        rounds=line.whole("rounds") if "rounds" in line.fields else 1,
-        views=views if isinstance(views, Mapping) else {},
+        rounds=rounds_of(line),
+        views=_views(line),
+        slack=_slack(line),
     )

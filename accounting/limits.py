@@ -9,12 +9,19 @@ with book.hold():
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
+from accounting.against import HOSPITAL, Against, multiplier_of
 from accounting.errors import AccountingError, LimitRefused
 from accounting.events import Event, ExactEvent, check_delta
 from accounting.ledger import Account
+from accounting.spending import DeclaredPlan, Slack, Spending, views_tuple
 from accounting.vocabulary import REGIMES
+
+if TYPE_CHECKING:
+    from accounting.grid import GridPlan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +35,14 @@ class SpendRequest:
         hospitals: the hospitals whose noise the claim rests on at least (K - d - c).
         delta: the delta that the run claims its epsilon at; None: it claims none.
         noise_multiplier: sigma of the claim; 0: no noise.
+        training: the training's id; "": not told, and then no declared plan covers it.
+        purpose: the word that the line will have.
+        views: noise multiplier that each observer has to face (`against.views_of_spend`), as the
+            line will have them.
+        rounds: rounds that it covers.
+        slack: what the training's grid charges, as the line will have it.
+        plan: what the training was bound to, as the caller sees it. It must be what the book says
+            (`Account.plans`), or the request is not covered by it; None: the book's is taken.
     """
 
     regime: str
@@ -35,6 +50,23 @@ class SpendRequest:
     hospitals: int
     noise_multiplier: float
     delta: float | None = None
+    training: str = ""
+    purpose: str = ""
+    views: Mapping[str, float | None] = field(default_factory=dict)
+    rounds: int = 1
+    slack: Slack | None = None
+    plan: DeclaredPlan | None = None
+
+    @property
+    def spending(self) -> Spending:
+        """What the line will add to the book."""
+        return Spending(
+            training=self.training,
+            purpose=self.purpose,
+            event=ExactEvent() if self.event is None else self.event,
+            views=views_tuple(self.views),
+            slack=self.slack,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,13 +74,13 @@ class SiteLimits:
     """The site's limits; a limit left at None (or 0 for a minimum) does not bind.
 
     Attributes:
-        max_epsilon: of everything in the site's ledger, all trainings together, at `delta`. It is
-            checked by RDP and holds against adaptive servers, so a run whose target is stated by
-            "prv" needs about a fifth more than that target.
+        max_epsilon: of everything in the site's book, all trainings together, at `delta`, as
+            `against` can know it. It holds against adaptive servers.
         delta: for `max_epsilon`, and the largest delta a run may claim.
         min_noise_multiplier: smallest sigma of a round.
         min_hospitals: fewest honest hospitals a claim may rest on.
         allowed_regimes: regimes the site takes part in; None: all.
+        against: the strongest observer that the site reckons with, for `max_epsilon`.
     """
 
     max_epsilon: float | None = None
@@ -56,6 +88,7 @@ class SiteLimits:
     min_noise_multiplier: float = 0.0
     min_hospitals: int = 0
     allowed_regimes: tuple[str, ...] | None = None
+    against: Against = HOSPITAL
 
     def __post_init__(self) -> None:
         if self.delta is not None:
@@ -80,8 +113,8 @@ class SiteLimits:
         """Every limit that the request would break, by name; empty: it may go on.
 
         Guarantee: a site that spends only when this is empty keeps everything it ever released
-        within (max_epsilon, delta) for neighbours that differ by one patient of the site, whatever
-        servers choose after seeing earlier results (`Account.would_be`).
+        within (max_epsilon, delta) for neighbours that differ by one patient of the site, against
+        `against`, whatever servers choose after seeing earlier results (`accounting.totals`).
         """
         found = []
         if self.allowed_regimes is not None and request.regime not in self.allowed_regimes:
@@ -98,10 +131,15 @@ class SiteLimits:
         if self.delta is not None and request.delta is not None and request.delta > self.delta:
             found.append(LimitRefused("delta", request.delta, self.delta))
         if self.max_epsilon is not None and self.delta is not None:
-            event = ExactEvent() if request.event is None else request.event
-            spent = ledger.would_be(event, self.delta, planned_epsilon=self.max_epsilon)
+            spent = self.would_be(ledger, request)
             if not spent <= self.max_epsilon:
-                found.append(LimitRefused("max-epsilon", f"{spent:.4g}", f"{self.max_epsilon:g}"))
+                found.append(
+                    LimitRefused(
+                        "max-epsilon",
+                        self._unbounded(ledger) or f"{spent:.4g}",
+                        f"{self.max_epsilon:g} against {self.against.title}",
+                    )
+                )
         return found
 
     def check(self, request: SpendRequest, ledger: Account) -> None:
@@ -112,3 +150,69 @@ class SiteLimits:
         """
         for refused in self.violations(request, ledger):
             raise refused
+
+    def would_be(self, ledger: Account, request: SpendRequest | None = None) -> float:
+        """What counts for `max_epsilon`, of everything spent and of a request as well.
+
+        Raises:
+            AccountingError: the site sets no `max_epsilon`.
+        """
+        with ledger.hold():
+            spendings, plans = ledger.spendings(), dict(ledger.plans())
+            if request is not None:
+                spendings = (*spendings, request.spending)
+                _declare(plans, request, ledger)
+        return self.counted(spendings, plans)
+
+    def counted(self, spendings: Sequence[Spending], plans: Mapping[str, DeclaredPlan]) -> float:
+        """What spendings count for `max_epsilon`, those of declared trainings by their plans.
+
+        Raises:
+            AccountingError: the site sets no `max_epsilon`.
+        """
+        from accounting.totals import least_total
+
+        if self.max_epsilon is None or self.delta is None:
+            raise AccountingError("max_epsilon is not set, so nothing is counted for it")
+        return least_total(
+            spendings, plans, against=self.against, delta=self.delta, limit=self.max_epsilon
+        )
+
+    def slack_of(self, grid: GridPlan) -> Slack:
+        """What a training's grid charges a site with these limits, for the lines of the training.
+
+        It is computed for an observer who is within the limits, and sees sums: the dearest.
+        """
+        from accounting.totals import SLACK_PART
+
+        if self.max_epsilon is None or self.delta is None:
+            return Slack(0.0, 0.0)
+        return Slack(*grid.slack_at(self.max_epsilon, self.delta * SLACK_PART))
+
+    def _unbounded(self, ledger: Account) -> str:
+        """What to say where lines of the book leave out what a bound would need; else ""."""
+        silent = {
+            one.training
+            for one in ledger.spendings()
+            if not isinstance(one.event, ExactEvent)
+            and "server" not in dict(one.views)
+            and multiplier_of(1.0, self.against, views={}, purpose=one.purpose) is None
+        }
+        if not silent:
+            return ""
+        return (
+            f"no bound (entries of {len(silent)} earlier trainings do not say how noise was shared "
+            "out; lower [limits] against by hand, or begin a new cohort)"
+        )
+
+
+def _declare(plans: dict[str, DeclaredPlan], request: SpendRequest, ledger: Account) -> None:
+    """Add the plan of a training that is about to spend for the first time."""
+    if request.training not in plans:
+        places = ledger.places(request.training, request.rounds)
+        if not places or request.event is None:
+            return
+        plans[request.training] = DeclaredPlan(event=request.event, places=places)
+    declared = plans[request.training]
+    if request.plan is not None and request.plan.whole != declared.whole:
+        plans[request.training] = replace(declared, places=0)  # it covers nothing

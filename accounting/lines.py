@@ -15,6 +15,7 @@ from typing import Protocol
 
 from accounting.errors import LedgerError
 from accounting.events import Event, to_json
+from accounting.spending import Slack, check_slack, check_views
 
 _LINK = ("n", "prev", "kind", "training")
 
@@ -132,6 +133,7 @@ def spend(
     uses: int,
     rounds: int = 1,
     views: Mapping[str, float | None] | None = None,
+    slack: Slack | None = None,
 ) -> Line:
     """A place is paid for.
 
@@ -142,6 +144,10 @@ def spend(
         uses: noised messages that it covers.
         rounds: rounds that it covers, from the place's on.
         views: noise multiplier that each observer has to face; None: no noise.
+        slack: what the training's grid charges, over the whole training.
+
+    Raises:
+        AccountingError: views or slack make no sense.
     """
     fields: dict[str, object] = {
         "round": place.round,
@@ -154,7 +160,11 @@ def spend(
     if rounds != 1:
         fields["rounds"] = rounds
     if views:
+        check_views(views)
         fields["views"] = dict(views)
+    if slack is not None:
+        check_slack(slack)
+        fields["slack"] = list(slack)
     return Line("spend", place.training, fields)
 
 

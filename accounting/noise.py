@@ -188,3 +188,15 @@ def make_noise_plan(
         multiplier_of_update=update,
         multiplier_of_sum=total,
     )
+
+
+def multiplier_against(plan: NoisePlan, hospitals: int) -> float:
+    """Noise left in an opened sum for so many other hospitals, who know their own shares of it.
+
+    In units of the clip. Of the K - d contributions at least in the sum, the patient's own
+    hospital's is one, and is never theirs. What is more than sigma is not credited.
+    """
+    if plan.name == "semi-central":
+        honest = max(1, plan.min_contributions - hospitals)
+        return min(plan.multiplier_of_sum, plan.multiplier_of_update * math.sqrt(honest))
+    return plan.multiplier_of_sum

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
+from accounting.noise import multiplier_against
 from accounting.runs import RunDescription
 from accounting.vocabulary import EXCHANGES
 
@@ -137,12 +137,10 @@ def _hospitals_of_shares(run: RunDescription) -> list[View]:
     sigma, update = plan.multiplier_of_sum, plan.multiplier_of_update
     views = []
     if run.hospitals > 1:
-        # In the sum there are K-d shares at least, the patient's own hospital's among them.
-        honest = max(1, plan.min_contributions - 1)
         views.append(
             View(
                 observer="any one other hospital",
-                multiplier=min(sigma, update * math.sqrt(honest)),
+                multiplier=multiplier_against(plan, 1),
                 binds=run.colluders >= 1,
                 why="opens every sum and knows its own share of the noise",
             )

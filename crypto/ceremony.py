@@ -30,6 +30,7 @@ from crypto.errors import CeremonyError, EnvelopeError, KeysError, PinMismatchEr
 from crypto.identity import Identity, fingerprint, verify_signature
 from crypto.keys import Keys
 from crypto.offers import Bundle, BundlePublic, Offer, canonical, check_label, offers_digest
+from crypto.pins import FirstUse, Pins
 from crypto.plans import SealingPlan
 from crypto.schemes import make_keys
 
@@ -106,12 +107,13 @@ def make_offer(training: str, name: str, identity: Identity) -> tuple[Offer, Eph
     return signed, secret
 
 
-def check_offers(offers: Sequence[Offer], pins: Mapping[str, str]) -> str:
+def check_offers(offers: Sequence[Offer], pins: Pins) -> str:
     """Check signatures, names and pins; returns the digest of all offers, hex.
 
     Args:
         offers: Offers of one training.
         pins: Expected fingerprints by name; empty: none is pinned. When any is, all must be.
+            `FirstUse` pins the keys of names that it has never seen.
 
     Raises:
         CeremonyError: No offers, two of one name, or of different trainings.
@@ -126,10 +128,12 @@ def check_offers(offers: Sequence[Offer], pins: Mapping[str, str]) -> str:
         raise CeremonyError("two offers have one identity")
     for offer in offers:
         offer.verify()
-        if pins and pins.get(offer.name) != fingerprint(offer.identity):
+    shown = {offer.name: fingerprint(offer.identity) for offer in offers}
+    pinned = pins.of(shown) if isinstance(pins, FirstUse) else pins
+    for name, found in shown.items():
+        if pinned and pinned.get(name) != found:
             raise PinMismatchError(
-                f"{offer.name!r} shows {fingerprint(offer.identity)}, pinned is "
-                f"{pins.get(offer.name, 'nothing')}"
+                f"{name!r} shows {found}, pinned is {pinned.get(name, 'nothing')}"
             )
     return offers_digest(offers)
 
@@ -159,7 +163,7 @@ def make_bundle(
     identity: Identity,
     leader: str,
     plan: SealingPlan,
-    pins: Mapping[str, str],
+    pins: Pins,
 ) -> tuple[Keys, Bundle]:
     """Make the keys and wrap them for every other hospital that offered.
 
@@ -202,7 +206,7 @@ def open_bundle(
     offers: Sequence[Offer],
     secret: EphemeralSecret,
     name: str,
-    pins: Mapping[str, str],
+    pins: Pins,
     plan: SealingPlan | None = None,
 ) -> Keys:
     """Check a bundle and take the keys out of it.

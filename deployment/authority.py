@@ -42,8 +42,12 @@ class Authority:
     @classmethod
     def make(cls, name: str, *, days: int = AUTHORITY_DAYS) -> Authority:
         """Make an authority that may sign servers and no further authorities."""
-        key = ec.generate_private_key(ec.SECP384R1())
-        subject = _name(f"{name} authority")
+        return cls._signed(
+            ec.generate_private_key(ec.SECP384R1()), _name(f"{name} authority"), days
+        )
+
+    @classmethod
+    def _signed(cls, key: ec.EllipticCurvePrivateKey, subject: x509.Name, days: int) -> Authority:
         certificate = (
             _builder(subject, subject, key.public_key(), days)
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
@@ -54,6 +58,10 @@ class Authority:
             .sign(key, SHA384())
         )
         return cls(key=key, certificate=certificate)
+
+    def renewed(self, *, days: int = AUTHORITY_DAYS) -> Authority:
+        """Return the same authority with a new certificate; what it has signed stays trusted."""
+        return self._signed(self.key, self.certificate.subject, days)
 
     @classmethod
     def read(cls, key: Path, certificate: Path) -> Authority:

@@ -5,9 +5,9 @@ Nothing here changes anything, and no private key is used but to read its public
 
 from __future__ import annotations
 
+import math
 import socket
 import ssl
-import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,11 +15,22 @@ from email.utils import parsedate_to_datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from clients.contract.printable import printable
+from clients.site.file_modes import open_files, unreadable_by_others
+from clients.site.ledger_place import ledger_faults
+from clients.site.readiness import app_faults, pin_faults
 from clients.site.site_file import SiteFile, SiteFileError, read_site_file
 from crypto.identity import Identity, fingerprint
 from deployment.bundle import bundle_digest
 from deployment.errors import DeploymentError
 from deployment.superlink_folder import SuperLinkFolder, read_superlink
+from deployment.validity import (
+    NEW_AUTHORITY,
+    NEW_SERVER,
+    read_certificate,
+    served_fault,
+    validity_of,
+)
 
 #: Days before its end from which a certificate is called out.
 EXPIRY_DAYS = 30
@@ -49,8 +60,9 @@ def check_site(folder: Path) -> Iterator[Finding]:
     yield Finding(good=True, text=f"{site.path} is sound; this is {site.hospital}")
     yield from _each(
         _versions,
-        lambda: _private(site.private, "node.key", "identity.key"),
-        lambda: _certificate(folder / "ca.pem"),
+        lambda: _present(site.private, "node.key", "identity.key"),
+        lambda: _open_files(site),
+        lambda: _certificate(folder / "ca.pem", NEW_AUTHORITY),
         lambda: _pins(site),
         lambda: _limits(site),
         lambda: _bundle(site),
@@ -68,9 +80,11 @@ def check_superlink(folder: Path) -> Iterator[Finding]:
     yield Finding(good=True, text=f"{link.folder} is the SuperLink of {len(link.hospitals)}")
     yield from _each(
         _versions,
-        lambda: _private(link.folder, "server.key"),
-        lambda: _certificate(link.folder / "ca.pem"),
-        lambda: _certificate(link.folder / "server.pem", link.address.rpartition(":")[0]),
+        lambda: _private(link.folder / "server.key"),
+        lambda: _certificate(link.folder / "ca.pem", NEW_AUTHORITY),
+        lambda: _certificate(
+            link.folder / "server.pem", NEW_SERVER, link.address.rpartition(":")[0]
+        ),
         lambda: _keys(link),
         lambda: _server(link.local_address, link.folder / "ca.pem"),
         lambda: _connected(link),
@@ -82,9 +96,24 @@ def _each(*checks: Check) -> Iterator[Finding]:
     for check in checks:
         try:
             yield Finding(good=True, text=check())
+        except _Several as error:
+            yield from (Finding(good=False, text=text) for text in error.faults)
         except Exception as error:
             text = str(error) or type(error).__name__
             yield Finding(good=False, text=text.splitlines()[0])
+
+
+class _Several(Exception):
+    """A check that found several faults, each a line of its own."""
+
+    def __init__(self, faults: list[str]) -> None:
+        super().__init__("; ".join(faults))
+        self.faults = faults
+
+
+def _require_none(faults: list[str]) -> None:
+    if faults:
+        raise _Several(faults)
 
 
 def _versions() -> str:
@@ -101,28 +130,34 @@ def _versions() -> str:
     return "versions: " + ", ".join(f"{name} {number}" for name, number in found.items())
 
 
-def _private(folder: Path, *names: str) -> str:
-    for name in names:
-        file = folder / name
-        if not file.is_file():
-            raise DeploymentError(f"{file} is missing")
-        mode = stat.S_IMODE(file.stat().st_mode)
-        if mode & 0o077:
-            raise DeploymentError(f"{file} can be read by others (mode {mode:o}); chmod 600 it")
-    return f"only the owner can read {', '.join(names)}"
+def _present(folder: Path, *names: str) -> str:
+    files = [folder / name for name in names]
+    _require_none([f"{file} is missing" for file in files if not file.is_file()])
+    return f"{folder} holds {', '.join(names)}"
 
 
-def _certificate(file: Path, host: str = "") -> str:
-    from cryptography import x509
+def _private(file: Path) -> str:
+    _present(file.parent, file.name)
+    _require_none(unreadable_by_others([file]))
+    return f"only the owner can read {file.name}"
 
-    certificate = x509.load_pem_x509_certificate(file.read_bytes())
-    now, end = datetime.now(UTC), certificate.not_valid_after_utc
-    if now < certificate.not_valid_before_utc:
-        raise DeploymentError(f"{file} is not valid yet; is this machine's clock right?")
-    days = (end - now).days
+
+def _open_files(site: SiteFile) -> str:
+    _require_none(open_files(site))
+    return f"nobody else can use {site.private} or change {site.path.name}"
+
+
+def _certificate(file: Path, mend: str, host: str = "") -> str:
+    certificate = read_certificate(file)
+    validity, now = validity_of(certificate), datetime.now(UTC)
+    if fault := validity.fault(str(file), mend, now):
+        raise DeploymentError(fault)
+    end, days = validity.end, (validity.end - now).days
     if days < EXPIRY_DAYS:
-        raise DeploymentError(f"{file} ends in {days} days ({end:%Y-%m-%d}); renew it")
+        raise DeploymentError(f"{file} ends in {days} days ({end:%Y-%m-%d}); {mend}")
     if host:
+        from cryptography import x509
+
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         known = [str(name.value) for name in names]
         if host not in known:
@@ -134,8 +169,10 @@ def _pins(site: SiteFile) -> str:
     if not (site.private / "identity.key").is_file():
         raise DeploymentError("this hospital has no identity; 'asclepias keys' makes one")
     own = fingerprint(Identity.load_or_create(site.private / "identity.key").public)
-    if not site.pins:
-        raise DeploymentError("[pins] is empty: whoever comes first would be trusted")
+    if faults := pin_faults(site):
+        _require_none([f"{faults[0]}; this one is {own}"])
+    if site.trust_on_first_use:
+        return f"the first keys seen are pinned in {site.private}; this one is {own}"
     if site.pins.get(site.hospital) != own:
         raise DeploymentError(f"[pins] {site.hospital} is not this identity, {own}")
     return f"{len(site.pins)} identities are pinned, this one is {own}"
@@ -151,13 +188,17 @@ def _limits(site: SiteFile) -> str:
         raise DeploymentError("[limits] max-epsilon is not set: nothing bounds what runs may cost")
     bound = "no bound on epsilon (benchmark data)"
     if limits.max_epsilon is not None:
-        bound = f"epsilon at most {limits.max_epsilon:g} at delta {limits.delta:g}"
+        bound = (
+            f"epsilon at most {limits.max_epsilon:g} at delta {limits.delta:g} "
+            f"against {limits.against.title}"
+        )
     return f"limits: {bound}, at least {limits.min_hospitals} hospitals"
 
 
 def _bundle(site: SiteFile) -> str:
-    if not site.allowed_apps:
-        raise DeploymentError("allowed-apps is empty: no run can take part here")
+    _require_none(app_faults(site))
+    if site.any_app:
+        return "any-app = true: every bundle that the SuperLink sends runs here"
     digest = bundle_digest()
     if digest not in site.allowed_apps:
         raise DeploymentError(f"allowed-apps does not hold the app installed here, {digest}")
@@ -166,19 +207,30 @@ def _bundle(site: SiteFile) -> str:
 
 def _ledger(site: SiteFile) -> str:
     from accounting.accountants import epsilon
-    from accounting.events import merge
+    from accounting.book import read_spent
     from accounting.ledger import read_ledger
 
+    _require_none(ledger_faults(site.ledger))
     if not site.ledger.exists():
         return f"{site.ledger.name} will be made with the first run; nothing is spent"
-    held = read_ledger(site.ledger)
+    held, limits = read_ledger(site.ledger), site.limits
     if held.site != site.hospital:
-        raise DeploymentError(f"{site.ledger} is the ledger of {held.site}")
-    count = len(held.entries)
-    if site.limits.delta is None:
-        return f"{site.ledger.name} holds {count} entries"
-    spent = epsilon(merge([entry.event for entry in held.entries]), site.limits.delta)
-    return f"{site.ledger.name}: {count} entries, epsilon {spent:.3f} spent"
+        raise DeploymentError(f"{site.ledger} is the ledger of {printable(held.site)}")
+    found = f"{site.ledger.name}: {len(held.entries)} entries"
+    if limits.delta is None:
+        return found
+    spendings, plans = read_spent(site.ledger)
+    if limits.max_epsilon is None:
+        spent = epsilon([one.event for one in spendings], limits.delta)
+        return f"{found}, epsilon {spent:.3f} spent, by what runs claim"
+    spent = limits.counted(spendings, plans)
+    whom = limits.against.title
+    if not math.isfinite(spent):
+        raise DeploymentError(
+            f"{found}, and nothing bounds what they tell {whom}: lower [limits] against by hand, "
+            "or begin a new cohort"
+        )
+    return f"{found}, epsilon {spent:.3f} of {limits.max_epsilon:g} counted against {whom}"
 
 
 def _data(site: SiteFile) -> str:
@@ -211,6 +263,8 @@ def _server(address: str, authority: Path) -> str:
         ):
             return f"{address} answers with this consortium's certificate ({secure.version()})"
     except ssl.SSLCertVerificationError as error:
+        if fault := served_fault(address, authority):
+            raise DeploymentError(fault) from None
         raise DeploymentError(f"{address} shows another certificate: {error.reason}") from None
     except (OSError, ValueError) as error:
         raise DeploymentError(f"{address} does not answer ({error})") from None

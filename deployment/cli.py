@@ -263,14 +263,21 @@ def keys(site: Site = Path()) -> None:
 @app.command(epilog="Example: asclepias renew consortium")
 def renew(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The consortium's folder.")],
+    authority: Annotated[
+        bool, typer.Option("--authority", help="The authority's own; hospitals get a new ca.pem.")
+    ] = False,
 ) -> None:
     """Sign a new server certificate with the consortium's authority; hospitals notice nothing."""
-    from deployment.consortium import Consortium, renew_server_certificate
+    from deployment.consortium import Consortium, renew_authority, renew_server_certificate
     from deployment.report import line
     from deployment.superlink_folder import read_superlink
 
     link = read_superlink(folder)
     consortium = Consortium(folder=folder, address=link.address, hospitals=link.hospitals)
+    if authority:
+        for file in renew_authority(consortium):
+            line(True, f"new certificate of the authority in {file}")
+        return
     renew_server_certificate(consortium)
     line(True, f"new certificate in {link.folder}; restart the SuperLink to use it")
 

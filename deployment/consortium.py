@@ -111,11 +111,35 @@ def make_consortium(
             test_mode=test_mode,
             allowed_apps=allowed_apps,
         )
-        (consortium.site(name) / "site.toml").write_text(text, encoding="utf-8")
+        _write_site_file(consortium.site(name) / "site.toml", text)
     SuperLinkFolder(
         folder=consortium.superlink, address=address, hospitals=consortium.hospitals
     ).write()
     return consortium
+
+
+def _write_site_file(path: Path, text: str) -> None:
+    """Write a file that others may read and only its owner can change, whatever the umask."""
+    path.write_text(text, encoding="utf-8")
+    path.chmod(0o644)
+
+
+def renew_authority(consortium: Consortium) -> list[Path]:
+    """Make the authority a new certificate over its old key, and put it where the old one was.
+
+    The server's certificate stays trusted under the new one.
+
+    Returns:
+        The files that were written; hospitals elsewhere replace their ca.pem by one of them.
+    """
+    old = consortium.authority / "ca.pem"
+    authority = Authority.read(consortium.authority / "ca.key", old).renewed()
+    sites = (consortium.site(name) for name in consortium.hospitals)
+    folders = [consortium.authority, consortium.superlink, *sites]
+    written = [folder / "ca.pem" for folder in folders if folder.is_dir()]
+    for file in written:
+        write_certificate(file, authority.certificate)
+    return written
 
 
 def renew_server_certificate(consortium: Consortium, authority: Authority | None = None) -> None:
@@ -134,6 +158,8 @@ def _make_site(consortium: Consortium, name: str, authority: Authority) -> str:
     """Make one hospital's folder and return the fingerprint of its identity."""
     folder = consortium.site(name)
     (folder / PRIVATE).mkdir(parents=True, mode=0o700)
+    # Nobody else may put another private folder in the place of this one, whatever the umask.
+    folder.chmod(0o755)
     write_certificate(folder / "ca.pem", authority.certificate)
     fingerprint_, public = make_keys(folder)
     (consortium.superlink / "nodes" / f"{name}.pub").write_bytes(public)

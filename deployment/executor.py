@@ -20,6 +20,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from deployment.core_dumps import forbid_core_dumps
 from strategies.flower_patches import shorten_fetch_pause
 
 if TYPE_CHECKING:
@@ -141,6 +142,7 @@ def main() -> None:
     parser.add_argument("--secret-file", type=Path, required=True)
     parser.add_argument("--parent-pid", type=int, required=True)
     arguments = parser.parse_args()
+    forbid_core_dumps()
     channel = start_forking()
 
     from flwr.supercore.superexec import run_superexec as loop

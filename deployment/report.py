@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from clients.contract.printable import printable
 from deployment.errors import DeploymentError
 
 if TYPE_CHECKING:
@@ -26,7 +28,7 @@ def line(good: bool, text: str) -> None:
     """Print one line, marked green or red; the mark is a word where there is no colour."""
     mark = "[green]ok  [/green]" if good else "[red]FAIL[/red]"
     _console.print(mark, end=" ")
-    _console.print(text, markup=False)
+    _console.print(printable(text), markup=False)
 
 
 def show_consortium(consortium: Consortium) -> None:
@@ -36,7 +38,7 @@ def show_consortium(consortium: Consortium) -> None:
     table = Table("hospital", "identity (pinned by all others)", box=None)
     for name in consortium.hospitals:
         site = read_site_file(consortium.site(name) / "site.toml")
-        table.add_row(name, site.pins[name])
+        table.add_row(_cell(name), _cell(site.pins[name]))
     _console.print(table)
     folder = consortium.folder
     for text in (
@@ -44,7 +46,7 @@ def show_consortium(consortium: Consortium) -> None:
         f"{folder / 'sites'}/<hospital> goes to that hospital alone.",
         f"{folder / 'authority'} signs certificates: keep it off every server.",
     ):
-        _console.print(text, markup=False)
+        _console.print(printable(text), markup=False)
 
 
 def show_status(link: SuperLinkFolder) -> None:
@@ -57,7 +59,7 @@ def show_status(link: SuperLinkFolder) -> None:
     table = Table("hospital", "node", "status", box=None)
     for node in nodes:
         colour = "green" if node.status == "online" else "red"
-        table.add_row(node.name, str(node.node_id), f"[{colour}]{node.status}[/{colour}]")
+        table.add_row(_cell(node.name), str(node.node_id), _cell(node.status, colour))
     _console.print(table)
     folders = {
         int(file.read_text(encoding="ascii")): file.parent
@@ -71,12 +73,17 @@ def show_status(link: SuperLinkFolder) -> None:
         progress = read_run(folder).progress if folder else None
         table.add_row(
             str(run_id),
-            status,
+            _cell(status),
             f"{progress.round}/{progress.rounds}" if progress else "",
-            (progress.status or "running") if progress else "",
-            folder.name if folder else "",
+            _cell((progress.status or "running") if progress else ""),
+            _cell(folder.name if folder else ""),
         )
     _console.print(table)
+
+
+def _cell(text: str, style: str = "") -> Text:
+    """Return a text of others as it stands in a table: nothing in it is obeyed."""
+    return Text(printable(text), style=style)
 
 
 def follow_run(link: SuperLinkFolder, submission: Submission) -> bool:

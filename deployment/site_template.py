@@ -3,7 +3,24 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
+from functools import cache
+
+from accounting.against import HOSPITAL, views_of_spend
+from accounting.calibration import noise_multiplier_for
+from accounting.events import GaussianEvent
+from accounting.noise import make_noise_plan
+from accounting.spending import DeclaredPlan, Spending, views_tuple
+from accounting.totals import declared_total
+from clients.contract.setting_tree import Training
+
+#: Delta of the limits, as the file says it.
+DELTA_TEXT = "1e-4"
+#: The default limit on epsilon, and the least room it leaves above one run of epsilon `TARGET`.
+LIMIT = 2.0
+MARGIN = 0.1
+TARGET = 1.0
 
 _TEXT = """\
 # What {hospital} decides for itself. Nothing that a run asks for can override this file.
@@ -13,7 +30,8 @@ hospital = {hospital_text}
 superlink = {superlink}
 
 # SHA-256 of the app bundles that may run here ('asclepias bundle' prints it). Any other bundle is
-# refused before its code runs; an empty list refuses all.
+# refused before its code runs. Without any this hospital takes part in nothing; 'any-app = true'
+# in place of the list lets every bundle run that the SuperLink sends, whatever it does.
 allowed-apps = {allowed_apps}
 
 # Seeded runs are repeatable and give no privacy: for tests on public data only.
@@ -22,8 +40,12 @@ test-mode = {test_mode}
 [data]
 {data}
 [limits]
+# Whom the limit on epsilon is against, the strongest observer that is reckoned with: "server";
+# "hospital" (any one other, who knows its own noise); "colluders:2" (any two others together);
+# "server+hospitals:1" (the server with any one other, who may see single updates).
+against = {against}
 # Most that everything ever released here may cost a patient, all trainings together. It is counted
-# so that it holds whatever runs are submitted: a run of target epsilon 1 takes about 1.3 of it.
+# so that it holds whatever runs are submitted, and whatever they learnt before.
 {budget}
 # Smallest noise multiplier of the sum, and fewest honest hospitals it may rest on.
 min-noise-multiplier = {least_noise}
@@ -41,9 +63,14 @@ runtime-port = 0
 # Shortest pause between two questions to the SuperLink, in seconds; it grows to 3 when all is idle.
 poll-seconds = 0.2
 threads = 1
+# 5: answers leave at whole multiples of 5 s, so that the time they take tells less of the records.
+# 0: as soon as they are ready.
+answer-every = 0
 
 [pins]
-# Fingerprints of all hospitals' identity keys. Compare them by telephone, not by mail.
+# Fingerprints of all hospitals' identity keys. Compare them by telephone, not by mail. Without any
+# this hospital takes part in nothing; 'trust-on-first-use = true' above [data] in place of them
+# pins the first key seen for each name.
 {pins}
 """
 
@@ -66,7 +93,7 @@ def site_text(
 ) -> str:
     """Return a complete, commented ``site.toml``."""
     benchmark = "simulated-partition" in data
-    budget = "delta = 1e-4" if benchmark else "max-epsilon = 2.0\ndelta = 1e-4"
+    budget = f"delta = {DELTA_TEXT}" if benchmark else _budget(len(pins))
     regimes = ["FSCDP", "FPDP"] if not benchmark else ["FSCDP", "FPDP", "F"]
     return _TEXT.format(
         hospital=hospital,
@@ -75,12 +102,51 @@ def site_text(
         allowed_apps=_toml(list(allowed_apps)),
         test_mode=_toml(test_mode),
         data=_DATA_HINTS + "".join(f"{key} = {_toml(value)}\n" for key, value in data.items()),
+        against=_toml(str(HOSPITAL)),
         budget=budget,
         least_noise="0.0" if benchmark else "0.5",
         least_hospitals=2 if benchmark else min(3, len(pins)),
         regimes=_toml(regimes),
         pins="\n".join(f"{name} = {_toml(pin)}" for name, pin in sorted(pins.items())),
     )
+
+
+def _budget(hospitals: int) -> str:
+    """The default limit, and what a run takes of it."""
+    usual, counted = Training(), cost_of_a_usual_run(hospitals)
+    limit = max(LIMIT, math.ceil(counted * (1.0 + MARGIN) * 10.0) / 10.0)
+    run = f"q {usual.sampling_rate:g}, {usual.rounds} rounds, {hospitals} hospitals"
+    return "\n".join(
+        [
+            f"# Here a run of target epsilon {TARGET:g} at the delta below (FSCDP, {run})",
+            f"# counts {counted:.2f} at most, {counted / limit:.0%} of the limit; two exceed it.",
+            f"max-epsilon = {limit:g}",
+            f"delta = {DELTA_TEXT}",
+        ]
+    )
+
+
+@cache
+def cost_of_a_usual_run(hospitals: int) -> float:
+    """What a run of epsilon `TARGET` against the server counts against any one other hospital.
+
+    Sampling rate and rounds are those that settings begin with; no attempt is spare, as with a
+    target, and its noise is shared by all hospitals.
+    """
+    usual, delta = Training(), float(DELTA_TEXT)
+    sigma = noise_multiplier_for(
+        target_epsilon=TARGET,
+        delta=delta,
+        sampling_rate=usual.sampling_rate,
+        rounds=usual.rounds,
+        accountant="prv",
+    )
+    plan = make_noise_plan("semi-central", noise_multiplier=sigma, hospitals=hospitals)
+    views = views_of_spend(plan, regime="FSCDP", exchange="gradients", scheme="bfv")
+    event = GaussianEvent(sampling_rate=usual.sampling_rate, noise_multiplier=sigma)
+    spending = Spending("run", "gradients", event, views_tuple(views))
+    plans = {"run": DeclaredPlan(event=event, places=usual.rounds)}
+    return declared_total([spending], plans, against=HOSPITAL, delta=delta, limit=TARGET)
 
 
 def _toml(value: object) -> str:

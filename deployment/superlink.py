@@ -14,9 +14,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from clients.site.file_modes import unreadable_by_others
 from deployment.control import control_of, read_public_key
+from deployment.core_dumps import forbid_core_dumps
 from deployment.errors import DeploymentError
 from deployment.superlink_folder import SuperLinkFolder
+from deployment.validity import NEW_AUTHORITY, NEW_SERVER, require_valid
 from simulations.engines.local_server import NotHealthyError, wait_until_healthy
 
 if TYPE_CHECKING:
@@ -30,9 +33,14 @@ def start_superlink(link: SuperLinkFolder, *, host: str) -> subprocess.Popen[byt
     """Start a SuperLink and wait until it answers.
 
     Raises:
-        DeploymentError: it does not start; what it said is in ``superlink.log``.
+        DeploymentError: a certificate is not valid now, others can read the server's key, or it
+            does not start; what it said is in ``superlink.log``.
     """
     folder = link.folder
+    require_valid(folder / "ca.pem", NEW_AUTHORITY)
+    require_valid(folder / "server.pem", NEW_SERVER)
+    if faults := unreadable_by_others([folder / "server.key"]):
+        raise DeploymentError("\n".join(faults))
     arguments = [
         "--ssl-ca-certfile", str(folder / "ca.pem"),
         "--ssl-certfile", str(folder / "server.pem"),
@@ -109,6 +117,7 @@ def main() -> None:
     from flwr.superlink.cli.flower_superlink import flower_superlink
     from starlette.middleware import Middleware
 
+    forbid_core_dumps()
     os.umask(0o077)
     before = extensions.get_middleware()
     extensions.get_middleware = lambda: (Middleware(LocalOnly), *before)

@@ -31,9 +31,13 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
+from clients.contract.printable import printable
+from clients.site.readiness import site_faults
 from crypto.whole_file import write_private
+from deployment.core_dumps import forbid_core_dumps
 from deployment.errors import DeploymentError
 from deployment.flower_home import environment
+from deployment.validity import NEW_AUTHORITY, require_valid, served_fault
 from simulations.engines.local_server import free_port
 from strategies.flower_patches import shorten_fetch_pause
 
@@ -57,13 +61,19 @@ _NOTARY = "fpk_asclepias_site"
 
 
 class Notary:
-    """Signs bundles that the site allows, with a key that lives as long as this process."""
+    """Signs bundles that the site allows, with a key that lives as long as this process.
 
-    def __init__(self, allowed: frozenset[str]) -> None:
+    Args:
+        allowed: SHA-256 of the bundles that may run.
+        any_app: whether every bundle may, as long as it is the one it is called.
+    """
+
+    def __init__(self, allowed: frozenset[str], *, any_app: bool = False) -> None:
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
         from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
         self._allowed = allowed
+        self._any_app = any_app
         self._key = Ed25519PrivateKey.generate()
         public = self._key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
         self.entities = {_NOTARY: public.decode()}
@@ -71,8 +81,13 @@ class Notary:
     def certify(self, fab: Fab) -> Fab:
         """Return the bundle with this site's verdict in place of whatever came with it."""
         digest = hashlib.sha256(fab.content).hexdigest()
-        if digest not in self._allowed or fab.hash_str != digest:
-            logger.error("bundle %s is not in allowed-apps of site.toml; refused", digest)
+        allowed = self._any_app or digest in self._allowed
+        if not allowed or fab.hash_str != digest:
+            logger.error(
+                "bundle %s, called %s, is not in allowed-apps of site.toml; refused",
+                digest,
+                printable(fab.hash_str),
+            )
             return replace(fab, verifications={})
         signed_at = int(time.time())
         message = signed_at.to_bytes(8, "big") + bytes.fromhex(digest)
@@ -107,8 +122,29 @@ def run_supernode(site: SiteFile) -> None:
     """Become this hospital's SuperNode; returns when it ends.
 
     Raises:
-        DeploymentError: Flower is of another version, or the site's files are not complete.
+        DeploymentError: Flower is of another version, the site's files are not complete or open to
+            others, or a certificate is not valid now.
     """
+    forbid_core_dumps()
+    _require_ready(site)
+    os.umask(0o077)
+    os.environ.update(environment(site.private / "flower", threads=site.threads))
+    os.chdir(site.private)
+    port = site.runtime_port or free_port()
+    notary = Notary(site.allowed_apps, any_app=site.any_app)
+    secret, entities = site.private / "executor.secret", site.private / "notary.json"
+    write_private(secret, secrets.token_bytes(32))
+    write_private(entities, json.dumps(notary.entities).encode())
+    _adapt_flower(notary, site.poll_seconds)
+    _start_executor(f"127.0.0.1:{port}", secret)
+    sys.argv = ["flower-supernode", *_arguments(site, port, secret, entities)]
+    from flwr.supernode.cli.flower_supernode import flower_supernode
+
+    flower_supernode()
+
+
+def _require_ready(site: SiteFile) -> None:
+    """Insist that a site can take part, as far as it can be told before it is connected."""
     if not version("flwr").startswith(FLOWER):
         raise DeploymentError(
             f"flwr {version('flwr')} is installed, this launcher knows {FLOWER}x; "
@@ -119,20 +155,16 @@ def run_supernode(site: SiteFile) -> None:
             raise DeploymentError(f"{file} is missing; 'asclepias keys' makes keys.")
     if not site.superlink:
         raise DeploymentError(f"{site.path}: superlink is missing; set it to host:port.")
-    os.umask(0o077)
-    os.environ.update(environment(site.private / "flower", threads=site.threads))
-    os.chdir(site.private)
-    port = site.runtime_port or free_port()
-    notary = Notary(site.allowed_apps)
-    secret, entities = site.private / "executor.secret", site.private / "notary.json"
-    write_private(secret, secrets.token_bytes(32))
-    write_private(entities, json.dumps(notary.entities).encode())
-    _adapt_flower(notary, site.poll_seconds)
-    _start_executor(f"127.0.0.1:{port}", secret)
-    sys.argv = ["flower-supernode", *_arguments(site, port, secret, entities)]
-    from flwr.supernode.cli.flower_supernode import flower_supernode
-
-    flower_supernode()
+    try:
+        faults = site_faults(site)
+    except OSError as error:
+        raise DeploymentError(f"{site.ledger.parent} cannot be used ({error.strerror}).") from None
+    if faults:
+        raise DeploymentError("\n".join(faults))
+    authority = site.path.parent / "ca.pem"
+    require_valid(authority, NEW_AUTHORITY)
+    if fault := served_fault(site.superlink, authority):
+        raise DeploymentError(fault)
 
 
 def _arguments(site: SiteFile, port: int, secret: Path, entities: Path) -> list[str]:

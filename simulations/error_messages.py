@@ -8,6 +8,8 @@ import traceback
 import click
 import typer
 
+from clients.contract.printable import printable_lines
+
 ASKED_WRONGLY = 2
 FAILED = 1
 INTERRUPTED = 130
@@ -38,9 +40,10 @@ def show_error(error: BaseException, *, debug: bool) -> int:
         sentences = [text, *getattr(error, "__notes__", [])]
         text = " ".join(one if one.endswith((".", "!")) else f"{one}." for one in sentences)
     if debug and code != INTERRUPTED:
-        typer.echo("".join(traceback.format_exception(error)).rstrip(), err=True)
+        trace = "".join(traceback.format_exception(error)).rstrip()
+        typer.echo(printable_lines(trace), err=True)
     if text:
-        typer.echo(text, err=True)
+        typer.echo(printable_lines(text), err=True)
     return code
 
 

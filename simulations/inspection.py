@@ -190,7 +190,8 @@ def ledger(
     if as_json:
         _print_json(statements)
         return
-    title = f"Spent on patients (UTC; epsilon by RDP at delta {statements[0]['delta']:g})"
+    delta_text = f"{statements[0]['delta']:g}"
+    title = f"Spent on patients (UTC; epsilon by RDP at delta {delta_text}, by what runs claim)"
     columns = ["whose", "entries#", "first", "last", "epsilon#"]
     _print_table(title, columns, overview_rows(statements))
     first = statements[0]
@@ -229,7 +230,7 @@ def figures(names: Names) -> None:
         else:
             files = draw_figures(read_run(path))
         for file in files:
-            typer.echo(file)
+            _print_path(file)
 
 
 def report(names: Names) -> None:
@@ -244,9 +245,9 @@ def report(names: Names) -> None:
 
     for path, is_comparison in _found(names):
         if is_comparison:
-            typer.echo(write_comparison_report(read_comparison(path), path))
+            _print_path(write_comparison_report(read_comparison(path), path))
         else:
-            typer.echo(write_report(read_run(path)))
+            _print_path(write_report(read_run(path)))
 
 
 def _found(names: Sequence[str]) -> list[tuple[Path, bool]]:
@@ -281,6 +282,12 @@ def _cell(key: str, value: int | float | str) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     return f"{value:,}" if isinstance(value, int) else value
+
+
+def _print_path(path: Path) -> None:
+    from clients.contract.printable import printable
+
+    typer.echo(printable(str(path)))
 
 
 def _print_json(content: Mapping[str, Any] | Sequence[Any]) -> None:

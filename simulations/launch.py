@@ -20,6 +20,7 @@ from typing import Any
 
 from rich.console import Console
 
+from clients.contract.printable import printable, printable_lines
 from clients.contract.settings import Settings
 from simulations.pages.tables import WIDTH, observer_table, summary_table
 from simulations.pages.template import REPORT
@@ -139,7 +140,7 @@ def follow_to_end(path: Path, output: Output) -> bool:
     print_results(path, output)
     progress = display.progress
     if progress.status != "finished":
-        text = f"{progress.status}: {progress.message}"
+        text = printable(f"{progress.status}: {progress.message}")
         Console(stderr=True).print(text, markup=False, highlight=False, soft_wrap=True)
     return progress.status == "finished"
 
@@ -172,9 +173,22 @@ def print_results(path: Path, output: Output) -> None:
         if observers := run.privacy.get("observers"):
             console.print(observer_table(observers), width=width)
     prefix = "" if output.quiet else "run folder: "
-    console.print(f"{prefix}{_short(path)}", soft_wrap=True, markup=False, highlight=False)
+    lines = [f"{prefix}{_short(path)}"]
     if not output.quiet and (path / REPORT).is_file():
-        console.print(f"report: {_short(path / REPORT)}", soft_wrap=True, highlight=False)
+        lines.append(f"report: {_short(path / REPORT)}")
+    for line in lines:
+        console.print(printable(line), soft_wrap=True, markup=False, highlight=False)
+
+
+class _PlainFormatter(logging.Formatter):
+    """Writes records so that no name in a message steers the terminal that shows the log."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Write a record; further lines of a message or a traceback stay lines."""
+        return printable_lines(super().format(record))
 
 
 @contextmanager
@@ -188,7 +202,7 @@ def logging_to(file: Path, level: str, *, terminal: bool) -> Iterator[None]:
     root, flower = logging.getLogger(), logging.getLogger("flwr")
     before = root.handlers[:], root.level, flower.handlers[:], flower.propagate
     for handler in handlers:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        handler.setFormatter(_PlainFormatter())
     root.handlers, flower.handlers, flower.propagate = handlers, [], True
     root.setLevel(level.upper())
     logging.captureWarnings(True)

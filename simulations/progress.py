@@ -17,6 +17,7 @@ from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 from rich.table import Column
 
+from clients.contract.printable import printable
 from simulations.pages.wording import bytes_text, epsilon_text, seconds_text, share_text
 from strategies.run.events import Event, RunProgress, follow
 
@@ -72,9 +73,9 @@ class Display:
         self._console = console
         self._since = since
         self._bar = Bar(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=16),
-            TextColumn("{task.fields[state]}", table_column=Column(no_wrap=True)),
+            TextColumn("{task.fields[state]}", markup=False, table_column=Column(no_wrap=True)),
             console=console,
             disable=not console.is_terminal,
             transient=True,
@@ -115,14 +116,14 @@ class Display:
                 )
 
     def _say(self, text: str) -> None:
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
 
     def _refresh(self) -> None:
         progress = self.progress
         word, done, total = describe_place(progress)
         self._bar.update(
             self._task,
-            description=word,
+            description=printable(word),
             completed=done,
             total=total or None,
             state=describe_progress(progress),

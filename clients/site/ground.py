@@ -12,9 +12,11 @@ import hashlib
 import json
 import logging
 import os
+import sys
 import tempfile
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property, partial
@@ -25,10 +27,13 @@ from accounting import lines
 from accounting.limits import SiteLimits
 from accounting.randomness import Stream
 from clients.contract.faults import Code, Fault
+from clients.contract.printable import printable_lines
 from clients.site.books import Books
+from clients.site.readiness import site_faults
 from crypto.errors import IdentityError
-from crypto.identity import Identity
+from crypto.identity import Identity, fingerprint
 from crypto.offers import Offer
+from crypto.pins import FirstUse, Pins
 from crypto.whole_file import write_private
 
 if TYPE_CHECKING:
@@ -58,11 +63,12 @@ class Site:
         simulated: whether the hospital lives in a simulation.
         books: the books that its process holds open.
         limits: what the hospital allows, whatever a run asks for.
-        pins: fingerprints of the other hospitals' identities; empty means first use is trusted.
+        pins: fingerprints of the other hospitals' identities; empty in simulations only.
         ledger_path: a ledger that outlives the run, or ``None`` for one inside ``folder``.
         test_mode: whether seeded (repeatable, not private) runs are allowed outside simulation.
         patients: N_k as the hospital itself declares it, a public number; 0 where it does not.
         partition: part of a public cohort that stands for its records; None for its own.
+        answer_every: seconds; answers leave at whole multiples of them. 0: when they are ready.
     """
 
     name: str
@@ -70,11 +76,12 @@ class Site:
     simulated: bool
     books: Books
     limits: SiteLimits = field(default_factory=SiteLimits)
-    pins: Mapping[str, str] = field(default_factory=dict)
+    pins: Pins = field(default_factory=dict)
     ledger_path: Path | None = None
     test_mode: bool = False
     patients: int = 0
     partition: int | None = None
+    answer_every: float = 0.0
 
     @cached_property
     def identity(self) -> Identity:
@@ -113,10 +120,18 @@ class Site:
         return self.ledger_path or self.folder / "ledger.jsonl"
 
     def log(self, text: str) -> None:
-        """Append a line to the hospital's own log."""
+        """Append a line to the hospital's own log; further lines of a text are set in.
+
+        It never raises: what is being logged may be that the disk is full. What cannot be written
+        goes to standard error, which is the hospital's own as well.
+        """
         moment = datetime.now(UTC).isoformat(timespec="milliseconds")
-        with (self.folder / "hospital.log").open("a", encoding="utf-8") as file:
-            file.write(f"{moment} {text}\n")
+        line = f"{moment} {printable_lines(text)}".replace("\n", "\n    ") + "\n"
+        try:
+            _append(self.folder / "hospital.log", line.encode())
+        except OSError as error:
+            with suppress(Exception):
+                sys.stderr.write(f"{self.name}: hospital.log: {error.strerror}; {line}")
 
     def log_exception(self, error: BaseException) -> None:
         """Append an exception with its traceback to the hospital's own log."""
@@ -181,19 +196,36 @@ def simulated_site(name: str, settings: Settings, training: str, books: Books) -
 
 
 def real_site(file: SiteFile, books: Books) -> Site:
-    """Return a real hospital's ground, as its own ``site.toml`` says."""
+    """Return a real hospital's ground, as its own ``site.toml`` says.
+
+    Raises:
+        Fault: others could use its files, or it names no pins, no app or no place for a ledger.
+    """
+    if not file.private.exists():
+        private_folder(file.private)
+    if faults := site_faults(file):
+        raise Fault(Code.SITE_REFUSED, "; ".join(faults))
     return Site(
         name=file.hospital,
-        folder=private_folder(file.private),
+        folder=file.private,
         simulated=False,
         books=books,
         limits=file.limits,
-        pins=file.pins,
+        pins=_pins(file),
         ledger_path=file.ledger,
         test_mode=file.test_mode,
         patients=file.patients,
         partition=file.simulated_partition,
+        answer_every=file.answer_every,
     )
+
+
+def _pins(file: SiteFile) -> Pins:
+    """Return the pins of a site, or the keys seen first where its file trusts them."""
+    if not file.trust_on_first_use:
+        return file.pins
+    own = Identity.load_or_create(file.private / "identity.key").public
+    return FirstUse(file.private / "first-use.json", {file.hospital: fingerprint(own)})
 
 
 def own_settings(file: SiteFile, settings: Settings) -> Settings:
@@ -315,6 +347,16 @@ def private_folder(path: Path) -> Path:
     path.mkdir(parents=True, exist_ok=True)
     path.chmod(0o700)
     return path
+
+
+def _append(path: Path, data: bytes) -> None:
+    """Add bytes to a file that only its owner can read."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        while data:
+            data = data[os.write(descriptor, data) :]
+    finally:
+        os.close(descriptor)
 
 
 def partition_of(context: Context) -> int | None:

@@ -10,15 +10,19 @@ faults is refused with all of them at once::
 
 from __future__ import annotations
 
+import math
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from accounting.against import EXPECTED as OBSERVERS
+from accounting.against import HOSPITAL, parse_against
 from accounting.errors import AccountingError
 from accounting.limits import SiteLimits
+from accounting.vocabulary import REGIMES
 
 #: Folder beside ``site.toml`` for keys, ledger and log; only its owner may enter.
 PRIVATE = "private"
@@ -31,7 +35,14 @@ _TEXT, _NUMBER, _WHOLE, _SWITCH, _WORDS = (
     "a list",
 )
 _KNOWN: dict[str, dict[str, str]] = {
-    "": {"hospital": _TEXT, "superlink": _TEXT, "test-mode": _SWITCH, "allowed-apps": _WORDS},
+    "": {
+        "hospital": _TEXT,
+        "superlink": _TEXT,
+        "test-mode": _SWITCH,
+        "allowed-apps": _WORDS,
+        "any-app": _SWITCH,
+        "trust-on-first-use": _SWITCH,
+    },
     "data": {
         "name": _TEXT,
         "dir": _TEXT,
@@ -45,14 +56,22 @@ _KNOWN: dict[str, dict[str, str]] = {
         "min-noise-multiplier": _NUMBER,
         "min-hospitals": _WHOLE,
         "allowed-regimes": _WORDS,
+        "against": _TEXT,
     },
     "allow": {"functions": _WORDS},
     "ledger": {"path": _TEXT},
-    "node": {"runtime-port": _WHOLE, "poll-seconds": _NUMBER, "threads": _WHOLE},
+    "node": {
+        "runtime-port": _WHOLE,
+        "poll-seconds": _NUMBER,
+        "threads": _WHOLE,
+        "answer-every": _NUMBER,
+    },
 }
 _FINGERPRINT = re.compile(r"SHA256:[A-Za-z0-9+/]{43}")
 _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+#: Bounds in seconds, both included.
+_SECONDS = {"poll-seconds": (0.05, 60.0), "answer-every": (0.0, 300.0)}
 
 
 class SiteFileError(ValueError):
@@ -80,13 +99,17 @@ class SiteFile:
         limits: what the hospital allows, whatever a run asks for.
         ledger: the ledger, which outlives every run.
         pins: fingerprints of all hospitals' identities, its own among them.
+        trust_on_first_use: whether, without pins, the first key seen for a name is pinned.
         allowed_apps: SHA-256 of the app bundles that may run here.
+        any_app: whether every bundle may.
         allowed_functions: every "package.module:function" that a run may name as its model; any
             other would be imported, and so run, at the asker's word.
         test_mode: whether seeded runs, which are repeatable and not private, are allowed.
         runtime_port: port of the SuperNode's own loopback interface; 0 for a free one.
         poll_seconds: pause between two questions to the SuperLink.
         threads: threads of the native libraries in an app process.
+        answer_every: seconds; answers leave at whole multiples of them. 0: as soon as they are
+            ready.
     """
 
     path: Path
@@ -100,12 +123,15 @@ class SiteFile:
     limits: SiteLimits = field(default_factory=SiteLimits)
     ledger: Path
     pins: Mapping[str, str] = field(default_factory=dict)
+    trust_on_first_use: bool = False
     allowed_apps: frozenset[str] = frozenset()
+    any_app: bool = False
     allowed_functions: frozenset[str] = frozenset()
     test_mode: bool = False
     runtime_port: int = 0
     poll_seconds: float = 0.2
     threads: int = 1
+    answer_every: float = 0.0
 
     @property
     def private(self) -> Path:
@@ -129,10 +155,7 @@ def read_site_file(path: Path) -> SiteFile:
     faults = _faults(given)
     if faults:
         raise SiteFileError(path, faults)
-    try:
-        return _site(path, given)
-    except AccountingError as error:
-        raise SiteFileError(path, [f"[limits] {error}"]) from None
+    return _site(path, given)
 
 
 def _site(path: Path, given: Mapping[str, Any]) -> SiteFile:
@@ -154,15 +177,19 @@ def _site(path: Path, given: Mapping[str, Any]) -> SiteFile:
             min_noise_multiplier=float(limits.get("min-noise-multiplier", 0.0)),
             min_hospitals=limits.get("min-hospitals", 0),
             allowed_regimes=None if regimes is None else tuple(regimes),
+            against=parse_against(limits["against"]) if "against" in limits else HOSPITAL,
         ),
         ledger=path.parent / given.get("ledger", {}).get("path", f"{PRIVATE}/ledger.jsonl"),
         pins=dict(given.get("pins", {})),
+        trust_on_first_use=given.get("trust-on-first-use", False),
         allowed_apps=frozenset(given.get("allowed-apps", ())),
+        any_app=given.get("any-app", False),
         allowed_functions=frozenset(given.get("allow", {}).get("functions", ())),
         test_mode=given.get("test-mode", False),
         runtime_port=node.get("runtime-port", 0),
         poll_seconds=float(node.get("poll-seconds", 0.2)),
         threads=node.get("threads", 1),
+        answer_every=float(node.get("answer-every", 0.0)),
     )
 
 
@@ -193,9 +220,21 @@ def _faults(given: Mapping[str, Any]) -> list[str]:
     for name in functions if isinstance(functions, list) else []:
         if not (isinstance(name, str) and _FUNCTION.fullmatch(name)):
             faults.append(f"[allow] functions holds {name!r}, expected package.module:function")
-    poll = tables.get("node", {}).get("poll-seconds", 1.0)
-    if isinstance(poll, int | float) and not 0.05 <= poll <= 60:
-        faults.append(f"[node] poll-seconds = {poll}, expected 0.05 to 60")
+    faults += _limit_faults(tables.get("limits", {}))
+    for key, (least, most) in _SECONDS.items():
+        value = tables.get("node", {}).get(key, least)
+        if isinstance(value, int | float) and not least <= value <= most:
+            faults.append(f"[node] {key} = {value}, expected {least:g} to {most:g}")
+    return faults + _contradictions(tables)
+
+
+def _contradictions(tables: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Name what is said twice, and differently."""
+    faults = []
+    if tables[""].get("trust-on-first-use") is True and tables.get("pins"):
+        faults.append("trust-on-first-use = true beside [pins]: leave one of them out")
+    if tables[""].get("any-app") is True and tables[""].get("allowed-apps"):
+        faults.append("any-app = true beside a list of allowed-apps: leave one of them out")
     return faults
 
 
@@ -209,6 +248,36 @@ def _table_faults(table: str, values: Mapping[str, Any]) -> list[str]:
         elif not _is(kind, value):
             faults.append(f"{_key(table, key)} = {value!r}, expected {kind}")
     return faults
+
+
+def _limit_faults(limits: Mapping[str, Any]) -> list[str]:
+    """What makes no sense about limits of the right kind; a wrong kind is said elsewhere."""
+    faults = []
+
+    def check(key: str, kind: str, fits: Callable[[Any], bool], expected: str) -> None:
+        value = limits.get(key)
+        if value is not None and _is(kind, value) and not fits(value):
+            faults.append(f"[limits] {key} = {value!r}, expected {expected}")
+
+    check("max-epsilon", _NUMBER, lambda x: 0.0 < x < math.inf, "a finite number above 0")
+    check("delta", _NUMBER, lambda x: 0.0 < x < 1.0, "a number between 0 and 1, both left out")
+    check("min-noise-multiplier", _NUMBER, lambda x: 0.0 <= x < math.inf, "a finite number from 0")
+    check("allowed-regimes", _WORDS, set(REGIMES).issuperset, f"some of {', '.join(REGIMES)}")
+    check("against", _TEXT, _is_observer, OBSERVERS)
+    if "max-epsilon" in limits and "delta" not in limits:
+        faults.append(
+            f"[limits] delta is missing, and max-epsilon = {limits['max-epsilon']!r} needs one; "
+            "expected a number between 0 and 1, such as 1e-4"
+        )
+    return faults
+
+
+def _is_observer(text: str) -> bool:
+    try:
+        parse_against(text)
+    except AccountingError:
+        return False
+    return True
 
 
 def _pin_faults(values: Mapping[str, Any]) -> list[str]:

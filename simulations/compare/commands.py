@@ -122,6 +122,7 @@ def _compare(
 
     from rich.console import Console
 
+    from clients.contract.printable import printable
     from simulations.compare.comparison import Comparison, axes_of
     from simulations.launch import Interrupted
 
@@ -141,7 +142,7 @@ def _compare(
     if printing.as_json:
         typer.echo(json.dumps(content, indent=2))
     elif printing.quiet:
-        typer.echo(folder)
+        typer.echo(printable(str(folder)))
     else:
         _print(content, folder)
     if content["failed"]:
@@ -173,6 +174,7 @@ def _illustrate(content: dict[str, Any], folder: Path) -> None:
 def _print(content: dict[str, Any], folder: Path) -> None:
     from rich.console import Console
 
+    from clients.contract.printable import printable
     from simulations.compare.tables import terminal_tables
     from simulations.pages.tables import WIDTH
 
@@ -180,7 +182,8 @@ def _print(content: dict[str, Any], folder: Path) -> None:
     for part in terminal_tables(content):
         console.print(part, width=min(WIDTH, console.width))
     for name, path in (("comparison", folder), ("report", folder / "report.html")):
-        console.print(f"{name}: {path}", soft_wrap=True, markup=False, highlight=False)
+        text = printable(f"{name}: {path}")
+        console.print(text, soft_wrap=True, markup=False, highlight=False)
 
 
 def _words(text: str) -> tuple[str, ...]:

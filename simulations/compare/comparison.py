@@ -31,6 +31,7 @@ from rich.progress import (
 )
 from rich.table import Column
 
+from clients.contract.printable import printable
 from clients.contract.settings import ConfigValue, SettingsError
 from crypto.whole_file import write_shared
 from simulations.compare.axes import Axes, Cell, Plan, cell_folder, plan_comparison
@@ -226,7 +227,7 @@ class Bar:
                 if last_change(folder) >= self._since
             ]
             if places:
-                self._progress.update(self._task, label="; ".join(places))
+                self._progress.update(self._task, label=printable("; ".join(places)))
 
 
 @contextmanager
@@ -235,12 +236,14 @@ def comparison_bar(console: Console | None, total: int) -> Iterator[Bar]:
 
     def say(text: str) -> None:
         if console is not None:
-            console.print(text, highlight=False, markup=False, soft_wrap=True)
+            console.print(printable(text), highlight=False, markup=False, soft_wrap=True)
 
     with Progress(
         BarColumn(bar_width=16),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[label]}", table_column=Column(no_wrap=True, ratio=1)),
+        TextColumn(
+            "{task.fields[label]}", markup=False, table_column=Column(no_wrap=True, ratio=1)
+        ),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),

@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import RenderableType
 from rich.text import Text
 
+from clients.contract.printable import printable_lines
 from simulations.pages.tables import plain_table
 from simulations.pages.wording import ABSENT, bytes_text
 
@@ -110,11 +111,12 @@ def paired_table(content: Content) -> Table:
 def terminal_tables(content: Content) -> list[RenderableType]:
     """Return what the command prints when the grid is done."""
     found: list[RenderableType] = [plain_table(_title(content), *result_table(content))]
-    found.append(Text(caption(content), style="dim"))
+    found.append(Text(printable_lines(caption(content)), style="dim"))
     if content["paired"]:
         found.append(plain_table(f"\n{paired_title(content)}", *paired_table(content)))
     for head, lines in left_out(content):
-        found.append(Text("\n".join([f"\n{head}:", *(f"  {line}" for line in lines)])))
+        text = "\n".join([f"\n{head}:", *(f"  {line}" for line in lines)])
+        found.append(Text(printable_lines(text)))
     return found
 
 

@@ -58,7 +58,8 @@ def spending_rows(statement: Statement) -> list[tuple[str, str, str, str, str]]:
     """Return training, purpose, rounds, entries and mechanism, gathered where these agree."""
     groups: dict[tuple[str, str, str], list[int]] = {}
     for entry in statement["entries"]:
-        key = (entry["training"], entry["purpose"], mechanism_text(entry["event"]))
+        mechanism = mechanism_text(entry["event"], entry.get("views", {}))
+        key = (entry["training"], entry["purpose"], mechanism)
         groups.setdefault(key, []).append(entry["round"])
     return [
         (training, purpose, f"{min(rounds)}-{max(rounds)}", str(len(rounds)), mechanism)
@@ -66,15 +67,26 @@ def spending_rows(statement: Statement) -> list[tuple[str, str, str, str, str]]:
     ]
 
 
-def mechanism_text(event: Mapping[str, Any]) -> str:
-    """Write an event without its count: ``gaussian, q 0.2, sigma 1.94``."""
+def mechanism_text(
+    event: Mapping[str, Any], views: Mapping[str, float | None] | None = None
+) -> str:
+    """Write an event without its count: ``gaussian, q 0.2, sigma 1.94 (hospital 1.84)``.
+
+    In brackets is what is left of the noise for those for whom less of it is left.
+    """
     names = {"sampling_rate": "q", "noise_multiplier": "sigma"}
     fields = [
         f"{names.get(key, key)} {value:.4g}"
         for key, value in event.items()
         if key not in ("kind", "count")
     ]
-    return ", ".join([str(event.get("kind", "event")), *fields])
+    text = ", ".join([str(event.get("kind", "event")), *fields])
+    less = [
+        f"{name} {'none' if left is None else f'{left:.4g}'}"
+        for name, left in (views or {}).items()
+        if left is None or left < event.get("noise_multiplier", 0.0)
+    ]
+    return f"{text} ({', '.join(less)})" if less else text
 
 
 def moment_text(seconds: float | None) -> str:

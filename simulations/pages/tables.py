@@ -9,6 +9,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from clients.contract.printable import printable
 from simulations.pages.wording import ABSENT, bytes_text, epsilon_text, seconds_text, share_text
 
 WIDTH = 80
@@ -57,7 +58,7 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
     table.add_column(no_wrap=True)
     table.add_column()
     for label, value in summary_rows(summary):
-        table.add_row(label, Text(value))
+        table.add_row(label, _cell(value))
     return table
 
 
@@ -110,7 +111,7 @@ def observer_table(observers: Sequence[Mapping[str, Any]]) -> Table:
     table.add_column("bound", no_wrap=True)
     table.add_column("why")
     for row in observer_rows(observers):
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*map(_cell, row))
     return table
 
 
@@ -121,11 +122,16 @@ def plain_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
         justify: Literal["left", "right"] = "right" if column.endswith("#") else "left"
         table.add_column(column.rstrip("#"), justify=justify, overflow="fold")
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*map(_cell, row))
     return table
 
 
 def _table(title: str) -> Table:
     return Table(
-        title=Text(title, style="bold"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False
+        title=_cell(title, "bold"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False
     )
+
+
+def _cell(text: str, style: str = "") -> Text:
+    """Return a text as it stands in a table: nothing in it steers the terminal."""
+    return Text(printable(text), style=style)

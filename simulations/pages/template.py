@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from clients.contract.printable import printable_lines
+
 #: What a page is called in its folder.
 REPORT = "report.html"
 
@@ -28,11 +30,19 @@ class Answer:
 
 
 def fill_page(page: str, **content: Any) -> str:
-    """Return a page with its content; every text is escaped, and a missing one is an error."""
+    """Return a page with its content; every text is escaped, and a missing one is an error.
+
+    Marks that would turn a line round, or show nothing, are written out as in a terminal.
+    """
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    def shown(value: object) -> object:
+        return printable_lines(value) if type(value) is str else value
+
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, finalize=shown
+    )
     return environment.from_string(page).render(style=Markup(STYLE), **content)
 
 

@@ -1,6 +1,7 @@
 import errno
 import hashlib
 import json
+import math
 import os
 import subprocess
 import sys
@@ -21,12 +22,13 @@ from hypothesis.stateful import (
 )
 
 from accounting import lines
-from accounting.book import Book
+from accounting.book import Book, read_spent
 from accounting.chain import Flush
-from accounting.errors import BookError, LedgerError, LimitRefused
+from accounting.errors import AccountingError, BookError, LedgerError, LimitRefused
 from accounting.events import GaussianEvent
 from accounting.ledger import read_ledger
 from accounting.limits import SiteLimits, SpendRequest
+from accounting.spending import DeclaredPlan, Slack
 from accounting.states import NEW, Phase, step
 
 EVENT = GaussianEvent(sampling_rate=0.1, noise_multiplier=1.5)
@@ -104,8 +106,9 @@ def test_a_refused_spending_writes_the_close_before_it_and_nothing_else(path):
 def test_limits_are_checked_against_what_was_spent_under_the_same_lock(path):
     book = keyed(path, rounds=100)
     limits = SiteLimits(max_epsilon=2.0, delta=1e-5)
+    views = {"server": 1.5, "hospital": 1.5}
     request = SpendRequest(
-        regime="FSCDP", event=EVENT, hospitals=5, noise_multiplier=1.5, delta=1e-5
+        regime="FPDP", event=EVENT, hospitals=5, noise_multiplier=1.5, delta=1e-5, views=views
     )
     with pytest.raises(LimitRefused, match="max-epsilon"):
         for number in range(1, 100):
@@ -113,11 +116,52 @@ def test_limits_are_checked_against_what_was_spent_under_the_same_lock(path):
                 Place("t", number, 1),
                 EVENT,
                 purpose="x",
+                views=views,
                 check=lambda account: limits.check(request, account),
             )
             book.append(lines.adopt("t", round=number, chain="c"))
     assert 10 < book.spent("t") < 99
-    assert book.epsilon(1e-5) <= 2.0 < book.would_be(EVENT, 1e-5, planned_epsilon=2.0)
+    assert limits.would_be(book) <= 2.0 < limits.would_be(book, request)
+
+
+def test_a_trainings_plan_is_its_first_event_in_every_place_it_was_bound_to(path):
+    book = opened(path)
+    three = GaussianEvent(sampling_rate=1.0, noise_multiplier=9.0, count=3)
+    for training, fields in (("sums", {}), ("visits", {"visits": 2, "spare": 1}), ("none", {})):
+        book.append(bind(training, **fields), lines.keyed(training, keys="K"))
+    assert not book.plans() and book.places("unbound") == 0
+    book.spend(Place("sums", 1, 1), three, purpose="layers", uses=6, rounds=3)
+    book.spend(Place("visits", 1, 1), EVENT, purpose="cyclic")
+    book.append(lines.charge("none", EVENT, why="lost"))
+    book.spend(Place("sums", 1, 2), EVENT, purpose="layers", slack=Slack(1e-3, 1e-9))
+    plans = book.plans()
+    assert plans == {
+        "sums": DeclaredPlan(event=three, places=2 + 2),
+        "visits": DeclaredPlan(event=EVENT, places=2 + 1),
+    }
+    assert plans["sums"].whole.count == 12
+    assert read_spent(path) == (book.spendings(), plans)
+    assert opened(path).plans() == plans and opened(path).spendings() == book.spendings()
+    assert [one.slack for one in book.spendings() if one.slack] == [Slack(1e-3, 1e-9)]
+    assert [one.training for one in book.spendings() if one.charged] == ["none"]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"views": {"server": -1.0}},
+        {"views": {"server": math.nan}},
+        {"views": {"server": 1.5, "hospital": "1.5"}},
+        {"slack": Slack(-1e-3, 0.0)},
+        {"slack": Slack(0.0, math.inf)},
+    ],
+)
+def test_views_and_slack_that_make_no_sense_are_not_written(path, fields):
+    book = keyed(path)
+    before = path.read_bytes()
+    with pytest.raises(AccountingError, match=next(iter(fields))):
+        book.spend(Place("t", 1, 1), EVENT, purpose="x", **fields)
+    assert path.read_bytes() == before
 
 
 def test_each_use_of_a_receipt_is_given_once(path):
@@ -444,7 +488,7 @@ KILLED = """
 import sys
 from typing import NamedTuple
 from accounting import lines
-from accounting.book import Book
+from accounting.book import Book, read_spent
 from accounting.chain import Flush
 from accounting.events import GaussianEvent
 import os, random, signal, time

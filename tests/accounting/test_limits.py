@@ -1,17 +1,32 @@
 import math
 import pickle
 import random
+from typing import NamedTuple
 
 import pytest
 
+from accounting import lines
 from accounting.accountants import epsilon
+from accounting.against import HOSPITAL, parse_against, views_of_spend
+from accounting.book import Book
+from accounting.chain import Flush
 from accounting.errors import AccountingError, LimitRefused
 from accounting.events import GaussianEvent
 from accounting.ledger import Ledger
 from accounting.limits import SiteLimits, SpendRequest
+from accounting.noise import make_noise_plan
 from accounting.renyi_filter import RenyiFilter
+from accounting.spending import DeclaredPlan, Slack
+from accounting.totals import declared_total, filtered_total
 
 EVENT = GaussianEvent(sampling_rate=0.1, noise_multiplier=1.5)
+VIEWS = {"server": 1.5, "hospital": 1.5, "server+hospitals:1": 1.5}  # local noise
+
+
+class Place(NamedTuple):
+    training: str
+    round: int
+    attempt: int
 
 
 @pytest.fixture
@@ -27,6 +42,7 @@ def request(**changes):
         "hospitals": 5,
         "noise_multiplier": 1.5,
         "delta": 1e-5,
+        "views": VIEWS,
     }
     return SpendRequest(**{**good, **changes})
 
@@ -82,16 +98,121 @@ def test_the_budget_stops_before_the_round_that_would_exceed_it(ledger):
     rounds = 0
     while not LIMITS.violations(request(), ledger):
         rounds += 1
-        ledger.spend(EVENT, training="t", round=rounds, attempt=1, purpose="gradient")
+        ledger.spend(EVENT, training="t", round=rounds, attempt=1, purpose="x", views=VIEWS)
     assert rounds > 10
     assert ledger.epsilon(1e-5) <= 2.0
-    assert ledger.would_be(EVENT, 1e-5, planned_epsilon=2.0) > 2.0
-    assert epsilon([EVENT] * (rounds + 1), 1e-5) > 1.8  # the price of adaptivity is small
+    assert LIMITS.would_be(ledger) <= 2.0 < LIMITS.would_be(ledger, request())
+    assert epsilon([EVENT] * (rounds + 1), 1e-5) > 1.6  # the price of adaptivity
+
+
+@pytest.fixture
+def book(tmp_path):
+    with Book(tmp_path / "b.jsonl", site="n", cohort="c", flush=Flush.WRITE) as opened:
+        yield opened
+
+
+def bind(book, training, rounds=60, spare=0):
+    digests = {"terms": "T", "own": "O", "members": "M", "code": "C"}
+    line = lines.bind(training, **digests, rounds=rounds, spare=spare, failures=3)
+    book.append(line, lines.keyed(training, keys="K"))
+
+
+def run(book, limits, rounds, training="t", **changes):
+    """Spend round after round within the limits; returns how many."""
+    asked = request(training=training, **changes)
+    for number in range(1, rounds + 1):
+        try:
+            book.spend(
+                Place(training, number, 1),
+                asked.event,
+                purpose="gradients",
+                views=asked.views,
+                check=lambda account: limits.check(asked, account),
+            )
+        except LimitRefused:
+            return number - 1
+        book.append(lines.adopt(training, round=number, chain="c"))
+    return rounds
+
+
+def test_a_run_whose_terms_are_bound_goes_on_where_a_filter_alone_would_stop_it(book):
+    limits = SiteLimits(max_epsilon=3.3, delta=1e-4)
+    for training in ("told", "second"):
+        bind(book, training)
+    assert run(book, limits, 60, "told", **RARELY) == 60
+    assert 2.4 < limits.would_be(book) <= 3.3
+    assert filtered_total(book.spendings(), against=HOSPITAL, delta=1e-4, limit=3.3) > 6.0
+    assert run(book, limits, 60, "second", **RARELY) == 0
+
+
+def test_a_ledger_that_binds_nothing_goes_by_the_filter_alone(ledger):
+    limits = SiteLimits(max_epsilon=3.3, delta=1e-4)
+    with pytest.raises(LimitRefused, match="max-epsilon"):
+        limits.check(request(training="t", **RARELY), ledger)
+
+
+def test_a_plan_is_counted_whole_from_its_first_round_on(book):
+    event = GaussianEvent(sampling_rate=0.2, noise_multiplier=5.14)
+    counted = []
+    for training, rounds, spare in (("short", 60, 0), ("spare", 60, 30), ("long", 90, 0)):
+        bind(book, training, rounds, spare)
+        book.spend(Place(training, 1, 1), event, purpose="gradients", slack=Slack(0.0, 0.0))
+        own = [one for one in book.spendings() if one.training == training]
+        total = declared_total(own, book.plans(), against=HOSPITAL, delta=1e-4, limit=1.0)
+        counted.append(total)
+    assert counted[0] < counted[1] == counted[2]
+
+
+RARE = GaussianEvent(sampling_rate=0.001, noise_multiplier=0.42)
+RARELY = {"event": RARE, "views": {"server": 0.42, "hospital": 0.42}, "delta": 1e-4}
+
+
+@pytest.mark.parametrize(("places", "covered"), [(61, True), (60, False), (1000, False)])
+def test_a_declared_plan_that_is_not_the_books_covers_nothing(book, places, covered):
+    bind(book, "t", 60, spare=1)
+    plan = DeclaredPlan(event=RARE, places=places)
+    limits = SiteLimits(max_epsilon=3.3, delta=1e-4)
+    assert (run(book, limits, 60, "t", plan=plan, **RARELY) == 60) is covered
+
+
+def test_the_same_run_counts_more_against_a_stronger_observer(book):
+    plan = make_noise_plan("semi-central", noise_multiplier=5.14, hospitals=5)
+    views = views_of_spend(plan, regime="FSCDP", exchange="gradients", scheme="bfv")
+    event = plan.event(0.2)
+    bind(book, "t")
+    counted = [
+        SiteLimits(max_epsilon=1e-9, delta=1e-4, against=parse_against(word)).would_be(
+            book, request(training="t", event=event, views=views)
+        )
+        for word in ("server", "hospital", "colluders:2", "server+hospitals:1")
+    ]
+    assert counted == sorted(set(counted))
+
+
+def test_a_ledger_that_does_not_say_how_noise_was_shared_is_refused_against_the_server(ledger):
+    ledger.spend(
+        GaussianEvent(sampling_rate=0.01, noise_multiplier=20.0),
+        training="old",
+        round=1,
+        attempt=1,
+        purpose="gradients",
+    )
+    for word in ("server", "server+hospitals:2"):
+        limits = SiteLimits(max_epsilon=2.0, delta=1e-5, against=parse_against(word))
+        with pytest.raises(LimitRefused, match=r"lower \[limits\] against by hand, or begin a new"):
+            limits.check(request(), ledger)
+    SiteLimits(max_epsilon=2.0, delta=1e-5).check(request(), ledger)
+
+
+def test_a_refusal_says_against_whom(ledger):
+    limits = SiteLimits(max_epsilon=0.1, delta=1e-5, against=parse_against("colluders:2"))
+    with pytest.raises(LimitRefused, match=r"0.1 against any 2 other hospitals together"):
+        limits.check(request(), ledger)
 
 
 def test_a_budget_spent_by_one_training_is_gone_for_the_next(ledger):
     for number in range(200):
-        ledger.spend(EVENT, training="one", round=number, attempt=1, purpose="gradient")
+        ledger.spend(EVENT, training="one", round=number, attempt=1, purpose="x", views=VIEWS)
     with pytest.raises(LimitRefused, match="max-epsilon"):
         LIMITS.check(request(), ledger)
 
@@ -103,6 +224,8 @@ def test_a_budget_spent_by_one_training_is_gone_for_the_next(ledger):
         {"max_epsilon": 0.0, "delta": 1e-5},
         {"max_epsilon": math.inf, "delta": 1e-5},
         {"delta": 0.0},
+        {"max_epsilon": math.nan, "delta": 1e-5},
+        {"min_noise_multiplier": math.nan},
         {"allowed_regimes": ("FSCDP", "DP")},
     ],
 )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import datetime, tzinfo
 from pathlib import Path
 
 from flwr.app import Context, Message, RecordDict
@@ -10,6 +12,7 @@ from flwr.app import Context, Message, RecordDict
 from clients.client_app import make_client_app
 from clients.contract.settings import Settings
 from clients.site.worker import Worker
+from deployment import authority
 from deployment.consortium import Consortium, make_consortium
 from strategies.server_app import app as server_app
 from tests.in_process import InProcessGrid, Meddle
@@ -57,6 +60,7 @@ def benchmark_consortium(folder: Path, count: int, **changes: object) -> Consort
         "data": {"name": "breast-cancer", "public": True},
         "partitions": True,
         "test_mode": True,
+        "allowed_apps": ["0" * 64],
     }
     return make_consortium(folder, **{**options, **changes})
 
@@ -75,3 +79,26 @@ def rewrite(consortium: Consortium, hospital: str, old: str, new: str) -> None:
     text = file.read_text()
     assert old in text, (old, text)
     file.write_text(text.replace(old, new))
+
+
+def without_pins(consortium: Consortium, hospital: str) -> None:
+    """Take every pin out of a hospital's site.toml."""
+    file = consortium.site(hospital) / "site.toml"
+    file.write_text(file.read_text().partition("[pins]")[0])
+
+
+@contextmanager
+def at(moment: datetime) -> Iterator[None]:
+    """Make certificates as if it were another moment."""
+
+    class Then(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:
+            return moment
+
+    before = authority.datetime
+    authority.datetime = Then
+    try:
+        yield
+    finally:
+        authority.datetime = before

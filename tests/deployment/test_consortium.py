@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import os
 import socket
 import ssl
 import threading
 import zipfile
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,17 +20,19 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 from flwr.supercore.fab import Fab
 
+from clients.site.readiness import site_faults
 from clients.site.site_file import read_site_file
 from crypto.identity import Identity, fingerprint
 from deployment.authority import Authority
 from deployment.bundle import build_bundle, bundle_digest
 from deployment.checks import check_site
+from deployment.cli import main
 from deployment.consortium import UNBUNDLED, Consortium, make_keys, renew_server_certificate
 from deployment.control import read_public_key
 from deployment.errors import DeploymentError
 from deployment.supernode import Notary, Pauses
 from tests.deployment.proofs import leaks
-from tests.deployment.real_sites import benchmark_consortium, rewrite
+from tests.deployment.real_sites import at, benchmark_consortium, rewrite
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -236,6 +240,37 @@ def test_flower_refuses_every_bundle_but_the_allowed_one() -> None:
     assert not _verified(notary, Fab(digests[0], other, {})), "a false name for other bytes"
     assert not _verified(notary, Fab(digests[1], other, {"valid_license": "yes"}))
     assert not _verified(Notary(frozenset()), Fab(digests[0], allowed, {}))
+
+
+def test_any_bundle_runs_where_a_hospital_says_so_but_under_its_own_name_only() -> None:
+    content = b"the app, modified"
+    digest = hashlib.sha256(content).hexdigest()
+    notary = Notary(frozenset(), any_app=True)
+    assert _verified(notary, Fab(digest, content, {}))
+    assert not _verified(notary, Fab("0" * 64, content, {}))
+
+
+def test_what_init_makes_is_closed_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        made = benchmark_consortium(tmp_path / "c", 3)
+    finally:
+        os.umask(before)
+    for name in made.hospitals:
+        assert site_faults(read_site_file(made.site(name) / "site.toml")) == []
+
+
+def test_a_renewed_authority_trusts_what_it_signed_and_is_put_everywhere(tmp_path: Path) -> None:
+    with at(datetime.now(UTC) - timedelta(days=3651)):
+        made = benchmark_consortium(tmp_path / "c", 3)
+    renew_server_certificate(made)
+    trusted = made.site("hospital-01") / "ca.pem"
+    with pytest.raises(ssl.SSLCertVerificationError, match="expired"):
+        _handshake(made.superlink, trusted, "localhost")
+    assert main(["renew", str(made.folder), "--authority"]) == 0
+    _handshake(made.superlink, trusted, "localhost")
+    found = {file.read_bytes() for file in made.folder.rglob("ca.pem")}
+    assert len(found) == 1
 
 
 def test_pauses_grow_while_idle_and_are_short_again_after_work(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ from tests.deployment.real_sites import (
     benchmark_consortium,
     rewrite,
     train,
+    without_pins,
 )
 from tests.in_process import InProcessGrid, small_settings
 
@@ -97,6 +99,9 @@ def _with_shorter_roster(request: Message) -> Message:
         ('hospital = "hospital-01"', 'hospital = "lyon"', "site-refused"),
         ('hospital = "hospital-01"', 'hospitol = "hospital-01"', "site-refused"),
         ("simulated-partition = 1", "simulated-partition = 9", "site-refused"),
+        (f'allowed-apps = ["{"0" * 64}"]', "allowed-apps = []", "site-refused"),
+        ('path = "private/ledger.jsonl"', 'path = "/dev/null"', "site-refused"),
+        ('path = "private/ledger.jsonl"', 'path = "private"', "site-refused"),
     ],
 )
 def test_a_site_that_does_not_fit_the_run_does_not_join(
@@ -107,6 +112,67 @@ def test_a_site_that_does_not_fit_the_run_does_not_join(
     settings = small_settings(tmp_path / "run")
     with pytest.raises(TrainingStopped, match=f"3 of 4 hospitals joined.*{code}"):
         train(settings, SiteGrid(settings, consortium))
+
+
+def _open_to_others(place: str, mode: int) -> Callable[[Consortium], None]:
+    return lambda made: (made.site("hospital-01") / place).chmod(mode)
+
+
+@pytest.mark.parametrize(
+    "break_it",
+    [
+        lambda made: without_pins(made, "hospital-01"),
+        _open_to_others("private", 0o755),
+        _open_to_others("private/identity.key", 0o640),
+        _open_to_others("site.toml", 0o666),
+    ],
+    ids=["pins", "private", "identity", "site.toml"],
+)
+def test_a_site_that_pins_nobody_or_is_open_to_others_does_not_join(
+    tmp_path: Path, break_it: Callable[[Consortium], None]
+) -> None:
+    consortium = benchmark_consortium(tmp_path / "consortium", 4)
+    break_it(consortium)
+    settings = small_settings(tmp_path / "run")
+    with pytest.raises(TrainingStopped, match=r"3 of 4 hospitals joined.*site-refused"):
+        train(settings, SiteGrid(settings, consortium))
+
+
+def test_another_key_for_a_name_that_was_seen_is_refused_from_then_on(tmp_path: Path) -> None:
+    consortium = benchmark_consortium(tmp_path / "consortium", 4)
+    for name in consortium.hospitals:
+        without_pins(consortium, name)
+        rewrite(consortium, name, "test-mode = true", "test-mode = true\ntrust-on-first-use = true")
+    first, second, third = (small_settings(tmp_path / name) for name in "123")
+    train(first, SiteGrid(first, consortium))
+    seen = consortium.site("hospital-03") / "private" / "first-use.json"
+    assert set(json.loads(seen.read_text())) == set(consortium.hospitals)
+    assert seen.stat().st_mode & 0o777 == 0o600
+    train(second, SiteGrid(second, consortium))
+    key = consortium.site("hospital-02") / "private" / "identity.key"
+    key.unlink()
+    Identity.load_or_create(key)
+    with pytest.raises(TrainingStopped, match="site-refused"):
+        train(third, SiteGrid(third, consortium))
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ('trust-on-first-use = true\n[pins]\na = "SHA256:' + "A" * 43 + '"\n', "beside [pins]"),
+        (f'any-app = true\nallowed-apps = ["{"0" * 64}"]\n', "beside a list of allowed-apps"),
+        ("[node]\nanswer-every = -1\n", "expected 0 to 300"),
+        ("[node]\nanswer-every = 301\n", "expected 0 to 300"),
+    ],
+)
+def test_a_site_file_that_contradicts_itself_or_waits_too_long_is_refused(
+    tmp_path: Path, lines: str, said: str
+) -> None:
+    file = tmp_path / "site.toml"
+    file.write_text(f'hospital = "a"\n{lines}[data]\nname = "x"\n')
+    with pytest.raises(SiteFileError) as caught:
+        read_site_file(file)
+    assert said in str(caught.value)
 
 
 @pytest.mark.parametrize(

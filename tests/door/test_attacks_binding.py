@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from tests.door.split_play import LAYERS
 
 from clients.contract.binding import NONCE_BYTES, training_id
 from clients.contract.ceremony_messages import JoinReply
@@ -13,7 +14,6 @@ from clients.contract.messages import ReleaseRequest
 from clients.contract.visit_messages import JudgeRequest, VisitRequest
 from crypto.headers import HeaderKind, SignedHeader
 from crypto.identity import Identity
-from tests.door.split_play import LAYERS
 from tests.door.world import (
     CHALLENGE,
     EXACT,
@@ -161,10 +161,9 @@ def test_keys_are_not_made_anew_once_something_was_spent(tmp_path: Path) -> None
 
 
 def _bundle_of_before(play: Play):  # type: ignore[no-untyped-def]
+    from clients.contract.ceremony_messages import LeadReply
     from crypto.ceremony import make_bundle
     from crypto.offers import Offer
-
-    from clients.contract.ceremony_messages import LeadReply
 
     offers = [Offer.from_bytes(data) for data in play.offers.values()]
     leader = "hospital-02"

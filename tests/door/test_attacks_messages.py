@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+from tests.door.split_play import LAYERS
 
 from clients.client_app import HANDLERS
 from clients.contract.faults import read_code
@@ -16,13 +17,12 @@ from clients.contract.kinds import Kind
 from clients.contract.messages import (
     ARRAYS,
     CONFIG,
+    bytes_to_array,
     content_from_bytes,
     content_to_bytes,
-    bytes_to_array,
 )
 from clients.contract.settings import DEFAULTS, SettingsError
 from tests.door.test_attacks_binding import one_of
-from tests.door.split_play import LAYERS
 from tests.door.world import LOCAL, Answer, Play, Sites, door_settings, started
 
 pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")

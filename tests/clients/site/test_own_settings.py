@@ -12,7 +12,7 @@ from clients.contract.settings import Settings
 from clients.site.ground import own_settings
 from clients.site.site_file import SiteFileError, read_site_file
 
-FILE = 'hospital = "lyon"\n[data]\nname = "digits"\n'
+FILE = 'hospital = "lyon"\nany-app = true\ntrust-on-first-use = true\n[data]\nname = "digits"\n'
 
 
 def written(folder: Path, more: str = "") -> Path:

@@ -1,0 +1,37 @@
+"""What is shown of others' text cannot steer a terminal, and can still be read."""
+
+from __future__ import annotations
+
+import unicodedata
+
+import pytest
+
+from clients.contract.printable import printable, printable_lines
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("lyon", "lyon"),
+        ("Hôpital Édouard-Herriot, 北京", "Hôpital Édouard-Herriot, 北京"),
+        ("\x1b]0;evil\x07", r"\x1b]0;evil\x07"),
+        ("a\u202eb", r"a\u202eb"),
+        ("a\u200bb\u2028c", r"a\u200bb\u2028c"),
+        ("a\r\nb\x9b2J", r"a\r\nb\x9b2J"),
+        ("\ud800", r"\ud800"),
+        ("[bold]", "[bold]"),
+    ],
+)
+def test_what_shows_nothing_is_written_out_and_all_else_stays(text: str, shown: str) -> None:
+    assert printable(text) == shown
+
+
+def test_no_character_at_all_gets_through_that_a_terminal_obeys() -> None:
+    everything = "".join(map(chr, range(0x3000)))
+    kinds = {unicodedata.category(one) for one in printable(everything)}
+    assert not kinds & {"Cc", "Cf", "Cs", "Zl", "Zp"}
+    assert printable_lines(everything).count("\n") == 1
+
+
+def test_lines_stay_lines() -> None:
+    assert printable_lines("a\n\tb\x1b[2J\r") == "a\n    b\\x1b[2J\\r"
