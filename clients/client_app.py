@@ -23,6 +23,7 @@ from clients.contract.layer_messages import TurnRequest
 from clients.contract.messages import ReleaseRequest, RoundRequest
 from clients.contract.settings import SettingsError
 from clients.contract.visit_messages import JudgeRequest, VisitRequest
+from clients.site.answer_times import hold_answer
 from clients.site.door import Passage, Refusal, Release
 from clients.site.ground import FULL
 from clients.site.leave import leave
@@ -173,29 +174,33 @@ def answered(kind: Kind, worker: Worker) -> Callable[[Message, Context], Message
     """Return what answers messages of a kind, always, and never explains itself to the server."""
 
     def answer(message: Message, context: Context) -> Message:
-        return leave(_outcome(kind, message.content, context, worker), message)
+        outcome, every = _outcome(kind, message.content, context, worker)
+        hold_answer(every)
+        return leave(outcome, message)
 
     return answer
 
 
 def _outcome(
     kind: Kind, content: RecordDict, context: Context, worker: Worker
-) -> Release | Refusal:
+) -> tuple[Release | Refusal, float]:
+    """Return what leaves, and the seconds at whose multiples this hospital's answers leave."""
     log: Callable[[BaseException], None] = _log_here
+    every = 0.0
     try:
         request = _read(kind, content)
         hospital = worker.hospital(request.training, context)
-        log = hospital.site.log_exception
+        log, every = hospital.site.log_exception, hospital.site.answer_every
         sigma = request.noise_multiplier if kind in _PROPOSING else None
         admitted = hospital.door.admit(kind, request, lambda: hospital.terms_digest(sigma))
         if isinstance(admitted, Release):
-            return admitted
-        return HANDLERS[kind](admitted, hospital)
+            return admitted, every
+        return HANDLERS[kind](admitted, hospital), every
     except Exception as error:
         # The log's own disk may be full: nobody but the hospital would lose by it.
         with suppress(Exception):
             log(error)
-        return Refusal(code_of(error))
+        return Refusal(code_of(error)), every
 
 
 def _read(kind: Kind, content: RecordDict) -> Any:

@@ -18,6 +18,7 @@ import torch
 from torch.func import functional_call
 
 from accounting import limits, lines
+from accounting.against import views_of_spend
 from accounting.events import ExactEvent
 from clients.contract.faults import Code, Fault
 from clients.contract.layer_messages import TurnReply
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from accounting.book import Book
     from accounting.events import Event
     from accounting.receipts import Receipt, Use
+    from accounting.spending import Slack
     from clients.contract.layer_messages import Arrays, TurnRequest
     from clients.contract.settings import Settings
     from clients.contract.terms import Terms
@@ -120,6 +122,8 @@ class Hospital:
         self.own = OwnDraws(site, settings, training, cohort, state)
         self._state = state
         self._agreement: Agreement | None = None
+        #: What observers face in this training's spendings, and what its grid charges.
+        self._faced: tuple[Mapping[str, float | None], Slack | None] | None = None
 
     @property
     def book(self) -> Book:
@@ -296,13 +300,15 @@ class Hospital:
         self.site.forget_secret(f"ceremony-{self.training}.key")
         terms = self.session().terms
         event = terms.event(events)
-        asked = self._asked(terms, event)
+        asked = self._asked(terms, event, rounds)
         return self.book.spend(
             place,
             event or ExactEvent(count=events),
-            purpose=self.settings.exchange.name,
+            purpose=asked.purpose,
             uses=uses,
             rounds=rounds,
+            views=asked.views,
+            slack=asked.slack,
             check=lambda account: self.site.limits.check(asked, account),
         )
 
@@ -529,12 +535,28 @@ class Hospital:
         if not self.site.simulated:
             self.site.write_secret(f"replica-{self.training}.bin", session.to_bytes())
 
-    def _asked(self, terms: Terms, event: Event | None) -> limits.SpendRequest:
-        """Say what a round asks of this hospital, in the terms that its limits are stated in."""
+    def _asked(self, terms: Terms, event: Event | None, rounds: int) -> limits.SpendRequest:
+        """Say what a place asks of this hospital, in the terms that its limits are stated in."""
+        settings = self.run_settings
+        if self._faced is None:
+            faced = views_of_spend(
+                terms.noise,
+                regime=settings.privacy.regime,
+                exchange=settings.exchange.name,
+                scheme=settings.sealing.scheme,
+            )
+            slack = self.site.limits.slack_of(terms.grid) if event is not None else None
+            self._faced = (faced, slack)
+        views, slack = self._faced
         return limits.SpendRequest(
-            regime=self.settings.privacy.regime,
+            regime=settings.privacy.regime,
             event=event,
             hospitals=terms.noise.honest_contributions,
             noise_multiplier=terms.noise.multiplier_of_sum,
-            delta=self.settings.privacy.delta if event is not None else None,
+            delta=settings.privacy.delta if event is not None else None,
+            training=self.training,
+            purpose=settings.exchange.name,
+            views=views,
+            rounds=rounds,
+            slack=slack,
         )
