@@ -165,7 +165,7 @@ def read_parts(
     labels = np.concatenate([label_numbers(one, classes) for one in raw])
     if len(labels) != len(pixels):
         raise DataError(f"{path}: {len(pixels)} images and {len(labels)} labels", code="shape")
-    store = picture_store(path, pixels, where.log)
+    store = picture_store(path, pixels, where)
     patients, has_patients = _identifiers(layout, arrays, counts, 2)
     hospitals, has_hospitals = _identifiers(layout, arrays, counts, 3)
     numbers, _ = dense(patients) if has_patients else (np.arange(len(labels), dtype=np.int64), ())
@@ -203,8 +203,11 @@ def _classes_of(parts: list[NDArray[Any]]) -> tuple[str, ...]:
     labels = np.concatenate(parts)
     if labels.dtype.kind not in "biuf":
         return tuple(str(one) for one in np.unique(labels.astype(str)))
-    finite = labels[np.isfinite(labels)]
-    highest = int(finite.max()) if finite.size else 0
+    if not np.array_equal(labels, np.rint(labels)):
+        raise DataError(
+            f"labels hold {labels.dtype}, expected whole numbers or names", code="labels"
+        )
+    highest = int(labels.max()) if labels.size else 0
     return tuple(str(k) for k in range(max(highest + 1, 2)))
 
 
@@ -235,10 +238,11 @@ def _identifiers(
     ), True
 
 
-def picture_store(path: Path, values: NDArray[Any], log: ReadingLog) -> Store:
-    """Return bytes as pictures or volumes, and floats as they are, cut to [-1, 1].
+def picture_store(path: Path, values: NDArray[Any], where: Location) -> Store:
+    """Return bytes as pictures or volumes, and floats as they are, in [-1, 1].
 
-    What is no number becomes the middle, 0.
+    What is no number becomes the middle, 0. What lies outside is cut in a hospital's own records;
+    in others it is a mistake that is better said.
 
     Bytes [n, h, w] are grey, [n, h, w, 1|3|4] coloured, [n, d, h, w] volumes.
     """
@@ -253,12 +257,22 @@ def picture_store(path: Path, values: NDArray[Any], log: ReadingLog) -> Store:
         return PixelStore(values, channels_last=coloured)
     if values.dtype.kind != "f":
         raise DataError(f"{path}: images of type {values.dtype}, expected uint8 or float")
-    wrong = np.flatnonzero(~(np.abs(values.reshape(len(values), -1)) <= 1).all(axis=1))
-    if not wrong.size:
-        return ArrayStore(values.astype(np.float32))
-    log.note(
-        "a value outside [-1, 1] or no number: cut to it, or a missing value",
-        f"{path}: images row {wrong[0]}; scale by public constants first",
-        count=int(wrong.size),
-    )
-    return ArrayStore(np.clip(np.nan_to_num(values, posinf=1, neginf=-1), -1, 1).astype(np.float32))
+    flat = values.reshape(len(values), -1)
+    _note_rows(path, np.isnan(flat), "a value that is no number: a missing value", where.log)
+    outside = np.abs(np.nan_to_num(flat, posinf=2, neginf=-2)) > 1
+    rows = _note_rows(path, outside, "a value outside [-1, 1]: cut to it", where.log)
+    if rows and not where.declared:
+        raise DataError(
+            f"{path}: images row {rows[0]} holds a value outside [-1, 1]; scale by public "
+            "constants first",
+            code="bad-value",
+        )
+    return ArrayStore(np.clip(np.nan_to_num(values), -1, 1).astype(np.float32, copy=False))
+
+
+def _note_rows(path: Path, odd: NDArray[np.bool_], kind: str, log: ReadingLog) -> list[int]:
+    """Note the rows of which something is odd, and return them."""
+    rows: list[int] = np.flatnonzero(odd.any(axis=1)).tolist()
+    if rows:
+        log.note(kind, f"{path}: images row {rows[0]}", count=len(rows))
+    return rows

@@ -120,8 +120,12 @@ def _state(file: Path) -> tuple[int, int]:
 
 
 def files_below(folder: Path) -> list[Path]:
-    """Return the picture files directly in a folder, sorted by name."""
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
+    """Return the picture files directly in a folder, sorted by name; hidden ones are none."""
+    return sorted(
+        p
+        for p in folder.iterdir()
+        if p.suffix.lower() in SUFFIXES and not p.name.startswith(".") and p.is_file()
+    )
 
 
 def class_folders(folder: Path) -> tuple[str, ...]:

@@ -126,16 +126,21 @@ def test_pickled_objects_are_never_loaded(tmp_path):
     assert caught.value.code == "unreadable"
 
 
-def test_floats_outside_the_public_range_are_cut_and_named(tmp_path):
+@pytest.mark.parametrize("odd", [3.0, float("inf"), float("nan")])
+def test_floats_outside_the_public_range_are_cut_in_a_hospitals_own_records(tmp_path, odd):
     def images(n):
         made = np.zeros((n, 8, 8), dtype=np.float32)
-        made[-1] = 3.0
+        made[-1] = odd
         return made
 
     write_npz(tmp_path / "made.npz", images=images)
-    loaded = load_dataset("npz:made", tmp_path)
-    assert "row 11;" in loaded.log.lines()[0]
-    assert loaded.train.inputs[11].max() == 1.0
+    (tmp_path / "made.toml").write_text('classes = ["0", "1", "2"]')
+    loaded = load_dataset("npz:made", tmp_path, declared=True)
+    assert "images row 11" in loaded.log.lines()[0]
+    assert loaded.train.inputs[11].max() == (0.0 if np.isnan(odd) else 1.0)
+    if not np.isnan(odd):
+        with pytest.raises(DataError, match="row 11 holds a value outside"):
+            load_dataset("npz:made", tmp_path)
 
 
 def test_labels_of_arrays_are_numbers_or_names_of_declared_classes(tmp_path):
