@@ -229,5 +229,5 @@ def test_a_run_of_layers_answers_as_its_twin(tmp_path: Path) -> None:
 def test_a_run_of_layers_is_refused_by_the_stamp_whatever_the_records(
     tmp_path: Path, count: int, bound: int
 ) -> None:
-    with pytest.raises(TrainingStopped, match="3 of 4 hospitals joined.*site-refused"):
+    with pytest.raises(TrainingStopped, match=r"3 of 4 hospitals joined.*site-refused"):
         _world(tmp_path, _patients(count), stamp=bound, **LAYERS)
