@@ -40,9 +40,11 @@ from accounting.randomness import NORMAL_ERROR, Stream
 
 DELTA_SLACK = 0.01  # the share of delta that the grid may use
 EPSILON_SLACK = 1e-3  # the share of epsilon (and at most this) that it may use
-MIN_STEPS = 3.0  # noise of one hospital in grid steps; below, the likelihood bound fails
+MIN_NOISE_IN_STEPS = 3.0  # noise of one hospital in grid steps; below, the likelihood bound fails
 MAX_BITS = 40  # float64 holds value, noise and bound together with 12 bits to spare
-# Reach and drift of rounding, the same of floating point, the tail clamp; a little is left over.
+# The share of delta for each of five events: a draw beyond the reach and log-likelihoods beyond the
+# drift, of rounding and of floating point each, and a draw beyond the tail. Together they charge
+# 5*_PART*delta = 0.9*DELTA_SLACK*delta; the last tenth is for delta*expm1(drift), see `slack_at`.
 _PART = 0.9 * DELTA_SLACK / 5
 _TAIL_ROOM = 20.0  # the tail is planned for this much more epsilon
 _SAFETY = 1.1  # exact convolution stays below 1
@@ -109,13 +111,13 @@ class GridPlan:
         """
         if self.noise_stddev == 0.0:
             return 0.0, 0.0
-        steps = self.noise_stddev / self.step
+        noise_in_steps = self.noise_stddev / self.step
         log_part = _log_part(epsilon, delta)
         reach = _reach(log_part, self.draws)
-        drift = _floating_drift(steps, reach, self.draws, log_part)
+        drift = _floating_drift(noise_in_steps, reach, self.draws, log_part)
         charged = 2.0 * _PART * delta
         if not single_update and self.summed > 1:
-            drift += _rounding_drift(self.summed, steps, reach, self.sums, log_part)
+            drift += _rounding_drift(self.summed, noise_in_steps, reach, self.sums, log_part)
             beyond = math.log(2.0 * self.draws) + float(log_ndtr(-self.tail))
             beyond += float(np.logaddexp(0.0, epsilon))
             charged += 2.0 * _PART * delta + math.exp(min(beyond, 100.0))
@@ -165,15 +167,56 @@ def plan_grid(
     clamp = l2_clip * (expected_patients + 4.0 * math.sqrt(expected_patients) + 4.0)
     stddev = plan.stddev_per_hospital(l2_clip)
     if stddev == 0.0:
-        return _plain_grid(clamp, bits)
+        return _noiseless_grid(clamp, bits)
     sums = float(dimensions) * max(rounds, 1)
-    draws = sums * hospitals
+    return _noised_grid(
+        clamp,
+        stddev,
+        sums=sums,
+        draws=sums * hospitals,
+        summed=_least_summed(plan),
+        epsilon=epsilon,
+        delta=delta,
+    )
+
+
+def _noiseless_grid(clamp: float, bits: int) -> GridPlan:
+    """A grid of so many bits up to the clamp: nothing is noised, nothing is charged."""
+    if not 2 <= bits <= MAX_BITS:
+        raise AccountingError(f"bits is {bits}, expected 2 .. {MAX_BITS}")
+    half = 2 ** (bits - 1) - 1
+    step = clamp / half
+    return GridPlan(
+        step=step,
+        bound=half * step,
+        clamp=clamp,
+        tail=0.0,
+        noise_stddev=0.0,
+        draws=0.0,
+        sums=0.0,
+        summed=1,
+        kl=0.0,
+        epsilon_slack=0.0,
+        delta_slack=0.0,
+    )
+
+
+def _noised_grid(
+    clamp: float,
+    stddev: float,
+    *,
+    sums: float,
+    draws: float,
+    summed: int,
+    epsilon: float,
+    delta: float,
+) -> GridPlan:
+    """The coarsest grid for noise: its step by what rounding may cost, its bound by the tail."""
     log_part = _log_part(epsilon, delta)
-    summed = _least_summed(plan)
     allowed = EPSILON_SLACK * min(epsilon, 1.0)
-    steps = _coarsest(summed, sums, _reach(log_part, draws), log_part, allowed / 4.0)
+    noise_in_steps = _coarsest(summed, sums, _reach(log_part, draws), log_part, allowed / 4.0)
     tail = _reach(_log_part(epsilon + _TAIL_ROOM, delta), draws)
-    step = stddev / steps
+    step = stddev / noise_in_steps
     bound_steps = math.ceil((clamp + tail * stddev) / step)
     if 2 * bound_steps + 1 > 2**MAX_BITS:
         raise AccountingError(
@@ -189,7 +232,7 @@ def plan_grid(
         draws=draws,
         sums=sums,
         summed=summed,
-        kl=sums * sum_rounding_kl(summed, steps),
+        kl=sums * sum_rounding_kl(summed, noise_in_steps),
         epsilon_slack=0.0,
         delta_slack=0.0,
     )
@@ -231,33 +274,21 @@ def _check(
 
 
 def _log_part(epsilon: float, delta: float) -> float:
-    """One part of the slack, as the log of a total variation at this epsilon."""
+    """The log of delta', with (1 + e^epsilon)*delta' = _PART*delta: one event's probability.
+
+    If P and Q, of two neighbours, are within total variation delta' of an (epsilon, delta0)-private
+    pair P', Q', then P(S) <= P'(S) + delta' <= e^epsilon*Q'(S) + delta0 + delta'
+    <= e^epsilon*Q(S) + delta0 + (1 + e^epsilon)*delta'.
+    """
     return math.log(_PART * delta) - float(np.logaddexp(0.0, epsilon))
 
 
 def _reach(log_part: float, draws: float) -> float:
-    """Standard deviations beyond which one of so many draws lies with that log-probability."""
+    """The z with 2*draws*Phi(-z) = e^log_part: all draws lie within it, but for that probability.
+
+    A union bound over both tails of every draw; Phi is the standard normal distribution function.
+    """
     return -float(ndtri_exp(log_part - math.log(2.0 * draws)))
-
-
-def _plain_grid(clamp: float, bits: int) -> GridPlan:
-    if not 2 <= bits <= MAX_BITS:
-        raise AccountingError(f"bits is {bits}, expected 2 .. {MAX_BITS}")
-    steps = 2 ** (bits - 1) - 1
-    step = clamp / steps
-    return GridPlan(
-        step=step,
-        bound=steps * step,
-        clamp=clamp,
-        tail=0.0,
-        noise_stddev=0.0,
-        draws=0.0,
-        sums=0.0,
-        summed=1,
-        kl=0.0,
-        epsilon_slack=0.0,
-        delta_slack=0.0,
-    )
 
 
 def _least_summed(plan: NoisePlan) -> int:
@@ -271,42 +302,42 @@ def _least_summed(plan: NoisePlan) -> int:
     return max(2, plan.hospitals - plan.dropouts - max(plan.colluders, 1))
 
 
-def sum_rounding_kl(contributions: int, steps: float) -> float:
+def sum_rounding_kl(contributions: int, noise_in_steps: float) -> float:
     """KL(sum of m rounded Gaussians || rounded Gaussian), one coordinate, in nats: a bound.
 
-    The second Gaussian has variance m*steps^2 + (m-1)/12 in squared grid steps. Holds for
-    steps >= 3 and any means: kappa^2 / (48 * S^4), kappa = (m-1)/120 the fourth cumulant.
+    kappa^2 / (48 * S^4), kappa = (m-1)/120 the fourth cumulant, S = m*noise_in_steps^2, for any
+    means and noise of 3 steps or more. The second Gaussian has variance S + (m-1)/12.
     """
-    _check_steps(contributions, steps)
-    variance = contributions * steps**2
+    _check_steps(contributions, noise_in_steps)
+    variance = contributions * noise_in_steps**2
     return ((contributions - 1) / (120.0 * variance**2)) ** 2 / 48.0
 
 
-def sum_rounding_ratio(contributions: int, steps: float, reach: float) -> float:
+def sum_rounding_ratio(contributions: int, noise_in_steps: float, reach: float) -> float:
     """Bound on the log of the likelihood ratio of the same two within `reach` deviations.
 
     c * (reach^4 + 6*reach^2 + 3), c = (m-1)/(2880*S^2): the fourth Hermite polynomial.
     """
-    _check_steps(contributions, steps)
-    scale = (contributions - 1) / (2880.0 * (contributions * steps**2) ** 2)
+    _check_steps(contributions, noise_in_steps)
+    scale = (contributions - 1) / (2880.0 * (contributions * noise_in_steps**2) ** 2)
     return scale * (reach**4 + 6.0 * reach**2 + 3.0)
 
 
-def _check_steps(contributions: int, steps: float) -> None:
-    if contributions < 1 or steps < MIN_STEPS:
+def _check_steps(contributions: int, noise_in_steps: float) -> None:
+    if contributions < 1 or noise_in_steps < MIN_NOISE_IN_STEPS:
         raise AccountingError(
-            f"{contributions} contributions with noise of {steps} steps, expected at least 1 and "
-            f"{MIN_STEPS:g}"
+            f"{contributions} contributions with noise of {noise_in_steps} steps, expected at "
+            f"least 1 and {MIN_NOISE_IN_STEPS:g}"
         )
 
 
 def _coarsest(summed: int, sums: float, reach: float, log_part: float, allowed: float) -> float:
     """The least noise of a hospital in grid steps whose rounding drifts by at most `allowed`."""
 
-    def enough(steps: float) -> bool:
-        return _rounding_drift(summed, steps, reach, sums, log_part) <= allowed
+    def enough(noise_in_steps: float) -> bool:
+        return _rounding_drift(summed, noise_in_steps, reach, sums, log_part) <= allowed
 
-    low = high = MIN_STEPS
+    low = high = MIN_NOISE_IN_STEPS
     if enough(low):
         return low
     while not enough(high):
@@ -317,26 +348,36 @@ def _coarsest(summed: int, sums: float, reach: float, log_part: float, allowed: 
     return high
 
 
-def _rounding_drift(summed: int, steps: float, reach: float, sums: float, log_part: float) -> float:
+def _rounding_drift(
+    summed: int, noise_in_steps: float, reach: float, sums: float, log_part: float
+) -> float:
     """How far rounding moves the log-likelihood of all sums, but for e^log_part."""
     if summed == 1:
         return 0.0
-    largest = _SAFETY * sum_rounding_ratio(summed, steps, reach)
-    variance = _SAFETY * 2.0 * sum_rounding_kl(summed, steps) * math.exp(min(largest, 100.0))
-    return _drift(variance * math.exp(min(largest, 100.0)) / 2.0, variance, largest, sums, log_part)
+    largest = _SAFETY * sum_rounding_ratio(summed, noise_in_steps, reach)
+    factor = math.exp(min(largest, 100.0))
+    variance = _SAFETY * 2.0 * sum_rounding_kl(summed, noise_in_steps) * factor
+    return _drift(variance * factor / 2.0, variance, largest, sums, log_part)
 
 
-def _floating_drift(steps: float, reach: float, draws: float, log_part: float) -> float:
+def _floating_drift(noise_in_steps: float, reach: float, draws: float, log_part: float) -> float:
     """How far floating point moves the log-likelihood of all draws, but for e^log_part."""
-    # An edge at x moves by up to _EDGE_ERROR*(|x| + 1); a cell is 1/steps wide, and the density
-    # varies in it and beside it by at most e^((reach + 1)/steps).
+    # An edge at x moves by up to _EDGE_ERROR*(|x| + 1); a cell is 1/noise_in_steps wide, and the
+    # density varies in it and beside it by at most e^((reach + 1)/noise_in_steps).
     edge = _EDGE_ERROR * (reach + 1.0)
-    ratio = 2.0 * edge * steps * math.exp((reach + 1.0) / steps)
+    ratio = 2.0 * edge * noise_in_steps * math.exp((reach + 1.0) / noise_in_steps)
     return _drift(ratio**2, ratio**2, ratio, draws, log_part)
 
 
 def _drift(mean: float, variance: float, largest: float, count: float, log_part: float) -> float:
-    """What `count` adaptive terms add up to at most, but for e^log_part (Freedman 1975)."""
+    """What `count` adaptive terms add up to at most, but with probability e^log_part.
+
+    n*mean + sqrt(2*n*v*L) + 4/3*b*L, where n = `count`, L = -log_part, and each term, given those
+    before it, has mean and variance of at most `mean` and v and lies within +-b, b = `largest`.
+    Centred, terms are at most R = 2*b, and the chance that their sum passes t is at most
+    exp(-t^2/2 / (n*v + R*t/3)) (Freedman 1975, in the form of Tropp 2011, Theorem 1.1). That is
+    e^-L at some t <= sqrt(2*n*v*L) + 2/3*R*L.
+    """
     spread = math.sqrt(-2.0 * count * variance * log_part)
     return count * mean + spread - (4.0 / 3.0) * largest * log_part
 

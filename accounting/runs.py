@@ -1,4 +1,4 @@
-"""A run as far as its observers matter, and which noise goes with which exchange."""
+"""A run as far as its observers matter: public numbers, held against each other when it is made."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 
 from accounting.accountants import ACCOUNTANTS
 from accounting.calibration import noise_multiplier_for
@@ -17,86 +18,102 @@ from accounting.observers import RunDescription, observers
 from accounting.rdp import rdp_epsilon
 
 
-def account(
-    *,
-    sampling_rate: float,
-    rounds: int,
-    delta: float,
-    noise_multiplier: float | None = None,
-    target_epsilon: float | None = None,
-    accountant: str = "prv",
-    hospitals: int | None = None,
-    dropouts: int = 0,
-    colluders: int = 0,
-    regime: str = "FSCDP",
-    exchange: str = "gradients",
-    scheme: str = "bfv",
-) -> dict[str, object]:
-    """Epsilon of a planned run by every accountant and for every observer.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedRun:
+    """A run that somebody plans: how often it asks about a patient, and its noise or its target.
 
-    Guarantee: as `accountants.epsilon` and `observers.observers`, for neighbours that differ by one
-    patient at one hospital.
-
-    Args:
+    Attributes:
         sampling_rate: q.
         rounds: T.
         delta: of the claim.
         noise_multiplier: sigma; or
-        target_epsilon: then the noise multiplier that meets it is found first.
+        target_epsilon: what the noise is to meet. One of the two is given.
         accountant: which one the target is for.
-        hospitals: K; without it the observer table is left out.
+        hospitals: K; None: nobody asks who could learn what.
         dropouts: d tolerated.
         colluders: c tolerated.
         regime: as `RunDescription`.
         exchange: as `RunDescription`.
         scheme: as `RunDescription`.
 
+    Raises:
+        AccountingError: neither or both of sigma and target are given.
+    """
+
+    sampling_rate: float
+    rounds: int
+    delta: float
+    noise_multiplier: float | None = None
+    target_epsilon: float | None = None
+    accountant: str = "prv"
+    hospitals: int | None = None
+    dropouts: int = 0
+    colluders: int = 0
+    regime: str = "FSCDP"
+    exchange: str = "gradients"
+    scheme: str = "bfv"
+
+    def __post_init__(self) -> None:
+        if (self.noise_multiplier is None) == (self.target_epsilon is None):
+            raise AccountingError("give either a noise_multiplier or a target_epsilon")
+
+    def sigma(self) -> float:
+        """Return the noise multiplier: the given one, or the least that meets the target."""
+        if self.target_epsilon is None:
+            assert self.noise_multiplier is not None
+            return self.noise_multiplier
+        return noise_multiplier_for(
+            target_epsilon=self.target_epsilon,
+            delta=self.delta,
+            sampling_rate=self.sampling_rate,
+            rounds=self.rounds,
+            accountant=self.accountant,
+        )
+
+
+def account(planned: PlannedRun) -> dict[str, object]:
+    """Epsilon of a planned run by every accountant and for every observer.
+
+    Guarantee: as `accountants.epsilon` and `observers.observers`, for neighbours that differ by one
+    patient at one hospital.
+
     Returns:
         "inputs", "noise_multiplier", "epsilon" (by accountant, and by classic RDP conversion),
-        "observers" (rows of `ObserverRow.to_json`).
+        "observers" (rows of `ObserverRow.to_json`; none without hospitals).
 
     Raises:
-        AccountingError: neither or both of sigma and target are given, or one is out of range.
+        AccountingError: a number is out of range, or no noise meets the target.
     """
-    if (noise_multiplier is None) == (target_epsilon is None):
-        raise AccountingError("give either a noise_multiplier or a target_epsilon")
-    inputs = {name: value for name, value in locals().items() if value is not None}
-    if noise_multiplier is None:
-        assert target_epsilon is not None
-        noise_multiplier = noise_multiplier_for(
-            target_epsilon=target_epsilon,
-            delta=delta,
-            sampling_rate=sampling_rate,
-            rounds=rounds,
-            accountant=accountant,
-        )
+    sigma = planned.sigma()
+    rounds, delta = planned.rounds, planned.delta
     events = [
-        GaussianEvent(sampling_rate=sampling_rate, noise_multiplier=noise_multiplier, count=rounds)
+        GaussianEvent(sampling_rate=planned.sampling_rate, noise_multiplier=sigma, count=rounds)
     ]
-    rows = []
-    if hospitals is not None:
-        run = RunDescription(
-            regime=regime,
-            exchange=exchange,
-            scheme=scheme,
-            hospitals=hospitals,
-            dropouts=dropouts,
-            colluders=colluders,
-            sampling_rate=sampling_rate,
-            noise_multiplier=noise_multiplier,
-            rounds=rounds,
-            delta=delta,
-        )
-        rows = [row.to_json() for row in observers(run)]
+    classic = rdp_epsilon(events, delta, conversion_name="classic")
     return {
-        "inputs": inputs,
-        "noise_multiplier": noise_multiplier,
-        "epsilon": {
-            "rdp-classic": rdp_epsilon(events, delta, conversion_name="classic"),
-            **_by_accountant(events, delta),
-        },
-        "observers": rows,
+        "inputs": {name: value for name, value in asdict(planned).items() if value is not None},
+        "noise_multiplier": sigma,
+        "epsilon": {"rdp-classic": classic, **_by_accountant(events, delta)},
+        "observers": _observer_rows(planned, sigma),
     }
+
+
+def _observer_rows(planned: PlannedRun, sigma: float) -> list[dict[str, object]]:
+    if planned.hospitals is None:
+        return []
+    run = RunDescription(
+        regime=planned.regime,
+        exchange=planned.exchange,
+        scheme=planned.scheme,
+        hospitals=planned.hospitals,
+        dropouts=planned.dropouts,
+        colluders=planned.colluders,
+        sampling_rate=planned.sampling_rate,
+        noise_multiplier=sigma,
+        rounds=planned.rounds,
+        delta=planned.delta,
+    )
+    return [row.to_json() for row in observers(run)]
 
 
 def _by_accountant(events: Sequence[Event], delta: float) -> dict[str, float | str]:

@@ -159,8 +159,8 @@ def decrypt_rows(frame: Frame, plan: SealingPlan, decryptor: Decryptor) -> Itera
             yield decryptor.decrypt(first, second, file)
 
 
-def _dropped(plan: SealingPlan, content: Content) -> tuple[int, int]:
-    return (plan.dropped_up, 0) if content is Content.SINGLE else plan.dropped_down
+def _bits_cut(plan: SealingPlan, content: Content) -> tuple[int, int]:
+    return (plan.bits_cut_up, 0) if content is Content.SINGLE else plan.bits_cut_down
 
 
 def write_block(
@@ -168,7 +168,7 @@ def write_block(
 ) -> list[bytes]:
     """One ciphertext's bytes: planes of residues without their low bits, and planes or a seed."""
     first_width, second_width = plan.residue_bits(total=content is Content.TOTAL)
-    low, second_low = _dropped(plan, content)
+    low, second_low = _bits_cut(plan, content)
     planes = to_planes(first >> np.uint64(low), first_width)
     if isinstance(second, bytes):
         return [planes, second]
@@ -190,7 +190,7 @@ def read_blocks(frame: Frame, plan: SealingPlan, out: Residues) -> list[bytes]:
         FrameError: A residue that cannot be.
     """
     first_width, second_width = plan.residue_bits(total=frame.content is Content.TOTAL)
-    lows = _dropped(plan, frame.content)
+    lows = _bits_cut(plan, frame.content)
     blocks = frame.blocks(plan.ciphertexts)
     cut = plane_bytes(plan.degree, first_width)
     from_planes(blocks[:, :cut], first_width, out[0])

@@ -1,4 +1,4 @@
-"""The same integers, packing, tags and frames as bfv, without encryption: its oracle and double.
+"""The same integers, packing, tags and frames as bfv, without encryption, to test bfv against.
 
 It opens to bit-identical vectors and refuses the same tampering, at a fraction of the time. It
 hides nothing from whoever carries it.

@@ -1,9 +1,10 @@
 """Quantised values, several per slot by exact radix packing, and residues as planes of bytes.
 
-With K hospitals and values in `0 .. levels-1`, a field of a sum is at most `K*(levels-1)`, so the
-radix `R = K*(levels-1) + 1` wastes no guard bit: a slot holds `sum_v q_v * R**v`, and as long as
-the plain modulus is at least `R**V` no field can overflow into its neighbour. Example, K=2, 3
-levels (R=5), V=2: (1, 2) and (2, 2) pack to 11 and 12; 23 unpacks to (3, 4).
+A *field* is the place that one value has in a slot: a digit of the slot's number in radix R. With
+K hospitals and values in `0 .. levels-1`, a field of a sum is at most `K*(levels-1)`, so the radix
+`R = K*(levels-1) + 1` wastes no guard bit: a slot holds `sum_v q_v * R**v`, and as long as the
+plain modulus is at least `R**V` no field can overflow into its neighbour. Example, K=2, 3 levels
+(R=5), V=2: (1, 2) and (2, 2) pack to 11 and 12; 23 unpacks to (3, 4).
 """
 
 import numpy as np

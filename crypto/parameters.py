@@ -1,10 +1,11 @@
 """The lattice's fixed numbers: primes, noise, and how much of a ciphertext need not travel.
 
-The noise of a ciphertext (BFV; Fan and Vercauteren 2012) must stay below q/(2t), or fields come out
-wrong without any exception. Its standard deviation a coefficient is 3.25 for symmetric encryption
-and 15.1 for public-key encryption, which SEAL makes modulo q times a special prime and divides.
-Dropping the low r bits of a residue adds a uniform error of std 2**r/sqrt(12), in the second
-polynomial times the norm of the ternary secret, sqrt(2n/3). Over K hospitals all adds in squares.
+The noise of a ciphertext, which hides it and is not the noise of privacy (BFV; Fan and Vercauteren
+2012), must stay below q/(2t), or values come out wrong without any exception. Its standard
+deviation is 3.25 per coefficient for symmetric encryption and 15.1 for public-key encryption, which
+SEAL makes modulo q times a special prime and divides. Cutting the low r bits off a residue adds a
+uniform error of std 2**r/sqrt(12), in the second polynomial times the norm of the ternary secret,
+sqrt(2n/3). Over K hospitals the variances add up.
 """
 
 import math
@@ -15,7 +16,7 @@ COEFFICIENT_PRIME = 0xFFFFFFFFFFFC001  # q: 60 bits, 1 mod 2n
 SPECIAL_PRIME = 0x1FFFFFFFCE001  # 49 bits: with q 109, the most that is 128-bit secure at n = 4096
 CKKS_SCALE_BITS = 28
 CKKS_UNIT_BITS = 20  # slots are in units of bound/2**20; tags have 20 bits
-NOISE_STDDEV = {"symmetric": 3.25, "public": 15.1}
+FRESH_NOISE_STDDEV = {"symmetric": 3.25, "public": 15.1}
 ROOM_IN_STDDEVS = 13.0
 MIN_TAG_BITS = 40
 MAX_PLAIN_BITS = 52  # fields and tag products stay exact in int64 and float64
@@ -55,28 +56,28 @@ def batching_prime(least: int, degree: int) -> int:
     return candidate
 
 
-def noise_stddev(mode: str, hospitals: int, up: int, down: tuple[int, int]) -> float:
-    """Std of the noise of a sum: fresh noise and dropped bits of K, dropped bits of the total."""
-    fresh = NOISE_STDDEV[mode] ** 2 + _uniform(up)
+def lattice_noise_stddev(mode: str, hospitals: int, up: int, down: tuple[int, int]) -> float:
+    """Std of a sum's noise: fresh noise and bits cut off K ciphertexts, bits cut off the sum."""
+    fresh = FRESH_NOISE_STDDEV[mode] ** 2 + _uniform(up)
     second = (2 * DEGREE / 3) * _uniform(down[1])
     return math.sqrt(hospitals * fresh + _uniform(down[0]) + second)
 
 
-def _uniform(dropped: int) -> float:
-    """Variance of an error uniform over `2**dropped` residues."""
-    return 0.0 if dropped == 0 else 4.0**dropped / 12
+def _uniform(cut: int) -> float:
+    """Variance of an error uniform over `2**cut` residues."""
+    return 0.0 if cut == 0 else 4.0**cut / 12
 
 
-def most_dropped(mode: str, hospitals: int, limit: float) -> tuple[int, tuple[int, int]] | None:
-    """The most low bits that may stay behind, up first; None where even none do not fit."""
-    if ROOM_IN_STDDEVS * noise_stddev(mode, hospitals, 0, (0, 0)) > limit:
+def most_bits_cut(mode: str, hospitals: int, limit: float) -> tuple[int, tuple[int, int]] | None:
+    """The most low bits that may be cut off, up first; None where even uncut ones have no room."""
+    if ROOM_IN_STDDEVS * lattice_noise_stddev(mode, hospitals, 0, (0, 0)) > limit:
         return None
     chosen = [0, 0, 0]
     for place in range(3):
         for bits in range(0, 29, 4):
             attempt = chosen.copy()
             attempt[place] = bits
-            noise = noise_stddev(mode, hospitals, attempt[0], (attempt[1], attempt[2]))
+            noise = lattice_noise_stddev(mode, hospitals, attempt[0], (attempt[1], attempt[2]))
             if ROOM_IN_STDDEVS * noise <= limit:
                 chosen = attempt
     return chosen[0], (chosen[1], chosen[2])

@@ -2,10 +2,10 @@
 
 `plan_sealing` chooses how many values share a slot, the plain modulus and how many low bits of a
 ciphertext need not travel, so that fewest bytes go up. `SealingPlan` re-proves all of it whenever
-one is made, also from JSON: fields cannot overflow, noise keeps 13 standard deviations of room, the
-plain modulus batches and differs from the coefficient primes, and SEAL's table gives the lattice at
-least 128-bit security. A plan with a fault cannot exist. The noise model is in
-`crypto.parameters`.
+one is made, also from JSON: fields (a value's place in a slot, `crypto.packing`) cannot overflow,
+the lattice's noise keeps 13 standard deviations of room, the plain modulus batches and differs from
+the coefficient primes, and SEAL's table gives the lattice at least 128-bit security. A plan with a
+fault cannot exist. The noise model is in `crypto.parameters`.
 """
 
 import hashlib
@@ -22,25 +22,28 @@ from crypto.parameters import (
     CKKS_UNIT_BITS,
     COEFFICIENT_PRIME,
     DEGREE,
+    FRESH_NOISE_STDDEV,
     HEAD_BYTES,
     MAX_HOSPITALS,
     MAX_PLAIN_BITS,
     MAX_VALUES,
     MIN_TAG_BITS,
-    NOISE_STDDEV,
     ROOM_IN_STDDEVS,
     SEED_BYTES,
     SPECIAL_PRIME,
     batching_prime,
     is_prime,
-    most_dropped,
-    noise_stddev,
+    lattice_noise_stddev,
+    most_bits_cut,
 )
 from crypto.roles import Quantiser
 
 FORMAT_VERSION = 1
+#: The schemes, in the order by which frames number them: a new one comes last.
 SCHEME_NAMES = ("plain", "modular", "bfv", "ckks")
 KEY_MODES = ("symmetric", "public")
+#: Attributes that JSON, and so the parameter id, knows by another name.
+_JSON_NAMES = {"bits_cut_up": "dropped_up", "bits_cut_down": "dropped_down"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,8 +58,8 @@ class SealingPlan:
         grid: The quantisation grid.
         values_per_slot: V.
         plain_modulus: t, prime, at least `radix**V`; 0 where no slots are used.
-        dropped_up: Low bits of the first polynomial left out on the way up.
-        dropped_down: Low bits of (first, second) polynomial left out on the way down.
+        bits_cut_up: Low bits that every residue of the first polynomial leaves out on the way up.
+        bits_cut_down: The same on the way down, of the (first, second) polynomial.
     """
 
     scheme: str
@@ -66,8 +69,8 @@ class SealingPlan:
     grid: Quantiser
     values_per_slot: int
     plain_modulus: int
-    dropped_up: int
-    dropped_down: tuple[int, int]
+    bits_cut_up: int
+    bits_cut_down: tuple[int, int]
     version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
@@ -112,15 +115,15 @@ class SealingPlan:
     def _check_lattice(self) -> None:
         if self.plain_modulus in (COEFFICIENT_PRIME, SPECIAL_PRIME):
             raise CapacityError("the plain modulus equals a coefficient prime")
-        widths = (self.dropped_up, *self.dropped_down)
+        widths = (self.bits_cut_up, *self.bits_cut_down)
         allowed = range(0, 29, 4)
         if len(widths) != 3 or not all(isinstance(n, int) and n in allowed for n in widths):
-            raise CapacityError(f"dropped bits {widths}, expected multiples of 4 in 0 .. 28")
-        if self.noise_stddev * ROOM_IN_STDDEVS > self.noise_limit:
+            raise CapacityError(f"bits cut {widths}, expected multiples of 4 in 0 .. 28")
+        if self.lattice_noise_stddev * ROOM_IN_STDDEVS > self.noise_limit:
+            room = self.noise_limit / self.lattice_noise_stddev
             raise CapacityError(
-                f"noise room is {self.noise_limit / self.noise_stddev:.1f} standard deviations, "
-                f"expected {ROOM_IN_STDDEVS:.0f}: lower the hospitals ({self.hospitals}) or the "
-                f"bits ({self.grid.bits})"
+                f"noise room is {room:.1f} standard deviations, expected {ROOM_IN_STDDEVS:.0f}: "
+                f"lower the hospitals ({self.hospitals}) or the bits ({self.grid.bits})"
             )
 
     @property
@@ -167,8 +170,8 @@ class SealingPlan:
         """Bits a residue of the (first, second) polynomial takes on the wire; 0: a seed instead."""
         bits = COEFFICIENT_PRIME.bit_length()
         if total:
-            return bits - self.dropped_down[0], bits - self.dropped_down[1]
-        return bits - self.dropped_up, 0 if self.key_mode == "symmetric" else bits
+            return bits - self.bits_cut_down[0], bits - self.bits_cut_down[1]
+        return bits - self.bits_cut_up, 0 if self.key_mode == "symmetric" else bits
 
     @property
     def slot_bits(self) -> int:
@@ -196,9 +199,14 @@ class SealingPlan:
         return HEAD_BYTES + self.body_bytes(total=True)
 
     @property
-    def noise_stddev(self) -> float:
-        """Standard deviation of a coefficient's noise in the opened sum of K, worst case."""
-        return noise_stddev(self.key_mode, self.hospitals, self.dropped_up, self.dropped_down)
+    def lattice_noise_stddev(self) -> float:
+        """Standard deviation of the encryption's own noise, a coefficient of the sum of K: at most.
+
+        It is no privacy noise, and opening takes it away.
+        """
+        return lattice_noise_stddev(
+            self.key_mode, self.hospitals, self.bits_cut_up, self.bits_cut_down
+        )
 
     @property
     def noise_limit(self) -> float:
@@ -209,7 +217,7 @@ class SealingPlan:
     def error_bound_of_mean(self) -> float:
         """Largest error that rounding puts on a mean of the hospitals' clamped vectors."""
         if self.scheme == "ckks":  # 13 stddevs of decryption noise, n**0.5 larger in slots
-            noise = ROOM_IN_STDDEVS * NOISE_STDDEV[self.key_mode] * math.sqrt(self.degree)
+            noise = ROOM_IN_STDDEVS * FRESH_NOISE_STDDEV[self.key_mode] * math.sqrt(self.degree)
             return self.grid.bound * noise / 2.0 ** (CKKS_SCALE_BITS + CKKS_UNIT_BITS)
         return 0.0 if self.scheme == "plain" else self.grid.step / 2
 
@@ -228,7 +236,8 @@ class SealingPlan:
             lattice |= {"coefficient_prime": COEFFICIENT_PRIME, "special_prime": self.special_prime}
         if self.scheme == "ckks":
             lattice |= {"scale_bits": CKKS_SCALE_BITS, "unit_bits": CKKS_UNIT_BITS}
-        return {**asdict(self), "lattice": lattice}
+        named = {_JSON_NAMES.get(name, name): value for name, value in asdict(self).items()}
+        return {**named, "lattice": lattice}
 
     @classmethod
     def from_json(cls, text: str) -> "SealingPlan":
@@ -241,8 +250,8 @@ class SealingPlan:
             document = json.loads(text)
             document.pop("lattice")
             grid = Quantiser(**document.pop("grid"))
-            dropped = tuple(document.pop("dropped_down"))
-            plan = cls(grid=grid, dropped_down=dropped, **document)
+            up, down = document.pop("dropped_up"), tuple(document.pop("dropped_down"))
+            plan = cls(grid=grid, bits_cut_up=up, bits_cut_down=down, **document)
         except CapacityError:
             raise
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as fault:
@@ -275,7 +284,7 @@ class SealingPlan:
             rows["polynomial degree"] = self.degree
             rows["coefficient prime"] = COEFFICIENT_PRIME
         if self.scheme == "bfv":
-            rows["noise room (stddevs)"] = self.noise_limit / self.noise_stddev
+            rows["noise room (stddevs)"] = self.noise_limit / self.lattice_noise_stddev
         rows["parameter id"] = self.parameter_id
         return rows
 
@@ -324,8 +333,8 @@ def plan_sealing(
             grid=grid,
             values_per_slot=1,
             plain_modulus=0,
-            dropped_up=0,
-            dropped_down=(0, 0),
+            bits_cut_up=0,
+            bits_cut_down=(0, 0),
         )
     return _smallest(values, hospitals, grid, scheme, mode)
 
@@ -338,8 +347,8 @@ def _smallest(values: int, hospitals: int, grid: Quantiser, scheme: str, mode: s
         if least.bit_length() > MAX_PLAIN_BITS:
             break
         modulus = batching_prime(least, DEGREE)
-        drops = most_dropped(mode, hospitals, COEFFICIENT_PRIME / (2 * modulus))
-        if drops is None or modulus.bit_length() > MAX_PLAIN_BITS:
+        cut = most_bits_cut(mode, hospitals, COEFFICIENT_PRIME / (2 * modulus))
+        if cut is None or modulus.bit_length() > MAX_PLAIN_BITS:
             break
         sealed = scheme == "bfv"
         found.append(
@@ -351,8 +360,8 @@ def _smallest(values: int, hospitals: int, grid: Quantiser, scheme: str, mode: s
                 grid=grid,
                 values_per_slot=per_slot,
                 plain_modulus=modulus,
-                dropped_up=drops[0] if sealed else 0,
-                dropped_down=drops[1] if sealed else (0, 0),
+                bits_cut_up=cut[0] if sealed else 0,
+                bits_cut_down=cut[1] if sealed else (0, 0),
             )
         )
     if not found:

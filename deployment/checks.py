@@ -236,12 +236,14 @@ def _ledger(site: SiteFile) -> str:
 def _data(site: SiteFile) -> str:
     from clients.data import load_dataset
 
-    dataset = load_dataset(site.data_name, site.data_dir)
-    if site.simulated_partition is not None:
+    own = site.simulated_partition is None
+    dataset = load_dataset(site.data_name, site.data_dir, declared=own and not site.data_public)
+    if not own:
         return f"{site.data_name} can be read; part {site.simulated_partition} of it stands in here"
     patients = len(dataset.train.patient_ids)
     known = "" if dataset.info.has_patient_ids else " (no patient column: each row counts as one)"
-    return f"{site.data_name} can be read: {len(dataset.train)} records of {patients}{known}"
+    odd = "; 'asclepias check-data' shows what could not be read" if dataset.log else ""
+    return f"{site.data_name} can be read: {len(dataset.train)} records of {patients}{known}{odd}"
 
 
 def _port(port: int) -> str:

@@ -245,6 +245,16 @@ def check(
         raise typer.Exit(1)
 
 
+@app.command(name="check-data", epilog="Example: asclepias check-data --site consortium/sites/lyon")
+def check_data(site: Site = Path()) -> None:
+    """Read a hospital's own records: what is in them, and whether they fit what it declares."""
+    from deployment.check_data import check_data as findings
+    from deployment.report import line
+
+    for finding in findings(site):
+        line(finding.good, finding.text)
+
+
 @app.command(epilog="Example: asclepias keys --site /srv/asclepias/lyon")
 def keys(site: Site = Path()) -> None:
     """Make a hospital's keys on its own machine, in place of none; nothing is overwritten."""

@@ -75,10 +75,13 @@ answer-every = 0
 """
 
 _DATA_HINTS = """\
-# One of: csv:<file> (with <file>.toml beside it, which names the patient column), npz:<file>,
-# image-folder:<folder>, hf:<dataset>, package.module:function, or a benchmark's name.
+# One of: csv:<file> (with <file>.toml beside it, which names the patient column), npz:<file> (with
+# <file>.toml beside it, which lists the classes), image-folder:<folder> (with dataset.toml in it,
+# which lists them), hf:<dataset>, package.module:function, or a benchmark's name.
 # patients = 120 declares about how many train here. The number becomes public; where the model
 # visits hospital by hospital, it is what steps are divided by, instead of the mean over hospitals.
+# most-patients = 150 declares that no more train here; public too. 'asclepias check-data --site .'
+# compares: runs that share layers ask for it, and its word alone decides, never the records.
 """
 
 

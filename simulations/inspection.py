@@ -138,7 +138,7 @@ def account(
     from accounting import statement
 
     with _faults_as_usage():
-        answer = statement.account(
+        planned = statement.PlannedRun(
             sampling_rate=sampling_rate,
             rounds=rounds,
             delta=delta,
@@ -150,6 +150,7 @@ def account(
             colluders=colluders,
             regime=regime,
         )
+        answer = statement.account(planned)
     if as_json:
         _print_json(answer)
         return

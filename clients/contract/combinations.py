@@ -1,13 +1,13 @@
 """What settings do not go together, and why: each check is a sentence or nothing.
 
-The single values are known to be sound when a check sees them. What an exchange can soundly be
-combined with is a table of its own, in ``clients.contract.soundness``.
+The single values are known to be sound when a check sees them. Which exchange, noise and scheme may
+be combined is a table of its own, in ``clients.contract.soundness``.
 """
 
 from collections.abc import Callable, Collection
 
 from clients.contract.setting_tree import SettingTree
-from clients.contract.soundness import check_sound
+from clients.contract.soundness import check_sound, unsealed_shares
 
 
 def _noise_given_once(s: SettingTree) -> str | None:
@@ -24,25 +24,6 @@ def _noise_given_once(s: SettingTree) -> str | None:
         "privacy.target-epsilon and privacy.noise-multiplier are both 0; a private regime needs "
         "one of them (or choose privacy.regime F or C)."
     )
-
-
-def _sum_is_sealed(s: SettingTree) -> str | None:
-    if s.privacy.regime != "FSCDP":
-        return None
-    shares = "the server would see single updates that carry only 1/sqrt(K) of the noise"
-    if s.sealing.scheme == "plain":
-        return f"privacy.regime FSCDP with sealing.scheme plain: nothing is sealed and {shares}."
-    if s.sealing.scheme == "ckks":
-        return (
-            "privacy.regime FSCDP with sealing.scheme ckks: what CKKS decrypts is approximate and "
-            "tells of the key and of single updates; use bfv."
-        )
-    if s.sealing.scheme == "modular" and not s.seeded:
-        return (
-            "privacy.regime FSCDP with sealing.scheme modular: modular does not encrypt, so "
-            f"{shares}; it is for repeatable tests only (run.seed >= 0). Use bfv."
-        )
-    return None
 
 
 def _sum_has_shares(s: SettingTree) -> str | None:
@@ -111,7 +92,7 @@ _COMBINATIONS: list[tuple[set[str], Callable[[SettingTree], str | None]]] = [
         {"privacy.regime", "privacy.target-epsilon", "privacy.noise-multiplier"},
         _noise_given_once,
     ),
-    ({"privacy.regime", "sealing.scheme", "run.seed"}, _sum_is_sealed),
+    ({"privacy.regime", "sealing.scheme", "run.seed"}, unsealed_shares),
     ({"privacy.regime", "partition.hospitals"}, _sum_has_shares),
     ({"privacy.dropouts", "privacy.colluders", "partition.hospitals"}, _someone_remains),
     ({"partition.sites", "partition.hospitals"}, _one_name_a_hospital),
@@ -127,7 +108,7 @@ _COMBINATIONS: list[tuple[set[str], Callable[[SettingTree], str | None]]] = [
 def combination_faults(settings: SettingTree, *, faulty: Collection[str] = ()) -> list[str]:
     """What does not go together; checks that read a key in ``faulty`` are left out."""
     found = [check(settings) for keys, check in _COMBINATIONS if keys.isdisjoint(faulty)]
-    said = _sum_is_sealed(settings) is not None  # in more words than the table has
+    said = unsealed_shares(settings) is not None  # in more words than the table has
     if not faulty and not said:
         found += check_sound(settings)
     return [fault for fault in found if fault]

@@ -1,7 +1,10 @@
 """Which exchanges are sound with which noise and scheme, and how they are accounted.
 
-The table below is the only place that says what may be combined; whatever it does not list is
-refused with its reason.
+`SOUND` says which exchange, noise and scheme may be combined; what it does not list is refused,
+with the reason in `REFUSED` or `_UNSEALED`. That a share of the noise needs an exchange of sums
+alone, and what a scheme hides, is known to `accounting.vocabulary`; a `RunDescription` refuses by
+the former as well. What depends on a number besides, such as hospitals or steps, is a check: of one
+exchange here, of all of them in `clients.contract.combinations`.
 """
 
 from __future__ import annotations
@@ -29,6 +32,14 @@ class Soundness:
 _ALL = tuple(SCHEMES)
 _EXACT = tuple(name for name, scheme in SCHEMES.items() if scheme.opens == "grid")
 _OPEN = ("plain", *_EXACT)
+
+_SINGLE_UPDATES = "the server would see single updates that carry only 1/sqrt(K) of the noise"
+#: Scheme -> why it does not keep a hospital's share of the noise inside the sum.
+_UNSEALED: Mapping[str, str] = {
+    "plain": f"nothing is sealed and {_SINGLE_UPDATES}.",
+    "ckks": "what CKKS decrypts is approximate and tells of the key and of single updates; use "
+    "bfv.",
+}
 
 _NOTHING = "none: no guarantee is claimed"
 _CARRIED = "; the model travels in an AEAD envelope, whatever the scheme"
@@ -91,11 +102,14 @@ _SHARE = (
 REFUSED: Mapping[tuple[str, str], str] = {
     **{(name, "central"): _POOLED for name in EXCHANGES if name != "gradients"},
     **{
-        (name, "semi-central"): _SHARE.format(what="models of single hospitals travel")
+        (name, "semi-central"): _SHARE.format(
+            what="single records' messages reach the server"
+            if exchange.messages
+            else "models of single hospitals travel"
+        )
         for name, exchange in EXCHANGES.items()
-        if exchange.travels
+        if not exchange.sums_alone
     },
-    ("layers", "semi-central"): _SHARE.format(what="single records' messages reach the server"),
 }
 
 
@@ -108,6 +122,24 @@ def scheme_of(settings: SettingTree) -> str:
     if EXCHANGES[settings.exchange.name].sums:
         return settings.sealing.scheme
     return "none" if settings.exchange.name == "ensemble" else "aead"
+
+
+def unsealed_shares(settings: SettingTree) -> str | None:
+    """Return why the scheme does not keep shares of the noise inside the sum; None where it does.
+
+    The scheme and the regime decide it, and whether the run is seeded: whatever the exchange.
+    """
+    if settings.regime.noise != "semi-central":
+        return None
+    scheme = settings.sealing.scheme
+    reason = _UNSEALED.get(scheme)
+    if reason is None and not SCHEMES[scheme].hides and not settings.seeded:
+        reason = (
+            f"{scheme} does not encrypt, so {_SINGLE_UPDATES}; it is for repeatable tests only "
+            "(run.seed >= 0). Use bfv."
+        )
+    said = f"privacy.regime {settings.privacy.regime} with sealing.scheme {scheme}"
+    return reason and f"{said}: {reason}"
 
 
 def check_sound(settings: SettingTree) -> list[str]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-
 import numpy as np
 
 from clients.data.errors import DataError
 from clients.data.files import Location, find
 from clients.data.pictures import PictureStore
 from clients.data.records import Dataset, DatasetInfo, LazyInputs, Records
+from clients.data.table import read_rows
 
 TITLE = "APTOS 2019: fundus photographs, five grades of diabetic retinopathy"
 _SOURCE = "https://www.kaggle.com/competitions/aptos2019-blindness-detection/data"
@@ -23,28 +22,15 @@ def load(where: Location) -> Dataset:
     if not folder.is_dir():
         raise DataError(f"{folder} does not exist. Get it from {_SOURCE}", code="missing-file")
     files, grades = [], []
-    with table.open(newline="", encoding="utf-8-sig") as opened:
-        reader = csv.DictReader(opened)
-        for column in ("id_code", "diagnosis"):
-            if column not in (reader.fieldnames or []):
-                raise DataError(
-                    f"{table}: no column {column!r}; it has {', '.join(reader.fieldnames or [])}",
-                    code="missing-column",
-                )
-        for number, row in enumerate(reader, start=2):
-            grade = (row["diagnosis"] or "").strip()
-            if grade not in ("0", "1", "2", "3", "4"):
-                raise DataError(
-                    f"{table}: row {number}, column diagnosis: {grade!r}, expected 0 to 4",
-                    code="label-range",
-                )
-            file = folder / f"{row['id_code']}.png"
-            if not file.is_file():
-                raise DataError(
-                    f"{table}: row {number}: {file} does not exist", code="missing-file"
-                )
-            files.append(file)
-            grades.append(int(grade))
+    for place, row in read_rows(table, ("id_code", "diagnosis"), where.log):
+        if row["diagnosis"] not in ("0", "1", "2", "3", "4"):
+            where.log.note(
+                "no declared class: the record is out",
+                f"{place}, column diagnosis: {row['diagnosis']!r}, expected 0 to 4",
+            )
+            continue
+        files.append(folder / f"{row['id_code']}.png")
+        grades.append(int(row["diagnosis"]))
     size = where.image_size
     return Dataset(
         info=DatasetInfo(
@@ -60,8 +46,9 @@ def load(where: Location) -> Dataset:
             files=(("train.csv", ""), ("train_images/", "")),
         ),
         train=Records(
-            inputs=LazyInputs(PictureStore(files, size, 3)),
+            inputs=LazyInputs(PictureStore(files, size, 3, where.log)),
             labels=np.asarray(grades, dtype=np.int64),
             patients=np.arange(len(files), dtype=np.int64),
         ),
+        log=where.log,
     )

@@ -1,4 +1,8 @@
-"""Data sets kept as arrays in one npz file: MedMNIST, MNIST, and any file laid out like them."""
+"""Data sets kept as arrays in one npz file: MedMNIST, MNIST, and any file laid out like them.
+
+The classes of a file of your own are declared in a file beside it (`clients.data.declaration`): the
+labels are their numbers, from 0, or their names.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +12,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clients.data.declaration import declared_classes
 from clients.data.errors import DataError
-from clients.data.files import Location, check_md5, find, flat_labels, npz_keys, open_npz
+from clients.data.files import (
+    Location,
+    check_md5,
+    column,
+    find,
+    label_numbers,
+    npz_keys,
+    open_npz,
+)
+from clients.data.reading_log import ReadingLog
 from clients.data.records import (
     ArrayStore,
     Dataset,
@@ -61,6 +75,7 @@ def load_medmnist(where: Location) -> Dataset:
         check_md5(path, known, source=_MEDMNIST_SOURCE)
     return read_parts(
         path,
+        where,
         name=f"medmnist:{variant}",
         title=f"MedMNIST {variant}",
         classes=tuple(str(k) for k in range(count)),
@@ -76,6 +91,7 @@ def load_mnist(where: Location) -> Dataset:
     path = find(where.data_dir, ["mnist.npz"], source=_MNIST_SOURCE)
     return read_parts(
         path,
+        where,
         name="mnist",
         title="MNIST, for comparing with published private training",
         classes=tuple("0123456789"),
@@ -91,7 +107,7 @@ def load_npz(where: Location) -> Dataset:
         raise DataError("say which: npz:<file>", code="unknown-dataset")
     named = Path(variant).expanduser()
     path = named if named.is_file() else find(where.data_dir, [variant, f"{variant}.npz"])
-    return read_parts(path, name=f"npz:{variant}", title=f"arrays in {path.name}")
+    return read_parts(path, where, name=f"npz:{variant}", title=f"arrays in {path.name}")
 
 
 def _parts(path: Path) -> dict[str, tuple[str, str, str | None, str | None]]:
@@ -120,6 +136,7 @@ def _parts(path: Path) -> dict[str, tuple[str, str, str | None, str | None]]:
 
 def read_parts(
     path: Path,
+    where: Location,
     *,
     name: str,
     title: str,
@@ -132,23 +149,23 @@ def read_parts(
     """Return the set in an npz file of named parts.
 
     Training rows are those of `train` and `val`; `test`, if there is one, is the public holdout.
-    Classes not given are numbered up to the highest label of any part.
+    Classes not given are those declared beside the file; where neither is so, and the records are
+    no hospital's own, they are counted from the labels.
     """
     layout = _parts(path)
     wanted = [key for part in layout.values() for key in part if key is not None]
     arrays = open_npz(path, wanted)
     counts = {part: len(arrays[keys[0]]) for part, keys in layout.items()}
     pixels = np.concatenate([arrays[keys[0]] for keys in layout.values()])
-    raw = [arrays[keys[1]] for keys in layout.values()]
+    raw = [column(path, keys[1], arrays[keys[1]]) for keys in layout.values()]
     if not classes:
-        highest = max((int(np.max(one)) for one in raw if one.size), default=0)
-        classes = tuple(str(k) for k in range(max(highest + 1, 2)))
-    labels = np.concatenate(
-        [flat_labels(path, keys[1], arrays[keys[1]], len(classes)) for keys in layout.values()]
-    )
+        classes = declared_classes(
+            path.with_suffix(".toml"), required=where.declared, found=_classes_of(raw)
+        )
+    labels = np.concatenate([label_numbers(one, classes) for one in raw])
     if len(labels) != len(pixels):
         raise DataError(f"{path}: {len(pixels)} images and {len(labels)} labels", code="shape")
-    store = picture_store(path, pixels)
+    store = picture_store(path, pixels, where)
     patients, has_patients = _identifiers(layout, arrays, counts, 2)
     hospitals, has_hospitals = _identifiers(layout, arrays, counts, 3)
     numbers, _ = dense(patients) if has_patients else (np.arange(len(labels), dtype=np.int64), ())
@@ -177,7 +194,21 @@ def read_parts(
         train=everything.take(slice(0, cut)),
         test=everything.take(slice(cut, None)) if cut < len(labels) else None,
         hospital_names=hospital_names,
+        log=where.log,
     )
+
+
+def _classes_of(parts: list[NDArray[Any]]) -> tuple[str, ...]:
+    """Return the classes that labels seem to have: names, or numbers up to the highest."""
+    labels = np.concatenate(parts)
+    if labels.dtype.kind not in "biuf":
+        return tuple(str(one) for one in np.unique(labels.astype(str)))
+    if not np.array_equal(labels, np.rint(labels)):
+        raise DataError(
+            f"labels hold {labels.dtype}, expected whole numbers or names", code="labels"
+        )
+    highest = int(labels.max()) if labels.size else 0
+    return tuple(str(k) for k in range(max(highest + 1, 2)))
 
 
 def _identifiers(
@@ -186,8 +217,20 @@ def _identifiers(
     counts: dict[str, int],
     place: int,
 ) -> tuple[NDArray[Any], bool]:
-    """Join an identifier column over the parts, if every part has it."""
+    """Join an identifier column over the parts, if every part has it.
+
+    Raises:
+        DataError: some parts have it and others do not, so that it would be ignored.
+    """
     names = {part: keys[place] for part, keys in layout.items()}
+    given = [name for name in names.values() if name is not None]
+    absent = [part for part, name in names.items() if name is None]
+    if given and absent:
+        what = given[0].rpartition("_")[2]
+        raise DataError(
+            f"there is an array {given[0]}, but no {absent[0]}_{what}: add it, or leave out both",
+            code="missing-column",
+        )
     if any(name is None for name in names.values()):
         return np.zeros(sum(counts.values()), dtype=np.int64), False
     return np.concatenate(
@@ -195,8 +238,11 @@ def _identifiers(
     ), True
 
 
-def picture_store(path: Path, values: NDArray[Any]) -> Store:
-    """Return bytes as pictures or volumes, and floats as they are (in [-1, 1]).
+def picture_store(path: Path, values: NDArray[Any], where: Location) -> Store:
+    """Return bytes as pictures or volumes, and floats as they are, in [-1, 1].
+
+    What is no number becomes the middle, 0. What lies outside is cut in a hospital's own records;
+    in others it is a mistake that is better said.
 
     Bytes [n, h, w] are grey, [n, h, w, 1|3|4] coloured, [n, d, h, w] volumes.
     """
@@ -211,11 +257,22 @@ def picture_store(path: Path, values: NDArray[Any]) -> Store:
         return PixelStore(values, channels_last=coloured)
     if values.dtype.kind != "f":
         raise DataError(f"{path}: images of type {values.dtype}, expected uint8 or float")
-    wrong = np.flatnonzero(~(np.abs(values.reshape(len(values), -1)) <= 1).all(axis=1))
-    if wrong.size:
+    flat = values.reshape(len(values), -1)
+    _note_rows(path, np.isnan(flat), "a value that is no number: a missing value", where.log)
+    outside = np.abs(np.nan_to_num(flat, posinf=2, neginf=-2)) > 1
+    rows = _note_rows(path, outside, "a value outside [-1, 1]: cut to it", where.log)
+    if rows and not where.declared:
         raise DataError(
-            f"{path}: images row {wrong[0]} holds a value outside [-1, 1] or no number; scale by "
-            "public constants first",
+            f"{path}: images row {rows[0]} holds a value outside [-1, 1]; scale by public "
+            "constants first",
             code="bad-value",
         )
-    return ArrayStore(values.astype(np.float32))
+    return ArrayStore(np.clip(np.nan_to_num(values), -1, 1).astype(np.float32, copy=False))
+
+
+def _note_rows(path: Path, odd: NDArray[np.bool_], kind: str, log: ReadingLog) -> list[int]:
+    """Note the rows of which something is odd, and return them."""
+    rows: list[int] = np.flatnonzero(odd.any(axis=1)).tolist()
+    if rows:
+        log.note(kind, f"{path}: images row {rows[0]}", count=len(rows))
+    return rows

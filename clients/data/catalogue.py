@@ -96,7 +96,13 @@ DATASETS: dict[str, Source] = {
 }
 
 
-def load_dataset(name: str, data_dir: str | Path | None = None, *, image_size: int = 64) -> Dataset:
+def load_dataset(
+    name: str,
+    data_dir: str | Path | None = None,
+    *,
+    image_size: int = 64,
+    declared: bool = False,
+) -> Dataset:
     """Return a data set by its name.
 
     Args:
@@ -104,15 +110,27 @@ def load_dataset(name: str, data_dir: str | Path | None = None, *, image_size: i
             "package.module:function", called with the data folder.
         data_dir: folder of files; "" or None for the variable ASCLEPIAS_DATA.
         image_size: height and width that picture files are brought to, pixels.
+        declared: whether the records are a hospital's own, so that classes must be declared and
+            none are counted from them.
+
+    Returns:
+        The data set; its log says which values and records could not be read. A picture that cannot
+        be read is found when it is drawn.
 
     Raises:
-        DataError: `unknown-dataset` with the known names, or whatever is wrong with the files.
+        DataError: `unknown-dataset` with the known names; or the source as a whole cannot be read,
+            or lacks a declaration. No single record is a reason.
     """
     base, _, variant = name.partition(":")
     if base in DATASETS:
         if variant and not DATASETS[base].variants:
             raise DataError(f"{base} has no variants; found {name!r}", code="unknown-dataset")
-        where = Location(variant=variant, data_dir=str(data_dir or ""), image_size=image_size)
+        where = Location(
+            variant=variant,
+            data_dir=str(data_dir or ""),
+            image_size=image_size,
+            declared=declared,
+        )
         return DATASETS[base].load(where)
     near = difflib.get_close_matches(base, DATASETS, n=1)
     if variant and not near:

@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from clients.data.errors import DataError
-from clients.data.files import Location, find, flat_labels, open_npz
+from clients.data.files import Location, column, find, label_numbers, open_npz
 from clients.data.pictures import PictureStore, gather
+from clients.data.reading_log import ReadingLog
 from clients.data.records import Dataset, DatasetInfo, LazyInputs, PixelStore, Records, dense
 
 NPZ = "kermany_cxr_64.npz"
@@ -43,10 +44,10 @@ def info(shape: tuple[int, ...] = (1, 64, 64)) -> DatasetInfo:
 def load(where: Location) -> Dataset:
     """Return the training and the official test pictures."""
     path = find(where.data_dir, [NPZ, FOLDER], source=_SOURCE)
-    return _from_folder(path, where.image_size) if path.is_dir() else _from_arrays(path)
+    return _from_folder(path, where) if path.is_dir() else _from_arrays(path, where.log)
 
 
-def _from_arrays(path: Path) -> Dataset:
+def _from_arrays(path: Path, log: ReadingLog) -> Dataset:
     parts = ("train", "test")
     keys = [f"{part}_{what}" for part in parts for what in ("images", "labels", "patient")]
     arrays = open_npz(path, keys)
@@ -57,36 +58,50 @@ def _from_arrays(path: Path) -> Dataset:
             "[n, height, width]",
             code="shape",
         )
-    labels = [flat_labels(path, f"{p}_labels", arrays[f"{p}_labels"], 2) for p in parts]
+    labels = [
+        label_numbers(column(path, f"{p}_labels", arrays[f"{p}_labels"]), _CLASSES) for p in parts
+    ]
     patients, _ = dense(np.concatenate([arrays[f"{p}_patient"] for p in parts]))
     everything = Records(
         inputs=LazyInputs(PixelStore(pixels, channels_last=False)),
         labels=np.concatenate(labels),
         patients=patients,
     )
-    return _dataset(everything, len(labels[0]))
+    return _dataset(everything, len(labels[0]), log)
 
 
-def _from_folder(root: Path, size: int) -> Dataset:
+def _from_folder(root: Path, where: Location) -> Dataset:
     parts = [root / "train", root / "test"]
     for part in parts:
         if not part.is_dir():
             raise DataError(f"{part} does not exist. Get it from {_SOURCE}", code="missing-file")
-    files, labels, cut = gather(parts, ("NORMAL", "PNEUMONIA"))
+    found = gather(parts, ("NORMAL", "PNEUMONIA"), where.log)
+    known = [(row, one) for row, file in enumerate(found.files) if (one := _patient(file, where))]
+    found = found.take([row for row, _ in known])
     everything = Records(
-        inputs=LazyInputs(PictureStore(files, size, 1)),
-        labels=labels,
-        patients=dense([patient_of(file) for file in files])[0],
+        inputs=LazyInputs(PictureStore(found.files, where.image_size, 1, where.log)),
+        labels=found.labels,
+        patients=dense([one for _, one in known])[0],
     )
-    return _dataset(everything, cut)
+    return _dataset(everything, found.first, where.log)
 
 
-def _dataset(everything: Records, cut: int) -> Dataset:
+def _dataset(everything: Records, cut: int, log: ReadingLog) -> Dataset:
     return Dataset(
         info=info(tuple(everything.inputs.shape[1:])),
         train=everything.take(slice(0, cut)),
         test=everything.take(slice(cut, None)),
+        log=log,
     )
+
+
+def _patient(file: Path, where: Location) -> str:
+    """Return the patient that a file name tells, or nothing: then the picture is left out."""
+    try:
+        return patient_of(file)
+    except DataError as error:
+        where.log.note("no patient is told: the record is out", str(error))
+        return ""
 
 
 def patient_of(file: Path) -> str:

@@ -5,6 +5,7 @@ Whoever needs cohorts is handed a `Cohorts`; whoever starts a process makes one.
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from pathlib import Path
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from clients.contract.settings import Settings
     from clients.data.cohort import Cohort
     from clients.data.records import Dataset, Records
+
+logger = logging.getLogger(__name__)
 
 #: Data sets, and cohorts, that are remembered.
 MOST = 4
@@ -68,7 +71,9 @@ class Cohorts:
         source = (data.name, folder, data.image_size)
 
         def read() -> Dataset:
-            return load_dataset(data.name, folder, image_size=data.image_size)
+            dataset = load_dataset(data.name, folder, image_size=data.image_size)
+            dataset.log.write_to(lambda line: logger.warning("%s: %s", data.name, line))
+            return dataset
 
         def build() -> Cohort:
             dataset = _remembered(self._datasets, source, read)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import zipfile
+import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clients.data.errors import DataError
+from clients.data.reading_log import ReadingLog
+
+#: Largest table that is read, and most that the arrays of a file may hold unpacked.
+MOST_TABLE_BYTES = 2 * 1024**3
+MOST_ARRAY_BYTES = 32 * 1024**3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,11 +31,15 @@ class Location:
         variant: what follows the colon in the data set's name.
         data_dir: folder of files; "" for the variable ASCLEPIAS_DATA.
         image_size: height and width that picture files are brought to, pixels.
+        declared: whether what is public must be declared: the records are a hospital's own.
+        log: where what cannot be read is counted.
     """
 
     variant: str = ""
     data_dir: str = ""
     image_size: int = 64
+    declared: bool = False
+    log: ReadingLog = field(default_factory=ReadingLog)
 
 
 def data_folder(data_dir: str | Path | None) -> Path | None:
@@ -84,11 +94,42 @@ def check_md5(path: Path, expected: str | Sequence[str], *, source: str = "") ->
         )
 
 
+def read_bounded(path: Path, most: int = MOST_TABLE_BYTES) -> bytes:
+    """Return a file's bytes.
+
+    Raises:
+        DataError: `missing-file` or `unreadable`: it cannot be read at all, or is too large.
+    """
+    try:
+        size = path.stat().st_size
+        if size <= most:
+            return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error})", code="unreadable") from error
+    raise DataError(f"{path} has {size} bytes, at most {most} are read", code="unreadable")
+
+
+#: What a damaged file of arrays raises.
+_DAMAGED = (
+    OSError,
+    ValueError,
+    EOFError,
+    MemoryError,
+    NotImplementedError,
+    zipfile.BadZipFile,
+    zlib.error,
+    AttributeError,
+)
+
+
 def open_npz(path: Path, keys: Sequence[str]) -> dict[str, NDArray[Any]]:
     """Return the named arrays of an npz file, never unpickling anything.
 
+    Their sizes are known from the file's table of contents before anything is unpacked.
+
     Raises:
-        DataError: `unreadable` for a damaged file, `missing-column` for an absent array.
+        DataError: `unreadable` for a damaged file, or one that holds too much; `missing-column` for
+            an absent array.
     """
     try:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as archive:
@@ -98,8 +139,15 @@ def open_npz(path: Path, keys: Sequence[str]) -> dict[str, NDArray[Any]]:
                     f"{path}: no array {absent[0]!r}; it holds {', '.join(archive.files)}",
                     code="missing-column",
                 )
+            unpacked = sum(member.file_size for member in archive.zip.infolist())
+            if unpacked > MOST_ARRAY_BYTES:
+                raise DataError(
+                    f"{path}: its arrays have {unpacked} bytes, at most {MOST_ARRAY_BYTES} are "
+                    "read",
+                    code="unreadable",
+                )
             return {key: archive[key] for key in keys}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+    except _DAMAGED as error:
         raise DataError(f"{path}: not a readable npz file ({error})", code="unreadable") from error
 
 
@@ -108,28 +156,39 @@ def npz_keys(path: Path) -> tuple[str, ...]:
     try:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as archive:
             return tuple(archive.files)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+    except _DAMAGED as error:
         raise DataError(f"{path}: not a readable npz file ({error})", code="unreadable") from error
 
 
-def flat_labels(path: Path, key: str, labels: NDArray[Any], classes: int) -> NDArray[np.int64]:
-    """Accept labels of shape (n,) or (n, 1); refuse others, and numbers outside 0..classes-1."""
-    if labels.ndim == 2 and labels.shape[1] == 1:
-        labels = labels[:, 0]
-    if labels.ndim != 1:
+def column(path: Path, key: str, values: NDArray[Any]) -> NDArray[Any]:
+    """Accept a column of shape (n,) or (n, 1), as (n,); refuse others (`shape`)."""
+    if values.ndim == 2 and values.shape[1] == 1:
+        values = values[:, 0]
+    if values.ndim != 1:
         raise DataError(
-            f"{path}: {key} has shape {labels.shape}, expected (n,) or (n, 1)", code="shape"
+            f"{path}: {key} has shape {values.shape}, expected (n,) or (n, 1)", code="shape"
         )
-    if labels.dtype.kind not in "iub" and not np.array_equal(labels, np.rint(labels)):
-        raise DataError(
-            f"{path}: {key} holds {labels.dtype}, expected whole numbers", code="labels"
-        )
-    numbers = labels.astype(np.int64)
-    wrong = np.flatnonzero((numbers < 0) | (numbers >= classes))
-    if wrong.size:
-        row = int(wrong[0])
-        raise DataError(
-            f"{path}: {key} row {row}: {numbers[row]}, expected 0..{classes - 1}",
-            code="label-range",
-        )
-    return numbers
+    return values
+
+
+def label_numbers(values: NDArray[Any], classes: Sequence[str]) -> NDArray[np.int64]:
+    """Return class numbers, int64 [n]; -1 for what is no class.
+
+    Numbers are class numbers, unless the classes are numbers themselves: then these are meant, as
+    text is where labels are text.
+    """
+    if values.dtype.kind in "biuf":
+        numbers = values.astype(np.float64)
+        meant = _numbers(classes) if all(map(_is_number, classes)) else np.arange(len(classes))
+        equal = numbers[:, None] == meant[None]
+    else:
+        equal = values.astype(str)[:, None] == np.asarray(classes, dtype=str)[None]
+    return np.where(equal.any(axis=1), equal.argmax(axis=1), -1).astype(np.int64)
+
+
+def _numbers(names: Sequence[str]) -> NDArray[np.float64]:
+    return np.asarray([float(name) for name in names])
+
+
+def _is_number(name: str) -> bool:
+    return name.lstrip("-").isascii() and name.lstrip("-").isdigit()

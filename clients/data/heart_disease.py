@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clients.data.errors import DataError
-from clients.data.files import Location, find
+from clients.data.files import Location, find, read_bounded
+from clients.data.reading_log import ReadingLog
 from clients.data.records import Dataset, DatasetInfo, Records
 
 HOSPITALS = ("cleveland", "hungarian", "switzerland", "va")
@@ -54,34 +55,41 @@ _ALWAYS_ASKED = ("age", "sex", "cp", "restecg")  # missing in at most two rows: 
 _COMPLETE = _COLUMNS[:10]  # what FLamby keeps
 
 
-def _read(path: Path) -> NDArray[np.float64]:
-    """Return a file's rows, NaN where nothing was measured."""
+def _read(path: Path, log: ReadingLog) -> NDArray[np.float64]:
+    """Return a file's rows, NaN where nothing was measured or what was cannot be read."""
     rows: list[list[float]] = []
-    for number, line in enumerate(path.read_text(encoding="latin-1").splitlines(), start=1):
+    lines = read_bounded(path).decode("latin-1").splitlines()
+    for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
+        place = f"{path}: row {number}"
         cells = [cell.strip() for cell in line.split(",")]
         if len(cells) != len(_COLUMNS):
-            raise DataError(
-                f"{path}: row {number} has {len(cells)} values, expected {len(_COLUMNS)}",
-                code="shape",
+            log.note(
+                "another number of values: the record is out",
+                f"{place} has {len(cells)} values, expected {len(_COLUMNS)}",
             )
-        row = []
-        for column, cell in zip(_COLUMNS, cells, strict=True):
-            try:
-                row.append(float("nan") if cell in ("?", "") else float(cell))
-            except ValueError:
-                raise DataError(
-                    f"{path}: row {number}, column {column}: {cell!r}, expected a number or ?",
-                    code="bad-value",
-                ) from None
+            continue
+        row = [_value(f"{place}, column {c}", x, log) for c, x in zip(_COLUMNS, cells, strict=True)]
         if not 0 <= row[-1] <= 4:
-            raise DataError(
-                f"{path}: row {number}, column num: {cells[-1]!r}, expected 0 to 4",
-                code="label-range",
+            log.note(
+                "no declared class: the record is out",
+                f"{place}, column num: {cells[-1]!r}, expected 0 to 4",
             )
+            continue
         rows.append(row)
     return np.asarray(rows, dtype=np.float64).reshape(-1, len(_COLUMNS))
+
+
+def _value(place: str, cell: str, log: ReadingLog) -> float:
+    """Return a number, NaN for a missing one or what is none."""
+    if cell in ("?", ""):
+        return float("nan")
+    try:
+        return float(cell)
+    except ValueError:
+        log.note("cannot be read: a missing value", f"{place}: {cell!r}, expected a number or ?")
+        return float("nan")
 
 
 def encode(table: NDArray[np.float64], columns: tuple[str, ...]) -> NDArray[np.float32]:
@@ -120,7 +128,7 @@ def load(where: Location) -> Dataset:
     for number, hospital in enumerate(HOSPITALS):
         file = f"processed.{hospital}.data"
         path = find(where.data_dir, [f"{FOLDER}/{file}", file], source=_SOURCE, md5=_MD5[hospital])
-        table = _read(path)
+        table = _read(path, where.log)
         if variant == "complete":
             table = table[~np.isnan(table[:, : len(_COMPLETE)]).any(axis=1)]
         tables.append(table)
@@ -136,6 +144,7 @@ def load(where: Location) -> Dataset:
             hospitals=np.concatenate(hospitals),
         ),
         hospital_names=HOSPITALS,
+        log=where.log,
     )
 
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from clients.data.errors import DataError
 from clients.data.files import Location
+from clients.data.pictures import MOST_PIXELS
+from clients.data.reading_log import ReadingLog
 from clients.data.records import Dataset, DatasetInfo, Floats, Ints, LazyInputs, Records, dense
 
 _PATIENT = ("patient", "patient_id", "subject", "subject_id")
@@ -17,23 +20,37 @@ _HOSPITAL = ("hospital", "site", "center", "centre")
 class HubPictures:
     """Pictures of one or two splits, decoded on first use and kept as bytes."""
 
-    def __init__(self, columns: list[Any], size: int, channels: int) -> None:
+    def __init__(self, columns: list[Any], size: int, channels: int, log: ReadingLog) -> None:
         self._columns = columns
+        self._log = log
         self._starts = np.cumsum([0, *(len(column) for column in columns)])
         self.shape = (int(self._starts[-1]), channels, size, size)
         self._pixels = np.empty(self.shape, dtype=np.uint8)
         self._decoded = np.zeros(self.shape[0], dtype=bool)
+        self._unreadable = np.zeros(self.shape[0], dtype=bool)
 
     def read(self, rows: Ints) -> Floats:
-        """Return the pictures as float32 in [0, 1]."""
+        """Return the pictures as float32 in [0, 1]; one that cannot be read is all NaN."""
         for row in rows[~self._decoded[rows]].tolist():
-            part = int(np.searchsorted(self._starts, row, side="right")) - 1
-            image = self._columns[part][row - int(self._starts[part])]
-            size = (self.shape[3], self.shape[2])
-            pixels = np.asarray(image.convert("L" if self.shape[1] == 1 else "RGB").resize(size))
-            self._pixels[row] = pixels[None] if self.shape[1] == 1 else np.moveaxis(pixels, -1, 0)
             self._decoded[row] = True
-        return np.asarray(self._pixels[rows].astype(np.float32) / np.float32(255))
+            try:
+                self._pixels[row] = self._decode(row)
+            except Exception as error:
+                # What a decoder raises for a damaged picture is anybody's guess.
+                self._unreadable[row] = True
+                self._log.note("not a readable picture: the record is out", f"row {row}: {error}")
+        out = self._pixels[rows].astype(np.float32) / np.float32(255)
+        out[self._unreadable[rows]] = np.nan
+        return np.asarray(out)
+
+    def _decode(self, row: int) -> NDArray[np.uint8]:
+        part = int(np.searchsorted(self._starts, row, side="right")) - 1
+        image = self._columns[part][row - int(self._starts[part])]
+        if image.width * image.height > MOST_PIXELS:
+            raise ValueError(f"{image.width} x {image.height} pixels, at most {MOST_PIXELS}")
+        size = (self.shape[3], self.shape[2])
+        pixels = np.asarray(image.convert("L" if self.shape[1] == 1 else "RGB").resize(size))
+        return pixels[None] if self.shape[1] == 1 else np.moveaxis(pixels, -1, 0)
 
 
 def load(where: Location) -> Dataset:
@@ -78,9 +95,10 @@ def from_splits(splits: dict[str, Any], where: Location) -> Dataset:
         )
     parts = list(splits.values())
     classes = tuple(str(name) for name in features[label].names)
-    first = parts[0][0][image]
-    channels = 1 if first.mode in ("1", "L", "I", "I;16", "F") else 3
-    store = HubPictures([part[image] for part in parts], where.image_size, channels)
+    # Of a hospital's own pictures the first one may be anybody's: they are coloured by declaration.
+    grey = not where.declared and parts[0][0][image].mode in ("1", "L", "I", "I;16", "F")
+    columns = [part[image] for part in parts]
+    store = HubPictures(columns, where.image_size, 1 if grey else 3, where.log)
     labels = np.concatenate([np.asarray(part[label], dtype=np.int64) for part in parts])
     patient = next((name for name in _PATIENT if name in kinds), None)
     hospital = next((name for name in _HOSPITAL if name in kinds), None)
@@ -107,6 +125,7 @@ def from_splits(splits: dict[str, Any], where: Location) -> Dataset:
         train=everything.take(slice(0, cut)),
         test=everything.take(slice(cut, None)) if len(parts) > 1 else None,
         hospital_names=_numbers(parts, hospital)[1] if hospital else (),
+        log=where.log,
     )
 
 

@@ -107,17 +107,22 @@ class NoisyStore:
         low, high = input_range
         self._low, self._width = low, high - low
         self.shape = tuple(records.inputs.shape)
-        self._levels: NDArray[np.int16] = np.empty(self.shape, dtype=np.int16)
+        self._levels: NDArray[np.int16] = np.zeros(self.shape, dtype=np.int16)
+        self._unreadable = np.zeros(len(records), dtype=bool)
         equals: Counter[bytes] = Counter()
         for start in range(0, len(records), _ROWS):
             rows = np.asarray(records.inputs[start : start + _ROWS], dtype=np.float64)
-            levels = noise.levels((rows - self._low) / self._width)
-            for row, exact in enumerate(levels, start=start):
+            unreadable = ~np.isfinite(rows).reshape(len(rows), -1).all(axis=1)
+            self._unreadable[start : start + _ROWS] = unreadable
+            levels = noise.levels((rows[~unreadable] - self._low) / self._width)
+            for row, exact in zip(start + np.flatnonzero(~unreadable), levels, strict=True):
                 digest = hashlib.sha256(exact.tobytes()).digest()
                 self._levels[row] = noise.perturb_levels(exact, streams(digest, equals[digest]))
                 equals[digest] += 1
 
     def read(self, rows: Ints) -> Floats:
-        """Return noisy rows in the units of the inputs, float32."""
+        """Return noisy rows in the units of the inputs, float32; NaN where none could be read."""
         chosen = self._levels[rows].astype(np.float32)
-        return np.asarray(self._low + self._width / LEVELS * chosen, dtype=np.float32)
+        noisy = np.asarray(self._low + self._width / LEVELS * chosen, dtype=np.float32)
+        noisy[self._unreadable[rows]] = np.nan
+        return noisy

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from clients.data.declaration import FOLDER_FILE, declared_classes
 from clients.data.errors import DataError
 from clients.data.files import Location, find
+from clients.data.reading_log import ReadingLog
 from clients.data.records import Dataset, DatasetInfo, Floats, Ints, LazyInputs, Records, dense
+from clients.data.table import read_rows
 
+#: Whose pictures those of a folder are.
+OWNERS = "patients.csv"
 SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+#: Largest picture that is decoded: its file, and its height times width.
+MOST_BYTES = 256 * 1024**2
+MOST_PIXELS = 80_000_000
 _BUDGET_BYTES = 2 * 1024**3  # decoded pictures kept by a process; beyond it they are decoded again
 
 
@@ -24,12 +32,17 @@ class PictureStore:
         files: one a row.
         size: height and width, pixels.
         channels: 1 for grey, 3 for colour.
+        log: where pictures that cannot be read are counted.
     """
 
-    def __init__(self, files: Sequence[Path], size: int, channels: int) -> None:
+    def __init__(
+        self, files: Sequence[Path], size: int, channels: int, log: ReadingLog | None = None
+    ) -> None:
         self._files = list(files)
         self._size = size
         self._channels = channels
+        self._log = ReadingLog() if log is None else log
+        self._unreadable: set[int] = set()
         # Memory that was never written to costs nothing; only decoded rows do.
         kept = min(len(self._files), _BUDGET_BYTES // (size * size * channels))
         self._pixels = np.empty((kept, channels, size, size), dtype=np.uint8)
@@ -41,20 +54,21 @@ class PictureStore:
         return (len(self._files), self._channels, self._size, self._size)
 
     def read(self, rows: Ints) -> Floats:
-        """Return the pictures as float32 in [0, 1].
-
-        Raises:
-            DataError: `unreadable`, naming the file.
-        """
+        """Return the pictures as float32 in [0, 1]; one that cannot be read is all NaN."""
         out = np.empty((len(rows), *self.shape[1:]), dtype=np.float32)
         for place, row in enumerate(rows.tolist()):
-            if row >= len(self._decoded):
-                out[place] = self._decode(self._files[row])
+            if row < len(self._decoded) and self._decoded[row]:
+                out[place] = self._pixels[row]
                 continue
-            if not self._decoded[row]:
-                self._pixels[row] = self._decode(self._files[row])
+            pixels = None if row in self._unreadable else self._decode(self._files[row])
+            if pixels is None:
+                self._unreadable.add(row)
+                out[place] = np.nan
+                continue
+            out[place] = pixels
+            if row < len(self._decoded):
+                self._pixels[row] = pixels
                 self._decoded[row] = True
-            out[place] = self._pixels[row]
         return out / np.float32(255)
 
     def identity(self) -> bytes:
@@ -62,35 +76,56 @@ class PictureStore:
         states = [(str(file), *_state(file)) for file in self._files]
         return repr(states).encode()
 
-    def _decode(self, file: Path) -> NDArray[np.uint8]:
-        from PIL import Image
-
+    def _decode(self, file: Path) -> NDArray[np.uint8] | None:
+        """Return a picture's bytes, or None where it cannot be read."""
         try:
-            with Image.open(file) as image:
-                mode = "L" if self._channels == 1 else "RGB"
-                image.draft(mode, (self._size * 2, self._size * 2))
-                resized = image.convert(mode).resize(
-                    (self._size, self._size), Image.Resampling.BOX, reducing_gap=None
-                )
-                pixels = np.asarray(resized, dtype=np.uint8)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise DataError(
-                f"{file}: not a readable picture ({error})", code="unreadable"
-            ) from error
-        return pixels[None] if self._channels == 1 else np.moveaxis(pixels, -1, 0)
+            return decode(file, self._size, self._channels)
+        except Exception as error:
+            # What a decoder raises for a damaged file is anybody's guess.
+            self._log.note("not a readable picture: the record is out", f"{file}: {error}")
+            return None
+
+
+def decode(file: Path, size: int, channels: int) -> NDArray[np.uint8]:
+    """Return a picture brought to a size, uint8 [channels, size, size].
+
+    Its size is known from its header before a pixel is decoded.
+
+    Raises:
+        Exception: it cannot be read, or is too large.
+    """
+    from PIL import Image
+
+    if (found := file.stat().st_size) > MOST_BYTES:
+        raise ValueError(f"{found} bytes, at most {MOST_BYTES} are read")
+    with Image.open(file) as image:
+        if image.width * image.height > MOST_PIXELS:
+            raise ValueError(
+                f"{image.width} x {image.height} pixels, at most {MOST_PIXELS} are decoded"
+            )
+        mode = "L" if channels == 1 else "RGB"
+        image.draft(mode, (size * 2, size * 2))
+        resized = image.convert(mode).resize((size, size), Image.Resampling.BOX, reducing_gap=None)
+        pixels = np.asarray(resized, dtype=np.uint8)
+    return pixels[None] if channels == 1 else np.moveaxis(pixels, -1, 0)
 
 
 def _state(file: Path) -> tuple[int, int]:
+    """Return what changes when a file does; nothing where there is none."""
     try:
         found = file.stat()
-    except OSError as error:
-        raise DataError(f"{file} cannot be read ({error})", code="unreadable") from error
+    except OSError:
+        return 0, 0
     return found.st_size, found.st_mtime_ns
 
 
 def files_below(folder: Path) -> list[Path]:
-    """Return the picture files directly in a folder, sorted by name."""
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
+    """Return the picture files directly in a folder, sorted by name; hidden ones are none."""
+    return sorted(
+        p
+        for p in folder.iterdir()
+        if p.suffix.lower() in SUFFIXES and not p.name.startswith(".") and p.is_file()
+    )
 
 
 def class_folders(folder: Path) -> tuple[str, ...]:
@@ -114,22 +149,30 @@ def load_image_folder(where: Location) -> Dataset:
     parts = (
         [train, test] if train.is_dir() and test.is_dir() else [train if train.is_dir() else root]
     )
-    classes = class_folders(parts[0])
+    found = class_folders(parts[0])
+    classes = declared_classes(root / FOLDER_FILE, required=where.declared, found=found)
     if len(classes) < 2:
         raise DataError(
             f"{parts[0]}: {len(classes)} folders with pictures, expected one for each class",
             code="missing-file",
         )
-    files, labels, cut = gather(parts, classes)
-    owners = _owners(root, files)
-    patients, _ = dense([owner[0] for owner in owners] if owners else range(len(files)))
-    homes, names = dense([o[1] for o in owners]) if owners and owners[0][1] else (None, ())
+    pictures = gather(parts, classes, where.log)
+    owners = _owners(root, pictures.files, where.log)
+    if owners is not None:
+        known = [row for row, owner in enumerate(owners) if owner is not None]
+        pictures = pictures.take(known)
+        owned = [owner for owner in owners if owner is not None]
+        patients, _ = dense([patient for patient, _ in owned])
+    else:
+        owned, patients = [], np.arange(len(pictures.files), dtype=np.int64)
+    homes, names = dense([o[1] for o in owned]) if owned and owned[0][1] else (None, ())
     everything = Records(
-        inputs=LazyInputs(PictureStore(files, where.image_size, 3)),
-        labels=labels,
+        inputs=LazyInputs(PictureStore(pictures.files, where.image_size, 3, where.log)),
+        labels=pictures.labels,
         patients=patients,
         hospitals=homes,
     )
+    cut = pictures.first
     return Dataset(
         info=DatasetInfo(
             name=f"image-folder:{where.variant}",
@@ -139,54 +182,73 @@ def load_image_folder(where: Location) -> Dataset:
             classes=classes,
             kind="image",
             input_range=(0.0, 1.0),
-            has_patient_ids=bool(owners),
+            has_patient_ids=owners is not None,
             has_hospital_ids=homes is not None,
         ),
         train=everything.take(slice(0, cut)),
-        test=everything.take(slice(cut, None)) if cut < len(files) else None,
+        test=everything.take(slice(cut, None)) if cut < len(pictures.files) else None,
         hospital_names=names,
+        log=where.log,
     )
 
 
-def gather(parts: Sequence[Path], classes: Sequence[str]) -> tuple[list[Path], Ints, int]:
-    """Return the files of all parts, their labels, and how many are in the first part."""
+@dataclass(frozen=True, kw_only=True)
+class Pictures:
+    """Picture files, their class numbers, and how many of them are in the first part."""
+
+    files: list[Path]
+    labels: Ints
+    first: int
+
+    def take(self, rows: Sequence[int]) -> Pictures:
+        """Return some of them, in order."""
+        return Pictures(
+            files=[self.files[row] for row in rows],
+            labels=self.labels[list(rows)],
+            first=sum(row < self.first for row in rows),
+        )
+
+
+def gather(parts: Sequence[Path], classes: Sequence[str], log: ReadingLog) -> Pictures:
+    """Return the pictures of all parts; those in a folder of no class are left out."""
     files: list[Path] = []
     labels: list[int] = []
-    cut = 0
-    for part in parts:
-        strange = sorted(set(class_folders(part)) - set(classes))
-        if strange:
-            raise DataError(
-                f"{part}: folder {strange[0]!r} is no class; expected {', '.join(classes)}",
-                code="label-range",
+    first = 0
+    for number, part in enumerate(parts):
+        for strange in sorted(set(class_folders(part)) - set(classes)):
+            log.note(
+                "no declared class: the record is out",
+                f"{part}: folder {strange!r}, expected {', '.join(classes)}",
+                count=len(files_below(part / strange)),
             )
         for label, name in enumerate(classes):
             found = files_below(part / name) if (part / name).is_dir() else []
             files.extend(found)
             labels.extend([label] * len(found))
-        cut = cut or len(files)
-    return files, np.asarray(labels, dtype=np.int64), cut
+        first = first if number else len(files)
+    return Pictures(files=files, labels=np.asarray(labels, dtype=np.int64), first=first)
 
 
-def _owners(root: Path, files: Sequence[Path]) -> list[tuple[str, str]]:
-    """Return (patient, hospital) of each file from `patients.csv`, or nothing without that file."""
-    table = root / "patients.csv"
+def _owners(
+    root: Path, files: Sequence[Path], log: ReadingLog
+) -> list[tuple[str, str] | None] | None:
+    """Return (patient, hospital) of each file from the table of owners, None without that table.
+
+    A file of nobody's is None, and so is one without a hospital where the others have one.
+    """
+    table = root / OWNERS
     if not table.is_file():
-        return []
-    with table.open(newline="", encoding="utf-8-sig") as opened:
-        reader = csv.DictReader(opened)
-        columns = reader.fieldnames or []
-        for column in ("file", "patient"):
-            if column not in columns:
-                raise DataError(
-                    f"{table}: no column {column!r}; it has {', '.join(columns)}",
-                    code="missing-column",
-                )
-        listed = {row["file"]: (row["patient"], row.get("hospital") or "") for row in reader}
-    owners = []
+        return None
+    listed = {}
+    for place, row in read_rows(table, ("file", "patient"), log):
+        if all(row.get(column, "-") for column in ("file", "patient", "hospital")):
+            listed[row["file"].replace("\\", "/")] = (row["patient"], row.get("hospital", ""))
+        else:
+            log.note("no identifier: the record is out", place)
+    owners: list[tuple[str, str] | None] = []
     for file in files:
         name = file.relative_to(root).as_posix()
         if name not in listed:
-            raise DataError(f"{table}: no row for {name}", code="missing-row")
-        owners.append(listed[name])
+            log.note("no patient is told: the record is out", f"{table}: no row for {name}")
+        owners.append(listed.get(name))
     return owners

@@ -10,13 +10,14 @@ the pictures.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clients.data.errors import DataError
+from clients.data.reading_log import ReadingLog
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -31,7 +32,10 @@ class Store(Protocol):
         """Number of rows, then the shape of one row as a model sees it."""
 
     def read(self, rows: Ints) -> Floats:
-        """Return the given rows, decoded and scaled by public constants, float32 [n, *shape]."""
+        """Return the given rows, decoded and scaled by public constants, float32 [n, *shape].
+
+        Nothing is raised for a row that cannot be read: it is all NaN.
+        """
 
 
 class LazyInputs:
@@ -177,6 +181,25 @@ class Records:
         )
 
 
+#: Rows that are looked at together.
+_BLOCK = 256
+
+
+def readable(records: Records) -> Records:
+    """Return the records whose inputs can be read: the very same ones, where all can.
+
+    Rows held in memory can always be.
+    """
+    inputs = records.inputs
+    if not isinstance(inputs, LazyInputs) or isinstance(inputs.store, ArrayStore | PixelStore):
+        return records
+    good = np.ones(len(records), dtype=bool)
+    for start in range(0, len(records), _BLOCK):
+        block = inputs[start : start + _BLOCK]
+        good[start : start + _BLOCK] = np.isfinite(block).reshape(len(block), -1).all(axis=1)
+    return records if good.all() else records.take(np.flatnonzero(good))
+
+
 def join(first: Records, second: Records) -> Records:
     """Return the rows of both; neither may be lazy over different stores."""
     if isinstance(first.inputs, LazyInputs) and isinstance(second.inputs, LazyInputs):
@@ -258,34 +281,54 @@ class Dataset:
         train: rows that become the hospitals' own (less the holdout, if there is no `test`).
         test: the official public test split, or None.
         hospital_names: the real hospital behind each number in `train.hospitals`.
+        log: what could not be read.
+
+    Records whose label is no class are left out, and test records of patients who are trained on:
+    what a hospital answers must not depend on any one record.
     """
 
     info: DatasetInfo
     train: Records
     test: Records | None = None
     hospital_names: tuple[str, ...] = ()
+    log: ReadingLog = field(default_factory=ReadingLog, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        classes = len(self.info.classes)
         for part in (self.train, self.test):
-            if part is None:
-                continue
-            wrong = np.flatnonzero((part.labels < 0) | (part.labels >= classes))
-            if wrong.size:
-                row = int(wrong[0])
-                raise DataError(
-                    f"{self.info.name}: row {row}: label {part.labels[row]}, "
-                    f"expected 0..{classes - 1}",
-                    code="label-range",
-                )
-            if tuple(part.inputs.shape[1:]) != self.info.shape:
+            if part is not None and tuple(part.inputs.shape[1:]) != self.info.shape:
                 raise DataError(
                     f"{self.info.name}: inputs of shape {tuple(part.inputs.shape[1:])}, "
                     f"expected {self.info.shape}",
                     code="shape",
                 )
-        if self.test is not None and np.isin(self.train.patients, self.test.patients).any():
-            raise DataError(
-                f"{self.info.name}: a patient lies in both the training and the test part",
-                code="patient-overlap",
-            )
+        object.__setattr__(self, "train", self._of_known_classes(self.train, "train"))
+        if self.test is not None:
+            test = self._of_known_classes(self.test, "test")
+            object.__setattr__(self, "test", self._apart(test))
+
+    def _of_known_classes(self, part: Records, name: str) -> Records:
+        """Return the records whose label is one of the classes."""
+        classes = len(self.info.classes)
+        known = (part.labels >= 0) & (part.labels < classes)
+        if known.all():
+            return part
+        row = int(np.flatnonzero(~known)[0])
+        self.log.note(
+            "no declared class: the record is out",
+            f"{self.info.name}: {name} row {row}: label {part.labels[row]}, "
+            f"expected 0..{classes - 1}",
+            count=int((~known).sum()),
+        )
+        return part.take(np.flatnonzero(known))
+
+    def _apart(self, test: Records) -> Records:
+        """Return the test records of patients who are not trained on."""
+        both = np.isin(test.patients, self.train.patients)
+        if not both.any():
+            return test
+        self.log.note(
+            "of a patient who is trained on: the test record is out",
+            f"{self.info.name}: test row {int(np.flatnonzero(both)[0])}",
+            count=int(both.sum()),
+        )
+        return test.take(np.flatnonzero(~both))

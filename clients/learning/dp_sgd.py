@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,12 +27,17 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from clients.learning.self_test import check_computes
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 #: Records whose gradients are held at once. Larger chunks are slower: per-sample gradients of 3,200
 #: records fall out of the processor's caches, those of 32 do not.
 CHUNK_RECORDS = 32
+#: Records of one patient whose gradients are held at once; those of a patient with more are added
+#: up piece by piece, so that nobody's number of records decides on how much memory is needed.
+PATIENT_RECORDS = 1024
 #: Values whose squares are added in float32, and the share by which the clip undercuts C for it.
 NORM_BLOCK = 128
 MARGIN = 1e-5
@@ -66,12 +71,15 @@ class GradientSum:
     Attributes:
         total: float64 ``[d]``, trainable parameters in the model's order, flattened.
         patients: how many patients were in the batch. Private: it never leaves the hospital.
-        discarded: patients whose gradient was not finite and counts as zero. Private as well.
+        discarded: patients whose gradient was not finite, or whose records could not be read or
+            computed; they count as zero. Private as well.
+        reasons: a sentence for each kind of failure, for the hospital's own log alone.
     """
 
     total: NDArray[np.float64]
     patients: int
     discarded: int
+    reasons: tuple[str, ...] = field(default=(), repr=False)
 
 
 class PerSample:
@@ -97,13 +105,39 @@ class PerSample:
         self._moved = torch.log(torch.tensor(class_shares)) if class_shares else None
 
     def gradients(self, inputs: torch.Tensor, labels: torch.Tensor) -> list[torch.Tensor]:
-        """Return one tensor ``[n, *parameter.shape]`` for each trainable parameter."""
-        logits = self._hooked(inputs)
-        if self._moved is not None:
-            logits = logits + self._moved
-        loss = functional.cross_entropy(logits, labels, reduction="sum")
-        loss.backward()  # type: ignore[no-untyped-call]
-        return take_gradients(self.parameters)
+        """Return one tensor ``[n, *parameter.shape]`` for each trainable parameter.
+
+        Whatever a pass raises, the hooks are left ready for the next one.
+        """
+        try:
+            logits = self._hooked(inputs)
+            if self._moved is not None:
+                logits = logits + self._moved
+            loss = functional.cross_entropy(logits, labels, reduction="sum")
+            loss.backward()  # type: ignore[no-untyped-call]
+            return take_gradients(self.parameters)
+        except Exception:
+            forget_pass(self.module)
+            raise
+
+
+def forget_pass(module: nn.Module) -> None:
+    """Clear what Opacus' hooks hold of a pass that did not come to its end.
+
+    Activations of a broken pass would be taken for a part of the next one.
+    """
+    for layer in module.modules():
+        for left in ("activations", "max_batch_len"):
+            if left in layer.__dict__:
+                delattr(layer, left)
+        for parameter in layer.parameters(recurse=False):
+            if hasattr(parameter, "_current_grad_sample"):
+                del parameter._current_grad_sample
+            if hasattr(parameter, "grad_sample"):
+                parameter.grad_sample = None
+            if hasattr(parameter, "_forward_counter"):
+                parameter._forward_counter = 0
+            parameter.grad = None
 
 
 def take_gradients(parameters: Iterable[nn.Parameter]) -> list[torch.Tensor]:
@@ -126,44 +160,132 @@ def clipped_gradient_sum(
     """Sum the clipped per-patient gradients of a batch.
 
     Formal guarantee: adding or removing all records of one patient changes ``total`` by at most
-    ``l2_clip`` in Euclidean norm, whatever the magnitude of the gradients. Scaling and adding are
-    done in float64, and the clip undercuts C by ten parts in a million, more than the float32 part
-    of a norm can be off; a norm whose squares leave float32's range is taken in float64.
+    ``l2_clip`` in Euclidean norm, whatever the magnitude of the gradients, and whether or not that
+    patient's records can be read and computed. Scaling and adding are done in float64, and the clip
+    undercuts C by ten parts in a million, more than the float32 part of a norm can be off; a norm
+    whose squares leave float32's range is taken in float64.
+
+    A record whose inputs are not finite could not be read, and is left out. A chunk that raises is
+    done again patient by patient, and a patient that raises counts as zero. The batch is never
+    given up: removing that patient would bring back everybody else's gradients, a change of up to
+    |B|*C where the noise covers C.
 
     Args:
         model: the model at the current round.
         batch: records of the sampled patients; may be empty.
         l2_clip: C, the bound on one patient's gradient, in gradient units; finite.
-        chunk_records: records whose gradients are held in memory at once; patients are never split.
+        chunk_records: records whose gradients are held in memory at once; patients are never split
+            up to ``PATIENT_RECORDS``.
 
     Returns:
         The sum, float64 ``[d]``; zeros for an empty batch.
 
     Raises:
         ValueError: if ``l2_clip`` is not positive and finite.
+        DeviceError: no patient could be computed, nor can made-up records be.
     """
     if not 0 < l2_clip < math.inf:
         raise ValueError(f"l2_clip must be positive and finite, found {l2_clip}")
     total = np.zeros(model.dimensions, dtype=np.float64)
-    patients = discarded = 0
+    reasons: dict[str, int] = {}
+    readable = torch.isfinite(batch.inputs).flatten(1).all(dim=1) if len(batch) else None
+    patients = _distinct(batch.patients)
+    if readable is not None and not bool(readable.all()):
+        batch = _take(batch, torch.nonzero(readable).flatten())
+    discarded = patients - _distinct(batch.patients)
+    if discarded:
+        reasons["no record could be read"] = discarded
+    raised = 0
     for chunk in _chunks_of_patients(batch, chunk_records):
-        members, owner = torch.unique(chunk.patients, return_inverse=True)
-        gradients = model.gradients(chunk.inputs, chunk.labels)
-        if len(members) != len(chunk):
-            gradients = [_mean_by_patient(g, owner, len(members)) for g in gradients]
-        squared_norms = _squared_norms(gradients)
-        scale, finite = clip_factors(squared_norms, l2_clip), torch.isfinite(squared_norms)
-        offset = 0
-        for gradient in gradients:
-            flat = gradient.reshape(len(members), -1)
-            if not bool(finite.all()):
-                flat = torch.where(finite[:, None], flat, 0.0)
-            size = flat.shape[1]
-            total[offset : offset + size] += (scale @ flat.double()).numpy()
-            offset += size
-        patients += len(members)
-        discarded += int((~finite).sum())
-    return GradientSum(total=total, patients=patients, discarded=discarded)
+        gradients, failed = _patients_gradients(model, chunk, reasons)
+        raised += failed
+        if gradients:
+            discarded += _add_clipped(total, gradients, l2_clip, reasons)
+    if raised and raised == patients - discarded:
+        check_computes(model, tuple(batch.inputs.shape[1:]), classes=2)
+    return GradientSum(
+        total=total,
+        patients=patients,
+        discarded=discarded + raised,
+        reasons=tuple(f"{count} patients: {reason}" for reason, count in reasons.items()),
+    )
+
+
+def _patients_gradients(
+    model: PerSample, chunk: Batch, reasons: dict[str, int]
+) -> tuple[list[torch.Tensor], int]:
+    """Return patients' mean gradients ``[patients, ...]``, and how many raised instead."""
+    try:
+        return _mean_gradients(model, chunk), 0
+    except Exception as error:
+        alone = list(_chunks_of_patients(chunk, 1))
+        if len(alone) == 1:
+            _count(reasons, error)
+            return [], 1
+    found, failed = [], 0
+    for patient in alone:
+        try:
+            found.append(_mean_gradients(model, patient))
+        except Exception as error:
+            _count(reasons, error)
+            failed += 1
+    return [torch.cat(pieces) for pieces in zip(*found, strict=True)], failed
+
+
+def _count(reasons: dict[str, int], error: Exception) -> None:
+    """Count a failure by its kind; one text is kept of each."""
+    kind = f"{type(error).__name__}: "
+    known = next((reason for reason in reasons if reason.startswith(kind)), f"{kind}{error}")
+    reasons[known] = reasons.get(known, 0) + 1
+
+
+def _mean_gradients(model: PerSample, chunk: Batch) -> list[torch.Tensor]:
+    """Return the mean of each patient's gradients, ``[patients, *parameter.shape]`` for each."""
+    members, owner = torch.unique(chunk.patients, return_inverse=True)
+    if len(members) == 1 and len(chunk) > PATIENT_RECORDS:
+        return _mean_of_many(model, chunk)
+    gradients = model.gradients(chunk.inputs, chunk.labels)
+    if len(members) != len(chunk):
+        gradients = [_mean_by_patient(g, owner, len(members)) for g in gradients]
+    return gradients
+
+
+def _mean_of_many(model: PerSample, records: Batch) -> list[torch.Tensor]:
+    """Return the mean gradient ``[1, ...]`` of a patient with more records than fit at once."""
+    summed: list[torch.Tensor] = []
+    for rows in torch.split(torch.arange(len(records)), CHUNK_RECORDS):
+        piece = _take(records, rows)
+        parts = [g.sum(dim=0, keepdim=True) for g in model.gradients(piece.inputs, piece.labels)]
+        summed = [a + b for a, b in zip(summed, parts, strict=True)] if summed else parts
+    return [gradient / len(records) for gradient in summed]
+
+
+def _add_clipped(
+    total: NDArray[np.float64],
+    gradients: list[torch.Tensor],
+    l2_clip: float,
+    reasons: dict[str, int],
+) -> int:
+    """Add patients' clipped gradients to a total; return how many are not finite and left out."""
+    squared_norms = _squared_norms(gradients)
+    scale, finite = clip_factors(squared_norms, l2_clip), torch.isfinite(squared_norms)
+    offset = 0
+    for gradient in gradients:
+        flat = gradient.reshape(len(scale), -1)
+        if not bool(finite.all()):
+            flat = torch.where(finite[:, None], flat, 0.0)
+        size = flat.shape[1]
+        total[offset : offset + size] += (scale @ flat.double()).numpy()
+        offset += size
+    wrong = int((~finite).sum())
+    if wrong:
+        reason = "the gradient is not finite"
+        reasons[reason] = reasons.get(reason, 0) + wrong
+    return wrong
+
+
+def _distinct(patients: torch.Tensor) -> int:
+    return len(torch.unique(patients))
 
 
 def clip_factors(squared_norms: torch.Tensor, l2_clip: float) -> torch.Tensor:

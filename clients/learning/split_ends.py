@@ -17,12 +17,16 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from clients.learning.dp_sgd import clip_factors, take_gradients
+from clients.learning.dp_sgd import clip_factors, forget_pass, take_gradients
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from clients.learning.cuts import Parts
+
+
+#: The loss of a part's outputs for some rows of a batch.
+_Loss = Callable[[torch.Tensor, slice], torch.Tensor]
 
 
 class Part:
@@ -37,10 +41,46 @@ class Part:
 
             self._hooked = GradSampleModule(module, loss_reduction="sum")
 
+    @torch.no_grad()
+    def outputs(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Return the part's outputs ``[n, ...]``.
+
+        Of a record that it cannot compute, or that could not be read, they are zeros.
+
+        Raises:
+            Exception: whatever the part raises, if it can compute none of them.
+        """
+        try:
+            rows: torch.Tensor = self.module(inputs)
+        except Exception:
+            alone = [self._output(one) for one in torch.split(inputs, 1)]
+            known = next((one for one in alone if one is not None), None)
+            if known is None:
+                raise
+            rows = torch.cat([torch.zeros_like(known) if one is None else one for one in alone])
+        finite = torch.isfinite(rows).flatten(1).all(dim=1)
+        return torch.where(finite.reshape(-1, *[1] * (rows.dim() - 1)), rows, 0.0)
+
+    def _output(self, record: torch.Tensor) -> torch.Tensor | None:
+        try:
+            output: torch.Tensor = self.module(record)
+        except Exception:
+            return None
+        return output
+
+    def trial(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Return each record's gradient of the sum of the outputs; whatever fails is raised."""
+        if not len(self.module):
+            return torch.zeros(len(inputs), 0)
+        return self._pass(inputs, lambda outputs, _: outputs.sum(), slice(None))[0]
+
     def backward(
         self, inputs: torch.Tensor, gradient: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return each record's gradient ``[n, d]`` and that at the input, given that at the output.
+
+        A record that cannot be computed has a gradient of NaN, so that its patient is clipped to
+        zero, and zeros at the input.
 
         Args:
             inputs: of the part, ``[n, ...]``.
@@ -48,28 +88,51 @@ class Part:
         """
         if not len(self.module):
             return torch.zeros(len(inputs), 0), gradient
-        return self._run(inputs, lambda outputs: (outputs * gradient).sum())
+        return self._run(inputs, lambda outputs, rows: (outputs * gradient[rows]).sum())
 
     def backward_from_loss(
         self, inputs: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the same, given labels ``[n]`` and what each record's loss weighs ``[n]``."""
 
-        def loss(logits: torch.Tensor) -> torch.Tensor:
-            return (functional.cross_entropy(logits, labels, reduction="none") * weights).sum()
+        def loss(logits: torch.Tensor, rows: slice) -> torch.Tensor:
+            losses = functional.cross_entropy(logits, labels[rows], reduction="none")
+            return (losses * weights[rows]).sum()
 
         return self._run(inputs, loss)
 
-    def _run(
-        self, inputs: torch.Tensor, loss: Callable[[torch.Tensor], torch.Tensor]
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def _run(self, inputs: torch.Tensor, loss: _Loss) -> tuple[torch.Tensor, torch.Tensor]:
         if not len(inputs):
             width = sum(p.numel() for p in self.parameters)
             return torch.zeros(0, width), torch.zeros_like(inputs)
+        try:
+            return self._pass(inputs, loss, slice(None))
+        except Exception:
+            # Done again record by record, so that one that raises is alone with it.
+            alone = [self._alone(inputs, loss, row) for row in range(len(inputs))]
+        return torch.cat([g for g, _ in alone]), torch.cat([at for _, at in alone])
+
+    def _alone(
+        self, inputs: torch.Tensor, loss: _Loss, row: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        rows = slice(row, row + 1)
+        try:
+            return self._pass(inputs[rows], loss, rows)
+        except Exception:
+            width = sum(p.numel() for p in self.parameters)
+            return torch.full((1, width), torch.nan), torch.zeros_like(inputs[rows])
+
+    def _pass(
+        self, inputs: torch.Tensor, loss: _Loss, rows: slice
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         inputs = inputs.detach().requires_grad_(True)
-        loss(self._hooked(inputs)).backward()  # type: ignore[no-untyped-call]
-        assert inputs.grad is not None
-        return self._collect(len(inputs)), inputs.grad.detach()
+        try:
+            loss(self._hooked(inputs), rows).backward()  # type: ignore[no-untyped-call]
+            assert inputs.grad is not None
+            return self._collect(len(inputs)), inputs.grad.detach()
+        except Exception:
+            forget_pass(self.module)
+            raise
 
     def _collect(self, records: int) -> torch.Tensor:
         pieces = [g.reshape(records, -1) for g in take_gradients(self.parameters)]
@@ -94,6 +157,10 @@ class Ends:
         self.away = frozenset(parts.names_away(whole))
         self.bottom = Part(parts.bottom)
         self.head = None if parts.head is None else Part(parts.head)
+
+    def gradients(self, inputs: torch.Tensor, labels: torch.Tensor) -> list[torch.Tensor]:
+        """Return the bottom's gradients ``[n, d]`` of the sum of its outputs, as a trial."""
+        return [self.bottom.trial(inputs)]
 
 
 def by_patient(gradients: torch.Tensor, owner: torch.Tensor, patients: int) -> torch.Tensor:

@@ -8,13 +8,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from clients.data.records import Records, readable
 from clients.models.errors import ModelError
 
 if TYPE_CHECKING:
     from torch import nn
 
     from clients.contract.settings import Settings
-    from clients.data.records import DatasetInfo, Records
+    from clients.data.records import DatasetInfo
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,8 +217,22 @@ def prepare(settings: Settings, info: DatasetInfo, records: Records) -> Records:
     return extracted
 
 
+def input_shape(settings: Settings, info: DatasetInfo) -> tuple[int, ...]:
+    """Return the shape of one record as the model gets it; found without looking at a record."""
+    made_up = Records(
+        inputs=np.zeros((1, *info.shape), dtype=np.float32),
+        labels=np.zeros(1, dtype=np.int64),
+        patients=np.zeros(1, dtype=np.int64),
+    )
+    return tuple(prepare(settings, info, made_up).inputs.shape[1:])
+
+
 def prepare_public(settings: Settings, info: DatasetInfo, records: Records) -> Records:
-    """Return public records as the model wants them, behind input noise where that is asked for."""
+    """Return public records as the model wants them, behind input noise where that is asked for.
+
+    Those that could not be read are left out.
+    """
     from clients.data.noisy_inputs import judged_records
 
+    records = readable(records)
     return judged_records(settings, info, records, prepare=lambda raw: prepare(settings, info, raw))

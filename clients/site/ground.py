@@ -29,6 +29,7 @@ from accounting.randomness import Stream
 from clients.contract.faults import Code, Fault
 from clients.contract.printable import printable_lines
 from clients.site.books import Books
+from clients.site.data_stamp import stamp_covers
 from clients.site.readiness import site_faults
 from crypto.errors import IdentityError
 from crypto.identity import Identity, fingerprint
@@ -321,18 +322,26 @@ def _own_records(file: SiteFile, settings: Settings) -> Cohort:
             "a run over real records declares data.patients and data.largest-hospital, found "
             f"{data.patients} and {data.largest_hospital}",
         )
-    if file.patients > data.largest_hospital:
+    if file.bound > data.largest_hospital:
         raise Fault(
             Code.SITE_REFUSED,
-            f"[data] patients = {file.patients}, the run declares at most {data.largest_hospital}",
+            f"[data] declares {file.bound} patients, the run at most {data.largest_hospital}",
         )
-    dataset = load_dataset(file.data_name, file.data_dir, image_size=data.image_size)
-    own = len(dataset.train.patient_ids)
-    if own > data.largest_hospital:
+    # Only what is declared is compared: the true number must not decide on an answer.
+    if settings.exchange.name == "layers" and not stamp_covers(
+        file.private, data.largest_hospital, data=file.data_name
+    ):
         raise Fault(
             Code.SITE_REFUSED,
-            f"this hospital has {own} patients, the run declares at most {data.largest_hospital}",
+            f"a run in slots for {data.largest_hospital} patients needs 'asclepias check-data'",
         )
+    dataset = load_dataset(
+        file.data_name,
+        file.data_dir,
+        image_size=data.image_size,
+        declared=not file.data_public,
+    )
+    dataset.log.write_to(partial(_log_reading, file))
     return Cohort(
         info=dataset.info,
         names=(file.hospital,),
@@ -340,6 +349,19 @@ def _own_records(file: SiteFile, settings: Settings) -> Cohort:
         records={file.hospital: dataset.train},
         tests={} if dataset.test is None else {file.hospital: dataset.test},
     )
+
+
+def _log_reading(file: SiteFile, line: str) -> None:
+    """Append what could not be read to the hospital's own log, once: records are read again often.
+
+    A log that cannot be written is no reason to answer otherwise.
+    """
+    text = printable_lines(f"{file.data_name}: {line}").replace("\n", " ")
+    with suppress(OSError):
+        path = private_folder(file.private) / "readings.log"
+        known = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        if text not in known:
+            _append(path, f"{text}\n".encode())
 
 
 def private_folder(path: Path) -> Path:

@@ -48,6 +48,7 @@ _KNOWN: dict[str, dict[str, str]] = {
         "dir": _TEXT,
         "public": _SWITCH,
         "patients": _WHOLE,
+        "most-patients": _WHOLE,
         "simulated-partition": _WHOLE,
     },
     "limits": {
@@ -94,6 +95,7 @@ class SiteFile:
         data_dir: folder of its files; ``""`` for ``$ASCLEPIAS_DATA``.
         data_public: whether displays that would leak are allowed (benchmark data only).
         patients: N_k, declared and public: what local steps are divided by; 0 for the run's N/K.
+        most_patients: declared and public: no more train here; 0 where it is not declared.
         simulated_partition: part of a public benchmark cohort that stands for this hospital's
             records, or ``None`` for records of its own.
         limits: what the hospital allows, whatever a run asks for.
@@ -119,6 +121,7 @@ class SiteFile:
     data_dir: str = ""
     data_public: bool = False
     patients: int = 0
+    most_patients: int = 0
     simulated_partition: int | None = None
     limits: SiteLimits = field(default_factory=SiteLimits)
     ledger: Path
@@ -137,6 +140,11 @@ class SiteFile:
     def private(self) -> Path:
         """Folder of the hospital's keys, ledger and log."""
         return self.path.parent / PRIVATE
+
+    @property
+    def bound(self) -> int:
+        """What the hospital declares that its patients do not exceed; 0 for nothing."""
+        return self.most_patients or self.patients
 
 
 def read_site_file(path: Path) -> SiteFile:
@@ -170,6 +178,7 @@ def _site(path: Path, given: Mapping[str, Any]) -> SiteFile:
         data_dir=str(path.parent / Path(folder).expanduser()) if folder else "",
         data_public=data.get("public", False),
         patients=data.get("patients", 0),
+        most_patients=data.get("most-patients", 0),
         simulated_partition=data.get("simulated-partition"),
         limits=SiteLimits(
             max_epsilon=_float(limits.get("max-epsilon")),

@@ -114,10 +114,10 @@ class Comparison:
             {**cell.settings.to_config(), "run.out": str(cell_folder(self.out.absolute(), cell))}
             for cell in waiting
         ]
-        outcomes = run_trainings(configs, processes=self.jobs, command=self.command)
-        for place, outcome in outcomes:
-            if outcome.status != "finished":
-                failed[waiting[place].name] = outcome.message
+        results = run_trainings(configs, processes=self.jobs, command=self.command)
+        for place, result in results:
+            if result.status != "finished":
+                failed[waiting[place].name] = result.message
             bar.step(cell_folder(self.out, waiting[place]))
         return failed
 

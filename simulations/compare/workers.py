@@ -33,7 +33,7 @@ PATIENCE_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class RunResult:
     """How a training ended: `finished`, `stopped` or `failed`, and why."""
 
     status: str
@@ -50,8 +50,8 @@ class _Worker:
 
 def run_trainings(
     configs: Sequence[Mapping[str, ConfigValue]], *, processes: int, command: Sequence[str] = ()
-) -> Iterator[tuple[int, Outcome]]:
-    """Run trainings and yield place and outcome of each as it ends.
+) -> Iterator[tuple[int, RunResult]]:
+    """Run trainings and yield place and result of each as it ends.
 
     Args:
         configs: settings by dotted key; ``run.out`` names each training's folder. A folder that is
@@ -67,15 +67,15 @@ def run_trainings(
         while busy := [worker for worker in workers if worker.task >= 0]:
             ready = set(wait([worker.pipe for worker in busy]))
             for worker in [one for one in busy if one.pipe in ready]:
-                task, outcome = worker.task, _receive(worker)
+                task, result = worker.task, _receive(worker)
                 worker.task = -1
-                if outcome is None or worker.done >= TRAININGS_A_PROCESS:
+                if result is None or worker.done >= TRAININGS_A_PROCESS:
                     workers.remove(worker)
                     _end(worker)
                     if waiting:
                         workers.append(worker := _start(command))
                 _hand_over(worker, waiting, configs)
-                yield task, outcome or Outcome(status="failed", message="its process died")
+                yield task, result or RunResult(status="failed", message="its process died")
     finally:
         for worker in workers:
             _end(worker)
@@ -112,15 +112,15 @@ def _hand_over(
             worker.pipe.send(dict(configs[worker.task]))
 
 
-def _receive(worker: _Worker) -> Outcome | None:
+def _receive(worker: _Worker) -> RunResult | None:
     """Return what a process says of its training; None when it has died."""
     try:
-        outcome = worker.pipe.recv()
+        result = worker.pipe.recv()
     except (EOFError, ConnectionResetError):
         return None
     worker.done += 1
-    assert isinstance(outcome, Outcome)
-    return outcome
+    assert isinstance(result, RunResult)
+    return result
 
 
 def _end(worker: _Worker) -> None:
@@ -146,9 +146,9 @@ def _work(pipe: Connection, command: list[str]) -> None:
             config = pipe.recv()
         except EOFError:
             return
-        outcome = _train(Settings.from_config(config), command, cohorts)
+        result = _train(Settings.from_config(config), command, cohorts)
         try:
-            pipe.send(outcome)
+            pipe.send(result)
         except OSError:
             return
 
@@ -160,7 +160,7 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _train(settings: Settings, command: list[str], cohorts: Cohorts) -> Outcome:
+def _train(settings: Settings, command: list[str], cohorts: Cohorts) -> RunResult:
     from simulations.engines.direct_transport import train_here
     from simulations.launch import logging_to, write_provenance
     from strategies.errors import TrainingStopped
@@ -175,8 +175,8 @@ def _train(settings: Settings, command: list[str], cohorts: Cohorts) -> Outcome:
         try:
             train_here(settings, cohorts)
         except TrainingStopped as stopped:
-            return Outcome(status="stopped", message=str(stopped))
+            return RunResult(status="stopped", message=str(stopped))
         except Exception as error:
             logging.getLogger(__name__).exception("a training of a comparison failed")
-            return Outcome(status="failed", message=f"{type(error).__name__}: {error}")
-    return Outcome(status="finished")
+            return RunResult(status="failed", message=f"{type(error).__name__}: {error}")
+    return RunResult(status="finished")

@@ -5,13 +5,13 @@ import pytest
 from accounting.errors import AccountingError
 from accounting.events import GaussianEvent
 from accounting.ledger import Ledger
-from accounting.statement import account, ledger_statement
+from accounting.statement import PlannedRun, account, ledger_statement
 
 LINE = {"sampling_rate": 0.0341297, "rounds": 3001, "delta": 1e-4}
 
 
 def test_the_account_of_dopamines_line_has_every_accountant_and_observer():
-    said = account(**LINE, noise_multiplier=1.15, hospitals=10, dropouts=1, colluders=1)
+    said = account(PlannedRun(**LINE, noise_multiplier=1.15, hospitals=10, dropouts=1, colluders=1))
     assert said["epsilon"]["rdp"] == pytest.approx(9.85, abs=0.02)
     assert said["epsilon"]["prv"] == pytest.approx(8.99, abs=0.02)
     assert said["epsilon"]["rdp-classic"] == pytest.approx(10.83, abs=0.02)
@@ -21,7 +21,7 @@ def test_the_account_of_dopamines_line_has_every_accountant_and_observer():
 
 
 def test_a_target_gives_the_noise_that_meets_it():
-    said = account(sampling_rate=0.2, rounds=60, delta=1e-4, target_epsilon=1.0)
+    said = account(PlannedRun(sampling_rate=0.2, rounds=60, delta=1e-4, target_epsilon=1.0))
     assert 0.99 < said["epsilon"]["prv"] <= 1.0
     assert said["observers"] == []
     assert said["inputs"]["target_epsilon"] == 1.0
@@ -30,7 +30,7 @@ def test_a_target_gives_the_noise_that_meets_it():
 @pytest.mark.parametrize("given", [{}, {"noise_multiplier": 1.0, "target_epsilon": 1.0}])
 def test_noise_or_target_must_be_given_and_not_both(given):
     with pytest.raises(AccountingError, match="either"):
-        account(**LINE, **given)
+        PlannedRun(**LINE, **given)
 
 
 def test_a_ledger_is_told_by_training_and_together(tmp_path):

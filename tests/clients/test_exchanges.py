@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,11 @@ import pytest
 import torch
 
 from accounting.accountants import epsilon
+from accounting.errors import AccountingError
 from accounting.events import GaussianEvent
-from accounting.vocabulary import EXCHANGES
-from clients.contract.settings import Settings, SettingsError
+from accounting.runs import RunDescription
+from accounting.vocabulary import EXCHANGES, SCHEMES
+from clients.contract.settings import ConfigValue, Settings, SettingsError
 from clients.contract.soundness import REFUSED, SOUND, check_sound
 from clients.data import Cohorts
 from clients.learning.dp_sgd import clipped_gradient_sum
@@ -200,6 +203,38 @@ def test_the_table_and_the_refusals_cover_every_combination() -> None:
     for exchange in EXCHANGES:
         for noise in NOISES.values():
             assert ((exchange, noise) in SOUND) != ((exchange, noise) in REFUSED)
+
+
+@pytest.mark.parametrize("exchange", EXCHANGES)
+def test_an_account_refuses_shares_of_the_noise_exactly_where_the_table_does(exchange: str) -> None:
+    run = partial(
+        RunDescription,
+        regime="FSCDP",
+        hospitals=10,
+        sampling_rate=0.2,
+        noise_multiplier=1.0,
+        rounds=1,
+        delta=1e-4,
+    )
+    if (exchange, "semi-central") in SOUND:
+        assert run(exchange=exchange).plan().name == "semi-central"
+    else:
+        with pytest.raises(AccountingError, match="share of the noise"):
+            run(exchange=exchange)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_a_scheme_that_the_table_does_not_list_for_shares_is_refused_in_more_words(
+    scheme: str,
+) -> None:
+    config: dict[str, ConfigValue] = {"sealing.scheme": scheme, "run.seed": 0}
+    if scheme in SOUND["gradients", "semi-central"].schemes:
+        Settings.from_config(config)
+        return
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_config(config)
+    assert len(caught.value.faults) == 1
+    assert "single updates" in caught.value.faults[0]
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ def test_every_plan_has_room_or_is_an_error_that_names_a_number(bits, hospitals,
     assert modulus % (2 * DEGREE) == 1
     assert modulus not in (COEFFICIENT_PRIME, SPECIAL_PRIME)
     assert modulus > 2**40
-    assert 13 * plan.noise_stddev <= COEFFICIENT_PRIME / (2 * modulus)
+    assert 13 * plan.lattice_noise_stddev <= COEFFICIENT_PRIME / (2 * modulus)
     assert plan.ciphertexts * plan.data_slots * plan.values_per_slot >= values
     assert SealingPlan.from_json(plan.to_json()) == plan
 
@@ -86,10 +86,10 @@ def test_the_default_key_mode_is_the_smaller():
         {"hospitals": 10.0},
         {"values": 0},
         {"values": True},
-        {"dropped_up": 8},
-        {"dropped_up": 3},
-        {"dropped_up": -4},
-        {"dropped_down": (8, 8)},
+        {"bits_cut_up": 8},
+        {"bits_cut_up": 3},
+        {"bits_cut_up": -4},
+        {"bits_cut_down": (8, 8)},
         {"key_mode": "none"},
         {"scheme": "masks"},
         {"version": 2},
@@ -146,11 +146,17 @@ def test_every_public_parameter_changes_the_parameter_id():
         plan_of(hospitals=9),
         plan_of(mode="public"),
         plan_of(scheme="modular"),
-        dataclasses.replace(plan, dropped_up=0),
-        dataclasses.replace(plan, dropped_down=(0, 0)),
+        dataclasses.replace(plan, bits_cut_up=0),
+        dataclasses.replace(plan, bits_cut_down=(0, 0)),
         dataclasses.replace(plan, grid=Quantiser(step=2 * plan.grid.step, bound=2.0)),
     ]
     assert len({plan.parameter_id, *(other.parameter_id for other in others)}) == 9
+
+
+def test_a_plan_keeps_the_parameter_id_that_earlier_versions_gave_it():
+    """Ledgers, rosters and resumed trainings name plans by it."""
+    expected = "9765c2924de4df46cfbd0cf8cde5351877ece8a798584fa56b30c78cf08abfca"
+    assert plan_of().parameter_id == expected
 
 
 def test_equal_grids_give_one_parameter_id():
@@ -184,7 +190,7 @@ def test_noise_of_a_full_sum_stays_within_the_planned_standard_deviation(mode):
     budget = noise_budget(plan, keys, total)
     # The largest of 4,096 coefficients lies near 3.9 standard deviations, never near 13.
     used = plan.noise_limit / 2.0 ** (budget + 1)
-    assert used <= 7 * plan.noise_stddev
+    assert used <= 7 * plan.lattice_noise_stddev
 
 
 def noise_budget(plan, keys, total):

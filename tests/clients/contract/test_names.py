@@ -6,7 +6,7 @@ from accounting import vocabulary
 from accounting.accountants import ACCOUNTANTS
 from clients.contract.setting_tree import SettingTree
 from clients.learning.replica import OPTIMIZERS
-from crypto import schemes
+from crypto import plans, schemes
 
 
 @pytest.mark.parametrize(
@@ -18,6 +18,7 @@ from crypto import schemes
         ("exchange", "optimizer", OPTIMIZERS),
         ("sealing", "scheme", vocabulary.SCHEMES),
         ("sealing", "scheme", schemes.SCHEMES),
+        ("sealing", "scheme", plans.SCHEME_NAMES),
     ],
 )
 def test_a_setting_offers_exactly_the_names_that_its_table_knows(group, key, known):

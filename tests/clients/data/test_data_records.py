@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from clients.data import DataError, Dataset, DatasetInfo, LazyInputs, Records
+from clients.data.reading_log import ReadingLog
 from clients.data.records import PixelStore, dense
 
 
@@ -83,18 +84,29 @@ def test_records_of_unequal_columns_are_refused():
         )
 
 
-def test_a_patient_in_training_and_test_is_refused():
+def test_test_records_of_a_patient_in_training_are_out():
     records = make_records()
-    with pytest.raises(DataError, match="both the training and the test part") as caught:
-        Dataset(info=make_info(), train=records.take([0, 1]), test=records.take([1, 2]))
-    assert caught.value.code == "patient-overlap"
+    made = Dataset(info=make_info(), train=records.take([0, 1]), test=records.take([1, 2]))
+    assert made.test is not None and made.test.patients.tolist() == [1]
+    assert "who is trained on: the test record is out: 1" in made.log.lines()[0]
 
 
-def test_a_label_out_of_range_names_its_row_and_value():
+def test_a_record_of_no_class_is_out_and_named():
     records = make_records()
     records.labels[4] = 9
-    with pytest.raises(DataError, match=r"row 4: label 9, expected 0\.\.1"):
-        Dataset(info=make_info(), train=records)
+    made = Dataset(info=make_info(), train=records)
+    assert len(made.train) == 5
+    assert "row 4: label 9, expected 0..1" in made.log.lines()[0]
+
+
+def test_a_log_of_readings_counts_all_and_shows_a_few():
+    log, written = ReadingLog(), list[str]()
+    for row in range(10):
+        log.note("odd", f"row {row}")
+    log.write_to(written.append)
+    assert written == ["odd: 10 (row 0; row 1; row 2)"]
+    log.note("even", "row 11")
+    assert written[1:] == ["even: row 11"]
 
 
 def test_a_wrong_input_shape_is_refused():

@@ -1,4 +1,5 @@
 import os
+import re
 
 import numpy as np
 import pytest
@@ -6,6 +7,7 @@ import pytest
 from clients.data import DataError, load_dataset
 from clients.data import breast_cancer as cancer
 from clients.data import heart_disease as heart
+from clients.data.files import read_bounded
 
 DECLARED = """
 target = "outcome"
@@ -39,18 +41,86 @@ def test_any_table_loads_with_its_patients_and_hospitals(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("50", "old", r"row 2, column age: 'old', expected a number"),
-        ("50", "inf", r"row 2, column age: 'inf', expected a number"),
-        (",m,", ",x,", r"row 3, column sex: 'x', expected f, m"),
-        ("dead", "gone", r"row 3, column outcome: 'gone', expected alive, dead"),
-        ("p2,", ",", r"row 4, column id: empty"),
-        ("age", "years", r"no column 'age'; it has id, site, years"),
-        ("north,50", "north,50,1", r"row 2 has another number of cells"),
+        ("50", "old", r"cannot be read.*row 2, column age: 'old', expected a number"),
+        ("50", "inf", r"cannot be read.*row 2, column age: 'inf', expected a number"),
+        (",f,", ",x,", r"cannot be read.*row 2, column sex: 'x', expected f, m"),
+        ("50", '"50"0"1', r"cannot be read.*row 2, column age"),
     ],
 )
-def test_a_bad_cell_names_file_row_and_value(tmp_path, old, new, message):
-    with pytest.raises(DataError, match=message):
-        write(tmp_path, rows=ROWS.replace(old, new, 1))
+def test_a_cell_that_cannot_be_read_is_a_missing_value(tmp_path, old, new, message):
+    loaded = write(tmp_path, rows=ROWS.replace(old, new, 1))
+    [line] = loaded.log.lines()
+    assert re.search(message, line)
+    empty = write(tmp_path, rows=ROWS.replace(old, old.replace("50", "").replace("f", ""), 1))
+    assert not empty.log
+    np.testing.assert_array_equal(loaded.train.inputs, empty.train.inputs)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("m,dead", "m,gone", r"row 3, column outcome: 'gone', expected alive, dead"),
+        ("p1,north,100", ",north,100", r"row 3, column id"),
+        ("100", "100,1", r"row 3 has 6, expected 5"),
+        ("100", '"100', r"row 3 has 3, expected 5"),
+        ("100", "1\n00", r"row 3 has 3, expected 5"),
+    ],
+)
+def test_a_row_that_cannot_be_read_is_out_and_no_other(tmp_path, old, new, message):
+    loaded = write(tmp_path, rows=ROWS.replace(old, new, 1))
+    assert re.search(f"the record is out.*{message}", loaded.log.lines()[0])
+    np.testing.assert_array_equal(loaded.train.inputs, write(tmp_path).train.inputs[[0, 2]])
+
+
+def test_a_patient_with_no_row_left_is_out(tmp_path):
+    assert len(write(tmp_path, rows=ROWS.replace("sth", "").replace(",,alive", ",,")).train) == 2
+    assert len(write(tmp_path, rows="\n".join(ROWS.splitlines()[:1])).train) == 0
+
+
+def test_a_header_without_a_declared_column_is_refused(tmp_path):
+    with pytest.raises(DataError, match=r"no column 'age'; it has id, site, years"):
+        write(tmp_path, rows=ROWS.replace("age", "years", 1))
+    with pytest.raises(DataError, match=r"two columns 'age'"):
+        write(tmp_path, rows=ROWS.replace("outcome", "outcome,age", 1))
+
+
+def test_other_spellings_of_the_same_table_come_out_the_same(tmp_path):
+    expected = write(tmp_path).train
+    spellings = (
+        ROWS.replace(",", ";").replace("50", "50,0"),
+        ROWS.replace(",", "\t"),
+        ROWS.replace("\n", "\r\n"),
+        "\ufeff" + ROWS,
+        ROWS.replace("?", "N/A").replace("f,alive", "F,Alive"),
+    )
+    for rows in spellings:
+        loaded = write(tmp_path, rows=rows)
+        assert not loaded.log
+        np.testing.assert_array_equal(loaded.train.inputs, expected.inputs)
+        np.testing.assert_array_equal(loaded.train.labels, expected.labels)
+
+
+def test_numbers_may_be_written_with_a_point_where_classes_are_whole(tmp_path):
+    declared = DECLARED.replace('["alive", "dead"]', "[0, 1]")
+    rows = ROWS.replace("alive", "0.0").replace("dead", "1.0")
+    assert write(tmp_path, rows=rows, declared=declared).train.labels.tolist() == [0, 1, 0]
+
+
+def test_a_table_of_another_encoding_is_read(tmp_path):
+    (tmp_path / "visits.toml").write_text(DECLARED)
+    (tmp_path / "visits.csv").write_bytes(ROWS.replace("north", "Besan\xe7on").encode("latin-1"))
+    assert load_dataset("csv:visits.csv", tmp_path).hospital_names == ("Besan\xe7on", "south")
+
+
+def test_what_is_cut_at_its_range_is_said(tmp_path):
+    [line] = write(tmp_path, rows=ROWS.replace("50", "-9")).log.lines()
+    assert "row 2, column age: '-9', expected 0 to 100" in line
+
+
+def test_a_table_too_large_is_refused_before_it_is_read(tmp_path, monkeypatch):
+    with pytest.raises(DataError, match="at most 10 are read"):
+        (tmp_path / "large").write_bytes(b"x" * 11)
+        read_bounded(tmp_path / "large", 10)
 
 
 @pytest.mark.parametrize(
@@ -113,10 +183,12 @@ def test_heart_disease_is_encoded_row_by_row():
         ("63,1,1,x,233,1,2,150,0,2.3,3,0,6,0", "column trestbps: 'x', expected a number"),
     ],
 )
-def test_a_bad_heart_row_is_named(tmp_path, line, message):
+def test_a_bad_heart_row_is_out_and_named(tmp_path, line, message):
     folder = tmp_path / heart.FOLDER
     os.makedirs(folder)
+    good = "63,1,1,145,233,1,2,150,0,2.3,3,0,6,0\n"
     for name in heart.HOSPITALS:
-        (folder / f"processed.{name}.data").write_text(line + "\n")
-    with pytest.raises(DataError, match=message):
-        load_dataset("heart-disease", tmp_path)
+        (folder / f"processed.{name}.data").write_text(good + line + "\n")
+    loaded = load_dataset("heart-disease", tmp_path)
+    assert any(message in one for one in loaded.log.lines())
+    assert len(loaded.train) == (8 if "number" in message else 4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from accounting.input_noise import InputNoise
 from accounting.randomness import Stream
 from clients.contract.settings import Settings
 from clients.data import Cohorts, Records
-from clients.data.noisy_inputs import training_records
+from clients.data.noisy_inputs import NoisyStore, training_records
 from clients.site.books import Books
 from clients.site.ground import Site, private_folder
 from tests.exchange_runs import read_json, run_app
@@ -209,3 +210,21 @@ def test_a_model_is_judged_behind_the_noise_it_learnt_behind(tmp_path: Path) -> 
     inputs = [np.asarray(one._records.inputs) for one in (noisy, again, plain)]
     assert np.array_equal(inputs[0], inputs[1])
     assert np.abs(inputs[0] - inputs[2]).mean() > 1.0
+
+
+def test_what_cannot_be_read_stays_no_number_and_moves_nobody_elses_noise() -> None:
+    inputs = np.linspace(-1, 1, 12, dtype=np.float32).reshape(4, 3)
+    noise = InputNoise(scale=0.5, values=3)
+
+    def noisy(rows: np.ndarray) -> np.ndarray:
+        records = Records(
+            inputs=rows, labels=np.zeros(len(rows), dtype=np.int64), patients=np.arange(len(rows))
+        )
+        streams = partial(Stream.from_seed, 1, "hospital")
+        store = NoisyStore(records, noise, (-1.0, 1.0), streams)
+        return store.read(np.arange(len(rows)))
+
+    spoilt = inputs.copy()
+    spoilt[1] = np.nan
+    assert np.isnan(noisy(spoilt)[1]).all()
+    np.testing.assert_array_equal(noisy(spoilt)[[0, 2, 3]], noisy(inputs[[0, 2, 3]]))

@@ -6,9 +6,10 @@ from torch.nn import functional
 
 from clients.contract.settings import Settings
 from clients.data import DatasetInfo, LazyInputs, Records
+from clients.data.pictures import PictureStore
 from clients.data.records import PixelStore
 from clients.learning.cuts import pieces_of
-from clients.models import MODELS, ModelError, build_model, prepare
+from clients.models import MODELS, ModelError, build_model, input_shape, prepare, prepare_public
 from clients.models.readiness import check_private_ready
 
 SHAPES = {"image": (3, 32, 32), "volume": (1, 28, 28, 28), "table": (30,), "series": (12, 4)}
@@ -205,6 +206,35 @@ def test_features_of_a_patient_do_not_depend_on_any_other(tmp_path, monkeypatch)
     np.testing.assert_allclose(together[2:3], alone, atol=2e-3)  # kept as float16
     # Negative control: normalising over the rows would make them depend on each other.
     assert abs((together[2] - together.mean(axis=0)) - (alone[0] - alone.mean(axis=0))).max() > 0.1
+
+
+def damaged(tmp_path):
+    from PIL import Image
+
+    files = [tmp_path / f"{number}.png" for number in range(4)]
+    for number, file in enumerate(files):
+        Image.new("L", (32, 32), 50 * number + 20).save(file)
+    files[1].write_bytes(b"junk")
+    return LazyInputs(PictureStore(files, 32, 1))
+
+
+@pytest.mark.parametrize("name", ["cnn", "scattering"])
+def test_a_picture_that_cannot_be_read_is_no_number_to_any_model(tmp_path, monkeypatch, name):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    info, settings = make_info("image", (1, 32, 32)), make_settings(name)
+    records = records_of(damaged(tmp_path))
+    prepared = np.asarray(prepare(settings, info, records).inputs).reshape(4, -1)
+    assert np.isnan(prepared[1]).any()
+    assert np.isfinite(prepared[[0, 2, 3]]).all()
+    assert prepare_public(settings, info, records).patients.tolist() == [0, 2, 3]
+
+
+@pytest.mark.parametrize("name", ["cnn", "scattering"])
+def test_the_shape_that_a_model_gets_is_known_without_a_record(tmp_path, monkeypatch, name):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    info, settings = make_info("image", (1, 32, 32)), make_settings(name)
+    prepared = prepare(settings, info, records_of(make_pictures()))
+    assert input_shape(settings, info) == prepared.inputs.shape[1:]
 
 
 def test_features_are_computed_once_and_kept_for_other_processes(tmp_path, monkeypatch):
