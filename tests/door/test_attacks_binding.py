@@ -161,10 +161,9 @@ def test_keys_are_not_made_anew_once_something_was_spent(tmp_path: Path) -> None
 
 
 def _bundle_of_before(play: Play):  # type: ignore[no-untyped-def]
+    from clients.contract.ceremony_messages import LeadReply
     from crypto.ceremony import make_bundle
     from crypto.offers import Offer
-
-    from clients.contract.ceremony_messages import LeadReply
 
     offers = [Offer.from_bytes(data) for data in play.offers.values()]
     leader = "hospital-02"

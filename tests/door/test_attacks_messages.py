@@ -1,4 +1,4 @@
-"""Whatever a message holds, a hospital answers with a code of its list, or with what was paid for."""
+"""Whatever a message holds, the answer is a code of a list, or what was paid for."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from clients.contract.kinds import Kind
 from clients.contract.messages import (
     ARRAYS,
     CONFIG,
+    bytes_to_array,
     content_from_bytes,
     content_to_bytes,
-    bytes_to_array,
 )
 from clients.contract.settings import DEFAULTS, SettingsError
-from tests.door.test_attacks_binding import one_of
 from tests.door.split_play import LAYERS
+from tests.door.test_attacks_binding import one_of
 from tests.door.world import LOCAL, Answer, Play, Sites, door_settings, started
 
 pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
@@ -100,11 +100,8 @@ def bombard(folder: Path, changes: dict[str, object], count: int, seed: int) -> 
     before = set(play.sites.folder(A).parent.rglob("*"))
     for _ in range(count):
         kind = draw.choice(sorted(HANDLERS))
-        if kind is Kind.KEYS:
-            content = play.leading().content()
-        else:
-            content = one_of(play, kind).content()
-        answer = play.ask(A, kind, mutated(content, draw))
+        asked = play.leading() if kind is Kind.KEYS else one_of(play, kind)
+        answer = play.ask(A, kind, mutated(asked.content(), draw))
         check_answer(answer)
         if answer and kind in paid:
             left[kind, answer.payload] = 1

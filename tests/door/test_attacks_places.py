@@ -121,8 +121,8 @@ def test_a_limit_is_asked_before_every_place_and_named_alone(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("epsilon", [1.0, 3.0])
 def test_the_book_never_holds_more_than_the_site_allows(tmp_path: Path, epsilon: float) -> None:
-    from accounting.renyi_filter import RenyiFilter
     from accounting.ledger import read_ledger
+    from accounting.renyi_filter import RenyiFilter
 
     play = started(tmp_path, training__rounds=40, run__attempts=3)
     play.sites.rewrite(A, "delta = 1e-4", f"max-epsilon = {epsilon}\ndelta = 1e-4")
