@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 from flwr.app import ArrayRecord, Message, RecordDict
 
+from accounting.ledger import read_ledger
 from clients.contract.faults import Fault
-from clients.contract.messages import ARRAYS, LEAD, TRAIN, bytes_to_array
+from clients.contract.kinds import Kind
+from clients.contract.messages import ARRAYS, RoundReply, bytes_to_array
 from clients.contract.settings import Settings
 from clients.data import DataError
 from clients.site.ground import invited_offers
@@ -49,7 +51,7 @@ def test_ledger_and_replica_are_on_the_hospitals_disk(tmp_path: Path) -> None:
     train(settings, SiteGrid(settings, consortium))
     private = consortium.site("hospital-02") / "private"
     lines = [json.loads(line) for line in (private / "ledger.jsonl").read_text().splitlines()]
-    assert [line["round"] for line in lines if "round" in line] == [1, 2, 3]
+    assert [line["round"] for line in lines if line.get("kind") == "spend"] == [1, 2, 3]
     [replica] = private.glob("replica-*.bin")
     for file in private.iterdir():
         if file.is_file() and file.suffix != ".log":
@@ -57,27 +59,32 @@ def test_ledger_and_replica_are_on_the_hospitals_disk(tmp_path: Path) -> None:
     assert replica.stat().st_size > 64
 
 
-def test_one_roster_of_a_round_is_opened_and_no_other_even_by_a_new_process(
+def test_a_place_is_answered_once_whatever_else_is_asked_even_by_a_new_process(
     tmp_path: Path,
 ) -> None:
+    """Neither a second noised vector nor a second roster of a round can be had from a site."""
     consortium = benchmark_consortium(tmp_path / "consortium", 4)
     settings = small_settings(tmp_path / "run", privacy__dropouts=1)
-    said: dict[str, str] = {}
+    said: dict[str, RoundReply] = {}
 
     def ask_again(request: Message, reply: Message | None) -> Message | None:
         if reply is None:
             return request
         words = request.content.config_records["config"]
-        if request.metadata.message_type == TRAIN and words["server-round"] == 3 and not said:
+        if request.metadata.message_type == Kind.TRAIN and words["server-round"] == 3 and not said:
             site = grid.sites[request.metadata.dst_node_id]
+            said["first"] = RoundReply.read(reply.content)
             for name, message in (("same", request), ("other", _with_shorter_roster(request))):
                 again = answer(message, site, settings.to_config())
-                said[name] = again.error.reason if again.has_error() else "answered"
+                said[name] = RoundReply.read(again.content)
         return reply
 
     grid = SiteGrid(settings, consortium, ask_again)
     train(settings, grid)
-    assert said == {"same": "answered", "other": "opening-refused"}
+    assert {(one.sealed, one.header) for one in said.values()} == {
+        (said["first"].sealed, said["first"].header)
+    }
+    assert len(said) == 3
 
 
 def _with_shorter_roster(request: Message) -> Message:
@@ -87,7 +94,7 @@ def _with_shorter_roster(request: Message) -> Message:
     shorter = bytes_to_array(Roster.of(headers[1:]).to_bytes())
     content = RecordDict(dict(request.content))
     content[ARRAYS] = ArrayRecord({**arrays, "roster.2": shorter})
-    changed = Message(content, request.metadata.dst_node_id, TRAIN)
+    changed = Message(content, request.metadata.dst_node_id, Kind.TRAIN)
     changed.metadata.__dict__["_message_id"] = "changed"
     return changed
 
@@ -193,7 +200,7 @@ def test_a_sites_own_limit_stops_a_run_before_anything_is_spent(
     with pytest.raises(TrainingStopped, match=limit):
         train(settings, SiteGrid(settings, consortium))
     ledger = consortium.site("hospital-01") / "private" / "ledger.jsonl"
-    assert not ledger.exists() or "round" not in ledger.read_text()
+    assert not ledger.exists() or not read_ledger(ledger).entries
 
 
 def test_the_server_cannot_name_the_hospitals_data(tmp_path: Path) -> None:
@@ -323,7 +330,7 @@ def test_no_secret_of_the_ceremony_outlives_it_even_if_a_leaders_answer_is_lost(
     kept: list[bool] = []
 
     def lose_the_first_answer(request: Message, reply: Message | None) -> Message | None:
-        if request.metadata.message_type != LEAD or reply is None or kept:
+        if request.metadata.message_type != Kind.LEAD or reply is None or kept:
             return reply or request
         private = grid.sites[request.metadata.dst_node_id].parent / "private"
         kept.append(any(private.glob("ceremony-*")) and any(private.glob("keys-*")))

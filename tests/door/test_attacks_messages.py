@@ -1,4 +1,4 @@
-"""Whatever a message holds, a hospital answers with a code of its list, or with what was paid for."""
+"""Whatever a message holds, the answer is a code of a list, or what was paid for."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
-from tests.door.split_play import LAYERS
 
 from clients.client_app import HANDLERS
 from clients.contract.faults import read_code
@@ -22,6 +21,7 @@ from clients.contract.messages import (
     content_to_bytes,
 )
 from clients.contract.settings import DEFAULTS, SettingsError
+from tests.door.split_play import LAYERS
 from tests.door.test_attacks_binding import one_of
 from tests.door.world import LOCAL, Answer, Play, Sites, door_settings, started
 
@@ -100,11 +100,8 @@ def bombard(folder: Path, changes: dict[str, object], count: int, seed: int) -> 
     before = set(play.sites.folder(A).parent.rglob("*"))
     for _ in range(count):
         kind = draw.choice(sorted(HANDLERS))
-        if kind is Kind.KEYS:
-            content = play.leading().content()
-        else:
-            content = one_of(play, kind).content()
-        answer = play.ask(A, kind, mutated(content, draw))
+        asked = play.leading() if kind is Kind.KEYS else one_of(play, kind)
+        answer = play.ask(A, kind, mutated(asked.content(), draw))
         check_answer(answer)
         if answer and kind in paid:
             left[kind, answer.payload] = 1

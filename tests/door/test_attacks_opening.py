@@ -1,4 +1,4 @@
-"""A hospital opens one total a round, and nothing made of a sum leaves before a quorum signed it."""
+"""One total a round, and nothing made of a sum leaves before a quorum has signed it."""
 
 from __future__ import annotations
 
