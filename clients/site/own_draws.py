@@ -69,8 +69,10 @@ class OwnDraws:
             if gradient.discarded:
                 self._site.log(
                     f"round {place.round}: {gradient.discarded} of {gradient.patients} patients "
-                    "had a gradient that is not finite; it counts as zero"
+                    "had no gradient, or none that is finite; each counts as zero"
                 )
+                for reason in gradient.reasons:
+                    self._site.log(reason)
             with phases.measure("noise"):
                 use = receipt.use(place.round, step + 1)
                 uses.append(use)
