@@ -298,7 +298,9 @@ class Hospital:
         # A hospital that leads keeps its offer's secret after it made the keys, in case that its
         # answer was lost and another leads. Now that a round is asked for, no more keys can come.
         self.site.forget_secret(f"ceremony-{self.training}.key")
-        terms = self.session().terms
+        session = self.session()
+        session.check_computes()
+        terms = session.terms
         event = terms.event(events)
         asked = self._asked(terms, event, rounds)
         return self.book.spend(

@@ -20,9 +20,10 @@ from accounting.vocabulary import EXCHANGES
 from clients.contract.terms import agree_terms
 from clients.learning.cuts import cut_model, values_of_messages
 from clients.learning.replica import Replica, state_from_bytes, state_to_bytes
+from clients.learning.self_test import check_computes
 from clients.learning.split_ends import Ends
 from clients.learning.sum_exchange import make_exchange
-from clients.models import build_model, prepare
+from clients.models import build_model, input_shape
 from clients.site.memory import keep_freed_memory
 from clients.site.proofs import Committed, check_committed
 from crypto.errors import RosterError, SealingError
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from clients.contract.phases import Phases
     from clients.contract.settings import Settings
     from clients.contract.terms import Terms
-    from clients.data import Cohort
+    from clients.data import Cohort, DatasetInfo
     from clients.site.membership import Membership
     from crypto.keys import Keys
 
@@ -74,7 +75,12 @@ class Session:
     """
 
     def __init__(
-        self, settings: Settings, terms: Terms, module: torch.nn.Module, ends: Ends | None = None
+        self,
+        settings: Settings,
+        terms: Terms,
+        module: torch.nn.Module,
+        info: DatasetInfo,
+        ends: Ends | None = None,
     ) -> None:
         torch.set_num_threads(settings.run.threads)
         keep_freed_memory()
@@ -87,6 +93,8 @@ class Session:
             self.exchange = make_exchange(settings, terms)
         self.initial = self.replica.vector() if kind.travels else None
         self.signed: dict[str, int] = {}
+        self._info = info
+        self._computes = False
         self._copies: list[Copy] = []
         #: Chains after the rounds that this process opened, or took over.
         self._chains: dict[int, str] = {0: ""}
@@ -101,6 +109,18 @@ class Session:
     def chain(self) -> str:
         """Of all sums that the replica stepped on, hex."""
         return self.replica.digest
+
+    def check_computes(self) -> None:
+        """Compute on made-up records, once: a broken device must show before anything is paid.
+
+        Raises:
+            DeviceError: gradients cannot be computed here.
+        """
+        if self._computes:
+            return
+        shape, classes = input_shape(self.settings, self._info), len(self._info.classes)
+        check_computes(self.ends or self.replica.per_sample, shape, classes)
+        self._computes = True
 
     def verified(self, closed: OpenedRound, number: int, chain: str, member: Membership) -> Roster:
         """Return the roster of a total, its signatures checked; once for all of this process.
@@ -294,7 +314,7 @@ def make_session(
     ends, values = None, 0
     if settings.exchange.name == "layers":
         parts = cut_model(settings, module)
-        shape = prepare(settings, cohort.info, cohort.hospital(cohort.names[0])).inputs.shape[1:]
+        shape = input_shape(settings, cohort.info)
         ends = Ends(parts, module, shape)
         values = values_of_messages(settings, parts, shape, largest)
         for parameter in parts.away:
@@ -308,4 +328,4 @@ def make_session(
         noise_multiplier=noise_multiplier,
         message_values=values,
     )
-    return Session(settings, terms, module, ends)
+    return Session(settings, terms, module, cohort.info, ends)

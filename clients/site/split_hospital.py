@@ -96,7 +96,7 @@ class SplitHospital:
         use = receipt.use(place.round, 1)
         batch = self._batch(session, place.round)
         with torch.no_grad():
-            activations = self._ends(session).bottom.module(batch.inputs)
+            activations = self._ends(session).bottom.outputs(batch.inputs)
         arrays = {ACTIVATIONS: self._shown(session, activations, batch, ACTIVATIONS, place, use)}
         if not self._noisy:
             arrays[OWNERS] = batch.owners.numpy()

@@ -9,14 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from clients.site.ledgers import Ledgers
 
+from clients.site.books import Books
 from clients.site.ground import Site
 from crypto.whole_file import write_private
 
 
 def _site(folder: Path) -> Site:
-    return Site(name="lyon", folder=folder, simulated=False, ledgers=Ledgers())
+    return Site(name="lyon", folder=folder, simulated=False, books=Books())
 
 
 @pytest.fixture
