@@ -53,7 +53,8 @@ def test_a_deployed_run_ends_in_the_bit_identical_model_of_the_simulated_one(
     assert status == "finished", (events(submission), deployment.log("superlink"))
     model = (submission.folder / "model.safetensors").read_bytes()
     assert model == _simulate(SHORT, tmp_path / "simulated")
-    spent = [line for line in ledger_rounds(deployment, "hospital-01") if "round" in line]
+    lines = ledger_rounds(deployment, "hospital-01")
+    spent = [line for line in lines if line.get("kind") == "spend"]
     assert [line["round"] for line in spent] == [1, 2, 3, 4]
 
 
