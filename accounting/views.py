@@ -156,8 +156,8 @@ def _hospitals_of_shares(run: RunDescription) -> list[View]:
         )
     if run.hospitals > 1:
         why = (
-            "opens single updates, composed over all rounds: only the patient's own hospital's "
-            "share of the noise is left (so it is if all other hospitals collude)"
+            "opens single updates, composed over all rounds: only the share of the noise of the "
+            "patient's own hospital is left (the same holds if all other hospitals collude)"
         )
         views.append(
             View(observer="server + one key holder", multiplier=update, single=True, why=why)

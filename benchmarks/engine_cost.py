@@ -12,7 +12,7 @@ that slows down slows down for all. Ratios are what to read: seconds are this ma
   that is the engine, and that less the bare loop is page faults.
 * pfl-research, two workers (with ``--pfl``): see `pfl_rounds.py`.
 * sealed (with ``--sealed``): a round of the whole app with `bfv` and with `modular`: SqueezeNet on
-  64x64 chest X-rays, 32 patients per hospital in the mean. Needs the X-rays (ASCLEPIAS_DATA).
+  64x64 chest X-rays, 32 patients per hospital on average. Needs the X-rays (ASCLEPIAS_DATA).
 * default (with ``--default-rounds``): the scenario `default`, from its start to its model, with as
   many rounds as are given.
 * scale (with ``--scale``): the whole app with a small CNN on MNIST and as many hospitals as are

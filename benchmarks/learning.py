@@ -197,7 +197,7 @@ LAYOUTS: dict[str, Callable[[Sequence[Row], dict[str, Any]], str]] = {
 INTRODUCTION = """# What is learnt under noise
 
 Every number below was measured by `python benchmarks/learning.py run` and written by
-`python benchmarks/learning.py write`; none is typed. A seed decides holdout, split, initial
+`python benchmarks/learning.py write`; none is typed by hand. A seed decides holdout, split, initial
 weights, sampling and noise together, so the ranges hold all of these. Seconds are wall-clock of
 the machine it ran on, shared with other work.
 """
@@ -210,22 +210,23 @@ the server and the public face, spent over the whole training.
 """,
     "steps": """## Step size, clip and batch
 
-What counts is step times clip: the noise of a step grows with both. Settings of one product are
-alike within the spread of the seeds; of these the defaults take the smaller step.
+What counts is step times clip: the noise of a step grows with both. Settings with the same product
+differ by less than the spread over seeds; of these the defaults take the smaller step.
 """,
     "rule": """## A step size that needs no tuning
 
 Tuning on private data would cost privacy that no ledger shows. With `training.learning-rate=auto`
 the step size follows from public numbers alone: q*N, sigma, d, T, the clip and the momentum
-(`simulations/step_size.py`). Beside it the step sizes of the scenarios, which were tuned, on public
-data.
+(`simulations/step_size.py`). Beside it stand the step sizes of the scenarios, which were tuned on
+public data.
 """,
     "options": """## Options that help under noise
 
 `training.averaging` releases an average of the models so far; `training.class-shares` learns as if
-the classes, of which the shares are public, were even; `training.augmentations` averages altered
-copies of a picture before the clip. All are free of privacy cost. A scenario has those on that win
-by more than the spread of the seeds here, or that win in balanced accuracy and lose nothing.
+all classes, whose shares are public, were equally common (logit adjustment);
+`training.augmentations` averages altered copies of a picture before the clip. None of them costs
+privacy. A scenario turns on those that gain more than the spread over seeds here, or that gain
+balanced accuracy and lose nothing.
 """,
     "singh": """## Noise on pictures or on gradients (Singh et al. 2020, Figure 4)
 
@@ -235,8 +236,9 @@ of 256 pixels per side, so compare rows, not columns. Noise on every pixel prote
 a child's pictures are covered by the epsilon of the sums. Labels are not covered by noise on
 pixels at all.
 
-The holdout is behind the same noise as what was learnt from. An accuracy that no seed moves is the
-share of the commoner class: at these scales the noise left nothing of 64 by 64 pixels to learn.
+The holdout is behind the same noise as what was learnt from. An accuracy that is the same for every
+seed is the share of the more common class: at these scales the noise left nothing of 64 by 64
+pixels to learn.
 """,
 }
 

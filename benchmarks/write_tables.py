@@ -72,12 +72,7 @@ def _sealing_rows(table: dict[str, Any]) -> str:
 
 def engine_table() -> str:
     """Return the cost of a simulated round beside its peers."""
-    peers = {
-        "bare loop": "bare loop",
-        "bare loop, memory kept": "the same, memory kept",
-        "pfl-research": "pfl-research",
-        "stock Flower": "stock Flower",
-    }
+    peers = ("bare loop", "bare loop, memory kept", "pfl-research", "stock Flower")
     rows = []
     for hospitals, measures in _read("engine_cost.json").items():
         if not hospitals.isdigit():
@@ -88,7 +83,7 @@ def engine_table() -> str:
             cells = [f"{medians[p] / ours:.2f}" if p in medians else "-" for p in peers]
             named = f"{name.replace('_', ' ')}, K = {hospitals}"
             rows.append([named, f"{ours * 1000:.0f}", *cells])
-    return _rows(["round", "ours ms", *(f"{peer} / ours" for peer in peers.values())], rows)
+    return _rows(["round", "ours ms", *(f"{peer} / ours" for peer in peers)], rows)
 
 
 def sealed_table() -> str:
@@ -142,8 +137,8 @@ def deployed_table() -> str:
     count = len(found["nodes"]["asclepias supernode"]["round_seconds"])
     said = (
         f"{count} rounds each with {found['hospitals']} hospitals on {found['processors']} "
-        f"processors, by `{found['command']}`. The last but one column is without torch's own "
-        f"import ({torch:.1f} s); with stock SuperNodes it holds flwr-datasets, which stand-in "
+        f"processors, by `{found['command']}`. `{head[5]}` leaves out torch's own import "
+        f"({torch:.1f} s); with stock SuperNodes it includes that of flwr-datasets, which stand-in "
         "hospitals of a benchmark need and real ones do not.\n"
     )
     return "\n".join([_rows(head, rows), said])

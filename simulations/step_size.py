@@ -1,4 +1,4 @@
-"""A step size from public numbers alone: what a scenario tuned on private data must not be.
+"""A step size from public numbers alone: none has to be tuned on private data.
 
 Noisy gradient descent of T steps does best with steps of about D / (C * sqrt(T * (1 + r^2))), where
 r is how much longer the noise of one mean gradient is than the clip, and D how far the weights have

@@ -1,4 +1,4 @@
-"""What a linear head learns from under noise: scattering maps, evened out, computed once and kept.
+"""What a linear head learns from under noise: scattering maps, normalised, computed once and kept.
 
 The maps of a picture go through a logarithm, are whitened, and are normalised within the picture.
 Whitening needs a mean and a covariance, and taking those from patients would be a release. They
@@ -69,17 +69,17 @@ class Features:
 
     def _public_statistics(self, height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the mean [maps] and the whitening matrix [maps, maps] of noise pictures."""
-        noise = self._levels(pink_noise(96, height, width, seed=0))
+        noise = self._log_maps(pink_noise(96, height, width, seed=0))
         rows = noise.permute(0, 2, 3, 1).reshape(-1, noise.shape[1]).double()
         values, vectors = torch.linalg.eigh(torch.cov(rows.T))
         weights = (values + _RIDGE * values.mean()).rsqrt()
         return rows.mean(dim=0).float(), ((vectors * weights) @ vectors.T).float()
 
-    def _levels(self, pictures: torch.Tensor) -> torch.Tensor:
-        levels = torch.log(self._transform(pictures).abs() + _FLOOR)
+    def _log_maps(self, pictures: torch.Tensor) -> torch.Tensor:
+        log_maps = torch.log(self._transform(pictures).abs() + _FLOOR)
         if self._pool == 1:
-            return levels
-        return torch.nn.functional.avg_pool2d(levels, self._pool)
+            return log_maps
+        return torch.nn.functional.avg_pool2d(log_maps, self._pool)
 
     @torch.no_grad()
     def __call__(self, pictures: Floats) -> Floats:
@@ -87,14 +87,14 @@ class Features:
         out = np.empty((len(pictures), self.width), dtype=np.float32)
         for start in range(0, len(pictures), _CHUNK):
             chunk = torch.from_numpy(np.ascontiguousarray(pictures[start : start + _CHUNK]))
-            levels = self._levels(chunk)
-            n, maps = levels.shape[0], len(self._mean)
-            flat = levels.reshape(n, -1, maps, *levels.shape[2:])
+            log_maps = self._log_maps(chunk)
+            n, maps = log_maps.shape[0], len(self._mean)
+            flat = log_maps.reshape(n, -1, maps, *log_maps.shape[2:])
             centred = flat - self._mean[:, None, None]
             white = torch.einsum("nkcyx,cd->nkdyx", centred, self._whitener)
             channels = white.shape[1]
-            even = torch.nn.functional.group_norm(white.flatten(1, 2), channels)
-            out[start : start + n] = even.flatten(1).numpy()
+            normalised = torch.nn.functional.group_norm(white.flatten(1, 2), channels)
+            out[start : start + n] = normalised.flatten(1).numpy()
         return out
 
 

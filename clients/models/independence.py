@@ -1,11 +1,11 @@
-"""Does a model treat each record alone? Found out by running it on made-up records.
+"""Whether a model treats each record alone, found out by running it on made-up records.
 
 A patient's gradient can be clipped only if it is that patient's: neither the others of the batch
 nor how many they are may enter it. No list of layers tells that of somebody's own code, so the
 model is run: what it says of a record in a batch must be what it says of the record alone, and the
 gradient of the record's loss must be the same and reach no other record's input. A run must also
-leave the model's buffers as they were, or statistics of patients would gather there. A net for
-mistakes, not for malice: code that mixes patients only in large batches is not found.
+leave the model's buffers as they were, or statistics of patients would gather there. It catches
+mistakes, not malice: code that mixes patients only in large batches is not found.
 """
 
 from __future__ import annotations

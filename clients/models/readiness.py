@@ -1,4 +1,4 @@
-"""Can a model be trained privately? Layers that mix patients or that Opacus cannot treat.
+"""Whether a model can be trained privately: no layer mixes patients, and Opacus knows them all.
 
 Layers that are known are found by their type, and named with what to use instead. What somebody's
 own code does is found by running it, in `clients.models.independence`.
