@@ -295,12 +295,7 @@ def _own_records(file: SiteFile, settings: Settings) -> Cohort:
             f"[data] patients = {file.patients}, the run declares at most {data.largest_hospital}",
         )
     dataset = load_dataset(file.data_name, file.data_dir, image_size=data.image_size)
-    own = len(dataset.train.patient_ids)
-    if own > data.largest_hospital:
-        raise Fault(
-            Code.SITE_REFUSED,
-            f"this hospital has {own} patients, the run declares at most {data.largest_hospital}",
-        )
+    _require_slots(file, settings, len(dataset.train.patient_ids))
     return Cohort(
         info=dataset.info,
         names=(file.hospital,),
@@ -308,6 +303,24 @@ def _own_records(file: SiteFile, settings: Settings) -> Cohort:
         records={file.hospital: dataset.train},
         tests={} if dataset.test is None else {file.hospital: dataset.test},
     )
+
+
+def _require_slots(file: SiteFile, settings: Settings, own: int) -> None:
+    """Insist that each patient has a slot where a batch has as many as the hospital declares.
+
+    The true number is compared with the hospital's own word alone: held against a number that the
+    run chooses, it could be found out by asking again and again. Where chance draws patients
+    nothing rests on it.
+    """
+    if settings.exchange.name != "layers":
+        return
+    if not file.patients:
+        raise Fault(Code.SITE_REFUSED, "exchange 'layers' needs [data] patients, an upper bound")
+    if own > file.patients:
+        raise Fault(
+            Code.SITE_REFUSED,
+            f"this hospital has {own} patients, [data] patients declares {file.patients}",
+        )
 
 
 def private_folder(path: Path) -> Path:
