@@ -34,15 +34,8 @@ def deal_slots(patients: int, *, batches: int, size: int, stream: Stream) -> NDA
         stream: the secret stream of this pass, and of nothing else.
 
     Returns:
-        int64 ``[patients]``: slot ``b * size + s`` is place ``s`` of batch ``b``.
-
-    Raises:
-        ValueError: there are more patients than slots: the hospital's declared bound is too low.
+        int64 ``[min(patients, batches * size)]``: slot ``b * size + s`` is place ``s`` of batch ``b``.
+        A hospital with more patients than slots has declared too few: the last ones are left out of
+        the pass, since an error would tell the server of it.
     """
-    if patients > batches * size:
-        raise ValueError(
-            f"more patients than the {batches * size} slots of a pass: data.largest-hospital is "
-            "too low"
-        )
-    order = stream.permutation(batches * size)
-    return order[:patients]
+    return stream.permutation(batches * size)[:patients]
