@@ -18,6 +18,7 @@ from deployment.control import control_of, read_public_key
 from deployment.errors import DeploymentError
 from deployment.superlink_folder import SuperLinkFolder
 from simulations.engines.local_server import NotHealthyError, wait_until_healthy
+from strategies.heads import keep_heads_in
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -33,6 +34,7 @@ def start_superlink(link: SuperLinkFolder, *, host: str) -> subprocess.Popen[byt
         DeploymentError: it does not start; what it said is in ``superlink.log``.
     """
     folder = link.folder
+    keep_heads_in(link.runs)
     arguments = [
         "--ssl-ca-certfile", str(folder / "ca.pem"),
         "--ssl-certfile", str(folder / "server.pem"),

@@ -26,6 +26,7 @@ from accounting.limits import SiteLimits
 from accounting.randomness import Stream
 from clients.contract.faults import Code, Fault
 from clients.site.books import Books
+from clients.site.heads import marked, unmarked
 from crypto.errors import IdentityError
 from crypto.identity import Identity
 from crypto.offers import Offer
@@ -63,6 +64,9 @@ class Site:
         test_mode: whether seeded (repeatable, not private) runs are allowed outside simulation.
         patients: N_k as the hospital itself declares it, a public number; 0 where it does not.
         partition: part of a public cohort that stands for its records; None for its own.
+        unwitnessed: places that may be known to the server alone.
+        require_witness: whether peers vouch for its ledger in each training, whatever its home.
+        home: ``inode``, or ``any`` where a disk gives a file another inode at times.
     """
 
     name: str
@@ -75,6 +79,9 @@ class Site:
     test_mode: bool = False
     patients: int = 0
     partition: int | None = None
+    unwitnessed: int = 4
+    require_witness: bool = False
+    home: str = "inode"
 
     @cached_property
     def identity(self) -> Identity:
@@ -125,6 +132,15 @@ class Site:
     def write_secret(self, name: str, data: bytes) -> None:
         """Write a file for the owner alone, whole or not at all; a real site flushes it."""
         write_private(self.folder / name, data, durable=not self.simulated)
+
+    def write_marked(self, name: str, data: bytes, book: Book) -> None:
+        """Write a secret that shows, at a real site, how long the book was."""
+        self.write_secret(name, data if self.simulated else marked(data, book))
+
+    def read_marked(self, name: str) -> bytes | None:
+        """Read what :meth:`write_marked` wrote, or ``None``."""
+        data = self.read_secret(name)
+        return None if data is None else unmarked(data)
 
     def read_secret(self, name: str) -> bytes | None:
         """Read what :meth:`write_secret` wrote, or ``None``.
@@ -193,6 +209,9 @@ def real_site(file: SiteFile, books: Books) -> Site:
         test_mode=file.test_mode,
         patients=file.patients,
         partition=file.simulated_partition,
+        unwitnessed=file.unwitnessed,
+        require_witness=file.require_witness,
+        home=file.home,
     )
 
 

@@ -47,7 +47,7 @@ _KNOWN: dict[str, dict[str, str]] = {
         "allowed-regimes": _WORDS,
     },
     "allow": {"functions": _WORDS},
-    "ledger": {"path": _TEXT},
+    "ledger": {"path": _TEXT, "unwitnessed": _WHOLE, "require-witness": _SWITCH, "home": _TEXT},
     "node": {"runtime-port": _WHOLE, "poll-seconds": _NUMBER, "threads": _WHOLE},
 }
 _FINGERPRINT = re.compile(r"SHA256:[A-Za-z0-9+/]{43}")
@@ -87,6 +87,9 @@ class SiteFile:
         runtime_port: port of the SuperNode's own loopback interface; 0 for a free one.
         poll_seconds: pause between two questions to the SuperLink.
         threads: threads of the native libraries in an app process.
+        unwitnessed: places that may be known to the server alone before peers must vouch.
+        require_witness: whether peers vouch for the ledger in each training, whatever its home.
+        home: ``inode`` where a ledger's file is known by its inode, else ``any``.
     """
 
     path: Path
@@ -106,6 +109,9 @@ class SiteFile:
     runtime_port: int = 0
     poll_seconds: float = 0.2
     threads: int = 1
+    unwitnessed: int = 4
+    require_witness: bool = False
+    home: str = "inode"
 
     @property
     def private(self) -> Path:
@@ -137,6 +143,7 @@ def read_site_file(path: Path) -> SiteFile:
 
 def _site(path: Path, given: Mapping[str, Any]) -> SiteFile:
     data, limits, node = given["data"], given.get("limits", {}), given.get("node", {})
+    ledger = given.get("ledger", {})
     regimes = limits.get("allowed-regimes")
     folder = data.get("dir", "")
     return SiteFile(
@@ -155,7 +162,7 @@ def _site(path: Path, given: Mapping[str, Any]) -> SiteFile:
             min_hospitals=limits.get("min-hospitals", 0),
             allowed_regimes=None if regimes is None else tuple(regimes),
         ),
-        ledger=path.parent / given.get("ledger", {}).get("path", f"{PRIVATE}/ledger.jsonl"),
+        ledger=path.parent / ledger.get("path", f"{PRIVATE}/ledger.jsonl"),
         pins=dict(given.get("pins", {})),
         allowed_apps=frozenset(given.get("allowed-apps", ())),
         allowed_functions=frozenset(given.get("allow", {}).get("functions", ())),
@@ -163,6 +170,9 @@ def _site(path: Path, given: Mapping[str, Any]) -> SiteFile:
         runtime_port=node.get("runtime-port", 0),
         poll_seconds=float(node.get("poll-seconds", 0.2)),
         threads=node.get("threads", 1),
+        unwitnessed=ledger.get("unwitnessed", 4),
+        require_witness=ledger.get("require-witness", False),
+        home=ledger.get("home", "inode"),
     )
 
 
@@ -196,6 +206,11 @@ def _faults(given: Mapping[str, Any]) -> list[str]:
     poll = tables.get("node", {}).get("poll-seconds", 1.0)
     if isinstance(poll, int | float) and not 0.05 <= poll <= 60:
         faults.append(f"[node] poll-seconds = {poll}, expected 0.05 to 60")
+    ledger = tables.get("ledger", {})
+    if ledger.get("home", "inode") not in ("inode", "any"):
+        faults.append(f"[ledger] home = {ledger['home']!r}, expected 'inode' or 'any'")
+    if ledger.get("unwitnessed", 4) in (0, 1):
+        faults.append("[ledger] unwitnessed is at least 2: that many places are open in a round")
     return faults
 
 
