@@ -29,7 +29,7 @@ from accounting.spending import DeclaredPlan, Slack, Spending
 from accounting.states import NEW, Bind, Phase, TrainingState, step
 
 #: Kinds of lines that are about the site, not about a training.
-_OF_THE_SITE = ("moved",)
+_OF_THE_SITE = ("moved", "lost", "recovered")
 
 
 class Book(Account):
@@ -56,6 +56,7 @@ class Book(Account):
         self._paid: dict[str, Event] = {}
         self._first: dict[str, tuple[Event, int]] = {}
         self._home: int | None = None
+        self._recovered: dict[str, int] = {}
         super().__init__(path, site=site, cohort=cohort, flush=flush)
 
     @property
@@ -81,6 +82,11 @@ class Book(Account):
         """The inode that the last "moved" line names."""
         with self.hold():
             return self._home
+
+    def recovered(self, ledger: str) -> int:
+        """The last entry of a book up to which what was lost of it is charged here; -1 for none."""
+        with self.hold():
+            return self._recovered.get(ledger, -1)
 
     def state(self, training: str) -> TrainingState:
         """Where a training stands."""
@@ -254,6 +260,9 @@ class Book(Account):
                 self._first[line.training] = event, rounds_of(line)
         elif line.kind == "moved":
             self._home = line.whole("inode")
+        elif line.kind == "recovered":
+            ledger = line.text("ledger")
+            self._recovered[ledger] = max(self._recovered.get(ledger, -1), line.whole("entry"))
 
 
 def read_spent(

@@ -284,11 +284,13 @@ class Chain:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChainContents:
-    """What a file holds: whose it is, its lines in order, and the head."""
+    """What a file holds: whose it is, its id, its lines in order, where it ends."""
 
     site: str
     cohort: str
+    id: str
     records: tuple[Record, ...]
+    number: int
     head: str
 
 
@@ -303,4 +305,11 @@ def read_chain(path: str | os.PathLike[str]) -> ChainContents:
     records = tuple(record for line in lines if (record := reader.take(line)) is not None)
     if reader.site is None or reader.cohort is None:
         raise LedgerError(f"{path} is no ledger")
-    return ChainContents(site=reader.site, cohort=reader.cohort, records=records, head=reader.head)
+    return ChainContents(
+        site=reader.site,
+        cohort=reader.cohort,
+        id=reader.id,
+        records=records,
+        number=reader.number,
+        head=reader.head,
+    )

@@ -219,5 +219,16 @@ def moved(*, inode: int) -> Line:
     return Line("moved", "", {"inode": inode, "time": time.time()})
 
 
+def lost() -> Line:
+    """A line was here that nobody has any more; lines after it keep their numbers."""
+    return Line("lost", "", {})
+
+
+def recovered(*, ledger: str, entry: int, head: str) -> Line:
+    """What was lost of a book up to an entry is charged for, and that entry is no news any more."""
+    fields = {"ledger": ledger, "entry": entry, "head": head}
+    return Line("recovered", "", {**fields, "time": time.time()})
+
+
 def _at(place: Place) -> dict[str, object]:
     return {"round": place.round, "attempt": place.attempt}

@@ -23,6 +23,7 @@ from clients.contract.layer_messages import TurnRequest
 from clients.contract.messages import ReleaseRequest, RoundRequest
 from clients.contract.settings import SettingsError
 from clients.contract.visit_messages import JudgeRequest, VisitRequest
+from clients.contract.witness_messages import VouchRequest, WitnessRequest
 from clients.site.answer_times import hold_answer
 from clients.site.door import Passage, Refusal, Release
 from clients.site.ground import FULL
@@ -52,6 +53,8 @@ READERS: Mapping[Kind, Callable[[RecordDict], Any]] = {
     Kind.RELEASE: ReleaseRequest.read,
     Kind.EVALUATE: RoundRequest.read,
     Kind.EVALUATE_MODELS: JudgeRequest.read,
+    Kind.WITNESS: WitnessRequest.read,
+    Kind.VOUCH: VouchRequest.read,
 }
 
 
@@ -138,6 +141,16 @@ def evaluate(passage: Passage[RoundRequest], hospital: Hospital) -> Release:
     return hospital.evaluate(passage)
 
 
+def witness(passage: Passage[WitnessRequest], hospital: Hospital) -> Release:
+    """Sign where the hospital's own book stands."""
+    return hospital.witnessing.witness(passage)
+
+
+def vouch(passage: Passage[VouchRequest], hospital: Hospital) -> Release:
+    """Sign what is known of a peer's book."""
+    return hospital.witnessing.vouch(passage)
+
+
 #: What a hospital does about a request of each kind.
 HANDLERS: Mapping[Kind, Handler] = {
     Kind.JOIN: join,
@@ -153,6 +166,8 @@ HANDLERS: Mapping[Kind, Handler] = {
     Kind.RELEASE: release,
     Kind.EVALUATE: evaluate,
     Kind.EVALUATE_MODELS: judge,
+    Kind.WITNESS: witness,
+    Kind.VOUCH: vouch,
 }
 
 #: Kinds of requests that propose a noise multiplier; to the others that of the keys applies.
@@ -191,6 +206,7 @@ def _outcome(
         request = _read(kind, content)
         hospital = worker.hospital(request.training, context)
         log, every = hospital.site.log_exception, hospital.site.answer_every
+        hospital.witnessing.guard(kind, request)
         sigma = request.noise_multiplier if kind in _PROPOSING else None
         admitted = hospital.door.admit(kind, request, lambda: hospital.terms_digest(sigma))
         if isinstance(admitted, Release):

@@ -14,6 +14,7 @@ from deployment.errors import DeploymentError
 
 if TYPE_CHECKING:
     from deployment.consortium import Consortium
+    from deployment.recover import Recovery
     from deployment.submission import Submission
     from deployment.superlink_folder import SuperLinkFolder
 
@@ -115,6 +116,22 @@ def follow_run(link: SuperLinkFolder, submission: Submission) -> bool:
     elif progress.status != "finished":
         line(False, f"{progress.status}: {progress.message}")
     return progress.status == "finished"
+
+
+def show_recovery(recovery: Recovery) -> None:
+    """Say what recovering a ledger will do."""
+    own, seen = recovery.own, recovery.witnessed
+    line(True, f"this ledger is {own.ledger} and ends at entry {own.entry}, head {own.head}")
+    if seen is not None:
+        line(False, f"witnessed: ledger {seen.ledger}, entry {seen.entry}, head {seen.head}")
+    table = Table("training", "spent here", "witnessed", "will be charged", box=None)
+    for name in sorted({*recovery.spent, *(one for one, _ in recovery.charges)}):
+        here, witnessed = recovery.spent.get(name, (0, 0))
+        charges = ", ".join(str(event) for one, event in recovery.charges if one == name)
+        table.add_row(name, str(here), str(witnessed), charges)
+    _console.print(table)
+    for name in recovery.retired:
+        _console.print(f"Training {name} ends here: which places it has answered is unknown.")
 
 
 def _gone(link: SuperLinkFolder, run_id: int) -> str:

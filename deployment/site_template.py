@@ -54,8 +54,14 @@ min-hospitals = {least_hospitals}
 allowed-regimes = {regimes}
 
 [ledger]
-# What was spent, for ever. Back it up; never delete it.
+# What was spent, for ever. Back it up; never delete it. A restored one: 'asclepias ledger recover'.
 path = "private/ledger.jsonl"
+# Places that may be known to the server alone before the other hospitals must vouch for it.
+unwitnessed = 4
+# true: they vouch in each training, whatever happened to the file.
+require-witness = false
+# "any": a network disk that gives the file another inode at times.
+home = "inode"
 
 [node]
 # Port on this machine's loopback interface between SuperNode and app; 0: any free one.

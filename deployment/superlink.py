@@ -21,6 +21,7 @@ from deployment.errors import DeploymentError
 from deployment.superlink_folder import SuperLinkFolder
 from deployment.validity import NEW_AUTHORITY, NEW_SERVER, require_valid
 from simulations.engines.local_server import NotHealthyError, wait_until_healthy
+from strategies.heads import keep_heads_in
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -41,6 +42,7 @@ def start_superlink(link: SuperLinkFolder, *, host: str) -> subprocess.Popen[byt
     require_valid(folder / "server.pem", NEW_SERVER)
     if faults := unreadable_by_others([folder / "server.key"]):
         raise DeploymentError("\n".join(faults))
+    keep_heads_in(link.runs)
     arguments = [
         "--ssl-ca-certfile", str(folder / "ca.pem"),
         "--ssl-certfile", str(folder / "server.pem"),

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from strategies.agreement import Agreement
+    from strategies.heads import Heads
     from strategies.run.journal import Kept
 
 #: Bytes of the challenge that a hospital signs to show that it is there.
@@ -81,7 +82,11 @@ class _Joined:
 
 
 def hold_ceremony(
-    conversation: Conversation, agreement: Agreement, *, invited: Collection[str] = ()
+    conversation: Conversation,
+    agreement: Agreement,
+    heads: Heads,
+    *,
+    invited: Collection[str] = (),
 ) -> Ceremony:
     """Bring the hospitals of a training together and have them agree on keys.
 
@@ -90,7 +95,7 @@ def hold_ceremony(
     Raises:
         TrainingStopped: too few hospitals joined, or nobody could make the keys.
     """
-    joined = _gather(conversation, agreement, keyed=None)
+    joined = _gather(conversation, agreement, heads, keyed=None)
     wanted = agreement.terms.hospitals
     found = [name for name in sorted(joined.offers) if not invited or name in invited]
     if len(found) < wanted:
@@ -117,7 +122,9 @@ def hold_ceremony(
     )
 
 
-def find_members(conversation: Conversation, agreement: Agreement, kept: Kept) -> Ceremony:
+def find_members(
+    conversation: Conversation, agreement: Agreement, heads: Heads, kept: Kept
+) -> Ceremony:
     """Find the nodes behind the hospitals of a training that has begun; node ids are new.
 
     A hospital proves that it is there by a signature over a fresh challenge. Hospitals that are not
@@ -126,7 +133,7 @@ def find_members(conversation: Conversation, agreement: Agreement, kept: Kept) -
     Raises:
         TrainingStopped: none is there.
     """
-    joined = _gather(conversation, agreement, keyed=kept)
+    joined = _gather(conversation, agreement, heads, keyed=kept)
     if not joined.nodes:
         raise TrainingStopped(
             f"no hospital of this training is connected ({str(joined) or 'no node'})"
@@ -141,7 +148,9 @@ def find_members(conversation: Conversation, agreement: Agreement, kept: Kept) -
     )
 
 
-def _gather(conversation: Conversation, agreement: Agreement, *, keyed: Kept | None) -> _Joined:
+def _gather(
+    conversation: Conversation, agreement: Agreement, heads: Heads, *, keyed: Kept | None
+) -> _Joined:
     """Ask every connected node whether it takes part, or still does, once there are keys."""
     challenge = os.urandom(_CHALLENGE_BYTES)
     content = JoinRequest(
@@ -150,10 +159,12 @@ def _gather(conversation: Conversation, agreement: Agreement, *, keyed: Kept | N
         noise_multiplier=agreement.noise_multiplier,
         nonce=agreement.nonce,
         challenge=challenge,
+        witness=heads.packed(),
     ).content()
     ids = list(conversation.grid.get_node_ids())
     joined, twice = _Joined(), set()
-    for reply in conversation.ask(Message(content, node, Kind.JOIN) for node in ids):
+    asked = [Message(content, node, Kind.JOIN) for node in ids]
+    for reply in heads.settled(asked, conversation.ask(asked)):
         node = reply.metadata.src_node_id
         if reply.has_error():
             if (code := fault_code(reply)) != Code.NOT_INVITED:

@@ -19,7 +19,7 @@ from crypto.errors import HeaderError, PreviousMismatchError
 from crypto.headers import HeaderKind, SignedHeader, verify_header
 from strategies.conversation import fault_code
 from strategies.errors import TrainingStopped
-from strategies.helping import helped
+from strategies.helping import catch_up
 from strategies.replies import BadReply, ModelForm, one_bad_reply, read_round
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from strategies.agreement import Agreement
     from strategies.ceremony import Ceremony
     from strategies.conversation import Conversation
+    from strategies.heads import Heads
     from strategies.sums import Sums
 
 
@@ -41,6 +42,7 @@ class Confirmation:
         ceremony: who takes part.
         sums: what was closed.
         form: of a released model.
+        ledger_heads: of hospitals' ledgers.
         round: the last closed round.
         headers: signed confirmations by hospital.
         faults: codes of those that did not confirm, or did not release when they were asked.
@@ -51,6 +53,7 @@ class Confirmation:
     ceremony: Ceremony
     sums: Sums
     form: ModelForm
+    ledger_heads: Heads
     round: int
     headers: dict[str, bytes] = field(default_factory=dict)
     faults: dict[str, str] = field(default_factory=dict)
@@ -66,7 +69,8 @@ class Confirmation:
             missing = [name for name in nodes.names if name not in self.headers]
             content = self._request().content()
             asked = [Message(content, nodes.ids[name], Kind.CONFIRM) for name in missing]
-            for reply in helped(self.conversation, asked, self.round, self._help):
+            replies = self.ledger_heads.settled(asked, self.conversation.ask(asked))
+            for reply in catch_up(self.conversation, replies, self.round, self._help):
                 self._take(reply)
             if len(self.headers) >= self.agreement.quorum:
                 return

@@ -52,6 +52,7 @@ class Federation(Teaching):
             ceremony=ceremony,
             sums=self._sums,
             form=self._form,
+            ledger_heads=context.heads,
             round=0,
         )
         #: Rounds after which a release and a snapshot are due that have not come; 0: none.
@@ -119,6 +120,7 @@ class Federation(Teaching):
         if outcome.closed is not None:
             with self._conversation.phases.measure("keep"):
                 self._sums.close(number, outcome.closed)
+                self._ledger_heads.see_roster(outcome.closed.roster, self._nodes.public_keys)
             state.round = number
         self._record_round(
             number,

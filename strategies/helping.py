@@ -17,33 +17,23 @@ if TYPE_CHECKING:
 _FIRST = -1
 
 
-def helped(
-    conversation: Conversation,
-    asked: Iterable[Message],
-    last: int,
-    request: Callable[[int], RoundRequest],
-) -> Iterator[Message]:
-    """Ask, and yield replies; a hospital that is behind is asked again with what it lacks.
-
-    A hospital opens a bounded number of sums for one request, so it may be behind more than once.
-    It is helped as long as it comes nearer.
-
-    Args:
-        conversation: with the hospitals.
-        asked: what is asked of whom, one message each.
-        last: the last closed round.
-        request: the same, for one that has opened the sums up to a round.
-    """
-    yield from catch_up(conversation, conversation.ask(asked), last, request)
-
-
 def catch_up(
     conversation: Conversation,
     replies: Iterable[Message],
     last: int,
     request: Callable[[int], RoundRequest],
 ) -> Iterator[Message]:
-    """Yield replies; those that are behind are asked again first, as `helped` does."""
+    """Yield replies; a hospital that is behind is asked again with what it lacks.
+
+    A hospital opens a bounded number of sums for one request, so it may be behind more than once.
+    It is helped as long as it comes nearer.
+
+    Args:
+        conversation: with the hospitals.
+        replies: to what was asked of them, one message each.
+        last: the last closed round.
+        request: the same, for one that has opened the sums up to a round.
+    """
     stood: dict[int, int] = {}
     while True:
         behind: dict[int, Message] = {}

@@ -20,6 +20,7 @@ from strategies.ensemble import Ensemble
 from strategies.errors import TrainingStopped
 from strategies.federation import Federation
 from strategies.flower_patches import shorten_fetch_pause
+from strategies.heads import Heads
 from strategies.holdout import Holdout
 from strategies.orphan import end_when_orphaned
 from strategies.run.budget import Budget
@@ -118,14 +119,22 @@ def _prepare(
         noise_multiplier=budget.noise_multiplier,
         kept=kept,
     )
+    conversation = Conversation(grid, timeout_seconds=settings.run.timeout)
     return TrainingContext(
         settings=settings,
         agreement=agreement,
-        conversation=Conversation(grid, timeout_seconds=settings.run.timeout),
+        conversation=conversation,
         budget=budget,
         tracking=tracking,
         holdout=holdout,
         journal=journal,
+        heads=Heads.beside(
+            folder.path.parent,
+            conversation,
+            tracking,
+            training=agreement.training,
+            bind=agreement.bind,
+        ),
     )
 
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from strategies.agreement import Agreement
     from strategies.ceremony import Ceremony
     from strategies.conversation import Conversation
+    from strategies.heads import Heads
     from strategies.holdout import Holdout
     from strategies.run.budget import Budget
     from strategies.run.journal import Journal
@@ -41,6 +42,7 @@ class TrainingContext:
 
     Attributes:
         agreement: its id and its terms.
+        heads: of hospitals' ledgers.
         state: what it has achieved so far; the one part that changes.
     """
 
@@ -51,6 +53,7 @@ class TrainingContext:
     tracking: Tracking
     holdout: Holdout
     journal: Journal
+    heads: Heads
     state: TrainingState = field(default_factory=TrainingState)
 
     @property
@@ -112,6 +115,7 @@ class Teaching(ABC):
         self._journal = context.journal
         self._tracking = context.tracking
         self._budget = context.budget
+        self._ledger_heads = context.heads
         self._nodes = ceremony.nodes
         self._bind = ceremony.bind
         self._form = self.form(context.settings, context.holdout)
@@ -229,7 +233,7 @@ class Teaching(ABC):
         """
         by_node = {message.metadata.dst_node_id: message for message in asked}
         silent = []
-        for reply in replies:
+        for reply in self._ledger_heads.settled(by_node.values(), replies):
             if reply.has_error() and fault_code(reply) == UNREACHABLE:
                 silent.append(reply)
             else:

@@ -80,6 +80,9 @@ class Training:
                 raise
             state.note = str(exhausted)
         teaching.release_last()
+        if context.heads.copied:
+            copied = f"ledgers in use in two places: {', '.join(sorted(context.heads.copied))}"
+            state.note = "; ".join(filter(None, [state.note, copied]))
         if context.settings.data.public:
             self._record_hospitals(self._figures(teaching, ceremony.nodes))
         return state
@@ -88,7 +91,10 @@ class Training:
         """Hold the ceremony of a new training and keep its public part."""
         context, agreement = self._context, self._context.agreement
         ceremony = hold_ceremony(
-            context.conversation, agreement, invited=context.settings.partition.invited
+            context.conversation,
+            agreement,
+            context.heads,
+            invited=context.settings.partition.invited,
         )
         context.journal.keep_ceremony(
             training=agreement.training,
@@ -106,7 +112,7 @@ class Training:
         """Find the hospitals of a training again and go on after its last closed round."""
         context, state = self._context, self._context.state
         state.round, state.note = kept.round, kept.note
-        return find_members(context.conversation, context.agreement, kept)
+        return find_members(context.conversation, context.agreement, context.heads, kept)
 
     def _figures(self, teaching: Teaching, nodes: Nodes) -> dict[str, dict[str, float]]:
         """Collect each hospital's figures on its own test records, where these are public."""

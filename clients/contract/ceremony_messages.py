@@ -22,7 +22,8 @@ class JoinRequest:
         noise_multiplier: sigma.
         nonce: 16 random bytes of the server, a part of the id; ``b""`` for an id that is a word.
         challenge: 32 fresh bytes that a hospital which has its keys signs instead of an offer.
-        witness: the last signed header of this hospital that the server has seen, or ``b""``.
+        witness: the newest signed headers of all hospitals that the server has seen, packed: each
+            finds its own signature itself.
     """
 
     training: str

@@ -36,6 +36,6 @@ def deal_slots(patients: int, *, batches: int, size: int, stream: Stream) -> NDA
     Returns:
         int64 ``[min(patients, batches * size)]``: slot ``b * size + s`` is place ``s`` of batch ``b``.
         A hospital with more patients than slots has declared too few: the last ones are left out of
-        the pass, since an error would tell the server of it.
+        the pass, since an error would tell the server of it. Its operator's own check comes first.
     """
     return stream.permutation(batches * size)[:patients]

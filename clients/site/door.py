@@ -196,7 +196,9 @@ class Door:
         if kind not in KINDS[self._exchange]:
             raise Fault(Code.WRONG_EXCHANGE, f"{kind} in an exchange of {self._exchange}")
         state = self.book.state(request.training)
-        if state.phase is Phase.RETIRED and kind not in _EVER:
+        if kind in _EVER:
+            return Passage(self, kind, request, state)
+        if state.phase is Phase.RETIRED:
             raise Fault(Code.TRAINING_RETIRED)
         try:
             terms = derive()

@@ -30,6 +30,7 @@ from clients.contract.faults import Code, Fault
 from clients.contract.printable import printable_lines
 from clients.site.books import Books
 from clients.site.data_stamp import stamp_covers
+from clients.site.heads import marked, unmarked
 from clients.site.readiness import site_faults
 from crypto.errors import IdentityError
 from crypto.identity import Identity, fingerprint
@@ -70,6 +71,9 @@ class Site:
         patients: N_k as the hospital itself declares it, a public number; 0 where it does not.
         partition: part of a public cohort that stands for its records; None for its own.
         answer_every: seconds; answers leave at whole multiples of them. 0: when they are ready.
+        unwitnessed: places that may be known to the server alone.
+        require_witness: whether peers vouch for its ledger in each training, whatever its home.
+        home: ``inode``, or ``any`` where a disk gives a file another inode at times.
     """
 
     name: str
@@ -83,6 +87,9 @@ class Site:
     patients: int = 0
     partition: int | None = None
     answer_every: float = 0.0
+    unwitnessed: int = 4
+    require_witness: bool = False
+    home: str = "inode"
 
     @cached_property
     def identity(self) -> Identity:
@@ -141,6 +148,15 @@ class Site:
     def write_secret(self, name: str, data: bytes) -> None:
         """Write a file for the owner alone, whole or not at all; a real site flushes it."""
         write_private(self.folder / name, data, durable=not self.simulated)
+
+    def write_marked(self, name: str, data: bytes, book: Book) -> None:
+        """Write a secret that shows, at a real site, how long the book was."""
+        self.write_secret(name, data if self.simulated else marked(data, book))
+
+    def read_marked(self, name: str) -> bytes | None:
+        """Read what :meth:`write_marked` wrote, or ``None``."""
+        data = self.read_secret(name)
+        return None if data is None else unmarked(data)
 
     def read_secret(self, name: str) -> bytes | None:
         """Read what :meth:`write_secret` wrote, or ``None``.
@@ -218,6 +234,9 @@ def real_site(file: SiteFile, books: Books) -> Site:
         patients=file.patients,
         partition=file.simulated_partition,
         answer_every=file.answer_every,
+        unwitnessed=file.unwitnessed,
+        require_witness=file.require_witness,
+        home=file.home,
     )
 
 

@@ -25,6 +25,7 @@ from clients.contract.layer_messages import TurnReply
 from clients.contract.messages import Figures, ReleaseRequest, RoundReply, RoundRequest
 from clients.contract.phases import Phases
 from clients.contract.schedule import events_of_attempt
+from clients.contract.terms import hospitals_expected
 from clients.learning.evaluation import evaluate
 from clients.models import prepare_public
 from clients.models.errors import ModelError
@@ -35,6 +36,7 @@ from clients.site.membership import Membership
 from clients.site.opening import Openings
 from clients.site.own_draws import OwnDraws
 from clients.site.snapshots import make_snapshot
+from clients.site.witnessing import Witnessing
 from crypto.errors import CapacityError, OpeningRefusedError
 from crypto.headers import Header, HeaderKind, payload_digest, sign_header
 from crypto.keys import Keys
@@ -121,6 +123,13 @@ class Hospital:
         self.cohort = cohort
         self.own = OwnDraws(site, settings, training, cohort, state)
         self._state = state
+        self.witnessing = Witnessing(
+            site,
+            training,
+            book=lambda: self.book,
+            member=self.membership,
+            hospitals=hospitals_expected(run_settings),
+        )
         self._agreement: Agreement | None = None
         #: What observers face in this training's spendings, and what its grid charges.
         self._faced: tuple[Mapping[str, float | None], Slack | None] | None = None
@@ -190,7 +199,7 @@ class Hospital:
         """
         kept_here = self._state.memberships
         if self.site.folder not in kept_here:
-            secret = self.site.read_secret(f"keys-{self.training}.bin")
+            secret = self.site.read_marked(f"keys-{self.training}.bin")
             public = self._kept_terms()
             if secret is None:
                 raise Fault(Code.KEYS_MISSING, f"no keys of training {self.training}")
@@ -202,6 +211,7 @@ class Hospital:
                 public_keys={n: bytes.fromhex(k) for n, k in public["public-keys"].items()},
                 bind=bytes.fromhex(public["bind"]),
                 noise_multiplier=float(public["noise-multiplier"]),
+                vouchers=int(public["vouchers"]),
             )
         return kept_here[self.site.folder]
 
@@ -242,19 +252,21 @@ class Hospital:
                 f"asked for round {request.round}, next is {closed + 1}; the replica is at "
                 f"{session.round}",
             )
+        self.witnessing.require_room()
         return session
 
     def follow(self, request: RoundRequest, phases: Phases) -> Session:
         """Bring book and replica to the last sum that a request holds."""
         openings = self.openings()
         session = openings.session
-        before = (session.round, session.chain)
+        before, after = (session.round, session.chain), self.witnessing.stands_at()
         try:
             openings.follow(request, phases)
         finally:
             # A session that is ahead of its book, whose line was lost, is made anew next time.
             if (session.round, session.chain) != before and not self._strayed(session):
                 self._save(session)
+        self.witnessing.learn(request, after=after, confirmed=openings.confirmed)
         return session
 
     def session_at_place(self) -> Session:
@@ -513,7 +525,7 @@ class Hospital:
         state = self.book.state(self.training)
         if self.site.simulated or session.round >= state.closed:
             return session
-        kept = self.site.read_secret(f"replica-{self.training}.bin")
+        kept = self.site.read_marked(f"replica-{self.training}.bin")
         if kept is not None:
             try:
                 session.restore(kept, closed=state.closed, chain=state.chain)
@@ -535,7 +547,7 @@ class Hospital:
 
     def _save(self, session: Session) -> None:
         if not self.site.simulated:
-            self.site.write_secret(f"replica-{self.training}.bin", session.to_bytes())
+            self.site.write_marked(f"replica-{self.training}.bin", session.to_bytes(), self.book)
 
     def _asked(self, terms: Terms, event: Event | None, rounds: int) -> limits.SpendRequest:
         """Say what a place asks of this hospital, in the terms that its limits are stated in."""

@@ -41,6 +41,8 @@ class Host:
         released = request.release and self._may_release(request, also=hospital.site.name)
         if request.release and not released:
             raise Fault(Code.RELEASE_REFUSED, "a model without noise is released at the end only")
+        hospital.witnessing.see(request.trail)
+        hospital.witnessing.require_room()
         terms, replica, phases = session.terms, session.replica, Phases()
         receipt = hospital.spend(place, request.steps)
         draws, uses = hospital.own.of(receipt, terms.grid, phases)

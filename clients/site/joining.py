@@ -25,6 +25,7 @@ from clients.contract.faults import Code, Fault
 from clients.contract.schedule import failures_allowed, last_place, spare_attempts, visits_of
 from clients.site.agreement import own_part
 from clients.site.ground import invited_offers
+from clients.site.witnessing import vouchers_needed
 from crypto.ceremony import (
     BundlePublic,
     EphemeralSecret,
@@ -135,8 +136,10 @@ class Joining:
         """Write keys and the others' public keys to the hospital's own folder."""
         hospital = self._hospital
         bind = bind_digest(bytes.fromhex(request.bind), members_digest(offers))
+        noise = hospital.agreement(request.noise_multiplier).session.terms.noise
         kept = {
             "noise-multiplier": request.noise_multiplier,
+            "vouchers": vouchers_needed(noise.hospitals, noise.dropouts, noise.colluders),
             "bind": bind.hex(),
             "public-keys": {offer.name: offer.identity.hex() for offer in offers},
         }
@@ -144,7 +147,7 @@ class Joining:
         line = lines.keyed(training, keys=keys.key_id.hex())
         with book.hold():  # a round that is paid for meanwhile goes on with the keys it began with
             book.check(line)
-            site.write_secret(f"keys-{training}.bin", keys.to_bytes())
+            site.write_marked(f"keys-{training}.bin", keys.to_bytes(), book)
             site.write_secret(f"terms-{training}.json", json.dumps(kept).encode())
             hospital.forget_membership()
             book.append(line)

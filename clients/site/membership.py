@@ -17,9 +17,11 @@ class Membership:
         public_keys: signing keys of all members by name.
         bind: digest of terms and members, to which every header is bound.
         noise_multiplier: sigma, as it came with the keys.
+        vouchers: how many of the others must vouch for its book where that is asked for.
     """
 
     keys: Keys
     public_keys: Mapping[str, bytes]
     bind: bytes
     noise_multiplier: float
+    vouchers: int = 0

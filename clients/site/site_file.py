@@ -60,7 +60,7 @@ _KNOWN: dict[str, dict[str, str]] = {
         "against": _TEXT,
     },
     "allow": {"functions": _WORDS},
-    "ledger": {"path": _TEXT},
+    "ledger": {"path": _TEXT, "unwitnessed": _WHOLE, "require-witness": _SWITCH, "home": _TEXT},
     "node": {
         "runtime-port": _WHOLE,
         "poll-seconds": _NUMBER,
@@ -112,6 +112,9 @@ class SiteFile:
         threads: threads of the native libraries in an app process.
         answer_every: seconds; answers leave at whole multiples of them. 0: as soon as they are
             ready.
+        unwitnessed: places that may be known to the server alone before peers must vouch.
+        require_witness: whether peers vouch for the ledger in each training, whatever its home.
+        home: ``inode`` where a ledger's file is known by its inode, else ``any``.
     """
 
     path: Path
@@ -135,6 +138,9 @@ class SiteFile:
     poll_seconds: float = 0.2
     threads: int = 1
     answer_every: float = 0.0
+    unwitnessed: int = 4
+    require_witness: bool = False
+    home: str = "inode"
 
     @property
     def private(self) -> Path:
@@ -168,6 +174,7 @@ def read_site_file(path: Path) -> SiteFile:
 
 def _site(path: Path, given: Mapping[str, Any]) -> SiteFile:
     data, limits, node = given["data"], given.get("limits", {}), given.get("node", {})
+    ledger = given.get("ledger", {})
     regimes = limits.get("allowed-regimes")
     folder = data.get("dir", "")
     return SiteFile(
@@ -188,7 +195,7 @@ def _site(path: Path, given: Mapping[str, Any]) -> SiteFile:
             allowed_regimes=None if regimes is None else tuple(regimes),
             against=parse_against(limits["against"]) if "against" in limits else HOSPITAL,
         ),
-        ledger=path.parent / given.get("ledger", {}).get("path", f"{PRIVATE}/ledger.jsonl"),
+        ledger=path.parent / ledger.get("path", f"{PRIVATE}/ledger.jsonl"),
         pins=dict(given.get("pins", {})),
         trust_on_first_use=given.get("trust-on-first-use", False),
         allowed_apps=frozenset(given.get("allowed-apps", ())),
@@ -199,6 +206,9 @@ def _site(path: Path, given: Mapping[str, Any]) -> SiteFile:
         poll_seconds=float(node.get("poll-seconds", 0.2)),
         threads=node.get("threads", 1),
         answer_every=float(node.get("answer-every", 0.0)),
+        unwitnessed=ledger.get("unwitnessed", 4),
+        require_witness=ledger.get("require-witness", False),
+        home=ledger.get("home", "inode"),
     )
 
 
@@ -244,6 +254,11 @@ def _contradictions(tables: Mapping[str, Mapping[str, Any]]) -> list[str]:
         faults.append("trust-on-first-use = true beside [pins]: leave one of them out")
     if tables[""].get("any-app") is True and tables[""].get("allowed-apps"):
         faults.append("any-app = true beside a list of allowed-apps: leave one of them out")
+    ledger = tables.get("ledger", {})
+    if ledger.get("home", "inode") not in ("inode", "any"):
+        faults.append(f"[ledger] home = {ledger['home']!r}, expected 'inode' or 'any'")
+    if ledger.get("unwitnessed", 4) in (0, 1):
+        faults.append("[ledger] unwitnessed is at least 2: that many places are open in a round")
     return faults
 
 

@@ -35,6 +35,7 @@ from clients.contract.settings import Settings
 from clients.data import Cohorts
 from clients.learning.cuts import cut_model, values_of_messages
 from clients.learning.shapes import parameters_of
+from clients.site.heads import unmarked
 from clients.site.worker import Worker
 from crypto.headers import SignedHeader
 from crypto.roles import Place, Sealed
@@ -104,9 +105,14 @@ _MADE: dict[tuple[int, str], Consortium] = {}
 class Sites:
     """A consortium's sites, and a process for each message, or one for all where it is kept."""
 
-    def __init__(self, folder: Path, hospitals: int = 3, **changes: object) -> None:
+    def __init__(
+        self, folder: Path, hospitals: int = 3, *, unwitnessed: int = 1000, **changes: object
+    ) -> None:
         self.consortium = _copied(folder, hospitals, **changes)
         self.names = self.consortium.hospitals
+        # A server that a test plays asks no peers to vouch, unless the test is about it.
+        for name in self.names:
+            self.rewrite(name, "unwitnessed = 4", f"unwitnessed = {unwitnessed}")
         self.kept: dict[str, Worker] = {}
         self.states: list[RecordDict] = []
 
@@ -364,7 +370,7 @@ class Play:
         from crypto.schemes import make_opener
 
         plan = self.agreement.terms.sealing
-        keys = (self.sites.folder(name) / f"keys-{self.training}.bin").read_bytes()
+        keys = unmarked((self.sites.folder(name) / f"keys-{self.training}.bin").read_bytes())
         one = self.sum(round, attempt, [name])
         roster = Roster.from_bytes(one.roster)
         place = Place(training=self.training, round=round, attempt=attempt)
@@ -372,9 +378,11 @@ class Play:
         return opener.open(Sealed(payload=one.total), roster.nonces, place)
 
 
-def started(folder: Path, hospitals: int = 3, **changes: object) -> Play:
+def started(
+    folder: Path, hospitals: int = 3, *, unwitnessed: int = 1000, **changes: object
+) -> Play:
     """A training whose ceremony is over."""
-    sites = Sites(folder / "c", hospitals)
+    sites = Sites(folder / "c", hospitals, unwitnessed=unwitnessed)
     play = Play.of(sites, door_settings(hospitals, **changes))
     play.begin()
     return play

@@ -87,7 +87,8 @@ def test_slots_are_distinct_and_equally_likely() -> None:
     assert np.abs(counts - 500).max() < 5 * 21
 
 
-def test_more_patients_than_slots_are_refused() -> None:
-    assert len(deal_slots(4, batches=2, size=2, stream=Stream.from_seed(1, "slots"))) == 4
-    with pytest.raises(ValueError, match="largest-hospital"):
-        deal_slots(5, batches=2, size=2, stream=Stream.from_seed(1, "slots"))
+def test_patients_without_a_slot_are_left_out_and_nobody_is_told() -> None:
+    stream = Stream.from_seed
+    assert len(deal_slots(4, batches=2, size=2, stream=stream(1, "slots"))) == 4
+    dealt = deal_slots(5, batches=2, size=2, stream=stream(1, "slots"))
+    assert sorted(dealt.tolist()) == [0, 1, 2, 3]

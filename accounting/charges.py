@@ -1,0 +1,56 @@
+"""What is charged where a book may have forgotten something that left."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from accounting import lines
+from accounting.events import Event, ExactEvent
+from accounting.states import Phase
+
+if TYPE_CHECKING:
+    from accounting.book import Book
+    from accounting.lines import Line
+
+_CLOSED = frozenset({Phase.NEW, Phase.BOUND, Phase.ENDED, Phase.RETIRED})
+
+
+def open_trainings(book: Book) -> list[str]:
+    """Return the trainings that have keys and have not ended."""
+    return [name for name in book.trainings() if book.state(name).phase not in _CLOSED]
+
+
+def charges_of_places(book: Book, places: int, *, why: str) -> list[Line]:
+    """Return lines that charge places of each open training, at its largest event of a place.
+
+    A training that has spent nothing yet has no event to charge; it ends here.
+    """
+    largest = largest_events(book)
+    made = []
+    for training in open_trainings(book):
+        if training not in largest:
+            made.append(lines.retire(training, why=f"{why}, with nothing spent"))
+            continue
+        event = largest[training]
+        made.append(lines.charge(training, replace(event, count=event.count * places), why=why))
+    return made
+
+
+def largest_events(book: Book) -> dict[str, Event]:
+    """Return the dearest event that each training has paid for one place with."""
+    found: dict[str, Event] = {}
+    for entry in book.entries():
+        if entry.round and entry.event.count:
+            before = found.get(entry.training)
+            if before is None or weight(entry.event) > weight(before):
+                found[entry.training] = entry.event
+    return found
+
+
+def weight(event: Event) -> float:
+    """Return a number that orders events by what they cost: count * (q / sigma)^2."""
+    if isinstance(event, ExactEvent):
+        return float("inf")
+    sigma = getattr(event, "noise_multiplier", float("inf"))
+    return event.count * (getattr(event, "sampling_rate", 1.0) / sigma) ** 2

@@ -1,0 +1,296 @@
+"""What hospitals say of their ledgers, and vouch for of each other's, by way of the server.
+
+A witness is a hospital's signed header: its ledger, how many entries it has, where its chain ends.
+Peers that vouch answer its nonce and send along what they knew of it before, in its own signature,
+so they can hide something but make nothing up. Everything here is bounded, and read strictly.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from flwr.app import ConfigRecord, ConfigRecordValues, RecordDict
+
+from clients.contract.messages import CONFIG, config_of
+from crypto.headers import MAX_HEADER_BYTES
+from crypto.parameters import MAX_HOSPITALS
+from crypto.roles import MAX_LABEL
+
+#: Headers of one hospital that a peer, or the server, keeps and sends.
+MOST_OF_ONE = 64
+#: Headers in one pack: the server sends a hospital those of all, since it finds its own itself.
+MOST_PACKED = 4096
+
+_SIZE = struct.Struct("<H")
+_KEY = 32
+_DIGEST = 64
+
+
+class Standing(StrEnum):
+    """How a hospital's ledger stands, as it says itself."""
+
+    SOUND = "sound"
+    #: It needs vouches before it answers anything else.
+    WAITING = "waiting"
+    #: It is older than what the hospital itself has signed.
+    BEHIND = "behind"
+
+
+def pack(headers: Iterable[bytes]) -> bytes:
+    """Return signed headers as one text, each behind its length."""
+    return b"".join(_SIZE.pack(len(one)) + one for one in headers)
+
+
+def unpack(data: bytes, most: int = MOST_PACKED) -> tuple[bytes, ...]:
+    """Return what `pack` was given.
+
+    Raises:
+        ValueError: it is no pack, or holds more.
+    """
+    found: list[bytes] = []
+    at = 0
+    while at < len(data):
+        if len(data) < at + _SIZE.size:
+            raise ValueError("packed headers end early")
+        (size,) = _SIZE.unpack_from(data, at)
+        at += _SIZE.size
+        if not 0 < size <= MAX_HEADER_BYTES or len(data) < at + size or len(found) == most:
+            raise ValueError(f"packed headers end early, or are more than {most}")
+        found.append(data[at : at + size])
+        at += size
+    return tuple(found)
+
+
+def vouched(asked: bytes, known: Iterable[bytes]) -> bytes:
+    """Return what a vouch signs: the witness that it answers, and what its maker knew before."""
+    return b"asclepias vouch 1\n" + hashlib.sha256(asked).digest() + pack(known)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vouch:
+    """A peer's answer to a witness.
+
+    Attributes:
+        header: its signed header of kind ``vouch``, over the witness and what it knew.
+        key: its public signing key, 32 bytes.
+        known: the newest headers that it knew of the hospital before, one a training.
+    """
+
+    header: bytes
+    key: bytes
+    known: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WitnessRequest:
+    """Asks a hospital to sign where its ledger stands.
+
+    Attributes:
+        training: id of a training; it may be over at the hospital.
+        bind: digest of its terms, hex.
+        evidence: signed headers that the hospital may have forgotten.
+        vouches: peers' answers to the witness that it gave last.
+    """
+
+    training: str
+    bind: str
+    evidence: tuple[bytes, ...] = ()
+    vouches: tuple[Vouch, ...] = ()
+
+    def content(self) -> RecordDict:
+        """Return the request as a message content."""
+        config: dict[str, ConfigRecordValues] = {
+            "training": self.training,
+            "bind": self.bind,
+            "evidence": pack(self.evidence),
+            "vouches": [one.header for one in self.vouches],
+            "keys": [one.key for one in self.vouches],
+            "known": [pack(one.known) for one in self.vouches],
+        }
+        return RecordDict({CONFIG: ConfigRecord(config)})
+
+    @classmethod
+    def read(cls, content: RecordDict) -> WitnessRequest:
+        """Read the request at the hospital.
+
+        Raises:
+            ValueError: a field is missing, of another kind, or too large.
+        """
+        config = config_of(content)
+        headers = _list(config, "vouches")
+        if len(headers) > MAX_HOSPITALS:
+            raise ValueError(f"{len(headers)} vouches, expected at most {MAX_HOSPITALS}")
+        parts = zip(headers, _list(config, "keys"), _list(config, "known"), strict=True)
+        return cls(
+            training=_text(config, "training", MAX_LABEL),
+            bind=_text(config, "bind", _DIGEST),
+            evidence=unpack(_bytes(config, "evidence")),
+            vouches=tuple(
+                Vouch(header=_header(header), key=_key(key), known=unpack(known, MOST_OF_ONE))
+                for header, key, known in parts
+            ),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WitnessReply:
+    """Where a hospital's ledger stands.
+
+    Attributes:
+        name: the hospital's.
+        standing: whether it goes on, waits for vouches, or has lost its book.
+        header: its signed header of kind ``witness``; its nonce is what peers vouch for.
+        key: its public signing key, 32 bytes.
+    """
+
+    name: str
+    standing: Standing
+    header: bytes
+    key: bytes
+
+    def content(self) -> RecordDict:
+        """Return the reply as a message content."""
+        return RecordDict(
+            {
+                CONFIG: ConfigRecord(
+                    {
+                        "name": self.name,
+                        "standing": self.standing.value,
+                        "header": self.header,
+                        "key": self.key,
+                    }
+                )
+            }
+        )
+
+    @classmethod
+    def read(cls, content: RecordDict) -> WitnessReply:
+        """Read the reply at the server.
+
+        Raises:
+            ValueError: a field is missing, of another kind, or of another size.
+        """
+        config = config_of(content)
+        return cls(
+            name=_text(config, "name", MAX_LABEL),
+            standing=Standing(_text(config, "standing", MAX_LABEL)),
+            header=_header(_bytes(config, "header")),
+            key=_key(_bytes(config, "key")),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VouchRequest:
+    """Asks a hospital what it knows of a peer's ledger, and to take down where it stands now.
+
+    Attributes:
+        training: id of a training.
+        bind: digest of its terms, hex.
+        witness: the peer's signed header of kind ``witness``.
+        key: the peer's public signing key, 32 bytes.
+    """
+
+    training: str
+    bind: str
+    witness: bytes
+    key: bytes
+
+    def content(self) -> RecordDict:
+        """Return the request as a message content."""
+        config: dict[str, ConfigRecordValues] = {
+            "training": self.training,
+            "bind": self.bind,
+            "witness": self.witness,
+            "key": self.key,
+        }
+        return RecordDict({CONFIG: ConfigRecord(config)})
+
+    @classmethod
+    def read(cls, content: RecordDict) -> VouchRequest:
+        """Read the request at the hospital.
+
+        Raises:
+            ValueError: a field is missing, of another kind, or of another size.
+        """
+        config = config_of(content)
+        return cls(
+            training=_text(config, "training", MAX_LABEL),
+            bind=_text(config, "bind", _DIGEST),
+            witness=_header(_bytes(config, "witness")),
+            key=_key(_bytes(config, "key")),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VouchReply:
+    """A hospital's vouch for a peer."""
+
+    vouch: Vouch
+
+    def content(self) -> RecordDict:
+        """Return the reply as a message content."""
+        config: dict[str, ConfigRecordValues] = {
+            "header": self.vouch.header,
+            "key": self.vouch.key,
+            "known": pack(self.vouch.known),
+        }
+        return RecordDict({CONFIG: ConfigRecord(config)})
+
+    @classmethod
+    def read(cls, content: RecordDict) -> VouchReply:
+        """Read the reply at the server.
+
+        Raises:
+            ValueError: a field is missing, of another kind, or too large.
+        """
+        config = config_of(content)
+        return cls(
+            vouch=Vouch(
+                header=_header(_bytes(config, "header")),
+                key=_key(_bytes(config, "key")),
+                known=unpack(_bytes(config, "known"), MOST_OF_ONE),
+            )
+        )
+
+
+def _field(config: ConfigRecord, name: str) -> object:
+    if name not in config:
+        raise ValueError(f"{name} is missing")
+    return config[name]
+
+
+def _text(config: ConfigRecord, name: str, most: int) -> str:
+    value = _field(config, name)
+    if not isinstance(value, str) or len(value) > most:
+        raise ValueError(f"{name} is no text of at most {most} characters")
+    return value
+
+
+def _bytes(config: ConfigRecord, name: str) -> bytes:
+    value = _field(config, name)
+    if not isinstance(value, bytes):
+        raise ValueError(f"{name} is no bytes")
+    return value
+
+
+def _list(config: ConfigRecord, name: str) -> list[bytes]:
+    value = _field(config, name)
+    if not isinstance(value, list) or not all(isinstance(one, bytes) for one in value):
+        raise ValueError(f"{name} is no list of bytes")
+    return [bytes(one) for one in value]
+
+
+def _header(data: bytes) -> bytes:
+    if not 0 < len(data) <= MAX_HEADER_BYTES:
+        raise ValueError(f"a header of {len(data)} bytes")
+    return data
+
+
+def _key(key: bytes) -> bytes:
+    if len(key) != _KEY:
+        raise ValueError(f"a public key of {len(key)} bytes, expected {_KEY}")
+    return key

@@ -1,0 +1,472 @@
+"""A hospital that answers only while its book is sure not to have gone back.
+
+Before a request reaches the door the hospital looks for signs that its book is older than what has
+left: its own signatures, which come with requests, and the files beside the book. One sign proves
+it, and from then on the hospital answers nothing but `query.witness`, in every process, until its
+operator has recovered the book. A file that is not where it was may be a copy: then peers must
+vouch first, for a nonce, that they know nothing newer. And a hospital begins no place while as many
+as `[ledger] unwitnessed` are known to the server alone.
+
+Simulated hospitals do none of this: their books live and die with the run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from accounting import lines
+from accounting.charges import charges_of_places
+from accounting.errors import LedgerError
+from accounting.states import Phase
+from clients.contract.faults import Code, Fault
+from clients.contract.header_memory import signed_by
+from clients.contract.kinds import Kind
+from clients.contract.witness_messages import (
+    Standing,
+    Vouch,
+    VouchReply,
+    WitnessReply,
+    unpack,
+    vouched,
+)
+from clients.site.heads import Kept, Mark, judge, keep_lost, lost_proofs, marks_beside
+from clients.site.home import home_of, same_home
+from crypto.errors import SealingError
+from crypto.headers import Header, HeaderKind, SignedHeader, payload_digest, sign_header
+from crypto.identity import fingerprint, verify_signature
+from crypto.roles import NONCE_BYTES
+from crypto.rosters import Roster
+
+if TYPE_CHECKING:
+    from accounting.book import Book
+    from clients.contract.messages import OpenedRound
+    from clients.contract.witness_messages import VouchRequest, WitnessRequest
+    from clients.site.door import Passage, Release
+    from clients.site.ground import Site
+    from clients.site.membership import Membership
+    from clients.site.opening import Behind
+    from clients.site.proofs import Confirmed
+
+_PENDING = "witness.json"
+#: How a kept answer begins: the round and the attempt that it is for.
+_PLACE, _MOST_PLACE = re.compile(rb"([0-9]{1,10}) ([0-9]{1,10})\n"), 32
+_MACHINE_START = Path("/proc/sys/kernel/random/boot_id")
+
+
+def vouchers_needed(hospitals: int, dropouts: int, colluders: int) -> int:
+    """Return how many peers must vouch for a hospital's book: min(K-1, max(c+1, K-d-1))."""
+    return min(hospitals - 1, max(colluders + 1, hospitals - dropouts - 1))
+
+
+class Witnessing:
+    """What one hospital does about its book and its peers'.
+
+    Args:
+        site: its own ground.
+        training: that is asked about.
+        book: its own.
+        member: returns its keys and the others' in the training, or raises `Fault`.
+        hospitals: K, as the run has it.
+    """
+
+    def __init__(
+        self,
+        site: Site,
+        training: str,
+        *,
+        book: Callable[[], Book],
+        member: Callable[[], Membership],
+        hospitals: int,
+    ) -> None:
+        self._site = site
+        self._training = training
+        self._book_of = book
+        self._member_of = member
+        self._hospitals = hospitals
+        self._read: Kept | None = None
+
+    def guard(self, kind: Kind, request: object) -> None:
+        """Let nothing further in that a lost or unproved book must not answer.
+
+        Raises:
+            Fault: ``ledger-behind``, or ``malformed`` headers.
+        """
+        if self._site.simulated:
+            return
+        try:
+            self._confront(_own_headers(request, self._site.name))
+        except ValueError as error:
+            raise Fault(Code.MALFORMED, str(error)) from error
+        if kind is Kind.WITNESS:
+            return
+        if reason := self._lost():
+            raise Fault(Code.LEDGER_BEHIND, f"this ledger has gone back: {reason}; recover it")
+        if reason := self._unproved():
+            raise Fault(Code.LEDGER_BEHIND, f"{reason}; waits until peers vouch for it")
+
+    def require_room(self) -> None:
+        """Refuse a new place while too many are known to the server alone.
+
+        Raises:
+            Fault: ``ledger-behind``.
+        """
+        if not self._site.simulated and self._is_full():
+            raise Fault(
+                Code.LEDGER_BEHIND,
+                f"{self._site.unwitnessed} places that no peer has confirmed; waits for vouches",
+            )
+
+    def stands_at(self) -> int:
+        """Return the last round that is closed here; 0 where nobody asks."""
+        return 0 if self._site.simulated else self._book.state(self._training).closed
+
+    def learn(
+        self, request: Behind, *, after: int, confirmed: Callable[[], Confirmed | None]
+    ) -> None:
+        """Remember what rosters show of peers' ledgers, once their rounds are closed here.
+
+        Args:
+            request: what held them.
+            after: the last round that had been closed before.
+            confirmed: returns what a quorum has signed by now.
+        """
+        if self._site.simulated:
+            return
+        last = self.stands_at()
+        new = [number for number in sorted(request.closed) if after < number <= last]
+        if not new:
+            return
+        for number in new:
+            for signed in Roster.from_bytes(request.closed[number].roster).headers:
+                # What a snapshot stands for was never opened here, so nobody has verified it.
+                if not request.snapshot or self._is_signed(signed):
+                    self._learn_one(number, signed)
+        if (proof := confirmed()) is not None:
+            rounds = self._kept.own.get(self._training, {})
+            entry = max((e for r, e in rounds.items() if r <= proof.round), default=-1)
+            self._kept.witnessed = max(self._witnessed, entry)
+        self._kept.write(self._site, self._book)
+
+    def _learn_one(self, round: int, signed: SignedHeader) -> None:
+        if signed.header.sender == self._site.name:
+            self._kept.keep_own(self._training, round, signed.header.entry)
+        else:
+            self._take_down(signed)
+
+    def _is_signed(self, signed: SignedHeader) -> bool:
+        """Whether a member's header has that member's signature."""
+        key = self._member_of().public_keys.get(signed.header.sender)
+        try:
+            if key is not None:
+                _verify(signed, key)
+        except SealingError:
+            return False
+        return key is not None
+
+    def see(self, trail: Iterable[bytes]) -> None:
+        """Remember what the makers of a visiting model have signed of their ledgers."""
+        if self._site.simulated:
+            return
+        for data in trail:
+            with suppress(SealingError):
+                signed = SignedHeader.from_bytes(data)
+                if signed.header.sender != self._site.name and self._is_signed(signed):
+                    self._take_down(signed)
+        self._kept.write(self._site, self._book)
+
+    def witness(self, passage: Passage[WitnessRequest]) -> Release:
+        """Sign where this book stands, after a look at evidence and at peers' vouches."""
+        request = passage.request
+        if not self._site.simulated:
+            self._confront(request.evidence)
+            self._take_vouches(request.vouches)
+        return passage.answer(
+            WitnessReply(
+                name=self._site.name,
+                standing=self._standing(),
+                header=self._pending().to_bytes(),
+                key=self._site.identity.public,
+            )
+        )
+
+    def vouch(self, passage: Passage[VouchRequest]) -> Release:
+        """Take down where a peer's book stands, and sign what was known of it before.
+
+        Raises:
+            Fault: the witness is not by a hospital that this one knows.
+        """
+        request = passage.request
+        signed = SignedHeader.from_bytes(request.witness)
+        header, key = signed.header, request.key
+        if header.sender == self._site.name or not self._trusts(header.sender, key):
+            raise Fault(Code.NOT_INVITED, f"{header.sender!r} is no hospital that is known here")
+        _verify(signed, key)
+        if header.kind is not HeaderKind.WITNESS or header.training != request.training:
+            raise Fault(Code.MALFORMED, f"a header of kind {header.kind} is no witness")
+        known: tuple[bytes, ...] = ()
+        if not self._site.simulated:
+            known = self._kept.headers.of(key)
+            self._note(self._kept.headers.take(key, signed))
+            self._kept.write(self._site, self._book)
+        payload = payload_digest(vouched(request.witness, known))
+        own = self._header(HeaderKind.VOUCH, nonce=header.nonce, payload=payload)
+        public = self._site.identity.public
+        return passage.answer(
+            VouchReply(vouch=Vouch(header=own.to_bytes(), key=public, known=known))
+        )
+
+    @property
+    def _book(self) -> Book:
+        return self._book_of()
+
+    @property
+    def _kept(self) -> Kept:
+        if self._read is None:
+            self._read = Kept.read(self._site.folder)
+        return self._read
+
+    @property
+    def _witnessed(self) -> int:
+        """The own entry up to which peers know of this book."""
+        mark = self._kept.mark
+        return self._kept.witnessed if mark and mark.ledger == self._book.id else -1
+
+    def _standing(self) -> Standing:
+        if self._site.simulated:
+            return Standing.SOUND
+        if self._lost():
+            return Standing.BEHIND
+        return Standing.WAITING if self._unproved() or self._is_full() else Standing.SOUND
+
+    def _lost(self) -> str:
+        """Return the proof that this book has gone back, "" where there is none."""
+        for name, mark in marks_beside(self._site.folder, self._kept):
+            if reason := self._judge(mark):
+                return f"{name}: {reason}"
+        if reason := self._answered_more():
+            return reason
+        for signed in signed_by(self._site.identity.public, lost_proofs(self._site.folder)):
+            if reason := self._judge(Mark.by(signed.header)):
+                return f"its own signature: {reason}"
+        return ""
+
+    def _answered_more(self) -> str:
+        """Return which kept answer is of a later place than the book knows, "" where none is."""
+        state = self._book.state(self._training)
+        if state.phase is Phase.RETIRED:
+            return ""
+        for path in self._site.folder.glob(f"reply-{self._training}-*.bin"):
+            with path.open("rb") as file:
+                found = _PLACE.match(file.read(_MOST_PLACE))
+            if found and (int(found[1]), int(found[2])) > state.place:
+                return f"{path.name} answers a place after {state.place}"
+        return ""
+
+    def _judge(self, mark: Mark) -> str:
+        reason = judge(mark, self._book)
+        return "" if reason and self._kept.is_another(mark, self._book) else reason
+
+    def _confront(self, headers: Iterable[bytes]) -> None:
+        """Keep those own signatures that this book does not know, before anything else is done."""
+        proofs = [
+            signed
+            for signed in signed_by(self._site.identity.public, headers)
+            if any(signed.header.ledger) and self._judge(Mark.by(signed.header))
+        ]
+        if proofs:
+            keep_lost(self._site, self._site.identity.public, proofs)
+            reason = self._judge(Mark.by(proofs[0].header))
+            self._site.log(f"this ledger has gone back: {reason}; see 'asclepias ledger recover'")
+
+    def _has_moved(self) -> bool:
+        """Whether the book's file is not the one whose home it names."""
+        if self._site.home == "any":
+            return False
+        book = self._book
+        home, here = book.home(), home_of(book.path)
+        if home is None:
+            book.append(lines.moved(inode=here))
+            return False
+        return not same_home(home, here)
+
+    def _unproved(self) -> str:
+        """Return why peers must vouch for this book first, "" where they need not."""
+        if self._has_moved():
+            reason = "the ledger's file is another one than was written last"
+        elif self._site.require_witness and self._kept.proved.get(self._training) != _start():
+            reason = "[ledger] require-witness = true"
+        else:
+            return ""
+        if self._needed():
+            return reason
+        self._go_on(self._book.head()[0])
+        return ""
+
+    def _is_full(self) -> bool:
+        """Whether as many places are known to the server alone as this hospital allows."""
+        if not self._needed():
+            return False
+        book, seen = self._book, set()
+        for number in range(book.head()[0], self._witnessed, -1):
+            try:
+                line, _ = book.line(number)
+            except LedgerError:
+                break  # older than the chain
+            if line.kind == "spend" or (line.kind == "show" and line.whole("turn") == 1):
+                seen.add((line.training, line.whole("round"), line.whole("attempt")))
+            if len(seen) >= self._site.unwitnessed:
+                return True
+        return False
+
+    def _needed(self) -> int:
+        """Return how many peers must vouch; all that are pinned, where there are no keys yet."""
+        member = self._member()
+        if member is not None:
+            return member.vouchers
+        if self._hospitals == 1:
+            return 0
+        return max(1, len([name for name in self._site.pins if name != self._site.name]))
+
+    def _member(self) -> Membership | None:
+        try:
+            return self._member_of()
+        except Fault:
+            return None
+
+    def _trusts(self, name: str, key: bytes) -> bool:
+        member = self._member()
+        if member is not None:
+            return member.public_keys.get(name) == key
+        return name in self._site.pins and self._site.pins[name] == fingerprint(key)
+
+    def _take_down(self, signed: SignedHeader) -> None:
+        """Remember a peer's header whose signature is verified."""
+        key = self._member_of().public_keys.get(signed.header.sender)
+        if key is not None:
+            self._note(self._kept.headers.take(key, signed))
+
+    def _note(self, copied: object) -> None:
+        if copied is not None:
+            self._site.log(f"a peer's ledger is in use in two places: {copied}")
+
+    def _header(self, kind: HeaderKind, *, nonce: bytes, payload: str = "") -> SignedHeader:
+        member, book = self._member(), self._book
+        entry, head = book.head()
+        header = Header(
+            kind=kind,
+            training=self._training,
+            round=0,
+            attempt=0,
+            sender=self._site.name,
+            parameter_id="",
+            previous="",
+            payload=payload,
+            bind=member.bind if member is not None else bytes(32),
+            nonce=nonce,
+            ledger=bytes.fromhex(book.id),
+            entry=entry,
+            head=bytes.fromhex(head)[:16],
+            spent=book.spent(self._training),
+        )
+        return sign_header(header, self._site.identity)
+
+    def _pending(self) -> SignedHeader:
+        """Return the witness that peers are to vouch for: the same one while nothing happens."""
+        if (kept := self._kept_pending()) is not None:
+            return kept
+        made = self._header(HeaderKind.WITNESS, nonce=os.urandom(NONCE_BYTES))
+        if not self._site.simulated:
+            content = {"home": home_of(self._book.path), "header": made.to_bytes().hex()}
+            self._site.write_secret(_PENDING, json.dumps(content).encode())
+        return made
+
+    def _kept_pending(self) -> SignedHeader | None:
+        """Return the witness that was given last, if the book and its home are as they were."""
+        data = None if self._site.simulated else self._site.read_secret(_PENDING)
+        if data is None:
+            return None
+        try:
+            kept = json.loads(data)
+            signed = SignedHeader.from_bytes(bytes.fromhex(kept["header"]))
+            same = kept["home"] == home_of(self._book.path)
+        except (ValueError, KeyError, TypeError, SealingError):
+            return None
+        stands = Mark.by(signed.header) == Mark.of(self._book)
+        return signed if same and stands and signed.header.training == self._training else None
+
+    def _take_vouches(self, vouches: Iterable[Vouch]) -> None:
+        """Go on if enough peers have vouched for the last witness and none knows anything newer."""
+        asked = self._kept_pending()
+        if asked is None:
+            return
+        found = {}
+        for one in vouches:
+            with suppress(SealingError):
+                if (name := self._voucher(one, asked)) is not None:
+                    self._confront(one.known)
+                    found[name] = one.key
+        if not self._lost() and len(set(found.values())) >= self._needed():
+            self._go_on(asked.header.entry)
+            self._site.log(f"{', '.join(sorted(found))} vouched for this ledger")
+
+    def _voucher(self, vouch: Vouch, asked: SignedHeader) -> str | None:
+        """Return whose vouch for a witness it is, None for one that is not sound."""
+        signed = SignedHeader.from_bytes(vouch.header)
+        header = signed.header
+        if header.sender == self._site.name or not self._trusts(header.sender, vouch.key):
+            return None
+        _verify(signed, vouch.key)
+        payload = payload_digest(vouched(asked.to_bytes(), vouch.known))
+        given = (header.kind, header.nonce, header.payload)
+        return header.sender if given == (HeaderKind.VOUCH, asked.header.nonce, payload) else None
+
+    def _go_on(self, entry: int) -> None:
+        """Take the book for sound up to an entry; where it has moved, charge for what may lack."""
+        if self._has_moved():
+            book = self._book
+            charged = charges_of_places(book, self._site.unwitnessed, why="moved")
+            book.append(lines.moved(inode=home_of(book.path)), *charged)
+            self._site.log(
+                f"the ledger has moved; {self._site.unwitnessed} places of every open training "
+                "are charged for what it may have lost"
+            )
+        self._kept.witnessed = max(self._witnessed, entry)
+        self._kept.proved.pop(self._training, None)
+        self._kept.proved[self._training] = _start()
+        self._kept.write(self._site, self._book)
+        (self._site.folder / _PENDING).unlink(missing_ok=True)
+
+
+def _own_headers(request: object, name: str) -> Iterator[bytes]:
+    """Yield all headers in a request that may be the hospital's own signature."""
+    yield from unpack(getattr(request, "witness", b"")) if _joins(request) else ()
+    yield from getattr(request, "trail", ())
+    rounds: Mapping[int, OpenedRound] = getattr(request, "closed", {})
+    for closed in rounds.values():
+        with suppress(SealingError):
+            for signed in Roster.from_bytes(closed.roster).headers:
+                if signed.header.sender == name:
+                    yield signed.to_bytes()
+
+
+def _joins(request: object) -> bool:
+    return hasattr(request, "challenge")
+
+
+def _verify(signed: SignedHeader, key: bytes) -> None:
+    header = signed.header
+    verify_signature(key, signed.signature, header.signed_text(), header.sender)
+
+
+def _start() -> str:
+    """Return what tells one start of this machine from another, "" where nothing does."""
+    try:
+        return _MACHINE_START.read_text(encoding="ascii").strip()
+    except OSError:
+        return ""

@@ -1,0 +1,173 @@
+"""The server keeps hospitals' heads, sends them to their owners, and carries vouches by itself."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from flwr.app import Message
+
+from clients.contract.kinds import Kind
+from strategies.errors import TrainingStopped
+from strategies.heads import FILE, keep_heads_in
+from tests.deployment.real_sites import SiteGrid, benchmark_consortium, train
+from tests.in_process import small_settings
+
+pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
+
+ONE = "hospital-01"
+NOISED = {"partition__hospitals": 3, "privacy__dropouts": 1, "training__rounds": 4}
+
+
+@pytest.fixture
+def consortium(tmp_path: Path):
+    keep_heads_in(tmp_path / "runs")
+    return benchmark_consortium(tmp_path / "c", 3)
+
+
+def settings_of(tmp_path: Path, name: str, **changes: object):
+    return small_settings(tmp_path / "runs" / name, **{**NOISED, **changes})
+
+
+def records(tmp_path: Path, name: str) -> list[dict]:
+    file = tmp_path / "runs" / name / "metrics.jsonl"
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def faults(tmp_path: Path, name: str) -> list[tuple[str, str]]:
+    return [
+        (one["hospital"], one["code"]) for one in records(tmp_path, name) if one["kind"] == "fault"
+    ]
+
+
+def kinds(grid: SiteGrid) -> list[str]:
+    return [message.metadata.message_type for message in grid.requests]
+
+
+def test_the_newest_headers_lie_above_the_runs_for_their_owner_alone(
+    tmp_path: Path, consortium
+) -> None:
+    settings = settings_of(tmp_path, "one")
+    grid = SiteGrid(settings, consortium)
+    train(settings, grid)
+    kept = json.loads((tmp_path / "runs" / FILE).read_text())["headers"]
+    assert len({one["key"] for one in kept}) == 3
+    assert (tmp_path / "runs" / FILE).stat().st_mode & 0o777 == 0o600
+    assert Kind.WITNESS not in kinds(grid)  # an honest run needs no more messages
+
+
+def test_nothing_is_kept_where_nobody_asked_for_it(tmp_path: Path) -> None:
+    consortium = benchmark_consortium(tmp_path / "c", 3)
+    settings = settings_of(tmp_path, "one")
+    train(settings, SiteGrid(settings, consortium))
+    assert not (tmp_path / "runs" / FILE).exists()
+
+
+def test_a_restored_hospital_meets_its_own_signature_when_it_joins(
+    tmp_path: Path, consortium
+) -> None:
+    first = settings_of(tmp_path, "one")
+    folder = consortium.site(ONE) / "private"
+    train(first, SiteGrid(first, consortium))
+    shutil.copytree(folder, tmp_path / "backup")
+    second = settings_of(tmp_path, "two")
+    train(second, SiteGrid(second, consortium))
+    for path in folder.iterdir():
+        if (tmp_path / "backup" / path.name).exists():
+            path.write_bytes((tmp_path / "backup" / path.name).read_bytes())
+        else:
+            path.unlink()
+    third = settings_of(tmp_path, "three")
+    with pytest.raises(TrainingStopped, match="ledger-behind"):
+        train(third, SiteGrid(third, consortium))
+
+
+def test_a_copied_ledger_is_vouched_for_without_anybodys_doing(tmp_path: Path, consortium) -> None:
+    path = consortium.site(ONE) / "private" / "ledger.jsonl"
+
+    def copy_in_round_three(message: Message, reply: Message | None) -> Message | None:
+        if message.metadata.message_type == Kind.TRAIN and reply is None:
+            number = message.content.config_records["config"]["server-round"]
+            if number == 3 and not path.with_suffix(".copy").exists():
+                shutil.copy2(path, path.with_suffix(".copy"))
+                path.unlink()
+                shutil.copy2(path.with_suffix(".copy"), path)
+        return reply or message
+
+    settings = settings_of(tmp_path, "one")
+    grid = SiteGrid(settings, consortium, copy_in_round_three)
+    train(settings, grid)
+    assert faults(tmp_path, "one") == []
+    assert kinds(grid).count(Kind.WITNESS) == 2
+    assert kinds(grid).count(Kind.VOUCH) == 2
+
+
+def test_a_ledger_that_was_copied_between_runs_is_vouched_for_by_those_who_are_pinned(
+    tmp_path: Path, consortium
+) -> None:
+    first = settings_of(tmp_path, "one")
+    train(first, SiteGrid(first, consortium))
+    path = consortium.site(ONE) / "private" / "ledger.jsonl"
+    shutil.copy2(path, path.with_suffix(".copy"))
+    path.with_suffix(".copy").replace(path)
+    second = settings_of(tmp_path, "two")
+    grid = SiteGrid(second, consortium)
+    train(second, grid)
+    assert faults(tmp_path, "two") == []
+    assert kinds(grid).count(Kind.VOUCH) == 2
+
+
+def test_a_hospital_that_is_visited_often_is_vouched_for_on_the_way(
+    tmp_path: Path, consortium
+) -> None:
+    changes = {"exchange__name": "cyclic", "exchange__cycles": 6, "training__rounds": 6}
+    settings = settings_of(tmp_path, "one", privacy__regime="FPDP", **changes)
+    grid = SiteGrid(settings, consortium)
+    train(settings, grid)
+    assert faults(tmp_path, "one") == []
+    # After four visits each: one question, its answer, and nobody is asked again.
+    assert kinds(grid).count(Kind.WITNESS) == 2 * 3
+
+
+def test_a_ledger_in_use_in_two_places_is_named(tmp_path: Path, consortium) -> None:
+    """Two folders answer in turns, each of them sound by itself."""
+
+    def without_evidence(message: Message, reply: Message | None) -> Message | None:
+        if message.metadata.message_type == Kind.JOIN and reply is None:
+            message.content.config_records["config"]["witness"] = b""
+        return reply or message
+
+    def warnings(name: str) -> list[str]:
+        found = records(tmp_path, name)
+        return [one["hospital"] for one in found if one["kind"] == "warning" and "hospital" in one]
+
+    first = settings_of(tmp_path, "one")
+    train(first, SiteGrid(first, consortium))
+    copy = tmp_path / "copy"
+    shutil.copytree(consortium.site(ONE), copy)
+    file = copy / "site.toml"
+    file.write_text(file.read_text().replace('home = "inode"', 'home = "any"'))
+    second = settings_of(tmp_path, "two")
+    train(second, SiteGrid(second, consortium))
+    assert warnings("two") == []
+    third = settings_of(tmp_path, "three")
+    grid = SiteGrid(third, consortium, without_evidence)
+    grid.sites = {
+        node: copy / "site.toml" if path.parent == consortium.site(ONE) else path
+        for node, path in grid.sites.items()
+    }
+    train(third, grid)
+    assert warnings("three") == [ONE]
+    summary = json.loads(
+        (tmp_path / "runs" / "three" / "metrics.jsonl").read_text().splitlines()[-1]
+    )
+    assert ONE in summary["message"]
+
+
+def test_a_file_of_heads_that_cannot_be_read_stops_the_run(tmp_path: Path, consortium) -> None:
+    (tmp_path / "runs" / FILE).write_text("{")
+    settings = settings_of(tmp_path, "one")
+    with pytest.raises(TrainingStopped, match="cannot be read"):
+        train(settings, SiteGrid(settings, consortium))
