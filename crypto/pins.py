@@ -46,6 +46,14 @@ class FirstUse:
                 write_private(self.path, json.dumps(pins, indent=1, sort_keys=True).encode())
         return pins
 
+    def known(self) -> Mapping[str, str]:
+        """The pins so far, without pinning anybody.
+
+        Raises:
+            PinMismatchError: The file cannot be read as what it should be.
+        """
+        return {**self._read(), **self._own}
+
     def _read(self) -> dict[str, str]:
         try:
             found = json.loads(self.path.read_bytes())
@@ -71,3 +79,8 @@ class FirstUse:
 
 #: Fingerprints by name (empty: none is pinned; when any is, all must be), or the first keys seen.
 Pins = Mapping[str, str] | FirstUse
+
+
+def known_pins(pins: Pins) -> Mapping[str, str]:
+    """The fingerprints that are pinned by now, by name."""
+    return pins.known() if isinstance(pins, FirstUse) else pins

@@ -34,7 +34,7 @@ def deal_slots(patients: int, *, batches: int, size: int, stream: Stream) -> NDA
         stream: the secret stream of this pass, and of nothing else.
 
     Returns:
-        int64 ``[min(patients, batches * size)]``: slot ``b * size + s`` is place ``s`` of batch ``b``.
+        int64, at most ``[patients]``: slot ``b * size + s`` is place ``s`` of batch ``b``.
         A hospital with more patients than slots has declared too few: the last ones are left out of
         the pass, since an error would tell the server of it. Its operator's own check comes first.
     """

@@ -40,6 +40,7 @@ from clients.site.home import home_of, same_home
 from crypto.errors import SealingError
 from crypto.headers import Header, HeaderKind, SignedHeader, payload_digest, sign_header
 from crypto.identity import fingerprint, verify_signature
+from crypto.pins import known_pins
 from crypto.roles import NONCE_BYTES
 from crypto.rosters import Roster
 
@@ -331,7 +332,9 @@ class Witnessing:
             return member.vouchers
         if self._hospitals == 1:
             return 0
-        return max(1, len([name for name in self._site.pins if name != self._site.name]))
+        return max(
+            1, len([name for name in known_pins(self._site.pins) if name != self._site.name])
+        )
 
     def _member(self) -> Membership | None:
         try:
@@ -343,7 +346,7 @@ class Witnessing:
         member = self._member()
         if member is not None:
             return member.public_keys.get(name) == key
-        return name in self._site.pins and self._site.pins[name] == fingerprint(key)
+        return known_pins(self._site.pins).get(name) == fingerprint(key)
 
     def _take_down(self, signed: SignedHeader) -> None:
         """Remember a peer's header whose signature is verified."""
