@@ -154,7 +154,9 @@ def test_what_proves_something_cannot_be_made_by_just_anybody(kind: type[Made]) 
 
 
 @pytest.mark.parametrize("kind", [Receipt, Use, Committed, Confirmed])
-@pytest.mark.parametrize("how", [copy.copy, copy.deepcopy, pickle.dumps], ids=str)
+@pytest.mark.parametrize(
+    "how", [copy.copy, copy.deepcopy, pickle.dumps], ids=["copy", "deepcopy", "pickle"]
+)
 def test_what_proves_something_cannot_be_copied_or_changed(
     made: dict[type[Made], Made], kind: type[Made], how: Callable[[object], object]
 ) -> None:
