@@ -81,7 +81,9 @@ def keys(passage: Passage[KeysRequest], hospital: Hospital) -> Release:
 
 def train(passage: Passage[RoundRequest], hospital: Hospital) -> Release:
     """Contribute to a round."""
-    return hospital.contribute(passage)
+    from clients.site.contributing import Contributing
+
+    return Contributing(hospital).contribute(passage)
 
 
 def forward(passage: Passage[RoundRequest], hospital: Hospital) -> Release:
@@ -128,17 +130,23 @@ def judge(passage: Passage[JudgeRequest], hospital: Hospital) -> Release:
 
 def confirm(passage: Passage[RoundRequest], hospital: Hospital) -> Release:
     """Sign that a sum was the last."""
-    return hospital.confirm(passage)
+    from clients.site.releasing import Releasing
+
+    return Releasing(hospital).confirm(passage)
 
 
 def release(passage: Passage[ReleaseRequest], hospital: Hospital) -> Release:
     """Return the model after the last sum."""
-    return hospital.release(passage)
+    from clients.site.releasing import Releasing
+
+    return Releasing(hospital).release(passage)
 
 
 def evaluate(passage: Passage[RoundRequest], hospital: Hospital) -> Release:
     """Measure the model on the hospital's own test records, if these are public."""
-    return hospital.evaluate(passage)
+    from clients.site.releasing import Releasing
+
+    return Releasing(hospital).evaluate(passage)
 
 
 def witness(passage: Passage[WitnessRequest], hospital: Hospital) -> Release:

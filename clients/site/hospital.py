@@ -10,24 +10,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
-from torch.func import functional_call
-
-from accounting import limits, lines
+from accounting import limits
 from accounting.against import views_of_spend
 from accounting.events import ExactEvent
 from clients.contract.faults import Code, Fault
-from clients.contract.layer_messages import TurnReply
-from clients.contract.messages import Figures, ReleaseRequest, RoundReply, RoundRequest
+from clients.contract.messages import RoundRequest
 from clients.contract.phases import Phases
-from clients.contract.schedule import events_of_attempt
 from clients.contract.terms import hospitals_expected
-from clients.learning.evaluation import evaluate
-from clients.models import prepare_public
 from clients.models.errors import ModelError
 from clients.site.agreement import Agreement, agree
 from clients.site.answers import Answers
@@ -35,64 +26,28 @@ from clients.site.door import Door
 from clients.site.membership import Membership
 from clients.site.opening import Openings
 from clients.site.own_draws import OwnDraws
-from clients.site.snapshots import make_snapshot
 from clients.site.witnessing import Witnessing
-from crypto.errors import CapacityError, OpeningRefusedError
-from crypto.headers import Header, HeaderKind, payload_digest, sign_header
+from crypto.errors import CapacityError
+from crypto.headers import Header, HeaderKind
 from crypto.keys import Keys
 from crypto.roles import Place
 from crypto.rosters import quorum
-from crypto.schemes import make_sealer, require_returnable
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from accounting.book import Book
     from accounting.events import Event
-    from accounting.receipts import Receipt, Use
+    from accounting.receipts import Receipt
     from accounting.spending import Slack
-    from clients.contract.layer_messages import Arrays, TurnRequest
     from clients.contract.settings import Settings
     from clients.contract.terms import Terms
     from clients.data import Cohort
-    from clients.site.door import Passage, Release
     from clients.site.ground import Site
-    from clients.site.proofs import Confirmed
     from clients.site.session import Session
     from clients.site.training_state import TrainingState
 
 
 #: The least and largest sigma that a run may propose, unless it proposes none: 0.
 LEAST_NOISE, MOST_NOISE = 1e-6, 1e6
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Extras:
-    """What a hospital gives beside its contribution when it is asked and a quorum has confirmed it.
-
-    Attributes:
-        model: by tensor name; empty where none is given.
-        model_round: the last sum in it.
-        snapshot: a sealed and signed state; ``b""`` where none is given.
-        snapshot_round: the last sum in it.
-        derived: the confirmed sums that both follow from.
-    """
-
-    model: Mapping[str, torch.Tensor] = field(default_factory=dict)
-    model_round: int = 0
-    snapshot: bytes = b""
-    snapshot_round: int = 0
-    derived: tuple[Confirmed, ...] = ()
-
-    def reply(self, **more: Any) -> RoundReply:
-        """Return a reply that carries them."""
-        return RoundReply(
-            model=self.model,
-            model_round=self.model_round,
-            snapshot=self.snapshot,
-            snapshot_round=self.snapshot_round,
-            **more,
-        )
 
 
 class Hospital:
@@ -223,21 +178,6 @@ class Hospital:
         """Return this process's session of a training whose keys this hospital has."""
         return self.agreement(self.membership().noise_multiplier).session
 
-    def contribute(self, passage: Passage[RoundRequest]) -> Release:
-        """Open what was closed, then spend, sample, clip, add noise, seal and sign.
-
-        Raises:
-            Fault: this hospital cannot take part in the round; nothing was sent.
-        """
-        request, phases = passage.request, Phases()
-        session = self.open_closed(request, phases)
-        extras = self.extras(request)
-        events = events_of_attempt(self.settings, request.round, request.attempt)
-        receipt = self.spend(passage.place, events)
-        draws, uses = self.own.of(receipt, session.terms.grid, phases)
-        update = session.exchange.contribute(session.replica, draws)
-        return self.seal(passage, update, uses, phases, extras=extras)
-
     def open_closed(self, request: RoundRequest, phases: Phases) -> Session:
         """Open what was closed and insist that the round asked for is the next one.
 
@@ -265,7 +205,7 @@ class Hospital:
         finally:
             # A session that is ahead of its book, whose line was lost, is made anew next time.
             if (session.round, session.chain) != before and not self._strayed(session):
-                self._save(session)
+                self.save(session)
         self.witnessing.learn(request, after=after, confirmed=openings.confirmed)
         return session
 
@@ -326,41 +266,6 @@ class Hospital:
             check=lambda account: self.site.limits.check(asked, account),
         )
 
-    def seal(
-        self,
-        passage: Passage[RoundRequest] | Passage[TurnRequest],
-        update: NDArray[np.float64],
-        uses: list[Use],
-        phases: Phases,
-        *,
-        extras: Extras | None = None,
-        arrays: Arrays | None = None,
-    ) -> Release:
-        """Seal what this hospital contributes to a sum, and sign where it belongs."""
-        session, member = self.session(), self.membership()
-        with phases.measure("seal"):
-            sealer = make_sealer(session.terms.sealing, member.keys, self.site.name)
-            sealed = sealer.seal(update, passage.place)
-        header = self.header(
-            HeaderKind.SUM,
-            passage.place,
-            payload=payload_digest(sealed.payload),
-            nonce=sealed.nonce,
-            previous=self.book.state(self.training).chain,
-        )
-        extras = extras or Extras()
-        reply = extras.reply(
-            sealed=sealed.payload,
-            header=sign_header(header, self.site.identity).to_bytes(),
-            phases=phases.seconds if self.settings.data.public else {},
-        )
-        return passage.answer(
-            TurnReply(reply=reply, arrays=arrays) if arrays else reply,
-            digest=header.payload,
-            uses=uses,
-            derived=extras.derived,
-        )
-
     def header(
         self,
         kind: HeaderKind,
@@ -394,117 +299,6 @@ class Hospital:
             "head": bytes.fromhex(head)[:16],
             "spent": self.book.spent(self.training),
         }
-
-    def extras(self, request: RoundRequest) -> Extras:
-        """Return the model and the snapshot, if this hospital is asked and they are confirmed."""
-        session, confirmed = self.session(), self.openings().confirmed()
-        if confirmed is None:
-            return Extras()
-        given: dict[str, Any] = {}
-        if request.release_from == self.site.name and self._may_release_on_the_way():
-            copy = session.copy_to_release(confirmed.round)
-            if copy is not None:
-                given |= {"model": copy.model, "model_round": copy.round}
-        if request.snapshot_from == self.site.name:
-            copy = session.copy_to_leave(confirmed.round)
-            if copy is not None:
-                sealed = self._sealed_state(copy.state, copy.round, copy.chain)
-                given |= {"snapshot": sealed, "snapshot_round": copy.round}
-        return Extras(**given, derived=(confirmed,)) if given else Extras()
-
-    def confirm(self, passage: Passage[RoundRequest]) -> Release:
-        """Open the last sum and sign its chain: the training ends here, at this round.
-
-        Raises:
-            Fault: as `Openings.follow`, or ``stale-place`` where that is not the last sum.
-        """
-        request = passage.request
-        session = self.follow(request, Phases())
-        state = self.book.state(self.training)
-        if request.round != state.closed:
-            raise Fault(
-                Code.STALE_PLACE, f"asked to end at {request.round}, stands at {state.closed}"
-            )
-        self.book.append(lines.end(self.training, round=request.round))
-        place = Place(training=self.training, round=request.round, attempt=request.attempt)
-        header = self.header(HeaderKind.CONFIRM, place, previous=state.chain)
-        self._save(session)
-        return passage.answer(RoundReply(header=sign_header(header, self.site.identity).to_bytes()))
-
-    def release(self, passage: Passage[ReleaseRequest]) -> Release:
-        """Return the model after the last sum, which a quorum has confirmed; it opens nothing.
-
-        Raises:
-            Fault: ``release-refused``: too few have confirmed, or the scheme's openings leak.
-        """
-        request, openings = passage.request, self.openings()
-        self._require_returnable()
-        openings.restore(request)
-        confirmed = openings.confirmed_by(request.headers)
-        session = openings.session
-        if session.round != confirmed.round:
-            raise Fault(Code.BEHIND, parameter=session.round)
-        reply = RoundReply(model=session.released(), model_round=confirmed.round)
-        return passage.answer(reply, derived=(confirmed,))
-
-    def evaluate(self, passage: Passage[RoundRequest]) -> Release:
-        """Measure the model on the hospital's own test records, where data are public.
-
-        Raises:
-            Fault: the data are not declared public, so a figure of theirs would be a release.
-        """
-        inputs, labels = self.test_records()
-        openings = self.openings()
-        session = openings.session
-        openings.restore(passage.request)
-        if not len(labels):
-            return passage.answer(Figures(metrics={}))
-        with torch.no_grad():
-            logits = functional_call(session.replica.module, session.replica.released(), (inputs,))
-        ordinal = self.cohort.info.task == "ordinal"
-        return passage.answer(Figures(metrics=evaluate(logits.numpy(), labels, ordinal=ordinal)))
-
-    def test_records(self) -> tuple[torch.Tensor, NDArray[np.int64]]:
-        """Return the hospital's own test records.
-
-        Raises:
-            Fault: the data are not declared public, so a figure of theirs would be a release.
-        """
-        if not self.settings.data.public:
-            raise Fault(Code.NOT_PUBLIC)
-        records = self.cohort.hospital_test(self.site.name)
-        if records is None:
-            return torch.zeros(0), np.zeros(0, dtype=np.int64)
-        records = prepare_public(self.settings, self.cohort.info, records)
-        return torch.as_tensor(np.asarray(records.inputs)), records.labels
-
-    def _may_release_on_the_way(self) -> bool:
-        """Whether a model may leave before the last sum: no exact one, nor what leaks a key."""
-        try:
-            self._require_returnable()
-        except Fault:
-            return False
-        return self.settings.regime.private or self.settings.data.public
-
-    def _require_returnable(self) -> None:
-        try:
-            require_returnable(self.session().terms.sealing)
-        except OpeningRefusedError as error:
-            raise Fault(Code.RELEASE_REFUSED, str(error)) from error
-
-    def _sealed_state(self, state: bytes, round: int, chain: str) -> bytes:
-        member = self.membership()
-        return make_snapshot(
-            state,
-            training=self.training,
-            round=round,
-            chain=chain,
-            parameter_id=self.session().terms.sealing.parameter_id,
-            bind=member.bind,
-            group_key=member.keys.group_key,
-            sender=self.site.name,
-            identity=self.site.identity,
-        )
 
     def _kept_terms(self) -> dict[str, Any]:
         kept = self.site.read_secret(f"terms-{self.training}.json")
@@ -545,7 +339,8 @@ class Hospital:
             or (session.round == state.closed and here != (state.closed, state.chain))
         )
 
-    def _save(self, session: Session) -> None:
+    def save(self, session: Session) -> None:
+        """Keep a real hospital's replica for its next process."""
         if not self.site.simulated:
             self.site.write_marked(f"replica-{self.training}.bin", session.to_bytes(), self.book)
 

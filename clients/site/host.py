@@ -79,7 +79,7 @@ class Host:
     def judge(self, passage: Passage[JudgeRequest]) -> Release:
         """Measure released models, deciding together, on the hospital's own test records."""
         module = self._hospital.session().replica.module
-        inputs, labels = self._hospital.test_records()
+        inputs, labels = self._hospital.own.test_records()
         if not len(labels):
             return passage.answer(Figures(metrics={}))
         logits = [visits.logits_of(module, tensors, inputs) for tensors in passage.request.models]

@@ -17,12 +17,13 @@ from accounting.events import ExactEvent
 from accounting.private import Private
 from accounting.randomness import Stream
 from accounting.release import exact, noised
+from clients.contract.faults import Code, Fault
 from clients.contract.terms import hospitals_expected
 from clients.data.noisy_inputs import training_records
 from clients.learning.augmentation import augmented
 from clients.learning.dp_sgd import Batch
 from clients.learning.draws import Draws
-from clients.models import prepare
+from clients.models import prepare, prepare_public
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -121,6 +122,20 @@ class OwnDraws:
                 noise, self._cohort.info, self._settings, self._training
             ),
         )
+
+    def test_records(self) -> tuple[torch.Tensor, NDArray[np.int64]]:
+        """Return the hospital's own test records.
+
+        Raises:
+            Fault: the data are not declared public, so a figure of theirs would be a release.
+        """
+        if not self._settings.data.public:
+            raise Fault(Code.NOT_PUBLIC)
+        records = self._cohort.hospital_test(self._site.name)
+        if records is None:
+            return torch.zeros(0), np.zeros(0, dtype=np.int64)
+        records = prepare_public(self._settings, self._cohort.info, records)
+        return torch.as_tensor(np.asarray(records.inputs)), records.labels
 
     def stream(self, place: Place, purpose: str, step: int = 0) -> Stream:
         """Return the random stream of one purpose in one step at a place of this hospital."""

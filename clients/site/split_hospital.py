@@ -53,6 +53,8 @@ from clients.learning.cuts import slots_of
 from clients.learning.dp_sgd import GradientSum, clip_factors
 from clients.learning.slots import deal_slots
 from clients.learning.split_ends import Ends, by_patient, clip_rows, placed
+from clients.site.contributing import Contributing
+from clients.site.releasing import Releasing
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -91,7 +93,7 @@ class SplitHospital:
         """Open what was closed, pay for the pass, and show the batch's activations."""
         hospital, place = self._hospital, passage.place
         session = hospital.open_closed(passage.request, Phases())
-        extras = hospital.extras(passage.request)
+        extras = Releasing(hospital).extras(passage.request)
         receipt = self._pay(session, place)
         use = receipt.use(place.round, 1)
         batch = self._batch(session, place.round)
@@ -142,7 +144,7 @@ class SplitHospital:
             Private(total.total), session.terms.grid, place, "noise", use
         )
         arrays: Arrays = {} if self._noisy else {FACTORS: factors.numpy()}
-        return self._hospital.seal(passage, update, [use], phases, arrays=arrays)
+        return Contributing(self._hospital).seal(passage, update, [use], phases, arrays=arrays)
 
     @staticmethod
     def _clipped(

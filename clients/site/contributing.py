@@ -1,0 +1,79 @@
+"""A hospital's contribution to a sum: opened, paid, sampled, clipped, noised, sealed, signed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from clients.contract.layer_messages import TurnReply
+from clients.contract.phases import Phases
+from clients.contract.schedule import events_of_attempt
+from clients.site.releasing import Extras, Releasing
+from crypto.headers import HeaderKind, payload_digest, sign_header
+from crypto.schemes import make_sealer
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from accounting.receipts import Use
+    from clients.contract.layer_messages import Arrays, TurnRequest
+    from clients.contract.messages import RoundRequest
+    from clients.site.door import Passage, Release
+    from clients.site.hospital import Hospital
+
+
+class Contributing:
+    """One hospital's part in a training by sums."""
+
+    def __init__(self, hospital: Hospital) -> None:
+        self._hospital = hospital
+
+    def contribute(self, passage: Passage[RoundRequest]) -> Release:
+        """Open what was closed, then spend, sample, clip, add noise, seal and sign.
+
+        Raises:
+            Fault: this hospital cannot take part in the round; nothing was sent.
+        """
+        request, phases = passage.request, Phases()
+        session = self._hospital.open_closed(request, phases)
+        extras = Releasing(self._hospital).extras(request)
+        events = events_of_attempt(self._hospital.settings, request.round, request.attempt)
+        receipt = self._hospital.spend(passage.place, events)
+        draws, uses = self._hospital.own.of(receipt, session.terms.grid, phases)
+        update = session.exchange.contribute(session.replica, draws)
+        return self.seal(passage, update, uses, phases, extras=extras)
+
+    def seal(
+        self,
+        passage: Passage[RoundRequest] | Passage[TurnRequest],
+        update: NDArray[np.float64],
+        uses: list[Use],
+        phases: Phases,
+        *,
+        extras: Extras | None = None,
+        arrays: Arrays | None = None,
+    ) -> Release:
+        """Seal what this hospital contributes to a sum, and sign where it belongs."""
+        session, member = self._hospital.session(), self._hospital.membership()
+        with phases.measure("seal"):
+            sealer = make_sealer(session.terms.sealing, member.keys, self._hospital.site.name)
+            sealed = sealer.seal(update, passage.place)
+        header = self._hospital.header(
+            HeaderKind.SUM,
+            passage.place,
+            payload=payload_digest(sealed.payload),
+            nonce=sealed.nonce,
+            previous=self._hospital.book.state(self._hospital.training).chain,
+        )
+        extras = extras or Extras()
+        reply = extras.reply(
+            sealed=sealed.payload,
+            header=sign_header(header, self._hospital.site.identity).to_bytes(),
+            phases=phases.seconds if self._hospital.settings.data.public else {},
+        )
+        return passage.answer(
+            TurnReply(reply=reply, arrays=arrays) if arrays else reply,
+            digest=header.payload,
+            uses=uses,
+            derived=extras.derived,
+        )

@@ -1,0 +1,167 @@
+"""What leaves a hospital of opened sums: models, snapshots, confirmations, and public figures.
+
+All of it follows from sums that a quorum of hospitals has confirmed, or says that this hospital has
+opened them; nothing here touches a private record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.func import functional_call
+
+from accounting import lines
+from clients.contract.faults import Code, Fault
+from clients.contract.messages import Figures, ReleaseRequest, RoundReply, RoundRequest
+from clients.contract.phases import Phases
+from clients.learning.evaluation import evaluate
+from clients.site.snapshots import make_snapshot
+from crypto.errors import OpeningRefusedError
+from crypto.headers import HeaderKind, sign_header
+from crypto.roles import Place
+from crypto.schemes import require_returnable
+
+if TYPE_CHECKING:
+    from clients.site.door import Passage, Release
+    from clients.site.hospital import Hospital
+    from clients.site.proofs import Confirmed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extras:
+    """What a hospital gives beside its contribution when it is asked and a quorum has confirmed it.
+
+    Attributes:
+        model: by tensor name; empty where none is given.
+        model_round: the last sum in it.
+        snapshot: a sealed and signed state; ``b""`` where none is given.
+        snapshot_round: the last sum in it.
+        derived: the confirmed sums that both follow from.
+    """
+
+    model: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    model_round: int = 0
+    snapshot: bytes = b""
+    snapshot_round: int = 0
+    derived: tuple[Confirmed, ...] = ()
+
+    def reply(self, **more: Any) -> RoundReply:
+        """Return a reply that carries them."""
+        return RoundReply(
+            model=self.model,
+            model_round=self.model_round,
+            snapshot=self.snapshot,
+            snapshot_round=self.snapshot_round,
+            **more,
+        )
+
+
+class Releasing:
+    """One hospital's part in what is released of a training by sums."""
+
+    def __init__(self, hospital: Hospital) -> None:
+        self._hospital = hospital
+
+    def extras(self, request: RoundRequest) -> Extras:
+        """Return the model and the snapshot, if this hospital is asked and they are confirmed."""
+        session, confirmed = self._hospital.session(), self._hospital.openings().confirmed()
+        if confirmed is None:
+            return Extras()
+        given: dict[str, Any] = {}
+        if request.release_from == self._hospital.site.name and self._may_release_on_the_way():
+            copy = session.copy_to_release(confirmed.round)
+            if copy is not None:
+                given |= {"model": copy.model, "model_round": copy.round}
+        if request.snapshot_from == self._hospital.site.name:
+            copy = session.copy_to_leave(confirmed.round)
+            if copy is not None:
+                sealed = self._sealed_state(copy.state, copy.round, copy.chain)
+                given |= {"snapshot": sealed, "snapshot_round": copy.round}
+        return Extras(**given, derived=(confirmed,)) if given else Extras()
+
+    def confirm(self, passage: Passage[RoundRequest]) -> Release:
+        """Open the last sum and sign its chain: the training ends here, at this round.
+
+        Raises:
+            Fault: as `Openings.follow`, or ``stale-place`` where that is not the last sum.
+        """
+        request = passage.request
+        session = self._hospital.follow(request, Phases())
+        state = self._hospital.book.state(self._hospital.training)
+        if request.round != state.closed:
+            raise Fault(
+                Code.STALE_PLACE, f"asked to end at {request.round}, stands at {state.closed}"
+            )
+        self._hospital.book.append(lines.end(self._hospital.training, round=request.round))
+        place = Place(
+            training=self._hospital.training, round=request.round, attempt=request.attempt
+        )
+        header = self._hospital.header(HeaderKind.CONFIRM, place, previous=state.chain)
+        self._hospital.save(session)
+        return passage.answer(
+            RoundReply(header=sign_header(header, self._hospital.site.identity).to_bytes())
+        )
+
+    def release(self, passage: Passage[ReleaseRequest]) -> Release:
+        """Return the model after the last sum, which a quorum has confirmed; it opens nothing.
+
+        Raises:
+            Fault: ``release-refused``: too few have confirmed, or the scheme's openings leak.
+        """
+        request, openings = passage.request, self._hospital.openings()
+        self._require_returnable()
+        openings.restore(request)
+        confirmed = openings.confirmed_by(request.headers)
+        session = openings.session
+        if session.round != confirmed.round:
+            raise Fault(Code.BEHIND, parameter=session.round)
+        reply = RoundReply(model=session.released(), model_round=confirmed.round)
+        return passage.answer(reply, derived=(confirmed,))
+
+    def evaluate(self, passage: Passage[RoundRequest]) -> Release:
+        """Measure the model on the hospital's own test records, where data are public.
+
+        Raises:
+            Fault: the data are not declared public, so a figure of theirs would be a release.
+        """
+        inputs, labels = self._hospital.own.test_records()
+        openings = self._hospital.openings()
+        session = openings.session
+        openings.restore(passage.request)
+        if not len(labels):
+            return passage.answer(Figures(metrics={}))
+        with torch.no_grad():
+            logits = functional_call(session.replica.module, session.replica.released(), (inputs,))
+        ordinal = self._hospital.cohort.info.task == "ordinal"
+        return passage.answer(Figures(metrics=evaluate(logits.numpy(), labels, ordinal=ordinal)))
+
+    def _may_release_on_the_way(self) -> bool:
+        """Whether a model may leave before the last sum: no exact one, nor what leaks a key."""
+        try:
+            self._require_returnable()
+        except Fault:
+            return False
+        return self._hospital.settings.regime.private or self._hospital.settings.data.public
+
+    def _require_returnable(self) -> None:
+        try:
+            require_returnable(self._hospital.session().terms.sealing)
+        except OpeningRefusedError as error:
+            raise Fault(Code.RELEASE_REFUSED, str(error)) from error
+
+    def _sealed_state(self, state: bytes, round: int, chain: str) -> bytes:
+        member = self._hospital.membership()
+        return make_snapshot(
+            state,
+            training=self._hospital.training,
+            round=round,
+            chain=chain,
+            parameter_id=self._hospital.session().terms.sealing.parameter_id,
+            bind=member.bind,
+            group_key=member.keys.group_key,
+            sender=self._hospital.site.name,
+            identity=self._hospital.site.identity,
+        )
