@@ -17,7 +17,8 @@ from clients.contract.kinds import Kind
 from clients.contract.messages import ReleaseRequest, RoundRequest
 from crypto.errors import HeaderError, PreviousMismatchError
 from crypto.headers import HeaderKind, SignedHeader, verify_header
-from strategies.conversation import fault_code
+from strategies.conversation import UNREACHABLE, fault_code
+from strategies.culprits import Verdict, judge, refused_by
 from strategies.errors import TrainingStopped
 from strategies.helping import helped
 from strategies.replies import BadReply, ModelForm, one_bad_reply, read_round
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from strategies.agreement import Agreement
     from strategies.ceremony import Ceremony
     from strategies.conversation import Conversation
+    from strategies.culprits import Culprits
     from strategies.sums import Sums
 
 
@@ -55,12 +57,30 @@ class Confirmation:
     headers: dict[str, bytes] = field(default_factory=dict)
     faults: dict[str, str] = field(default_factory=dict)
 
-    def collect(self, attempts: int) -> None:
+    def begin(self, round: int) -> None:
+        """Begin anew, at the last closed round."""
+        self.round = round
+        self.headers.clear()
+        self.faults.clear()
+
+    def collect(self, attempts: int, first: Culprits | None = None) -> Verdict:
         """Ask all that are there to sign the last chain, so often if they are too few.
+
+        Args:
+            attempts: how often.
+            first: whom to show a sum first that came of a search.
+
+        Returns:
+            ``STANDS`` once a quorum signed, ``VOID`` where hospitals refuse the last sum.
 
         Raises:
             TrainingStopped: fewer than a quorum signed; the message says who did not.
         """
+        if first is not None:
+            verdict, faults = first.show_first(self._ask_to_sign, attempts)
+            self.faults |= faults
+            if verdict is Verdict.VOID:
+                return verdict
         nodes = self.ceremony.nodes
         for _ in range(attempts):
             missing = [name for name in nodes.names if name not in self.headers]
@@ -69,7 +89,10 @@ class Confirmation:
             for reply in helped(self.conversation, asked, self.round, self._help):
                 self._take(reply)
             if len(self.headers) >= self.agreement.quorum:
-                return
+                return Verdict.STANDS
+            refused = refused_by(self.faults)
+            if judge(self.headers, refused, self.agreement.least) is Verdict.VOID:
+                return Verdict.VOID
         listed = _listed({n: self.faults.get(n, "away") for n in self._missing()})
         raise TrainingStopped(
             f"{len(self.headers)} of {len(nodes.public_keys)} hospitals confirmed round "
@@ -118,6 +141,16 @@ class Confirmation:
             opened=help.opened,
             snapshot=help.snapshot,
         )
+
+    def _ask_to_sign(self, name: str) -> str:
+        """Ask one hospital; returns its code, "" where it signed."""
+        nodes = self.ceremony.nodes
+        if name not in nodes.ids:
+            return UNREACHABLE
+        message = Message(self._request().content(), nodes.ids[name], Kind.CONFIRM)
+        for reply in helped(self.conversation, [message], self.round, self._help):
+            self._take(reply)
+        return self.faults.get(name, "")
 
     def _take(self, reply: Message) -> None:
         name = self.ceremony.nodes.name_of(reply.metadata.src_node_id)
