@@ -17,7 +17,7 @@ from clients.contract.kinds import Kind
 from clients.contract.messages import ReleaseRequest, RoundRequest
 from crypto.errors import HeaderError, PreviousMismatchError
 from crypto.headers import HeaderKind, SignedHeader, verify_header
-from strategies.conversation import UNREACHABLE, fault_code
+from strategies.conversation import UNREACHABLE, fault_code, listed
 from strategies.culprits import Verdict, judge, refused_by
 from strategies.errors import TrainingStopped
 from strategies.helping import helped
@@ -93,10 +93,10 @@ class Confirmation:
             refused = refused_by(self.faults)
             if judge(self.headers, refused, self.agreement.least) is Verdict.VOID:
                 return Verdict.VOID
-        listed = _listed({n: self.faults.get(n, "away") for n in self._missing()})
+        missing = listed({n: self.faults.get(n, "away") for n in self._missing()})
         raise TrainingStopped(
             f"{len(self.headers)} of {len(nodes.public_keys)} hospitals confirmed round "
-            f"{self.round}, needed: {self.agreement.quorum}; these did not: {listed}. No model "
+            f"{self.round}, needed: {self.agreement.quorum}; these did not: {missing}. No model "
             "leaves a hospital before. Resume the run when they are there."
         )
 
@@ -117,7 +117,7 @@ class Confirmation:
                     self.faults.pop(name, None)
                     return model
         asked = {n: code for n, code in self.faults.items() if n in self.headers}
-        raise TrainingStopped(f"no hospital released the model ({_listed(asked)})")
+        raise TrainingStopped(f"no hospital released the model ({listed(asked)})")
 
     def _missing(self) -> Iterator[str]:
         return (n for n in sorted(self.ceremony.nodes.public_keys) if n not in self.headers)
@@ -204,7 +204,3 @@ class Confirmation:
             if not answer.model or answer.model_round != self.round:
                 raise BadReply
         return answer.model
-
-
-def _listed(faults: Mapping[str, str]) -> str:
-    return "; ".join(f"{name}: {code}" for name, code in sorted(faults.items()))

@@ -13,7 +13,7 @@ named and left out for good.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -57,9 +57,18 @@ def judge(opened: Collection[str], refused: Collection[str], least: int) -> Verd
     return Verdict.STANDS if (len(opened), enough[0]) > (len(refused), enough[1]) else Verdict.VOID
 
 
-def refused_by(faults: dict[str, str]) -> tuple[str, ...]:
+def refused_by(faults: Mapping[str, str]) -> tuple[str, ...]:
     """Return the hospitals that did not open a sum, by the codes that they answered with."""
     return tuple(sorted(name for name, code in faults.items() if code == Code.OPENING_REFUSED))
+
+
+def who_opened(number: int, opened: Collection[str], faults: Mapping[str, str]) -> str:
+    """Name who opened a round's sum and who refused it; "" where nobody did."""
+    refused = refused_by(faults)
+    if not refused:
+        return ""
+    others = ", ".join(sorted(opened)) or "nobody"
+    return f" The sum of round {number} was opened by {others}, refused by {', '.join(refused)}."
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ is void: its round is done again, without those whose updates may have spoiled i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -24,8 +24,8 @@ from clients.contract.schedule import events_of_attempt
 from crypto.errors import OpeningRefusedError
 from crypto.schemes import require_returnable
 from strategies.confirmation import Confirmation
-from strategies.conversation import UNREACHABLE, fault_code
-from strategies.culprits import Culprits, Verdict, judge, refused_by
+from strategies.conversation import UNREACHABLE, fault_code, listed
+from strategies.culprits import Culprits, Verdict, judge, refused_by, who_opened
 from strategies.errors import BudgetExhausted, TrainingStopped
 from strategies.helping import catch_up, helped
 from strategies.secure_fedavg import Extras, RoundOutcome, SecureFedAvg
@@ -132,8 +132,8 @@ class Federation(Teaching):
         outcome = self.strategy.outcome
         raise TrainingStopped(
             f"round {number} closed with {outcome.contributions} of {self._hospitals} hospitals in "
-            f"{self.settings.run.attempts} attempts ({_listed(outcome.faults)})."
-            + self._who_opened(number, outcome)
+            f"{self.settings.run.attempts} attempts ({listed(outcome.faults)})."
+            + who_opened(number - 1, outcome.contributors, outcome.faults)
             + " The reasons are in those hospitals' own logs (hospital.log)."
         )
 
@@ -172,10 +172,10 @@ class Federation(Teaching):
             self._exchange(number, request)
             verdict = self._judged(number)
         outcome = self.strategy.outcome
-        if verdict is Verdict.STANDS:
+        if verdict is Verdict.STANDS and outcome.closed is not None:
             self._keep_extras(outcome.extras, number)
             with self._conversation.phases.measure("keep"):
-                self._sums.close(number, outcome.closed)  # type: ignore[arg-type]
+                self._sums.close(number, outcome.closed)
             state.round = number
         self._record_round(
             number,
@@ -191,10 +191,10 @@ class Federation(Teaching):
             self._tracking.record(
                 "hospitals", round=number, seconds=dict(sorted(outcome.seconds.items()))
             )
-        if verdict is Verdict.STANDS:
-            self._stands(number - 1)
-        elif verdict is Verdict.VOID:
+        if verdict is Verdict.VOID:
             self._void(number - 1, ahead=attempt, opened=outcome.contributors)
+        elif verdict is Verdict.STANDS:
+            self._stands(number - 1)
         return verdict
 
     def _shown_first(self, number: int, request: RoundRequest) -> Verdict:
@@ -217,7 +217,7 @@ class Federation(Teaching):
         if verdict is Verdict.AWAY:
             raise TrainingStopped(
                 f"too few hospitals answered to tell whether the sum of round {number - 1} opens "
-                f"({_listed(faults)})"
+                f"({listed(faults)})"
             )
         return verdict
 
@@ -234,22 +234,9 @@ class Federation(Teaching):
         if verdict is Verdict.TIE:
             raise TrainingStopped(
                 f"hospitals do not agree whether the sum of round {number - 1} opens."
-                + self._who_opened(number, outcome)
+                + who_opened(number - 1, outcome.contributors, outcome.faults)
             )
         return verdict
-
-    @staticmethod
-    def _who_opened(number: int, outcome: RoundOutcome) -> str:
-        """Name who opened the total before a round and who refused it, where anybody did."""
-        refused = refused_by(outcome.faults)
-        if not refused:
-            return ""
-        opened = ", ".join(sorted(outcome.contributors)) or "nobody"
-        return (
-            f" The sum of round {number - 1} was opened by {opened}, refused by "
-            + ", ".join(refused)
-            + "."
-        )
 
     def _stands(self, number: int) -> None:
         """Take down that hospitals opened a round's total."""
@@ -421,7 +408,3 @@ class Federation(Teaching):
             training=self.training, bind=self._agreement.bind, round=self.state.round
         )
         return Kind.EVALUATE, self._filled(request, 0).content()
-
-
-def _listed(faults: Mapping[str, str]) -> str:
-    return "; ".join(f"{name}: {code}" for name, code in sorted(faults.items()))
