@@ -54,10 +54,11 @@ class Federation(Teaching):
         self._hospitals = self.terms.hospitals
         kept = context.journal.read()
         self._sums = Sums(context.journal, kept)
-        self._ended = kept.ended if kept else 0
-        noise = self.terms.noise
-        self._culprits = Culprits(sorted(self._nodes.public_keys), noise.dropouts, self._journal)
+        dropouts = self.terms.noise.dropouts
+        self._culprits = Culprits(sorted(self._nodes.public_keys), dropouts, self._journal)
+        self.state.left_out = self._left_out()
         self._forget_void()
+        self._ended = kept.ended if kept and kept.ended == self.state.round else 0
         self._confirmation = Confirmation(
             conversation=context.conversation,
             agreement=context.agreement,
@@ -82,7 +83,6 @@ class Federation(Teaching):
             timed=self.settings.data.public,
             chain=self._sums.chain,
         )
-        self._note_left_out()
         self._warn_of_quorum()
 
     def _forget_void(self) -> None:
@@ -273,10 +273,13 @@ class Federation(Teaching):
     def _step_back(self, number: int) -> None:
         """Bring what the server itself trains to where it stood after a round."""
 
+    def _left_out(self) -> list[dict[str, object]]:
+        return [asdict(one) for one in self._culprits.left_out]
+
     def _note_left_out(self) -> None:
         """Put into the summary who is left out, and whoever is new into the records."""
         before = self.state.left_out
-        self.state.left_out = [asdict(one) for one in self._culprits.left_out]
+        self.state.left_out = self._left_out()
         for row in self.state.left_out:
             if row not in before:
                 self._tracking.record("left-out", **row)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from crypto.roles import Opener, Place, Sealed
 from strategies.culprits import Culprits, Verdict, judge
 from strategies.errors import TrainingStopped
 from strategies.run.journal import Journal
+from strategies.sums import Sums
 from tests.exchange_runs import model_bytes, read_json, recorded, run_app
 from tests.in_process import hospital_of, small_settings
 
@@ -329,6 +331,41 @@ def test_a_server_that_is_stopped_in_mid_search_goes_on(
     assert [row["hospital"] for row in summary["left_out"]] == ["hospital-02"]
     for honest in ("hospital-00", "hospital-01", "hospital-03"):
         assert len(places(settings, honest)) == len(set(places(settings, honest)))
+        assert failures(settings, honest) < 6
+
+
+@pytest.mark.parametrize(
+    ("where", "name"),
+    [(Sums, "reopen"), (Culprits, "stands"), (Culprits, "bring_back"), (Journal, "keep_end")],
+)
+@pytest.mark.parametrize("since", [2, 5])
+def test_a_server_that_is_stopped_between_two_of_its_files_goes_on(
+    tmp_path: Path,
+    spoil: Callable[[Spoils], None],
+    monkeypatch: pytest.MonkeyPatch,
+    where: type,
+    name: str,
+    since: int,
+) -> None:
+    spoil(by("hospital-02", since=since))
+    settings = settings_of(tmp_path)
+    real, calls = getattr(where, name), [0]
+
+    def stopped(self: object, *args: object) -> object:
+        calls[0] += 1
+        if calls[0] in (1, 3):
+            raise KeyboardInterrupt
+        return real(self, *args)
+
+    monkeypatch.setattr(where, name, stopped)
+    for _ in range(3):
+        with suppress(KeyboardInterrupt):
+            run_app(settings)
+    summary = read_json(settings, "summary.json")
+    assert calls[0] > 1
+    assert (summary["status"], summary["rounds"]) == ("finished", 5)
+    assert [row["hospital"] for row in summary["left_out"]] == ["hospital-02"]
+    for honest in ("hospital-00", "hospital-01", "hospital-03"):
         assert failures(settings, honest) < 6
 
 
