@@ -17,7 +17,8 @@ from clients.contract.kinds import Kind
 from clients.contract.messages import ReleaseRequest, RoundRequest
 from crypto.errors import HeaderError, PreviousMismatchError
 from crypto.headers import HeaderKind, SignedHeader, verify_header
-from strategies.conversation import fault_code
+from strategies.conversation import UNREACHABLE, fault_code, listed
+from strategies.culprits import Verdict, judge, refused_by
 from strategies.errors import TrainingStopped
 from strategies.helping import catch_up
 from strategies.replies import BadReply, ModelForm, one_bad_reply, read_round
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from strategies.agreement import Agreement
     from strategies.ceremony import Ceremony
     from strategies.conversation import Conversation
+    from strategies.culprits import Culprits
     from strategies.heads import Heads
     from strategies.sums import Sums
 
@@ -58,12 +60,30 @@ class Confirmation:
     headers: dict[str, bytes] = field(default_factory=dict)
     faults: dict[str, str] = field(default_factory=dict)
 
-    def collect(self, attempts: int) -> None:
+    def begin(self, round: int) -> None:
+        """Begin anew, at the last closed round."""
+        self.round = round
+        self.headers.clear()
+        self.faults.clear()
+
+    def collect(self, attempts: int, first: Culprits | None = None) -> Verdict:
         """Ask all that are there to sign the last chain, so often if they are too few.
+
+        Args:
+            attempts: how often.
+            first: whom to show a sum first that came of a search.
+
+        Returns:
+            ``STANDS`` once a quorum signed, ``VOID`` where hospitals refuse the last sum.
 
         Raises:
             TrainingStopped: fewer than a quorum signed; the message says who did not.
         """
+        if first is not None:
+            verdict, faults = first.show_first(self._ask_to_sign, attempts)
+            self.faults |= faults
+            if verdict is Verdict.VOID:
+                return verdict
         nodes = self.ceremony.nodes
         for _ in range(attempts):
             missing = [name for name in nodes.names if name not in self.headers]
@@ -73,11 +93,14 @@ class Confirmation:
             for reply in catch_up(self.conversation, replies, self.round, self._help):
                 self._take(reply)
             if len(self.headers) >= self.agreement.quorum:
-                return
-        listed = _listed({n: self.faults.get(n, "away") for n in self._missing()})
+                return Verdict.STANDS
+            refused = refused_by(self.faults)
+            if judge(self.headers, refused, self.agreement.least) is Verdict.VOID:
+                return Verdict.VOID
+        missing = listed({n: self.faults.get(n, "away") for n in self._missing()})
         raise TrainingStopped(
             f"{len(self.headers)} of {len(nodes.public_keys)} hospitals confirmed round "
-            f"{self.round}, needed: {self.agreement.quorum}; these did not: {listed}. No model "
+            f"{self.round}, needed: {self.agreement.quorum}; these did not: {missing}. No model "
             "leaves a hospital before. Resume the run when they are there."
         )
 
@@ -98,7 +121,7 @@ class Confirmation:
                     self.faults.pop(name, None)
                     return model
         asked = {n: code for n, code in self.faults.items() if n in self.headers}
-        raise TrainingStopped(f"no hospital released the model ({_listed(asked)})")
+        raise TrainingStopped(f"no hospital released the model ({listed(asked)})")
 
     def _missing(self) -> Iterator[str]:
         return (n for n in sorted(self.ceremony.nodes.public_keys) if n not in self.headers)
@@ -122,6 +145,16 @@ class Confirmation:
             opened=help.opened,
             snapshot=help.snapshot,
         )
+
+    def _ask_to_sign(self, name: str) -> str:
+        """Ask one hospital; returns its code, "" where it signed."""
+        nodes = self.ceremony.nodes
+        if name not in nodes.ids:
+            return UNREACHABLE
+        message = Message(self._request().content(), nodes.ids[name], Kind.CONFIRM)
+        for reply in helped(self.conversation, [message], self.round, self._help):
+            self._take(reply)
+        return self.faults.get(name, "")
 
     def _take(self, reply: Message) -> None:
         name = self.ceremony.nodes.name_of(reply.metadata.src_node_id)
@@ -175,7 +208,3 @@ class Confirmation:
             if not answer.model or answer.model_round != self.round:
                 raise BadReply
         return answer.model
-
-
-def _listed(faults: Mapping[str, str]) -> str:
-    return "; ".join(f"{name}: {code}" for name, code in sorted(faults.items()))

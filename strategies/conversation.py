@@ -8,7 +8,7 @@ strategy decides what a fault means.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from flwr.app import Error, Message
 from flwr.common.constant import ErrorCode
@@ -113,6 +113,11 @@ def fault_code(reply: Message) -> str:
         return FLOWER_FAULTS.get(reply.error.code, Code.INTERNAL.value)
     text = reply.error.reason or ""
     return text if text == UNREACHABLE or read_code(text) is not None else Code.INTERNAL.value
+
+
+def listed(faults: Mapping[str, str]) -> str:
+    """Return codes by hospital, as messages show them."""
+    return "; ".join(f"{name}: {code}" for name, code in sorted(faults.items()))
 
 
 def renewed(message: Message) -> Message:

@@ -4,11 +4,15 @@ The server's whole part: hold the ceremony, then round by round spend, ask, add 
 sealed total on with the next request. It sees the model only where a hospital releases it, and that
 is once a quorum of hospitals has signed the sums that it is made of: the model after n rounds comes
 with round n + 2, the last one after a confirmation.
+
+What is asked for a round shows who opens the sum of the round before. A sum that hospitals refuse
+is void: its round is done again, without those whose updates may have spoiled it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from flwr.app import Message
@@ -20,9 +24,11 @@ from clients.contract.schedule import events_of_attempt
 from crypto.errors import OpeningRefusedError
 from crypto.schemes import require_returnable
 from strategies.confirmation import Confirmation
-from strategies.errors import TrainingStopped
-from strategies.helping import catch_up
-from strategies.secure_fedavg import Extras, SecureFedAvg
+from strategies.conversation import UNREACHABLE, fault_code, listed
+from strategies.culprits import Culprits, Verdict, judge, refused_by, who_opened
+from strategies.errors import BudgetExhausted, TrainingStopped
+from strategies.helping import catch_up, helped
+from strategies.secure_fedavg import Extras, RoundOutcome, SecureFedAvg
 from strategies.sums import Sums
 from strategies.teaching import Meter, Teaching
 
@@ -39,13 +45,20 @@ LAG = 2
 class Federation(Teaching):
     """A training by sealed sums."""
 
+    #: What a hospital is asked first in a round; with it, it opens the sum of the round before.
+    first_turn = Kind.TRAIN
+
     def __init__(self, context: TrainingContext, ceremony: Ceremony) -> None:
         super().__init__(context, ceremony)
         self._plan = ceremony.plan
         self._hospitals = self.terms.hospitals
         kept = context.journal.read()
         self._sums = Sums(context.journal, kept)
-        self._ended = kept.ended if kept else 0
+        dropouts = self.terms.noise.dropouts
+        self._culprits = Culprits(sorted(self._nodes.public_keys), dropouts, self._journal)
+        self.state.left_out = self._left_out()
+        self._forget_void()
+        self._ended = kept.ended if kept and kept.ended == self.state.round else 0
         self._confirmation = Confirmation(
             conversation=context.conversation,
             agreement=context.agreement,
@@ -73,6 +86,15 @@ class Federation(Teaching):
         )
         self._warn_of_quorum()
 
+    def _forget_void(self) -> None:
+        """Forget a sum that an earlier run of the server found void, but was stopped before."""
+        number = self.state.round
+        if number > self._sums.snapshot_round and self._culprits.is_void(
+            number, self._sums.roster(number).place.attempt
+        ):
+            self._sums.reopen(number)
+            self.state.round -= 1
+
     def _warn_of_quorum(self) -> None:
         """Say at the start where more hospitals must confirm than a round needs."""
         needed, least = self._agreement.quorum, self._agreement.least
@@ -87,26 +109,57 @@ class Federation(Teaching):
         """Close one round after the other."""
         if self._ended:
             return
-        for number in range(self.state.round + 1, self.settings.training.rounds + 1):
-            self._close_round(number)
+        while self.state.round < self.settings.training.rounds:
+            self._close_round(self.state.round + 1)
 
     def _cost(self, number: int, attempt: int) -> int:
         return events_of_attempt(self.settings, number, attempt)
 
+    def _asked(self) -> tuple[str, ...]:
+        return tuple(name for name in self._culprits.asked if name in self._nodes.ids)
+
+    def _last_attempt(self, number: int, purpose: str) -> tuple[int, bool]:
+        """Return the last attempt at a round; one whose sum was void may not be asked for again."""
+        known, open_still = super()._last_attempt(number, purpose)
+        attempt = known or self._culprits.last_attempt(number)
+        return attempt, open_still and not self._culprits.is_void(number, attempt)
+
     def _close_round(self, number: int) -> None:
-        """Attempt a round until enough hospitals are in its total."""
+        """Attempt a round until enough hospitals are in its total, or the one before it is void."""
+        self._bring_back(number)
         for attempt in self._attempts(number):
-            if self._attempt(number, attempt):
+            if self._attempt(number, attempt) is not Verdict.AWAY:
                 return
-        faults = self.strategy.outcome.faults
-        listed = "; ".join(f"{name}: {code}" for name, code in sorted(faults.items()))
+        outcome = self.strategy.outcome
         raise TrainingStopped(
-            f"round {number} closed with {self.strategy.outcome.contributions} of "
-            f"{self._hospitals} hospitals in {self.settings.run.attempts} attempts ({listed}). "
-            "The reasons are in those hospitals' own logs (hospital.log)."
+            f"round {number} closed with {outcome.contributions} of {self._hospitals} hospitals in "
+            f"{self.settings.run.attempts} attempts ({listed(outcome.faults)})."
+            + who_opened(number - 1, outcome.contributors, outcome.faults)
+            + " The reasons are in those hospitals' own logs (hospital.log)."
         )
 
-    def _attempt(self, number: int, attempt: int) -> bool:
+    def _bring_back(self, number: int) -> None:
+        """Ask a suspect again where a spare attempt is left in case that it spoils the sum."""
+        made, last, _ = self._journal.read_attempts().get("round", (0, 0, 0))
+        left = self._places() + self._agreement.spare_attempts - made
+        begun = last >= number or self._culprits.last_attempt(number)
+        if begun or left <= self.settings.training.rounds - self.state.round:
+            return
+        if name := self._culprits.bring_back(number):
+            self._tracking.record("asked-again", round=number, hospital=name)
+            self._note_left_out()
+
+    def _attempt(self, number: int, attempt: int) -> Verdict:
+        """Ask for a round once.
+
+        Returns:
+            ``STANDS``: it is closed. ``VOID``: so is the total before it, whose round is to be done
+            again. ``AWAY``: too few answered.
+
+        Raises:
+            TrainingStopped: hospitals do not agree about the total before it, or nobody can be left
+                out of one that is void.
+        """
         meter, state = Meter(self._conversation), self.state
         request = self._request(number, attempt)
         self.strategy.expect(
@@ -114,10 +167,14 @@ class Federation(Teaching):
             release_from=request.release_from,
             snapshot_from=request.snapshot_from,
         )
-        self._exchange(number, request)
+        asked = len(self._asked())
+        verdict = self._shown_first(number, request)
+        if verdict is Verdict.STANDS:
+            self._exchange(number, request)
+            verdict = self._judged(number)
         outcome = self.strategy.outcome
-        self._keep_extras(outcome.extras, number)
-        if outcome.closed is not None:
+        if verdict is Verdict.STANDS and outcome.closed is not None:
+            self._keep_extras(outcome.extras, number)
             with self._conversation.phases.measure("keep"):
                 self._sums.close(number, outcome.closed)
                 self._ledger_heads.see_roster(outcome.closed.roster, self._nodes.public_keys)
@@ -126,9 +183,9 @@ class Federation(Teaching):
             number,
             attempt,
             meter,
-            asked=self._hospitals,
+            asked=asked,
             contributions=outcome.contributions,
-            closed=outcome.closed is not None,
+            closed=verdict is Verdict.STANDS,
             faults=outcome.faults,
             phases=outcome.phases,
         )
@@ -136,7 +193,98 @@ class Federation(Teaching):
             self._tracking.record(
                 "hospitals", round=number, seconds=dict(sorted(outcome.seconds.items()))
             )
-        return outcome.closed is not None
+        if verdict is Verdict.VOID:
+            self._void(number - 1, ahead=attempt, opened=outcome.contributors)
+        elif verdict is Verdict.STANDS:
+            self._stands(number - 1)
+        return verdict
+
+    def _shown_first(self, number: int, request: RoundRequest) -> Verdict:
+        """Show a total that came of a search to few hospitals; ``STANDS`` where all may see it."""
+        if not self._culprits.searching(number - 1):
+            return Verdict.STANDS
+        content = request.content()
+
+        def ask(name: str) -> str:
+            if name not in self._nodes.ids:
+                return UNREACHABLE
+            message = Message(content, self._nodes.ids[name], self.first_turn)
+            replies = helped(
+                self._conversation, [message], number - 1, lambda at: self._filled(request, at)
+            )
+            return next((fault_code(reply) for reply in replies if reply.has_error()), "")
+
+        verdict, faults = self._culprits.show_first(ask, self.settings.run.attempts)
+        self.strategy.outcome = RoundOutcome(faults=faults)
+        if verdict is Verdict.AWAY:
+            raise TrainingStopped(
+                f"too few hospitals answered to tell whether the sum of round {number - 1} opens "
+                f"({listed(faults)})"
+            )
+        return verdict
+
+    def _judged(self, number: int) -> Verdict:
+        """Return what the answers to a round say of it, and of the total before it.
+
+        Raises:
+            TrainingStopped: as many opened that total as refused it.
+        """
+        outcome = self.strategy.outcome
+        verdict = judge(outcome.contributors, refused_by(outcome.faults), self._agreement.least)
+        if number == 1 and verdict is not Verdict.STANDS:
+            return Verdict.AWAY
+        if verdict is Verdict.TIE:
+            raise TrainingStopped(
+                f"hospitals do not agree whether the sum of round {number - 1} opens."
+                + who_opened(number - 1, outcome.contributors, outcome.faults)
+            )
+        return verdict
+
+    def _stands(self, number: int) -> None:
+        """Take down that hospitals opened a round's total."""
+        if number <= self._sums.snapshot_round:
+            return
+        for name in self._culprits.stands(number, self._sums.roster(number).names):
+            self._tracking.record("returned", round=number, hospital=name)
+        self._note_left_out()
+
+    def _void(self, number: int, *, ahead: int, opened: Iterable[str]) -> None:
+        """Go back before a round whose total hospitals refused, and leave somebody out.
+
+        Raises:
+            TrainingStopped: nobody is left who could be left out.
+        """
+        roster = self._sums.roster(number)
+        self.state.round = number - 1
+        try:
+            self._culprits.void(
+                number,
+                roster.place.attempt,
+                ahead=ahead,
+                contributors=roster.names,
+                opened=tuple(opened),
+            )
+        finally:
+            self._note_left_out()
+        self._tracking.record(
+            "void", round=number, attempt=roster.place.attempt, asked=list(self._asked())
+        )
+        self._sums.reopen(number)
+        self._step_back(number - 1)
+
+    def _step_back(self, number: int) -> None:
+        """Bring what the server itself trains to where it stood after a round."""
+
+    def _left_out(self) -> list[dict[str, object]]:
+        return [asdict(one) for one in self._culprits.left_out]
+
+    def _note_left_out(self) -> None:
+        """Put into the summary who is left out, and whoever is new into the records."""
+        before = self.state.left_out
+        self.state.left_out = self._left_out()
+        for row in self.state.left_out:
+            if row not in before:
+                self._tracking.record("left-out", **row)
 
     def _keep_extras(self, extras: Extras, number: int) -> None:
         """Keep a model and a snapshot that came, if they are of sums that can be confirmed."""
@@ -155,6 +303,8 @@ class Federation(Teaching):
                 number, request.arrays(), request.config(), self._conversation.grid
             )
         )
+        nodes = {self._nodes.ids[name] for name in self._asked()}
+        asked = [message for message in asked if message.metadata.dst_node_id in nodes]
         replies = self._ask_again(asked, self._conversation.ask(asked), self._enough)
         self.strategy.aggregate_train(number, self._helped(replies, request))
 
@@ -171,7 +321,7 @@ class Federation(Teaching):
 
     def _request(self, number: int, attempt: int) -> RoundRequest:
         """Ask for a round; the closed total before it comes along."""
-        names, last = self._nodes.names, number - LAG
+        names, last = self._asked(), number - LAG
         training = self.settings.training
         if last > 0 and last % training.release_every == 0 and self._leaves_on_the_way():
             self._release_due = last
@@ -215,23 +365,47 @@ class Federation(Teaching):
 
     def release_last(self) -> None:
         """Have the last sum confirmed, and ask hospitals in turn for the model after it."""
+        while not self._confirmed():
+            try:
+                self.teach()
+            except BudgetExhausted as exhausted:
+                if not self.state.round:
+                    raise
+                self.state.note = str(exhausted)
         confirmation = self._confirmation
-        confirmation.round = self.state.round
-        self._journal.keep_end(self.state.round, self.state.note)
         try:
-            confirmation.collect(self.settings.run.attempts)
-            self._tracking.record(
-                "confirmed",
-                round=self.state.round,
-                hospitals=len(confirmation.headers),
-                needed=self._agreement.quorum,
-            )
             if reason := self._kept_home():
                 self.state.note = reason
                 return
             self._released(self._form.whole(confirmation.release()), self.state.round)
         finally:
             self._record_faults(self.state.round, 1, confirmation.faults)
+
+    def _confirmed(self) -> bool:
+        """Have the last sum confirmed; False where it is void and its round is to be done again."""
+        confirmation, number = self._confirmation, self.state.round
+        confirmation.begin(number)
+        self._journal.keep_end(number, self.state.note)
+        try:
+            first = self._culprits if self._culprits.searching(number) else None
+            verdict = confirmation.collect(self.settings.run.attempts, first)
+        except TrainingStopped:
+            self._record_faults(number, 1, confirmation.faults)
+            raise
+        if verdict is Verdict.VOID:
+            self._record_faults(number, 1, confirmation.faults)
+            self._void(number, ahead=0, opened=confirmation.headers)
+            self._ended = 0
+            self._journal.keep_end(0, "")
+            return False
+        self._stands(number)
+        self._tracking.record(
+            "confirmed",
+            round=number,
+            hospitals=len(confirmation.headers),
+            needed=self._agreement.quorum,
+        )
+        return True
 
     def judge_request(self) -> tuple[Kind, RecordDict]:
         """Return the request to judge the model after the last total, which hospitals have."""

@@ -63,7 +63,7 @@ class RoundOutcome:
 
     Attributes:
         closed: the sealed total and its roster, or ``None`` when too few hospitals answered.
-        contributions: how many hospitals are in the total.
+        contributors: the hospitals in the total.
         faults: code by hospital.
         extras: a model and a snapshot, if hospitals were asked for them and had them.
         phases: mean seconds by phase over hospitals, where data are public.
@@ -71,11 +71,16 @@ class RoundOutcome:
     """
 
     closed: OpenedRound | None = None
-    contributions: int = 0
+    contributors: tuple[str, ...] = ()
     faults: dict[str, str] = field(default_factory=dict)
     extras: Extras = field(default_factory=Extras)
     phases: dict[str, float] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def contributions(self) -> int:
+        """How many hospitals are in the total."""
+        return len(self.contributors)
 
 
 class SecureFedAvg(Strategy):
@@ -172,7 +177,7 @@ class SecureFedAvg(Strategy):
                 continue
             outcome.faults.pop(name, None)
             headers.append(signed)
-            outcome.contributions = len(headers)
+            outcome.contributors = (*outcome.contributors, name)
             self.keep(extras)
             self._keep_phases(reply, name)
         if len(headers) >= self._least:

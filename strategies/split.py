@@ -86,6 +86,8 @@ class HospitalBatch:
 class Split(Federation):
     """A training of a model that is cut in two or three."""
 
+    first_turn = Kind.FORWARD
+
     def __init__(self, context: TrainingContext, ceremony: Ceremony) -> None:
         super().__init__(context, ceremony)
         module = copy.deepcopy(self.holdout.module).train()
@@ -97,6 +99,7 @@ class Split(Federation):
         self._optimizer = None
         if self._middle.parameters:
             self._optimizer = make_optimizer(self.settings, self._middle.parameters)
+        self._untrained = self._to_bytes()
         #: The server's own tensors after rounds whose sums hospitals may still release.
         self._own: dict[int, dict[str, torch.Tensor]] = {}
         kept = self._journal.read_middles()
@@ -131,9 +134,7 @@ class Split(Federation):
         extras: dict[str, Extras] = {}
         batches: dict[str, HospitalBatch] = {}
         content = request.content()
-        asked = [
-            Message(content, self._nodes.ids[name], Kind.FORWARD) for name in self._nodes.names
-        ]
+        asked = [Message(content, self._nodes.ids[name], Kind.FORWARD) for name in self._asked()]
         replies = self._ask_again(
             asked, self._conversation.ask(asked), lambda: len(batches) >= self._agreement.least
         )
@@ -335,6 +336,11 @@ class Split(Federation):
     def _own_tensors(self) -> dict[str, torch.Tensor]:
         own = dict(zip(self._names, self._parts.middle.parameters(), strict=True))
         return {name: tensor.detach().clone() for name, tensor in own.items()}
+
+    def _step_back(self, number: int) -> None:
+        """Bring the middle to where it stood after a round, those after it being void."""
+        self._restore(self._journal.read_middles().get(number, self._untrained))
+        self._own = {n: own for n, own in self._own.items() if n <= number}
 
     def judge_request(self) -> tuple[Kind, RecordDict]:
         """Return the request to judge the whole model, both parts together."""

@@ -58,6 +58,15 @@ class Sums:
         self._opened[number] = _digest(closed)
         self._link(number)
 
+    def roster(self, number: int) -> Roster:
+        """Return who is in a closed round's sum, and the attempt that it is of."""
+        return Roster.from_bytes(self._closed[number].roster)
+
+    def reopen(self, number: int) -> None:
+        """Forget the last closed round, whose total hospitals refused."""
+        self._journal.forget_round(number)
+        del self._closed[number], self._opened[number], self._chains[number]
+
     def take_snapshot(self, after: int, snapshot: bytes) -> None:
         """Keep a snapshot in place of the sums that it stands for."""
         self._journal.keep_snapshot(after, snapshot, self._opened)

@@ -176,9 +176,8 @@ class Teaching(ABC):
                 the noise was planned for.
         """
         purpose = hospital or "round"
-        _, last, used = self._journal.read_attempts().get(purpose, (0, 0, 0))
-        attempt = used if last == number else 0
-        if attempt:
+        attempt, open_still = self._last_attempt(number, purpose)
+        if attempt and open_still:
             yield attempt
         for left in range(self.settings.run.attempts - 1, -1, -1):
             begun = attempt or left < self.settings.run.attempts - 1
@@ -188,12 +187,25 @@ class Teaching(ABC):
             self._pay(number, attempt, hospital)
             yield attempt
 
+    def _last_attempt(self, number: int, purpose: str) -> tuple[int, bool]:
+        """Return the last attempt at a round, 0 for none, and whether its place may be asked for.
+
+        It is where the server that made it was stopped before it knew what came of it.
+        """
+        _, last, used = self._journal.read_attempts().get(purpose, (0, 0, 0))
+        return (used, True) if last == number else (0, True)
+
     def _are_there(self, hospital: str) -> bool:
         """Wait until those are connected without whom an attempt comes to nothing."""
         if hospital:
             node = self._nodes.ids.get(hospital)
             return node is not None and self._conversation.wait_for([node], 1)
-        return self._conversation.wait_for(self._nodes.ids.values(), self._agreement.least)
+        asked = [self._nodes.ids[name] for name in self._asked() if name in self._nodes.ids]
+        return self._conversation.wait_for(asked, self._agreement.least)
+
+    def _asked(self) -> tuple[str, ...]:
+        """Return the hospitals that are asked to contribute, sorted."""
+        return self._nodes.names
 
     def _pay(self, number: int, attempt: int, hospital: str) -> None:
         """Pay for an attempt and keep that it was made, before anybody is asked.

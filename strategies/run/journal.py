@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from clients.contract.messages import OpenedRound
 from crypto.plans import SealingPlan
@@ -103,6 +103,10 @@ class Journal:
         size = len(closed.roster).to_bytes(8, "big")
         self._write(f"round-{number}.bin", size + closed.roster + closed.total)
 
+    def forget_round(self, number: int) -> None:
+        """Forget a closed round whose total hospitals refused."""
+        (self._folder / f"round-{number}.bin").unlink(missing_ok=True)
+
     def keep_snapshot(
         self, after: int, snapshot: bytes, opened: Mapping[int, str] | None = None
     ) -> None:
@@ -139,8 +143,16 @@ class Journal:
         kept = json.loads(path.read_text(encoding="utf-8"))
         return {str(purpose): (int(a), int(b), int(c)) for purpose, (a, b, c) in kept.items()}
 
+    def keep_culprits(self, content: Mapping[str, object]) -> None:
+        """Keep who is left out, and why."""
+        self._write("culprits.json", json.dumps(content).encode())
+
+    def read_culprits(self) -> dict[str, Any]:
+        """Return what `keep_culprits` kept; empty where nobody was ever left out."""
+        return self._read_json("culprits.json")
+
     def keep_end(self, number: int, note: str) -> None:
-        """Keep that hospitals are asked to confirm: no round follows."""
+        """Keep that hospitals are asked to confirm and no round follows; 0: one follows again."""
         self._write("end.json", json.dumps({"round": number, "note": note}).encode())
 
     def keep_middle(self, number: int, state: bytes) -> None:
@@ -192,7 +204,7 @@ class Journal:
             opened={int(n): str(d) for n, d in self._read_json("opened.json").items()},
             snapshot=last.read_bytes() if last else b"",
             snapshot_round=self._number(last) if last else 0,
-            ended=int(str(end.get("round", 0))),
+            ended=int(end.get("round", 0)),
             note=str(end.get("note", "")),
         )
 
@@ -200,7 +212,7 @@ class Journal:
         self._folder.mkdir(parents=True, exist_ok=True)
         write_private(self._folder / name, content, durable=False)
 
-    def _read_json(self, name: str) -> dict[str, object]:
+    def _read_json(self, name: str) -> dict[str, Any]:
         path = self._folder / name
         return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
 

@@ -18,6 +18,7 @@ class TrainingState:
         round: last closed round.
         model: the last released model, after ``released`` rounds.
         metrics: the released model's figures on the public holdout.
+        left_out: hospitals that are not asked any more: name, round and why.
     """
 
     round: int = 0
@@ -29,3 +30,4 @@ class TrainingState:
     downlink_bytes: list[int] = field(default_factory=list)
     round_seconds: list[float] = field(default_factory=list)
     note: str = ""
+    left_out: list[dict[str, object]] = field(default_factory=list)

@@ -89,6 +89,7 @@ def _summary(
         "scheme": scheme_of(settings),
         "hospitals": hospitals_expected(settings),
         "rounds": state.round,
+        "left_out": state.left_out,
         "accuracy": state.metrics.get("accuracy"),
         "auc": state.metrics.get("auc"),
         "metrics": state.metrics,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.door.split_play import LAYERS
 
 from clients.contract.binding import NONCE_BYTES, training_id
 from clients.contract.ceremony_messages import JoinReply
@@ -14,6 +13,7 @@ from clients.contract.messages import ReleaseRequest
 from clients.contract.visit_messages import JudgeRequest, VisitRequest
 from crypto.headers import HeaderKind, SignedHeader
 from crypto.identity import Identity
+from tests.door.split_play import LAYERS
 from tests.door.world import (
     CHALLENGE,
     EXACT,

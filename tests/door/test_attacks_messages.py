@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
-from tests.door.split_play import LAYERS
 
 from clients.client_app import HANDLERS
 from clients.contract.faults import read_code
@@ -22,6 +21,7 @@ from clients.contract.messages import (
     content_to_bytes,
 )
 from clients.contract.settings import DEFAULTS, SettingsError
+from tests.door.split_play import LAYERS
 from tests.door.test_attacks_binding import one_of
 from tests.door.world import LOCAL, Answer, Play, Sites, door_settings, started
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.door.split_play import LAYERS, SplitPlay
 
 from clients.contract.kinds import Kind
 from clients.contract.messages import RoundReply
+from tests.door.split_play import LAYERS, SplitPlay
 from tests.door.world import LOCAL, started
 
 pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")

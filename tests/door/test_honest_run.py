@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.door.split_play import LAYERS, SplitPlay
 
 from clients.contract.kinds import Kind
 from clients.contract.schedule import steps_of_visit
 from clients.contract.visit_messages import Carried, VisitReply, VisitRequest
 from crypto.rosters import Roster
+from tests.door.split_play import LAYERS, SplitPlay
 from tests.door.world import EXACT, LOCAL, Play, started
 
 pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")

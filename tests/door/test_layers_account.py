@@ -10,13 +10,13 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from tests.door.split_play import LAYERS, SplitPlay
 
 from accounting.ledger import read_ledger
 from clients.contract.kinds import Kind
 from clients.data import Records
 from clients.site import split_hospital
 from clients.site.own_draws import OwnDraws
+from tests.door.split_play import LAYERS, SplitPlay
 from tests.door.world import Play, started
 
 pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
