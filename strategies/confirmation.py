@@ -86,9 +86,9 @@ class Confirmation:
                 return verdict
         nodes = self.ceremony.nodes
         for _ in range(attempts):
-            missing = [name for name in nodes.names if name not in self.headers]
+            unsigned = [name for name in nodes.names if name not in self.headers]
             content = self._request().content()
-            asked = [Message(content, nodes.ids[name], Kind.CONFIRM) for name in missing]
+            asked = [Message(content, nodes.ids[name], Kind.CONFIRM) for name in unsigned]
             replies = self.ledger_heads.settled(asked, self.conversation.ask(asked))
             for reply in catch_up(self.conversation, replies, self.round, self._help):
                 self._take(reply)
@@ -151,8 +151,9 @@ class Confirmation:
         nodes = self.ceremony.nodes
         if name not in nodes.ids:
             return UNREACHABLE
-        message = Message(self._request().content(), nodes.ids[name], Kind.CONFIRM)
-        for reply in helped(self.conversation, [message], self.round, self._help):
+        asked = [Message(self._request().content(), nodes.ids[name], Kind.CONFIRM)]
+        replies = self.ledger_heads.settled(asked, self.conversation.ask(asked))
+        for reply in catch_up(self.conversation, replies, self.round, self._help):
             self._take(reply)
         return self.faults.get(name, "")
 

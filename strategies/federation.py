@@ -27,7 +27,7 @@ from strategies.confirmation import Confirmation
 from strategies.conversation import UNREACHABLE, fault_code, listed
 from strategies.culprits import Culprits, Verdict, judge, refused_by, who_opened
 from strategies.errors import BudgetExhausted, TrainingStopped
-from strategies.helping import catch_up, helped
+from strategies.helping import catch_up
 from strategies.secure_fedavg import Extras, RoundOutcome, SecureFedAvg
 from strategies.sums import Sums
 from strategies.teaching import Meter, Teaching
@@ -208,9 +208,12 @@ class Federation(Teaching):
         def ask(name: str) -> str:
             if name not in self._nodes.ids:
                 return UNREACHABLE
-            message = Message(content, self._nodes.ids[name], self.first_turn)
-            replies = helped(
-                self._conversation, [message], number - 1, lambda at: self._filled(request, at)
+            asked = [Message(content, self._nodes.ids[name], self.first_turn)]
+            replies = catch_up(
+                self._conversation,
+                self._ledger_heads.settled(asked, self._conversation.ask(asked)),
+                number - 1,
+                lambda at: self._filled(request, at),
             )
             return next((fault_code(reply) for reply in replies if reply.has_error()), "")
 
