@@ -27,7 +27,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from clients.learning.self_test import check_computes
+from clients.learning.device_check import check_computes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

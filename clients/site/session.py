@@ -19,8 +19,8 @@ import torch
 from accounting.vocabulary import EXCHANGES
 from clients.contract.terms import agree_terms
 from clients.learning.cuts import cut_model, values_of_messages
+from clients.learning.device_check import check_computes
 from clients.learning.replica import Replica, state_from_bytes, state_to_bytes
-from clients.learning.self_test import check_computes
 from clients.learning.split_ends import Ends
 from clients.learning.sum_exchange import make_exchange
 from clients.models import build_model, input_shape

@@ -85,4 +85,6 @@ def test_systemd_itself_accepts_the_units(file: Path, tmp_path: Path) -> None:
 def test_every_command_has_help_with_an_example(name: str) -> None:
     command = typer.main.get_command(app).commands[name]  # type: ignore[attr-defined]
     assert command.help
-    assert f"asclepias {name}" in (command.epilog or "")
+    below = getattr(command, "commands", {})
+    for text in [one.epilog for one in below.values()] or [command.epilog]:
+        assert f"asclepias {name}" in (text or "")

@@ -9,6 +9,7 @@ from torch import nn
 
 from clients.learning import dp_sgd
 from clients.learning.augmentation import augmented
+from clients.learning.device_check import DeviceError, check_computes
 from clients.learning.dp_sgd import (
     Batch,
     GradientSum,
@@ -16,7 +17,6 @@ from clients.learning.dp_sgd import (
     clip_factors,
     clipped_gradient_sum,
 )
-from clients.learning.self_test import DeviceError, check_computes
 from clients.learning.split_ends import Part, by_patient
 
 pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
