@@ -97,10 +97,10 @@ class Confirmation:
             refused = refused_by(self.faults)
             if judge(self.headers, refused, self.agreement.least) is Verdict.VOID:
                 return Verdict.VOID
-        missing = listed({n: self.faults.get(n, "away") for n in self._missing()})
+        others = listed({n: self.faults.get(n, "away") for n in self._missing()})
         raise TrainingStopped(
             f"{len(self.headers)} of {len(nodes.public_keys)} hospitals confirmed round "
-            f"{self.round}, needed: {self.agreement.quorum}; these did not: {missing}. No model "
+            f"{self.round}, needed: {self.agreement.quorum}; these did not: {others}. No model "
             "leaves a hospital before. Resume the run when they are there."
         )
 
