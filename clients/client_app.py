@@ -21,6 +21,7 @@ from clients.contract.faults import Code, Fault
 from clients.contract.kinds import Kind
 from clients.contract.layer_messages import TurnRequest
 from clients.contract.messages import ReleaseRequest, RoundRequest
+from clients.contract.printable import printable
 from clients.contract.settings import SettingsError
 from clients.contract.visit_messages import JudgeRequest, VisitRequest
 from clients.contract.witness_messages import VouchRequest, WitnessRequest
@@ -235,7 +236,11 @@ def _read(kind: Kind, content: RecordDict) -> Any:
 
 
 def _log_here(error: BaseException) -> None:
-    logger.error("a hospital could not start", exc_info=error)
+    if isinstance(error, Fault):
+        # What somebody else sent is in it; a traceback would say no more.
+        logger.warning("a message was refused: %s", printable(f"{error.code}: {error.detail}"))
+    else:
+        logger.error("a hospital could not start", exc_info=error)
 
 
 def code_of(error: Exception) -> str:

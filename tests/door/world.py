@@ -160,8 +160,11 @@ class Sites:
         return Answer(content=reply.content)
 
     def lines(self, name: str) -> list[Mapping[str, Any]]:
-        """The lines of a hospital's book."""
-        return list(read_chain(self.folder(name) / "ledger.jsonl").records)
+        """The lines of a hospital's book; none where it is gone, or was torn in its first line."""
+        path = self.folder(name) / "ledger.jsonl"
+        if not path.is_file() or b"\n" not in path.read_bytes():
+            return []
+        return list(read_chain(path).records)
 
     def kinds(self, name: str) -> list[str]:
         return [str(line["kind"]) for line in self.lines(name)]
