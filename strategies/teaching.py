@@ -18,7 +18,7 @@ from strategies.agreement import SharedPart
 from strategies.conversation import UNREACHABLE, fault_code, renewed
 from strategies.errors import BudgetExhausted
 from strategies.replies import ModelForm
-from strategies.run.state import TrainingState
+from strategies.run.state import RunState
 
 if TYPE_CHECKING:
     import torch
@@ -54,7 +54,7 @@ class TrainingContext:
     holdout: Holdout
     journal: Journal
     heads: Heads
-    state: TrainingState = field(default_factory=TrainingState)
+    state: RunState = field(default_factory=RunState)
 
     @property
     def training(self) -> str:

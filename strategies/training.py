@@ -16,7 +16,7 @@ from strategies.errors import BudgetExhausted
 from strategies.nodes import Nodes
 from strategies.replies import BadReply, one_bad_reply, read_figures
 from strategies.run.journal import Kept
-from strategies.run.state import TrainingState
+from strategies.run.state import RunState
 from strategies.run.summary import Outcome
 from strategies.teaching import Teaching, TrainingContext
 
@@ -53,7 +53,7 @@ class Training:
             input_shape=holdout.input_shape,
         )
 
-    def run(self) -> TrainingState:
+    def run(self) -> RunState:
         """Train to the last round and release the model.
 
         Raises:

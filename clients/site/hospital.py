@@ -1,7 +1,7 @@
 """A hospital in a training: it opens sums, steps its replica, contributes, confirms, and releases.
 
 No Flower in here: requests and replies are plain values, so a test can drive ten hospitals in one
-process. What hospitals of one process share is a `Session`, which a `TrainingState` keeps for them
+process. What hospitals of one process share is a `Session`, which a `SharedState` keeps for them
 between messages; what is a hospital's own (name, keys, book, log) is its `Site`. Every answer ends
 in the passage through which the request came in.
 """
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from clients.data import Cohort
     from clients.site.ground import Site
     from clients.site.session import Session
-    from clients.site.training_state import TrainingState
+    from clients.site.shared_state import SharedState
 
 
 #: The least and largest sigma that a run may propose, unless it proposes none: 0.
@@ -69,7 +69,7 @@ class Hospital:
         settings: Settings,
         training: str,
         cohort: Cohort,
-        state: TrainingState,
+        state: SharedState,
     ) -> None:
         self.site = site
         self.run_settings = run_settings

@@ -36,14 +36,14 @@ if TYPE_CHECKING:
     from clients.data import Cohort, Records
     from clients.learning.dp_sgd import GradientSum
     from clients.site.ground import Site
-    from clients.site.training_state import TrainingState
+    from clients.site.shared_state import SharedState
 
 
 class OwnDraws:
     """What chance and records decide at one hospital in one training."""
 
     def __init__(
-        self, site: Site, settings: Settings, training: str, cohort: Cohort, state: TrainingState
+        self, site: Site, settings: Settings, training: str, cohort: Cohort, state: SharedState
     ) -> None:
         self._site = site
         self._settings = settings

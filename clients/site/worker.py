@@ -24,8 +24,8 @@ from clients.site.ground import (
     require_invited,
     simulated_site,
 )
+from clients.site.shared_state import SharedState
 from clients.site.site_file import read_site_file
-from clients.site.training_state import TrainingState
 
 if TYPE_CHECKING:
     from flwr.app import Context
@@ -43,7 +43,7 @@ _Config = frozenset[tuple[str, ConfigValue]]
 
 @dataclass(kw_only=True)
 class _Training:
-    state: TrainingState = field(default_factory=TrainingState)
+    state: SharedState = field(default_factory=SharedState)
     #: Simulated hospitals by partition and run config.
     simulated: dict[tuple[int | None, _Config], Hospital] = field(default_factory=dict)
 

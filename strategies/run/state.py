@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class TrainingState:
+class RunState:
     """What a training has achieved so far.
 
     Attributes:

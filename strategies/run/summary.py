@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from clients.contract.settings import Settings
     from strategies.run.budget import Budget
     from strategies.run.folder import RunFolder
-    from strategies.run.state import TrainingState
+    from strategies.run.state import RunState
 
 _VERSIONS = ("flwr", "ray", "torch", "opacus", "tenseal", "numpy")
 
@@ -41,7 +41,7 @@ class Outcome:
     """
 
     training: str
-    state: TrainingState
+    state: RunState
     terms: Terms | None
     bytes_carried: tuple[int, int]
     evaluation: Mapping[str, object]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(kw_only=True)
-class TrainingState:
+class SharedState:
     """One training, as the hospitals of one process know it.
 
     Attributes:
