@@ -6,6 +6,7 @@ import base64
 from collections.abc import Mapping
 from pathlib import Path
 
+from clients.site.heads import unmarked
 from crypto.identity import Identity
 from crypto.keys import Keys
 from deployment.consortium import Consortium
@@ -73,7 +74,7 @@ def _secrets(private: Path) -> tuple[dict[str, bytes], dict[str, bytes]]:
     own |= {path.name: path.read_bytes() for path in private.glob("ceremony-*.key")}
     shared = {}
     for path in sorted(private.glob("keys-*.bin")):
-        keys = Keys.from_bytes(path.read_bytes())
+        keys = Keys.from_bytes(unmarked(path.read_bytes()))
         shared[f"{path.name} group key"] = keys.group_key
         middle = len(keys.secret) // 2
         shared[f"{path.name} secret key"] = keys.secret[middle : middle + _PIECE]

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from accounting.events import GaussianEvent
 from accounting.ledger import Ledger
@@ -75,7 +76,9 @@ def test_status_shows_names_of_nodes_and_runs_as_they_are_written(
         yield _Control()
 
     monkeypatch.setattr("deployment.control.control_of", control_of)
-    monkeypatch.setenv("COLUMNS", "400")
+    # A console that was made before keeps its own width, and folds what is longer.
+    wide = Console(width=400, soft_wrap=True, highlight=False)
+    monkeypatch.setattr("deployment.report._console", wide)
     assert asclepias.main(["status", str(made.superlink)]) == 0
     shown = _shown(capsys.readouterr().out)
     for text in (SHOWN, f"online{SHOWN}", f"finished:{SHOWN}", f"run-{SHOWN}"):
