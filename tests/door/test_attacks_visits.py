@@ -61,7 +61,8 @@ def test_an_exact_model_is_not_unveiled_on_the_way(tmp_path: Path) -> None:
     assert visit(play, 1, "hospital-00", release=True).code == "release-refused"
     assert visit(play, 6, "hospital-00", release=True).code == "release-refused"
     left = toured(play, list(play.names), 6)
-    for model, trail in left[:3]:
+    # One hospital may be missing at the very end, so the fifth of six counts as the last as well.
+    for model, trail in left[:4]:
         for round in (2, 7, 10**6):
             assert unveil(play, model, trail, round).code == "release-refused"
     # Another model's trail, a trail with a gap, none: no.
