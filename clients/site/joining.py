@@ -76,6 +76,9 @@ class Joining:
     def lead(self, passage: Passage[LeadRequest]) -> Release:
         """Make the training's keys and wrap them for each hospital that offered."""
         hospital, request = self._hospital, passage.request
+        if not passage.state.places and hospital.site.read_secret(self._file) is None:
+            # Who joined has held the training's id against its terms; nobody leads unasked.
+            raise Fault(Code.KEYS_MISSING, "asked to lead a ceremony that it is not in")
         terms = hospital.agreement(request.noise_multiplier).session.terms
         offers = self._bind(request)
         site = hospital.site

@@ -173,8 +173,13 @@ class Sites:
         return (self.folder(name) / "ledger.jsonl").read_bytes()
 
     def log(self, name: str) -> str:
+        """The end of a hospital's own log; all of it would be read again after every message."""
         path = self.folder(name) / "hospital.log"
-        return path.read_text() if path.is_file() else ""
+        if not path.is_file():
+            return ""
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - 2**16))
+            return file.read().decode(errors="replace")
 
 
 def door_settings(hospitals: int = 3, **changes: object) -> Settings:
