@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+#: Letters of somebody else's words that a log repeats.
+MOST_TEXT = 300
+
 Handler = Callable[[Passage[Any], "Hospital"], Release]
 
 #: How a request of each kind is read.
@@ -232,7 +235,9 @@ def _read(kind: Kind, content: RecordDict) -> Any:
     try:
         return READERS[kind](content)
     except Exception as error:
-        raise Fault(Code.MALFORMED, f"{kind}: {type(error).__name__}: {error}") from error
+        # What was sent may be as long as its sender likes.
+        text = f"{kind}: {type(error).__name__}: {str(error)[:MOST_TEXT]}"
+        raise Fault(Code.MALFORMED, text) from None
 
 
 def _log_here(error: BaseException) -> None:

@@ -50,6 +50,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+#: Letters of one entry of the hospital's own log.
+MOST_LETTERS = 2**14
 _KEY_BYTES = 32
 #: A disk, or a share of one, that takes no more.
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -134,6 +136,10 @@ class Site:
         goes to standard error, which is the hospital's own as well.
         """
         moment = datetime.now(UTC).isoformat(timespec="milliseconds")
+        if len(text) > MOST_LETTERS:
+            # A message may quote what a server sent, which may be as long as it likes.
+            half = MOST_LETTERS // 2
+            text = f"{text[:half]} [...] {text[-half:]}"
         line = f"{moment} {printable_lines(text)}".replace("\n", "\n    ") + "\n"
         try:
             _append(self.folder / "hospital.log", line.encode())
