@@ -158,6 +158,8 @@ class JudgeRequest:
         """Read the request at the hospital."""
         config, arrays = config_of(content), content.array_records[ARRAYS]
         count = int(config["models"])  # type: ignore[arg-type]
+        if not 0 <= count <= len(arrays):
+            raise ValueError(f"{count} models in {len(arrays)} arrays")
         return cls(
             training=str(config["training"]),
             bind=str(config["bind"]),

@@ -127,10 +127,10 @@ def test_mutated_messages_get_a_code_or_what_was_paid_for(
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("changes", [{}, LAYERS, {**LOCAL, "exchange__name": "cyclic"}])
-def test_another_thousand_mutated_messages_get_a_code_or_what_was_paid_for(
+def test_ten_thousand_mutated_messages_get_a_code_or_what_was_paid_for(
     tmp_path: Path, changes: dict[str, object]
 ) -> None:
-    bombard(tmp_path, changes, 350, seed=2)
+    bombard(tmp_path, changes, 3400, seed=2)
 
 
 @pytest.mark.parametrize("sigma", [0.0, 1e-300, 1e6, 1e300, float("inf"), float("nan"), -1.0])
@@ -240,3 +240,12 @@ def test_a_turn_with_rows_of_another_shape_or_value_pays_at_most_once(tmp_path: 
     assert codes == {"malformed"}
     assert split.head(A, 1)
     assert play.sites.kinds(A).count("spend") == 1
+
+
+def test_a_count_of_models_is_held_against_the_models_that_came(tmp_path: Path) -> None:
+    play = started(tmp_path)
+    content = one_of(play, Kind.EVALUATE_MODELS).content()
+    content.config_records["config"]["models"] = 2**40
+    began = time.monotonic()
+    assert play.ask(A, Kind.EVALUATE_MODELS, content).code == "malformed"
+    assert time.monotonic() - began < 10
