@@ -6,12 +6,10 @@ they could not check: not even the training's id, which is made of the terms.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 import re
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clients.contract.binding import (
@@ -24,6 +22,7 @@ from clients.contract.binding import (
 )
 from clients.contract.schedule import failures_allowed, spare_attempts
 from clients.contract.terms import Terms, agree_terms
+from clients.learning.shapes import weights_digest
 from crypto.rosters import quorum
 from strategies.errors import TrainingStopped
 
@@ -127,7 +126,7 @@ def agree(
         parameters=shared.parameters,
         spare_attempts=spare,
         failed_openings=failures_allowed(settings),
-        weights=_weights_digest(settings.model.weights),
+        weights=weights_digest(settings.model.weights),
     ).text()
     digest = terms_digest(text)
     if kept is not None and kept.terms != text:
@@ -158,8 +157,3 @@ def _name(settings: Settings, digest: bytes) -> tuple[str, bytes]:
         return given, b""
     nonce = os.urandom(NONCE_BYTES)
     return training_id(digest, nonce), nonce
-
-
-def _weights_digest(path: str) -> str:
-    """Return the SHA-256 of a file of starting weights, hex; "" where there is none."""
-    return hashlib.sha256(Path(path).expanduser().read_bytes()).hexdigest() if path else ""

@@ -6,15 +6,13 @@ another's file, and all must come to the same digest.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clients.contract.binding import BoundTerms, own_digest, own_text, terms_digest
 from clients.contract.schedule import failures_allowed, spare_attempts
 from clients.data.public_facts import public_facts
-from clients.learning.shapes import parameters_of
+from clients.learning.shapes import parameters_of, weights_digest
 from clients.site.session import Session, make_session
 
 if TYPE_CHECKING:
@@ -69,7 +67,7 @@ def agree(settings: Settings, cohort: Cohort, training: str, noise_multiplier: f
         parameters=parameters_of(session.replica.module),
         spare_attempts=spare_attempts(settings),
         failed_openings=failures_allowed(settings),
-        weights=weights_digest(settings),
+        weights=weights_digest(settings.model.weights),
     )
     text = bound.text()
     return Agreement(
@@ -79,13 +77,6 @@ def agree(settings: Settings, cohort: Cohort, training: str, noise_multiplier: f
         text=text,
         digest=terms_digest(text).hex(),
     )
-
-
-def weights_digest(settings: Settings) -> str:
-    """Return the SHA-256 of the file of starting weights, hex; "" where there is none."""
-    if not settings.model.weights:
-        return ""
-    return hashlib.sha256(Path(settings.model.weights).expanduser().read_bytes()).hexdigest()
 
 
 def own_part(site: Site, settings: Settings, cohort: str, ledger: str) -> str:
