@@ -6,6 +6,7 @@ import base64
 import hashlib
 import io
 import os
+import shutil
 import socket
 import ssl
 import threading
@@ -18,6 +19,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key
+from flwr.cli.build import build_fab_from_disk
 from flwr.supercore.fab import Fab
 
 from clients.site.readiness import site_faults
@@ -188,6 +190,20 @@ def test_the_bundle_is_the_same_each_time_and_holds_nothing_secret(tmp_path: Pat
             assert not name.startswith(("runs/", "wandb/", "consortium")), name
             assert Path(name).suffix in {"", ".py", ".toml", ".md", ".yaml", ".yml", ".json"}, name
             assert Path(name).name != "site.toml", name
+
+
+def test_the_bundle_is_flowers_whatever_else_lies_in_the_apps_folder(tmp_path: Path) -> None:
+    app = tmp_path / "app"
+    shutil.copytree(ROOT / "accounting", app / "accounting")
+    for name in ("pyproject.toml", ".gitignore"):
+        shutil.copy(ROOT / name, app / name)
+    for place in (".venv", ".flwr", "accounting/.venv", "accounting/__pycache__", "runs", ".own"):
+        (app / place).mkdir(parents=True, exist_ok=True)
+        (app / place / "module.py").write_text(f"{place = }\n")
+    (app / "linked.py").symlink_to(app / "accounting" / "grid.py")
+    with pytest.warns(DeprecationWarning, match="gitwildmatch"):
+        of_flower = build_fab_from_disk(app)
+    assert build_bundle(app) == of_flower
 
 
 def test_a_consortium_inside_the_apps_folder_stays_out_of_the_bundle(tmp_path: Path) -> None:
