@@ -170,11 +170,9 @@ class Book(Account):
             purpose: a word for it, for example the exchange.
             uses: noised messages that it covers; 0: one for each event.
             rounds: rounds that it covers from the place's on, as many messages in each: a pass.
-            views: noise multiplier that each observer has to face; None: no noise
-                (`accounting.against.views_of_spend`).
+            views: noise multiplier that each observer has to face; None: no noise.
             slack: what the training's grid charges (`accounting.limits.SiteLimits.slack_of`).
-            check: raises where the site's limits forbid it; called with what was spent so far,
-                and nobody spends between this and the line.
+            check: raises where the site's limits forbid it; nobody spends between it and the line.
             first: lines that belong before it, such as the close of the round before. They are
                 written even if the spending is refused.
 

@@ -11,6 +11,7 @@ contributions, values, ciphertexts, body length.
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,20 @@ from crypto.roles import Sealed
 MAGIC = b"ASCL"
 KEY_ID_BYTES = 16
 _HEAD = struct.Struct("<4sBBBB32s16sIQIQ")
+
+
+class _Head(NamedTuple):
+    magic: bytes
+    version: int
+    scheme: int
+    content: int
+    zero: int
+    parameters: bytes
+    key_id: bytes
+    contributions: int
+    values: int
+    ciphertexts: int
+    length: int
 
 
 class Content(IntEnum):
@@ -101,36 +116,45 @@ def read_frame(
     payload = sealed.payload
     if not isinstance(payload, bytes) or len(payload) < HEAD_BYTES:
         raise FrameError(f"a frame has at least {HEAD_BYTES} bytes, found {len(payload)}")
-    (magic, version, scheme, kind, zero, parameters, key, count, values, ciphertexts, length) = (
-        _HEAD.unpack_from(payload)
-    )
-    if magic != MAGIC or version != FORMAT_VERSION or zero != 0:
-        raise FrameError(f"magic {magic!r} version {version}, expected {MAGIC!r} {FORMAT_VERSION}")
-    if scheme >= len(SCHEME_NAMES) or SCHEME_NAMES[scheme] != plan.scheme:
-        name = SCHEME_NAMES[scheme] if scheme < len(SCHEME_NAMES) else f"number {scheme}"
-        raise SchemeMismatchError(f"sealed by scheme {name}, expected {plan.scheme}")
-    if parameters.hex() != plan.parameter_id:
-        raise ParameterMismatchError(
-            f"sealed under parameters {parameters.hex()[:16]}, expected {plan.parameter_id[:16]}"
-        )
-    if kind != content:
-        raise FrameError(f"frame content {kind}, expected {content.value} ({content.name})")
-    if values != plan.values or ciphertexts != plan.ciphertexts:
-        raise FrameError(
-            f"{values} values in {ciphertexts} ciphertexts, expected {plan.values} in "
-            f"{plan.ciphertexts}"
-        )
+    head = _Head._make(_HEAD.unpack_from(payload))
+    _check_plan(head, plan)
+    if head.content != content:
+        raise FrameError(f"frame content {head.content}, expected {content.value} ({content.name})")
     expected = plan.body_bytes(total=content is Content.TOTAL)
-    if length != expected or len(payload) != HEAD_BYTES + expected:
+    if head.length != expected or len(payload) != HEAD_BYTES + expected:
         raise FrameError(f"body of {len(payload) - HEAD_BYTES} bytes, expected {expected}")
-    if key_id is not None and key != key_id:
-        raise KeyMismatchError(f"sealed under key {key.hex()[:16]}, expected {key_id.hex()[:16]}")
+    if key_id is not None and head.key_id != key_id:
+        raise KeyMismatchError(
+            f"sealed under key {head.key_id.hex()[:16]}, expected {key_id.hex()[:16]}"
+        )
     most = 1 if content is Content.SINGLE else plan.hospitals
-    if not 1 <= count <= most:
-        raise ContributionError(f"{count} contributions, expected 1 to {most}")
+    if not 1 <= head.contributions <= most:
+        raise ContributionError(f"{head.contributions} contributions, expected 1 to {most}")
     return Frame(
         content=content,
-        key_id=key,
-        contributions=count,
+        key_id=head.key_id,
+        contributions=head.contributions,
         body=np.frombuffer(payload, dtype=np.uint8, offset=HEAD_BYTES),
     )
+
+
+def _check_plan(head: _Head, plan: SealingPlan) -> None:
+    """Refuse a frame of another format, scheme or parameters, or of another number of values."""
+    if head.magic != MAGIC or head.version != FORMAT_VERSION or head.zero != 0:
+        raise FrameError(
+            f"magic {head.magic!r} version {head.version}, expected {MAGIC!r} {FORMAT_VERSION}"
+        )
+    known = head.scheme < len(SCHEME_NAMES)
+    scheme = SCHEME_NAMES[head.scheme] if known else f"number {head.scheme}"
+    if scheme != plan.scheme:
+        raise SchemeMismatchError(f"sealed by scheme {scheme}, expected {plan.scheme}")
+    parameters = head.parameters.hex()
+    if parameters != plan.parameter_id:
+        raise ParameterMismatchError(
+            f"sealed under parameters {parameters[:16]}, expected {plan.parameter_id[:16]}"
+        )
+    if head.values != plan.values or head.ciphertexts != plan.ciphertexts:
+        raise FrameError(
+            f"{head.values} values in {head.ciphertexts} ciphertexts, expected {plan.values} in "
+            f"{plan.ciphertexts}"
+        )

@@ -293,11 +293,7 @@ def verify_header(
     if header.kind is not kind:
         raise HeaderError(f"{header.sender!r} signed a header of kind {header.kind}, not {kind}")
     if place is not None and header.place != place:
-        raise StaleHeaderError(
-            f"{header.sender!r} signed {header.training!r} round {header.round} attempt "
-            f"{header.attempt}, expected {place.training!r} round {place.round} attempt "
-            f"{place.attempt}"
-        )
+        raise StaleHeaderError(f"{header.sender!r} signed {header.place}, expected {place}")
     if parameter_id is not None and header.parameter_id != parameter_id:
         raise HeaderError(
             f"{header.sender!r} sealed under parameters {header.parameter_id[:16]}, expected "

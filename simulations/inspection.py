@@ -14,6 +14,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a ta
 Hospitals = Annotated[int, typer.Option(min=1, help="Hospitals, K.")]
 Dropouts = Annotated[int, typer.Option(min=0, help="Missing hospitals tolerated in a round.")]
 Colluders = Annotated[int, typer.Option(min=0, help="Colluding hospitals tolerated.")]
+SamplingRate = Annotated[float, typer.Option(help="Chance of a patient to be in a round, q.")]
 Delta = Annotated[float, typer.Option(help="Delta.")]
 Names = Annotated[
     list[str],
@@ -73,9 +74,7 @@ def sealing_plan(
     key_mode: Annotated[str, typer.Option(help="auto, public or symmetric.")] = "auto",
     regime: Annotated[str, typer.Option(help="FSCDP, FPDP or F.")] = "FSCDP",
     noise_multiplier: Annotated[float, typer.Option(help="Sigma.")] = 1.15,
-    sampling_rate: Annotated[
-        float, typer.Option(help="Chance of a patient to be in a round, q.")
-    ] = 0.0341,
+    sampling_rate: SamplingRate = 0.0341,
     patients: Annotated[int, typer.Option(min=1, help="Patients of the largest hospital.")] = 293,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds, T.")] = 3001,
     delta: Delta = 1e-4,
@@ -120,7 +119,7 @@ def sealing_plan(
 
 
 def account(
-    sampling_rate: Annotated[float, typer.Option(help="Chance of a patient to be in a round, q.")],
+    sampling_rate: SamplingRate,
     rounds: Annotated[int, typer.Option(help="Rounds, T.")],
     delta: Delta = 1e-4,
     noise_multiplier: Annotated[float | None, typer.Option(help="Sigma.")] = None,

@@ -116,7 +116,6 @@ def agree(
         noise_multiplier=noise_multiplier,
         message_values=shared.message_values,
     )
-    spare = spare_attempts(settings)
     text = BoundTerms.of(
         settings,
         terms,
@@ -124,7 +123,7 @@ def agree(
         largest_hospital=holdout.largest_hospital,
         facts=holdout.facts,
         parameters=shared.parameters,
-        spare_attempts=spare,
+        spare_attempts=spare_attempts(settings),
         failed_openings=failures_allowed(settings),
         weights=weights_digest(settings.model.weights),
     ).text()
@@ -142,7 +141,7 @@ def agree(
         text=text,
         digest=digest,
         noise_multiplier=noise_multiplier,
-        spare_attempts=spare,
+        spare_attempts=spare_attempts(settings),
     )
 
 

@@ -1,4 +1,4 @@
-"""docs/architecture.md is true, and the rules about who may import whom catch what they forbid."""
+"""The map is true, rules about who may import whom catch what they forbid, and code stays short."""
 
 from __future__ import annotations
 
@@ -23,6 +23,14 @@ PACKAGES = PROJECT["tool"]["importlinter"]["root_packages"]
 ROOMS = (*PACKAGES, "benchmarks")
 NO_DATA = "The server never comes to hospital data, but for the public holdout"
 NO_KEYS = "The server holds no keys"
+#: Lines that a file and a function may have, and the files that still have more.
+MOST_LINES, MOST_OF_A_FUNCTION = 400, 50
+STILL_LONG = {
+    "accounting/grid.py",
+    "clients/site/ground.py",
+    "clients/site/witnessing.py",
+    "strategies/federation.py",
+}
 
 
 def top_folders(root: Path) -> set[str]:
@@ -109,6 +117,22 @@ def wrong_references(text: str, root: Path) -> list[str]:
     return faults
 
 
+def overlong(root: Path) -> list[str]:
+    """Say which files and functions of the rooms nobody reads in one go."""
+    faults = []
+    for name in sorted(room_files(root)):
+        text = (root / name).read_text(encoding="utf-8")
+        if name not in STILL_LONG and (lines := len(text.splitlines())) > MOST_LINES:
+            faults.append(f"split {name}: {lines} lines, at most {MOST_LINES}")
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                lines = (node.end_lineno or 0) - node.lineno + 1
+                if lines > MOST_OF_A_FUNCTION:
+                    most = MOST_OF_A_FUNCTION
+                    faults.append(f"split {name}::{node.name}: {lines} lines, at most {most}")
+    return faults
+
+
 def chain(layers: list[str]) -> str:
     """Write the layers of a contract as the map does: ``strategies -> clients -> ...``."""
     return " -> ".join(f"({layer})" if "|" in layer else layer for layer in layers)
@@ -143,6 +167,21 @@ def test_every_import_rule_is_on_the_map(text):
 def test_every_package_folder_is_installed():
     packages = {folder.rstrip("/").replace("/", ".") for folder in package_folders(ROOT)}
     assert packages - {"benchmarks"} == set(PROJECT["tool"]["setuptools"]["packages"])
+
+
+def test_every_file_and_function_is_short_enough_to_be_read():
+    assert not overlong(ROOT)
+
+
+def test_what_is_too_long_is_named_with_its_lines(tmp_path):
+    body = "    pass\n"
+    (tmp_path / "crypto").mkdir()
+    (tmp_path / "crypto" / "fits.py").write_text(f"def fits():\n{body * 49}" + "\n" * 350)
+    (tmp_path / "crypto" / "long.py").write_text(f"class A:\n  def f():\n{body * 50}" + "\n" * 349)
+    assert overlong(tmp_path) == [
+        "split crypto/long.py: 401 lines, at most 400",
+        "split crypto/long.py::f: 51 lines, at most 50",
+    ]
 
 
 def test_a_folder_that_is_not_on_the_map_is_named(tmp_path, text):

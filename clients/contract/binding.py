@@ -29,6 +29,8 @@ from crypto.offers import offers_digest
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
+    from accounting.grid import GridPlan
+    from accounting.noise import NoisePlan
     from clients.contract.terms import Terms
     from crypto.offers import Offer
 
@@ -141,7 +143,6 @@ class BoundTerms:
             weights: SHA-256 of the file of starting weights, hex; "" where there is none.
             groups: names of the tensors that are opened together.
         """
-        noise, grid = terms.noise, terms.grid
         return cls(
             settings=bound_settings(settings),
             noise_multiplier=float(noise_multiplier),
@@ -150,24 +151,8 @@ class BoundTerms:
             largest_hospital=largest_hospital,
             invited=settings.partition.invited,
             schedule=asdict(terms.schedule),
-            noise={
-                "name": noise.name,
-                "hospitals": noise.hospitals,
-                "dropouts": noise.dropouts,
-                "colluders": noise.colluders,
-                "multiplier-of-update": float(noise.multiplier_of_update),
-                "multiplier-of-sum": float(noise.multiplier_of_sum),
-            },
-            # The slack is left out: processors differ in its last bits, and it follows from these.
-            grid={
-                "step": float(grid.step),
-                "bound": float(grid.bound),
-                "clamp": float(grid.clamp),
-                "noise-stddev": float(grid.noise_stddev),
-                "draws": float(grid.draws),
-                "sums": float(grid.sums),
-                "summed": grid.summed,
-            },
+            noise=_noise_of(terms.noise),
+            grid=_grid_of(terms.grid),
             sealing=json.loads(terms.sealing.to_json()),
             spare_attempts=spare_attempts,
             failed_openings=failed_openings,
@@ -182,6 +167,30 @@ class BoundTerms:
         listed = [[one.name, list(one.shape), one.dtype] for one in self.parameters]
         document = {**asdict(self), "parameters": listed}
         return _TERMS + _canonical(document)
+
+
+def _noise_of(plan: NoisePlan) -> dict[str, Plain]:
+    return {
+        "name": plan.name,
+        "hospitals": plan.hospitals,
+        "dropouts": plan.dropouts,
+        "colluders": plan.colluders,
+        "multiplier-of-update": float(plan.multiplier_of_update),
+        "multiplier-of-sum": float(plan.multiplier_of_sum),
+    }
+
+
+def _grid_of(grid: GridPlan) -> dict[str, Plain]:
+    # The slack is left out: processors differ in its last bits, and it follows from these.
+    return {
+        "step": float(grid.step),
+        "bound": float(grid.bound),
+        "clamp": float(grid.clamp),
+        "noise-stddev": float(grid.noise_stddev),
+        "draws": float(grid.draws),
+        "sums": float(grid.sums),
+        "summed": grid.summed,
+    }
 
 
 def bound_settings(settings: SettingTree) -> dict[str, Plain]:

@@ -57,6 +57,8 @@ MEDMNIST: dict[str, tuple[int, tuple[str, ...]]] = {
     "synapsemnist3d": (2, ()),
 }
 _GRADES = ("retinamnist",)
+#: Kind of a data set by the number of axes of one record.
+_KINDS = {1: "table", 2: "series", 3: "image", 4: "volume"}
 _MNIST_SOURCE = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/mnist.npz"
 
 
@@ -153,40 +155,28 @@ def read_parts(
     no hospital's own, they are counted from the labels.
     """
     layout = _parts(path)
-    wanted = [key for part in layout.values() for key in part if key is not None]
-    arrays = open_npz(path, wanted)
-    counts = {part: len(arrays[keys[0]]) for part, keys in layout.items()}
-    pixels = np.concatenate([arrays[keys[0]] for keys in layout.values()])
-    raw = [column(path, keys[1], arrays[keys[1]]) for keys in layout.values()]
-    if not classes:
-        classes = declared_classes(
-            path.with_suffix(".toml"), required=where.declared, found=_classes_of(raw)
-        )
+    arrays = open_npz(path, [key for part in layout.values() for key in part if key is not None])
+    store = picture_store(path, np.concatenate([arrays[p[0]] for p in layout.values()]), where)
+    raw = [_labels(path, part[:2], arrays) for part in layout.values()]
+    classes = classes or _declared_beside(path, where, raw)
     labels = np.concatenate([label_numbers(one, classes) for one in raw])
-    if len(labels) != len(pixels):
-        raise DataError(f"{path}: {len(pixels)} images and {len(labels)} labels", code="shape")
-    store = picture_store(path, pixels, where)
-    patients, has_patients = _identifiers(layout, arrays, counts, 2)
-    hospitals, has_hospitals = _identifiers(layout, arrays, counts, 3)
-    numbers, _ = dense(patients) if has_patients else (np.arange(len(labels), dtype=np.int64), ())
-    homes, hospital_names = dense(hospitals) if has_hospitals else (None, ())
+    patients = _identifiers(layout, arrays, 2)
+    numbers = np.arange(len(labels), dtype=np.int64) if patients is None else dense(patients)[0]
+    hospitals = _identifiers(layout, arrays, 3)
+    homes, hospital_names = (None, ()) if hospitals is None else dense(hospitals)
     everything = Records(inputs=LazyInputs(store), labels=labels, patients=numbers, hospitals=homes)
-    cut = len(labels) - counts.get("test", 0)
-    task = "binary" if len(classes) == 2 else "ordinal" if ordinal else "multiclass"
-    shape = store.shape[1:]
-    kinds = {1: "table", 2: "series", 3: "image", 4: "volume"}
-    picture = isinstance(store, PixelStore)
+    cut = len(labels) - (len(raw[-1]) if "test" in layout else 0)
     return Dataset(
         info=DatasetInfo(
             name=name,
             title=title,
-            task=task,
-            shape=shape,
+            task="binary" if len(classes) == 2 else "ordinal" if ordinal else "multiclass",
+            shape=store.shape[1:],
             classes=classes,
-            kind=kinds.get(len(shape), "table"),
-            input_range=(0.0, 1.0) if picture else (-1.0, 1.0),
-            has_patient_ids=has_patients,
-            has_hospital_ids=has_hospitals,
+            kind=_KINDS.get(len(store.shape) - 1, "table"),
+            input_range=(0.0, 1.0) if isinstance(store, PixelStore) else (-1.0, 1.0),
+            has_patient_ids=patients is not None,
+            has_hospital_ids=hospitals is not None,
             licence=licence,
             source=source,
             files=((path.name, md5),),
@@ -196,6 +186,23 @@ def read_parts(
         hospital_names=hospital_names,
         log=where.log,
     )
+
+
+def _labels(path: Path, names: tuple[str, str], arrays: dict[str, NDArray[Any]]) -> NDArray[Any]:
+    """Return the labels of a part, as they stand there: one for each of its images."""
+    images, labels = (arrays[name] for name in names)
+    found = column(path, names[1], labels)
+    if len(found) != len(images):
+        raise DataError(
+            f"{path}: {len(images)} images in {names[0]} and {len(found)} labels in {names[1]}",
+            code="shape",
+        )
+    return found
+
+
+def _declared_beside(path: Path, where: Location, labels: list[NDArray[Any]]) -> tuple[str, ...]:
+    file = path.with_suffix(".toml")
+    return declared_classes(file, required=where.declared, found=_classes_of(labels))
 
 
 def _classes_of(parts: list[NDArray[Any]]) -> tuple[str, ...]:
@@ -214,10 +221,9 @@ def _classes_of(parts: list[NDArray[Any]]) -> tuple[str, ...]:
 def _identifiers(
     layout: dict[str, tuple[str, str, str | None, str | None]],
     arrays: dict[str, NDArray[Any]],
-    counts: dict[str, int],
     place: int,
-) -> tuple[NDArray[Any], bool]:
-    """Join an identifier column over the parts, if every part has it.
+) -> NDArray[Any] | None:
+    """Join an identifier column over the parts; None where there is none.
 
     Raises:
         DataError: some parts have it and others do not, so that it would be ignored.
@@ -231,11 +237,9 @@ def _identifiers(
             f"there is an array {given[0]}, but no {absent[0]}_{what}: add it, or leave out both",
             code="missing-column",
         )
-    if any(name is None for name in names.values()):
-        return np.zeros(sum(counts.values()), dtype=np.int64), False
-    return np.concatenate(
-        [arrays[str(name)].reshape(-1).astype(str) for name in names.values()]
-    ), True
+    if not given:
+        return None
+    return np.concatenate([arrays[name].reshape(-1).astype(str) for name in given])
 
 
 def picture_store(path: Path, values: NDArray[Any], where: Location) -> Store:

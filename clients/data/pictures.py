@@ -139,16 +139,8 @@ def load_image_folder(where: Location) -> Dataset:
     A file `patients.csv` in the folder (columns `file`, relative to it, `patient` and, if there is
     one, `hospital`) says whose picture it is; without it each picture is its own patient.
     """
-    if not where.variant:
-        raise DataError("say which: image-folder:<folder>", code="unknown-dataset")
-    named = Path(where.variant).expanduser()
-    root = named if named.is_dir() else find(where.data_dir, [where.variant])
-    if not root.is_dir():
-        raise DataError(f"{root} is no folder", code="missing-file")
-    train, test = root / "train", root / "test"
-    parts = (
-        [train, test] if train.is_dir() and test.is_dir() else [train if train.is_dir() else root]
-    )
+    root = _named_folder(where)
+    parts = _parts_of(root)
     found = class_folders(parts[0])
     classes = declared_classes(root / FOLDER_FILE, required=where.declared, found=found)
     if len(classes) < 2:
@@ -190,6 +182,24 @@ def load_image_folder(where: Location) -> Dataset:
         hospital_names=names,
         log=where.log,
     )
+
+
+def _named_folder(where: Location) -> Path:
+    if not where.variant:
+        raise DataError("say which: image-folder:<folder>", code="unknown-dataset")
+    named = Path(where.variant).expanduser()
+    root = named if named.is_dir() else find(where.data_dir, [where.variant])
+    if not root.is_dir():
+        raise DataError(f"{root} is no folder", code="missing-file")
+    return root
+
+
+def _parts_of(root: Path) -> list[Path]:
+    """Return the folders of the parts: for training, then for testing if there is one."""
+    train, test = root / "train", root / "test"
+    if not train.is_dir():
+        return [root]
+    return [train, test] if test.is_dir() else [train]
 
 
 @dataclass(frozen=True, kw_only=True)

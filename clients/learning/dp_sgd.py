@@ -161,9 +161,8 @@ def clipped_gradient_sum(
 
     Formal guarantee: adding or removing all records of one patient changes ``total`` by at most
     ``l2_clip`` in Euclidean norm, whatever the magnitude of the gradients, and whether or not that
-    patient's records can be read and computed. Scaling and adding are done in float64, and the clip
-    undercuts C by ten parts in a million, more than the float32 part of a norm can be off; a norm
-    whose squares leave float32's range is taken in float64.
+    patient's records can be read and computed. Scaling and adding are done in float64; the clip
+    undercuts C by `MARGIN`, more than the float32 part of a norm can be off.
 
     A record whose inputs are not finite could not be read, and is left out. A chunk that raises is
     done again patient by patient, and a patient that raises counts as zero. The batch is never
@@ -188,13 +187,9 @@ def clipped_gradient_sum(
         raise ValueError(f"l2_clip must be positive and finite, found {l2_clip}")
     total = np.zeros(model.dimensions, dtype=np.float64)
     reasons: dict[str, int] = {}
-    readable = torch.isfinite(batch.inputs).flatten(1).all(dim=1) if len(batch) else None
     patients = _distinct(batch.patients)
-    if readable is not None and not bool(readable.all()):
-        batch = _take(batch, torch.nonzero(readable).flatten())
-    discarded = patients - _distinct(batch.patients)
-    if discarded:
-        reasons["no record could be read"] = discarded
+    batch = _readable(batch)
+    reasons["no record could be read"] = discarded = patients - _distinct(batch.patients)
     raised = 0
     for chunk in _chunks_of_patients(batch, chunk_records):
         gradients, failed = _patients_gradients(model, chunk, reasons)
@@ -207,8 +202,16 @@ def clipped_gradient_sum(
         total=total,
         patients=patients,
         discarded=discarded + raised,
-        reasons=tuple(f"{count} patients: {reason}" for reason, count in reasons.items()),
+        reasons=tuple(f"{count} patients: {reason}" for reason, count in reasons.items() if count),
     )
+
+
+def _readable(batch: Batch) -> Batch:
+    """Leave out records whose inputs are not finite."""
+    if not len(batch):
+        return batch
+    readable = torch.isfinite(batch.inputs).flatten(1).all(dim=1)
+    return batch if bool(readable.all()) else _take(batch, torch.nonzero(readable).flatten())
 
 
 def _patients_gradients(

@@ -119,6 +119,12 @@ def test_damaged_arrays_are_an_error_with_a_code(tmp_path, content, code):
     assert caught.value.code == code
 
 
+def test_labels_that_slipped_into_another_part_are_an_error(tmp_path):
+    write_npz(tmp_path / "made.npz", train_labels=np.zeros(13), val_labels=np.zeros(3))
+    with pytest.raises(DataError, match="12 images in train_images and 13 labels in train_labels"):
+        load_dataset("npz:made", tmp_path)
+
+
 def test_pickled_objects_are_never_loaded(tmp_path):
     np.savez(tmp_path / "made.npz", train_images=np.array([{}, {}]), train_labels=[0, 1])
     with pytest.raises(DataError) as caught:
