@@ -15,7 +15,6 @@ import os
 import sys
 import tempfile
 import traceback
-from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -29,22 +28,18 @@ from accounting.randomness import Stream
 from clients.contract.faults import Code, Fault
 from clients.contract.printable import printable_lines
 from clients.site.books import Books
-from clients.site.data_stamp import stamp_covers
 from clients.site.heads import marked, unmarked
 from clients.site.readiness import site_faults
 from crypto.errors import IdentityError
 from crypto.identity import Identity, fingerprint
-from crypto.offers import Offer
 from crypto.pins import FirstUse, Pins
 from crypto.whole_file import write_private
 
 if TYPE_CHECKING:
-    from flwr.app import Context
-
     from accounting.book import Book
     from accounting.input_noise import InputNoise
     from clients.contract.settings import Settings
-    from clients.data import Cohort, Cohorts, DatasetInfo
+    from clients.data import DatasetInfo
     from clients.data.noisy_inputs import Streams
     from clients.site.site_file import SiteFile
 
@@ -142,7 +137,7 @@ class Site:
             text = f"{text[:half]} [...] {text[-half:]}"
         line = f"{moment} {printable_lines(text)}".replace("\n", "\n    ") + "\n"
         try:
-            _append(self.folder / "hospital.log", line.encode())
+            append_private(self.folder / "hospital.log", line.encode())
         except OSError as error:
             with suppress(Exception):
                 sys.stderr.write(f"{self.name}: hospital.log: {error.strerror}; {line}")
@@ -254,141 +249,6 @@ def _pins(file: SiteFile) -> Pins:
     return FirstUse(file.private / "first-use.json", {file.hospital: fingerprint(own)})
 
 
-def own_settings(file: SiteFile, settings: Settings) -> Settings:
-    """Replace what a run says about data by what the hospital says.
-
-    Raises:
-        Fault: the hospital is not on the run's list; or the run is seeded, which gives no privacy,
-            and the hospital is not in test mode; or the model is a function that the hospital's
-            file does not allow.
-    """
-    require_invited(settings, [file.hospital])
-    if settings.seeded and not file.test_mode:
-        raise Fault(Code.SEED_REFUSED, f"run.seed = {settings.run.seed}, expected -1")
-    _require_allowed(file, settings)
-    return settings.with_config(
-        {
-            "data.name": file.data_name,
-            "data.dir": file.data_dir,
-            "data.public": file.data_public,
-        }
-    )
-
-
-def _require_allowed(file: SiteFile, settings: Settings) -> None:
-    """Insist that a model which would be imported by its name is on the hospital's own list.
-
-    The run's word for the data is never imported here: the file's takes its place.
-    """
-    from clients.models.catalogue import imports
-
-    found = imports(settings.model.name)
-    if found and found not in file.allowed_functions:
-        allowed = ", ".join(sorted(file.allowed_functions)) or "none"
-        fault = (
-            f"model.name = {found!r} would be imported and run here, but [allow] functions of "
-            f"{file.path.name} holds {allowed}"
-        )
-        real_site(file, Books()).log(f"refused: {Code.SETTINGS_REFUSED}: {fault}")
-        raise Fault(Code.SETTINGS_REFUSED, fault)
-
-
-def require_invited(settings: Settings, hospitals: Iterable[str]) -> None:
-    """Insist that hospitals are on the run's list, where it has one.
-
-    Raises:
-        Fault: one is not.
-    """
-    invited = settings.partition.invited
-    others = sorted(set(hospitals) - set(invited))
-    if invited and others:
-        raise Fault(Code.NOT_INVITED, f"{', '.join(others)}: not in partition.sites, {invited}")
-
-
-def invited_offers(settings: Settings, offers: Iterable[bytes]) -> list[Offer]:
-    """Read the offers that the server relays.
-
-    Raises:
-        Fault: one is from a hospital that is not on the run's list.
-        SealingError: one is no offer.
-    """
-    read = [Offer.from_bytes(data) for data in offers]
-    require_invited(settings, (offer.name for offer in read))
-    return read
-
-
-def own_cohort(file: SiteFile, settings: Settings, cohorts: Cohorts) -> Cohort:
-    """Return the cohort as the hospital knows it: its own records, or a public benchmark's.
-
-    Raises:
-        Fault: the file does not fit the run.
-    """
-    if file.simulated_partition is None:
-        return _own_records(file, settings)
-    cohort = cohorts.of(settings)
-    number = file.simulated_partition
-    if number >= len(cohort.names) or cohort.names[number] != file.hospital:
-        expected = cohort.names[number] if number < len(cohort.names) else "none"
-        raise Fault(
-            Code.SITE_REFUSED,
-            f"[data] simulated-partition = {number} is {expected} of {len(cohort.names)} hospitals,"
-            f" but hospital = {file.hospital!r}",
-        )
-    return cohort
-
-
-def _own_records(file: SiteFile, settings: Settings) -> Cohort:
-    from clients.data import Cohort, load_dataset
-
-    data = settings.data
-    if not (data.patients and data.largest_hospital):
-        raise Fault(
-            Code.SITE_REFUSED,
-            "a run over real records declares data.patients and data.largest-hospital, found "
-            f"{data.patients} and {data.largest_hospital}",
-        )
-    if file.bound > data.largest_hospital:
-        raise Fault(
-            Code.SITE_REFUSED,
-            f"[data] declares {file.bound} patients, the run at most {data.largest_hospital}",
-        )
-    # Only what is declared is compared: the true number must not decide on an answer.
-    if settings.exchange.name == "layers" and not stamp_covers(
-        file.private, data.largest_hospital, data=file.data_name
-    ):
-        raise Fault(
-            Code.SITE_REFUSED,
-            f"a run in slots for {data.largest_hospital} patients needs 'asclepias check-data'",
-        )
-    dataset = load_dataset(
-        file.data_name,
-        file.data_dir,
-        image_size=data.image_size,
-        declared=not file.data_public,
-    )
-    dataset.log.write_to(partial(_log_reading, file))
-    return Cohort(
-        info=dataset.info,
-        names=(file.hospital,),
-        holdout=dataset.train.take([]),
-        records={file.hospital: dataset.train},
-        tests={} if dataset.test is None else {file.hospital: dataset.test},
-    )
-
-
-def _log_reading(file: SiteFile, line: str) -> None:
-    """Append what could not be read to the hospital's own log, once: records are read again often.
-
-    A log that cannot be written is no reason to answer otherwise.
-    """
-    text = printable_lines(f"{file.data_name}: {line}").replace("\n", " ")
-    with suppress(OSError):
-        path = private_folder(file.private) / "readings.log"
-        known = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        if text not in known:
-            _append(path, f"{text}\n".encode())
-
-
 def private_folder(path: Path) -> Path:
     """Create a folder that only its owner can enter."""
     path.mkdir(parents=True, exist_ok=True)
@@ -396,7 +256,7 @@ def private_folder(path: Path) -> Path:
     return path
 
 
-def _append(path: Path, data: bytes) -> None:
+def append_private(path: Path, data: bytes) -> None:
     """Add bytes to a file that only its owner can read."""
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -404,9 +264,3 @@ def _append(path: Path, data: bytes) -> None:
             data = data[os.write(descriptor, data) :]
     finally:
         os.close(descriptor)
-
-
-def partition_of(context: Context) -> int | None:
-    """Return the number that Flower gave a simulated node, or ``None`` for a real one."""
-    value = context.node_config.get("partition-id")
-    return None if value is None else int(value)

@@ -24,8 +24,8 @@ from clients.contract.ceremony_messages import (
 from clients.contract.faults import Code, Fault
 from clients.contract.schedule import failures_allowed, last_place, spare_attempts, visits_of
 from clients.site.agreement import own_part
-from clients.site.ground import invited_offers
-from clients.site.witnessing import vouchers_needed
+from clients.site.membership import vouchers_needed
+from clients.site.own_settings import invited_offers
 from crypto.ceremony import (
     BundlePublic,
     EphemeralSecret,

@@ -14,8 +14,7 @@ from __future__ import annotations
 
 import json
 import os
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,20 +22,18 @@ from typing import TYPE_CHECKING
 from accounting import lines
 from accounting.charges import charges_of_places
 from accounting.errors import LedgerError
-from accounting.states import Phase
 from clients.contract.faults import Code, Fault
-from clients.contract.header_memory import signed_by
 from clients.contract.kinds import Kind
 from clients.contract.witness_messages import (
     Standing,
     Vouch,
     VouchReply,
     WitnessReply,
-    unpack,
     vouched,
 )
-from clients.site.heads import Kept, Mark, judge, keep_lost, lost_proofs, marks_beside
-from clients.site.home import home_of, same_home
+from clients.site.heads import Kept, Mark
+from clients.site.home import home_of
+from clients.site.signs import Signs, own_headers
 from crypto.errors import SealingError
 from crypto.headers import Header, HeaderKind, SignedHeader, payload_digest, sign_header
 from crypto.identity import fingerprint, verify_signature
@@ -46,7 +43,6 @@ from crypto.rosters import Roster
 
 if TYPE_CHECKING:
     from accounting.book import Book
-    from clients.contract.messages import OpenedRound
     from clients.contract.witness_messages import VouchRequest, WitnessRequest
     from clients.site.door import Passage, Release
     from clients.site.ground import Site
@@ -55,14 +51,7 @@ if TYPE_CHECKING:
     from clients.site.proofs import Confirmed
 
 _PENDING = "witness.json"
-#: How a kept answer begins: the round and the attempt that it is for.
-_PLACE, _MOST_PLACE = re.compile(rb"([0-9]{1,10}) ([0-9]{1,10})\n"), 32
 _MACHINE_START = Path("/proc/sys/kernel/random/boot_id")
-
-
-def vouchers_needed(hospitals: int, dropouts: int, colluders: int) -> int:
-    """Return how many peers must vouch for a hospital's book: min(K-1, max(c+1, K-d-1))."""
-    return min(hospitals - 1, max(colluders + 1, hospitals - dropouts - 1))
 
 
 class Witnessing:
@@ -91,6 +80,7 @@ class Witnessing:
         self._member_of = member
         self._hospitals = hospitals
         self._read: Kept | None = None
+        self._signs = Signs(site, training, book=book, kept=lambda: self._kept)
 
     def guard(self, kind: Kind, request: object) -> None:
         """Let nothing further in that a lost or unproved book must not answer.
@@ -101,12 +91,12 @@ class Witnessing:
         if self._site.simulated:
             return
         try:
-            self._confront(_own_headers(request, self._site.name))
+            self._signs.confront(own_headers(request, self._site.name))
         except ValueError as error:
             raise Fault(Code.MALFORMED, str(error)) from error
         if kind is Kind.WITNESS:
             return
-        if reason := self._lost():
+        if reason := self._signs.lost():
             raise Fault(Code.LEDGER_BEHIND, f"this ledger has gone back: {reason}; recover it")
         if reason := self._unproved():
             raise Fault(Code.LEDGER_BEHIND, f"{reason}; waits until peers vouch for it")
@@ -185,7 +175,7 @@ class Witnessing:
         """Sign where this book stands, after a look at evidence and at peers' vouches."""
         request = passage.request
         if not self._site.simulated:
-            self._confront(request.evidence)
+            self._signs.confront(request.evidence)
             self._take_vouches(request.vouches)
         return passage.answer(
             WitnessReply(
@@ -241,64 +231,13 @@ class Witnessing:
     def _standing(self) -> Standing:
         if self._site.simulated:
             return Standing.SOUND
-        if self._lost():
+        if self._signs.lost():
             return Standing.BEHIND
         return Standing.WAITING if self._unproved() or self._is_full() else Standing.SOUND
 
-    def _lost(self) -> str:
-        """Return the proof that this book has gone back, "" where there is none."""
-        for name, mark in marks_beside(self._site.folder, self._kept):
-            if reason := self._judge(mark):
-                return f"{name}: {reason}"
-        if reason := self._answered_more():
-            return reason
-        for signed in signed_by(self._site.identity.public, lost_proofs(self._site.folder)):
-            if reason := self._judge(Mark.by(signed.header)):
-                return f"its own signature: {reason}"
-        return ""
-
-    def _answered_more(self) -> str:
-        """Return which kept answer is of a later place than the book knows, "" where none is."""
-        state = self._book.state(self._training)
-        if state.phase is Phase.RETIRED:
-            return ""
-        for path in self._site.folder.glob(f"reply-{self._training}-*.bin"):
-            with path.open("rb") as file:
-                found = _PLACE.match(file.read(_MOST_PLACE))
-            if found and (int(found[1]), int(found[2])) > state.place:
-                return f"{path.name} answers a place after {state.place}"
-        return ""
-
-    def _judge(self, mark: Mark) -> str:
-        reason = judge(mark, self._book)
-        return "" if reason and self._kept.is_another(mark, self._book) else reason
-
-    def _confront(self, headers: Iterable[bytes]) -> None:
-        """Keep those own signatures that this book does not know, before anything else is done."""
-        proofs = [
-            signed
-            for signed in signed_by(self._site.identity.public, headers)
-            if any(signed.header.ledger) and self._judge(Mark.by(signed.header))
-        ]
-        if proofs:
-            keep_lost(self._site, self._site.identity.public, proofs)
-            reason = self._judge(Mark.by(proofs[0].header))
-            self._site.log(f"this ledger has gone back: {reason}; see 'asclepias ledger recover'")
-
-    def _has_moved(self) -> bool:
-        """Whether the book's file is not the one whose home it names."""
-        if self._site.home == "any":
-            return False
-        book = self._book
-        home, here = book.home(), home_of(book.path)
-        if home is None:
-            book.append(lines.moved(inode=here))
-            return False
-        return not same_home(home, here)
-
     def _unproved(self) -> str:
         """Return why peers must vouch for this book first, "" where they need not."""
-        if self._has_moved():
+        if self._signs.has_moved():
             reason = "the ledger's file is another one than was written last"
         elif self._site.require_witness and self._kept.proved.get(self._training) != _start():
             reason = "[ledger] require-witness = true"
@@ -412,9 +351,9 @@ class Witnessing:
         for one in vouches:
             with suppress(SealingError):
                 if (name := self._voucher(one, asked)) is not None:
-                    self._confront(one.known)
+                    self._signs.confront(one.known)
                     found[name] = one.key
-        if not self._lost() and len(set(found.values())) >= self._needed():
+        if not self._signs.lost() and len(set(found.values())) >= self._needed():
             self._go_on(asked.header.entry)
             self._site.log(f"{', '.join(sorted(found))} vouched for this ledger")
 
@@ -431,7 +370,7 @@ class Witnessing:
 
     def _go_on(self, entry: int) -> None:
         """Take the book for sound up to an entry; where it has moved, charge for what may lack."""
-        if self._has_moved():
+        if self._signs.has_moved():
             book = self._book
             charged = charges_of_places(book, self._site.unwitnessed, why="moved")
             book.append(lines.moved(inode=home_of(book.path)), *charged)
@@ -444,22 +383,6 @@ class Witnessing:
         self._kept.proved[self._training] = _start()
         self._kept.write(self._site, self._book)
         (self._site.folder / _PENDING).unlink(missing_ok=True)
-
-
-def _own_headers(request: object, name: str) -> Iterator[bytes]:
-    """Yield all headers in a request that may be the hospital's own signature."""
-    yield from unpack(getattr(request, "witness", b"")) if _joins(request) else ()
-    yield from getattr(request, "trail", ())
-    rounds: Mapping[int, OpenedRound] = getattr(request, "closed", {})
-    for closed in rounds.values():
-        with suppress(SealingError):
-            for signed in Roster.from_bytes(closed.roster).headers:
-                if signed.header.sender == name:
-                    yield signed.to_bytes()
-
-
-def _joins(request: object) -> bool:
-    return hasattr(request, "challenge")
 
 
 def _verify(signed: SignedHeader, key: bytes) -> None:

@@ -16,14 +16,9 @@ from clients.contract.faults import Code, Fault
 from clients.contract.settings import ConfigValue, Settings
 from clients.data import Cohorts
 from clients.site.books import Books
-from clients.site.ground import (
-    own_cohort,
-    own_settings,
-    partition_of,
-    real_site,
-    require_invited,
-    simulated_site,
-)
+from clients.site.ground import real_site, simulated_site
+from clients.site.own_records import own_cohort
+from clients.site.own_settings import own_settings, require_invited
 from clients.site.shared_state import SharedState
 from clients.site.site_file import read_site_file
 
@@ -118,3 +113,9 @@ class Worker:
             for hospital in ended.simulated.values():
                 self.books.close(hospital.site.ledger_file)
         return kept
+
+
+def partition_of(context: Context) -> int | None:
+    """Return the number that Flower gave a simulated node, or ``None`` for a real one."""
+    value = context.node_config.get("partition-id")
+    return None if value is None else int(value)

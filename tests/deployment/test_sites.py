@@ -15,7 +15,7 @@ from clients.contract.kinds import Kind
 from clients.contract.messages import ARRAYS, RoundReply, bytes_to_array
 from clients.contract.settings import Settings
 from clients.data import DataError
-from clients.site.ground import invited_offers
+from clients.site.own_settings import invited_offers
 from clients.site.site_file import SiteFileError, read_site_file
 from crypto.ceremony import make_offer
 from crypto.identity import Identity

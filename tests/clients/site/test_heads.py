@@ -29,7 +29,7 @@ from clients.contract.witness_messages import (
 from clients.site.books import Books
 from clients.site.ground import Site
 from clients.site.heads import PEERS, Kept, Mark, judge, marked, marks_beside, unmarked
-from clients.site.witnessing import vouchers_needed
+from clients.site.membership import vouchers_needed
 from crypto.headers import MAX_HEADER_BYTES, Header, HeaderKind, SignedHeader, sign_header
 from crypto.identity import Identity
 

@@ -9,7 +9,7 @@ import pytest
 
 from clients.contract.faults import Fault
 from clients.contract.settings import Settings
-from clients.site.ground import own_settings
+from clients.site.own_settings import own_settings
 from clients.site.site_file import SiteFileError, read_site_file
 
 FILE = 'hospital = "lyon"\nany-app = true\ntrust-on-first-use = true\n[data]\nname = "digits"\n'
