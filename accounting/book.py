@@ -16,11 +16,12 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 from accounting import lines
 from accounting.chain import Flush, read_chain
 from accounting.errors import BookError, LedgerError
-from accounting.events import Event
+from accounting.events import Event, PublicEvent
 from accounting.ledger import PAYING, Account, event_of, rounds_of, spending_of
 from accounting.lines import Line, Place
 from accounting.links import Record
@@ -28,8 +29,13 @@ from accounting.receipts import Receipt, issue_receipt
 from accounting.spending import DeclaredPlan, Slack, Spending
 from accounting.states import NEW, Bind, Phase, TrainingState, step
 
-#: Kinds of lines that are about the site, not about a training.
-_OF_THE_SITE = ("moved", "lost", "recovered")
+
+class _Whole(NamedTuple):
+    """A training as a whole, where a message belongs to none of its places."""
+
+    training: str
+    round: int = 0
+    attempt: int = 0
 
 
 class Book(Account):
@@ -57,6 +63,7 @@ class Book(Account):
         self._first: dict[str, tuple[Event, int]] = {}
         self._home: int | None = None
         self._recovered: dict[str, int] = {}
+        self._composed: dict[tuple[int, Event, float], float] = {}
         super().__init__(path, site=site, cohort=cohort, flush=flush)
 
     @property
@@ -120,6 +127,25 @@ class Book(Account):
         if bind is None:
             return 0
         return _places(bind, rounds)
+
+    def composed(self, whole: Event, delta: float) -> float:
+        """Epsilon of a declared training as a whole, computed once in the book's life.
+
+        To compose takes seconds in a new process, and a limit is asked before every place.
+
+        Raises:
+            OSError: the disk refuses the line that would remember it.
+        """
+        from accounting.totals import COMPOSED_BY
+
+        with self.hold():
+            known = self._composed.get((COMPOSED_BY, whole, delta))
+            if known is None:
+                known = super().composed(whole, delta)
+                if math.isfinite(known):
+                    line = lines.composed(whole, delta=delta, epsilon=known, by=COMPOSED_BY)
+                    self._append([line])
+            return known
 
     def append(self, *new: Line) -> None:
         """Write lines in one write, if each is allowed after those before it.
@@ -197,6 +223,24 @@ class Book(Account):
             self._write(*allowed)
             return issue_receipt(place, event, uses=uses, rounds=rounds)
 
+    def show_public(self, training: str, *, purpose: str, about: str) -> Receipt:
+        """Note that figures of records which are declared public are about to leave.
+
+        They cost nothing; the receipt is good for one answer, message 1 of round 0. What was asked
+        about last says nothing new, so asking for it again writes no line.
+
+        Args:
+            training: its id.
+            purpose: a word for the figures.
+            about: digest of the model or models that they are of, hex.
+
+        Raises:
+            BookError: the training has no keys, or as many answers as it has places were given.
+        """
+        with self.hold():
+            self._append([lines.public(training, purpose=purpose, about=about)])
+            return issue_receipt(_Whole(training), PublicEvent(), uses=1, rounds=1)
+
     def receipt(self, place: Place) -> Receipt:
         """The receipt that covers a place's messages, for what is still to be shown of it.
 
@@ -228,7 +272,7 @@ class Book(Account):
         states: dict[str, TrainingState] = {}
         kept = []
         for line in new:
-            if line.kind not in _OF_THE_SITE:
+            if line.kind not in lines.OF_THE_SITE:
                 before = states.get(line.training) or self._states.get(line.training, NEW)
                 after = states[line.training] = step(before, line)
                 if after is before:
@@ -242,7 +286,7 @@ class Book(Account):
 
     def _take(self, record: Record) -> None:
         line = Line.from_json(record)
-        if line.kind not in ("entry", *_OF_THE_SITE):
+        if line.kind != "entry" and line.kind not in lines.OF_THE_SITE:
             try:
                 state = self._states.get(line.training, NEW)
                 self._states[line.training] = step(state, line)
@@ -256,6 +300,9 @@ class Book(Account):
             event = self._paid[line.training] = event_of(line)
             if line.training not in self._first:
                 self._first[line.training] = event, rounds_of(line)
+        elif line.kind == "composed":
+            key = line.whole("by"), event_of(line), line.number("delta")
+            self._composed[key] = line.number("epsilon")
         elif line.kind == "moved":
             self._home = line.whole("inode")
         elif line.kind == "recovered":

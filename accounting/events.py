@@ -118,13 +118,30 @@ class InputNoiseEvent:
             raise AccountingError(f"values is {self.values}, expected a whole number >= 1")
 
 
-Event = GaussianEvent | SharedPatientEvent | ExactEvent | InputNoiseEvent
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublicEvent:
+    """`count` answers about records that their owner has declared public, from a public model.
+
+    Nothing of a patient is spent, so every accountant counts zero; it is an event all the same, so
+    that an exact value leaves for a declaration that somebody has made, or not at all.
+    """
+
+    count: int = 1
+
+    def __post_init__(self) -> None:
+        check_rounds(self.count)
+
+
+Event = GaussianEvent | SharedPatientEvent | ExactEvent | InputNoiseEvent | PublicEvent
+#: Events that add nothing to the epsilon of adding or removing a patient.
+FreeEvent = InputNoiseEvent | PublicEvent
 
 KINDS: dict[str, type[Event]] = {
     "gaussian": GaussianEvent,
     "shared-patient": SharedPatientEvent,
     "exact": ExactEvent,
     "input-noise": InputNoiseEvent,
+    "public": PublicEvent,
 }
 _NAMES = {kind: name for name, kind in KINDS.items()}
 

@@ -159,6 +159,12 @@ class Account:
         """Places that a training may have if each covers so many rounds; 0: nothing bounds them."""
         return 0
 
+    def composed(self, whole: Event, delta: float) -> float:
+        """Epsilon at `delta` of a declared training as a whole (`accounting.totals`)."""
+        from accounting.totals import composed_epsilon
+
+        return composed_epsilon(whole, delta)
+
     def epsilon(self, delta: float, accountant: str = "rdp") -> float:
         """Epsilon of everything spent so far, all trainings together.
 

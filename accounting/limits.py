@@ -22,6 +22,7 @@ from accounting.vocabulary import REGIMES
 
 if TYPE_CHECKING:
     from accounting.grid import GridPlan
+    from accounting.totals import Composed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,9 +163,15 @@ class SiteLimits:
             if request is not None:
                 spendings = (*spendings, request.spending)
                 _declare(plans, request, ledger)
-        return self.counted(spendings, plans)
+            return self.counted(spendings, plans, composed=ledger.composed)
 
-    def counted(self, spendings: Sequence[Spending], plans: Mapping[str, DeclaredPlan]) -> float:
+    def counted(
+        self,
+        spendings: Sequence[Spending],
+        plans: Mapping[str, DeclaredPlan],
+        *,
+        composed: Composed | None = None,
+    ) -> float:
         """What spendings count for `max_epsilon`, those of declared trainings by their plans.
 
         Raises:
@@ -175,7 +182,12 @@ class SiteLimits:
         if self.max_epsilon is None or self.delta is None:
             raise AccountingError("max_epsilon is not set, so nothing is counted for it")
         return least_total(
-            spendings, plans, against=self.against, delta=self.delta, limit=self.max_epsilon
+            spendings,
+            plans,
+            against=self.against,
+            delta=self.delta,
+            limit=self.max_epsilon,
+            composed=composed,
         )
 
     def slack_of(self, grid: GridPlan) -> Slack:

@@ -8,15 +8,18 @@ Digests are texts that the caller has computed; a line holds no data and no key.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from accounting.errors import LedgerError
-from accounting.events import Event, to_json
+from accounting.events import Event, PublicEvent, to_json
 from accounting.spending import Slack, check_slack, check_views
 
+#: Kinds of lines that are about the site, not about a training.
+OF_THE_SITE = frozenset({"moved", "lost", "recovered", "composed"})
 _LINK = ("n", "prev", "kind", "training")
 
 
@@ -80,6 +83,13 @@ class Line:
         if not isinstance(value, str):
             raise LedgerError(f"{name} of a {self.kind} line is {value!r}, expected a text")
         return value
+
+    def number(self, name: str) -> float:
+        """A field that is a finite number, 0 or more."""
+        value = self.fields.get(name)
+        if not isinstance(value, int | float) or not (value >= 0 and math.isfinite(value)):
+            raise LedgerError(f"{name} of a {self.kind} line is {value!r}, expected a number >= 0")
+        return float(value)
 
     def count(self) -> int:
         """How often the event of the line happens."""
@@ -214,9 +224,34 @@ def charge(training: str, event: Event, *, why: str) -> Line:
     return Line("charge", training, {"event": to_json(event), "why": why, "time": time.time()})
 
 
+def public(training: str, *, purpose: str, about: str) -> Line:
+    """Figures of records that are declared public are about to leave.
+
+    Args:
+        training: the training's id.
+        purpose: a word for them.
+        about: digest of what they are of, hex: of a model, or of models.
+    """
+    fields = {"purpose": purpose, "about": about, "event": to_json(PublicEvent())}
+    return Line("public", training, {**fields, "time": time.time()})
+
+
 def moved(*, inode: int) -> Line:
     """The file has this home now."""
     return Line("moved", "", {"inode": inode, "time": time.time()})
+
+
+def composed(whole: Event, *, delta: float, epsilon: float, by: int) -> Line:
+    """What all places of a declared training cost together, so that it is computed once.
+
+    Args:
+        whole: the event of all places.
+        delta: at which.
+        epsilon: found, finite.
+        by: the version of the computation.
+    """
+    fields = {"event": to_json(whole), "delta": delta, "epsilon": epsilon, "by": by}
+    return Line("composed", "", fields)
 
 
 def lost() -> Line:

@@ -21,8 +21,8 @@ from accounting.errors import AccountingError
 from accounting.events import (
     Event,
     ExactEvent,
+    FreeEvent,
     GaussianEvent,
-    InputNoiseEvent,
     SharedPatientEvent,
     check_delta,
     merge,
@@ -54,7 +54,7 @@ def prv_epsilon(events: Sequence[Event], delta: float) -> float:
     Source: Gopi, Lee and Wutschitz 2021; without sampling the exact formula of Balle and Wang 2018.
     """
     check_delta(delta)
-    merged = merge([_simplest(e) for e in events if not isinstance(e, InputNoiseEvent)])
+    merged = merge([_simplest(e) for e in events if not isinstance(e, FreeEvent)])
     if not merged:
         return 0.0
     if any(isinstance(event, ExactEvent) for event in merged):
@@ -95,7 +95,7 @@ def _chance(event: Event) -> float:
     Where it is below delta, (0, delta) holds whatever the noise. A mesh for so small a loss would
     take millions of points.
     """
-    assert not isinstance(event, ExactEvent | InputNoiseEvent)
+    assert not isinstance(event, ExactEvent | FreeEvent)
     hospitals = event.hospitals if isinstance(event, SharedPatientEvent) else 1
     return event.count * hospitals * event.sampling_rate
 
@@ -183,7 +183,7 @@ def _loss(event: Event, reverse: bool) -> _Loss:
     if isinstance(event, GaussianEvent) and (not reverse or event.sampling_rate == 1.0):
         loss: _Loss = PoissonSubsampledGaussianPRV(event.sampling_rate, event.noise_multiplier)
         return loss
-    assert not isinstance(event, ExactEvent | InputNoiseEvent)
+    assert not isinstance(event, ExactEvent | FreeEvent)
     hospitals = event.hospitals if isinstance(event, SharedPatientEvent) else 1
     return _SharedLoss(event.sampling_rate, event.noise_multiplier, hospitals, reverse)
 

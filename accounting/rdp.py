@@ -21,7 +21,7 @@ from accounting.errors import AccountingError
 from accounting.events import (
     Event,
     ExactEvent,
-    InputNoiseEvent,
+    FreeEvent,
     SharedPatientEvent,
     check_delta,
     merge,
@@ -70,7 +70,7 @@ def rdp_curve(event: Event, orders: tuple[float, ...] = ()) -> Curve:
     """
     if isinstance(event, ExactEvent):
         return np.full(len(orders) or len(ORDERS), math.inf if event.count else 0.0)
-    if isinstance(event, InputNoiseEvent):
+    if isinstance(event, FreeEvent):
         return np.zeros(len(orders) or len(ORDERS))
     if isinstance(event, SharedPatientEvent):
         one = _shared_curve(event.sampling_rate, event.noise_multiplier, event.hospitals, orders)
@@ -92,7 +92,7 @@ def rdp_epsilon(
     Source: Mironov 2017; Mironov, Talwar and Zhang 2019; conversion as named.
     """
     added = conversion(delta, conversion_name)
-    spent = [event for event in merge(events) if not isinstance(event, InputNoiseEvent)]
+    spent = [event for event in merge(events) if not isinstance(event, FreeEvent)]
     curves = [rdp_curve(event) for event in spent if event.count]
     if not curves:
         return 0.0

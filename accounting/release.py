@@ -1,7 +1,8 @@
-"""The two ways from a private value to what may leave a hospital: with noise, or openly without.
+"""The ways from a private value to what may leave a hospital: with noise, or openly without.
 
     noised(total, grid, stream, receipt.use(round=3, turn=1))
     exact(total, receipt.use(round=3, turn=1))        # only if an ExactEvent was paid
+    public(figures, receipt.use(round=0, turn=1))     # only if the records are declared public
 
 Each costs one use of a receipt, which a book gives for an event on disk. What comes out still
 refuses to be written down in passing: it leaves through its `vector`, which the sealing reads.
@@ -9,16 +10,19 @@ refuses to be written down in passing: it leaves through its `vector`, which the
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
 from numpy.typing import NDArray
 
 from accounting.errors import AccountingError
-from accounting.events import ExactEvent
+from accounting.events import ExactEvent, PublicEvent
 from accounting.grid import GridPlan, noised_unpaid
 from accounting.private import Made, Maker, Private, Unreleased
 from accounting.randomness import Stream
 from accounting.receipts import Use, taken_out
 
+T = TypeVar("T")
 Vector = NDArray[np.float64]
 
 
@@ -100,6 +104,22 @@ def exact(value: Private[Vector], use: Use, plan: GridPlan | None = None) -> Exa
     if plan is not None:
         vector = noised_unpaid(vector, plan, None)
     return _EXACT.make(vector=vector, stddev=0.0, use=use)
+
+
+def public(value: Private[T], use: Use) -> T:
+    """Let a value leave that follows from records which are declared public.
+
+    Args:
+        value: any.
+        use: of a receipt for a `PublicEvent`; gone after this, whatever happens.
+
+    Raises:
+        AccountingError: the use is of another event.
+        TypeError: the use was not given by a receipt, or it is gone.
+    """
+    if not isinstance(use.event, PublicEvent):
+        raise AccountingError(f"{use.event} does not make a value public")
+    return taken_out(value, use)
 
 
 def is_released(value: object) -> bool:

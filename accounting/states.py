@@ -5,6 +5,7 @@
     any of these -commit-> COMMITTED -close-> IDLE, one round more closed
     any of these -adopt-> IDLE, or -spend-> SPENT at a higher attempt: the older place is void, paid
     -end-> ENDED; -retire-> RETIRED
+    -public-> itself: figures of public records, as many answers as there are places
 
 A place is (round, attempt), and places rise. Where models visit hospitals, a place is a visit, and
 nothing is committed or closed between them. A pass of several rounds is paid once: in its later
@@ -83,6 +84,8 @@ class TrainingState(NamedTuple):
         failures: commits without a close, pending ones included.
         places: how many were begun.
         spent: events, counted.
+        figures: answers about public records.
+        about: what the last of them was about.
     """
 
     phase: Phase = Phase.NEW
@@ -101,6 +104,8 @@ class TrainingState(NamedTuple):
     failures: int = 0
     places: int = 0
     spent: int = 0
+    figures: int = 0
+    about: str = ""
 
 
 NEW = TrainingState()
@@ -301,6 +306,17 @@ def _charge(state: TrainingState, line: Line) -> TrainingState:
     return state._replace(spent=state.spent + line.count())
 
 
+def _public(state: TrainingState, line: Line) -> TrainingState:
+    bind, about = state.bind, f"{line.text('purpose')} {line.text('about')}"
+    if bind is None or state.phase is Phase.BOUND:
+        raise BookError("keys-missing", "figures in a training without keys")
+    if about == state.about:
+        return state
+    if state.figures >= bind.rounds + bind.spare:
+        raise BookError("stale-place", f"{state.figures} answers about public records were given")
+    return state._replace(figures=state.figures + 1, about=about)
+
+
 _MOVES: dict[str, Callable[[TrainingState, Line], TrainingState]] = {
     "bind": _bind,
     "keyed": _keyed,
@@ -314,6 +330,7 @@ _MOVES: dict[str, Callable[[TrainingState, Line], TrainingState]] = {
     "end": _end,
     "retire": _retire,
     "charge": _charge,
+    "public": _public,
 }
 
 

@@ -26,14 +26,14 @@ The grids' slack is charged to both: epsilons are added, deltas have a share of 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 
 from accounting.accountants import epsilon as epsilon_of
 from accounting.against import Against, multiplier_of
 from accounting.errors import AccountingError
-from accounting.events import Event, ExactEvent, InputNoiseEvent
+from accounting.events import Event, ExactEvent, FreeEvent
 from accounting.renyi_filter import RenyiFilter
 from accounting.spending import DeclaredPlan, Slack, Spending
 
@@ -44,6 +44,10 @@ _FILTERED, _DECLARED, _UNDECLARED, _SLACK = 0.25, 0.65, 0.05, 0.05
 #: A training's slack is charged at this part of the site's delta, so that many trainings fit in
 #: the share: it costs epsilon a little, for delta' stands in a logarithm there.
 SLACK_PART = 1 / 32
+
+#: Version of `composed_epsilon`: what it found under another one is not taken for its own.
+COMPOSED_BY = 1
+Composed = Callable[[Event, float], float]
 
 # Where lines say nothing: ten times what a grid is planned for, which covers limits of up to 20
 # more epsilon than its plan; and a hundredth of the delta it is charged at.
@@ -57,6 +61,7 @@ def least_total(
     against: Against,
     delta: float,
     limit: float,
+    composed: Composed | None = None,
 ) -> float:
     """Epsilon that a site is within, against an observer; (b) is computed only where (a) fails.
 
@@ -70,11 +75,14 @@ def least_total(
         against: the observer.
         delta: of the limit.
         limit: the epsilon to be kept; some orders depend on it, so it is fixed beforehand.
+        composed: `composed_epsilon`, or who remembers what it found.
     """
     filtered = filtered_total(spendings, against=against, delta=delta, limit=limit)
     if filtered <= limit:
         return filtered
-    declared = declared_total(spendings, plans, against=against, delta=delta, limit=limit)
+    declared = declared_total(
+        spendings, plans, against=against, delta=delta, limit=limit, composed=composed
+    )
     return min(filtered, declared)
 
 
@@ -94,6 +102,7 @@ def declared_total(
     against: Against,
     delta: float,
     limit: float,
+    composed: Composed | None = None,
 ) -> float:
     """Way (b): each declared training whole, the others by a filter; inf where it does not hold.
 
@@ -113,7 +122,7 @@ def declared_total(
             return math.inf
         whole = _faced(own[0].counted(plan.whole.count), against)
         # 1/(1*2) + 1/(2*3) + 1/(3*4) + ... = 1
-        total += _of_plan(whole, delta * _DECLARED / (number * (number + 1)))
+        total += (composed or composed_epsilon)(whole, delta * _DECLARED / (number * (number + 1)))
     return total + _filter(delta * _UNDECLARED, limit).epsilon(others)
 
 
@@ -138,7 +147,7 @@ def _covers(plan: DeclaredPlan, own: Sequence[Spending]) -> bool:
 def _faced(spending: Spending, against: Against) -> Event:
     """The event with what is left of its noise for an observer."""
     event = spending.event
-    if isinstance(event, ExactEvent | InputNoiseEvent):
+    if isinstance(event, ExactEvent | FreeEvent):
         return event
     multiplier = multiplier_of(
         event.noise_multiplier,
@@ -152,7 +161,8 @@ def _faced(spending: Spending, against: Against) -> Event:
 
 
 @lru_cache(maxsize=256)
-def _of_plan(whole: Event, delta: float) -> float:
+def composed_epsilon(whole: Event, delta: float) -> float:
+    """Epsilon at `delta` of all places of a training together, composed exactly where it can be."""
     try:
         return epsilon_of([whole], delta, "prv")
     except AccountingError:  # too much for a mesh, and for most limits
@@ -164,7 +174,7 @@ def _slack_epsilon(spendings: Sequence[Spending], delta: float) -> float:
     unknown = Slack(_UNKNOWN_EPSILON, _UNKNOWN_DELTA * SLACK_PART * delta)
     largest: dict[str, Slack] = {}
     for one in spendings:
-        if isinstance(one.event, ExactEvent | InputNoiseEvent):
+        if isinstance(one.event, ExactEvent | FreeEvent):
             continue
         slack, known = one.slack or unknown, largest.get(one.training, Slack(0.0, 0.0))
         largest[one.training] = Slack(

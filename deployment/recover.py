@@ -33,7 +33,6 @@ from deployment.errors import DeploymentError
 
 #: What is charged for on the operator's word stands under this name, which no training has.
 UNKNOWN = "unknown"
-_OF_THE_SITE = frozenset({"moved", "lost", "recovered"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +88,7 @@ def verify(path: Path) -> Verified:
         trainings: dict[str, TrainingState] = {}
         for record in found.records:
             line = Line.from_json(record)
-            if line.kind not in _OF_THE_SITE and line.kind != "entry":
+            if line.kind != "entry" and line.kind not in lines.OF_THE_SITE:
                 try:
                     trainings[line.training] = step(trainings.get(line.training, NEW), line)
                 except LedgerError as error:

@@ -9,6 +9,7 @@ from accounting.events import (
     ExactEvent,
     GaussianEvent,
     InputNoiseEvent,
+    PublicEvent,
     SharedPatientEvent,
     from_json,
     merge,
@@ -34,7 +35,8 @@ inputs = st.builds(
     values=st.integers(1, 10**6),
     count=counts,
 )
-events = st.one_of(gaussians, shared, st.builds(ExactEvent, count=counts), inputs)
+exact = st.builds(ExactEvent, count=counts)
+events = st.one_of(gaussians, shared, exact, inputs, st.builds(PublicEvent, count=counts))
 
 
 @given(events)

@@ -5,12 +5,12 @@ from typing import NamedTuple
 
 import pytest
 
-from accounting import lines
+from accounting import lines, totals
 from accounting.accountants import epsilon
 from accounting.against import HOSPITAL, parse_against, views_of_spend
-from accounting.book import Book
+from accounting.book import Book, read_spent
 from accounting.chain import Flush
-from accounting.errors import AccountingError, LimitRefused
+from accounting.errors import AccountingError, LedgerError, LimitRefused
 from accounting.events import GaussianEvent
 from accounting.ledger import Ledger
 from accounting.limits import SiteLimits, SpendRequest
@@ -143,6 +143,48 @@ def test_a_run_whose_terms_are_bound_goes_on_where_a_filter_alone_would_stop_it(
     assert 2.4 < limits.would_be(book) <= 3.3
     assert filtered_total(book.spendings(), against=HOSPITAL, delta=1e-4, limit=3.3) > 6.0
     assert run(book, limits, 60, "second", **RARELY) == 0
+
+
+def test_each_training_is_composed_once_whatever_processes_come_after(tmp_path, monkeypatch):
+    composed = []
+    real = totals.composed_epsilon
+    monkeypatch.setattr(
+        totals, "composed_epsilon", lambda *given: composed.append(given) or real(*given)
+    )
+    limits = SiteLimits(max_epsilon=6.0, delta=1e-4)
+    found = []
+    for number in range(1, 5):
+        with Book(tmp_path / "b.jsonl", site="n", cohort="c", flush=Flush.WRITE) as book:
+            if number == 1:
+                for training in ("told", "second"):
+                    bind(book, training)
+                assert run(book, limits, 60, "told", **RARELY) == 60
+            shown = {"views": RARELY["views"], "slack": Slack(0.0, 0.0)}
+            book.spend(Place("second", number, 1), RARELY["event"], purpose="x", **shown)
+            book.append(lines.adopt("second", round=number, chain="c"))
+            found.append(limits.would_be(book))
+    assert len(composed) == len(set(composed)) == 2
+    by_hand = limits.counted(*read_spent(tmp_path / "b.jsonl"))
+    assert by_hand == found[-1]
+    with Book(tmp_path / "b.jsonl", site="n", cohort="c", flush=Flush.WRITE) as book:
+        # At another delta, or by another computation, it is another number.
+        SiteLimits(max_epsilon=6.0, delta=1e-5).would_be(book)
+        assert len(composed) > 2
+        monkeypatch.setattr(totals, "COMPOSED_BY", totals.COMPOSED_BY + 1)
+        before = len(composed)
+        assert limits.would_be(book) == found[-1] and len(composed) > before
+
+
+def test_what_was_composed_is_part_of_the_chain(tmp_path):
+    path = tmp_path / "b.jsonl"
+    with Book(path, site="n", cohort="c", flush=Flush.WRITE) as book:
+        bind(book, "t")
+        assert book.composed(EVENT, 1e-4) == pytest.approx(epsilon([EVENT], 1e-4, "prv"))
+        bind(book, "u")
+    data = path.read_bytes()
+    path.write_bytes(data.replace(b'"epsilon":', b'"epsilon":0', 1))
+    with pytest.raises(LedgerError, match="damaged"):
+        Book(path, site="n", cohort="c")
 
 
 def test_a_ledger_that_binds_nothing_goes_by_the_filter_alone(ledger):

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from accounting.errors import AccountingError
-from accounting.events import ExactEvent, GaussianEvent
+from accounting.events import ExactEvent, GaussianEvent, PublicEvent
 from accounting.grid import noised_unpaid, plan_grid
 from accounting.noise import make_noise_plan
 from accounting.private import Private
 from accounting.randomness import Stream
 from accounting.receipts import Receipt, Use, is_redeemed, issue_receipt, taken_out
-from accounting.release import Exact, Noised, exact, is_released, noised
+from accounting.release import Exact, Noised, exact, is_released, noised, public
 
 EVENT = GaussianEvent(sampling_rate=0.1, noise_multiplier=1.5)
 
@@ -111,3 +111,20 @@ def test_an_exact_value_needs_an_exact_event_and_a_noised_one_another():
     sealed = exact(value, three, grid("none"))
     assert np.allclose(sealed.vector, 1.0, atol=grid("none").step)
     assert is_released(sealed) and not is_redeemed(paid)
+
+
+def test_only_a_declaration_makes_a_value_public():
+    for event in (EVENT, ExactEvent()):
+        use = issue_receipt(Place("t", 1, 1), event, uses=1, rounds=1).use(1, 1)
+        with pytest.raises(AccountingError, match="does not make a value public"):
+            public(Private(3), use)
+    use = issue_receipt(Place("t", 0, 0), PublicEvent(), uses=1, rounds=1).use(0, 1)
+    assert public(Private(3), use) == 3
+    with pytest.raises(TypeError):
+        public(Private(3), use)
+
+
+def test_a_declaration_pays_for_nothing_else():
+    use = issue_receipt(Place("t", 0, 0), PublicEvent(), uses=1, rounds=1).use(0, 1)
+    with pytest.raises(AccountingError):
+        exact(Private(np.zeros(2)), use)

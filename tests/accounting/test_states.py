@@ -50,6 +50,10 @@ def adopt(round):
     return lines.adopt("t", round=round, chain=f"chain {round}")
 
 
+def public(about):
+    return lines.public("t", purpose="evaluate", about=about)
+
+
 def whole(round):
     return spend(round), seal(round), commit(round), close(round)
 
@@ -161,6 +165,11 @@ def test_a_training_goes_its_way():
         (VISITS, spend(1, uses=2, rounds=2), "malformed"),
         (VISITS, adopt(1), "opening-refused"),
         ((), Line("joke", "t", {}), "malformed"),
+        # Figures of public records.
+        ((), public("a"), "keys-missing"),
+        ((bind(),), public("a"), "keys-missing"),
+        ((*KEYED, RETIRE), public("a"), "training-retired"),
+        ((*VISITS, *map(public, "abcdefg")), public("h"), "stale-place"),
     ],
 )
 def test_a_forbidden_move_is_refused_by_its_code(before, line, code):
@@ -187,6 +196,8 @@ def test_a_forbidden_move_is_refused_by_its_code(before, line, code):
         (*KEYED, commit(1), close(1), spend(2), seal(2), commit(2), END),
         (*VISITS, spend(1), seal(1), spend(4, 2), seal(4, 2)),
         (*KEYED, RETIRE, RETIRE, lines.charge("t", EVENT, why="lost")),
+        (*KEYED, public("a"), spend(1), public("b"), seal(1), public("b"), commit(1), close(1)),
+        (*KEYED, *whole(1), END, public("a")),
     ],
 )
 def test_an_allowed_way_is_allowed(moves):
@@ -204,6 +215,7 @@ def test_an_allowed_way_is_allowed(moves):
         ),
         ((*KEYED, *whole(1), END), END),
         ((*KEYED, RETIRE), RETIRE),
+        ((*KEYED, public("a")), public("a")),
     ],
 )
 def test_the_same_again_changes_nothing(before, line):
