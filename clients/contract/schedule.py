@@ -15,6 +15,8 @@ from accounting.vocabulary import EXCHANGES
 if TYPE_CHECKING:
     from clients.contract.settings import Settings
 
+#: Attempts beyond one for each place where nobody has planned for any, over all places together.
+_SPARE = 2
 #: Noised messages about a record in one step of `layers`: its activation, the loss gradient at the
 #: head, and its share in the sum that teaches the layers at home.
 LAYER_MESSAGES = 3
@@ -65,14 +67,15 @@ def spare_attempts(settings: Settings) -> int:
     """Return how many attempts beyond one for each place a hospital may be asked for in all.
 
     With a target the noise is planned for no more than was asked for, so a retry may end the run
-    before its last round; ``privacy.spare-attempts`` plans for some.
+    before its last round; ``privacy.spare-attempts`` plans for some. The server's patience with one
+    round, ``run.attempts``, does not enter: hospitals are bound to this number, and patience may
+    change when a run goes on.
     """
     if settings.privacy.spare_attempts >= 0:
         return settings.privacy.spare_attempts
     if settings.regime.private and settings.privacy.target_epsilon:
         return 0
-    places = visits_of(settings) or settings.training.rounds
-    return places * (settings.run.attempts - 1)
+    return _SPARE * (visits_of(settings) or settings.training.rounds)
 
 
 def failures_allowed(settings: Settings) -> int:

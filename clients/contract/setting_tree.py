@@ -284,8 +284,8 @@ class Privacy(Group):
         default=-1,
         ge=-1,
         le=_MOST_ROUNDS,
-        description="attempts beyond one for each round (-1: none with a target, else as many as "
-        "run.attempts allows)",
+        description="attempts beyond one for each round (-1: none with a target, else two for "
+        "each)",
         json_schema_extra=since("0.2"),
     )
     colluders: int = Field(

@@ -13,7 +13,7 @@ from tests.door.world import EXACT, Answer, Play, started
 
 pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
 
-CYCLIC = {**EXACT, "exchange__name": "cyclic", "exchange__cycles": 2, "run__attempts": 1}
+CYCLIC = {**EXACT, "exchange__name": "cyclic", "exchange__cycles": 2, "privacy__spare_attempts": 0}
 #: Sites whose data are not declared public: what is exact may leave at the end only.
 PRIVATE = {"data": {"name": "breast-cancer", "public": False}}
 

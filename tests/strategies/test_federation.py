@@ -368,7 +368,8 @@ def test_hospitals_that_opened_different_sums_notice_and_stop(
         return SignedHeader.from_bytes(reply.header)
 
     monkeypatch.setattr(SecureFedAvg, "_checked", believed)
-    settings = small_settings(tmp_path, run__attempts=1, privacy__dropouts=1)
+    changes = {"privacy__dropouts": 1, "privacy__spare_attempts": 0}
+    settings = small_settings(tmp_path, run__attempts=1, **changes)
     run_app(settings, TwoFacedServer(settings), apart=True)
     third = [row for row in recorded(settings, "round") if row["round"] == 3]
     assert [row["contributions"] for row in third] == [0]

@@ -122,5 +122,5 @@ def test_a_training_with_other_terms_does_not_go_on(tmp_path: Path) -> None:
     with pytest.raises(TrainingStopped, match=r"differs: .*settings.training.learning-rate"):
         run_app(other)
     # What is a server's own patience may change.
-    run_app(settings.with_config({"run.timeout": 1.0}))
+    run_app(settings.with_config({"run.timeout": 1.0, "run.attempts": 7}))
     assert read_json(settings, "summary.json")["rounds"] == 3
