@@ -251,7 +251,7 @@ class Culprits:
         start = self._kept.turn * (self._dropouts + 1) % len(asked)
         for _ in range(times):
             for name in (*asked[start:], *asked[:start]):
-                if faults.get(name) == Code.OPENING_REFUSED:
+                if faults.get(name) in (Code.OPENING_REFUSED, Code.STALE_PLACE):
                     continue
                 code = ask(name)
                 if not code:

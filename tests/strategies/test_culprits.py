@@ -316,7 +316,7 @@ class KilledAt:
         return reply or message
 
 
-@pytest.mark.parametrize("count", [1, 4, 5, 8, 9, 11, 14, 17, 20])
+@pytest.mark.parametrize("count", [1, 4, 5, 8, 9, 11, 14, 17, 21])
 @pytest.mark.parametrize("since", [2, 5])
 def test_a_server_that_is_stopped_in_mid_search_goes_on(
     tmp_path: Path, spoil: Callable[[Spoils], None], since: int, count: int
