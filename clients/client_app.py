@@ -55,7 +55,7 @@ READERS: Mapping[Kind, Callable[[RecordDict], Any]] = {
     Kind.RELEASE_CARRIED: VisitRequest.read,
     Kind.CONFIRM: RoundRequest.read,
     Kind.RELEASE: ReleaseRequest.read,
-    Kind.EVALUATE: RoundRequest.read,
+    Kind.EVALUATE: ReleaseRequest.read,
     Kind.EVALUATE_MODELS: JudgeRequest.read,
     Kind.WITNESS: WitnessRequest.read,
     Kind.VOUCH: VouchRequest.read,
@@ -146,7 +146,7 @@ def release(passage: Passage[ReleaseRequest], hospital: Hospital) -> Release:
     return Releasing(hospital).release(passage)
 
 
-def evaluate(passage: Passage[RoundRequest], hospital: Hospital) -> Release:
+def evaluate(passage: Passage[ReleaseRequest], hospital: Hospital) -> Release:
     """Measure the model on the hospital's own test records, if these are public."""
     from clients.site.releasing import Releasing
 

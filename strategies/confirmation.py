@@ -22,6 +22,7 @@ from strategies.culprits import Verdict, judge, refused_by
 from strategies.errors import TrainingStopped
 from strategies.helping import catch_up
 from strategies.replies import BadReply, ModelForm, one_bad_reply, read_round
+from strategies.sums import Help, Sums
 
 if TYPE_CHECKING:
     import torch
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from strategies.conversation import Conversation
     from strategies.culprits import Culprits
     from strategies.heads import Heads
-    from strategies.sums import Sums
 
 
 @dataclass
@@ -111,15 +111,13 @@ class Confirmation:
             TrainingStopped: none released it.
         """
         for name in sorted(self.headers):
-            # A process that has it needs no more than the signatures; another one is told all.
-            for full in (False, True):
-                try:
-                    model = self._ask(name, full=full)
-                except BadReply as bad:
-                    self.faults[name] = bad.code
-                else:
-                    self.faults.pop(name, None)
-                    return model
+            try:
+                model = self._ask(name)
+            except BadReply as bad:
+                self.faults[name] = bad.code
+            else:
+                self.faults.pop(name, None)
+                return model
         asked = {n: code for n, code in self.faults.items() if n in self.headers}
         raise TrainingStopped(f"no hospital released the model ({listed(asked)})")
 
@@ -190,18 +188,33 @@ class Confirmation:
             raise PreviousMismatchError(f"{name!r} confirmed another chain of sums")
         return data
 
-    def _ask(self, name: str, *, full: bool) -> Mapping[str, torch.Tensor]:
-        help = self.sums.help(0) if full else None
-        request = ReleaseRequest(
+    def releasing(self, stands_at: int | None = None) -> ReleaseRequest:
+        """Return the request for what follows from the confirmed sums.
+
+        A process that has them needs no more than the signatures.
+
+        Args:
+            stands_at: the last round that a process knows which lacks some; None: it lacks none.
+        """
+        help = Help() if stands_at is None else self.sums.help(stands_at)
+        return ReleaseRequest(
             training=self.agreement.training,
             bind=self.agreement.bind,
             headers=tuple(self.headers[one] for one in sorted(self.headers)),
-            closed=help.closed if help else {},
-            opened=help.opened if help else {},
-            snapshot=help.snapshot if help else b"",
+            closed=help.closed,
+            opened=help.opened,
+            snapshot=help.snapshot,
         )
-        message = Message(request.content(), self.ceremony.nodes.ids[name], Kind.RELEASE)
-        [reply] = self.conversation.ask([message])
+
+    def settled(self, asked: list[Message]) -> Iterator[Message]:
+        """Yield the answers to such requests, of hospitals that lack a sum once they have it."""
+        replies = self.ledger_heads.settled(asked, self.conversation.ask(asked))
+        return catch_up(self.conversation, replies, self.round, self.releasing)
+
+    def _ask(self, name: str) -> Mapping[str, torch.Tensor]:
+        content = self.releasing().content()
+        message = Message(content, self.ceremony.nodes.ids[name], Kind.RELEASE)
+        [reply] = self.settled([message])
         if reply.has_error():
             raise BadReply(fault_code(reply))
         with one_bad_reply():

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from flwr.app import Message
 from flwr.serverapp.strategy import FedAvg
 
+from clients.contract.faults import Code
 from clients.contract.kinds import Kind
 from clients.contract.messages import RoundRequest
 from clients.contract.schedule import events_of_attempt
@@ -219,7 +220,8 @@ class Federation(Teaching):
 
         verdict, faults = self._culprits.show_first(ask, self.settings.run.attempts)
         self.strategy.outcome = RoundOutcome(faults=faults)
-        if verdict is Verdict.AWAY:
+        # Who answered an earlier run of the server, and has lost its answer, can make another.
+        if verdict is Verdict.AWAY and Code.STALE_PLACE not in faults.values():
             raise TrainingStopped(
                 f"too few hospitals answered to tell whether the sum of round {number - 1} opens "
                 f"({listed(faults)})"
@@ -412,7 +414,7 @@ class Federation(Teaching):
 
     def judge_request(self) -> tuple[Kind, RecordDict]:
         """Return the request to judge the model after the last total, which hospitals have."""
-        request = RoundRequest(
-            training=self.training, bind=self._agreement.bind, round=self.state.round
-        )
-        return Kind.EVALUATE, self._filled(request, 0).content()
+        return Kind.EVALUATE, self._confirmation.releasing().content()
+
+    def _settled(self, asked: list[Message]) -> Iterator[Message]:
+        return self._confirmation.settled(asked)

@@ -11,7 +11,7 @@ from clients.contract.faults import Code, read_code
 from strategies.conversation import fault_code
 
 if TYPE_CHECKING:
-    from clients.contract.messages import RoundRequest
+    from clients.contract.messages import ReleaseRequest, RoundRequest
     from strategies.conversation import Conversation
 
 _FIRST = -1
@@ -21,7 +21,7 @@ def catch_up(
     conversation: Conversation,
     replies: Iterable[Message],
     last: int,
-    request: Callable[[int], RoundRequest],
+    request: Callable[[int], RoundRequest | ReleaseRequest],
 ) -> Iterator[Message]:
     """Yield replies; a hospital that is behind is asked again with what it lacks.
 

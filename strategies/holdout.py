@@ -111,7 +111,7 @@ class Holdout:
         self, tensors: Mapping[str, torch.Tensor], records: Records | None = None
     ) -> NDArray[np.float32]:
         set_parameters(self._model, tensors)
-        inputs = torch.as_tensor(np.asarray((records or self._records).inputs))
+        inputs = torch.as_tensor(np.asarray((self._records if records is None else records).inputs))
         logits = torch.cat([self._model(chunk) for chunk in torch.split(inputs, CHUNK_RECORDS)])
         return np.asarray(logits.numpy())
 

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from flwr.app import Message
+
 from clients.learning.shapes import parameters_of
 from strategies.agreement import SharedPart
 from strategies.conversation import UNREACHABLE, fault_code, renewed
@@ -22,7 +24,7 @@ from strategies.run.state import RunState
 
 if TYPE_CHECKING:
     import torch
-    from flwr.app import Message, RecordDict
+    from flwr.app import RecordDict
 
     from clients.contract.kinds import Kind
     from clients.contract.settings import Settings
@@ -151,6 +153,17 @@ class Teaching(ABC):
     @abstractmethod
     def release_last(self) -> None:
         """Obtain the model after the last round, unless it is there already."""
+
+    def judged(self) -> Iterator[Message]:
+        """Ask all hospitals to judge the final model; yields their answers."""
+        kind, content = self.judge_request()
+        return self._settled(
+            [Message(content, self._nodes.ids[n], kind) for n in self._nodes.names]
+        )
+
+    def _settled(self, asked: list[Message]) -> Iterator[Message]:
+        """Yield answers; who waits for others to vouch for its ledger is helped first."""
+        return self._ledger_heads.settled(asked, self._conversation.ask(asked))
 
     @abstractmethod
     def judge_request(self) -> tuple[Kind, RecordDict]:

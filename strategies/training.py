@@ -9,8 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
-from flwr.app import Message
-
 from strategies.ceremony import Ceremony, find_members, hold_ceremony
 from strategies.errors import BudgetExhausted
 from strategies.nodes import Nodes
@@ -120,10 +118,8 @@ class Training:
         if context.settings.regime.pooled:
             # The curator is no hospital; the server's public records are dealt as theirs would be.
             return context.holdout.measure_by_hospital(context.state.model)
-        kind, content = teaching.judge_request()
-        asked = [Message(content, nodes.ids[name], kind) for name in nodes.names]
         figures: dict[str, dict[str, float]] = {}
-        for reply in context.conversation.ask(asked):
+        for reply in teaching.judged():
             if reply.has_error():
                 continue
             name = nodes.name_of(reply.metadata.src_node_id)

@@ -6,6 +6,8 @@ the server carries it and can neither read nor change it. A model that is releas
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -152,6 +154,15 @@ class JudgeRequest:
             {"training": self.training, "bind": self.bind, "models": len(self.models)}
         )
         return RecordDict({ARRAYS: ArrayRecord(arrays), CONFIG: config})
+
+    def digest(self) -> str:
+        """Return the digest of all models, hex."""
+        digest = hashlib.sha256(b"asclepias judged models 1\n")
+        for number, model in enumerate(self.models):
+            for key, array in sorted(pack_tensors(f"{number}.", model).items()):
+                head = json.dumps([key, array.dtype, list(array.shape), len(array.data)])
+                digest.update(head.encode() + b"\n" + array.data)
+        return digest.hexdigest()
 
     @classmethod
     def read(cls, content: RecordDict) -> JudgeRequest:

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from accounting.private import Unreleased
 from clients.data.errors import DataError
 from clients.data.reading_log import ReadingLog
 
@@ -128,7 +129,7 @@ SPATIAL_KINDS = ("image", "volume")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Records:
+class Records(Unreleased):
     """Rows of a data set.
 
     Attributes:

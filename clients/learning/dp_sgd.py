@@ -27,6 +27,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from accounting.private import Unreleased
 from clients.learning.device_check import check_computes
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ DOUBTFUL = 2.0**-106
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Batch:
+class Batch(Unreleased):
     """Records of the sampled patients.
 
     Attributes:
@@ -65,7 +66,7 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GradientSum:
+class GradientSum(Unreleased):
     """A sum of clipped gradients over patients, in gradient units.
 
     Attributes:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from accounting.private import Unreleased
 from clients.learning.dp_sgd import PerSample
 from clients.models.weights import set_parameters
 
@@ -92,7 +93,7 @@ def state_from_bytes(data: bytes) -> dict[str, Any]:
     return state
 
 
-class Replica:
+class Replica(Unreleased):
     """The model after ``round`` opened sums, its optimiser, and a digest of what was opened."""
 
     def __init__(self, module: nn.Module, settings: Settings) -> None:

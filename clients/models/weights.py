@@ -87,6 +87,17 @@ def set_parameters(module: nn.Module, tensors: Mapping[str, torch.Tensor]) -> No
     """Set a model's parameters to those of a released model; its buffers stay as they are.
 
     Raises:
+        ModelError: as `check_parameters`.
+    """
+    check_parameters(module, tensors)
+    for name, parameter in module.named_parameters():
+        parameter.copy_(tensors[name])
+
+
+def check_parameters(module: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Insist that a released model has this one's parameters.
+
+    Raises:
         ModelError: other names or shapes than the model's own parameters.
     """
     own = dict(module.named_parameters())
@@ -97,8 +108,6 @@ def set_parameters(module: nn.Module, tensors: Mapping[str, torch.Tensor]) -> No
         raise ModelError(
             f"a released model does not fit this one at {', '.join(wrong)}", code="weights-mismatch"
         )
-    for name, parameter in own.items():
-        parameter.copy_(tensors[name])
 
 
 def head_of(module: nn.Module) -> str:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from clients.site.ground import Site
     from crypto.roles import Place
 
+#: Kinds whose answers are kept: those that are asked for at a place.
+_ANSWERED = (Kind.TRAIN, Kind.VISIT, Kind.FORWARD, Kind.HEAD, Kind.BACKWARD)
 #: Bytes of replies that a process of simulated hospitals keeps.
 MOST_BYTES = 32 * 2**20
 
@@ -57,8 +59,12 @@ class AnswersInMemory:
         self._bytes += len(stored.records)
         self._kept[owner] = (place, answers)
         while self._bytes > MOST_BYTES:
-            _, (_, oldest) = self._kept.popitem(last=False)
-            self._bytes -= sum(len(one.records) for one in oldest.values())
+            self.drop(next(iter(self._kept)))
+
+    def drop(self, owner: str) -> None:
+        """Forget what a hospital answered."""
+        _, answers = self._kept.pop(owner, (None, {}))
+        self._bytes -= sum(len(one.records) for one in answers.values())
 
 
 class Answers:
@@ -93,6 +99,14 @@ class Answers:
             self._memory.keep(self._owner, place, kind, Stored(records))
         else:
             self._site.write_secret(self._file(kind), _head(place) + records)
+
+    def drop(self) -> None:
+        """Forget what was answered: it belongs to places that nobody can ask for any more."""
+        if self._site.simulated:
+            self._memory.drop(self._owner)
+            return
+        for kind in _ANSWERED:
+            self._site.forget_secret(self._file(kind))
 
     def _file(self, kind: Kind) -> str:
         return f"reply-{self._training}-{kind.replace('.', '-')}.bin"

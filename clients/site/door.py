@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from accounting import lines
+from accounting.events import PublicEvent
 from accounting.private import Made, Maker
 from accounting.receipts import Use, is_redeemed
 from accounting.states import Phase
@@ -84,6 +85,10 @@ TURNS: Mapping[Kind, int] = {
 }
 #: Turns that another turn of the same place follows.
 _SHOWN = frozenset({Kind.FORWARD, Kind.HEAD})
+#: Kinds that answer with figures of public records, for a line that says so.
+_PUBLIC = frozenset({Kind.EVALUATE, Kind.EVALUATE_MODELS})
+#: Kinds whose answers follow from confirmed sums, always.
+_DERIVED = frozenset({Kind.RELEASE, Kind.EVALUATE})
 #: Kinds that a hospital answers whatever has become of the training.
 _EVER = frozenset({Kind.WITNESS, Kind.VOUCH})
 
@@ -143,13 +148,17 @@ class Passage(Generic[R]):
         return _RELEASES.make(reply=reply)
 
     def _check(self, uses: Sequence[Use], derived: Sequence[Confirmed]) -> None:
-        if (self.kind in TURNS) != bool(uses):
+        if (self.kind in TURNS or self.kind in _PUBLIC) != bool(uses):
             raise TypeError(f"an answer to {self.kind} with {len(uses)} paid uses")
         for use in uses:
             if not is_redeemed(use) or use.place.training != self.request.training:
                 raise TypeError("an answer needs uses that its own receipt gave")
-            if use.round != self.place.round:
+            if isinstance(use.event, PublicEvent) != (self.kind in _PUBLIC):
+                raise TypeError(f"a use of {use.event} in an answer to {self.kind}")
+            if self.kind in TURNS and use.round != self.place.round:
                 raise TypeError(f"a use of round {use.round} in an answer to {self.place}")
+        if self.kind in _DERIVED and not derived:
+            raise TypeError(f"an answer to {self.kind} follows from no confirmed sum")
         for one in derived:
             if not is_confirmed(one):
                 raise TypeError("a model or a snapshot follows from confirmed sums only")

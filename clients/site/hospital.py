@@ -9,14 +9,15 @@ in the passage through which the request came in.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from accounting import limits
 from accounting.against import views_of_spend
 from accounting.events import ExactEvent
-from clients.contract.faults import Code, Fault
-from clients.contract.messages import RoundRequest
+from clients.contract.faults import Code, Fault, one_code_for_openings
+from clients.contract.messages import ReleaseRequest, RoundRequest
 from clients.contract.phases import Phases
 from clients.contract.terms import hospitals_expected
 from clients.models.errors import ModelError
@@ -85,6 +86,7 @@ class Hospital:
             member=self.membership,
             hospitals=hospitals_expected(run_settings),
         )
+        self.answers = Answers(site, training, state.answers)
         self._agreement: Agreement | None = None
         #: What observers face in this training's spendings, and what its grid charges.
         self._faced: tuple[Mapping[str, float | None], Slack | None] | None = None
@@ -97,8 +99,7 @@ class Hospital:
     @property
     def door(self) -> Door:
         """The door through which everything comes in and goes out."""
-        answers = Answers(self.site, self.training, self._state.answers)
-        return Door(book=self.book, answers=answers, exchange=self.settings.exchange.name)
+        return Door(book=self.book, answers=self.answers, exchange=self.settings.exchange.name)
 
     def terms_digest(self, noise_multiplier: float | None = None) -> str:
         """Return the digest of the terms as this hospital derives them, hex.
@@ -197,17 +198,36 @@ class Hospital:
 
     def follow(self, request: RoundRequest, phases: Phases) -> Session:
         """Bring book and replica to the last sum that a request holds."""
-        openings = self.openings()
-        session = openings.session
-        before, after = (session.round, session.chain), self.witnessing.stands_at()
-        try:
+        openings, after = self.openings(), self.witnessing.stands_at()
+        closed = self.book.state(self.training).closed
+        with self._kept(openings.session):
             openings.follow(request, phases)
+        self.witnessing.learn(request, after=after, confirmed=openings.confirmed)
+        if self.book.state(self.training).closed > closed:
+            self.answers.drop()
+        return openings.session
+
+    def restored(self, request: ReleaseRequest) -> Openings:
+        """Bring the replica to where the book stands, from what a request holds; it opens nothing.
+
+        Raises:
+            Fault: as `Openings.restore`.
+        """
+        openings = self.openings()
+        with self._kept(openings.session), one_code_for_openings():
+            openings.restore(request)
+        return openings
+
+    @contextmanager
+    def _kept(self, session: Session) -> Iterator[None]:
+        """Keep a replica that has moved for a later process, whatever comes of the block."""
+        before = session.round, session.chain
+        try:
+            yield
         finally:
             # A session that is ahead of its book, whose line was lost, is made anew next time.
             if (session.round, session.chain) != before and not self._strayed(session):
                 self.save(session)
-        self.witnessing.learn(request, after=after, confirmed=openings.confirmed)
-        return session
 
     def session_at_place(self) -> Session:
         """Return the session for a later turn of a place, whose first turn opened what it needs.
@@ -230,6 +250,7 @@ class Hospital:
             member=self.membership(),
             session=session,
             needed=quorum(noise.hospitals, noise.dropouts, noise.colluders),
+            most=self.settings.run.snapshot_every + 1,
             retire=self._drop_keys,
             log=self.site.log,
         )
@@ -309,6 +330,7 @@ class Hospital:
     def _drop_keys(self) -> None:
         self.site.forget_secret(f"keys-{self.training}.bin")
         self.forget_membership()
+        self.answers.drop()
 
     def _own_session(self) -> Session:
         """Return the process's session with what an earlier one of a real hospital left."""

@@ -5,17 +5,24 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
+from accounting.release import public
 from clients.contract.faults import Code, Fault, one_code_for_openings
+from clients.contract.kinds import Kind
 from clients.contract.messages import Figures
 from clients.contract.phases import Phases
 from clients.contract.schedule import cycles_of, steps_of_visit
 from clients.contract.terms import hospitals_expected
 from clients.contract.visit_messages import Carried, JudgeRequest, VisitReply, VisitRequest
 from clients.learning import visits
-from clients.learning.evaluation import evaluate
 from clients.learning.votes import decide_together
+from clients.models.errors import ModelError
+from clients.models.weights import check_parameters
 
 if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from numpy.typing import NDArray
+
     from clients.site.door import Passage, Release
     from clients.site.hospital import Hospital
     from clients.site.session import Session
@@ -77,15 +84,35 @@ class Host:
         return passage.answer(VisitReply(released=session.released()))
 
     def judge(self, passage: Passage[JudgeRequest]) -> Release:
-        """Measure released models, deciding together, on the hospital's own test records."""
-        module = self._hospital.session().replica.module
-        inputs, labels = self._hospital.own.test_records()
-        if not len(labels):
-            return passage.answer(Figures(metrics={}))
-        logits = [visits.logits_of(module, tensors, inputs) for tensors in passage.request.models]
-        together = decide_together(logits, self._hospital.settings.exchange.vote)
-        ordinal = self._hospital.cohort.info.task == "ordinal"
-        return passage.answer(Figures(metrics=evaluate(together, labels, ordinal=ordinal)))
+        """Measure released models, deciding together, on the hospital's own test records.
+
+        The server brings the models, so their figures tell of public records alone.
+
+        Raises:
+            Fault: ``not-public``: the data are not declared public; ``malformed``: there is no
+                model, or one of another form.
+        """
+        hospital, request = self._hospital, passage.request
+        hospital.own.require_public()
+        module = hospital.session().replica.module
+        try:
+            for tensors in request.models:
+                check_parameters(module, tensors)
+        except ModelError as error:
+            raise Fault(Code.MALFORMED, str(error)) from error
+        if not request.models:
+            raise Fault(Code.MALFORMED, "no model came to be measured")
+        receipt = hospital.book.show_public(
+            hospital.training, purpose=Kind.EVALUATE_MODELS, about=request.digest()
+        )
+
+        def logits_of(inputs: torch.Tensor) -> NDArray[np.floating]:
+            each = [visits.logits_of(module, tensors, inputs) for tensors in request.models]
+            return decide_together(each, hospital.settings.exchange.vote)
+
+        use = receipt.use(0, 1)
+        figures = Figures(metrics=public(hospital.own.figures(logits_of), use))
+        return passage.answer(figures, uses=[use])
 
     def _steps(self, visit: int) -> int:
         """Return the steps that the schedule has for a visit, whatever is asked for."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from accounting.private import Unreleased
 from crypto.keys import Keys
 
 
 @dataclass(frozen=True, kw_only=True)
-class Membership:
+class Membership(Unreleased):
     """What a hospital has in a training.
 
     Attributes:
@@ -25,3 +26,8 @@ class Membership:
     bind: bytes
     noise_multiplier: float
     vouchers: int = 0
+
+
+def vouchers_needed(hospitals: int, dropouts: int, colluders: int) -> int:
+    """Return how many peers must vouch for a hospital's book: min(K-1, max(c+1, K-d-1))."""
+    return min(hospitals - 1, max(colluders + 1, hospitals - dropouts - 1))

@@ -62,6 +62,7 @@ class Openings:
         member: its keys, and who the others are.
         session: what the hospitals of its process share.
         needed: hospitals that must have signed a chain before anything made from it leaves.
+        most: sums that are opened for one request; who lacks more asks for the rest.
         retire: deletes the training's keys once its book has retired it.
         log: the hospital's own log.
     """
@@ -74,6 +75,7 @@ class Openings:
         member: Membership,
         session: Session,
         needed: int,
+        most: int,
         retire: Callable[[], None],
         log: Callable[[str], None],
     ) -> None:
@@ -82,6 +84,7 @@ class Openings:
         self._member = member
         self.session = session
         self._needed = needed
+        self._most = most
         self._retire = retire
         self._log = log
 
@@ -92,26 +95,34 @@ class Openings:
             The hospital's state after it.
 
         Raises:
-            Fault: ``behind`` with the round where it stands; ``opening-refused`` for everything
+            Fault: ``behind`` with the round where it stands, also where the request holds more
+                than is opened for one; ``opening-refused`` for everything
                 that is wrong with a sum, a roster or a snapshot; ``ledger-behind`` where a roster
                 holds this hospital's own signature over what its book does not know.
         """
         state = self._state()
         with one_code_for_openings():
             snapshot = self._snapshot(request)
-            self.restore(request, snapshot)
+            left = self._most - self.restore(request, snapshot)
             if snapshot is not None and snapshot.round > state.closed:
                 state = self._adopt(request, snapshot, state)
             for number in sorted(request.closed):
                 if number > state.closed:
+                    if left <= 0:
+                        raise Fault(Code.BEHIND, parameter=state.closed)
+                    left -= 1
                     state = self._open(number, request.closed[number], state, phases)
         return state
 
-    def restore(self, request: Behind, snapshot: SignedSnapshot | None = None) -> None:
+    def restore(self, request: Behind, snapshot: SignedSnapshot | None = None) -> int:
         """Bring this process's replica to where the book stands; the book does not move.
 
+        Returns:
+            How many sums were opened for it.
+
         Raises:
-            Fault: ``behind`` where the request does not hold what is missing.
+            Fault: ``behind`` where the request does not hold what is missing, or holds more than is
+                opened for one.
             SealingError: a total does not open.
         """
         state, session = self._state(), self.session
@@ -124,19 +135,22 @@ class Openings:
             self._load(snapshot)
         missing = range(session.round + 1, state.closed + 1)
         if not missing:
-            return
+            return 0
         if any(number not in request.closed for number in missing):
             raise Fault(Code.BEHIND, parameter=session.round)
         chain = self._extended(request, session.chain, session.round, state.closed)
         if chain != state.chain:
             raise RosterError("other sums came than those that this hospital has opened")
         for number in missing:
+            if number - missing.start == self._most:
+                raise Fault(Code.BEHIND, parameter=session.round)
             closed = request.closed[number]
             roster = Roster.from_bytes(closed.roster)
             committed = make_committed(
                 round=number, attempt=roster.place.attempt, opened=roster.digest(closed.total)
             )
             session.advance(committed, closed, roster, self._member.keys)
+        return len(missing)
 
     def confirmed(self) -> Confirmed | None:
         """Return what a quorum has signed of this hospital's own chain, as rosters show it."""

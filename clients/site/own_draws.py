@@ -7,6 +7,8 @@ attempt: a run that is resumed repeats a place to the bit.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -23,6 +25,7 @@ from clients.data.noisy_inputs import training_records
 from clients.learning.augmentation import augmented
 from clients.learning.dp_sgd import Batch
 from clients.learning.draws import Draws
+from clients.learning.evaluation import evaluate
 from clients.models import prepare, prepare_public
 
 if TYPE_CHECKING:
@@ -37,6 +40,9 @@ if TYPE_CHECKING:
     from clients.learning.dp_sgd import GradientSum
     from clients.site.ground import Site
     from clients.site.shared_state import SharedState
+
+#: Measures of a model on test records, before they may leave.
+Measures = Private[Mapping[str, float]]
 
 
 class OwnDraws:
@@ -123,19 +129,28 @@ class OwnDraws:
             ),
         )
 
-    def test_records(self) -> tuple[torch.Tensor, NDArray[np.int64]]:
-        """Return the hospital's own test records.
+    def require_public(self) -> None:
+        """Insist that the hospital itself declares its data public.
 
         Raises:
-            Fault: the data are not declared public, so a figure of theirs would be a release.
+            Fault: it does not, so a figure of theirs would be a release.
         """
         if not self._settings.data.public:
             raise Fault(Code.NOT_PUBLIC)
+
+    def figures(self, logits_of: Callable[[torch.Tensor], NDArray[np.floating]]) -> Measures:
+        """Return measures of a model on the hospital's own test records; none where it has none.
+
+        Args:
+            logits_of: inputs ``[n, *shape]`` -> the model's logits ``[n, classes]``.
+        """
         records = self._cohort.hospital_test(self._site.name)
-        if records is None:
-            return torch.zeros(0), np.zeros(0, dtype=np.int64)
+        if records is None or not len(records):
+            return Private({})
         records = prepare_public(self._settings, self._cohort.info, records)
-        return torch.as_tensor(np.asarray(records.inputs)), records.labels
+        logits = logits_of(torch.as_tensor(np.asarray(records.inputs)))
+        measures = evaluate(logits, records.labels, ordinal=self._cohort.info.task == "ordinal")
+        return Private({name: value for name, value in measures.items() if math.isfinite(value)})
 
     def stream(self, place: Place, purpose: str, step: int = 0) -> Stream:
         """Return the random stream of one purpose in one step at a place of this hospital."""

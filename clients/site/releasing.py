@@ -10,14 +10,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch.func import functional_call
 
 from accounting import lines
+from accounting.release import public
 from clients.contract.faults import Code, Fault
+from clients.contract.kinds import Kind
 from clients.contract.messages import Figures, ReleaseRequest, RoundReply, RoundRequest
 from clients.contract.phases import Phases
-from clients.learning.evaluation import evaluate
 from clients.site.snapshots import make_snapshot
 from crypto.errors import OpeningRefusedError
 from crypto.headers import HeaderKind, sign_header
@@ -25,9 +27,12 @@ from crypto.roles import Place
 from crypto.schemes import require_returnable
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from clients.site.door import Passage, Release
     from clients.site.hospital import Hospital
     from clients.site.proofs import Confirmed
+    from clients.site.session import Session
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +101,7 @@ class Releasing:
                 Code.STALE_PLACE, f"asked to end at {request.round}, stands at {state.closed}"
             )
         self._hospital.book.append(lines.end(self._hospital.training, round=request.round))
+        self._hospital.answers.drop()
         place = Place(
             training=self._hospital.training, round=request.round, attempt=request.attempt
         )
@@ -111,32 +117,49 @@ class Releasing:
         Raises:
             Fault: ``release-refused``: too few have confirmed, or the scheme's openings leak.
         """
-        request, openings = passage.request, self._hospital.openings()
         self._require_returnable()
-        openings.restore(request)
+        confirmed, session = self._confirmed(passage.request)
+        reply = RoundReply(model=session.released(), model_round=confirmed.round)
+        return passage.answer(reply, derived=(confirmed,))
+
+    def evaluate(self, passage: Passage[ReleaseRequest]) -> Release:
+        """Measure the confirmed model on the hospital's own test records, where data are public.
+
+        A figure tells of the model, which is made of other hospitals' updates as well: so it leaves
+        once a quorum has confirmed the sums, as the model itself does.
+
+        Raises:
+            Fault: ``not-public``: the data are not declared public, so a figure of theirs would be
+                a release; ``release-refused``: too few have confirmed the sums.
+        """
+        hospital = self._hospital
+        hospital.own.require_public()
+        confirmed, session = self._confirmed(passage.request)
+        receipt = hospital.book.show_public(
+            hospital.training, purpose=Kind.EVALUATE, about=session.chain
+        )
+
+        def logits_of(inputs: torch.Tensor) -> NDArray[np.floating]:
+            replica = session.replica
+            with torch.no_grad():
+                return np.asarray(functional_call(replica.module, replica.released(), (inputs,)))
+
+        use = receipt.use(0, 1)
+        figures = Figures(metrics=public(hospital.own.figures(logits_of), use))
+        return passage.answer(figures, uses=[use], derived=(confirmed,))
+
+    def _confirmed(self, request: ReleaseRequest) -> tuple[Confirmed, Session]:
+        """Return that a quorum confirmed the last sum, and the session, which stands there.
+
+        Raises:
+            Fault: ``release-refused``: too few have; ``behind``: the replica lacks sums.
+        """
+        openings = self._hospital.restored(request)
         confirmed = openings.confirmed_by(request.headers)
         session = openings.session
         if session.round != confirmed.round:
             raise Fault(Code.BEHIND, parameter=session.round)
-        reply = RoundReply(model=session.released(), model_round=confirmed.round)
-        return passage.answer(reply, derived=(confirmed,))
-
-    def evaluate(self, passage: Passage[RoundRequest]) -> Release:
-        """Measure the model on the hospital's own test records, where data are public.
-
-        Raises:
-            Fault: the data are not declared public, so a figure of theirs would be a release.
-        """
-        inputs, labels = self._hospital.own.test_records()
-        openings = self._hospital.openings()
-        session = openings.session
-        openings.restore(passage.request)
-        if not len(labels):
-            return passage.answer(Figures(metrics={}))
-        with torch.no_grad():
-            logits = functional_call(session.replica.module, session.replica.released(), (inputs,))
-        ordinal = self._hospital.cohort.info.task == "ordinal"
-        return passage.answer(Figures(metrics=evaluate(logits.numpy(), labels, ordinal=ordinal)))
+        return confirmed, session
 
     def _may_release_on_the_way(self) -> bool:
         """Whether a model may leave before the last sum: no exact one, nor what leaks a key."""

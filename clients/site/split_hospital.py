@@ -30,7 +30,7 @@ import numpy as np
 import torch
 
 from accounting.events import ExactEvent
-from accounting.private import Private
+from accounting.private import Private, Unreleased
 from accounting.randomness import Stream
 from accounting.release import exact
 from clients.contract.faults import Code, Fault
@@ -70,7 +70,7 @@ _KEY_BYTES = 32
 
 
 @dataclass(frozen=True, kw_only=True)
-class Slots:
+class Slots(Unreleased):
     """A batch: rows, their places in what is shown, whose they are, and what each weighs."""
 
     inputs: torch.Tensor

@@ -38,6 +38,7 @@ def one_of(play: Play, kind: Kind) -> Asking:
         Kind.JOIN: play.joining,
         Kind.LEAD: play.leading,
         Kind.RELEASE: lambda: ReleaseRequest(**plain, headers=()),
+        Kind.EVALUATE: lambda: ReleaseRequest(**plain, headers=()),
         Kind.HEAD: lambda: TurnRequest(**plain, round=1, attempt=1),
         Kind.BACKWARD: lambda: TurnRequest(**plain, round=1, attempt=1),
         Kind.VISIT: lambda: VisitRequest(**plain, round=1, steps=3, carry=True),

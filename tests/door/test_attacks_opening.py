@@ -235,6 +235,40 @@ def test_sums_come_in_order_and_none_is_skipped(tmp_path: Path) -> None:
     assert play.sites.kinds(B) == here
 
 
+@pytest.mark.parametrize("lost", ["nothing was opened", "the replica was lost"])
+def test_a_request_opens_no_more_sums_than_there_are_between_snapshots(
+    tmp_path: Path, lost: str
+) -> None:
+    play = started(tmp_path, training__rounds=9, run__snapshot_every=2)
+    names = [A, C] if lost == "nothing was opened" else [A, B, C]
+    for round in range(1, 9):
+        play.train(round, names=names)
+        play.close(round)
+    (play.sites.folder(B) / f"replica-{play.training}.bin").unlink(missing_ok=True)
+    request, stands = play.request(9, closed=play.closed), []
+    for expected in ("behind:3", "behind:6", ""):
+        answer = play.ask(B, Kind.TRAIN, request)
+        assert answer.code == expected
+        stands.append(state_of(play, B).count("close"))
+    assert answer.round.sealed
+    assert stands == ([3, 6, 8] if lost == "nothing was opened" else [7, 7, 8])
+
+
+def test_a_release_opens_no_more_sums_for_one_request_either(tmp_path: Path) -> None:
+    play = started(tmp_path, training__rounds=5, run__snapshot_every=2)
+    play.run()
+    headers = play.confirm(5)
+    model = play.release(A, headers).round.model
+    for kind in (Kind.RELEASE, Kind.EVALUATE):
+        (play.sites.folder(A) / f"replica-{play.training}.bin").unlink()
+        request = play.releasing(headers, closed=play.closed)
+        assert play.ask(A, kind, play.releasing(headers)).code == "behind:0"
+        assert play.ask(A, kind, request).code == "behind:3"
+        assert play.ask(A, kind, request)
+    again = play.release(A, headers).round.model
+    assert all(bool((tensor == again[key]).all()) for key, tensor in model.items())
+
+
 def test_a_restored_folder_is_told_by_its_own_signature(tmp_path: Path) -> None:
     play = started(tmp_path)
     folder = play.sites.folder(B)

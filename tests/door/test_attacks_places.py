@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from clients.contract.kinds import Kind
-from clients.contract.messages import RoundReply
+from clients.contract.messages import OpenedRound, RoundReply
 from tests.door.split_play import LAYERS, SplitPlay
-from tests.door.world import LOCAL, started
+from tests.door.world import LOCAL, Play, started
 
 pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
 
@@ -93,6 +93,51 @@ def test_turns_come_in_order_and_none_twice(tmp_path: Path) -> None:
     assert split.forward(A, 1, 2)
     spends = [line for line in play.sites.lines(A) if line["kind"] == "spend"]
     assert [line["uses"] for line in spends] == [6, 3]
+
+
+def replies(play: Play, name: str = A) -> list[str]:
+    return sorted(path.name for path in play.sites.folder(name).glob("reply-*"))
+
+
+def test_answers_are_kept_no_longer_than_they_may_be_asked_for(tmp_path: Path) -> None:
+    play = started(tmp_path)
+    play.train(1)
+    assert len(replies(play)) == 1
+    play.close(1)
+    play.sites.rewrite(A, "min-noise-multiplier = 0.0", "min-noise-multiplier = 2.5")
+    assert play.ask(A, Kind.TRAIN, play.request(2)).code == "limit-refused:min-noise-multiplier"
+    assert replies(play) == []  # round 1 is closed, and nothing was answered since
+    play.sites.rewrite(A, "min-noise-multiplier = 2.5", "min-noise-multiplier = 0.0")
+    play.train(2)
+    play.close(2)
+    play.train(3)
+    play.close(3)
+    assert len(replies(play)) == 1
+    assert play.release(A, play.confirm(3)).round.model
+    assert replies(play) == []
+
+
+def test_answers_of_a_training_that_is_retired_are_gone(tmp_path: Path) -> None:
+    play = started(tmp_path, privacy__dropouts=0)
+    for attempt in range(1, 4):
+        play.train(1, attempt)
+        play.close(1, attempt)
+        spoilt = bytearray(play.closed[1].total)
+        spoilt[-1] ^= 1
+        closed = {1: OpenedRound(total=bytes(spoilt), roster=play.closed[1].roster)}
+        assert len(replies(play)) == 1
+        assert play.ask(A, Kind.TRAIN, play.request(2, closed=closed)).code == "opening-refused"
+    assert "retire" in play.sites.kinds(A)
+    assert replies(play) == []
+
+
+def test_turns_of_a_pass_are_kept_until_their_round_is_closed(tmp_path: Path) -> None:
+    play = started(tmp_path, **LAYERS)
+    split = SplitPlay(play)
+    split.round(1)
+    assert len(replies(play)) == 3
+    assert split.forward(A, 2)
+    assert len(replies(play)) == 1
 
 
 def test_an_answer_that_was_lost_before_its_bytes_were_kept_is_paid_for_anew(

@@ -5,15 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
+from accounting.book import read_spent
 from clients.contract.kinds import Kind
 from clients.contract.messages import METRICS
+from clients.contract.visit_messages import JudgeRequest
 from clients.models import build_model
-from tests.door.world import COHORTS, EXACT, Play, Sites, door_settings, started
+from tests.door.world import COHORTS, EXACT, LOCAL, Answer, Play, Sites, door_settings, started
 
 pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
 
-A = "hospital-00"
+A, B = "hospital-00", "hospital-01"
 PRIVATE = {"data": {"name": "breast-cancer", "public": False}}
 
 
@@ -54,14 +57,73 @@ def test_figures_of_private_records_are_not_given_whatever_the_run_says(tmp_path
         play = Play.of(sites, door_settings(data__public=declared))
         play.begin()
         play.run(1)
-        request = play.request(2)
+        request = play.releasing(play.confirm(1))
         before = sites.book_bytes(A)
         assert play.ask(A, Kind.EVALUATE, request).code == "not-public"
         assert sites.book_bytes(A) == before
     public = started(tmp_path / "public")
     public.run(2)
-    answer = public.ask(A, Kind.EVALUATE, public.request(2))
-    assert answer.records.metric_records[METRICS]["num-examples"] == 1
+    answer = public.ask(A, Kind.EVALUATE, public.releasing(public.confirm(2)))
+    figures = answer.records.metric_records[METRICS]
+    assert figures["num-examples"] == 1 and 0.0 <= figures["accuracy"] <= 1.0
+
+
+def test_an_answer_about_public_records_has_its_line_and_costs_nothing(tmp_path: Path) -> None:
+    play = started(tmp_path)
+    play.run()
+    request = play.releasing(play.confirm(3))
+    before = play.sites.lines(A)
+    first = play.ask(A, Kind.EVALUATE, request)
+    [line] = play.sites.lines(A)[len(before) :]
+    assert (line["kind"], line["purpose"]) == ("public", "evaluate")
+    assert line["event"] == {"kind": "public", "count": 1}
+    assert line["about"] == [one for one in before if one["kind"] == "close"][-1]["chain"]
+    spent, _ = read_spent(play.sites.folder(A) / "ledger.jsonl")
+    assert sum(one.event.count for one in spent) == 3  # the rounds alone
+    # Asked again, the same answer comes, and there is nothing new to write.
+    assert play.ask(A, Kind.EVALUATE, request).payload == first.payload
+    assert len(play.sites.lines(A)) == len(before) + 1
+
+
+def test_figures_of_brought_models_have_lines_and_fill_no_book(tmp_path: Path) -> None:
+    play = started(tmp_path, **LOCAL, exchange__name="ensemble", privacy__spare_attempts=1)
+    module = build_model(play.settings, COHORTS.of(play.settings).info, play.settings.public_seed)
+    model = {name: p.detach() for name, p in module.named_parameters()}
+    plain = {"training": play.training, "bind": play.bind}
+
+    def judged(*models: object) -> Answer:
+        return play.ask(A, Kind.EVALUATE_MODELS, JudgeRequest(**plain, models=models))  # type: ignore[arg-type]
+
+    before = play.sites.book_bytes(A)
+    for junk in (
+        (),
+        ({},),
+        ({**model, "more": torch.zeros(1)},),
+        (model, {"bias": torch.zeros(9)}),
+    ):
+        assert judged(*junk).code == "malformed"
+    assert play.sites.book_bytes(A) == before
+    codes = [judged({n: t + k for n, t in model.items()}).code for k in range(6)]
+    # As many answers as there are places: one visit a hospital, and one spare attempt.
+    assert codes == [""] * 4 + ["stale-place"] * 2
+    assert play.sites.kinds(A).count("public") == 4
+    assert "spend" not in play.sites.kinds(A)
+
+
+def test_figures_of_a_fork_are_not_given(tmp_path: Path) -> None:
+    """A figure tells of the sum behind it: two sums must not be told apart by their accuracy."""
+    play = started(tmp_path, training__rounds=1)
+    play.train(1)
+    headers = {}
+    for name, members in ((A, play.names), (B, play.names[:2])):
+        play.closed[1] = play.sum(1, 1, members)
+        headers[name] = play.confirm(1, [name])[0]
+    for name in (A, B):
+        before = play.sites.book_bytes(name)
+        for shown in ((), (headers[name],), tuple(headers.values())):
+            answer = play.ask(name, Kind.EVALUATE, play.releasing(shown))
+            assert answer.code == "release-refused"
+        assert play.sites.book_bytes(name) == before
 
 
 def test_seconds_of_a_hospital_do_not_leave_where_data_are_private(tmp_path: Path) -> None:
@@ -75,6 +137,7 @@ def test_an_evaluation_opens_nothing(tmp_path: Path) -> None:
     play = started(tmp_path)
     play.run(2)
     before = play.sites.book_bytes(A)
-    request = play.request(3, closed={2: play.closed[2]})
-    play.ask(A, Kind.EVALUATE, request)
+    others = play.confirm(2, ["hospital-01", "hospital-02"])
+    request = play.releasing(others, closed={2: play.closed[2]})
+    assert play.ask(A, Kind.EVALUATE, request).code == "release-refused"
     assert play.sites.book_bytes(A) == before

@@ -172,7 +172,7 @@ class HostileServer(RuleBasedStateMachine):
     def ask_anything(self, data: st.DataObject, name: str, kind: Kind) -> None:
         round = data.draw(st.integers(-1, ROUNDS + 2), "round")
         attempt = data.draw(st.integers(0, 5), "attempt")
-        if kind is Kind.RELEASE:
+        if kind in (Kind.RELEASE, Kind.EVALUATE):
             headers = data.draw(st.lists(st.sampled_from(self.headers), max_size=4), "headers")
             request: Any = self.play.releasing(headers, closed=self.play.closed)
         elif kind is Kind.JOIN:
@@ -187,7 +187,7 @@ class HostileServer(RuleBasedStateMachine):
     def ask_on_other_terms(self, data: st.DataObject, name: str, kind: Kind) -> None:
         submitted = POOL[data.draw(st.integers(0, len(POOL) - 1), "settings")]
         before = [line for line in self.count(name) if line.training]
-        if kind in (Kind.RELEASE, Kind.JOIN, Kind.LEAD):
+        if kind in (Kind.RELEASE, Kind.EVALUATE, Kind.JOIN, Kind.LEAD):
             kind = Kind.TRAIN
         request = self.request(data, data.draw(st.integers(1, ROUNDS)), 1)
         binds = data.draw(st.sampled_from((self.play.bind, "", "00" * 32)))

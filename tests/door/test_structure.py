@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ast
 import copy
+import json
 import pickle
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from accounting import lines
@@ -19,8 +21,8 @@ from accounting.private import Made, Private
 from accounting.receipts import Receipt, Use, is_redeemed, taken_out
 from clients.client_app import HANDLERS, READERS, make_client_app
 from clients.contract.kinds import KINDS, Kind
-from clients.contract.messages import RoundReply
-from clients.site.door import Release, let_go
+from clients.contract.messages import RoundReply, RoundRequest
+from clients.site.door import Door, Passage, Release, let_go
 from clients.site.leave import leave
 from clients.site.proofs import (
     Committed,
@@ -31,6 +33,7 @@ from clients.site.proofs import (
     make_confirmed,
 )
 from clients.site.worker import Worker
+from crypto.errors import KeysError
 from crypto.roles import Place
 
 CLIENTS = Path(__file__).parents[2] / "clients"
@@ -45,11 +48,10 @@ SPEAK_FLOWER = {
     "contract/visit_messages.py",
     "contract/witness_messages.py",
     "site/answers.py",
-    "site/ground.py",
     "site/leave.py",
     "site/worker.py",
 }
-TYPES_ONLY = {"site/answers.py", "site/ground.py", "site/worker.py"}
+TYPES_ONLY = {"site/answers.py", "site/worker.py"}
 
 
 def test_what_is_answered_is_what_is_listed_read_and_registered() -> None:
@@ -124,6 +126,7 @@ PLACE = Place(training="t", round=1, attempt=1)
 
 
 def receipt(folder: Path) -> Receipt:
+    folder.mkdir(exist_ok=True)
     book = Book(folder / "ledger.jsonl", site="s", cohort="c", flush=Flush.WRITE)
     bind: Line = lines.bind(
         "t", terms="t", own="o", members="m", code="", rounds=1, spare=0, failures=3
@@ -196,3 +199,70 @@ def test_a_use_is_good_once(made: dict[type[Made], Made]) -> None:
     assert taken_out(Private(3), use) == 3
     with pytest.raises(TypeError):
         taken_out(Private(3), use)
+
+
+def held_at_a_hospital() -> dict[str, object]:
+    """One object of each kind that holds records, keys, or what follows from them."""
+    import torch
+
+    from clients.data import Records
+    from clients.learning.dp_sgd import Batch, GradientSum
+    from clients.learning.replica import Replica
+    from clients.site.membership import Membership
+    from clients.site.split_hospital import Slots
+    from crypto.packing import Quantiser
+    from crypto.plans import plan_sealing
+    from crypto.schemes import make_keys
+    from tests.door.world import door_settings
+
+    rows, two = torch.full((2, 3), 7.0), torch.zeros(2, dtype=torch.int64)
+    slots = {"inputs": rows, "places": two, "labels": two, "owners": two, "weights": rows[:, 0]}
+    grid = Quantiser(step=1.0, bound=7.0)
+    keys = make_keys(plan_sealing(values=4, hospitals=2, grid=grid, scheme="modular"))
+    numbers = np.zeros(2, dtype=np.int64)
+    return {
+        "Records": Records(inputs=np.asarray(rows), labels=numbers, patients=numbers),
+        "Batch": Batch(inputs=rows, labels=two, patients=two),
+        "GradientSum": GradientSum(total=np.full(3, 7.0), patients=7, discarded=0),
+        "Slots": Slots(**slots, patients=2),
+        "Replica": Replica(torch.nn.Linear(3, 2), door_settings()),
+        "Membership": Membership(keys=keys, public_keys={}, bind=bytes(32), noise_multiplier=7.0),
+        "Keys": keys,
+    }
+
+
+@pytest.mark.parametrize(
+    "name", ["Records", "Batch", "GradientSum", "Slots", "Replica", "Membership"]
+)
+def test_what_a_hospital_holds_comes_out_in_no_usual_way(name: str) -> None:
+    from tests.accounting.test_private import WAYS_OUT
+
+    thing = held_at_a_hospital()[name]
+    assert f"{thing!r}" == name
+    for way in WAYS_OUT.values():
+        with pytest.raises((TypeError, RuntimeError)):
+            way(thing)
+
+
+def test_keys_come_out_by_name_only() -> None:
+    keys = held_at_a_hospital()["Keys"]
+    for way in (pickle.dumps, copy.copy, copy.deepcopy, json.dumps, list, float, bytes):
+        with pytest.raises((TypeError, KeysError)):
+            way(keys)  # type: ignore[arg-type]
+    assert keys.group_key.hex() not in f"{keys} {keys!r} {np.asarray(keys)}"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("kind", [Kind.TRAIN, Kind.RELEASE, Kind.EVALUATE, Kind.EVALUATE_MODELS])
+def test_an_answer_without_what_pays_for_it_is_not_made(tmp_path: Path, kind: Kind) -> None:
+    book = Book(tmp_path / "ledger.jsonl", site="s", cohort="c", flush=Flush.WRITE)
+    gate = Door(book=book, answers=None, exchange="gradients")  # type: ignore[arg-type]
+    request = RoundRequest(training="t", bind="", round=1)
+    passage = Passage(gate, kind, request, book.state("t"))
+    with pytest.raises(TypeError):
+        passage.answer(RoundReply())
+    paid = receipt(tmp_path / "other").use(1, 1)
+    taken_out(Private(1), paid)
+    if kind is not Kind.TRAIN:
+        with pytest.raises(TypeError):
+            passage.answer(RoundReply(), uses=[paid])
+    book.close()
