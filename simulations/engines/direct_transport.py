@@ -7,7 +7,7 @@ where it is sent. Nothing has to be started, so a run of a comparison costs its 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING
@@ -59,12 +59,17 @@ class DirectTransport(LocalTransport):
         return [reply for one in ids for reply in self.pull_messages([one])]
 
 
-def train_here(settings: Settings, cohorts: Cohorts) -> None:
+def train_here(
+    settings: Settings,
+    cohorts: Cohorts,
+    transport: Callable[[Hospitals, dict[int, int], Run], DirectTransport] = DirectTransport,
+) -> None:
     """Run a training to its end in this process; ``run.out`` names its folder.
 
     Args:
         settings: the run's settings.
         cohorts: where both sides read data, so that trainings that follow need not read them again.
+        transport: what carries the messages; made from the hospitals, their nodes and the run.
 
     Raises:
         TrainingStopped: the run ended cleanly before its last round.
@@ -81,4 +86,4 @@ def train_here(settings: Settings, cohorts: Cohorts) -> None:
     lead = make_server_app(partial(Holdout, cohorts=cohorts))
     with closing(Worker(cohorts)) as worker:
         hospitals = Hospitals(make_client_app(worker), config, nodes)
-        lead(DirectTransport(hospitals, nodes, run), server_context(run, config))
+        lead(transport(hospitals, nodes, run), server_context(run, config))

@@ -1,0 +1,1 @@
+"""Canary patients and the wire: what a whole run gives away, found out by looking."""

@@ -1,0 +1,147 @@
+"""Canary patients: what a fair coin puts into a data file of hospitals, and what stays out of it.
+
+Each canary is a patient of one hospital, with one record or many. Whether it is in the file is its
+coin; whoever guesses coins from what leaves the hospitals has learnt about patients. Files are such
+as hospitals write them: a table of visits with a declaration beside it, or arrays.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from simulations.audit.canary_model import BASE, HIGHEST, LOUDNESS, PLACES
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+#: Hospitals, and the share of the canaries at each. The last has so few that batches are empty.
+HOSPITALS = ("east", "north", "south", "tiny")
+SHARES = (0.4, 0.35, 0.25)
+TINY = 6
+#: Records of the one patient with more than are held at once.
+MANY = 1_100
+#: Patients of the public test part of an arrays file.
+PUBLIC = 8
+CLASSES = ("a", "b")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Canaries:
+    """All canaries, in the file or not.
+
+    Attributes:
+        ids: name in the file of each, a text that does not tell its number, ``[m]``.
+        coins: whether it is in the file, bool ``[m]``.
+        hospitals: number of its hospital in `HOSPITALS`, int ``[m]``.
+        labels: 0 or 1, int ``[m]``.
+        records: how many it has, int ``[m]``.
+        loudness: number in `LOUDNESS`, int ``[m]``; above 0 its gradient can vanish.
+    """
+
+    ids: NDArray[np.str_]
+    coins: NDArray[np.bool_]
+    hospitals: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    records: NDArray[np.int64]
+    loudness: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.coins)
+
+    @property
+    def quiet(self) -> NDArray[np.bool_]:
+        """Canaries whose clipped gradient has norm C whenever they are in a batch."""
+        return np.asarray(self.loudness == 0)
+
+    @property
+    def largest(self) -> int:
+        """A public bound on the patients of any hospital."""
+        return int(np.bincount(self.hospitals).max())
+
+    def coordinates(self) -> NDArray[np.int64]:
+        """Return the four coordinates of each in the model's vector, ``[m, 4]``."""
+        number = np.arange(len(self))[:, None]
+        return number + PLACES * np.arange(4)[None, :]
+
+    def direction(self) -> NDArray[np.float64]:
+        """Return the unit vectors in these coordinates, ``[m, 4]``."""
+        sign = np.where(self.labels == 0, 1.0, -1.0)[:, None]
+        return np.asarray(sign * np.array([-0.5, 0.5, -0.5, 0.5]))
+
+
+def draw_canaries(count: int) -> Canaries:
+    """Draw canaries with fresh randomness; those of the tiny hospital are in the file for sure.
+
+    Raises:
+        ValueError: there are more than the model has places for.
+    """
+    if not 100 <= count <= PLACES:
+        raise ValueError(f"{count} canaries, expected 100 to {PLACES}")
+    random = np.random.default_rng()
+    hospitals = random.choice(len(SHARES), size=count, p=SHARES)
+    hospitals[:TINY] = len(SHARES)
+    coins = random.random(count) < 0.5
+    coins[:TINY] = np.arange(TINY) < 2
+    records = random.choice([1, 1, 1, 2, 3, 8], size=count)
+    records[np.flatnonzero(coins & (hospitals == 0))[0]] = MANY
+    loudness = np.where(random.random(count) < 0.05, random.integers(1, len(LOUDNESS), count), 0)
+    return Canaries(
+        ids=np.array([f"p{one:05d}" for one in random.permutation(10 * count)[:count]]),
+        coins=coins,
+        hospitals=hospitals.astype(np.int64),
+        labels=random.integers(0, 2, count).astype(np.int64),
+        records=records.astype(np.int64),
+        loudness=loudness.astype(np.int64),
+    )
+
+
+def _rows(canaries: Canaries) -> NDArray[np.int64]:
+    """Return the number of the canary behind each row of a file, in no order."""
+    present = np.flatnonzero(canaries.coins)
+    return np.random.default_rng().permutation(np.repeat(present, canaries.records[present]))
+
+
+def write_table(canaries: Canaries, folder: Path) -> Path:
+    """Write ``visits.csv`` and its declaration, as a hospital's database exports them."""
+    path = folder / "visits.csv"
+    lines = ["patient;site;tens;ones;loudness;outcome"]
+    for one in _rows(canaries).tolist():
+        digits = f"{one // BASE};{one % BASE};{canaries.loudness[one]}"
+        site, outcome = HOSPITALS[canaries.hospitals[one]], CLASSES[canaries.labels[one]]
+        lines.append(f"{canaries.ids[one]};{site};{digits};{outcome}")
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    ranges = zip(("tens", "ones", "loudness"), HIGHEST, strict=True)
+    declared = [
+        'target = "outcome"',
+        f"classes = {list(CLASSES)}",
+        'patient = "patient"',
+        'hospital = "site"',
+        "[ranges]",
+        *(f"{name} = [0, {highest}]" for name, highest in ranges),
+    ]
+    text = "\n".join(declared).replace("'", '"') + "\n"
+    path.with_suffix(".toml").write_text(text, encoding="utf-8")
+    return path
+
+
+def write_arrays(canaries: Canaries, folder: Path) -> Path:
+    """Write ``visits.npz`` with a public test part."""
+    path, rows = folder / "visits.npz", _rows(canaries)
+    columns = np.stack([rows // BASE, rows % BASE, canaries.loudness[rows]], axis=1)
+    public = np.arange(PUBLIC)
+    np.savez(
+        path,
+        train_images=(2.0 * columns / np.array(HIGHEST) - 1.0).astype(np.float32),
+        train_labels=canaries.labels[rows],
+        train_patient=canaries.ids[rows],
+        train_hospital=np.array(HOSPITALS)[canaries.hospitals[rows]],
+        test_images=np.zeros((PUBLIC, len(HIGHEST)), dtype=np.float32),
+        test_labels=public % 2,
+        test_patient=np.array([f"public {one}" for one in public]),
+        test_hospital=np.array(HOSPITALS)[public % len(HOSPITALS)],
+    )
+    return path

@@ -1,0 +1,133 @@
+"""What an answer may hold: names, words and figures, kind by kind; all else is a release unpaid.
+
+Stated here anew and in full. A hospital without declared public data gives no figure but the
+constant 1 that Flower asks for, no time, no text, and of a model its parameters alone. A code is
+one of a closed list, and keys are in no message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from accounting.audit_gates import Gate
+from clients.contract.faults import read_code
+from clients.contract.kinds import Kind
+from clients.contract.messages import ARRAYS, content_to_bytes
+from clients.data import Cohorts
+from clients.models import build_model
+from simulations.audit.gates import exact_gate
+from simulations.audit.wire import FIGURES
+
+if TYPE_CHECKING:
+    from clients.contract.settings import Settings
+    from crypto.keys import Keys
+    from simulations.audit.wire import Sent, Wire
+
+_NOTHING: frozenset[str] = frozenset()
+_OF_SUMS = frozenset({"sealed", "header", "snapshot"})
+#: Kind -> arrays of an answer, but for a model's tensors and what a cut model shows.
+_ARRAYS: Mapping[Kind, frozenset[str]] = {
+    Kind.TRAIN: _OF_SUMS,
+    Kind.FORWARD: frozenset({"snapshot"}),
+    Kind.BACKWARD: frozenset({"sealed", "header"}),
+    Kind.CONFIRM: frozenset({"header"}),
+    Kind.VISIT: frozenset({"envelope", "header"}),
+}
+#: Kind -> what a cut model shows: without noise, also whose a row is and how it was clipped.
+_SHOWN: Mapping[Kind, tuple[frozenset[str], frozenset[str]]] = {
+    Kind.FORWARD: (frozenset({"activations"}), frozenset({"owners", "labels"})),
+    Kind.HEAD: (frozenset({"feature-gradients"}), _NOTHING),
+    Kind.BACKWARD: (_NOTHING, frozenset({"factors"})),
+}
+#: Kinds that may release a model.
+_MODELS = frozenset({Kind.TRAIN, Kind.FORWARD, Kind.RELEASE, Kind.VISIT, Kind.RELEASE_CARRIED})
+_ROUND_WORDS = frozenset({"model-round", "snapshot-round"})
+_WORDS: Mapping[Kind, frozenset[str]] = {
+    Kind.JOIN: frozenset({"name", "offer", "presence"}),
+    Kind.KEYS: frozenset({"name"}),
+    Kind.WITNESS: frozenset({"name", "standing", "header", "key"}),
+    Kind.VOUCH: frozenset({"header", "key", "known"}),
+    **dict.fromkeys((Kind.VISIT, Kind.RELEASE_CARRIED), _NOTHING),
+}
+
+
+def content_gates(wire: Wire, settings: Settings, keys: Keys | None) -> list[Gate]:
+    """Return the gates of what is in answers.
+
+    Args:
+        wire: of a run.
+        settings: its settings.
+        keys: of the training; None where there are none.
+    """
+    parameters = parameters_of(settings)
+    strange = [
+        f"{one.hospital}: the answer to {one.kind} at {one.place} {what}"
+        for one in wire.sent
+        if one.content is not None
+        for what in _strange(one, settings, parameters, wire.names)
+    ]
+    codes = [
+        f"{one.hospital} said {one.code!r} to {one.kind}"
+        for one in wire.sent
+        if one.content is None and not _is_code(one, settings)
+    ]
+    return [
+        exact_gate("answers hold nothing else", strange),
+        exact_gate("codes say nothing else", codes),
+        exact_gate("no key is on the wire", list(_keys_on_the_wire(wire, keys))),
+    ]
+
+
+def parameters_of(settings: Settings) -> tuple[str, ...]:
+    """Return the names of the parameters of the run's model, in order; anybody can build it."""
+    info = Cohorts().of(settings).info
+    module = build_model(settings, info, settings.public_seed)
+    return tuple(name for name, _ in module.named_parameters())
+
+
+def _strange(
+    sent: Sent, settings: Settings, parameters: tuple[str, ...], hospitals: tuple[str, ...]
+) -> Iterator[str]:
+    assert sent.content is not None
+    content, kind = sent.content, sent.kind
+    private, public = settings.regime.private, settings.data.public
+    shown, exact = _SHOWN.get(kind, (_NOTHING, _NOTHING))
+    arrays = set(_ARRAYS.get(kind, _NOTHING))
+    arrays |= {f"layers.{one}" for one in (shown if private else shown | exact)}
+    if kind in _MODELS:
+        arrays |= {f"model.{one}" for one in parameters}
+    for name in sorted(set(content.array_records.get(ARRAYS, {})) - arrays):
+        yield f"holds an array {name!r}"
+    words = _WORDS.get(kind, _ROUND_WORDS)
+    if kind is Kind.LEAD:
+        words = frozenset({"public", *hospitals})
+    for name in sorted(set(dict(content.config_records.get("config", {}))) - words):
+        yield f"says {name!r}"
+    for name in sorted(set(content) - {ARRAYS, "config", "metrics", *(["phases"] * public)}):
+        yield f"holds a record {name!r}"
+    figures = dict(content.metric_records.get("metrics", {}))
+    if figures and figures != {"num-examples": 1} and not (public and kind in FIGURES):
+        yield f"gives figures {figures}, expected num-examples 1 alone"
+
+
+def _is_code(sent: Sent, settings: Settings) -> bool:
+    """Whether a code is on the list, and a number in it no more than a round."""
+    if read_code(sent.code) is None:
+        return False
+    _, _, parameter = sent.code.partition(":")
+    return not parameter.isdecimal() or int(parameter) <= settings.training.rounds
+
+
+def _keys_on_the_wire(wire: Wire, keys: Keys | None) -> Iterator[str]:
+    if keys is None:
+        return
+    middle = len(keys.secret) // 2  # its beginning is the public parameters
+    secrets = {"the group key": keys.group_key, "the secret key": keys.secret[middle : middle + 64]}
+    for sent in wire.sent:
+        if sent.content is None:
+            continue
+        data = content_to_bytes(sent.content)
+        for name, secret in secrets.items():
+            if secret and secret in data:
+                yield f"{sent.hospital}: the answer to {sent.kind} holds {name}"

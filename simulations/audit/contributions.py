@@ -1,0 +1,238 @@
+"""What each canary put into each noised sum, where the noise is so small that it can be read.
+
+A sum's vector is projected on the canaries' directions, in units of the clip. With noise of a tenth
+of a clip every patient's part in every sum is a whole number, the times that it was in a batch, and
+what is left of the vector is noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import stats
+
+from accounting.audit_gates import Gate, count_gate
+from simulations.audit.canary_data import CLASSES, HOSPITALS
+from simulations.audit.gates import most_odd, normal_chance
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from simulations.audit.canary_data import Canaries
+    from simulations.audit.opened import Release
+
+    Floats = NDArray[np.float64]
+
+#: The clip undercuts C by this share, so that nobody's norm is above it for rounding.
+MARGIN = 1e-5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Read:
+    """Releases, read with the canaries' directions.
+
+    Attributes:
+        releases: as they left.
+        parts: each canary's part in each, in units of the clip, ``[releases, m]``.
+        homes: number of each canary's hospital, int ``[m]``.
+        own: whether a canary is trained on at the release's hospital, bool ``[releases, m]``.
+        noise_stddev: of a part, in the same units, for each release ``[releases]``.
+    """
+
+    releases: Sequence[Release]
+    parts: Floats
+    homes: NDArray[np.int64]
+    own: NDArray[np.bool_]
+    noise_stddev: Floats
+
+    @property
+    def steps(self) -> NDArray[np.int64]:
+        """Noised sums in each release."""
+        return np.array([one.steps for one in self.releases])
+
+    @property
+    def names(self) -> list[str]:
+        """A few words for each release."""
+        return [
+            f"{one.hospital}, round {one.round}, attempt {one.attempt}" for one in self.releases
+        ]
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """How often each was in a batch: the nearest whole number that there can be."""
+        whole = np.clip(np.rint(self.parts), 0, self.steps[:, None])
+        return np.where(self.own, whole, 0).astype(np.int64)
+
+
+def read(
+    releases: Sequence[Release],
+    canaries: Canaries,
+    trained: NDArray[np.bool_],
+    *,
+    clip: float,
+    noise_stddev: float,
+) -> Read:
+    """Read releases.
+
+    Args:
+        releases: of one run.
+        canaries: all of them.
+        trained: who is trained on, bool ``[m]``.
+        clip: C.
+        noise_stddev: of one noised sum of one hospital, as its ledger has it, rounding included, in
+            gradient units.
+    """
+    at, along = canaries.coordinates(), canaries.direction()
+    parts = np.stack([(one.vector[at] * along).sum(axis=1) for one in releases]) / clip
+    homes = np.array([HOSPITALS.index(one.hospital) for one in releases])
+    steps = np.array([one.steps for one in releases])
+    return Read(
+        releases=releases,
+        parts=parts,
+        homes=canaries.hospitals,
+        own=(canaries.hospitals[None, :] == homes[:, None]) & trained[None, :],
+        noise_stddev=np.sqrt(steps) * noise_stddev / clip,
+    )
+
+
+def noise_of(found: Read, canaries: Canaries, *, clip: float) -> Floats:
+    """Return what is left without the canaries' parts, in units of its stated standard deviation.
+
+    Returns:
+        float64 ``[releases, d]``.
+    """
+    at, along = canaries.coordinates(), canaries.direction()
+    left = np.stack([one.vector for one in found.releases]) / clip
+    parts = found.counts * (1.0 - MARGIN)
+    left[:, at] -= parts[:, :, None] * along[None]
+    return np.asarray(left / found.noise_stddev[:, None])
+
+
+def groups_of(canaries: Canaries) -> dict[str, NDArray[np.bool_]]:
+    """Return groups of canaries that must be treated alike, bool ``[m]`` each."""
+    return {
+        "patients with one record": canaries.records == 1,
+        "patients with several records": (canaries.records > 1) & (canaries.records < 8),
+        "patients with many records": canaries.records >= 8,
+        **{f"patients of {n}": canaries.hospitals == k for k, n in enumerate(HOSPITALS[:3])},
+        **{f"patients of class {n}": canaries.labels == k for k, n in enumerate(CLASSES)},
+    }
+
+
+def mean_gates(found: Read, canaries: Canaries, rate: float) -> list[Gate]:
+    """Return the gates of the shift: over all rounds a patient moves each sum by q*C.
+
+    It needs no part to be read by itself, so it holds under any noise.
+    """
+    own = {
+        f"{name}, in clips": (found.own & canaries.quiet & who, rate)
+        for name, who in groups_of(canaries).items()
+    }
+    groups = {
+        **own,
+        "patients who are in no file": (np.ones_like(found.own) & ~canaries.coins, 0.0),
+        "patients of other hospitals": (~found.own & found.own.any(axis=0), 0.0),
+    }
+    gates = []
+    for name, (who, mean) in groups.items():
+        where, steps = np.where(who), found.steps[:, None]
+        values = (found.parts - steps * mean)[where]
+        spread = np.broadcast_to(
+            found.noise_stddev[:, None] ** 2 + steps * mean * (1.0 - mean), who.shape
+        )[where]
+        if not values.size:
+            continue
+        gates.append(
+            Gate(
+                name="how far patients move each sum",
+                subject=name,
+                found=float(values.mean() + (found.steps.mean() * mean)),
+                expected=float(found.steps.mean() * mean),
+                chance=float(normal_chance(values.sum() / np.sqrt(spread.sum()))),
+            )
+        )
+    return gates
+
+
+def drawn_by_hospital(found: Read, canaries: Canaries) -> dict[str, Floats]:
+    """Return who was in which batch, in the order in which a hospital draws its patients.
+
+    Returns:
+        hospital -> 1, 0, or not a number for a patient whose gradient can vanish,
+        ``[releases, patients]``; one noised sum a release.
+    """
+    taken = {}
+    for number, name in enumerate(HOSPITALS):
+        rows = [row for row, one in enumerate(found.releases) if one.hospital == name]
+        if not rows:
+            continue
+        here = np.flatnonzero(found.own[rows[0]] & (canaries.hospitals == number))
+        here = here[np.argsort(canaries.ids[here])]
+        counts = found.counts[rows][:, here].astype(np.float64)
+        counts[:, ~canaries.quiet[here]] = np.nan
+        taken[name] = np.minimum(counts, 1.0)
+    return taken
+
+
+def rate_gates(found: Read, canaries: Canaries, rate: float) -> list[Gate]:
+    """Return whether each group of patients is drawn at the same rate; one noised sum a release."""
+    gates = []
+    for name, who in groups_of(canaries).items():
+        here = found.own & (who & canaries.quiet)
+        drawn, count = int(found.counts[here].sum()), int(here.sum())
+        gates.append(count_gate("sampling rate", name, found=drawn, trials=count, probability=rate))
+    return gates
+
+
+def contribution_gates(found: Read, canaries: Canaries) -> list[Gate]:
+    """Return the gates of the clip: nobody moves a sum by more than C, with however many records.
+
+    Whoever is in a batch moves it by exactly C, unless the gradient can vanish.
+    """
+    parts, counts, quiet = found.parts, found.counts, canaries.quiet[None, :]
+    off = (parts - counts * (1.0 - MARGIN)) / found.noise_stddev[:, None]
+    # A loud canary's gradient vanishes where the model has learnt it: then it is as if not drawn.
+    chances = np.where(quiet | (counts > 0) | ~found.own, normal_chance(off), 1.0)
+    worst = np.unravel_index(chances.argmin(), chances.shape)
+    above = parts - found.steps[:, None] * found.own
+    highest = np.unravel_index(above.argmax(), above.shape)
+    gates = [
+        Gate(
+            name="no patient moves a sum by more than the clip",
+            subject=_who(found, canaries, highest),
+            found=float(parts[highest]),
+            expected=float(found.own[highest] * found.steps[highest[0]]),
+            chance=most_odd(stats.norm.sf(above / found.noise_stddev[:, None])),
+        ),
+        Gate(
+            name="each patient's part in each sum is a number of clips",
+            subject=_who(found, canaries, worst),
+            found=float(parts[worst]),
+            expected=float(counts[worst]),
+            chance=most_odd(chances),
+        ),
+    ]
+    groups = groups_of(canaries).items()
+    return [*gates, *(_amplitude_gate(found, quiet & who, name) for name, who in groups)]
+
+
+def _amplitude_gate(found: Read, who: NDArray[np.bool_], name: str) -> Gate:
+    """Return whether a batch's members move its sum by C each, on average."""
+    weights = np.where(who & found.own, found.counts, 0) / found.noise_stddev[:, None] ** 2
+    total = float((weights * found.counts).sum())
+    mean = float((weights * found.parts).sum()) / total if total else 1.0 - MARGIN
+    return Gate(
+        name="what a patient in a batch adds, in clips",
+        subject=name,
+        found=mean,
+        expected=1.0 - MARGIN,
+        chance=float(normal_chance((mean - (1.0 - MARGIN)) * np.sqrt(total))),
+    )
+
+
+def _who(found: Read, canaries: Canaries, at: Sequence[np.intp]) -> str:
+    number = int(at[1])
+    return f"a patient with {canaries.records[number]} records, in {found.names[int(at[0])]}"

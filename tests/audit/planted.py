@@ -1,0 +1,430 @@
+"""Faults planted into the real pipeline, each a small patch that is applied while a block runs.
+
+Every one of them is a mistake that a system of this kind could make and go on working: models are
+trained, epsilons are printed, all other tests of its own might pass. `CATCHES` says of each which
+detector sees it, from what leaves hospitals and from their ledgers alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import torch
+from flwr.app import MetricRecord
+
+from accounting import accountants, book, noise
+from accounting.events import Event, GaussianEvent
+from accounting.grid import GridPlan
+from accounting.lines import Line
+from accounting.randomness import Stream
+from accounting.receipts import Receipt, issue_receipt
+from clients.contract import messages, schedule, terms
+from clients.contract.settings import Settings
+from clients.learning import dp_sgd, gradients, local_steps, visits
+from clients.learning.dp_sgd import Batch, GradientSum
+from clients.learning.gradients import Gradients
+from clients.learning.replica import Replica
+from clients.site import contributing, own_draws
+from clients.site.hospital import Hospital
+from clients.site.own_draws import OwnDraws
+from strategies.run import budget
+
+Patch = Callable[[ExitStack], None]
+
+_SUMS = (gradients, local_steps, visits)
+_normal, _bernoulli, _stream = Stream.normal, Stream.bernoulli, OwnDraws.stream
+_sum, _factors, _schedule = (
+    dp_sgd.clipped_gradient_sum,
+    dp_sgd.clip_factors,
+    schedule.schedule_of,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fault:
+    """A fault.
+
+    Attributes:
+        name: a few words.
+        plant: applies it.
+        caught_by: detectors that see it.
+    """
+
+    name: str
+    plant: Patch
+    caught_by: tuple[str, ...]
+
+
+@contextmanager
+def planted(fault: Fault) -> Iterator[None]:
+    """Have the pipeline make a mistake for as long as the block runs."""
+    with ExitStack() as stack:
+        fault.plant(stack)
+        yield
+
+
+def _swap(stack: ExitStack, where: object, name: str, value: object) -> None:
+    stack.enter_context(mock.patch.object(where, name, value))
+
+
+def _louder(factor: float) -> Patch:
+    def plant(stack: ExitStack) -> None:
+        _swap(stack, Stream, "normal", lambda self, count: factor * _normal(self, count))
+
+    return plant
+
+
+def _cut_tails(stack: ExitStack) -> None:
+    _swap(stack, Stream, "normal", lambda self, count: np.clip(_normal(self, count), -3.0, 3.0))
+
+
+def _same_noise(*shared: str) -> Patch:
+    """Derive the noise's stream from these words alone."""
+
+    def stream(self: OwnDraws, place: Any, purpose: str, step: int = 0) -> Stream:
+        if purpose != "noise":
+            return _stream(self, place, purpose, step)
+        words = {
+            "hospital": self._site.name,
+            "training": place.training,
+            "round": f"{place.round} {place.attempt}",
+        }
+        label = " ".join([*(words[one] for one in shared), str(step)])
+        return Stream.from_key(hashlib.sha256(label.encode()).digest())
+
+    return lambda stack: _swap(stack, OwnDraws, "stream", stream)
+
+
+def _same_sample(stack: ExitStack) -> None:
+    def stream(self: OwnDraws, place: Any, purpose: str, step: int = 0) -> Stream:
+        if purpose != "sampling":
+            return _stream(self, place, purpose, step)
+        return Stream.from_key(hashlib.sha256(f"{place.training} {place.round}".encode()).digest())
+
+    _swap(stack, OwnDraws, "stream", stream)
+
+
+def _in_sums(stack: ExitStack, made: Callable[[Any, Batch, float], GradientSum]) -> None:
+    def patched(model: Any, batch: Batch, *, l2_clip: float, **more: Any) -> GradientSum:
+        return made(model, batch, l2_clip)
+
+    for module in _SUMS:
+        _swap(stack, module, "clipped_gradient_sum", patched)
+
+
+def _wider_clip(stack: ExitStack) -> None:
+    _swap(stack, dp_sgd, "clip_factors", lambda squares, clip: _factors(squares, 2.0 * clip))
+
+
+def _clip_by_record(stack: ExitStack) -> None:
+    def made(model: Any, batch: Batch, clip: float) -> GradientSum:
+        return _sum(model, replace(batch, patients=torch.arange(len(batch))), l2_clip=clip)
+
+    _in_sums(stack, made)
+
+
+def _clip_by_tensor(stack: ExitStack) -> None:
+    def add(total: Any, found: list[torch.Tensor], clip: float, reasons: dict[str, int]) -> int:
+        offset = 0
+        for gradient in found:
+            size = gradient[0].numel()
+            real(total[offset : offset + size], [gradient], clip, reasons)
+            offset += size
+        return 0
+
+    real = dp_sgd._add_clipped
+    _swap(stack, dp_sgd, "_add_clipped", add)
+
+
+def _no_sampling(stack: ExitStack) -> None:
+    _swap(stack, Stream, "bernoulli", lambda self, count, rate: np.ones(count, dtype=bool))
+
+
+def _fixed_batches(stack: ExitStack) -> None:
+    def chosen(self: Stream, count: int, rate: float) -> Any:
+        taken = np.zeros(count, dtype=bool)
+        taken[self.permutation(count)[: round(rate * count)]] = True
+        return taken
+
+    _swap(stack, Stream, "bernoulli", chosen)
+
+
+def _claims_twice_in_events(stack: ExitStack) -> None:
+    def twice(settings: Settings) -> schedule.Schedule:
+        found = _schedule(settings)
+        return replace(found, sampling_rate=found.sampling_rate**2)
+
+    for module in (terms, budget):
+        _swap(stack, module, "schedule_of", twice)
+
+
+def _claims_twice_in_accounts(stack: ExitStack) -> None:
+    def twice(of: accountants.Accountant) -> accountants.Accountant:
+        def wrong(events: Any, delta: float) -> float:
+            return of([_squared(one) for one in events], delta)
+
+        return wrong
+
+    found = {name: twice(of) for name, of in accountants.ACCOUNTANTS.items()}
+    stack.enter_context(mock.patch.dict(accountants.ACCOUNTANTS, found))
+
+
+def _squared(event: Event) -> Event:
+    if isinstance(event, GaussianEvent):
+        return replace(event, sampling_rate=event.sampling_rate**2)
+    return event
+
+
+def _realised_batch(stack: ExitStack) -> None:
+    def contribute(self: Gradients, replica: Replica, draws: Any) -> Any:
+        batch = draws.batch(0)
+        found = _sum(replica.per_sample, batch, l2_clip=self._terms.l2_clip)
+        expected = self._terms.sampling_rate * draws.patients
+        return draws.noised(found, 0) * expected / max(found.patients, 1)
+
+    _swap(stack, Gradients, "contribute", contribute)
+
+
+def _realised_batch_before_noise(stack: ExitStack) -> None:
+    def made(model: Any, batch: Batch, clip: float) -> GradientSum:
+        found = _sum(model, batch, l2_clip=clip)
+        return replace(found, total=found.total * 60.0 / max(found.patients, 1))
+
+    _in_sums(stack, made)
+
+
+def _momentum_at_hospital(stack: ExitStack) -> None:
+    kept: dict[str, Any] = {}
+
+    def contribute(self: Gradients, replica: Replica, draws: Any) -> Any:
+        found = _sum(replica.per_sample, draws.batch(0), l2_clip=self._terms.l2_clip)
+        whose = f"{self._terms.training} {_whose(draws)}"
+        kept[whose] = 0.9 * kept.get(whose, 0.0) + found.total
+        return draws.noised(replace(found, total=kept[whose]), 0)
+
+    _swap(stack, Gradients, "contribute", contribute)
+
+
+def _whose(draws: Any) -> str:
+    """The hospital whose draws these are."""
+    names, cells = draws.batch.__code__.co_freevars, draws.batch.__closure__
+    own = dict(zip(names, cells, strict=True))["self"].cell_contents
+    return str(own._site.name)
+
+
+def _sigma_over_hospitals(stack: ExitStack) -> None:
+    def share(sigma: float, honest: int) -> tuple[float, float]:
+        return sigma / honest, sigma
+
+    stack.enter_context(mock.patch.dict(noise.NOISE_PLANS, {"semi-central": share}))
+
+
+def _released_buffer(stack: ExitStack) -> None:
+    seen: dict[int, torch.Tensor] = {}
+    real = Replica.arrays
+
+    def made(model: Any, batch: Batch, clip: float) -> GradientSum:
+        seen[id(model.module)] = batch.inputs.mean(dim=0) if len(batch) else torch.zeros(1)
+        return _sum(model, batch, l2_clip=clip)
+
+    def arrays(self: Replica) -> dict[str, torch.Tensor]:
+        more = {"running_mean": seen[id(self.module)]} if id(self.module) in seen else {}
+        return {**real(self), **more}
+
+    _in_sums(stack, made)
+    _swap(stack, Replica, "arrays", arrays)
+
+
+def _uncharged_retries(stack: ExitStack) -> None:
+    real = book.Book._write
+
+    def write(self: book.Book, new: Any, states: Any) -> None:
+        def free(line: Line) -> bool:
+            return line.kind == "spend" and bool(line.fields["attempt"] != 1)
+
+        real(self, [line for line in new if not free(line)], states)
+
+    _swap(stack, book.Book, "_write", write)
+
+
+def _charged_late(stack: ExitStack) -> None:
+    """Give receipts at once, and write what they are for with the next one."""
+    real = book.Book._write
+    late: dict[int, list[Line]] = {}
+
+    def write(self: book.Book, new: Any, states: Any) -> None:
+        waiting = late.setdefault(id(self), [])
+        ready = list(waiting) if any(line.kind == "spend" for line in new) else []
+        del waiting[: len(ready)]
+        waiting += [line for line in new if line.kind == "spend"]
+        real(self, [*ready, *(line for line in new if line.kind != "spend")], states)
+
+    _swap(stack, book.Book, "_write", write)
+
+
+def _one_event_for_all_steps(stack: ExitStack) -> None:
+    real = Hospital.spend
+
+    def spend(self: Hospital, place: Any, events: int, **more: Any) -> Receipt:
+        receipt = real(self, place, 1, **more)
+        return issue_receipt(receipt.place, receipt.event, uses=events, rounds=receipt.rounds)
+
+    _swap(stack, Hospital, "spend", spend)
+
+
+def _counts_as_examples(stack: ExitStack) -> None:
+    sizes = [1]
+    real = messages.RoundReply.content
+
+    def made(model: Any, batch: Batch, clip: float) -> GradientSum:
+        found = _sum(model, batch, l2_clip=clip)
+        sizes[0] = found.patients
+        return found
+
+    def content(self: messages.RoundReply) -> Any:
+        records = real(self)
+        records["metrics"] = MetricRecord({"num-examples": sizes[0]})
+        return records
+
+    _in_sums(stack, made)
+    _swap(stack, messages.RoundReply, "content", content)
+
+
+def _silent_when_empty(stack: ExitStack) -> None:
+    real = own_draws.noised
+
+    def noised(value: Any, plan: GridPlan, stream: Stream, use: Any) -> Any:
+        empty: list[bool] = []
+        value.map(lambda vector: empty.append(not np.any(vector)))
+        with (
+            mock.patch.object(Stream, "normal", lambda _, n: np.zeros(n))
+            if empty[0]
+            else ExitStack()
+        ):
+            return real(value, plan, stream, use)
+
+    _swap(stack, own_draws, "noised", noised)
+
+
+def _noise_where_touched(stack: ExitStack) -> None:
+    real = own_draws.noised
+
+    def noised(value: Any, plan: GridPlan, stream: Stream, use: Any) -> Any:
+        touched: list[Any] = []
+        value.map(lambda vector: touched.append(np.asarray(vector) != 0.0))
+        with mock.patch.object(Stream, "normal", lambda s, n: _normal(s, n) * touched[0].ravel()):
+            return real(value, plan, stream, use)
+
+    _swap(stack, own_draws, "noised", noised)
+
+
+def _records_sampled_apart(stack: ExitStack) -> None:
+    def sample(self: OwnDraws, place: Any, step: int = 0) -> Batch:
+        records = self.records()
+        stream = self.stream(place, "sampling", step)
+        rate = self._settings.training.sampling_rate
+        drawn = records.take(np.flatnonzero(stream.bernoulli(len(records), rate)))
+        return Batch(
+            inputs=torch.as_tensor(np.asarray(drawn.inputs)),
+            labels=torch.as_tensor(drawn.labels),
+            patients=torch.as_tensor(drawn.patients),
+        )
+
+    _swap(stack, OwnDraws, "_sample", sample)
+
+
+def _exact_beside(stack: ExitStack) -> None:
+    """Seal the noised sum with the sum itself added to it once more."""
+    real = contributing.Contributing.seal
+    exact: dict[str, Any] = {}
+    released = OwnDraws.released
+
+    def watched(self: OwnDraws, value: Any, *given: Any, **more: Any) -> Any:
+        value.map(lambda vector: exact.__setitem__(self._site.name, np.array(vector)))
+        return released(self, value, *given, **more)
+
+    def seal(self: Any, passage: Any, update: Any, *given: Any, **more: Any) -> Any:
+        return real(self, passage, update + exact[self._hospital.site.name], *given, **more)
+
+    _swap(stack, OwnDraws, "released", watched)
+    _swap(stack, contributing.Contributing, "seal", seal)
+
+
+DATA, RECONCILIATION = "audit --data", "reconciliation"
+
+FAULTS: tuple[Fault, ...] = (
+    Fault(name="half the noise", plant=_louder(0.5), caught_by=(DATA,)),
+    Fault(name="a tenth less noise", plant=_louder(0.9), caught_by=(DATA,)),
+    Fault(
+        name="the same noise in every round",
+        plant=_same_noise("training", "hospital"),
+        caught_by=(DATA,),
+    ),
+    Fault(
+        name="the same noise in every hospital",
+        plant=_same_noise("training", "round"),
+        caught_by=(DATA,),
+    ),
+    Fault(
+        name="the same noise in every run",
+        plant=_same_noise("hospital", "round"),
+        caught_by=(DATA,),
+    ),
+    Fault(name="tails cut at 3 sigma", plant=_cut_tails, caught_by=(DATA,)),
+    Fault(name="sigma/K for sigma/sqrt(K)", plant=_sigma_over_hospitals, caught_by=(DATA,)),
+    Fault(name="no noise for an empty batch", plant=_silent_when_empty, caught_by=(DATA,)),
+    Fault(name="noise only where a gradient is", plant=_noise_where_touched, caught_by=(DATA,)),
+    Fault(name="the clip twice as wide", plant=_wider_clip, caught_by=(DATA,)),
+    Fault(name="a clip for each record", plant=_clip_by_record, caught_by=(DATA,)),
+    Fault(name="a clip for each tensor", plant=_clip_by_tensor, caught_by=(DATA,)),
+    Fault(name="no sampling", plant=_no_sampling, caught_by=(DATA,)),
+    Fault(name="batches of a fixed size", plant=_fixed_batches, caught_by=(DATA,)),
+    Fault(name="the same draws in every hospital", plant=_same_sample, caught_by=(DATA,)),
+    Fault(name="records sampled, not patients", plant=_records_sampled_apart, caught_by=(DATA,)),
+    Fault(
+        name="q used twice, in the events",
+        plant=_claims_twice_in_events,
+        caught_by=(RECONCILIATION,),
+    ),
+    Fault(
+        name="q used twice, in the accountants",
+        plant=_claims_twice_in_accounts,
+        caught_by=(DATA,),
+    ),
+    Fault(
+        name="divided by the realised batch, after the noise",
+        plant=_realised_batch,
+        caught_by=(DATA,),
+    ),
+    Fault(
+        name="divided by the realised batch, before the noise",
+        plant=_realised_batch_before_noise,
+        caught_by=(DATA,),
+    ),
+    Fault(name="momentum at the hospital", plant=_momentum_at_hospital, caught_by=(DATA,)),
+    Fault(name="an exact sum beside the noised one", plant=_exact_beside, caught_by=(DATA,)),
+    Fault(name="a buffer released", plant=_released_buffer, caught_by=(RECONCILIATION,)),
+    Fault(
+        name="the batch's size as num-examples",
+        plant=_counts_as_examples,
+        caught_by=(RECONCILIATION,),
+    ),
+    Fault(name="a retry not charged", plant=_uncharged_retries, caught_by=(RECONCILIATION,)),
+    Fault(name="charged after it left", plant=_charged_late, caught_by=(RECONCILIATION,)),
+    Fault(
+        name="one event for all local steps",
+        plant=_one_event_for_all_steps,
+        caught_by=(RECONCILIATION,),
+    ),
+)
+
+
+def catches(found: Mapping[str, int]) -> str:
+    """Say how many gates of each detector shut, in words."""
+    return ", ".join(f"{name} ({count})" for name, count in found.items()) or "nothing"

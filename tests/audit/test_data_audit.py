@@ -1,0 +1,66 @@
+"""What canary patients and the wire show of the code as it is, and of faults planted in it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from simulations.audit.cases import CASES
+from simulations.audit.data_audit import QUICK, DataAudit, audit_data
+from simulations.launch import logging_to
+from tests.audit.planted import DATA, FAULTS, RECONCILIATION, Fault, planted
+
+pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
+
+#: As much as shows a fault of any kind, and no more.
+SMALL = replace(QUICK, canaries=600, rounds=4, cases=("weights FPDP",))
+#: One of each way in which a fault shows.
+A_FEW = ("a tenth less noise", "a clip for each tensor", "a retry not charged")
+
+
+@pytest.fixture
+def quiet(tmp_path: Path) -> Iterator[Path]:
+    """A folder, and a file in it for what trainings log."""
+    with logging_to(tmp_path / "audit.log", "info", terminal=False):
+        yield tmp_path
+
+
+def shut(audit: DataAudit) -> list[str]:
+    return [f"{one.training}: {one.gate}" for one in audit.shut]
+
+
+def test_the_code_as_it_is_passes_every_gate(quiet: Path) -> None:
+    audit = audit_data(quiet / "audit", SMALL)
+    assert shut(audit) == []
+    assert {one.detector for one in audit.found} == {DATA, RECONCILIATION}
+    for claim in audit.claims:
+        assert 0.0 < min(bound.value for bound in claim.bounds) < claim.claimed
+
+
+def caught(fault: Fault, folder: Path) -> Counter[str]:
+    """How many gates of each detector a fault shuts."""
+    with planted(fault):
+        audit = audit_data(folder / "audit", SMALL)
+    return Counter(one.detector for one in audit.shut)
+
+
+@pytest.mark.parametrize("name", A_FEW)
+def test_a_planted_fault_is_caught(quiet: Path, name: str) -> None:
+    [fault] = [one for one in FAULTS if one.name == name]
+    assert set(caught(fault, quiet)) >= set(fault.caught_by)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+def test_every_planted_fault_is_caught(quiet: Path, fault: Fault) -> None:
+    assert set(caught(fault, quiet)) >= set(fault.caught_by)
+
+
+@pytest.mark.exhaustive
+def test_every_exchange_is_reconciled_with_every_ledger(quiet: Path) -> None:
+    audit = audit_data(quiet / "audit", replace(QUICK, cases=tuple(CASES)))
+    assert shut(audit) == []
