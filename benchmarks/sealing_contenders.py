@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from crypto.plans import plan_sealing
+from crypto.planning import plan_sealing
 from crypto.roles import Place, Quantiser
 from crypto.schemes import make_adder, make_keys, make_opener, make_sealer
 

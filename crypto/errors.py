@@ -135,3 +135,9 @@ class KeysError(SealingError):
     """Bytes or operations that a `Keys` object refuses."""
 
     code = "keys"
+
+
+class PrecisionError(SealingError):
+    """Arithmetic that could not be proved exact; nothing was computed."""
+
+    code = "precision"

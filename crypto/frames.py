@@ -9,6 +9,7 @@ contributions, values, ciphertexts, body length.
 """
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
@@ -77,7 +78,7 @@ def write_frame(
     content: Content,
     key_id: bytes,
     contributions: int,
-    body: list[bytes],
+    body: Sequence[bytes | memoryview],
     nonce: bytes = b"",
 ) -> Sealed:
     """Put a head before a body; the nonce goes beside the frame, not into it."""

@@ -12,6 +12,7 @@ from typing import NoReturn
 
 from crypto.errors import KeyMismatchError, KeysError
 from crypto.frames import KEY_ID_BYTES
+from crypto.pairs import PairKeys
 from crypto.plans import SealingPlan
 
 _MAGIC = b"AKEY\x01"
@@ -28,12 +29,20 @@ class Keys:
         group_key: 32 bytes: tags, and envelopes among hospitals.
         secret: The scheme's secret key (SEAL bytes); empty for plain and modular.
         public: The scheme's public key; empty where there is none.
+        pairs: One hospital's keys with every other, which it derives for itself; no part of what
+            is wrapped, stored or named by `key_id`. None where the scheme has none.
     """
 
-    __slots__ = ("group_key", "parameter_id", "public", "secret")
+    __slots__ = ("group_key", "pairs", "parameter_id", "public", "secret")
 
     def __init__(
-        self, *, parameter_id: str, group_key: bytes, secret: bytes, public: bytes
+        self,
+        *,
+        parameter_id: str,
+        group_key: bytes,
+        secret: bytes,
+        public: bytes,
+        pairs: PairKeys | None = None,
     ) -> None:
         if len(group_key) != _GROUP_KEY_BYTES:
             raise KeysError(f"group key of {len(group_key)} bytes, expected {_GROUP_KEY_BYTES}")
@@ -43,6 +52,17 @@ class Keys:
         self.group_key = group_key
         self.secret = secret
         self.public = public
+        self.pairs = pairs
+
+    def with_pairs(self, pairs: PairKeys) -> "Keys":
+        """These keys together with one hospital's own pair keys."""
+        return Keys(
+            parameter_id=self.parameter_id,
+            group_key=self.group_key,
+            secret=self.secret,
+            public=self.public,
+            pairs=pairs,
+        )
 
     @classmethod
     def fresh(cls, plan: SealingPlan, *, secret: bytes = b"", public: bytes = b"") -> "Keys":

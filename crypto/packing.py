@@ -16,13 +16,14 @@ from crypto.roles import Quantiser, Vector
 Slots = NDArray[np.uint64]
 
 
-def quantise(values: Vector, grid: Quantiser) -> Vector:
-    """Clamp finite float64 `[m]` to the bound and round once to the grid.
+def quantise(values: Vector, grid: Quantiser, out: Vector | None = None) -> Vector:
+    """Clamp finite float64 `[..]` to the bound and round once to the grid.
 
     Returns:
-        Whole numbers in `0 .. levels-1`, as float64 `[m]`, which holds them exactly.
+        Whole numbers in `0 .. levels-1`, as float64 `[..]`, which holds them exactly; in `out`
+        where that is given.
     """
-    scaled = np.multiply(values, 1.0 / grid.step)
+    scaled = np.multiply(values, 1.0 / grid.step, out=out)
     np.clip(scaled, -grid.half, grid.half, out=scaled)
     scaled += grid.half
     return np.rint(scaled, out=scaled)
@@ -92,29 +93,37 @@ def _planes(width: int) -> list[tuple[int, int, str]]:
     return planes
 
 
-def to_planes(residues: Slots, width: int) -> bytes:
-    """Write residues below `2**width` as planes of whole words, little-endian.
+def write_planes(residues: Slots, width: int, out: NDArray[np.uint8]) -> None:
+    """Write residues below `2**width` as planes of whole words, little-endian, a block a row.
 
-    All low words come first, then the next bytes of all, then nibbles in pairs. Planes, unlike
-    7-byte items, are written and read by strided vector moves.
+    All low words of a block come first, then the next bytes of all, then nibbles in pairs. Planes,
+    unlike 7-byte items, are written and read by strided vector moves.
 
     Args:
-        residues: uint64 `[n]`, n even.
+        residues: uint64 `[rows, n]`, little-endian, n even.
         width: 32 to 64, a multiple of 4.
+        out: uint8 `[rows, n*width/8]`; all of it is overwritten.
     """
-    words = residues.astype("<u8", copy=False)
-    out = [
-        np.ascontiguousarray(words.view(dtype)[at // size :: 8 // size]).tobytes()
-        for at, size, dtype in _planes(width)
-    ]
+    count, start = residues.shape[1], 0
+    for at, size, dtype in _planes(width):
+        end = start + size * count
+        out[:, start:end].view(dtype)[...] = residues.view(dtype)[:, at // size :: 8 // size]
+        start = end
     if width & 4:
-        last = words.view(np.uint8)[width // 8 :: 8]
-        out.append((last[0::2] | (last[1::2] << np.uint8(4))).tobytes())
-    return b"".join(out)
+        last = residues.view(np.uint8)[:, width // 8 :: 8]
+        np.left_shift(last[:, 1::2], 4, out=out[:, start:])
+        out[:, start:] |= last[:, 0::2]
+
+
+def to_planes(residues: Slots, width: int) -> bytes:
+    """The planes of one block, uint64 `[n]`; see `write_planes`."""
+    out = np.empty((1, plane_bytes(residues.size, width)), dtype=np.uint8)
+    write_planes(residues.astype("<u8", copy=False)[None], width, out)
+    return out.tobytes()
 
 
 def from_planes(blocks: NDArray[np.uint8], width: int, out: Slots) -> None:
-    """Read what `to_planes` wrote, for several blocks at once.
+    """Read what `write_planes` wrote.
 
     Args:
         blocks: uint8 `[rows, n*width/8]`.

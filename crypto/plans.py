@@ -1,11 +1,11 @@
-"""The public parameters of sealing, planned from (values, hospitals, grid) and proved when made.
+"""The public parameters of sealing, proved whenever they are made.
 
-`plan_sealing` chooses how many values share a slot, the plain modulus and how many low bits of a
-ciphertext need not travel, so that fewest bytes go up. `SealingPlan` re-proves all of it whenever
-one is made, also from JSON: fields (a value's place in a slot, `crypto.packing`) cannot overflow,
-the lattice's noise keeps 13 standard deviations of room, the plain modulus batches and differs from
-the coefficient primes, and SEAL's table gives the lattice at least 128-bit security. A plan with a
-fault cannot exist. The noise model is in `crypto.parameters`.
+`crypto.planning` chooses them from (values, hospitals, grid). `SealingPlan` re-proves all of them
+whenever one is made, also from JSON: fields (a value's place in a slot, `crypto.packing`) cannot
+overflow, the lattice's noise keeps 13 standard deviations of room, the plain modulus batches and
+differs from the coefficient primes, and SEAL's table gives the lattice at least 128-bit security.
+A plan with a fault cannot exist. The noise model is in `crypto.parameters`; one-time keys have
+their own, in `crypto.one_time_plans`.
 """
 
 import hashlib
@@ -16,6 +16,7 @@ from functools import lru_cache
 from typing import Any
 
 from crypto.errors import CapacityError
+from crypto.one_time_plans import Layout, Ring
 from crypto.packing import plane_bytes
 from crypto.parameters import (
     CKKS_SCALE_BITS,
@@ -31,10 +32,8 @@ from crypto.parameters import (
     ROOM_IN_STDDEVS,
     SEED_BYTES,
     SPECIAL_PRIME,
-    batching_prime,
     is_prime,
     lattice_noise_stddev,
-    most_bits_cut,
 )
 from crypto.roles import Quantiser
 
@@ -42,6 +41,8 @@ FORMAT_VERSION = 1
 #: The schemes, in the order by which frames number them: a new one comes last.
 SCHEME_NAMES = ("plain", "modular", "bfv", "ckks")
 KEY_MODES = ("symmetric", "public")
+#: How the key of a sum comes: masked keys of all hospitals.
+ONE_TIME_MODES = ("full",)
 #: Attributes that JSON, and so the parameter id, knows by another name.
 _JSON_NAMES = {"bits_cut_up": "dropped_up", "bits_cut_down": "dropped_down"}
 
@@ -51,8 +52,8 @@ class SealingPlan:
     """Public parameters of one sealed federation; see the module's text for what is proved.
 
     Attributes:
-        scheme: "plain", "modular", "bfv" or "ckks".
-        key_mode: "symmetric" or "public" for bfv and ckks, else "none".
+        scheme: "plain", "modular", "bfv", "ckks" or "one-time".
+        key_mode: "symmetric" or "public" for bfv and ckks, "full" for one-time, else "none".
         values: Length d of the vectors.
         hospitals: The most contributions a sum may hold, K.
         grid: The quantisation grid.
@@ -60,6 +61,7 @@ class SealingPlan:
         plain_modulus: t, prime, at least `radix**V`; 0 where no slots are used.
         bits_cut_up: Low bits that every residue of the first polynomial leaves out on the way up.
         bits_cut_down: The same on the way down, of the (first, second) polynomial.
+        ring: Degree and modulus of one-time keys; None for every other scheme.
     """
 
     scheme: str
@@ -71,6 +73,7 @@ class SealingPlan:
     plain_modulus: int
     bits_cut_up: int
     bits_cut_down: tuple[int, int]
+    ring: Ring | None = None
     version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
@@ -82,12 +85,16 @@ class SealingPlan:
             raise CapacityError(f"plan version {self.version}, expected {FORMAT_VERSION}")
         if self.scheme not in SCHEME_NAMES:
             raise CapacityError(f"unknown scheme {self.scheme!r}; known: {', '.join(SCHEME_NAMES)}")
-        modes = KEY_MODES if self.encrypts else ("none",)
+        if (self.scheme == "one-time") is not (self.ring is not None):
+            raise CapacityError("one-time keys have a ring, and no other scheme has one")
+        modes = (KEY_MODES if self.encrypts else ("none",)) if self.ring is None else ONE_TIME_MODES
         if self.key_mode not in modes:
             raise CapacityError(
                 f"key mode {self.key_mode!r} for {self.scheme}; known: {', '.join(modes)}"
             )
-        _check_counts(self.values, self.hospitals)
+        check_counts(self.values, self.hospitals)
+        if self.ring is not None:
+            _ = self.layout
         if self.scheme in ("modular", "bfv"):
             self._check_fields()
         if self.scheme == "bfv":
@@ -137,9 +144,16 @@ class SealingPlan:
         return self.scheme in ("bfv", "ckks")
 
     @property
+    def layout(self) -> Layout:
+        """How values lie under one-time keys; proved anew by being made."""
+        if self.ring is None:
+            raise CapacityError(f"{self.scheme} has no one-time keys")
+        return _layout(self)
+
+    @property
     def degree(self) -> int:
         """Coefficients of a ciphertext's polynomial."""
-        return DEGREE
+        return self.ring.degree if self.ring else DEGREE
 
     @property
     def slots(self) -> int:
@@ -154,6 +168,8 @@ class SealingPlan:
     @property
     def ciphertexts(self) -> int:
         """Ciphertexts of one sealed vector."""
+        if self.ring:
+            return self.layout.blocks
         return -(-self.values // (self.values_per_slot * self.data_slots))
 
     @property
@@ -182,6 +198,8 @@ class SealingPlan:
         """Bytes of a sealed vector, or of a sum, behind the frame's head."""
         if self.scheme == "plain":
             return 8 * self.values
+        if self.ring:
+            return self.ciphertexts * self.layout.block_bytes + self.layout.key_bytes
         if self.scheme == "modular":
             return self.ciphertexts * plane_bytes(DEGREE, self.slot_bits)
         first, second = self.residue_bits(total=total)
@@ -232,11 +250,14 @@ class SealingPlan:
 
     def _document(self) -> dict[str, Any]:
         lattice = {"degree": self.degree, "slots": self.slots}
-        if self.encrypts:
+        if self.ring:
+            lattice = asdict(self.ring)
+        elif self.encrypts:
             lattice |= {"coefficient_prime": COEFFICIENT_PRIME, "special_prime": self.special_prime}
         if self.scheme == "ckks":
             lattice |= {"scale_bits": CKKS_SCALE_BITS, "unit_bits": CKKS_UNIT_BITS}
         named = {_JSON_NAMES.get(name, name): value for name, value in asdict(self).items()}
+        del named["ring"]  # it is the lattice
         return {**named, "lattice": lattice}
 
     @classmethod
@@ -248,10 +269,11 @@ class SealingPlan:
         """
         try:
             document = json.loads(text)
-            document.pop("lattice")
+            lattice = document.pop("lattice")
+            ring = Ring(**lattice) if document.get("scheme") == "one-time" else None
             grid = Quantiser(**document.pop("grid"))
             up, down = document.pop("dropped_up"), tuple(document.pop("dropped_down"))
-            plan = cls(grid=grid, bits_cut_up=up, bits_cut_down=down, **document)
+            plan = cls(grid=grid, bits_cut_up=up, bits_cut_down=down, ring=ring, **document)
         except CapacityError:
             raise
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as fault:
@@ -282,6 +304,10 @@ class SealingPlan:
             rows["tag bits"] = self.plain_modulus.bit_length() - 1
         if self.encrypts:
             rows["polynomial degree"] = self.degree
+        if self.ring:
+            rows["modulus bits"] = self.ring.modulus_bits
+            rows["core-SVP bits, two honest hospitals"] = int(self.layout.security_bits)
+        elif self.encrypts:
             rows["coefficient prime"] = COEFFICIENT_PRIME
         if self.scheme == "bfv":
             rows["noise room (stddevs)"] = self.noise_limit / self.lattice_noise_stddev
@@ -294,7 +320,8 @@ def _parameter_id(plan: SealingPlan) -> str:
     return hashlib.sha256(b"asclepias plan\n" + plan.to_json().encode()).hexdigest()
 
 
-def _check_counts(values: int, hospitals: int) -> None:
+def check_counts(values: int, hospitals: int) -> None:
+    """Refuse numbers of values or hospitals that cannot be."""
     for name, value, most in (
         ("values", values, MAX_VALUES),
         ("hospitals", hospitals, MAX_HOSPITALS),
@@ -303,70 +330,15 @@ def _check_counts(values: int, hospitals: int) -> None:
             raise CapacityError(f"{name} is {value!r}, expected an integer in 1 .. {most}")
 
 
-def plan_sealing(
-    *, values: int, hospitals: int, grid: Quantiser, scheme: str, key_mode: str = "auto"
-) -> SealingPlan:
-    """Plan the fewest bytes up that have room.
-
-    Args:
-        values: Length d of the vectors.
-        hospitals: The most contributions a sum may hold, K.
-        grid: The quantisation grid, as planned by the accounting.
-        scheme: "plain", "modular", "bfv" or "ckks".
-        key_mode: "symmetric" (with seed: smallest up), "public", or "auto" for the smaller.
-
-    Raises:
-        CapacityError: There is no room; the message says which number to change.
-    """
-    _check_counts(values, hospitals)
-    if scheme not in SCHEME_NAMES:
-        raise CapacityError(f"unknown scheme {scheme!r}; known: {', '.join(SCHEME_NAMES)}")
-    if key_mode not in ("auto", *KEY_MODES):
-        raise CapacityError(f"unknown key mode {key_mode!r}; known: auto, {', '.join(KEY_MODES)}")
-    mode = "symmetric" if key_mode == "auto" else key_mode
-    if scheme in ("plain", "ckks"):
-        return SealingPlan(
-            scheme=scheme,
-            key_mode="none" if scheme == "plain" else mode,
-            values=values,
-            hospitals=hospitals,
-            grid=grid,
-            values_per_slot=1,
-            plain_modulus=0,
-            bits_cut_up=0,
-            bits_cut_down=(0, 0),
-        )
-    return _smallest(values, hospitals, grid, scheme, mode)
-
-
-def _smallest(values: int, hospitals: int, grid: Quantiser, scheme: str, mode: str) -> SealingPlan:
-    radix = hospitals * (grid.levels - 1) + 1
-    found: list[SealingPlan] = []
-    for per_slot in range(1, MAX_PLAIN_BITS):
-        least = max(radix**per_slot, 2**MIN_TAG_BITS)
-        if least.bit_length() > MAX_PLAIN_BITS:
-            break
-        modulus = batching_prime(least, DEGREE)
-        cut = most_bits_cut(mode, hospitals, COEFFICIENT_PRIME / (2 * modulus))
-        if cut is None or modulus.bit_length() > MAX_PLAIN_BITS:
-            break
-        sealed = scheme == "bfv"
-        found.append(
-            SealingPlan(
-                scheme=scheme,
-                key_mode=mode if sealed else "none",
-                values=values,
-                hospitals=hospitals,
-                grid=grid,
-                values_per_slot=per_slot,
-                plain_modulus=modulus,
-                bits_cut_up=cut[0] if sealed else 0,
-                bits_cut_down=cut[1] if sealed else (0, 0),
-            )
-        )
-    if not found:
-        raise CapacityError(
-            f"{grid.bits} bits per value for {hospitals} hospitals leave no room in one slot "
-            f"(at most about {MAX_PLAIN_BITS} bits together): use a coarser grid or fewer hospitals"
-        )
-    return min(found, key=lambda plan: (plan.bytes_up, -plan.values_per_slot))
+@lru_cache(maxsize=64)
+def _layout(plan: SealingPlan) -> Layout:
+    assert plan.ring is not None
+    return Layout(
+        values=plan.values,
+        hospitals=plan.hospitals,
+        grid=plan.grid,
+        degree=plan.ring.degree,
+        modulus_bits=plan.ring.modulus_bits,
+        fields=plan.values_per_slot,
+        bits_cut=plan.bits_cut_up,
+    )

@@ -4,6 +4,7 @@ A hospital holds a `Sealer` and an `Opener`; the server holds an `Adder` and not
 cannot decrypt. `crypto.schemes` makes them and shows all three at work.
 """
 
+import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -39,6 +40,14 @@ class Place:
         for name, value in (("round", self.round), ("attempt", self.attempt)):
             if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**31:
                 raise HeaderError(f"{name} is {value!r}, expected an integer in [0, 2**31)")
+
+    def digest(self, domain: bytes, *labels: bytes) -> bytes:
+        """SHA-256 over a domain, this place and labels, each behind its length."""
+        numbers = [number.to_bytes(4, "little") for number in (self.round, self.attempt)]
+        digest = hashlib.sha256()
+        for part in (domain, self.training.encode(), *numbers, *labels):
+            digest.update(len(part).to_bytes(4, "little") + part)
+        return digest.digest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ Roles are capabilities: `make_adder` takes public parameters alone, so a server 
 cannot decrypt.
 
     >>> import numpy as np
-    >>> from crypto.plans import plan_sealing
+    >>> from crypto.planning import plan_sealing
     >>> from crypto.roles import Place, Quantiser
     >>> half_steps = Quantiser(step=0.5, bound=8.0)
     >>> plan = plan_sealing(values=3, hospitals=2, grid=half_steps, scheme="modular")

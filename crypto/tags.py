@@ -31,7 +31,8 @@ _LIMBS = 4  # alpha has 48 bits
 _LOW = 24
 
 
-def _derive(group_key: bytes, purpose: bytes, place: Place, *labels: bytes) -> bytes:
+def derive_key(group_key: bytes, purpose: bytes, place: Place, *labels: bytes) -> bytes:
+    """A key for one purpose at one place, 32 bytes: a PRF of the group key."""
     mac = hmac.new(group_key, b"asclepias " + purpose, hashlib.sha256)
     for label in (place.training.encode(), *labels):
         mac.update(len(label).to_bytes(4, "little") + label)
@@ -57,7 +58,7 @@ def pads(
         raise ContributionError(f"a hospital's name has 1 to {MAX_LABEL} characters")
     if len(nonce) != NONCE_BYTES:
         raise ContributionError(f"the nonce of {hospital!r} has {len(nonce)} bytes, not 32")
-    key = _derive(group_key, b"pads", place, hospital.encode(), nonce, parameter_id.encode())
+    key = derive_key(group_key, b"pads", place, hospital.encode(), nonce, parameter_id.encode())
     stream = hashlib.shake_256(key).digest(16 * count)
     return [
         int.from_bytes(stream[16 * index : 16 * index + 16], "little") % modulus
@@ -67,7 +68,7 @@ def pads(
 
 def weights(group_key: bytes, place: Place, parameter_id: str, slots: int) -> NDArray[np.float64]:
     """The secret vector alpha, as limbs of 12 bits; float64 `[slots, 4]`."""
-    key = _derive(group_key, b"weights", place, parameter_id.encode())
+    key = derive_key(group_key, b"weights", place, parameter_id.encode())
     stream = Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor().update(bytes(8 * slots))
     words = np.frombuffer(stream, dtype="<u8")
     limbs = [(words >> np.uint64(_LIMB * i)) & np.uint64(2**_LIMB - 1) for i in range(_LIMBS)]

@@ -8,7 +8,8 @@ from accounting.accountants import epsilon
 from accounting.grid import plan_grid
 from accounting.noise import make_noise_plan
 from accounting.vocabulary import REGIMES
-from crypto.plans import SealingPlan, plan_sealing
+from crypto.planning import plan_sealing
+from crypto.plans import SealingPlan
 from crypto.roles import Quantiser
 
 

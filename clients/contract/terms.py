@@ -14,7 +14,8 @@ from accounting.grid import GridPlan, plan_grid
 from accounting.noise import NoisePlan, make_noise_plan
 from accounting.vocabulary import EXCHANGES
 from clients.contract.schedule import Schedule, schedule_of
-from crypto.plans import SealingPlan, plan_sealing
+from crypto.planning import plan_sealing
+from crypto.plans import SealingPlan
 from crypto.roles import Quantiser
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from accounting.grid import (
 )
 from accounting.noise import make_noise_plan
 from accounting.randomness import Stream
-from crypto.plans import plan_sealing
+from crypto.planning import plan_sealing
 from crypto.roles import Place, Quantiser
 from crypto.schemes import make_adder, make_keys, make_opener, make_sealer
 

@@ -27,7 +27,8 @@ from crypto.headers import (
 from crypto.identity import Identity
 from crypto.keys import Keys
 from crypto.parameters import HEAD_BYTES
-from crypto.plans import SealingPlan, plan_sealing
+from crypto.planning import plan_sealing
+from crypto.plans import SealingPlan
 from crypto.roles import Place, Quantiser, Sealed
 from crypto.rosters import Roster
 from crypto.schemes import make_adder, make_keys, make_opener, make_sealer

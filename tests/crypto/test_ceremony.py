@@ -26,7 +26,7 @@ from crypto.errors import (
 )
 from crypto.identity import Identity, fingerprint
 from crypto.keys import Keys
-from crypto.plans import plan_sealing
+from crypto.planning import plan_sealing
 from crypto.roles import Quantiser
 from crypto.schemes import make_keys
 

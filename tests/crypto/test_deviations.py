@@ -17,7 +17,7 @@ from crypto.identity import Identity
 from crypto.lattice import scratch
 from crypto.packing import from_planes, to_planes
 from crypto.parameters import COEFFICIENT_PRIME, HEAD_BYTES
-from crypto.plans import plan_sealing
+from crypto.planning import plan_sealing
 from crypto.roles import Place, Quantiser, Sealed
 from crypto.rosters import Roster
 from crypto.schemes import make_adder, make_keys, make_opener, make_sealer

@@ -9,7 +9,8 @@ from hypothesis import strategies as some
 
 from crypto.errors import CapacityError
 from crypto.parameters import COEFFICIENT_PRIME, DEGREE, SPECIAL_PRIME, batching_prime
-from crypto.plans import SealingPlan, plan_sealing
+from crypto.planning import plan_sealing
+from crypto.plans import SealingPlan
 from crypto.roles import Place, Quantiser
 from crypto.schemes import make_adder, make_keys, make_opener, make_sealer
 

@@ -17,7 +17,8 @@ from crypto.errors import (
 from crypto.frames import Content, read_frame, write_frame
 from crypto.modular import read_slots
 from crypto.packing import to_planes
-from crypto.plans import SealingPlan, plan_sealing
+from crypto.planning import plan_sealing
+from crypto.plans import SealingPlan
 from crypto.roles import Place, Quantiser, Sealed
 from crypto.schemes import (
     SCHEMES,

@@ -11,7 +11,8 @@ import pytest
 
 from crypto.bfv import lattice_of
 from crypto.errors import KeysError, SealingError
-from crypto.plans import SealingPlan, plan_sealing
+from crypto.planning import plan_sealing
+from crypto.plans import SealingPlan
 from crypto.roles import Place, Quantiser, Sealed
 from crypto.schemes import make_adder, make_keys, make_opener, make_sealer
 

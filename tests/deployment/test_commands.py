@@ -9,7 +9,7 @@ import pytest
 
 from clients.contract.settings import Settings
 from clients.site.site_file import read_site_file
-from crypto.plans import plan_sealing
+from crypto.planning import plan_sealing
 from crypto.roles import Quantiser
 from deployment.cli import main
 from deployment.errors import DeploymentError
