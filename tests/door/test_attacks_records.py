@@ -2,55 +2,27 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
 
 from clients.contract.kinds import Kind
-from tests.door.world import Play, Sites, agreement_of, door_settings
+from clients.data import DataError, Records
+from clients.site import own_records
+from clients.site.contributing import Contributing
+from clients.site.own_draws import OwnDraws
+from tests.door.tables import table_settings, with_tables
+from tests.door.twin_worlds import OTHERS, TwinWorlds
+from tests.door.world import Play, agreement_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
 
 A = "hospital-00"
-
-
-def table(folder: Path, patients: int, *, cell: str = "0.5", label: str = "no") -> None:
-    """A table of so many patients; the last one's row is given."""
-    folder.mkdir(exist_ok=True)
-    rows = [f"p{k},{k % 7 / 7:.3f},{k % 5 / 5:.3f},{('no', 'yes')[k % 2]}" for k in range(patients)]
-    rows[-1] = f"p{patients - 1},{cell},0.25,{label}"
-    (folder / "visits.csv").write_text("\n".join(["who,age,dose,ill", *rows]) + "\n")
-    (folder / "visits.toml").write_text(
-        'patient = "who"\ntarget = "ill"\nclasses = ["no", "yes"]\n'
-        "[ranges]\nage = [0.0, 1.0]\ndose = [0.0, 1.0]\n"
-    )
-
-
-def with_tables(folder: Path, own: int = 10, declared: str = "", **last: str) -> Sites:
-    sites = Sites(folder / "c", 3, partitions=False, data={"name": "csv:visits.csv", "dir": "."})
-    for name in sites.names:
-        table(sites.consortium.site(name), own if name == A else 10, **(last if name == A else {}))
-        if declared:
-            sites.rewrite(name, "[data]\n", f"[data]\npatients = {declared}\n")
-        file = sites.consortium.site(name) / "site.toml"
-        file.write_text(re.sub(r"(?m)^max-epsilon = .*\n", "", file.read_text()))
-        sites.rewrite(name, "min-hospitals = 3", "min-hospitals = 2")
-    table(folder / "server", 12)
-    return sites
-
-
-def table_settings(folder: Path, **changes: object):  # type: ignore[no-untyped-def]
-    return door_settings(
-        **{
-            "data__public": False,
-            "data__name": "csv:visits.csv",
-            "data__dir": str(folder / "server"),
-            "data__patients": 30,
-            "data__largest_hospital": 10,
-            **changes,
-        }
-    )
 
 
 def answers(folder: Path, own: int = 10, **last: str) -> list[tuple[str, int]]:
@@ -96,3 +68,77 @@ def test_one_record_that_cannot_be_read_gives_the_same_answers(
     tmp_path: Path, last: dict[str, str]
 ) -> None:
     assert answers(tmp_path / "good") == answers(tmp_path / "bad", **last)
+
+
+def in_both_worlds(other: str, examples: int, steps: int) -> None:
+    machine = type("Twins", (TwinWorlds,), {"other": other})
+    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+        machine,
+        settings=settings(
+            max_examples=examples,
+            derandomize=True,
+            stateful_step_count=steps,
+            phases=[Phase.generate],
+            deadline=None,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+            print_blob=False,
+        ),
+    )
+
+
+@pytest.mark.parametrize("other", OTHERS)
+def test_no_server_can_tell_two_worlds_apart_that_differ_in_one_record(other: str) -> None:
+    in_both_worlds(other, 2, 10)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("other", OTHERS)
+def test_no_server_can_tell_two_worlds_apart_in_forty_attempts(other: str) -> None:
+    in_both_worlds(other, 40, 20)
+
+
+def unreadable_refused(patch: pytest.MonkeyPatch) -> None:
+    """A hospital refuses where one of its records cannot be read."""
+
+    def strict(*_: object) -> None:
+        raise DataError("a record cannot be read")
+
+    patch.setattr(own_records, "_log_reading", strict)
+
+
+def count_compared(patch: pytest.MonkeyPatch) -> None:
+    """A hospital refuses a run that declares fewer patients than it has."""
+    read = OwnDraws.records
+
+    def strict(self: OwnDraws) -> Records:
+        records = read(self)
+        if len(records.patient_ids) > self.most_patients():
+            raise DataError("more patients than were declared")
+        return records
+
+    patch.setattr(OwnDraws, "records", strict)
+
+
+def size_shown(patch: pytest.MonkeyPatch) -> None:
+    """A reply says how many patients were in the batch."""
+    seal = Contributing.seal
+
+    def telling(self: Contributing, passage: Any, update: Any, *given: Any, **more: Any) -> Any:
+        count = len(self._hospital.own.records().patient_ids)
+        more["arrays"] = {"owners": np.zeros(count)}
+        return seal(self, passage, update, *given, **more)
+
+    patch.setattr(Contributing, "seal", telling)
+
+
+@pytest.mark.parametrize(
+    ("plant", "other"),
+    [(unreadable_refused, "no number"), (count_compared, "one more"), (size_shown, "one less")],
+)
+def test_a_planted_difference_is_told(
+    monkeypatch: pytest.MonkeyPatch, plant: Callable[[pytest.MonkeyPatch], None], other: str
+) -> None:
+    plant(monkeypatch)
+    with pytest.raises(AssertionError):
+        in_both_worlds(other, 2, 10)

@@ -20,6 +20,7 @@ from flwr.app import Context, Message, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
 from accounting.chain import read_chain
+from accounting.links import parse
 from clients.client_app import make_client_app
 from clients.contract.ceremony_messages import (
     JoinReply,
@@ -162,7 +163,7 @@ class Sites:
     def lines(self, name: str) -> list[Mapping[str, Any]]:
         """The lines of a hospital's book; none where it is gone, or was torn in its first line."""
         path = self.folder(name) / "ledger.jsonl"
-        if not path.is_file() or b"\n" not in path.read_bytes():
+        if not path.is_file() or not any(map(parse, path.read_bytes().split(b"\n")[:-1])):
             return []
         return list(read_chain(path).records)
 
