@@ -211,7 +211,7 @@ def held_at_a_hospital() -> dict[str, object]:
     from clients.site.membership import Membership
     from clients.site.split_hospital import Slots
     from crypto.packing import Quantiser
-    from crypto.plans import plan_sealing
+    from crypto.planning import plan_sealing
     from crypto.schemes import make_keys
     from tests.door.world import door_settings
 
