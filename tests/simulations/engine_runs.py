@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -71,15 +72,23 @@ def alive(pids: set[int]) -> set[int]:
     return living
 
 
-def wait_for_round(folder: Path, number: int, process: subprocess.Popen[str]) -> None:
+def wait_for_round(folder: Path, number: int, process: subprocess.Popen[str]) -> int:
+    """Wait until a round has been closed, and return the last one that is."""
     end = time.monotonic() + 240
     while time.monotonic() < end:
-        lines = list(folder.glob("*/metrics.jsonl"))
-        if lines and f'"round": {number},' in lines[0].read_text():
-            return
+        for events in folder.glob("*/metrics.jsonl"):
+            closed = [int(found) for found in re.findall(r'"round": (\d+),', events.read_text())]
+            if closed and closed[-1] >= number:
+                return closed[-1]
         assert process.poll() is None, process.stderr.read() if process.stderr else ""
         time.sleep(0.05)
     raise AssertionError(f"round {number} did not come")
+
+
+def hospital_processes(pid: int) -> list[int]:
+    """The processes below one that answer for hospitals."""
+    found = sorted(alive(descendants(pid)))
+    return [one for one in found if title(one).startswith("ray::Hospitals")]
 
 
 def model_in(out: Path) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import time
@@ -10,14 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from simulations.compare.workers import run_trainings
 from strategies.run.reading import read_settings
+from tests.exchange_runs import run_app
 from tests.simulations.engine_runs import (
     COMMAND,
     SMALL,
     alive,
     descendants,
     environment,
+    hospital_processes,
     model_in,
     rounds,
     run_folder,
@@ -26,26 +28,27 @@ from tests.simulations.engine_runs import (
 )
 
 
-def test_both_engines_and_a_single_process_end_in_the_same_model_for_a_seed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
+@pytest.mark.parametrize("engine", [pytest.param("ray", marks=pytest.mark.exhaustive), "flower"])
+def test_an_engine_ends_in_the_model_of_the_apps_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str
 ) -> None:
     # Each engine starts a Ray of its own; a cluster that happens to be known is not joined.
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")
-    for engine in ("ray", "flower"):
-        result = simulate(tmp_path / engine, "--seed", "3", "--engine", engine)
-        assert result.returncode == 0, result.stderr
-    alone = tmp_path / "process" / "run"
-    config = read_settings(run_folder(tmp_path / "ray")).to_config() | {"run.out": str(alone)}
-    [(_, outcome)] = run_trainings([config], processes=1)
-    assert outcome.status == "finished", outcome.message
-    models = {model_in(tmp_path / name) for name in ("ray", "flower", "process")}
-    assert len(models) == 1
+    result = simulate(tmp_path / engine, "--seed", "3", "--engine", engine)
+    assert result.returncode == 0, result.stderr
+    alone = tmp_path / "alone"
+    settings = read_settings(run_folder(tmp_path / engine)).with_config({"run.out": str(alone)})
+    run_app(settings)
+    assert model_in(tmp_path / engine) == (alone / "model.safetensors").read_bytes()
 
 
 @pytest.mark.usefixtures("at_a_terminal")
-def test_ctrl_c_leaves_no_process_behind_and_a_run_that_resumes(tmp_path: Path) -> None:
+def test_a_process_that_dies_is_replaced_and_ctrl_c_leaves_none_and_a_run_that_resumes(
+    tmp_path: Path,
+) -> None:
     process = subprocess.Popen(
-        [*COMMAND, "run", "default", "--out", str(tmp_path), *SMALL, *rounds(400), "--seed", "5"],
+        [*COMMAND, "run", "default", "--out", str(tmp_path), *SMALL, *rounds(2000), "--seed", "5"],
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -53,9 +56,13 @@ def test_ctrl_c_leaves_no_process_behind_and_a_run_that_resumes(tmp_path: Path) 
         start_new_session=True,
     )
     try:
-        wait_for_round(tmp_path, 2, process)
+        killed = wait_for_round(tmp_path, 2, process)
+        actors = hospital_processes(process.pid)
+        assert len(actors) == 2
+        os.kill(actors[0], signal.SIGKILL)
+        wait_for_round(tmp_path, killed + 20, process)
         started = descendants(process.pid)
-        assert len(started) >= 3
+        assert len(hospital_processes(process.pid)) == 2
         process.send_signal(signal.SIGINT)
         _, stderr = process.communicate(timeout=60)
     finally:
@@ -70,7 +77,7 @@ def test_ctrl_c_leaves_no_process_behind_and_a_run_that_resumes(tmp_path: Path) 
     assert not alive(started)
     summary = json.loads((run_folder(tmp_path) / "summary.json").read_text())
     assert summary["status"] == "interrupted"
-    assert summary["rounds"] >= 1
+    assert summary["rounds"] >= killed + 20
 
 
 @pytest.mark.parametrize("value", ["privacy.regime=FSDCP", "training.sampling-rate=2.0"])
