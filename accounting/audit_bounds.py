@@ -158,10 +158,21 @@ def noise_at_most(scores: Values, coins: Coins, event: Sampled, *, error: float)
     return math.exp(float(brentq(excess, low, high, xtol=1e-4)))
 
 
-def is_refuted(scores: Values, coins: Coins, event: Sampled, *, error: float) -> bool:
-    """Whether the noise is less than claimed: `noise_at_most` is below it, at this error."""
+def is_refuted(
+    scores: Values, coins: Coins, event: Sampled, *, error: float, noise: float = 0.0
+) -> bool:
+    """Whether there is less noise than claimed: `noise_at_most` is below it, at this error.
+
+    Args:
+        scores: as for `family_bound`.
+        coins: as for `family_bound`.
+        event: what scores were made with.
+        error: the chance of a yes where the claim holds.
+        noise: as claimed, in units of the clip; 0: the event's.
+    """
     apart = _apart(scores, coins, event)
-    return apart is not None and _excess(apart, coins, event, event.noise_multiplier, error) > 0.0
+    claimed = noise or event.noise_multiplier
+    return apart is not None and _excess(apart, coins, event, claimed, error) > 0.0
 
 
 def _apart(scores: Values, coins: Coins, event: Sampled) -> float | None:
@@ -297,7 +308,10 @@ def chance_of_guesses(right: int, guesses: int, canaries: int, value: float, del
     chance = float(stats.binom.sf(right - 1, guesses, accuracy))
     if right == 0 or delta == 0.0:
         return min(1.0, chance)
-    fewer = np.arange(1, right + 1)
+    # Further down than this there is no mass, and shares of it only fall.
+    deviation = math.sqrt(guesses * accuracy * (1.0 - accuracy))
+    most = min(right, max(1, math.ceil(right - guesses * accuracy + 12.0 * deviation) + 12))
+    fewer = np.arange(1, most + 1)
     shares = np.cumsum(stats.binom.pmf(right - fewer, guesses, accuracy)) / fewer
     return min(1.0, chance + 2.0 * canaries * delta * float(shares.max()))
 

@@ -314,6 +314,17 @@ class SamplingTally:
         )
 
 
+def exact_gate(name: str, wrong: int) -> Gate:
+    """Whether what must be equal is: there is no chance in it."""
+    return Gate(
+        name=name,
+        subject="all",
+        found=float(wrong),
+        expected=0.0,
+        chance=0.0 if wrong else 1.0,
+    )
+
+
 def overlap_gate(subject: str, *, both: int, trials: int, rate: float) -> Gate:
     """Whether two hospitals sample the same patient independently of each other."""
     return count_gate(

@@ -21,6 +21,7 @@ class View:
         shared: m, for a patient who moves one sum from m hospitals.
         repeats: releases about the patient for each one of the schedule.
         single: whether it sees single updates, whose rounding is post-processing.
+        knows: other hospitals in a sum whose noise it subtracts.
     """
 
     observer: str
@@ -30,6 +31,7 @@ class View:
     shared: int = 1
     repeats: int = 1
     single: bool = False
+    knows: int = 0
 
 
 def views_of(run: RunDescription) -> list[View]:
@@ -142,6 +144,7 @@ def _hospitals_of_shares(run: RunDescription) -> list[View]:
                 observer="any one other hospital",
                 multiplier=multiplier_against(plan, 1),
                 binds=run.colluders >= 1,
+                knows=1,
                 why="opens every sum and knows its own share of the noise",
             )
         )
@@ -151,6 +154,7 @@ def _hospitals_of_shares(run: RunDescription) -> list[View]:
                 observer=_colluders(run),
                 multiplier=sigma,
                 binds=True,
+                knows=run.colluders,
                 why="subtract their own noise; the rest was planned to be enough",
             )
         )

@@ -23,7 +23,8 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from clients.contract.faults import Code, Fault
-from clients.contract.setting_tree import SettingTree, binds_of, kebab, since_of
+from clients.contract.setting_group import binds_of, kebab, since_of
+from clients.contract.setting_tree import SettingTree
 from crypto.offers import offers_digest
 
 if TYPE_CHECKING:

@@ -6,69 +6,15 @@ people and Flower write are dotted kebab-case: ``tree.training.sampling_rate`` i
 how a tree is read and refused is `clients.contract.settings`. Light: every process imports it.
 
 Every number has a lower and an upper bound and every text a length, so that nothing absurd is ever
-computed with. Every setting says whether a training is bound to it: its *terms* are unless it says
-otherwise, so that one that somebody forgets to think about cannot be changed in mid training.
+computed with. Whether a training is bound to one is said as in `clients.contract.setting_group`.
 """
 
-from typing import Literal, cast, get_args
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic.config import JsonDict
-from pydantic.fields import FieldInfo
+from pydantic import Field
 
 from accounting.vocabulary import REGIMES, ExchangeName, Regime, RegimeName, SchemeName
-
-
-def kebab(name: str) -> str:
-    """Return a Python name as people write the key."""
-    return name.replace("_", "-")
-
-
-class Group(BaseModel):
-    """One table of the settings."""
-
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        strict=True,
-        alias_generator=kebab,
-        populate_by_name=True,
-        allow_inf_nan=False,
-        protected_namespaces=(),
-    )
-
-
-Binds = Literal["terms", "own", "no"]
-"""What of a training a setting belongs to: the terms that all hospitals agree on, what a hospital
-says for itself, or neither."""
-
-_OWN: JsonDict = {"binds": "own"}
-_FREE: JsonDict = {"binds": "no"}
-
-
-def since(version: str) -> JsonDict:
-    """Mark a setting that a later version added: at its default it does not enter the terms."""
-    return {"since": version}
-
-
-def binds_of(field: FieldInfo) -> Binds:
-    """Return what a setting belongs to; the terms where its field does not say.
-
-    Raises:
-        ValueError: the field says something else.
-    """
-    extra = field.json_schema_extra
-    said = extra.get("binds", "terms") if isinstance(extra, dict) else "terms"
-    if said not in get_args(Binds):
-        raise ValueError(f"binds is {said!r}, expected one of {', '.join(get_args(Binds))}")
-    return cast("Binds", said)
-
-
-def since_of(field: FieldInfo) -> str:
-    """Return the version that added a setting; "" for one that was always there."""
-    extra = field.json_schema_extra
-    return str(extra.get("since", "")) if isinstance(extra, dict) else ""
-
+from clients.contract.setting_group import FREE, OWN, Group, since
 
 _MOST_HOSPITALS = 100_000
 _MOST_PATIENTS = 1_000_000_000
@@ -88,18 +34,18 @@ class Data(Group):
         default="breast-cancer",
         min_length=1,
         max_length=_PATH,
-        json_schema_extra=_OWN,
+        json_schema_extra=OWN,
         description="data set",
     )
     dir: str = Field(
         default="",
         max_length=_PATH,
-        json_schema_extra=_FREE,
+        json_schema_extra=FREE,
         description="folder of its files ('' = $ASCLEPIAS_DATA)",
     )
     public: bool = Field(
         default=False,
-        json_schema_extra=_OWN,
+        json_schema_extra=OWN,
         description="benchmark data: displays that would leak are shown",
     )
     holdout: float = Field(
@@ -309,6 +255,23 @@ class Sealing(Group):
     )
 
 
+class Audit(Group):
+    """What is done to break the promise before somebody else does."""
+
+    enabled: bool = Field(
+        default=True,
+        json_schema_extra=FREE,
+        description="attack with made-up patients at the end of a simulated run",
+    )
+    canaries: int = Field(
+        default=0,
+        ge=0,
+        le=10_000_000,
+        json_schema_extra=FREE,
+        description="made-up patients of one hospital (0 = by rounds and hospitals)",
+    )
+
+
 class Run(Group):
     """How this run is carried out."""
 
@@ -316,47 +279,47 @@ class Run(Group):
         default=-1, ge=-1, lt=2**63, description="seed (-1 = unseeded, the private way)"
     )
     threads: int = Field(
-        default=1, ge=1, le=1024, json_schema_extra=_FREE, description="torch threads per process"
+        default=1, ge=1, le=1024, json_schema_extra=FREE, description="torch threads per process"
     )
     out: str = Field(
         default="",
         max_length=_PATH,
-        json_schema_extra=_FREE,
+        json_schema_extra=FREE,
         description="the run folder ('' = chosen by the command)",
     )
     scenario: str = Field(
         default="default",
         pattern=_NAME,
         max_length=_LINE,
-        json_schema_extra=_FREE,
+        json_schema_extra=FREE,
         description="name that the run carries",
     )
     attempts: int = Field(
         default=3,
         ge=1,
         le=1000,
-        json_schema_extra=_FREE,
+        json_schema_extra=FREE,
         description="attempts at a round before the run stops",
     )
     timeout: float = Field(
         default=600.0,
         gt=0,
         le=1e7,
-        json_schema_extra=_FREE,
+        json_schema_extra=FREE,
         description="seconds to wait for a hospital's reply",
     )
     training_id: str = Field(
         default="",
         pattern=f"^$|{_NAME}",
         max_length=64,
-        json_schema_extra=_FREE,
+        json_schema_extra=FREE,
         description="training id to resume ('' = a new training)",
     )
     snapshot_every: int = Field(
         default=20, ge=1, le=_MOST_ROUNDS, description="rounds between snapshots for late hospitals"
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", json_schema_extra=_FREE, description="least level that is logged"
+        default="info", json_schema_extra=FREE, description="least level that is logged"
     )
 
 
@@ -365,7 +328,7 @@ class Tracking(Group):
 
     wandb: Literal["offline", "online", "disabled"] = Field(
         default="offline",
-        json_schema_extra=_FREE,
+        json_schema_extra=FREE,
         description="Weights & Biases (only online touches the network)",
     )
 
@@ -380,6 +343,7 @@ class SettingTree(Group):
     training: Training = Training()
     privacy: Privacy = Privacy()
     sealing: Sealing = Sealing()
+    audit: Audit = Audit()
     run: Run = Run()
     tracking: Tracking = Tracking()
 

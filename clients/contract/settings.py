@@ -20,7 +20,8 @@ from pydantic import ValidationError, model_validator
 
 from clients.contract.combinations import combination_faults
 from clients.contract.setting_faults import unknown_key, unknown_name, value_fault
-from clients.contract.setting_tree import Group, SettingTree, kebab
+from clients.contract.setting_group import Group, kebab
+from clients.contract.setting_tree import SettingTree
 
 ConfigValue = bool | int | float | str
 """What Flower's config can carry."""

@@ -135,7 +135,7 @@ def agree_terms(
         schedule=schedule,
         noise=plan,
         grid=grid,
-        sealing=_sealing_plan(settings, dimensions, grid),
+        sealing=sealing_of(settings, dimensions, grid),
     )
 
 
@@ -146,7 +146,8 @@ def _claimed_epsilon(settings: Settings, schedule: Schedule, plan: NoisePlan) ->
     return target if target or whole is None else epsilon([whole], delta, "rdp")
 
 
-def _sealing_plan(settings: Settings, dimensions: int, grid: GridPlan) -> SealingPlan:
+def sealing_of(settings: Settings, dimensions: int, grid: GridPlan) -> SealingPlan:
+    """Return how vectors of so many values on a grid are sealed."""
     sums = EXCHANGES[settings.exchange.name].sums
     steps = settings.exchange.local_steps if settings.exchange.name == "weights" else 1
     return plan_sealing(

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from clients.contract.layer_messages import TurnReply
 from clients.contract.phases import Phases
 from clients.contract.schedule import events_of_attempt
+from clients.site.chances import sealed_contribution
 from clients.site.releasing import Extras, Releasing
 from crypto.headers import HeaderKind, payload_digest, sign_header
-from crypto.schemes import make_sealer
 
 if TYPE_CHECKING:
     import numpy as np
@@ -56,8 +56,8 @@ class Contributing:
         """Seal what this hospital contributes to a sum, and sign where it belongs."""
         session, member = self._hospital.session(), self._hospital.membership()
         with phases.measure("seal"):
-            sealer = make_sealer(session.terms.sealing, member.keys, self._hospital.site.name)
-            sealed = sealer.seal(update, passage.place)
+            name = self._hospital.site.name
+            sealed = sealed_contribution(update, session.terms, member.keys, name, passage.place)
         header = self._hospital.header(
             HeaderKind.SUM,
             passage.place,

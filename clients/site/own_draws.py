@@ -1,8 +1,7 @@
 """A hospital's own records and chances: who is sampled at a place, and with what noise.
 
 A value leaves these hands with its noise and the use that paid for it, or, in a regime without
-noise, as the exact value that an exact event paid for. Streams of a seeded run do not depend on the
-attempt: a run that is resumed repeats a place to the bit.
+noise, as the exact value that an exact event paid for.
 """
 
 from __future__ import annotations
@@ -15,10 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from accounting.events import ExactEvent
 from accounting.private import Private
-from accounting.randomness import Stream
-from accounting.release import exact, noised
 from clients.contract.faults import Code, Fault
 from clients.contract.terms import hospitals_expected
 from clients.data.noisy_inputs import training_records
@@ -27,6 +23,7 @@ from clients.learning.dp_sgd import Batch
 from clients.learning.draws import Draws
 from clients.learning.evaluation import evaluate
 from clients.models import prepare, prepare_public
+from clients.site.chances import Chances
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -46,7 +43,11 @@ Measures = Private[Mapping[str, float]]
 
 
 class OwnDraws:
-    """What chance and records decide at one hospital in one training."""
+    """What chance and records decide at one hospital in one training.
+
+    Attributes:
+        chances: the hospital's own randomness.
+    """
 
     def __init__(
         self, site: Site, settings: Settings, training: str, cohort: Cohort, state: SharedState
@@ -56,6 +57,7 @@ class OwnDraws:
         self._training = training
         self._cohort = cohort
         self._state = state
+        self.chances = Chances(site.name, settings)
 
     def of(self, receipt: Receipt, grid: GridPlan, phases: Phases) -> tuple[Draws, list[Use]]:
         """Return the draws of a paid place, and the list in which its uses are gathered.
@@ -81,26 +83,12 @@ class OwnDraws:
                 for reason in gradient.reasons:
                     self._site.log(reason)
             with phases.measure("noise"):
-                use = receipt.use(place.round, step + 1)
+                vector, use = self.chances.noised_sum(gradient.total, grid, place, receipt, step)
                 uses.append(use)
-                return self.released(Private(gradient.total), grid, place, "noise", use, step)
+                return vector
 
         draws = Draws(batch=batch, noised=release, patients=self.patients(), phases=phases)
         return draws, uses
-
-    def released(
-        self,
-        value: Private[NDArray[np.float64]],
-        grid: GridPlan,
-        place: Place,
-        purpose: str,
-        use: Use,
-        step: int = 0,
-    ) -> NDArray[np.float64]:
-        """Return a value with this hospital's noise on the grid; exact where that was paid for."""
-        if isinstance(use.event, ExactEvent):
-            return exact(value, use, grid).vector
-        return noised(value, grid, self.stream(place, purpose, step), use).vector
 
     def patients(self) -> float:
         """Return N_k: as the hospital declares it, else N/K as the run does, else the cohort's."""
@@ -152,25 +140,15 @@ class OwnDraws:
         measures = evaluate(logits, records.labels, ordinal=self._cohort.info.task == "ordinal")
         return Private({name: value for name, value in measures.items() if math.isfinite(value)})
 
-    def stream(self, place: Place, purpose: str, step: int = 0) -> Stream:
-        """Return the random stream of one purpose in one step at a place of this hospital."""
-        if not self._settings.seeded:
-            return Stream.fresh()
-        labels = (self._site.name, str(place.round), "1", purpose)
-        return Stream.from_seed(self._settings.run.seed, *labels, *([str(step)] if step else []))
-
     def _sample(self, place: Place, step: int = 0) -> Batch:
         """Draw each of the hospital's patients with probability q, all records of each."""
         records = self.records()
-        patients = records.patient_ids
-        stream = self.stream(place, "sampling", step)
-        chosen = patients[stream.bernoulli(len(patients), self._settings.training.sampling_rate)]
-        drawn = records.of_patients(chosen)
+        drawn = records.of_patients(self.chances.sampled(records.patient_ids, place, step))
         batch = Batch(
             inputs=torch.as_tensor(np.asarray(drawn.inputs)),
             labels=torch.as_tensor(drawn.labels),
             patients=torch.as_tensor(drawn.patients),
         )
         copies = self._settings.training.augmentations
-        altered = self.stream(place, "augmentation", step)
+        altered = self.chances.stream(place, "augmentation", step)
         return augmented(batch, copies=copies, stream=altered) if copies else batch

@@ -140,7 +140,7 @@ class SplitHospital:
             squares = squares + torch.as_tensor(norms).double()
         total, factors = self._clipped(patients, squares, session.terms.l2_clip)
         phases = Phases()
-        update = self._hospital.own.released(
+        update = self._hospital.own.chances.released(
             Private(total.total), session.terms.grid, place, "noise", use
         )
         arrays: Arrays = {} if self._noisy else {FACTORS: factors.numpy()}
@@ -192,7 +192,7 @@ class SplitHospital:
             exactly = exact(Private(np.asarray(rows.detach().numpy(), dtype=np.float64)), use)
             return exactly.vector.astype(np.float32)
         whole = placed(clip_rows(rows, session.terms.l2_clip), batch.places, self._size(session))
-        vector = self._hospital.own.released(
+        vector = self._hospital.own.chances.released(
             Private(whole.reshape(-1)), session.terms.grid, place, purpose, use
         )
         return vector.reshape(whole.shape).astype(np.float32)

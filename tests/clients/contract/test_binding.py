@@ -24,7 +24,8 @@ from clients.contract.binding import (
     training_id,
 )
 from clients.contract.faults import Fault
-from clients.contract.setting_tree import SettingTree, Training, since
+from clients.contract.setting_group import since
+from clients.contract.setting_tree import SettingTree, Training
 from clients.contract.settings import DEFAULTS, Settings
 from clients.contract.terms import agree_terms
 from crypto.ceremony import make_offer

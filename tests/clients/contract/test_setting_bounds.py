@@ -5,7 +5,7 @@ from typing import get_args, get_origin
 import pytest
 from pydantic import Field
 
-from clients.contract.setting_tree import Group, binds_of, kebab, since, since_of
+from clients.contract.setting_group import Group, binds_of, kebab, since, since_of
 from clients.contract.settings import GROUPS, Settings, SettingsError
 
 FIELDS = {
@@ -14,6 +14,8 @@ FIELDS = {
     for name, field in model.model_fields.items()
 }
 NOT_BOUND = {
+    "audit.canaries",
+    "audit.enabled",
     "data.dir",
     "run.attempts",
     "run.log-level",

@@ -1,0 +1,157 @@
+"""What an audit found: a lower bound beside every claim, gates, and whether all of it holds.
+
+    findings = [weigh(sight, rows, scores, coins, error=error) for ...]
+    audit = Audit(findings=..., gates=..., error=error)
+    audit.failures      # empty: nothing speaks against the claims
+
+Bounds are shown at 95%: one honest run in twenty has one above its claim. A run fails at a far
+smaller chance, `TOTAL_ERROR` over all that an audit looks at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from accounting.audit_bounds import (
+    ERROR,
+    Bound,
+    family_bound,
+    is_refuted,
+    one_run_bound,
+    plan_guesses,
+    threshold_bound,
+)
+from accounting.audit_gates import Gate
+from accounting.audit_scores import Coins, Values, threshold_of
+from accounting.audit_sights import Sight
+from accounting.errors import AccountingError
+from accounting.observers import ObserverRow
+
+#: The chance that an audit fails a run with which nothing is wrong.
+TOTAL_ERROR = 1e-6
+#: Bounds of every finding.
+BOUNDS = 3
+
+
+class AuditFailed(AccountingError):
+    """What was seen cannot be chance: a claim does not hold, or the run is not what it says."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What was found of one sight.
+
+    Attributes:
+        observers: who has it.
+        claim: the smallest epsilon that is claimed against them.
+        delta: of the claim.
+        canaries: that the bounds are from.
+        bounds: at 95%; the first is the one that is shown.
+        above: names of the bounds that are above the claim at the error at which a run fails.
+    """
+
+    observers: tuple[str, ...]
+    claim: float
+    delta: float
+    canaries: int
+    bounds: tuple[Bound, ...]
+    above: tuple[str, ...]
+
+    def to_json(self) -> dict[str, object]:
+        """Everything, JSON-ready."""
+        return {
+            "observers": list(self.observers),
+            "claim": self.claim,
+            "delta": self.delta,
+            "canaries": self.canaries,
+            "bounds": [bound.to_json() for bound in self.bounds],
+            "above": list(self.above),
+        }
+
+
+def weigh(
+    sight: Sight, rows: Sequence[ObserverRow], scores: Values, coins: Coins, *, error: float
+) -> Finding:
+    """Bound epsilon of a sight, and hold the claim against it.
+
+    Args:
+        sight: what was seen.
+        rows: of the observers who have it; their claims are the same.
+        scores: of the canaries, by `accounting.audit_scores` of the sight's event, float64 [m].
+        coins: who took part, bool [m].
+        error: at which a bound above the claim fails the run, each by itself.
+    """
+    event, delta = sight.event, rows[0].delta
+    claim = min(min(row.epsilon.values()) for row in rows if row.epsilon)
+    guessing = plan_guesses(event, len(coins), delta)
+    few, threshold = slice(guessing.canaries), threshold_of(event)
+
+    def attacks(error: float) -> tuple[Bound, Bound]:
+        return (
+            threshold_bound(scores, coins, threshold=threshold, delta=delta, error=error),
+            one_run_bound(
+                scores[few], coins[few], guesses=guessing.guesses, delta=delta, error=error
+            ),
+        )
+
+    above = [bound.name for bound in attacks(error) if bound.value > claim]
+    family = family_bound(scores, coins, event, delta=delta)
+    if is_refuted(scores, coins, event, noise=sight.claimed_noise, error=error):
+        above.insert(0, family.name)
+    return Finding(
+        observers=tuple(row.observer for row in rows),
+        claim=claim,
+        delta=delta,
+        canaries=len(coins),
+        bounds=(family, *attacks(ERROR)),
+        above=tuple(above),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audit:
+    """All that one audit found.
+
+    Attributes:
+        findings: of every sight.
+        gates: all.
+        error: of each bound and gate, so that all together are wrong with `TOTAL_ERROR`.
+    """
+
+    findings: tuple[Finding, ...]
+    gates: tuple[Gate, ...]
+    error: float
+
+    @property
+    def failures(self) -> list[str]:
+        """A sentence for each thing that cannot be chance; empty where nothing speaks against."""
+        found = [
+            f"{', '.join(one.observers)}: the bound '{name}' is above the claim, epsilon "
+            f"{one.claim:.4g} at delta {one.delta:g}"
+            for one in self.findings
+            for name in one.above
+        ]
+        found += [
+            f"{gate.name} ({gate.subject}): found {gate.found:.6g}, expected {gate.expected:.6g}, "
+            f"which has a chance of {gate.chance:.2g}"
+            for gate in self.gates
+            if not gate.open(self.error)
+        ]
+        return found
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing was found that speaks against the claims."""
+        return not self.failures
+
+    def to_json(self) -> dict[str, object]:
+        """Everything, JSON-ready."""
+        return {
+            "passed": self.passed,
+            "failures": self.failures,
+            "total_error": TOTAL_ERROR,
+            "error": self.error,
+            "findings": [finding.to_json() for finding in self.findings],
+            "gates": [gate.to_json() for gate in self.gates],
+        }

@@ -1,0 +1,133 @@
+"""What is counted of an audit's noise while its rounds go by, and the gates that follow from it.
+
+Only coordinates of canaries who do not take part are looked at: nothing is there but noise.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from accounting.audit_gates import (
+    Gate,
+    NoiseTally,
+    RepeatTally,
+    normal_gate,
+    spread_gate,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    Vector = NDArray[np.float64]
+
+
+class NoiseTallies:
+    """Noise of all hospitals over all rounds.
+
+    Args:
+        stddev: of one update's noise, rounding to the grid included, in gradient units.
+        drawn: of one draw's noise, before it was rounded.
+        step: of the grid, in gradient units.
+        steps: draws that add up to one update.
+    """
+
+    def __init__(self, *, stddev: float, drawn: float, step: float, steps: int) -> None:
+        self._stddev = stddev
+        self._shape = NoiseTally(stddev=drawn, step=step, subject="hospitals' own updates")
+        self._shaped = steps == 1
+        self._repeats = RepeatTally(step=step, stddev=stddev)
+        self._before: list[Vector] = []
+        self._before_total: Vector | None = None
+        self._whole: Vector | None = None
+        self._count = 0
+        self._hospitals = 0
+        self._rounds = 0
+        self._lagged = self._lagged_totals = self._crossed = 0.0
+
+    def add(self, round: int, updates: Sequence[Vector], total: Vector) -> None:
+        """Take one round.
+
+        Args:
+            round: its number.
+            updates: each hospital's, float64 [n].
+            total: their sum, as it was opened.
+        """
+        self._hospitals = len(updates)
+        self._count = len(total)
+        self._rounds += 1
+        for number, update in enumerate(updates):
+            self._repeats.add(update, f"hospital {number + 1}, round {round}")
+        if self._before_total is not None:
+            pairs = zip(updates, self._before, strict=True)
+            self._lagged += sum(float(now @ before) for now, before in pairs)
+            self._lagged_totals += float(total @ self._before_total)
+        self._crossed += float(total @ total) - sum(float(one @ one) for one in updates)
+        if self._shaped:
+            # The first hospital has the canaries; of the others, one in turn.
+            for number in {0, round % len(updates)}:
+                self._shape.add(updates[number])
+        self._whole = total.copy() if self._whole is None else self._whole + total
+        self._before, self._before_total = list(updates), total
+
+    def add_other_training(self, hospital: int, round: int, update: Vector) -> None:
+        """Take the noise of a round of another training, which must not come again."""
+        self._repeats.add(update, f"hospital {hospital + 1}, round {round} of another training")
+
+    def gates(self) -> list[Gate]:
+        """All that follow."""
+        if not self._rounds or not self._count:
+            return []
+        gates = [*self._shape.gates(), self._repeats.gate()]
+        variance, hospitals = self._stddev**2, self._hospitals
+        lags = self._count * (self._rounds - 1)
+        if lags:
+            gates.append(
+                _correlation(
+                    "noise of one round and the next: correlation",
+                    "each hospital's own",
+                    found=self._lagged / variance,
+                    count=lags * hospitals,
+                )
+            )
+            if hospitals > 1:
+                gates.append(
+                    _correlation(
+                        "noise of one round and the next: correlation",
+                        "sums",
+                        found=self._lagged_totals / (variance * hospitals),
+                        count=lags,
+                    )
+                )
+            assert self._whole is not None
+            gates.append(
+                spread_gate(
+                    "noise of all rounds together: standard deviation",
+                    "sums",
+                    squares=float(self._whole @ self._whole),
+                    count=self._count,
+                    stddev=self._stddev * math.sqrt(hospitals * self._rounds),
+                )
+            )
+        if hospitals > 1:
+            pairs = hospitals * (hospitals - 1) // 2
+            gates.append(
+                _correlation(
+                    "noise of two hospitals: correlation",
+                    "all pairs",
+                    found=self._crossed / (2.0 * variance),
+                    count=pairs * self._count * self._rounds,
+                )
+            )
+        return gates
+
+
+def _correlation(name: str, subject: str, *, found: float, count: int) -> Gate:
+    """Of a sum of so many products of independent, standardised values."""
+    return normal_gate(
+        name, subject, found=found / count, expected=0.0, stddev=1.0 / math.sqrt(count)
+    )

@@ -1,0 +1,96 @@
+"""What chance decides at a hospital: who is sampled at a place, and the noise of what leaves it.
+
+Streams of a seeded run do not depend on the attempt: a run that is resumed repeats a place to the
+bit. Nothing here knows a record; patients are numbers. An audit draws its canaries by the same
+functions as a hospital its patients.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from accounting.events import ExactEvent
+from accounting.private import Private
+from accounting.randomness import Stream
+from accounting.release import exact, noised
+from crypto.schemes import make_sealer
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from accounting.grid import GridPlan
+    from accounting.lines import Place
+    from accounting.receipts import Receipt, Use
+    from clients.contract.settings import Settings
+    from clients.contract.terms import Terms
+    from crypto import roles
+    from crypto.keys import Keys
+
+
+class Chances:
+    """One hospital's randomness in one training.
+
+    Args:
+        name: the hospital's.
+        settings: the run's.
+    """
+
+    def __init__(self, name: str, settings: Settings) -> None:
+        self._name = name
+        self._settings = settings
+
+    def stream(self, place: Place, purpose: str, step: int = 0) -> Stream:
+        """Return the random stream of one purpose in one step at a place of this hospital."""
+        if not self._settings.seeded:
+            return Stream.fresh()
+        labels = (self._name, str(place.round), "1", purpose)
+        return Stream.from_seed(self._settings.run.seed, *labels, *([str(step)] if step else []))
+
+    def sampled(
+        self, patients: NDArray[np.int64], place: Place, step: int = 0
+    ) -> NDArray[np.int64]:
+        """Return those of a hospital's patients who are in a batch: each with probability q."""
+        stream = self.stream(place, "sampling", step)
+        return patients[stream.bernoulli(len(patients), self._settings.training.sampling_rate)]
+
+    def noised_sum(
+        self,
+        total: NDArray[np.float64],
+        grid: GridPlan,
+        place: Place,
+        receipt: Receipt,
+        step: int = 0,
+    ) -> tuple[NDArray[np.float64], Use]:
+        """Return a sum of clipped contributions as it may leave, and the use that paid for it.
+
+        Args:
+            total: float64 ``[d]``, gradient units.
+            grid: on which it is noised.
+            place: where in the training.
+            receipt: covers the place.
+            step: of the place, from 0.
+        """
+        use = receipt.use(place.round, step + 1)
+        return self.released(Private(total), grid, place, "noise", use, step), use
+
+    def released(
+        self,
+        value: Private[NDArray[np.float64]],
+        grid: GridPlan,
+        place: Place,
+        purpose: str,
+        use: Use,
+        step: int = 0,
+    ) -> NDArray[np.float64]:
+        """Return a value with this hospital's noise on the grid; exact where that was paid for."""
+        if isinstance(use.event, ExactEvent):
+            return exact(value, use, grid).vector
+        return noised(value, grid, self.stream(place, purpose, step), use).vector
+
+
+def sealed_contribution(
+    update: NDArray[np.float64], terms: Terms, keys: Keys, hospital: str, place: roles.Place
+) -> roles.Sealed:
+    """Seal what a hospital contributes to a sum, float64 ``[d]`` on the grid, for one place."""
+    return make_sealer(terms.sealing, keys, hospital).seal(update, place)
