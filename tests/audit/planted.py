@@ -30,7 +30,8 @@ from clients.learning import dp_sgd, gradients, local_steps, visits
 from clients.learning.dp_sgd import Batch, GradientSum
 from clients.learning.gradients import Gradients
 from clients.learning.replica import Replica
-from clients.site import contributing, own_draws
+from clients.site import chances, contributing
+from clients.site.chances import Chances
 from clients.site.hospital import Hospital
 from clients.site.own_draws import OwnDraws
 from strategies.run import budget
@@ -38,7 +39,7 @@ from strategies.run import budget
 Patch = Callable[[ExitStack], None]
 
 _SUMS = (gradients, local_steps, visits)
-_normal, _bernoulli, _stream = Stream.normal, Stream.bernoulli, OwnDraws.stream
+_normal, _bernoulli, _stream = Stream.normal, Stream.bernoulli, Chances.stream
 _sum, _factors, _schedule = (
     dp_sgd.clipped_gradient_sum,
     dp_sgd.clip_factors,
@@ -87,27 +88,27 @@ def _cut_tails(stack: ExitStack) -> None:
 def _same_noise(*shared: str) -> Patch:
     """Derive the noise's stream from these words alone."""
 
-    def stream(self: OwnDraws, place: Any, purpose: str, step: int = 0) -> Stream:
+    def stream(self: Chances, place: Any, purpose: str, step: int = 0) -> Stream:
         if purpose != "noise":
             return _stream(self, place, purpose, step)
         words = {
-            "hospital": self._site.name,
+            "hospital": self._name,
             "training": place.training,
             "round": f"{place.round} {place.attempt}",
         }
         label = " ".join([*(words[one] for one in shared), str(step)])
         return Stream.from_key(hashlib.sha256(label.encode()).digest())
 
-    return lambda stack: _swap(stack, OwnDraws, "stream", stream)
+    return lambda stack: _swap(stack, Chances, "stream", stream)
 
 
 def _same_sample(stack: ExitStack) -> None:
-    def stream(self: OwnDraws, place: Any, purpose: str, step: int = 0) -> Stream:
+    def stream(self: Chances, place: Any, purpose: str, step: int = 0) -> Stream:
         if purpose != "sampling":
             return _stream(self, place, purpose, step)
         return Stream.from_key(hashlib.sha256(f"{place.training} {place.round}".encode()).digest())
 
-    _swap(stack, OwnDraws, "stream", stream)
+    _swap(stack, Chances, "stream", stream)
 
 
 def _in_sums(stack: ExitStack, made: Callable[[Any, Batch, float], GradientSum]) -> None:
@@ -297,7 +298,7 @@ def _counts_as_examples(stack: ExitStack) -> None:
 
 
 def _silent_when_empty(stack: ExitStack) -> None:
-    real = own_draws.noised
+    real = chances.noised
 
     def noised(value: Any, plan: GridPlan, stream: Stream, use: Any) -> Any:
         empty: list[bool] = []
@@ -309,11 +310,11 @@ def _silent_when_empty(stack: ExitStack) -> None:
         ):
             return real(value, plan, stream, use)
 
-    _swap(stack, own_draws, "noised", noised)
+    _swap(stack, chances, "noised", noised)
 
 
 def _noise_where_touched(stack: ExitStack) -> None:
-    real = own_draws.noised
+    real = chances.noised
 
     def noised(value: Any, plan: GridPlan, stream: Stream, use: Any) -> Any:
         touched: list[Any] = []
@@ -321,13 +322,13 @@ def _noise_where_touched(stack: ExitStack) -> None:
         with mock.patch.object(Stream, "normal", lambda s, n: _normal(s, n) * touched[0].ravel()):
             return real(value, plan, stream, use)
 
-    _swap(stack, own_draws, "noised", noised)
+    _swap(stack, chances, "noised", noised)
 
 
 def _records_sampled_apart(stack: ExitStack) -> None:
     def sample(self: OwnDraws, place: Any, step: int = 0) -> Batch:
         records = self.records()
-        stream = self.stream(place, "sampling", step)
+        stream = self.chances.stream(place, "sampling", step)
         rate = self._settings.training.sampling_rate
         drawn = records.take(np.flatnonzero(stream.bernoulli(len(records), rate)))
         return Batch(
@@ -343,16 +344,16 @@ def _exact_beside(stack: ExitStack) -> None:
     """Seal the noised sum with the sum itself added to it once more."""
     real = contributing.Contributing.seal
     exact: dict[str, Any] = {}
-    released = OwnDraws.released
+    released = Chances.released
 
-    def watched(self: OwnDraws, value: Any, *given: Any, **more: Any) -> Any:
-        value.map(lambda vector: exact.__setitem__(self._site.name, np.array(vector)))
+    def watched(self: Chances, value: Any, *given: Any, **more: Any) -> Any:
+        value.map(lambda vector: exact.__setitem__(self._name, np.array(vector)))
         return released(self, value, *given, **more)
 
     def seal(self: Any, passage: Any, update: Any, *given: Any, **more: Any) -> Any:
         return real(self, passage, update + exact[self._hospital.site.name], *given, **more)
 
-    _swap(stack, OwnDraws, "released", watched)
+    _swap(stack, Chances, "released", watched)
     _swap(stack, contributing.Contributing, "seal", seal)
 
 
