@@ -21,7 +21,7 @@ from typing import Literal
 #: The names as types, for whoever declares a value; each lists what its table below holds.
 RegimeName = Literal["C", "CDP", "F", "FPDP", "FSCDP"]
 ExchangeName = Literal["gradients", "weights", "layers", "cyclic", "single", "ensemble"]
-SchemeName = Literal["plain", "modular", "bfv", "ckks"]
+SchemeName = Literal["plain", "modular", "bfv", "ckks", "one-time"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,4 +102,5 @@ SCHEMES: Mapping[str, Scheme] = {
     "modular": Scheme(hides=False, opens="grid"),
     "bfv": Scheme(hides=True, opens="grid"),
     "ckks": Scheme(hides=True, opens="approximate"),
+    "one-time": Scheme(hides=True, opens="grid"),
 }

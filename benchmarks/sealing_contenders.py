@@ -4,12 +4,14 @@
 
 from __future__ import annotations
 
+import hmac
 import logging
 import os
 from typing import Any
 
 import numpy as np
 
+from crypto.pairs import PairKeys
 from crypto.planning import plan_sealing
 from crypto.roles import Place, Quantiser
 from crypto.schemes import make_adder, make_keys, make_opener, make_sealer
@@ -50,11 +52,17 @@ class Ours(Contender):
             scheme=scheme,
             key_mode=mode,
         )
-        self.name = f"ours: {scheme}" + (f" {mode}, {bits} bit" if scheme == "bfv" else "")
+        named = (f" {self.plan.key_mode}, {bits} bit") if scheme in ("bfv", "one-time") else ""
+        self.name = f"ours: {scheme}{named}"
         self.names = tuple(f"hospital-{index}" for index in range(hospitals))
         keys = make_keys(self.plan)
-        self.sealers = [make_sealer(self.plan, keys, name) for name in self.names]
-        self.opener = make_opener(self.plan, keys)
+        held = [keys for _ in self.names]
+        if scheme == "one-time":
+            held = [keys.with_pairs(pairs) for pairs in _pair_keys(self.names)]
+        self.sealers = [
+            make_sealer(self.plan, own, name) for own, name in zip(held, self.names, strict=True)
+        ]
+        self.opener = make_opener(self.plan, held[0])
         self._turn = 0
         self._nonces: dict[str, bytes] = {}
 
@@ -76,6 +84,24 @@ class Ours(Contender):
 
     def size(self, sealed: Any) -> int:
         return sealed.size
+
+
+def _pair_keys(names: tuple[str, ...]) -> list[PairKeys]:
+    """Every hospital's pair keys, from one draw: as if the offers of a ceremony had made them."""
+    seed, bind = os.urandom(32), bytes(32)
+    return [
+        PairKeys(
+            hospital=own,
+            bind=bind,
+            round=PLACE.round,
+            roots={
+                other: hmac.digest(seed, repr(sorted((own, other))).encode(), "sha256")
+                for other in names
+                if other != own
+            },
+        )
+        for own in names
+    ]
 
 
 class Dopamine(Contender):

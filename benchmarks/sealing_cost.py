@@ -215,6 +215,7 @@ def _main() -> None:
     clock = time.process_time if options.cpu else time.perf_counter
     layers = _squeezenet_layers() if values == SQUEEZENET else [values]
     variants = [("bfv", "symmetric", 13), ("bfv", "symmetric", 20), ("bfv", "public", 13)]
+    variants += [("one-time", "auto", 13), ("one-time", "auto", 20)]
     variants += [("ckks", "symmetric", 20), ("modular", "auto", 13), ("plain", "auto", 13)]
     peers: list[Contender] = [Dopamine(), NvflareParameters(layers), Masks(values, hospitals)]
     ours: list[Contender] = [Ours(*variant, values, hospitals) for variant in variants]

@@ -39,7 +39,7 @@ from crypto.roles import Quantiser
 
 FORMAT_VERSION = 1
 #: The schemes, in the order by which frames number them: a new one comes last.
-SCHEME_NAMES = ("plain", "modular", "bfv", "ckks")
+SCHEME_NAMES = ("plain", "modular", "bfv", "ckks", "one-time")
 KEY_MODES = ("symmetric", "public")
 #: How the key of a sum comes: masked keys of all hospitals.
 ONE_TIME_MODES = ("full",)
@@ -141,7 +141,12 @@ class SealingPlan:
     @property
     def encrypts(self) -> bool:
         """Whether the scheme hides anything."""
-        return self.scheme in ("bfv", "ckks")
+        return self.scheme in ("bfv", "ckks", "one-time")
+
+    @property
+    def needs_pairs(self) -> bool:
+        """Whether sealing takes keys between pairs of hospitals (`crypto.pairs`)."""
+        return self.ring is not None
 
     @property
     def layout(self) -> Layout:

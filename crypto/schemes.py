@@ -7,6 +7,7 @@ plain    float64 vectors                                the float64 sum      not
 modular  bfv's integers, tags and frames, in the clear  the exact grid sum   nothing
 bfv      the same integers under encryption             the exact grid sum   everything
 ckks     reals under encryption                         an approximate sum   all but openings
+one-time integers under keys for one sum each           the exact grid sum   everything
 ======== ============================================== ==================== ===================
 
 Roles are capabilities: `make_adder` takes public parameters alone, so a server that holds one
@@ -35,6 +36,7 @@ from crypto.ckks import CkksOpener, CkksSealer
 from crypto.errors import OpeningRefusedError
 from crypto.keys import Keys
 from crypto.modular import ModularAdder, ModularOpener, ModularSealer
+from crypto.one_time import OneTimeAdder, OneTimeOpener, OneTimeSealer
 from crypto.plain import PlainAdder, PlainOpener, PlainSealer
 from crypto.plans import SealingPlan
 from crypto.roles import Adder, Opener, Sealer
@@ -67,6 +69,9 @@ SCHEMES: dict[str, Scheme] = {
         adder=BfvAdder,
         opener=CkksOpener,
         returnable=False,
+    ),
+    "one-time": Scheme(
+        keys=Keys.fresh, sealer=OneTimeSealer, adder=OneTimeAdder, opener=OneTimeOpener
     ),
 }
 

@@ -185,7 +185,8 @@ def carry_out(site: SiteFile, recovery: Recovery, cohort: str = "") -> int:
         book.append(*recovery.lines)
         number, _ = book.head()
     for training in recovery.retired:
-        (site.private / f"keys-{training}.bin").unlink(missing_ok=True)
+        for name in (f"keys-{training}.bin", f"pairs-{training}.bin"):
+            (site.private / name).unlink(missing_ok=True)
     (site.private / LOST).unlink(missing_ok=True)
     return number
 

@@ -70,7 +70,7 @@ def settings(as_json: AsJson = False) -> None:
 def sealing_plan(
     parameters: Annotated[int, typer.Option(min=1, help="Values in a vector, d.")],
     hospitals: Hospitals,
-    scheme: Annotated[str, typer.Option(help="plain, modular, bfv or ckks.")] = "bfv",
+    scheme: Annotated[str, typer.Option(help="plain, modular, bfv, ckks or one-time.")] = "bfv",
     key_mode: Annotated[str, typer.Option(help="auto, public or symmetric.")] = "auto",
     regime: Annotated[str, typer.Option(help="FSCDP, FPDP or F.")] = "FSCDP",
     noise_multiplier: Annotated[float, typer.Option(help="Sigma.")] = 1.15,

@@ -78,4 +78,5 @@ class SealingPreview:
             grid=Quantiser(step=grid.step, bound=grid.bound),
             scheme=self.scheme,
             key_mode=self.key_mode,
+            dropouts=self.dropouts,
         )

@@ -6,6 +6,7 @@ be combined is a table of its own, in ``clients.contract.soundness``.
 
 from collections.abc import Callable, Collection
 
+from accounting.vocabulary import EXCHANGES
 from clients.contract.setting_tree import SettingTree
 from clients.contract.soundness import check_sound, unsealed_shares
 
@@ -87,12 +88,26 @@ def _whole_model_at_home(s: SettingTree) -> str | None:
     )
 
 
+def _sums_of_all(s: SettingTree) -> str | None:
+    if (
+        s.sealing.scheme != "one-time"
+        or not s.privacy.dropouts
+        or not EXCHANGES[s.exchange.name].sums
+    ):
+        return None
+    return (
+        f"privacy.dropouts = {s.privacy.dropouts} with sealing.scheme one-time: the keys of all "
+        "hospitals open a sum, so none may be missing; set privacy.dropouts to 0, or use bfv."
+    )
+
+
 _COMBINATIONS: list[tuple[set[str], Callable[[SettingTree], str | None]]] = [
     (
         {"privacy.regime", "privacy.target-epsilon", "privacy.noise-multiplier"},
         _noise_given_once,
     ),
     ({"privacy.regime", "sealing.scheme", "run.seed"}, unsealed_shares),
+    ({"sealing.scheme", "privacy.dropouts", "exchange.name"}, _sums_of_all),
     ({"privacy.regime", "partition.hospitals"}, _sum_has_shares),
     ({"privacy.dropouts", "privacy.colluders", "partition.hospitals"}, _someone_remains),
     ({"partition.sites", "partition.hospitals"}, _one_name_a_hospital),

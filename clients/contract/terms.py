@@ -158,4 +158,5 @@ def sealing_of(settings: Settings, dimensions: int, grid: GridPlan) -> SealingPl
         # Where no sum is sealed, the ceremony makes signing names and the group key only.
         scheme=settings.sealing.scheme if sums else "plain",
         key_mode=settings.sealing.key_mode,
+        dropouts=0 if settings.regime.pooled else settings.privacy.dropouts,
     )

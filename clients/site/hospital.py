@@ -8,9 +8,9 @@ in the passage through which the request came in.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from accounting import limits
@@ -24,13 +24,13 @@ from clients.models.errors import ModelError
 from clients.site.agreement import Agreement, agree
 from clients.site.answers import Answers
 from clients.site.door import Door
-from clients.site.membership import Membership
+from clients.site.membership import Membership, read_membership
 from clients.site.opening import Openings
 from clients.site.own_draws import OwnDraws
+from clients.site.pair_file import PairFile
 from clients.site.witnessing import Witnessing
 from crypto.errors import CapacityError
 from crypto.headers import Header, HeaderKind
-from crypto.keys import Keys
 from crypto.roles import Place
 from crypto.rosters import quorum
 
@@ -87,6 +87,7 @@ class Hospital:
             hospitals=hospitals_expected(run_settings),
         )
         self.answers = Answers(site, training, state.answers)
+        self._pair_file = PairFile(site, training)
         self._agreement: Agreement | None = None
         #: What observers face in this training's spendings, and what its grid charges.
         self._faced: tuple[Mapping[str, float | None], Slack | None] | None = None
@@ -155,21 +156,15 @@ class Hospital:
         """
         kept_here = self._state.memberships
         if self.site.folder not in kept_here:
-            secret = self.site.read_marked(f"keys-{self.training}.bin")
-            public = self._kept_terms()
-            if secret is None:
-                raise Fault(Code.KEYS_MISSING, f"no keys of training {self.training}")
-            keys = Keys.from_bytes(secret)
-            if keys.key_id.hex() != self.book.state(self.training).keys:
-                raise Fault(Code.KEYS_MISSING, "the keys in the folder are not those of the book")
-            kept_here[self.site.folder] = Membership(
-                keys=keys,
-                public_keys={n: bytes.fromhex(k) for n, k in public["public-keys"].items()},
-                bind=bytes.fromhex(public["bind"]),
-                noise_multiplier=float(public["noise-multiplier"]),
-                vouchers=int(public["vouchers"]),
-            )
+            named = self.book.state(self.training).keys
+            kept_here[self.site.folder] = read_membership(self.site, self.training, named)
         return kept_here[self.site.folder]
+
+    def _past_rounds(self, round: int) -> None:
+        """Let go of the pair keys of all rounds before this one: what they masked stays shut."""
+        member = self.membership()
+        keys = self._pair_file.past(member.keys, round)
+        self._state.memberships[self.site.folder] = replace(member, keys=keys)
 
     def forget_membership(self) -> None:
         """Read keys and the others' names anew when they are next asked for."""
@@ -205,6 +200,7 @@ class Hospital:
         self.witnessing.learn(request, after=after, confirmed=openings.confirmed)
         if self.book.state(self.training).closed > closed:
             self.answers.drop()
+            self._past_rounds(self.book.state(self.training).closed + 1)
         return openings.session
 
     def restored(self, request: ReleaseRequest) -> Openings:
@@ -276,7 +272,7 @@ class Hospital:
         terms = session.terms
         event = terms.event(events)
         asked = self._asked(terms, event, rounds)
-        return self.book.spend(
+        receipt = self.book.spend(
             place,
             event or ExactEvent(count=events),
             purpose=asked.purpose,
@@ -286,6 +282,8 @@ class Hospital:
             slack=asked.slack,
             check=lambda account: self.site.limits.check(asked, account),
         )
+        self._past_rounds(place.round)
+        return receipt
 
     def header(
         self,
@@ -321,14 +319,9 @@ class Hospital:
             "spent": self.book.spent(self.training),
         }
 
-    def _kept_terms(self) -> dict[str, Any]:
-        kept = self.site.read_secret(f"terms-{self.training}.json")
-        if kept is None:
-            raise Fault(Code.KEYS_MISSING, f"no keys of training {self.training} in the folder")
-        return dict(json.loads(kept))
-
     def _drop_keys(self) -> None:
         self.site.forget_secret(f"keys-{self.training}.bin")
+        self._pair_file.forget()
         self.forget_membership()
         self.answers.drop()
 

@@ -26,6 +26,7 @@ from clients.contract.schedule import failures_allowed, last_place, spare_attemp
 from clients.site.agreement import own_part
 from clients.site.membership import vouchers_needed
 from clients.site.own_settings import invited_offers
+from clients.site.pair_file import PairFile
 from crypto.ceremony import (
     BundlePublic,
     EphemeralSecret,
@@ -35,6 +36,7 @@ from crypto.ceremony import (
     open_bundle,
 )
 from crypto.headers import Header, HeaderKind, sign_header
+from crypto.pairs import PairKeys
 
 if TYPE_CHECKING:
     from accounting.lines import Line
@@ -139,22 +141,36 @@ class Joining:
         """Write keys and the others' public keys to the hospital's own folder."""
         hospital = self._hospital
         bind = bind_digest(bytes.fromhex(request.bind), members_digest(offers))
-        noise = hospital.agreement(request.noise_multiplier).session.terms.noise
+        terms = hospital.agreement(request.noise_multiplier).session.terms
+        noise, pairs = terms.noise, None
+        if terms.sealing.needs_pairs:
+            pairs = self._pairs(offers, bind)
         kept = {
             "noise-multiplier": request.noise_multiplier,
             "vouchers": vouchers_needed(noise.hospitals, noise.dropouts, noise.colluders),
             "bind": bind.hex(),
+            "pairs": pairs is not None,
             "public-keys": {offer.name: offer.identity.hex() for offer in offers},
         }
         site, training, book = hospital.site, hospital.training, hospital.book
         line = lines.keyed(training, keys=keys.key_id.hex())
         with book.hold():  # a round that is paid for meanwhile goes on with the keys it began with
             book.check(line)
+            if pairs is not None:
+                PairFile(site, training).write(pairs)
             site.write_marked(f"keys-{training}.bin", keys.to_bytes(), book)
             site.write_secret(f"terms-{training}.json", json.dumps(kept).encode())
             hospital.forget_membership()
             book.append(line)
         site.log(f"has the keys of training {training}")
+
+    def _pairs(self, offers: list[Offer], bind: bytes) -> PairKeys:
+        """Derive this hospital's keys with every other from the secret half of its offer."""
+        kept = self._hospital.site.read_secret(self._file)
+        if kept is None:
+            raise Fault(Code.KEYS_MISSING, "the secret of this hospital's offer is gone")
+        secret = EphemeralSecret.from_bytes(kept[:_SECRET])
+        return PairKeys.derive(offers, secret, self._hospital.site.name, bind)
 
     def _presence(self, request: JoinRequest) -> bytes:
         hospital = self._hospital

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from accounting.private import Unreleased
+from clients.contract.faults import Code, Fault
+from clients.site.pair_file import Folder, PairFile
 from crypto.keys import Keys
 
 
@@ -26,6 +30,37 @@ class Membership(Unreleased):
     bind: bytes
     noise_multiplier: float
     vouchers: int = 0
+
+
+class _Folder(Folder, Protocol):
+    def read_marked(self, name: str) -> bytes | None: ...
+
+
+def read_membership(folder: _Folder, training: str, key_id: str) -> Membership:
+    """Return what a hospital's folder holds of a training, and its book names.
+
+    Args:
+        folder: the hospital's.
+        training: id of the training.
+        key_id: public name of the keys, as the book has it.
+
+    Raises:
+        Fault: ``keys-missing``: something is not there, or not what the book names.
+    """
+    secret = folder.read_marked(f"keys-{training}.bin")
+    terms = folder.read_secret(f"terms-{training}.json")
+    if secret is None or terms is None:
+        raise Fault(Code.KEYS_MISSING, f"no keys of training {training} in the folder")
+    keys, public = Keys.from_bytes(secret), json.loads(terms)
+    if keys.key_id.hex() != key_id:
+        raise Fault(Code.KEYS_MISSING, "the keys in the folder are not those of the book")
+    return Membership(
+        keys=PairFile(folder, training).added_to(keys) if public.get("pairs") else keys,
+        public_keys={n: bytes.fromhex(k) for n, k in public["public-keys"].items()},
+        bind=bytes.fromhex(public["bind"]),
+        noise_multiplier=float(public["noise-multiplier"]),
+        vouchers=int(public["vouchers"]),
+    )
 
 
 def vouchers_needed(hospitals: int, dropouts: int, colluders: int) -> int:

@@ -12,6 +12,7 @@ import sys
 from collections import Counter
 
 import numpy as np
+from pairing import opener_of, sealer_of
 
 from crypto.ceremony import BundlePublic, Offer, check_offers, make_bundle, make_offer, open_bundle
 from crypto.envelope import unwrap, wrap
@@ -31,7 +32,7 @@ from crypto.planning import plan_sealing
 from crypto.plans import SealingPlan
 from crypto.roles import Place, Quantiser, Sealed
 from crypto.rosters import Roster
-from crypto.schemes import make_adder, make_keys, make_opener, make_sealer
+from crypto.schemes import make_adder, make_keys
 
 GRID = Quantiser(step=2.0**-12, bound=4095 * 2.0**-12)
 PLACE = Place(training="t", round=2, attempt=0)
@@ -43,7 +44,13 @@ HEAD_FIELDS = (  # offset and size
     *((0, 4), (4, 1), (5, 1), (6, 1), (7, 1), (8, 32)),
     *((40, 16), (56, 4), (60, 8), (68, 4), (72, 8)),
 )
-VARIANTS = (("bfv", "symmetric"), ("bfv", "public"), ("modular", "auto"), ("ckks", "auto"))
+VARIANTS = (
+    ("bfv", "symmetric"),
+    ("bfv", "public"),
+    ("modular", "auto"),
+    ("ckks", "auto"),
+    ("one-time", "auto"),
+)
 
 
 def varint(number):
@@ -100,10 +107,10 @@ class Federation:
             values=VALUES, hospitals=2, grid=GRID, scheme=scheme, key_mode=mode
         )
         self.keys = make_keys(self.plan)
-        self.opener = make_opener(self.plan, self.keys)
+        self.opener = opener_of(self.plan, self.keys, NAMES)
         generator = np.random.default_rng(1)
         self.vectors = [generator.normal(scale=0.3, size=VALUES) for _ in NAMES]
-        self.sealers = [make_sealer(self.plan, self.keys, name) for name in NAMES]
+        self.sealers = [sealer_of(self.plan, self.keys, name, NAMES) for name in NAMES]
         sealed = [
             sealer.seal(vector, PLACE)
             for sealer, vector in zip(self.sealers, self.vectors, strict=True)
@@ -112,7 +119,9 @@ class Federation:
         self.nonces = {name: one.nonce for name, one in zip(NAMES, sealed, strict=True)}
         self.stale = self.sealers[0].seal(self.vectors[0], EARLIER).payload
         others = make_keys(self.plan)
-        self.other_key = make_sealer(self.plan, others, "a").seal(self.vectors[0], PLACE).payload
+        self.other_key = (
+            sealer_of(self.plan, others, "a", NAMES).seal(self.vectors[0], PLACE).payload
+        )
         adder = self.adder()
         adder.add(Sealed(payload=self.sealed[0]))
         adder.add(Sealed(payload=self.sealed[1]))

@@ -12,15 +12,21 @@ from clients.contract.schedule import steps_of_visit
 from clients.contract.visit_messages import Carried, VisitReply, VisitRequest
 from crypto.rosters import Roster
 from tests.door.split_play import LAYERS, SplitPlay
-from tests.door.world import EXACT, LOCAL, Play, started
+from tests.door.world import EXACT, LOCAL, ONE_TIME, Play, started
 
 pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
 
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, LOCAL, EXACT, {**LOCAL, "exchange__name": "weights", "exchange__local_steps": 2}],
-    ids=["semi-central", "local", "exact", "local steps"],
+    [
+        {},
+        LOCAL,
+        EXACT,
+        {**LOCAL, "exchange__name": "weights", "exchange__local_steps": 2},
+        ONE_TIME,
+    ],
+    ids=["semi-central", "local", "exact", "local steps", "one-time"],
 )
 def test_a_training_of_sums_ends_with_the_same_model_from_every_hospital(
     tmp_path: Path, changes: dict[str, object]

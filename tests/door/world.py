@@ -213,6 +213,8 @@ EXACT = {
     "sealing__scheme": "plain",
 }
 LOCAL = {"privacy__regime": "FPDP", "sealing__scheme": "plain"}
+#: Keys of all hospitals open a sum, so none may be missing.
+ONE_TIME = {"sealing__scheme": "one-time", "privacy__dropouts": 0}
 
 
 def agreement_of(settings: Settings, sigma: float | None = None) -> Agreement:

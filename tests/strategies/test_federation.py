@@ -33,11 +33,11 @@ pytestmark = pytest.mark.filterwarnings(
 
 def test_encrypted_and_unencrypted_sums_end_in_the_same_model(tmp_path: Path) -> None:
     models = []
-    for scheme in ("bfv", "modular"):
-        settings = small_settings(tmp_path / scheme, sealing__scheme=scheme)
+    for scheme in ("bfv", "modular", "one-time"):
+        settings = small_settings(tmp_path / scheme, sealing__scheme=scheme, privacy__dropouts=0)
         run_app(settings)
         models.append(model_bytes(settings))
-    assert models[0] == models[1]
+    assert models[0] == models[1] == models[2]
 
 
 def test_another_seed_ends_in_another_model(tmp_path: Path) -> None:

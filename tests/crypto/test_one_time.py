@@ -1,0 +1,493 @@
+"""Sums under one-time keys: exact as `modular`'s, and nothing opens but the sum of all."""
+
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as some
+from pairing import opener_of, pair_keys, sealer_of
+
+from crypto import one_time
+from crypto.errors import (
+    ContributionError,
+    FrameError,
+    KeysError,
+    SealingError,
+    TagMismatchError,
+)
+from crypto.field_tags import PRIME, FieldWeights
+from crypto.frames import HEAD_BYTES, Content, read_frame, write_frame
+from crypto.packing import from_planes, write_planes
+from crypto.planning import plan_sealing
+from crypto.polynomials import Small
+from crypto.roles import Place, Quantiser, Sealed
+from crypto.schemes import make_adder, make_keys, make_opener, make_sealer
+from crypto.shared_polynomials import shared_polynomials
+
+PLACE = Place(training="t", round=3, attempt=1)
+NAMES = tuple(f"hospital-{index}" for index in range(12))
+
+
+def grid_of(bits):
+    return Quantiser(step=1.0 / (2 ** (bits - 1) - 1), bound=1.0)
+
+
+class Federation:
+    """Hospitals' sealed vectors, their sum, and what opens it."""
+
+    def __init__(self, hospitals=3, values=13_000, bits=13, place=PLACE, seed=0):
+        self.names, self.place = NAMES[:hospitals], place
+        self.plan = plan_sealing(
+            values=values, hospitals=hospitals, grid=grid_of(bits), scheme="one-time"
+        )
+        self.layout, self.keys = self.plan.layout, make_keys(self.plan)
+        random = np.random.default_rng(seed)
+        self.vectors = {name: random.normal(scale=0.4, size=values) for name in self.names}
+        self.sealed = {name: self.seal(name) for name in self.names}
+
+    def seal(self, name, place=None):
+        sealer = sealer_of(self.plan, self.keys, name, NAMES)
+        return sealer.seal(self.vectors[name], place or self.place)
+
+    @property
+    def nonces(self):
+        return {name: one.nonce for name, one in self.sealed.items()}
+
+    @property
+    def opener(self):
+        return opener_of(self.plan, self.keys, NAMES)
+
+    @property
+    def expected(self):
+        grid = self.plan.grid
+        fields = sum(
+            np.rint((np.clip(one, -1, 1) + grid.bound) / grid.step) for one in self.vectors.values()
+        )
+        return (fields - len(self.vectors) * grid.half) * grid.step
+
+    def total(self, names=None):
+        adder = make_adder(self.plan)
+        for name in names or self.names:
+            adder.add(self.sealed[name])
+        return adder.total()
+
+    def parts(self, sealed, content=Content.SINGLE):
+        """Words of the blocks, uint64 `[blocks, n]`, and the masked key, uint16 `[n]`."""
+        frame = read_frame(sealed, self.plan, content=content, key_id=None)
+        blocks, masked = one_time._parts(frame, self.layout)
+        words = np.empty((self.layout.blocks, self.layout.degree), dtype=np.uint64)
+        from_planes(blocks, self.layout.wire_bits, words)
+        return words, masked.copy()
+
+    def total_of(self, words, masked, contributions=None):
+        body = np.empty((self.layout.blocks, self.layout.block_bytes), dtype=np.uint8)
+        write_planes(words & np.uint64(2**self.layout.wire_bits - 1), self.layout.wire_bits, body)
+        return write_frame(
+            self.plan,
+            content=Content.TOTAL,
+            key_id=self.keys.key_id,
+            contributions=contributions or self.plan.hospitals,
+            body=[body.tobytes(), masked.tobytes()],
+        )
+
+    def key_sum(self, names=None):
+        """What server and a hospital make of the masked keys of `names`: int64 `[n]`."""
+        total = np.zeros(self.layout.degree, dtype=np.uint16)
+        for name in names or self.names:
+            total += self.parts(self.sealed[name])[1]
+            total -= one_time._key_pad(
+                self.keys, self.place, name, self.nonces[name], self.layout.degree
+            )
+        return total.view(np.int16).astype(np.int64)
+
+
+@pytest.fixture(name="three", scope="module")
+def make_three():
+    return Federation()
+
+
+def looks_uniform(words):
+    """Chi-square of the bytes and of the signs' runs, both within five standard deviations."""
+    counts = np.bincount(words.view(np.uint8), minlength=256)
+    expected = words.view(np.uint8).size / 256
+    chi = ((counts - expected) ** 2 / expected).sum()
+    signs = words >= 2**15
+    runs = 1 + np.count_nonzero(signs[1:] != signs[:-1])
+    spread = np.sqrt(len(words)) / 2
+    return bool(abs(chi - 255) < 5 * np.sqrt(510) and abs(runs - len(words) / 2) < 5 * spread)
+
+
+# The oracle
+
+
+def sums_agree(hospitals, values, bits, seed, extreme):
+    """Sealed under one-time keys and by `modular`, the same vectors open to the same bits."""
+    random, names = np.random.default_rng(seed), [f"h{index:04}" for index in range(hospitals)]
+    given = [random.normal(scale=0.5, size=values) for _ in names]
+    if extreme:
+        given = [np.where(random.integers(0, 2, values), 1e300, -1e300) for _ in names]
+    opened = {}
+    for scheme in ("modular", "one-time"):
+        plan = plan_sealing(values=values, hospitals=hospitals, grid=grid_of(bits), scheme=scheme)
+        keys, adder, nonces = make_keys(plan), make_adder(plan), {}
+        for name, vector in zip(names, given, strict=True):
+            sealed = sealer_of(plan, keys, name, names).seal(vector, PLACE)
+            adder.add(sealed)
+            nonces[name] = sealed.nonce
+        opened[scheme] = opener_of(plan, keys, names).open(adder.total(), nonces, PLACE)
+    return np.array_equal(opened["modular"], opened["one-time"])
+
+
+SIZES = {
+    "hospitals": some.integers(1, 12),
+    "values": some.integers(1, 30_000),
+    "bits": some.integers(2, 24),
+    "seed": some.integers(0, 2**32),
+    "extreme": some.booleans(),
+}
+
+
+@settings(max_examples=20, deadline=None)
+@given(**SIZES)
+def test_sums_are_those_of_modular_bit_for_bit(hospitals, values, bits, seed, extreme):
+    assert sums_agree(hospitals, values, bits, seed, extreme)
+
+
+@pytest.mark.exhaustive
+@settings(max_examples=400, deadline=None)
+@given(**SIZES)
+def test_many_sums_are_those_of_modular_bit_for_bit(hospitals, values, bits, seed, extreme):
+    assert sums_agree(hospitals, values, bits, seed, extreme)
+
+
+@pytest.mark.parametrize(
+    ("hospitals", "bits"),
+    [(30, 20), pytest.param(1023, 14, marks=pytest.mark.exhaustive)],
+)
+def test_sums_of_many_hospitals_are_exact(hospitals, bits):
+    assert sums_agree(hospitals, 5_000, bits, 1, extreme=True)
+
+
+def test_a_federation_opens_to_its_sum(three):
+    assert np.array_equal(three.opener.open(three.total(), three.nonces, PLACE), three.expected)
+
+
+# Nothing opens but the sum of all
+
+
+def test_a_sum_that_lacks_one_opens_nowhere_and_its_key_is_uniform(three):
+    """The server and a hospital that works with it have everything but one reply."""
+    for missing in three.names:
+        present = [name for name in three.names if name != missing]
+        words = three.key_sum(present).astype(np.int16).view(np.uint16)
+        assert looks_uniform(words)
+        nonces = {name: three.nonces[name] for name in present}
+        with pytest.raises(ContributionError, match="open sums alone"):
+            three.opener.open(three.total(present), nonces, PLACE)
+        # Claiming that all are in it does not help.
+        body, masked = three.parts(three.total(present), Content.TOTAL)
+        with pytest.raises(TagMismatchError, match="masked keys"):
+            three.opener.open(three.total_of(body, masked), three.nonces, PLACE)
+
+
+def test_a_late_reply_completes_the_full_sum_and_nothing_else(three):
+    late = Federation()
+    late.keys, late.sealed = three.keys, dict(three.sealed)
+    late.sealed[NAMES[0]] = late.seal(NAMES[0])  # sealed anew: the same place, another key
+    assert np.array_equal(late.opener.open(late.total(), late.nonces, PLACE), late.expected)
+
+
+def test_masked_keys_of_fewer_than_all_honest_hospitals_are_uniform():
+    """Two hospitals work with the server and take their own masks off; four are honest."""
+    whole = Federation(hospitals=6, values=100)
+    honest, colluders, degree = whole.names[:4], whole.names[4:], whole.layout.degree
+    for size in (1, 2, 3, 4):
+        for subset in itertools.combinations(honest, size):
+            words = whole.key_sum(subset).astype(np.int16).view(np.uint16).copy()
+            for colluder in colluders:
+                pairs = pair_keys(whole.names)[colluder]
+                for name in subset:
+                    mask = one_time.stream_words(
+                        pairs.key(name, b"asclepias mask 1", PLACE), degree
+                    )
+                    words -= mask if colluder > name else -mask
+            # Only all of them leave a sum of keys: at most 32 a coefficient and hospital.
+            largest = int(np.abs(words.view(np.int16).astype(np.int64)).max())
+            assert (largest <= 32 * size) is (size == 4)
+            assert looks_uniform(words) is (size < 4)
+
+
+def test_the_server_alone_never_learns_the_sum_of_keys(three):
+    _, masked = three.parts(three.total(), Content.TOTAL)
+    assert looks_uniform(masked)
+
+
+@pytest.mark.parametrize("what", ["bind", "place"])
+def test_hospitals_with_different_views_open_nothing_together(what, three):
+    """Other members or terms, or another place: other polynomials and other masks."""
+    split = Federation()
+    split.keys, split.sealed = three.keys, dict(three.sealed)
+    if what == "place":
+        split.sealed[NAMES[2]] = split.seal(NAMES[2], dataclasses.replace(PLACE, attempt=2))
+    else:
+        pairs = pair_keys(three.names, bytes(32))[NAMES[2]]
+        sealer = make_sealer(split.plan, split.keys.with_pairs(pairs), NAMES[2])
+        split.sealed[NAMES[2]] = sealer.seal(split.vectors[NAMES[2]], PLACE)
+    assert looks_uniform(split.key_sum().astype(np.int16).view(np.uint16))
+    with pytest.raises(TagMismatchError, match="masked keys"):
+        split.opener.open(split.total(), split.nonces, PLACE)
+
+
+def test_other_terms_give_other_polynomials(three):
+    layout, identifier = three.layout, three.plan.parameter_id
+    one = shared_polynomials(layout, PLACE, identifier, bytes(32)).chunk(0, 300.0).spectra
+    for place, bind in ((PLACE, b"\1" * 32), (dataclasses.replace(PLACE, round=4), bytes(32))):
+        other = shared_polynomials(layout, place, identifier, bind).chunk(0, 300.0).spectra
+        assert not np.isclose(one, other).any()
+
+
+# Tags
+
+
+def changes(federation):
+    """What a server may do to a sum whose key it leaves alone, each as new words."""
+    layout, words = federation.layout, federation.parts(federation.total(), Content.TOTAL)[0]
+    unit = 1 << (layout.noise_bits - layout.bits_cut)
+    for field in range(layout.fields):
+        for delta in (1, -1, PRIME, 2**20):
+            changed = words.copy()
+            changed[0, 7:8] += np.uint64(delta * layout.radix**field * unit % 2**64)
+            yield f"{delta} in field {field}", changed
+    swapped = words.copy()
+    swapped[[0, 1]] = words[[1, 0]]
+    yield "blocks swapped", swapped
+    tag = words.copy()
+    tag[0, -1:] += np.uint64(unit)
+    yield "a digit of a tag", tag
+    salt = words.copy()
+    last = layout.data_coefficients - 1
+    salt[0, last : last + 1] += np.uint64(unit * layout.radix ** (layout.fields - 1))
+    yield "salt", salt
+
+
+def test_every_change_to_a_sum_is_found():
+    federation = Federation(values=26_000)
+    masked = federation.parts(federation.total(), Content.TOTAL)[1]
+    tried = 0
+    for what, words in changes(federation):
+        with pytest.raises(TagMismatchError):
+            federation.opener.open(federation.total_of(words, masked), federation.nonces, PLACE)
+            pytest.fail(what)
+        tried += 1
+    assert tried == 4 * federation.layout.fields + 3
+
+
+def test_one_counted_twice_in_place_of_another_is_found(three):
+    a, b, _ = NAMES[:3]
+    with pytest.raises(TagMismatchError, match="masked keys"):
+        three.opener.open(three.total([a, a, b]), three.nonces, PLACE)
+    # Also where the masked keys are left as they were.
+    words = three.parts(three.total([a, a, b]), Content.TOTAL)[0]
+    masked = three.parts(three.total(), Content.TOTAL)[1]
+    with pytest.raises(TagMismatchError):
+        three.opener.open(three.total_of(words, masked), three.nonces, PLACE)
+
+
+class TwoTags:
+    """The tags of one block of two hospitals, to who knows alpha and both pads."""
+
+    def __init__(self, seed):
+        self.layout = Federation(hospitals=2, values=100).layout
+        self.random = np.random.default_rng(seed)
+        self.alpha = FieldWeights(self.random.bytes(32), PLACE, "00" * 32, self.layout)
+        self.pads = [int(pad) for pad in self.random.integers(0, PRIME, 2)]
+        levels = self.layout.grid.levels
+        first, second = self.random.integers(0, levels, (2, 50))
+        move = np.minimum(first, levels - 1 - second)
+        self.right, self.wrong = (first, second), (first - move, second + move)
+
+    def carries(self, fields, salts):
+        """What digit sums show beside the sum of the tags: which digits carried."""
+        layout, tags = self.layout, []
+        for one, salt, pad in zip(fields, salts, self.pads, strict=True):
+            block = np.zeros((1, layout.fields, layout.data_coefficients))
+            block[0, 0, : len(one)], block[0, -1, -layout.salts :] = one, salt
+            tags.append((pad + self.alpha.products(block)[0]) % PRIME)
+        width = layout.digit_bits
+        carried = [
+            sum((tag >> (digit * width)) % 2**width for tag in tags) >> width
+            for digit in range(layout.tag_coefficients)
+        ]
+        return (*carried, sum(tags) // PRIME)
+
+    def salts_of(self, total):
+        """Two salts with this sum, uniform among all such."""
+        most = self.layout.grid.levels - 1
+        low = np.maximum(0, total - most)
+        first = self.random.integers(low, np.minimum(total, most) + 1)
+        return first, total - first
+
+
+def test_digits_of_tags_without_salt_refute_wrong_guesses_at_single_updates():
+    """The control: a block in two or more tells the right pair of updates from another."""
+    cases, refuted = [TwoTags(seed) for seed in range(60)], 0
+    for two in cases:
+        none = np.zeros((2, two.layout.salts))
+        refuted += two.carries(two.right, none) != two.carries(two.wrong, none)
+    assert refuted > 0.4 * len(cases)
+
+
+@pytest.mark.parametrize(
+    "seed", [1, *(pytest.param(n, marks=pytest.mark.exhaustive) for n in (2, 3))]
+)
+def test_digits_of_tags_tell_nothing_of_single_updates(seed):
+    """Given the sum of the salts, right and wrong updates carry equally often."""
+    two, draws = TwoTags(seed), 1_500
+    total = two.random.integers(0, 2 * two.layout.grid.levels - 1, two.layout.salts)
+    found = {
+        guess: [two.carries(fields, two.salts_of(total)) for _ in range(draws)]
+        for guess, fields in (("right", two.right), ("wrong", two.wrong))
+    }
+    patterns = sorted(set(found["right"]) | set(found["wrong"]))
+    assert len(patterns) > 1
+    for pattern in patterns:
+        shares = [one.count(pattern) / draws for one in found.values()]
+        assert abs(shares[0] - shares[1]) < 5 * np.sqrt(0.5 / draws)
+
+
+def test_salt_is_drawn_anew_for_every_vector(three):
+    first, second = three.parts(three.seal(NAMES[0])), three.parts(three.seal(NAMES[0]))
+    assert (first[0] == second[0]).mean() < 0.01
+    assert not np.array_equal(first[1], second[1])
+
+
+def test_the_nonces_of_the_signed_headers_open_alone(three):
+    for wrong in (b"", bytes(31), bytes(33)):
+        with pytest.raises(ContributionError, match="nonce"):
+            three.opener.open(three.total(), three.nonces | {NAMES[0]: wrong}, PLACE)
+    with pytest.raises(TagMismatchError):
+        three.opener.open(three.total(), three.nonces | {NAMES[0]: bytes(32)}, PLACE)
+
+
+# Decoding
+
+
+def errors_of(federation):
+    """The errors of a sum, by whoever has its key: int64 `[blocks, n]`, and its words."""
+    layout, place = federation.layout, federation.place
+    words, _ = federation.parts(federation.total(), Content.TOTAL)
+    secret = Small(federation.key_sum())
+    bind = pair_keys(federation.names)[NAMES[0]].bind
+    shared = shared_polynomials(layout, place, federation.plan.parameter_id, bind)
+    noisy = np.empty_like(words)
+    for first in range(0, layout.blocks, shared.rows):
+        rows = min(shared.rows, layout.blocks - first)
+        scratch = np.empty((rows, layout.degree // 2), dtype=np.complex128)
+        part = noisy[first : first + rows]
+        shared.chunk(first, secret.norm).times(secret, part, scratch)
+    noisy = (words << np.uint64(layout.bits_cut)) - noisy
+    noisy += np.uint64(len(federation.names) * (2**layout.bits_cut - 1) // 2)
+    room = 1 << layout.noise_bits
+    low = (noisy & np.uint64(room - 1)).astype(np.int64)
+    return np.where(low >= room // 2, low - room, low), words
+
+
+def test_errors_decode_up_to_the_last_one_that_may_and_never_to_a_wrong_sum(three):
+    errors, words = errors_of(three)
+    layout, masked = three.layout, three.parts(three.total(), Content.TOTAL)[1]
+    assert errors.std() == pytest.approx(np.sqrt(3 * (16 + (4**layout.bits_cut - 1) / 12)), rel=0.1)
+    last, unit = 2 ** (layout.noise_bits - 1) - 1, 2**layout.bits_cut
+    for spot in ((0, 5), (0, layout.degree - 1)):
+        steps = (last - errors[spot]) // unit
+        for more, opens in ((steps, True), (steps + 1, False)):
+            changed = words.copy()
+            changed[spot] += np.uint64(more)
+            total = three.total_of(changed, masked)
+            if opens:
+                opened = three.opener.open(total, three.nonces, PLACE)
+                assert np.array_equal(opened, three.expected)
+            else:
+                with pytest.raises(TagMismatchError):
+                    three.opener.open(total, three.nonces, PLACE)
+
+
+# What is refused
+
+
+def test_sealing_needs_pair_keys_of_this_hospital_and_of_all(three):
+    with pytest.raises(KeysError, match="none pair keys"):
+        make_sealer(three.plan, three.keys, NAMES[0])
+    with pytest.raises(KeysError, match="none pair keys"):
+        make_opener(three.plan, three.keys)
+    own = pair_keys(three.names)[NAMES[0]]
+    with pytest.raises(KeysError, match="not of"):
+        make_sealer(three.plan, three.keys.with_pairs(own), NAMES[1])
+    fewer = pair_keys(NAMES[:2])[NAMES[0]]
+    with pytest.raises(KeysError, match="need 2"):
+        make_sealer(three.plan, three.keys.with_pairs(fewer), NAMES[0])
+
+
+def test_a_round_that_is_over_is_sealed_for_no_more(three):
+    later = pair_keys(three.names)[NAMES[0]].at(PLACE.round + 1)
+    sealer = make_sealer(three.plan, three.keys.with_pairs(later), NAMES[0])
+    with pytest.raises(KeysError, match="are gone"):
+        sealer.seal(three.vectors[NAMES[0]], PLACE)
+
+
+def test_a_place_that_is_sealed_twice_gives_its_difference_away(three):
+    """The limit of masks that cannot hold a nonce: why a hospital's book refuses a place twice.
+
+    The server and one hospital that works with it take the group's pads off both masked keys.
+    """
+    once, again = three.sealed[NAMES[0]], three.seal(NAMES[0])
+    layout, keys = three.layout, []
+    for sealed in (once, again):
+        pad = one_time._key_pad(three.keys, PLACE, NAMES[0], sealed.nonce, layout.degree)
+        keys.append(three.parts(sealed)[1] - pad)
+    assert looks_uniform(keys[0])
+    assert int(np.abs((keys[1] - keys[0]).view(np.int16).astype(np.int64)).max()) <= 64
+
+
+@pytest.mark.parametrize("part", ["body", "masked key", "longer", "shorter"])
+def test_hostile_frames_are_refused_or_found(part, three):
+    """Every byte string of the right length is a sum of something: tags say of what."""
+    payload = three.total().payload
+    end = len(payload) - three.layout.key_bytes
+    hostile = {
+        "body": payload[:HEAD_BYTES] + b"\xff" * (end - HEAD_BYTES) + payload[end:],
+        "masked key": payload[:end] + b"\xff" * three.layout.key_bytes,
+        "longer": payload + b"\0",
+        "shorter": payload[:-1],
+    }[part]
+    expected = FrameError if part in ("longer", "shorter") else TagMismatchError
+    with pytest.raises(expected):
+        three.opener.open(Sealed(payload=hostile), three.nonces, PLACE)
+
+
+def test_a_refused_vector_leaves_the_sum_as_it_was(three):
+    adder = make_adder(three.plan, three.keys.key_id)
+    for name in three.names:
+        with pytest.raises(SealingError):
+            adder.add(Sealed(payload=three.sealed[name].payload[:-1]))
+        adder.add(three.sealed[name])
+    with pytest.raises(ContributionError, match="more than"):
+        adder.add(three.sealed[NAMES[0]])
+    opened = three.opener.open(adder.total(), three.nonces, PLACE)
+    assert np.array_equal(opened, three.expected)
+
+
+def test_an_adder_holds_nothing_that_opens(three):
+    held = {type(thing).__name__ for thing in vars(make_adder(three.plan)).values()}
+    assert held <= {"SealingPlan", "Layout", "NoneType", "ndarray", "int"}
+
+
+def test_sealed_vectors_do_not_show_what_is_in_them():
+    federation = Federation(values=40_000)
+    for value in (0.0, 0.9):
+        federation.vectors[NAMES[0]] = np.full(40_000, value)
+        words, masked = federation.parts(federation.seal(NAMES[0]))
+        low = words[:-1].astype("<u8").view("<u4")[:, ::2].reshape(-1)
+        assert looks_uniform(np.ascontiguousarray(low).view(np.uint16))
+        assert looks_uniform(masked)
