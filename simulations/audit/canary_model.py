@@ -9,6 +9,7 @@ It spreads over two tensors, so that a clip of each tensor by itself shows.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 import torch
@@ -25,8 +26,10 @@ PLACES = BASE * BASE
 LOUDNESS = (1.0, 1e6, 1e12, 1e24)
 #: Values that a record's three columns can take: 0 .. the number, whole.
 HIGHEST = (BASE - 1, BASE - 1, len(LOUDNESS) - 1)
-#: What `model.name` calls it.
-NAME = f"{__name__}:heads"
+#: What `model.name` calls the model of two heads, and the one that can be cut.
+NAME, STACK = f"{__name__}:heads", f"{__name__}:stack"
+#: Values of one record at the cuts of the latter.
+WIDTH = 8
 
 
 class Places(nn.Module):
@@ -38,7 +41,9 @@ class Places(nn.Module):
         whole = torch.round((inputs + 1) / 2 * highest).long()
         place = whole[:, 0] * BASE + whole[:, 1]
         loudness = torch.tensor(LOUDNESS, dtype=inputs.dtype)[whole[:, 2]]
-        return functional.one_hot(place, PLACES).to(inputs.dtype) * loudness[:, None]
+        places = functional.one_hot(place, PLACES).to(inputs.dtype) * loudness[:, None]
+        # A cut model's parts go back to their inputs, at which the gradient of this is zero.
+        return places + 0.0 * inputs.sum(dim=1, keepdim=True)
 
 
 class Heads(nn.Module):
@@ -62,3 +67,19 @@ class Heads(nn.Module):
 def heads(info: DatasetInfo) -> nn.Module:
     """Return the model, started at zero."""
     return Heads(len(info.classes))
+
+
+def stack(info: DatasetInfo) -> nn.Module:
+    """Return a sequence that can be cut: what a record shows has a norm far above any clip."""
+    bottom = nn.Linear(PLACES, WIDTH, bias=False)
+    nn.init.normal_(bottom.weight)
+    return nn.Sequential(
+        OrderedDict(
+            places=Places(),
+            bottom=bottom,
+            squash=nn.Tanh(),
+            middle=nn.Linear(WIDTH, WIDTH),
+            act=nn.Tanh(),
+            head=nn.Linear(WIDTH, len(info.classes)),
+        )
+    )

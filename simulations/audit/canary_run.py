@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from clients.contract.settings import Settings
-from clients.data import Cohorts
+from clients.data import Cohorts, DatasetInfo
 from simulations.audit.canary_data import HOSPITALS, Canaries, write_arrays, write_table
 from simulations.audit.canary_model import NAME, PLACES
 from simulations.audit.opened import Release, keys_of, releases_of, terms_of
@@ -76,6 +76,7 @@ class CanaryRun:
         canaries: whoever is in its file, and who is not.
         trained: in the file and not in the public holdout, bool ``[m]``.
         wire: what left the hospitals.
+        info: what is public of the data.
         stopped: why it ended before its last round; "" where it did not.
     """
 
@@ -83,6 +84,7 @@ class CanaryRun:
     canaries: Canaries
     trained: NDArray[np.bool_]
     wire: Wire
+    info: DatasetInfo
     stopped: str = ""
 
     @property
@@ -109,8 +111,8 @@ class CanaryRun:
         """The run's terms, from public numbers."""
         return terms_of(
             self.settings,
+            self.info,
             training=self.training,
-            dimensions=DIMENSIONS,
             sigma=self.noise_multiplier,
         )
 
@@ -154,6 +156,7 @@ def run_canaries(
         canaries=canaries,
         trained=canaries.coins & ~_held_out(canaries, cohorts, settings),
         wire=wire,
+        info=cohorts.of(settings).info,
         stopped=stopped,
     )
 

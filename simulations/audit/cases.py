@@ -113,7 +113,7 @@ def run_case(case: Case, folder: Path) -> list[Gate]:
     folder.mkdir(parents=True)
     settings = case_settings(case, folder)
     cohorts = Cohorts()
-    names = cohorts.of(settings).names
+    names, info = cohorts.of(settings).names, cohorts.of(settings).info
 
     def on_the_way(sent: Sent) -> Fate:
         if sent.content is None or sent.kind not in (Kind.TRAIN, Kind.FORWARD, Kind.VISIT):
@@ -131,4 +131,4 @@ def run_case(case: Case, folder: Path) -> list[Gate]:
         noise_multiplier=float(summary["noise_multiplier"]),
     )
     keys = None if stopped else keys_of(folder, str(summary["training"]))
-    return [end_gate(stopped), *gates, *content_gates(wire, settings, keys)]
+    return [end_gate(stopped), *gates, *content_gates(wire, settings, info, keys)]

@@ -38,6 +38,7 @@ from simulations.audit.reconciliation import faced
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from clients.contract.settings import Settings
     from simulations.audit.canary_run import CanaryRun
     from simulations.audit.contributions import Read
 
@@ -137,15 +138,23 @@ def _claim(
         observer=observer,
         claimed=claimed,
         bounds=bounds,
-        gates=(guesses, _drawn_gate(observer, event), _said_gate(observer, claimed, event, delta)),
+        gates=(
+            guesses,
+            _drawn_gate(observer, event),
+            _said_gate(observer, claimed, event, run.settings),
+        ),
     )
 
 
-def _said_gate(observer: str, claimed: float, event: GaussianEvent, delta: float) -> Gate:
-    """Return whether the run's table claims no less than what its ledgers cost."""
-    cost = epsilon([event], delta, "prv")
-    fault = f"{observer}: {claimed:.4g} is claimed, and the ledgers cost {cost:.4g}"
-    return exact_gate("claims cover the ledgers", [fault] if claimed < cost - 1e-9 else [])
+def _said_gate(observer: str, claimed: float, event: GaussianEvent, settings: Settings) -> Gate:
+    """Return whether the run's table claims no less than what its ledgers cost, nor too much."""
+    cost, target = epsilon([event], settings.privacy.delta, "prv"), settings.privacy.target_epsilon
+    faults = []
+    if claimed < cost - 1e-9:
+        faults.append(f"{observer}: {claimed:.4g} is claimed, and the ledgers cost {cost:.4g}")
+    if observer == "server" and claimed > target:
+        faults.append(f"{observer}: {claimed:.4g} is claimed, beyond the target of {target:g}")
+    return exact_gate("claims cover the ledgers, within the target", faults)
 
 
 def _drawn_gate(observer: str, event: GaussianEvent) -> Gate:

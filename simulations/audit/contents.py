@@ -14,13 +14,13 @@ from accounting.audit_gates import Gate
 from clients.contract.faults import read_code
 from clients.contract.kinds import Kind
 from clients.contract.messages import ARRAYS, content_to_bytes
-from clients.data import Cohorts
 from clients.models import build_model
 from simulations.audit.gates import exact_gate
 from simulations.audit.wire import FIGURES
 
 if TYPE_CHECKING:
     from clients.contract.settings import Settings
+    from clients.data import DatasetInfo
     from crypto.keys import Keys
     from simulations.audit.wire import Sent, Wire
 
@@ -52,15 +52,18 @@ _WORDS: Mapping[Kind, frozenset[str]] = {
 }
 
 
-def content_gates(wire: Wire, settings: Settings, keys: Keys | None) -> list[Gate]:
+def content_gates(
+    wire: Wire, settings: Settings, info: DatasetInfo, keys: Keys | None
+) -> list[Gate]:
     """Return the gates of what is in answers.
 
     Args:
         wire: of a run.
         settings: its settings.
+        info: of its data; public.
         keys: of the training; None where there are none.
     """
-    parameters = parameters_of(settings)
+    parameters = parameters_of(settings, info)
     strange = [
         f"{one.hospital}: the answer to {one.kind} at {one.place} {what}"
         for one in wire.sent
@@ -79,9 +82,8 @@ def content_gates(wire: Wire, settings: Settings, keys: Keys | None) -> list[Gat
     ]
 
 
-def parameters_of(settings: Settings) -> tuple[str, ...]:
+def parameters_of(settings: Settings, info: DatasetInfo) -> tuple[str, ...]:
     """Return the names of the parameters of the run's model, in order; anybody can build it."""
-    info = Cohorts().of(settings).info
     module = build_model(settings, info, settings.public_seed)
     return tuple(name for name, _ in module.named_parameters())
 

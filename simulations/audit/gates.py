@@ -1,8 +1,8 @@
 """Gates: what must hold of everything that left the hospitals, each with the chance that it fails.
 
-A gate gives the chance that an honest run looks as odd as this one did, every look at it counted. A
-run fails if any is below the total error over the number of gates, so an honest audit fails once in
-a million, however many gates there are. What must hold exactly has a chance of 1 or 0.
+A gate gives the chance that an honest run looks as odd as this one did, every look at it counted.
+An audit fails if any is below the total error over the most gates that there may be, so an honest
+one fails once in a million at the most. What must hold exactly has a chance of 1 or 0.
 
 Noise is judged in units of its stated standard deviation, rounding to the grid included.
 """
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 #: Chance that an honest audit fails, all gates together.
 TOTAL_ERROR = 1e-6
+#: Gates of an audit at the most, and the error of each.
+MOST_GATES = 1000
+ERROR = TOTAL_ERROR / MOST_GATES
 #: Standard deviations beyond which noise is counted, to see whether its tails are there.
 TAILS = (3.0, 4.0)
 

@@ -19,7 +19,9 @@ from clients.contract.kinds import Kind
 from clients.contract.messages import ARRAYS, RoundReply, RoundRequest
 from clients.contract.terms import Terms, agree_terms, hospitals_expected
 from clients.contract.visit_messages import Carried, VisitReply, VisitRequest
+from clients.learning.cuts import cut_model, values_of_messages
 from clients.learning.replica import state_from_bytes
+from clients.models import build_model, input_shape
 from crypto.envelope import unwrap
 from crypto.headers import SignedHeader
 from crypto.keys import Keys
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from clients.contract.settings import Settings
+    from clients.data import DatasetInfo
     from simulations.audit.wire import Sent, Wire
 
 
@@ -54,16 +57,35 @@ class Release:
     steps: int
     vector: NDArray[np.float64]
 
+    @property
+    def name(self) -> str:
+        """A few words for it."""
+        return f"{self.hospital}, round {self.round}, attempt {self.attempt}"
 
-def terms_of(settings: Settings, *, training: str, dimensions: int, sigma: float) -> Terms:
-    """Derive the terms of a run over declared patients from its public numbers."""
+
+def terms_of(settings: Settings, info: DatasetInfo, *, training: str, sigma: float) -> Terms:
+    """Derive the terms of a run over declared patients from its public numbers.
+
+    Args:
+        settings: of the run.
+        info: of its data; public.
+        training: id.
+        sigma: the noise multiplier.
+    """
+    module = build_model(settings, info, settings.public_seed)
+    trained, values = list(module.parameters()), 0
+    if settings.exchange.name == "layers":
+        parts = cut_model(settings, module)
+        shape, largest = input_shape(settings, info), settings.data.largest_hospital
+        trained, values = parts.home, values_of_messages(settings, parts, shape, largest)
     return agree_terms(
         settings,
         training=training,
-        dimensions=dimensions,
+        dimensions=sum(one.numel() for one in trained),
         patients=settings.data.patients,
         largest_hospital=settings.data.largest_hospital,
         noise_multiplier=sigma,
+        message_values=values,
     )
 
 
@@ -103,7 +125,8 @@ def _first(wire: Wire, kind: Kind) -> Iterator[Sent]:
 def _of_sums(wire: Wire, settings: Settings, terms: Terms, keys: Keys) -> Iterator[Release]:
     opener = make_opener(terms.sealing, keys)
     steps = settings.exchange.local_steps if settings.exchange.name == "weights" else 1
-    for sent in _first(wire, Kind.TRAIN):
+    last = Kind.BACKWARD if settings.exchange.name == "layers" else Kind.TRAIN
+    for sent in _first(wire, last):
         assert sent.content is not None
         reply = RoundReply.read(sent.content)
         header = SignedHeader.from_bytes(reply.header).header
@@ -199,12 +222,12 @@ def released_models(wire: Wire) -> Models:
     return found
 
 
-def snapshots(wire: Wire, training: str, keys: Keys) -> Models:
+def snapshots(wire: Wire, training: str, keys: Keys) -> tuple[Models, list[str]]:
     """Return the model of every snapshot that left for other hospitals, with its last round.
 
-    Raises:
-        ValueError: a snapshot holds something else than a model, its optimiser and its round.
+    Also what else is in one than a model, its optimiser and its round.
     """
+    strange: list[str] = []
     found: list[tuple[int, Mapping[str, NDArray[np.float64]]]] = []
     for sent in wire.sent:
         if sent.kind is not Kind.TRAIN or sent.content is None:
@@ -215,8 +238,9 @@ def snapshots(wire: Wire, training: str, keys: Keys) -> Models:
         (size,) = struct.unpack_from("<H", reply.snapshot)
         context = f"snapshot {training} {reply.snapshot_round}".encode()
         state = state_from_bytes(unwrap(keys.group_key, reply.snapshot[2 + size :], context))
-        if strange := set(state) - {"model", "optimizer", "round", "digest", "average"}:
-            raise ValueError(f"a snapshot of {sent.hospital} holds {sorted(strange)[0]!r}")
+        known = {"model", "optimizer", "round", "digest", "average"}
+        for name in sorted(set(state) - known):
+            strange.append(f"a snapshot of {sent.hospital} holds {name!r}")
         model = {name: one.double().numpy() for name, one in state["model"].items()}
         found.append((int(state["round"]), model))
-    return found
+    return found, strange

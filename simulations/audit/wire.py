@@ -162,4 +162,6 @@ def watched_run(settings: Settings, cohorts: Cohorts, wire: Wire) -> str:
         train_here(settings, cohorts, wire.transport)
     except TrainingStopped as stopped:
         return str(stopped) or type(stopped).__name__
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
     return ""

@@ -18,22 +18,25 @@ import numpy as np
 import torch
 from flwr.app import MetricRecord
 
-from accounting import accountants, book, noise
+from accounting import accountants, book, lines, noise
 from accounting.events import Event, GaussianEvent
 from accounting.grid import GridPlan
 from accounting.lines import Line
 from accounting.randomness import Stream
 from accounting.receipts import Receipt, issue_receipt
 from clients.contract import messages, schedule, terms
+from clients.contract.layer_messages import FEATURE_GRADIENTS
 from clients.contract.settings import Settings
 from clients.learning import dp_sgd, gradients, local_steps, visits
+from clients.learning import replica as replica_module
 from clients.learning.dp_sgd import Batch, GradientSum
 from clients.learning.gradients import Gradients
 from clients.learning.replica import Replica
-from clients.site import chances, contributing
+from clients.site import chances, contributing, split_hospital
 from clients.site.chances import Chances
 from clients.site.hospital import Hospital
 from clients.site.own_draws import OwnDraws
+from simulations.audit.canary_data import HOSPITALS
 from strategies.run import budget
 
 Patch = Callable[[ExitStack], None]
@@ -95,6 +98,7 @@ def _same_noise(*shared: str) -> Patch:
             "hospital": self._name,
             "training": place.training,
             "round": f"{place.round} {place.attempt}",
+            "number": str(place.round),
         }
         label = " ".join([*(words[one] for one in shared), str(step)])
         return Stream.from_key(hashlib.sha256(label.encode()).digest())
@@ -357,11 +361,148 @@ def _exact_beside(stack: ExitStack) -> None:
     _swap(stack, contributing.Contributing, "seal", seal)
 
 
+def _another_rate(factor: float) -> Patch:
+    def drawn(self: Stream, count: int, rate: float) -> Any:
+        return _bernoulli(self, count, min(1.0, factor * rate))
+
+    return lambda stack: _swap(stack, Stream, "bernoulli", drawn)
+
+
+def _silent(where: Callable[[Chances, Any, str], bool]) -> Patch:
+    """Leave the noise out of some values."""
+
+    def plant(stack: ExitStack) -> None:
+        def released(
+            self: Chances, value: Any, grid: Any, place: Any, purpose: str, *rest: Any
+        ) -> Any:
+            silent = mock.patch.object(Stream, "normal", lambda _, count: np.zeros(count))
+            with silent if where(self, place, purpose) else ExitStack():
+                return real(self, value, grid, place, purpose, *rest)
+
+        real = Chances.released
+        _swap(stack, Chances, "released", released)
+
+    return plant
+
+
+def _uniform_noise(stack: ExitStack) -> None:
+    def normal(self: Stream, count: int) -> Any:
+        return np.sqrt(12.0) * (self.uniform(count) - 0.5)
+
+    _swap(stack, Stream, "normal", normal)
+
+
+def _half_of_it_twice(stack: ExitStack) -> None:
+    """Draw half of each vector's noise, and use it for the other half as well."""
+
+    def normal(self: Stream, count: int) -> Any:
+        half = _normal(self, -(-count // 2))
+        return np.concatenate([half, half])[:count]
+
+    _swap(stack, Stream, "normal", normal)
+
+
+def _unclipped_rows(stack: ExitStack) -> None:
+    def unclipped(values: torch.Tensor, l2_clip: float) -> torch.Tensor:
+        return values.detach().double() * 0.2
+
+    _swap(stack, split_hospital, "clip_rows", unclipped)
+
+
+def _slots_in_order(stack: ExitStack) -> None:
+    _swap(stack, split_hospital, "deal_slots", lambda patients, **_: np.arange(patients))
+
+
+def _more_claimed(stack: ExitStack) -> None:
+    """Write twice the noise into the ledger."""
+    real = lines.spend
+
+    def spend(place: Any, event: Any, **more: Any) -> Line:
+        if isinstance(event, GaussianEvent):
+            event = replace(event, noise_multiplier=2.0 * event.noise_multiplier)
+        return real(place, event, **more)
+
+    _swap(stack, lines, "spend", spend)
+
+
+def _losses_told(stack: ExitStack) -> None:
+    told = [0.0]
+    real = messages.RoundReply.content
+
+    def made(model: Any, batch: Batch, clip: float) -> GradientSum:
+        found = _sum(model, batch, l2_clip=clip)
+        told[0] = float(np.abs(found.total).sum())
+        return found
+
+    def content(self: messages.RoundReply) -> Any:
+        records = real(self)
+        records["config"]["loss"] = told[0]
+        return records
+
+    _in_sums(stack, made)
+    _swap(stack, messages.RoundReply, "content", content)
+
+
+def _exact_in_snapshot(stack: ExitStack) -> None:
+    last: dict[int, torch.Tensor] = {}
+    real = replica_module.state_to_bytes
+
+    def made(model: Any, batch: Batch, clip: float) -> GradientSum:
+        found = _sum(model, batch, l2_clip=clip)
+        last[0] = torch.as_tensor(found.total)
+        return found
+
+    def to_bytes(state: Mapping[str, object]) -> bytes:
+        return real({**state, "last": last.get(0, torch.zeros(1))} if "digest" in state else state)
+
+    _in_sums(stack, made)
+    _swap(stack, replica_module, "state_to_bytes", to_bytes)
+
+
+def _own_sum_added(stack: ExitStack) -> None:
+    """Step on the opened sum and once more on what was computed here, without noise."""
+    mine: dict[int, Any] = {}
+    real = Gradients.apply
+
+    def made(model: Any, batch: Batch, clip: float) -> GradientSum:
+        found = _sum(model, batch, l2_clip=clip)
+        mine[0] = found.total
+        return found
+
+    def apply(self: Gradients, replica: Replica, opened: Any, chain: str) -> None:
+        real(self, replica, opened + 0.1 * mine.get(0, 0.0), chain)
+
+    _in_sums(stack, made)
+    _swap(stack, Gradients, "apply", apply)
+
+
 DATA, RECONCILIATION = "audit --data", "reconciliation"
 
 FAULTS: tuple[Fault, ...] = (
     Fault(name="half the noise", plant=_louder(0.5), caught_by=(DATA,)),
     Fault(name="a tenth less noise", plant=_louder(0.9), caught_by=(DATA,)),
+    Fault(name="noise of another shape", plant=_uniform_noise, caught_by=(DATA,)),
+    Fault(name="half of the noise used twice", plant=_half_of_it_twice, caught_by=(DATA,)),
+    Fault(
+        name="no noise in the last round",
+        plant=_silent(lambda own, place, _: bool(place.round == own._settings.training.rounds)),
+        caught_by=(DATA,),
+    ),
+    Fault(
+        name="no noise at one hospital",
+        plant=_silent(lambda own, place, _: own._name == HOSPITALS[-1]),
+        caught_by=(DATA,),
+    ),
+    Fault(
+        name="no noise on loss gradients of a cut model",
+        plant=_silent(lambda own, place, purpose: purpose == FEATURE_GRADIENTS),
+        caught_by=(DATA,),
+    ),
+    Fault(
+        name="the same noise in every attempt",
+        plant=_same_noise("training", "hospital", "number"),
+        caught_by=(DATA,),
+    ),
     Fault(
         name="the same noise in every round",
         plant=_same_noise("training", "hospital"),
@@ -384,6 +525,9 @@ FAULTS: tuple[Fault, ...] = (
     Fault(name="the clip twice as wide", plant=_wider_clip, caught_by=(DATA,)),
     Fault(name="a clip for each record", plant=_clip_by_record, caught_by=(DATA,)),
     Fault(name="a clip for each tensor", plant=_clip_by_tensor, caught_by=(DATA,)),
+    Fault(name="a cut model's rows not clipped", plant=_unclipped_rows, caught_by=(DATA,)),
+    Fault(name="slots dealt in order", plant=_slots_in_order, caught_by=(DATA,)),
+    Fault(name="a fifth more patients drawn", plant=_another_rate(1.2), caught_by=(DATA,)),
     Fault(name="no sampling", plant=_no_sampling, caught_by=(DATA,)),
     Fault(name="batches of a fixed size", plant=_fixed_batches, caught_by=(DATA,)),
     Fault(name="the same draws in every hospital", plant=_same_sample, caught_by=(DATA,)),
@@ -410,6 +554,10 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(name="momentum at the hospital", plant=_momentum_at_hospital, caught_by=(DATA,)),
     Fault(name="an exact sum beside the noised one", plant=_exact_beside, caught_by=(DATA,)),
+    Fault(name="an exact sum moves the model as well", plant=_own_sum_added, caught_by=(DATA,)),
+    Fault(name="an exact sum in a snapshot", plant=_exact_in_snapshot, caught_by=(DATA,)),
+    Fault(name="twice the noise claimed", plant=_more_claimed, caught_by=(RECONCILIATION,)),
+    Fault(name="a loss told to the server", plant=_losses_told, caught_by=(RECONCILIATION,)),
     Fault(name="a buffer released", plant=_released_buffer, caught_by=(RECONCILIATION,)),
     Fault(
         name="the batch's size as num-examples",

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from simulations.audit.cases import CASES
-from simulations.audit.data_audit import QUICK, DataAudit, audit_data
+from simulations.audit.data_audit import DataAudit, audit_data
+from simulations.audit.plans import QUICK
 from simulations.launch import logging_to
 from tests.audit.planted import DATA, FAULTS, RECONCILIATION, Fault, planted
 
@@ -42,9 +43,13 @@ def test_the_code_as_it_is_passes_every_gate(quiet: Path) -> None:
 
 
 def caught(fault: Fault, folder: Path) -> Counter[str]:
-    """How many gates of each detector a fault shuts."""
+    """How many gates of each detector a fault shuts, until it is caught."""
+
+    def enough(audit: DataAudit) -> bool:
+        return set(fault.caught_by) <= {one.detector for one in audit.shut}
+
     with planted(fault):
-        audit = audit_data(folder / "audit", SMALL)
+        audit = audit_data(folder / "audit", SMALL, enough=enough)
     return Counter(one.detector for one in audit.shut)
 
 

@@ -1,0 +1,101 @@
+"""Plants faults in the pipeline, one by one, and lists which detector sees each; docs/audit.md.
+
+python benchmarks/planted_faults.py [--only WORDS] [--whole]
+
+Every fault is a small patch of the running code (tests/audit/planted.py). Detectors see what left
+hospitals and what their ledgers say. The code as it is comes first and must pass them all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from simulations.audit.data_audit import DATA, RECONCILIATION, audit_data  # noqa: E402
+from simulations.audit.plans import QUICK, WHOLE, Form  # noqa: E402
+from simulations.audit.results import sentence  # noqa: E402
+from simulations.launch import logging_to  # noqa: E402
+from tests.audit.planted import FAULTS, Fault, planted  # noqa: E402
+
+MEASURED = ROOT / "docs" / "measured" / "planted_faults.json"
+
+
+def detect(fault: Fault | None, form: Form) -> dict[str, Any]:
+    """Return what each detector says of the code with a fault in it, or as it is.
+
+    Returns:
+        The fault's name, and by detector how many gates shut and what the first of them found.
+    """
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory(prefix="planted-") as folder:
+        log = Path(folder) / "audit.log"
+        with (
+            logging_to(log, "info", terminal=False),
+            planted(fault) if fault else nullcontext(),
+        ):
+            audit = audit_data(Path(folder) / "audit", form)
+    detectors: dict[str, dict[str, Any]] = {}
+    for name in (DATA, RECONCILIATION):
+        shut = sorted((one for one in audit.shut if one.detector == name), key=_oddness)
+        detectors[name] = {
+            "shut": len(shut),
+            "gate": shut[0].gate.name if shut else "",
+            "found": sentence(shut[0]) if shut else "",
+        }
+    return {
+        "fault": fault.name if fault else "",
+        "gates": len(audit.found),
+        "detectors": detectors,
+        "missed": [name for name in fault.caught_by if not detectors[name]["shut"]]
+        if fault
+        else [name for name, one in detectors.items() if one["shut"]],
+        "seconds": round(time.perf_counter() - started, 1),
+    }
+
+
+def _oddness(found: Any) -> float:
+    return float(found.gate.chance)
+
+
+def _said(row: Mapping[str, Any]) -> str:
+    cells = [
+        f"{name}: {one['shut']} ({one['gate']})" if one["shut"] else f"{name}: -"
+        for name, one in row["detectors"].items()
+    ]
+    return f"{row['fault'] or 'the code as it is'}: {'; '.join(cells)}"
+
+
+def main() -> int:
+    """Plant every fault; fail if one is missed, or if the code as it is does not pass."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--only", default="", help="faults whose name holds these words")
+    parser.add_argument("--whole", action="store_true", help="as long an audit as there is")
+    options = parser.parse_args()
+    form = WHOLE if options.whole else QUICK
+    chosen: list[Fault | None] = [one for one in FAULTS if options.only in one.name]
+    rows, missed = [], 0
+    for fault in [None, *chosen]:
+        row = detect(fault, form)
+        missed += bool(row["missed"])
+        rows.append(row)
+        print(f"{'MISSED ' if row['missed'] else ''}{_said(row)}", flush=True)
+    if not options.only:
+        command = "python benchmarks/planted_faults.py" + " --whole" * options.whole
+        found = {"command": command, "canaries": form.canaries, "rows": rows}
+        MEASURED.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    print(f"{len(chosen)} faults, {missed} missed")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

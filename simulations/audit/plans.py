@@ -1,0 +1,158 @@
+"""How much an audit with canary patients does: its trainings, and what becomes of some answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from simulations.audit.canary_model import STACK
+from simulations.audit.cases import CASES, SAMPLE
+from simulations.audit.wire import Fate
+
+if TYPE_CHECKING:
+    from clients.contract.settings import ConfigValue
+    from simulations.audit.wire import OnTheWay, Sent
+
+#: Noise of one hospital where it is faint, in clips: a canary's part stands out of it.
+_FAINT = 0.06
+#: The sampling rate there.
+FAINT_RATE = 0.25
+
+
+class Reading(Enum):
+    """How what left is read."""
+
+    #: Noise is faint: each part by itself, and the noise.
+    PARTS = "parts"
+    #: Noise is faint, and single records show rows.
+    ROWS = "rows"
+    #: Noise is as a claim of epsilon asks for: coins are guessed.
+    COINS = "coins"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Form:
+    """How much an audit does.
+
+    Attributes:
+        canaries: coins that are tossed.
+        rounds: of the training that a claim of epsilon is made of.
+        cases: names of the trainings that are reconciled.
+    """
+
+    canaries: int
+    rounds: int
+    cases: tuple[str, ...]
+
+
+QUICK = Form(canaries=1_200, rounds=12, cases=SAMPLE)
+WHOLE = Form(canaries=4_000, rounds=40, cases=tuple(CASES))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A training over canaries.
+
+    Attributes:
+        title: a few words.
+        reading: how what left is read.
+        kind: of the file, "csv" or "npz".
+        changes: settings, dotted.
+        on_the_way: what becomes of answers.
+    """
+
+    title: str
+    reading: Reading
+    kind: str
+    changes: Mapping[str, ConfigValue]
+    on_the_way: OnTheWay | None = None
+
+
+def lose(*places: tuple[int, str]) -> OnTheWay:
+    """Return what loses hospitals' answers to the first attempt at rounds."""
+    gone = {(hospital, (round, 1)) for round, hospital in places}
+
+    def on_the_way(sent: Sent) -> Fate:
+        return Fate.LOST if (sent.hospital, sent.place) in gone else Fate.ARRIVES
+
+    return on_the_way
+
+
+_FAINT_PLANS = (
+    Plan(
+        title="gradients, FSCDP, bfv",
+        reading=Reading.PARTS,
+        kind="csv",
+        changes={
+            "exchange.name": "gradients",
+            "training.rounds": 9,
+            "training.sampling-rate": FAINT_RATE,
+            "privacy.regime": "FSCDP",
+            "privacy.dropouts": 1,
+            "privacy.noise-multiplier": _FAINT * 3**0.5,
+            "sealing.scheme": "bfv",
+        },
+        on_the_way=lose((3, "north"), (3, "south"), (5, "tiny")),
+    ),
+    Plan(
+        title="weights, FPDP, two local steps",
+        reading=Reading.PARTS,
+        kind="npz",
+        changes={
+            "exchange.name": "weights",
+            "exchange.local-steps": 2,
+            "training.rounds": 3,
+            "training.sampling-rate": FAINT_RATE,
+            "privacy.regime": "FPDP",
+            "privacy.noise-multiplier": 0.1,
+            "sealing.scheme": "plain",
+        },
+    ),
+    Plan(
+        title="cyclic, FPDP, a step a visit",
+        reading=Reading.PARTS,
+        kind="npz",
+        changes={
+            "exchange.name": "cyclic",
+            "exchange.cycles": 9,
+            "training.rounds": 9,
+            "training.sampling-rate": FAINT_RATE,
+            "privacy.regime": "FPDP",
+            "privacy.noise-multiplier": 0.1,
+        },
+    ),
+)
+_LAYERS = Plan(
+    title="layers, FPDP",
+    reading=Reading.ROWS,
+    kind="npz",
+    changes={
+        "exchange.name": "layers",
+        "model.name": STACK,
+        "training.rounds": 4,
+        "training.sampling-rate": 0.5,
+        "privacy.regime": "FPDP",
+        "privacy.noise-multiplier": 0.1,
+        "sealing.scheme": "plain",
+    },
+)
+
+
+def plans_of(form: Form) -> tuple[Plan, ...]:
+    """Return the trainings over canaries of an audit."""
+    claimed = Plan(
+        title=f"gradients, FSCDP, bfv, {form.rounds} rounds",
+        reading=Reading.COINS,
+        kind="npz",
+        changes={
+            "exchange.name": "gradients",
+            "training.rounds": form.rounds,
+            "training.sampling-rate": 0.2,
+            "privacy.regime": "FSCDP",
+            "privacy.target-epsilon": 3.0,
+            "sealing.scheme": "bfv",
+        },
+    )
+    return (*_FAINT_PLANS, _LAYERS, claimed)

@@ -1,0 +1,172 @@
+"""The gates of a training over canary patients, and of what only several trainings show."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from accounting.audit_gates import Gate, spread_gate
+from simulations.audit.canary_run import CLIP, DIMENSIONS
+from simulations.audit.claims import Claim, claims_of
+from simulations.audit.contents import parameters_of
+from simulations.audit.contributions import (
+    Read,
+    contribution_gates,
+    drawn_by_hospital,
+    mean_gates,
+    noise_of,
+    rate_gates,
+    read,
+)
+from simulations.audit.gates import exact_gate, noise_gates, pair_gate, sampling_gates
+from simulations.audit.learning import learning_gate
+from simulations.audit.opened import closed_sums, opened_visits, released_models, snapshots
+from simulations.audit.plans import FAINT_RATE, Reading
+from simulations.audit.reconciliation import faced
+from simulations.audit.shown import home_noise, shown_gates
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from simulations.audit.canary_data import Canaries
+    from simulations.audit.canary_run import CanaryRun
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """What is known of one training.
+
+    Attributes:
+        title: of the training.
+        gates: of it.
+        found: its releases with each canary's part; None where they are read by rows.
+        noise: what is left without the parts, in units of what is stated, ``[releases, d]``; where
+            parts cannot be read, in the coordinates that no patient touches.
+        claims: of its observers.
+    """
+
+    title: str
+    gates: list[Gate]
+    found: Read | None = None
+    noise: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 0)))
+    claims: list[Claim] = field(default_factory=list)
+
+
+def judge(title: str, reading: Reading, run: CanaryRun) -> Judged:
+    """Return the gates of a training, read as its noise allows."""
+    if reading is Reading.ROWS:
+        return _by_rows(title, run)
+    return _by_parts(title, run) if reading is Reading.PARTS else _by_coins(title, run)
+
+
+def _read(run: CanaryRun) -> tuple[Read, float]:
+    """Return a run's releases with the noise that the settings state, and a grid step in it."""
+    share = faced(run.settings, run.noise_multiplier)["server+hospitals:1"]
+    assert share is not None
+    step = run.terms.grid.step
+    stated = float(np.hypot(share * CLIP, step / np.sqrt(12.0)))
+    found = read(run.releases, run.canaries, run.trained, clip=CLIP, noise_stddev=stated)
+    return found, step / (stated * float(np.sqrt(found.steps.max())))
+
+
+def _by_parts(title: str, run: CanaryRun) -> Judged:
+    """Judge a training in which each part can be read."""
+    found, step = _read(run)
+    noise = noise_of(found, run.canaries, clip=CLIP)
+    gates = contribution_gates(found, run.canaries) + noise_gates(noise, found.names, step)
+    if (found.steps == 1).all():
+        gates += rate_gates(found, run.canaries, run.settings.training.sampling_rate)
+    if run.settings.exchange.name == "gradients":
+        gates += _sum_gates(run, found, noise)
+    elif run.settings.exchange.name == "cyclic":
+        faults = opened_visits(run.wire, run.terms, run.keys)
+        gates.append(exact_gate("models that leave are models that were made", faults))
+    return Judged(title=title, gates=gates, found=found, noise=noise)
+
+
+def _by_rows(title: str, run: CanaryRun) -> Judged:
+    """Judge a training whose model is cut."""
+    step = run.terms.grid.step
+    stated = float(np.hypot(run.noise_multiplier * CLIP, step / np.sqrt(12.0)))
+    noise, gates = home_noise(run, run.releases, stated)
+    names = [one.name for one in run.releases]
+    gates += shown_gates(run, clip=CLIP, noise_stddev=stated)
+    return Judged(title=title, gates=[*gates, *noise_gates(noise, names, step / stated)])
+
+
+def _sum_gates(run: CanaryRun, found: Read, noise: NDArray[np.float64]) -> list[Gate]:
+    """Return whether opened sums carry the noise that they should, and models follow from them.
+
+    Args:
+        run: an exchange of sums.
+        found: its releases.
+        noise: of each, in units of what is stated.
+    """
+    closed = closed_sums(run.wire, run.releases)
+    rows = {id(one): row for row, one in enumerate(found.releases)}
+    left = [noise[[rows[id(one)] for one in members]].sum(axis=0) for members in closed.values()]
+    members = np.array([len(one) for one in closed.values()])
+    squares = sum(float((one**2).sum() / n) for one, n in zip(left, members, strict=True))
+    stated = faced(run.settings, run.noise_multiplier)
+    share, whole = stated["server+hospitals:1"], stated["server"]
+    assert share is not None and whole is not None
+    least = share * float(np.sqrt(members.min()))
+    sums = {number: np.sum([m.vector for m in one], axis=0) for number, one in closed.items()}
+    names, learnt = parameters_of(run.settings, run.info), released_models(run.wire)
+    left_behind, strange = snapshots(run.wire, run.training, run.keys)
+    return [
+        spread_gate(
+            "noise of opened sums, as a share of what is stated",
+            "all rounds",
+            squares=squares,
+            count=sum(one.size for one in left),
+            stddev=1.0,
+        ),
+        exact_gate(
+            "an opened sum carries sigma*C",
+            [f"it carries {least:.4g}, claimed is {whole:.4g}"] * (least < whole * (1 - 1e-9)),
+        ),
+        exact_gate("snapshots hold nothing else", strange),
+        learning_gate([*learnt, *left_behind], sums, run.settings, names),
+    ]
+
+
+def _by_coins(title: str, run: CanaryRun) -> Judged:
+    """Judge a training whose noise is as claimed."""
+    found, step = _read(run)
+    noise = np.stack([one.vector for one in found.releases])[:, _free(run.canaries)] / CLIP
+    noise = noise / found.noise_stddev[:, None]
+    gates = noise_gates(noise, found.names, step)
+    gates += mean_gates(found, run.canaries, run.settings.training.sampling_rate)
+    gates += _sum_gates(run, found, noise)
+    claims = claims_of(run, found)
+    gates += [gate for claim in claims for gate in claim.gates]
+    return Judged(title=title, gates=gates, found=found, noise=noise, claims=claims)
+
+
+def _free(canaries: Canaries) -> NDArray[np.int64]:
+    """Return the coordinates that no patient of a file touches."""
+    touched = canaries.coordinates()[canaries.coins].ravel()
+    return np.setdiff1d(np.arange(DIMENSIONS), touched)
+
+
+def across_runs(canaries: Canaries, runs: Sequence[Judged]) -> list[Gate]:
+    """Return the gates of noise and samples that one training may have of another."""
+    free = _free(canaries)
+    noise, names = [], []
+    taken: dict[str, NDArray[np.float64]] = {}
+    for one in runs:
+        if one.found is None:
+            continue
+        noise.append(one.noise if one.noise.shape[1] == len(free) else one.noise[:, free])
+        names += [f"{one.title}: {name}" for name in one.found.names]
+        readable = float(one.found.noise_stddev.max()) < 0.2
+        if readable and (one.found.steps == 1).all():
+            drawn = drawn_by_hospital(one.found, canaries)
+            taken.update({f"{one.title}: {name}": rows for name, rows in drawn.items()})
+    gates = [pair_gate(np.concatenate(noise), names)] if noise else []
+    return gates + (sampling_gates(taken, FAINT_RATE) if taken else [])

@@ -1,0 +1,150 @@
+"""What a cut model shows of canaries: rows of single records, and the sum for the layers at home.
+
+Every canary's activation is far above the clip, so a slot that somebody fills shows a row of norm C
+and noise, and an empty one noise alone. With faint noise the two are told apart.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import stats
+
+from accounting.audit_gates import Gate, spread_gate
+from clients.contract.kinds import Kind
+from clients.contract.layer_messages import ACTIVATIONS, FEATURE_GRADIENTS, arrays_of
+from simulations.audit.canary_data import HOSPITALS
+from simulations.audit.canary_model import PLACES, WIDTH
+from simulations.audit.gates import exact_gate, most_odd, two_sided
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from simulations.audit.canary_run import CanaryRun
+    from simulations.audit.opened import Release
+    from simulations.audit.wire import Wire
+
+    Floats = NDArray[np.float64]
+
+#: Where in a batch is what: hospital and round -> rows, ``[slots, width]``.
+Rows = Mapping[tuple[str, int], "Floats"]
+
+
+def rows_of(wire: Wire, kind: Kind, name: str) -> Rows:
+    """Return the rows of a turn that left at the first attempt of each round."""
+    return {
+        (one.hospital, one.place[0]): np.asarray(arrays_of(one.content)[name], dtype=np.float64)
+        for one in wire.sent
+        if one.kind is kind and one.content is not None and one.place[1] == 1
+    }
+
+
+def shown_gates(run: CanaryRun, *, clip: float, noise_stddev: float) -> list[Gate]:
+    """Return the gates of what single records show.
+
+    Args:
+        run: a training whose model is cut, with faint noise.
+        clip: C.
+        noise_stddev: of a value, rounding included, gradient units.
+    """
+    activations = rows_of(run.wire, Kind.FORWARD, ACTIVATIONS)
+    gradients = rows_of(run.wire, Kind.HEAD, FEATURE_GRADIENTS)
+    least = (clip / noise_stddev) ** 2
+    filled = {
+        at: (rows**2).sum(axis=1) / noise_stddev**2 > least / 2 for at, rows in activations.items()
+    }
+    gates = []
+    for name, rows in (("activation", activations), ("loss gradient", gradients)):
+        every = np.concatenate([one / noise_stddev for one in rows.values()])
+        away = np.concatenate([one[~filled[at]] / noise_stddev for at, one in rows.items()])
+        norms = (every**2).sum(axis=1)
+        gates += [
+            Gate(
+                name=f"no record moves its {name} by more than the clip",
+                subject="the largest norm, in clips",
+                found=float(np.sqrt(norms.max() / least)),
+                expected=1.0,
+                chance=most_odd(stats.ncx2.sf(norms, every.shape[1], least)),
+            ),
+            spread_gate(
+                f"noise of empty slots, {name}",
+                "as a share of what is stated",
+                squares=float((away**2).sum()),
+                count=away.size,
+                stddev=1.0,
+            ),
+        ]
+    gates += [_counts_gate(run, filled), _places_gate(run, filled)]
+    return gates
+
+
+def _passes(
+    run: CanaryRun, filled: Mapping[tuple[str, int], NDArray[np.bool_]]
+) -> Iterator[tuple[str, list[NDArray[np.bool_]]]]:
+    """Yield each hospital's passes: which slots of all its batches are filled."""
+    batches = run.terms.schedule.batches
+    for name in HOSPITALS:
+        rounds = [filled[name, one] for one in range(1, run.settings.training.rounds + 1)]
+        yield (
+            name,
+            [
+                np.concatenate(rounds[start : start + batches])
+                for start in range(0, len(rounds), batches)
+            ],
+        )
+
+
+def _counts_gate(run: CanaryRun, filled: Mapping[tuple[str, int], NDArray[np.bool_]]) -> Gate:
+    """Return whether each patient fills one slot of a pass, no more."""
+    faults = []
+    for number, (name, passes) in enumerate(_passes(run, filled)):
+        there = int((run.trained & (run.canaries.hospitals == number)).sum())
+        for one, slots in enumerate(passes, start=1):
+            if int(slots.sum()) != there:
+                faults.append(f"{name}: {slots.sum()} slots of pass {one}, of {there} patients")
+    return exact_gate("each patient fills one slot of a pass", faults)
+
+
+def _places_gate(run: CanaryRun, filled: Mapping[tuple[str, int], NDArray[np.bool_]]) -> Gate:
+    """Return whether slots are dealt anew in each pass: how many are filled in both of two."""
+    chances, counts = [], []
+    for _, passes in _passes(run, filled):
+        for first, second in itertools.pairwise(passes):
+            law = stats.hypergeom(len(first), int(first.sum()), int(second.sum()))
+            both = int((first & second).sum())
+            chances.append(float(two_sided(law.cdf(both), law.sf(both - 1))))
+            counts.append((both, float(law.mean())))
+    odd = int(np.argmin(chances))
+    return Gate(
+        name="slots that are filled in both of two passes",
+        subject="the oddest",
+        found=float(counts[odd][0]),
+        expected=counts[odd][1],
+        chance=most_odd(np.array(chances)),
+    )
+
+
+def home_noise(run: CanaryRun, releases: list[Release], stddev: float) -> tuple[Floats, list[Gate]]:
+    """Return the noise of the sums that teach the layers at home, and the gate of their clip.
+
+    Returns:
+        In units of `stddev`, ``[releases, coordinates]`` that no patient of the file touches; and
+        whether a patient's block of coordinates moves by C at most.
+    """
+    whole = np.stack([one.vector for one in releases])[:, : WIDTH * PLACES] / stddev
+    blocks = whole.reshape(len(releases), WIDTH, PLACES)
+    free = np.ones(PLACES, dtype=bool)
+    free[np.flatnonzero(run.canaries.coins)] = False
+    least = (run.settings.privacy.l2_clip / stddev) ** 2
+    norms = (blocks[:, :, ~free] ** 2).sum(axis=1)
+    gate = Gate(
+        name="no patient moves the sum of the layers at home by more than the clip",
+        subject="the largest norm, in clips",
+        found=float(np.sqrt(norms.max() / least)),
+        expected=1.0,
+        chance=most_odd(stats.ncx2.sf(norms, WIDTH, least)),
+    )
+    return blocks[:, :, free].reshape(len(releases), -1), [gate]
