@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 HOSPITALS = ("east", "north", "south", "tiny")
 SHARES = (0.4, 0.35, 0.25)
 TINY = 6
-#: Records of the one patient with more than are held at once.
-MANY = 1_100
 #: Patients of the public test part of an arrays file.
 PUBLIC = 8
 CLASSES = ("a", "b")
@@ -73,8 +71,12 @@ class Canaries:
         return np.asarray(sign * np.array([-0.5, 0.5, -0.5, 0.5]))
 
 
-def draw_canaries(count: int) -> Canaries:
-    """Draw canaries with fresh randomness; those of the tiny hospital are in the file for sure.
+def draw_canaries(count: int, *, most_records: int) -> Canaries:
+    """Draw canaries with fresh randomness; two of the tiny hospital are in the file for sure.
+
+    Args:
+        count: of canaries, m.
+        most_records: of one of them, who is in the file for sure.
 
     Raises:
         ValueError: there are more than the model has places for.
@@ -87,7 +89,7 @@ def draw_canaries(count: int) -> Canaries:
     coins = random.random(count) < 0.5
     coins[:TINY] = np.arange(TINY) < 2
     records = random.choice([1, 1, 1, 2, 3, 8], size=count)
-    records[np.flatnonzero(coins & (hospitals == 0))[0]] = MANY
+    records[np.flatnonzero(coins & (hospitals == 0))[0]] = most_records
     loudness = np.where(random.random(count) < 0.05, random.integers(1, len(LOUDNESS), count), 0)
     return Canaries(
         ids=np.array([f"p{one:05d}" for one in random.permutation(10 * count)[:count]]),

@@ -83,7 +83,7 @@ def audit_data(
         say: is told what is being done.
         enough: asked after each training whether what was found is enough.
     """
-    canaries = draw_canaries(form.canaries)
+    canaries = draw_canaries(form.canaries, most_records=form.most_records)
     audit = DataAudit(canaries=len(canaries))
     judged = []
     for number, plan in enumerate(plans_of(form)):

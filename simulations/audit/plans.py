@@ -38,17 +38,19 @@ class Form:
 
     Attributes:
         canaries: coins that are tossed.
+        most_records: of one patient; above 1,024 they are added up piece by piece.
         rounds: of the training that a claim of epsilon is made of.
         cases: names of the trainings that are reconciled.
     """
 
     canaries: int
+    most_records: int
     rounds: int
     cases: tuple[str, ...]
 
 
-QUICK = Form(canaries=1_200, rounds=12, cases=SAMPLE)
-WHOLE = Form(canaries=4_000, rounds=40, cases=tuple(CASES))
+QUICK = Form(canaries=1_200, most_records=1_100, rounds=12, cases=SAMPLE)
+WHOLE = Form(canaries=4_000, most_records=1_100, rounds=40, cases=tuple(CASES))
 
 
 @dataclass(frozen=True, kw_only=True)
