@@ -11,10 +11,8 @@ from safetensors.numpy import load_file
 
 from clients.contract.settings import Settings
 from clients.contract.terms import Terms, agree_terms, hospitals_expected
-from clients.data import Cohorts
 from clients.models import build_model
-from strategies.server_app import app as server_app
-from tests.in_process import InProcessGrid, Meddle, small_settings
+from tests.in_process import COHORTS, InProcessGrid, Meddle, server_app, small_settings
 
 #: One hospital, no noise, full batches, nothing sealed: every way of training is the same one.
 ALONE = {
@@ -43,7 +41,7 @@ def run_app(
 
 def terms_of(settings: Settings, training: str = "any") -> Terms:
     """The terms that a run of a whole model agrees on, from its public numbers."""
-    cohort = Cohorts().of(settings)
+    cohort = COHORTS.of(settings)
     module = build_model(settings, cohort.info, settings.public_seed)
     return agree_terms(
         settings,

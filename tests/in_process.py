@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
@@ -14,11 +15,17 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from clients.client_app import make_client_app
 from clients.contract.settings import Settings
+from clients.data import Cohorts
 from clients.site.worker import Worker
+from strategies.holdout import Holdout
+from strategies.server_app import make_server_app
 
 Meddle = Callable[[Message, Message | None], Message | None]
 #: Node ids are no numbers of hospitals; nothing may take them for one.
 FIRST_NODE, NODE_STEP = 1000, 7
+#: Public data are read and split once for all the servers and hospitals of these tests.
+COHORTS = Cohorts()
+server_app = make_server_app(partial(Holdout, cohorts=COHORTS))
 
 
 def hospital_of(message: Message) -> str:
@@ -53,9 +60,10 @@ class InProcessGrid(Grid):
 
     def start_processes(self) -> None:
         """Start the hospitals' processes anew: nothing that they kept in memory is left."""
-        together = make_client_app(Worker())
+        together = make_client_app(Worker(COHORTS))
         self._apps = {
-            node: make_client_app(Worker()) if self._apart else together for node in self._ids
+            node: make_client_app(Worker(COHORTS)) if self._apart else together
+            for node in self._ids
         }
 
     def set_run(self, run: Run) -> None:

@@ -14,8 +14,7 @@ from clients.contract.settings import Settings
 from clients.site.worker import Worker
 from deployment import authority
 from deployment.consortium import Consortium, make_consortium
-from strategies.server_app import app as server_app
-from tests.in_process import InProcessGrid, Meddle
+from tests.in_process import COHORTS, InProcessGrid, Meddle, server_app
 
 
 class SiteGrid(InProcessGrid):
@@ -48,7 +47,7 @@ def answer(message: Message, site: Path, config: dict) -> Message:
         state=RecordDict(),
         run_config=config,
     )
-    with closing(Worker()) as worker:
+    with closing(Worker(COHORTS)) as worker:
         return make_client_app(worker)(message, context)
 
 

@@ -12,7 +12,8 @@ from clients.contract.kinds import Kind
 from clients.contract.messages import METRICS
 from clients.contract.visit_messages import JudgeRequest
 from clients.models import build_model
-from tests.door.world import COHORTS, EXACT, LOCAL, Answer, Play, Sites, door_settings, started
+from tests.door.world import EXACT, LOCAL, Answer, Play, Sites, door_settings, started
+from tests.in_process import COHORTS
 
 pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
 

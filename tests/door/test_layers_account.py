@@ -84,7 +84,7 @@ def ready(folder: Path) -> Play:
 
 
 def patients(play: Play) -> int:
-    from tests.door.world import COHORTS
+    from tests.in_process import COHORTS
 
     return int(COHORTS.of(play.settings).patients_by_hospital[A])
 

@@ -33,7 +33,6 @@ from clients.contract.faults import FLOWER_ERROR_CODE
 from clients.contract.kinds import Kind
 from clients.contract.messages import OpenedRound, ReleaseRequest, RoundReply, RoundRequest
 from clients.contract.settings import Settings
-from clients.data import Cohorts
 from clients.learning.cuts import cut_model, values_of_messages
 from clients.learning.shapes import parameters_of
 from clients.site.heads import unmarked
@@ -46,10 +45,9 @@ from deployment.consortium import Consortium
 from strategies.agreement import Agreement, SharedPart, agree
 from strategies.holdout import Holdout
 from tests.deployment.real_sites import benchmark_consortium, rewrite
+from tests.in_process import COHORTS
 
 CHALLENGE = bytes(range(32))
-#: Public data are read and split once for all sites and messages of a test session.
-COHORTS = Cohorts()
 
 
 class Asking(Protocol):

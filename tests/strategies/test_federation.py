@@ -22,9 +22,15 @@ from crypto.rosters import Roster
 from crypto.schemes import make_adder
 from strategies.errors import TrainingStopped
 from strategies.secure_fedavg import SecureFedAvg
-from strategies.server_app import app as server_app
 from tests.exchange_runs import model_bytes, read_json, recorded, run_app, terms_of
-from tests.in_process import FIRST_NODE, NODE_STEP, InProcessGrid, hospital_of, small_settings
+from tests.in_process import (
+    FIRST_NODE,
+    NODE_STEP,
+    InProcessGrid,
+    hospital_of,
+    server_app,
+    small_settings,
+)
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:Full backward hook is firing:UserWarning",
@@ -63,9 +69,10 @@ def test_the_server_sees_no_update_and_no_secret(tmp_path: Path) -> None:
     grid = run_app(settings)
     sites = tmp_path / "sites"
     keys = [Keys.from_bytes(path.read_bytes()) for path in sites.glob("*/keys-*.bin")]
-    secrets = [key.secret for key in keys] + [key.group_key for key in keys]
-    secrets += [path.read_bytes()[-32:] for path in sites.glob("*/identity.key")]
-    assert len(secrets) == 12
+    assert len(keys) == 4
+    secrets = {key.secret for key in keys} | {key.group_key for key in keys}
+    secrets |= {path.read_bytes()[-32:] for path in sites.glob("*/identity.key")}
+    assert len(secrets) == 1 + 1 + 4
     seen = b"".join(
         data
         for reply in [*grid.replies, *grid.requests]

@@ -24,14 +24,11 @@ from clients.contract.faults import FLOWER_ERROR_CODE
 from clients.contract.kinds import Kind
 from clients.contract.messages import ARRAYS, CONFIG, METRICS, PHASES, bytes_to_array
 from clients.contract.terms import hospitals_expected
-from clients.data import Cohorts
 from crypto.identity import Identity
 from crypto.offers import Offer
 from strategies.errors import TrainingStopped
-from strategies.holdout import Holdout
-from strategies.server_app import make_server_app
 from tests.exchange_runs import read_json, recorded
-from tests.in_process import InProcessGrid, hospital_of, small_settings
+from tests.in_process import InProcessGrid, hospital_of, server_app, small_settings
 
 pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
 
@@ -52,9 +49,6 @@ LAYERS = {
 #: Without noise the server also gets labels, owners and clip factors.
 EXACT = {**LAYERS, "privacy__regime": "F", "privacy__noise_multiplier": 0.0}
 LABELS = {**EXACT, "exchange__labels": "server", "exchange__cut": "act"}
-
-_COHORTS = Cohorts()
-server_app = make_server_app(lambda settings: Holdout(settings, _COHORTS))
 
 
 @dataclass(frozen=True)
