@@ -137,6 +137,12 @@ class KeysError(SealingError):
     code = "keys"
 
 
+class ShareError(SealingError):
+    """A share of a key that is missing, does not open, or is none."""
+
+    code = "share"
+
+
 class PrecisionError(SealingError):
     """Arithmetic that could not be proved exact; nothing was computed."""
 

@@ -25,6 +25,7 @@ from crypto.errors import CapacityError
 from crypto.packing import plane_bytes
 from crypto.roles import Quantiser
 from crypto.security import FRESH_STDDEV, core_svp_bits, most_modulus_bits, stddev_after_hints
+from crypto.thresholds import most_colluders
 
 DEGREES = (2048, 4096)
 #: |S| <= 32*1023 is below half of 2**16 and of 65521: sums of keys are recognised, never guessed.
@@ -48,6 +49,51 @@ class Ring:
 
     degree: int
     modulus_bits: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sharing:
+    """How keys are shared among holders, so that hospitals may be missing from a sum.
+
+    Attributes:
+        dropouts: d, hospitals that may be missing.
+        holders: H.
+        threshold: t, answers that open a sum.
+        committee: The holders' names, sorted; empty where all hospitals hold shares.
+    """
+
+    dropouts: int
+    holders: int
+    threshold: int
+    committee: tuple[str, ...] = ()
+
+    def require(self, hospitals: int) -> None:
+        """Refuse numbers that hold against nobody.
+
+        Raises:
+            CapacityError: says which.
+        """
+        safe = self.most_colluders(hospitals)
+        named = not self.committee or (
+            len(self.committee) == self.holders
+            and list(self.committee) == sorted(set(self.committee))
+        )
+        if not named or (not self.committee and self.holders != hospitals):
+            raise CapacityError(f"{self.holders} holders, but a committee of {len(self.committee)}")
+        if not 1 <= self.dropouts < hospitals or safe < 0:
+            raise CapacityError(
+                f"{self.threshold} of {self.holders} answers with {self.dropouts} of {hospitals} "
+                "hospitals missing do not keep two sums of a place apart"
+            )
+
+    def most_colluders(self, hospitals: int) -> int:
+        """How many hospitals the scheme holds against, together with the server."""
+        return most_colluders(
+            hospitals=hospitals,
+            holders=self.holders,
+            threshold=self.threshold,
+            dropouts=self.dropouts,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -46,8 +46,8 @@ class PairKeys:
     def __init__(
         self, *, hospital: str, bind: bytes, round: int, roots: Mapping[str, bytes]
     ) -> None:
-        if hospital in roots or any(len(root) != _ROOT_BYTES for root in roots.values()):
-            raise KeysError("pair keys of other sizes, or of a hospital with itself")
+        if any(len(root) != _ROOT_BYTES for root in roots.values()):
+            raise KeysError("pair keys of other sizes")
         if len(bind) != 32 or round < 0:
             raise KeysError("pair keys of no round, or bound to nothing")
         self.hospital, self.bind, self.round = hospital, bind, round
@@ -67,18 +67,17 @@ class PairKeys:
         if len(own) != 1 or own[0].ephemeral != secret.public:
             raise KeysError(f"the offer of {hospital!r} is not among those that keys are made of")
         roots = {}
-        for offer in offers:
-            if offer.name != hospital:
-                names = b"".join(_framed(name) for name in sorted((hospital, offer.name)))
-                info = b"asclepias pair 1" + _framed(offer.training) + bind + names
-                derive = HKDF(algorithm=SHA256(), length=_ROOT_BYTES, salt=None, info=info)
-                roots[offer.name] = derive.derive(secret.shared(offer.ephemeral))
+        for offer in offers:  # the own one too: a hospital may hold a share of its own key
+            names = b"".join(_framed(name) for name in sorted((hospital, offer.name)))
+            info = b"asclepias pair 1" + _framed(offer.training) + bind + names
+            derive = HKDF(algorithm=SHA256(), length=_ROOT_BYTES, salt=None, info=info)
+            roots[offer.name] = derive.derive(secret.shared(offer.ephemeral))
         return cls(hospital=hospital, bind=bind, round=0, roots=roots)
 
     @property
     def others(self) -> tuple[str, ...]:
         """The other hospitals, sorted."""
-        return tuple(self._roots)
+        return tuple(name for name in self._roots if name != self.hospital)
 
     def at(self, round: int) -> "PairKeys":
         """The keys of a later round, or these.

@@ -4,8 +4,10 @@ It chooses how many values share a slot, the modulus and how many low bits of a 
 travel. Whatever it makes, `crypto.plans` proves.
 """
 
+from dataclasses import dataclass
+
 from crypto.errors import CapacityError
-from crypto.one_time_plans import Ring, plan_layout
+from crypto.one_time_plans import Ring, Sharing, plan_layout
 from crypto.parameters import (
     COEFFICIENT_PRIME,
     DEGREE,
@@ -16,6 +18,27 @@ from crypto.parameters import (
 )
 from crypto.plans import KEY_MODES, SCHEME_NAMES, SealingPlan, check_counts
 from crypto.roles import Quantiser
+from crypto.thresholds import MOST_HOLDERS, plan_threshold
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Absent:
+    """Who may be missing, and who works with the server, where keys are shared.
+
+    Attributes:
+        dropouts: d, hospitals that may be missing from a sum.
+        colluders: Hospitals that may work together with the server.
+        committee: Names of those who hold shares; empty: all hospitals, up to 20.
+        silent: Holders that may not answer; None: as many as the dropouts.
+    """
+
+    dropouts: int = 0
+    colluders: int = 0
+    committee: tuple[str, ...] = ()
+    silent: int | None = None
+
+
+NOBODY = Absent()
 
 
 def plan_sealing(
@@ -25,7 +48,7 @@ def plan_sealing(
     grid: Quantiser,
     scheme: str,
     key_mode: str = "auto",
-    dropouts: int = 0,
+    absent: Absent = NOBODY,
 ) -> SealingPlan:
     """Plan the fewest bytes up that have room.
 
@@ -35,7 +58,7 @@ def plan_sealing(
         grid: The quantisation grid, as planned by the accounting.
         scheme: "plain", "modular", "bfv", "ckks" or "one-time".
         key_mode: "symmetric" (with seed: smallest up), "public", or "auto" for the smaller.
-        dropouts: How many hospitals may be missing from a sum; one-time keys depend on it.
+        absent: Who may be missing from a sum; one-time keys depend on it, other schemes do not.
 
     Raises:
         CapacityError: There is no room; the message says which number to change.
@@ -47,7 +70,7 @@ def plan_sealing(
         raise CapacityError(f"unknown key mode {key_mode!r}; known: auto, {', '.join(KEY_MODES)}")
     mode = "symmetric" if key_mode == "auto" else key_mode
     if scheme == "one-time":
-        return _one_time(values, hospitals, grid, dropouts)
+        return _one_time(values, hospitals, grid, absent)
     if scheme in ("plain", "ckks"):
         return SealingPlan(
             scheme=scheme,
@@ -63,15 +86,34 @@ def plan_sealing(
     return _smallest(values, hospitals, grid, scheme, mode)
 
 
-def _one_time(values: int, hospitals: int, grid: Quantiser, dropouts: int) -> SealingPlan:
-    if dropouts:
-        raise CapacityError(
-            f"dropouts is {dropouts}: one-time keys open sums of all hospitals alone; set it to 0"
+def _one_time(values: int, hospitals: int, grid: Quantiser, absent: Absent) -> SealingPlan:
+    told, sharing, sent = absent, None, 1
+    if told.dropouts:
+        holders = len(told.committee) or hospitals
+        if holders > MOST_HOLDERS:
+            raise CapacityError(
+                f"{hospitals} hospitals may be missing from sums only with a committee of at most "
+                f"{MOST_HOLDERS} holders: name one, or set the dropouts to 0"
+            )
+        silent = told.dropouts if told.silent is None else told.silent
+        threshold = plan_threshold(
+            hospitals=hospitals,
+            holders=holders,
+            dropouts=told.dropouts,
+            silent=silent,
+            colluders=told.colluders,
         )
-    layout = plan_layout(values=values, hospitals=hospitals, grid=grid)
+        sharing = Sharing(
+            dropouts=told.dropouts,
+            holders=holders,
+            threshold=threshold,
+            committee=tuple(sorted(told.committee)),
+        )
+        sent = holders - threshold + 2  # shares that are not derived, and an answer
+    layout = plan_layout(values=values, hospitals=hospitals, grid=grid, keys_sent=sent)
     return SealingPlan(
         scheme="one-time",
-        key_mode="full",
+        key_mode="threshold" if sharing else "full",
         values=values,
         hospitals=hospitals,
         grid=grid,
@@ -80,6 +122,7 @@ def _one_time(values: int, hospitals: int, grid: Quantiser, dropouts: int) -> Se
         bits_cut_up=layout.bits_cut,
         bits_cut_down=(0, 0),
         ring=Ring(degree=layout.degree, modulus_bits=layout.modulus_bits),
+        sharing=sharing,
     )
 
 

@@ -16,7 +16,7 @@ from functools import lru_cache
 from typing import Any
 
 from crypto.errors import CapacityError
-from crypto.one_time_plans import Layout, Ring
+from crypto.one_time_plans import Layout, Ring, Sharing
 from crypto.packing import plane_bytes
 from crypto.parameters import (
     CKKS_SCALE_BITS,
@@ -41,8 +41,8 @@ FORMAT_VERSION = 1
 #: The schemes, in the order by which frames number them: a new one comes last.
 SCHEME_NAMES = ("plain", "modular", "bfv", "ckks", "one-time")
 KEY_MODES = ("symmetric", "public")
-#: How the key of a sum comes: masked keys of all hospitals.
-ONE_TIME_MODES = ("full",)
+#: How the key of a sum comes: masked keys of all hospitals, or shares of any that are enough.
+ONE_TIME_MODES = ("full", "threshold")
 #: Attributes that JSON, and so the parameter id, knows by another name.
 _JSON_NAMES = {"bits_cut_up": "dropped_up", "bits_cut_down": "dropped_down"}
 
@@ -53,7 +53,8 @@ class SealingPlan:
 
     Attributes:
         scheme: "plain", "modular", "bfv", "ckks" or "one-time".
-        key_mode: "symmetric" or "public" for bfv and ckks, "full" for one-time, else "none".
+        key_mode: "symmetric" or "public" for bfv and ckks, "full" or "threshold" for
+            one-time, else "none".
         values: Length d of the vectors.
         hospitals: The most contributions a sum may hold, K.
         grid: The quantisation grid.
@@ -62,6 +63,7 @@ class SealingPlan:
         bits_cut_up: Low bits that every residue of the first polynomial leaves out on the way up.
         bits_cut_down: The same on the way down, of the (first, second) polynomial.
         ring: Degree and modulus of one-time keys; None for every other scheme.
+        sharing: How one-time keys are shared, in mode "threshold"; else None.
     """
 
     scheme: str
@@ -74,6 +76,7 @@ class SealingPlan:
     bits_cut_up: int
     bits_cut_down: tuple[int, int]
     ring: Ring | None = None
+    sharing: Sharing | None = None
     version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
@@ -93,6 +96,10 @@ class SealingPlan:
                 f"key mode {self.key_mode!r} for {self.scheme}; known: {', '.join(modes)}"
             )
         check_counts(self.values, self.hospitals)
+        if (self.key_mode == "threshold") is not (self.sharing is not None):
+            raise CapacityError("keys are shared in mode threshold, and in no other")
+        if self.sharing is not None:
+            self.sharing.require(self.hospitals)
         if self.ring is not None:
             _ = self.layout
         if self.scheme in ("modular", "bfv"):
@@ -204,7 +211,8 @@ class SealingPlan:
         if self.scheme == "plain":
             return 8 * self.values
         if self.ring:
-            return self.ciphertexts * self.layout.block_bytes + self.layout.key_bytes
+            masked = self.layout.key_bytes if self.sharing is None else 0
+            return self.ciphertexts * self.layout.block_bytes + masked
         if self.scheme == "modular":
             return self.ciphertexts * plane_bytes(DEGREE, self.slot_bits)
         first, second = self.residue_bits(total=total)
@@ -254,15 +262,17 @@ class SealingPlan:
         return json.dumps(self._document(), sort_keys=True, separators=(",", ":"))
 
     def _document(self) -> dict[str, Any]:
-        lattice = {"degree": self.degree, "slots": self.slots}
+        lattice: dict[str, Any] = {"degree": self.degree, "slots": self.slots}
         if self.ring:
             lattice = asdict(self.ring)
+            if self.sharing:
+                lattice |= {"sharing": asdict(self.sharing)}
         elif self.encrypts:
             lattice |= {"coefficient_prime": COEFFICIENT_PRIME, "special_prime": self.special_prime}
         if self.scheme == "ckks":
             lattice |= {"scale_bits": CKKS_SCALE_BITS, "unit_bits": CKKS_UNIT_BITS}
         named = {_JSON_NAMES.get(name, name): value for name, value in asdict(self).items()}
-        del named["ring"]  # it is the lattice
+        del named["ring"], named["sharing"]  # they are the lattice
         return {**named, "lattice": lattice}
 
     @classmethod
@@ -275,10 +285,20 @@ class SealingPlan:
         try:
             document = json.loads(text)
             lattice = document.pop("lattice")
+            sharing = lattice.pop("sharing", None)
+            if sharing is not None:
+                sharing = Sharing(**{**sharing, "committee": tuple(sharing["committee"])})
             ring = Ring(**lattice) if document.get("scheme") == "one-time" else None
             grid = Quantiser(**document.pop("grid"))
             up, down = document.pop("dropped_up"), tuple(document.pop("dropped_down"))
-            plan = cls(grid=grid, bits_cut_up=up, bits_cut_down=down, ring=ring, **document)
+            plan = cls(
+                grid=grid,
+                bits_cut_up=up,
+                bits_cut_down=down,
+                ring=ring,
+                sharing=sharing,
+                **document,
+            )
         except CapacityError:
             raise
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as fault:
@@ -312,6 +332,10 @@ class SealingPlan:
         if self.ring:
             rows["modulus bits"] = self.ring.modulus_bits
             rows["core-SVP bits, two honest hospitals"] = int(self.layout.security_bits)
+            if self.sharing:
+                rows["answers that open"] = self.sharing.threshold
+                rows["holders"] = self.sharing.holders
+                rows["colluders held"] = self.sharing.most_colluders(self.hospitals)
         elif self.encrypts:
             rows["coefficient prime"] = COEFFICIENT_PRIME
         if self.scheme == "bfv":

@@ -100,10 +100,13 @@ class Sealed:
         payload: The frame.
         nonce: 32 random bytes that a sealer drew for the tags; they travel in the signed header
             beside the payload. b"" for a sum, and for what has been received.
+        envelopes: Shares of the vector's key by holder, which travel beside the payload; empty
+            where the scheme has none.
     """
 
     payload: bytes = field(repr=False)
     nonce: bytes = field(default=b"", repr=False)
+    envelopes: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
     @property
     def size(self) -> int:

@@ -8,7 +8,7 @@ from accounting.accountants import epsilon
 from accounting.grid import plan_grid
 from accounting.noise import make_noise_plan
 from accounting.vocabulary import REGIMES
-from crypto.planning import plan_sealing
+from crypto.planning import Absent, plan_sealing
 from crypto.plans import SealingPlan
 from crypto.roles import Quantiser
 
@@ -78,5 +78,5 @@ class SealingPreview:
             grid=Quantiser(step=grid.step, bound=grid.bound),
             scheme=self.scheme,
             key_mode=self.key_mode,
-            dropouts=self.dropouts,
+            absent=Absent(dropouts=self.dropouts, colluders=self.colluders),
         )

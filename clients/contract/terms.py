@@ -14,7 +14,7 @@ from accounting.grid import GridPlan, plan_grid
 from accounting.noise import NoisePlan, make_noise_plan
 from accounting.vocabulary import EXCHANGES
 from clients.contract.schedule import Schedule, schedule_of
-from crypto.planning import plan_sealing
+from crypto.planning import Absent, plan_sealing
 from crypto.plans import SealingPlan
 from crypto.roles import Quantiser
 
@@ -148,7 +148,7 @@ def _claimed_epsilon(settings: Settings, schedule: Schedule, plan: NoisePlan) ->
 
 def sealing_of(settings: Settings, dimensions: int, grid: GridPlan) -> SealingPlan:
     """Return how vectors of so many values on a grid are sealed."""
-    sums = EXCHANGES[settings.exchange.name].sums
+    sums, privacy = EXCHANGES[settings.exchange.name].sums, settings.privacy
     steps = settings.exchange.local_steps if settings.exchange.name == "weights" else 1
     return plan_sealing(
         values=dimensions,
@@ -158,5 +158,7 @@ def sealing_of(settings: Settings, dimensions: int, grid: GridPlan) -> SealingPl
         # Where no sum is sealed, the ceremony makes signing names and the group key only.
         scheme=settings.sealing.scheme if sums else "plain",
         key_mode=settings.sealing.key_mode,
-        dropouts=0 if settings.regime.pooled else settings.privacy.dropouts,
+        absent=Absent(
+            dropouts=0 if settings.regime.pooled else privacy.dropouts, colluders=privacy.colluders
+        ),
     )

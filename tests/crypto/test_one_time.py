@@ -184,7 +184,7 @@ def test_a_sum_that_lacks_one_opens_nowhere_and_its_key_is_uniform(three):
         words = three.key_sum(present).astype(np.int16).view(np.uint16)
         assert looks_uniform(words)
         nonces = {name: three.nonces[name] for name in present}
-        with pytest.raises(ContributionError, match="open sums alone"):
+        with pytest.raises(ContributionError, match="no key opens"):
             three.opener.open(three.total(present), nonces, PLACE)
         # Claiming that all are in it does not help.
         body, masked = three.parts(three.total(present), Content.TOTAL)

@@ -118,11 +118,6 @@ def test_one_bit_less_of_noise_room_is_refused():
     assert isinstance(fewer, Layout)
 
 
-def test_sums_that_may_lack_hospitals_are_not_planned_for_keys_of_all():
-    with pytest.raises(CapacityError, match="dropouts"):
-        plan_sealing(values=10, hospitals=10, grid=grid_of(13), scheme="one-time", dropouts=1)
-
-
 def test_more_hospitals_than_a_sum_of_keys_can_tell_are_refused():
     with pytest.raises(CapacityError, match="1023"):
         plan_of(hospitals=1024)

@@ -1,0 +1,184 @@
+"""Encrypting the blocks of a vector under one key, and decrypting those of a sum.
+
+A block is ``a_i*s + e_i + 2**N*fields_i`` modulo 2**k, without its lowest r bits. All of it runs
+over a few blocks at a time in memory that is used again and again: whole vectors of temporaries
+would cost ten times the time.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crypto.blocks import (
+    empty_fields,
+    pack_blocks,
+    quantise_blocks,
+    unpack_blocks,
+    write_values,
+)
+from crypto.coins import Coins
+from crypto.field_tags import PRIME, FieldWeights, Words, block_pads, read_digits, write_digits
+from crypto.one_time_plans import Layout
+from crypto.packing import from_planes, write_planes
+from crypto.polynomials import Coefficients, Small, Spectrum
+from crypto.roles import Place, Vector
+from crypto.security import FRESH_STDDEV
+from crypto.shared_polynomials import shared_polynomials
+from crypto.tags import check_pads
+
+Blocks = NDArray[np.uint8]
+
+#: Keys have std 4 a coefficient; one of norm 5*sqrt(n) is drawn less than once in 2**300.
+_KEY_NORM = FRESH_STDDEV + 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sealing:
+    """What the blocks of a place are made under.
+
+    Attributes:
+        layout: How values lie.
+        parameter_id: Digest of the sealing plan, hex.
+        group_key: For tags.
+        bind: Digest of the training's terms and members.
+        place: Training, round and attempt.
+    """
+
+    layout: Layout
+    parameter_id: str
+    group_key: bytes
+    bind: bytes
+    place: Place
+
+    def __repr__(self) -> str:
+        return f"Sealing(place={self.place}, secrets hidden)"
+
+    def pads(self, hospital: str, nonce: bytes) -> Words:
+        """A hospital's pads of this place's tags, uint64 `[blocks]`."""
+        return block_pads(
+            self.group_key, self.place, hospital, nonce, self.parameter_id, self.layout.blocks
+        )
+
+    def weights(self) -> FieldWeights:
+        """The tags' secret weights at this place."""
+        return FieldWeights(self.group_key, self.place, self.parameter_id, self.layout)
+
+
+class _Chunk:
+    """Working memory for some blocks, used again and again so that it stays in the caches."""
+
+    def __init__(self, layout: Layout, rows: int) -> None:
+        self.fields = empty_fields(layout, rows)
+        self.plain: Coefficients = np.empty((rows, layout.degree), dtype=np.uint64)
+        self.product: Coefficients = np.empty_like(self.plain)
+        self.scratch: Spectrum = np.empty((rows, layout.degree // 2), dtype=np.complex128)
+
+    def of(self, rows: int) -> "_Chunk":
+        """Its first `rows` rows."""
+        if rows == len(self.plain):
+            return self
+        part = object.__new__(_Chunk)
+        part.fields, part.plain = self.fields[:rows], self.plain[:rows]
+        part.product, part.scratch = self.product[:rows], self.scratch[:rows]
+        return part
+
+
+def encrypt_blocks(
+    values: Vector, secret: Small, coins: Coins, sealing: Sealing, pads: Words
+) -> Blocks:
+    """Quantise, tag and encrypt float64 `[d]`.
+
+    Args:
+        values: The vector; finite.
+        secret: The key of this vector.
+        coins: For salt and errors.
+        sealing: What it is sealed under.
+        pads: Of the hospital's tags.
+
+    Returns:
+        uint8 `[blocks, block_bytes]`.
+    """
+    layout, weights = sealing.layout, sealing.weights()
+    shared = shared_polynomials(layout, sealing.place, sealing.parameter_id, sealing.bind)
+    body = np.empty((layout.blocks, layout.block_bytes), dtype=np.uint8)
+    whole, mask = _Chunk(layout, shared.rows), np.uint64(2**layout.modulus_bits - 1)
+    norm = _KEY_NORM * layout.degree**0.5
+    for first in range(0, layout.blocks, shared.rows):
+        out = body[first : first + shared.rows]
+        chunk = whole.of(len(out))
+        quantise_blocks(values, first, layout, coins, chunk.fields)
+        products = weights.products(chunk.fields)
+        own = pads[first : first + len(out)].tolist()
+        tags = [(pad + product) % PRIME for pad, product in zip(own, products, strict=True)]
+        pack_blocks(chunk.fields, layout, chunk.plain)
+        write_digits(tags, layout, chunk.plain)
+        shared.chunk(first, norm).times(secret, chunk.product, chunk.scratch)
+        chunk.plain <<= np.uint64(layout.noise_bits)
+        chunk.product += chunk.plain
+        errors = coins.binomial(chunk.plain.size).view(np.uint64)
+        chunk.product += errors.reshape(chunk.plain.shape)
+        chunk.product &= mask
+        chunk.product >>= np.uint64(layout.bits_cut)
+        write_planes(chunk.product, layout.wire_bits, out)
+    return body
+
+
+def decrypt_blocks(
+    blocks: Blocks, secret: Small, sealing: Sealing, pads: Mapping[str, Words]
+) -> Vector:
+    """Decrypt the blocks of a sum, uint8 `[blocks, block_bytes]`, and check every tag.
+
+    Args:
+        blocks: The sum of what its contributors sealed.
+        secret: The sum of their keys.
+        sealing: What they sealed under.
+        pads: Theirs, by name.
+
+    Returns:
+        The exact integer sum times the step, float64 `[d]`.
+
+    Raises:
+        TagMismatchError: The sum is not of exactly these contributors at this place.
+    """
+    layout, weights, contributions = sealing.layout, sealing.weights(), len(pads)
+    shared = shared_polynomials(layout, sealing.place, sealing.parameter_id, sealing.bind)
+    opened = np.empty(layout.values)
+    observed: list[int] = []
+    whole = _Chunk(layout, shared.rows)
+    for first in range(0, layout.blocks, shared.rows):
+        part = blocks[first : first + shared.rows]
+        chunk = whole.of(len(part))
+        from_planes(part, layout.wire_bits, chunk.plain)
+        shared.chunk(first, secret.norm).times(secret, chunk.product, chunk.scratch)
+        _decode(chunk, layout, contributions)
+        unpack_blocks(chunk.plain, layout, contributions, chunk.fields)
+        products = weights.products(chunk.fields)
+        digits = read_digits(chunk.plain, layout)
+        observed += [found - known for found, known in zip(digits, products, strict=True)]
+        write_values(chunk.fields, first, layout, contributions, opened)
+    _check_tags(observed, pads)
+    return opened
+
+
+def _check_tags(observed: list[int], pads: Mapping[str, Words]) -> None:
+    # Up to 1023 pads below 2**48 add without overflow.
+    expected = np.zeros(len(observed), dtype=np.uint64)
+    for one in pads.values():
+        expected += one
+    if any((found - pad) % PRIME for found, pad in zip(observed, expected.tolist(), strict=True)):
+        check_pads(observed, {name: one.tolist() for name, one in pads.items()}, PRIME)
+
+
+def _decode(chunk: _Chunk, layout: Layout, contributions: int) -> None:
+    """Turn sums of coefficients into plaintexts, in place: take off the key, round off the noise.
+
+    Cutting r bits off took ``(2**r - 1)/2`` on average from each contribution; that comes back.
+    """
+    mean_cut = contributions * (2**layout.bits_cut - 1) // 2
+    chunk.plain <<= np.uint64(layout.bits_cut)
+    chunk.plain -= chunk.product
+    chunk.plain += np.uint64(mean_cut + 2 ** (layout.noise_bits - 1))
+    chunk.plain &= np.uint64(2**layout.modulus_bits - 1)
+    chunk.plain >>= np.uint64(layout.noise_bits)

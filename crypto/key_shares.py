@@ -1,0 +1,273 @@
+"""Shares of one-time keys: dealt to holders with every vector, and answered for one roster.
+
+    envelopes = deal(secret, plan, pairs, place, nonce)         # every hospital, with its update
+    answered = answer(request, plan, keys, last)                # every holder, once a place
+    shares = open_answers(answers, plan, keys, bind, place)     # every hospital that opens
+
+A share travels in an envelope that only its holder opens, and only for the header whose nonce it
+was made with: no envelope passes for one of another place, attempt, dealer, holder or header. The
+server keeps envelopes and hands them out with the roster; holders store none. t - 1 of a dealer's
+shares, turning with its name, are derived by their holders instead of sent.
+
+An answer is wrapped under the group key: hospitals may know the sum of keys, the server must not.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crypto import sharing
+from crypto.coins import KeyStream
+from crypto.envelope import unwrap, wrap
+from crypto.errors import EnvelopeError, KeysError, RosterError, ShareError
+from crypto.keys import Keys
+from crypto.one_time_plans import Sharing
+from crypto.pairs import PairKeys
+from crypto.plans import SealingPlan
+from crypto.roles import Place
+from crypto.security import COINS
+from crypto.sharing import Residues
+from crypto.tags import derive_key
+
+_SHARE, _ENVELOPE, _ANSWER = b"asclepias share 1", b"asclepias envelope 1", b"asclepias answer 1"
+_DIGEST = 32
+
+
+def holders_of(sharing: Sharing, pairs: PairKeys) -> tuple[str, ...]:
+    """Who holds shares, sorted; holder i's point is i + 1.
+
+    Raises:
+        KeysError: The committee names somebody who is not of this training.
+    """
+    members = tuple(sorted((pairs.hospital, *pairs.others)))
+    strangers = set(sharing.committee) - set(members)
+    if strangers:
+        raise KeysError(f"the committee names {sorted(strangers)}, who are not of this training")
+    return sharing.committee or members
+
+
+def _derived_points(sharing: Sharing, pairs: PairKeys, dealer: str) -> frozenset[int]:
+    """The points whose shares of this dealer are derived; they turn with its name."""
+    members = sorted((pairs.hospital, *pairs.others))
+    start = members.index(dealer)
+    count = len(holders_of(sharing, pairs))
+    return frozenset((start + step) % count + 1 for step in range(sharing.threshold - 1))
+
+
+def _derived_share(
+    pairs: PairKeys, other: str, place: Place, dealer: str, nonce: bytes, degree: int
+) -> Residues:
+    """A share that dealer and holder derive for themselves, float64 `[n]` below p."""
+    key = pairs.key(other, _SHARE, place, dealer.encode(), nonce)
+    words = KeyStream(key).words(degree).view("<u4").reshape(degree, 2).astype(np.float64)
+    high = sharing.reduce(words[:, 1]) * float(2**32 % sharing.PRIME)
+    return sharing.reduce(words[:, 0] + high)
+
+
+def _share_context(
+    plan: SealingPlan, pairs: PairKeys, place: Place, dealer: str, holder: str, nonce: bytes
+) -> bytes:
+    labels = (dealer.encode(), holder.encode(), plan.parameter_id.encode(), pairs.bind, nonce)
+    return place.digest(_ENVELOPE, *labels)
+
+
+def _packed(residues: Residues) -> bytes:
+    return residues.astype("<u2").tobytes()
+
+
+def _unpacked(data: bytes, degree: int, what: str) -> Residues:
+    if len(data) != 2 * degree:
+        raise ShareError(f"{what} has {len(data)} bytes, expected {2 * degree}")
+    values = np.frombuffer(data, dtype="<u2")
+    if int(values.max()) >= sharing.PRIME:
+        raise ShareError(f"{what} has a number that is no residue modulo {sharing.PRIME}")
+    return values.astype(np.float64)
+
+
+def _sharing(plan: SealingPlan) -> Sharing:
+    if plan.sharing is None:
+        raise ShareError("this plan's keys are not shared: sums of all hospitals open alone")
+    return plan.sharing
+
+
+def deal(
+    secret: NDArray[np.int64], plan: SealingPlan, pairs: PairKeys, place: Place, nonce: bytes
+) -> dict[str, bytes]:
+    """Envelopes with the shares of a key, by holder; holders who derive theirs get none.
+
+    Args:
+        secret: The key, int64 `[n]`.
+        plan: Of this training.
+        pairs: The dealer's.
+        place: The place that the key is for.
+        nonce: Of the dealer's signed header.
+    """
+    told, dealer = _sharing(plan), pairs.hospital
+    holders = holders_of(told, pairs)
+    derived = {
+        point: _derived_share(pairs, holders[point - 1], place, dealer, nonce, plan.degree)
+        for point in sorted(_derived_points(told, pairs, dealer))
+    }
+    points = [point for point in range(1, len(holders) + 1) if point not in derived]
+    envelopes = {}
+    for point, share in zip(points, sharing.shares_of(secret, derived, points), strict=True):
+        holder = holders[point - 1]
+        key = pairs.key(holder, _ENVELOPE, place, dealer.encode())
+        context = _share_context(plan, pairs, place, dealer, holder, nonce)
+        envelopes[holder] = wrap(key, _packed(share), context)
+    return envelopes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered:
+    """What a holder answered last; to be on disk before the answer leaves.
+
+    Attributes:
+        place: The place.
+        roster: Digest of the signed roster that it answered, 32 bytes.
+        answer: The wrapped sum of shares.
+    """
+
+    place: Place
+    roster: bytes
+    answer: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShareRequest:
+    """A roster to be answered, verified by the caller, and what came with it.
+
+    Attributes:
+        place: The roster's place.
+        roster: Digest of the signed roster, 32 bytes.
+        contributors: Each member's nonce by name.
+        envelopes: This holder's, by dealer; as the server kept them.
+    """
+
+    place: Place
+    roster: bytes
+    contributors: Mapping[str, bytes]
+    envelopes: Mapping[str, bytes]
+
+
+def answer(request: ShareRequest, plan: SealingPlan, keys: Keys, last: Answered | None) -> Answered:
+    """Answer one roster of a place with the sum of its members' shares, wrapped for hospitals.
+
+    Args:
+        request: The roster; its signatures have been checked.
+        plan: Of this training.
+        keys: The holder's, with its pair keys.
+        last: What this holder answered last in this training. The same roster gets the same bytes;
+            another roster of that place, or of any before it, gets nothing for ever.
+
+    Raises:
+        RosterError: Another roster was answered, or a later place; or too few are in it.
+        ShareError: A member's envelope is missing, is not its dealer's, or holds no share; it is
+            named, and the holder may answer another roster.
+    """
+    told = _sharing(plan)
+    if keys.pairs is None:
+        raise KeysError("a holder without pair keys opens no envelope")
+    pairs, place = keys.pairs, request.place
+    if len(request.roster) != _DIGEST:
+        raise RosterError("a roster's digest has 32 bytes")
+    if last is not None:
+        before = (last.place.round, last.place.attempt)
+        if last.place.training != place.training or (place.round, place.attempt) < before:
+            raise RosterError(f"this holder answered round {before[0]} attempt {before[1]} already")
+        if last.place == place:
+            if last.roster == request.roster:
+                return last
+            raise RosterError("this holder answered another roster of this place")
+    least = plan.hospitals - told.dropouts
+    members = {pairs.hospital, *pairs.others}
+    if not least <= len(request.contributors) or not set(request.contributors) <= members:
+        raise RosterError(f"a roster of {len(request.contributors)}, expected {least} members")
+    total = np.zeros(plan.degree)
+    for dealer, nonce in sorted(request.contributors.items()):
+        total += _share_of(request, plan, pairs, dealer, nonce)
+    context = _answer_context(plan, pairs.bind, place, request.roster, pairs.hospital)
+    key = derive_key(keys.group_key, _ANSWER, place)
+    wrapped = wrap(key, _packed(sharing.reduce(total)), context)
+    return Answered(place=place, roster=request.roster, answer=wrapped)
+
+
+def _share_of(
+    request: ShareRequest, plan: SealingPlan, pairs: PairKeys, dealer: str, nonce: bytes
+) -> Residues:
+    """This holder's share of a member's key, derived or out of its envelope."""
+    told, holder, place = _sharing(plan), pairs.hospital, request.place
+    holders = holders_of(told, pairs)
+    if holder not in holders:
+        raise ShareError(f"{holder!r} holds no shares")
+    if holders.index(holder) + 1 in _derived_points(told, pairs, dealer):
+        return _derived_share(pairs, dealer, place, dealer, nonce, plan.degree)
+    if dealer not in request.envelopes:
+        raise ShareError(f"the envelope of {dealer!r} for {holder!r} is missing")
+    key = pairs.key(dealer, _ENVELOPE, place, dealer.encode())
+    context = _share_context(plan, pairs, place, dealer, holder, nonce)
+    try:
+        data = unwrap(key, request.envelopes[dealer], context)
+    except EnvelopeError:
+        raise ShareError(
+            f"the envelope of {dealer!r} for {holder!r} does not open: its dealer's fault where "
+            "the signed header names these bytes, else the server's"
+        ) from None
+    return _unpacked(data, plan.degree, f"the share of {dealer!r}")
+
+
+def _answer_context(
+    plan: SealingPlan, bind: bytes, place: Place, roster: bytes, holder: str
+) -> bytes:
+    return place.digest(_ANSWER, roster, holder.encode(), plan.parameter_id.encode(), bind)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answers:
+    """The holders' answers to one roster, as the server sent them.
+
+    Attributes:
+        roster: Digest of the signed roster, 32 bytes.
+        by_holder: Wrapped answers by holder.
+    """
+
+    roster: bytes
+    by_holder: Mapping[str, bytes] = field(repr=False)
+
+
+def open_answers(
+    answers: Answers, plan: SealingPlan, keys: Keys, bind: bytes, place: Place
+) -> dict[str, Residues]:
+    """The sums of shares that open, by holder; what does not is the server's doing, and left out.
+
+    Returns:
+        float64 `[n]` below p each, holders sorted.
+    """
+    key, found = derive_key(keys.group_key, _ANSWER, place), {}
+    for holder, wrapped in sorted(answers.by_holder.items()):
+        context = _answer_context(plan, bind, place, answers.roster, holder)
+        try:
+            data = unwrap(key, wrapped, context)
+            found[holder] = _unpacked(data, plan.degree, f"the answer of {holder!r}")
+        except (EnvelopeError, ShareError):
+            continue
+    return found
+
+
+def candidates(
+    shares: Mapping[str, Residues], holders: tuple[str, ...], threshold: int, contributions: int
+) -> Iterator[tuple[NDArray[np.int64], frozenset[str]]]:
+    """Sums of keys that enough answers agree on, with those who agree.
+
+    Args:
+        shares: Opened answers by holder.
+        holders: All holders, sorted; holder i's point is i + 1.
+        threshold: t.
+        contributions: How many keys are in the sum: no coefficient exceeds 32 of each.
+    """
+    points = {holders.index(name) + 1: share for name, share in shares.items() if name in holders}
+    most = COINS // 2 * contributions
+    for key, agreeing in sharing.key_candidates(points, threshold, most):
+        yield key, frozenset(holders[point - 1] for point in agreeing)
