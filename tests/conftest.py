@@ -11,13 +11,16 @@ if TYPE_CHECKING:
 
 #: The files that take longest, longest first: begun first, so that all processes end together.
 LONGEST = (
+    "test_deployed.py",
     "test_engine.py",
+    "test_federation.py",
     "test_cluster.py",
-    "test_compare.py",
     "test_tracking_wandb.py",
+    "test_compare.py",
+    "test_relayed_heads.py",
+    "test_sites.py",
     "test_accountants.py",
     "test_models.py",
-    "test_federation.py",
     "test_fuzz.py",
 )
 

@@ -174,12 +174,26 @@ events = st.builds(
 )
 
 
-@settings(max_examples=25, deadline=None)
-@given(
-    st.lists(st.tuples(events, st.integers(1, 20), st.integers(1, 20), st.booleans()), max_size=3),
-    st.sampled_from([0.5, 2.0, 8.0]),
+trainings_that_spend = st.lists(
+    st.tuples(events, st.integers(1, 20), st.integers(1, 20), st.booleans()), max_size=3
 )
+limits = st.sampled_from([0.5, 2.0, 8.0])
+
+
+@settings(max_examples=6, deadline=None)
+@given(trainings_that_spend, limits)
 def test_neither_way_is_ever_below_the_exact_composition_of_what_was_spent(trainings, limit):
+    check_against_exact_composition(trainings, limit)
+
+
+@pytest.mark.exhaustive
+@settings(max_examples=100, deadline=None)
+@given(trainings_that_spend, limits)
+def test_neither_way_is_below_the_exact_composition_in_a_hundred_cases(trainings, limit):
+    check_against_exact_composition(trainings, limit)
+
+
+def check_against_exact_composition(trainings, limit):
     spent, plans = [], {}
     for number, (event, places, used, bound) in enumerate(trainings):
         name = f"t{number}"
