@@ -121,6 +121,7 @@ def build_model(settings: Settings, info: DatasetInfo, seed: int) -> nn.Module:
     """
     import torch
 
+    from clients.models.readiness import check_private_ready
     from clients.models.weights import freeze_body, load_weights
 
     architecture = _architecture(settings.model.name)
@@ -142,28 +143,10 @@ def build_model(settings: Settings, info: DatasetInfo, seed: int) -> nn.Module:
     if settings.model.freeze:
         freeze_body(module)
     module.train()
-    _check_once(settings, info, module, public)
+    # The table's own models are run on made-up records by the tests.
+    own = settings.model.name not in MODELS
+    check_private_ready(module, info if own else None, public=public)
     return module
-
-
-#: Own models that this process has run on made-up records.
-_TRIED: set[tuple[object, ...]] = set()
-
-
-def _check_once(settings: Settings, info: DatasetInfo, module: nn.Module, public: set[str]) -> None:
-    """Check a model's layers, and run somebody's own model once a process.
-
-    The table's own models are run by the tests.
-    """
-    from clients.models.readiness import check_private_ready
-
-    model = settings.model
-    if model.name in MODELS:
-        check_private_ready(module, public=public)
-        return
-    key = (load_function(model.name), info.shape, info.classes, model.weights, model.freeze)
-    check_private_ready(module, None if key in _TRIED else info, public=public)
-    _TRIED.add(key)
 
 
 def _check_training(settings: Settings, info: DatasetInfo, architecture: Architecture) -> None:
