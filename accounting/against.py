@@ -27,7 +27,7 @@ from typing import Literal
 
 from accounting.errors import AccountingError
 from accounting.noise import NoisePlan, multiplier_against
-from accounting.vocabulary import EXCHANGES, REGIMES, SCHEMES
+from accounting.vocabulary import EXCHANGES, REGIMES, SCHEMES, Scheme
 
 #: Most hospitals that a limit may suppose to collude.
 MOST_HOSPITALS = 64
@@ -137,17 +137,17 @@ def views_of_spend(
         return {**_of_all(plan.multiplier_of_sum), "server": None, "server+hospitals:1": None}
     if not EXCHANGES[exchange].sums_alone:
         raise AccountingError(f"exchange {exchange}: a share of the noise protects only in a sum")
-    return _of_shares(plan, hides=SCHEMES[scheme].hides)
+    return _of_shares(plan, SCHEMES[scheme])
 
 
 def _of_all(multiplier: float | None) -> dict[str, float | None]:
     return {"server": multiplier, "hospital": multiplier, "server+hospitals:1": multiplier}
 
 
-def _of_shares(plan: NoisePlan, *, hides: bool) -> dict[str, float | None]:
+def _of_shares(plan: NoisePlan, scheme: Scheme) -> dict[str, float | None]:
     update = plan.multiplier_of_update
     views: dict[str, float | None] = {
-        "server": plan.multiplier_of_sum if hides else update,
+        "server": plan.multiplier_of_sum if scheme.hides else update,
         "hospital": multiplier_against(plan, min(1, plan.hospitals - 1)),
     }
     last = views["hospital"]
@@ -155,8 +155,12 @@ def _of_shares(plan: NoisePlan, *, hides: bool) -> dict[str, float | None]:
         left = multiplier_against(plan, number)
         if left != last:
             views[f"colluders:{number}"] = last = left
-    views["server+hospitals:1"] = update
-    return views
+    if not scheme.sums_alone:
+        return {**views, "server+hospitals:1": update}
+    # The server opens nothing that the hospitals beside it do not open as well.
+    together = {f"server+{name}": left for name, left in views.items() if ":" in name}
+    together = {name.replace("colluders", "hospitals"): left for name, left in together.items()}
+    return {**views, "server+hospitals:1": views["hospital"], **together}
 
 
 def multiplier_of(

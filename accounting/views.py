@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from accounting.noise import multiplier_against
 from accounting.runs import RunDescription
-from accounting.vocabulary import EXCHANGES
+from accounting.vocabulary import EXCHANGES, SCHEMES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +96,10 @@ def _exact_views(run: RunDescription) -> list[View]:
     if run.hospitals > 1:
         views.append(View(observer="any one other hospital", multiplier=None, why=exact + other))
         why = exact + "every update is open to whoever holds the key and the sealed vectors"
-        if run.sums_alone:
+        if run.sums_alone and SCHEMES[run.scheme].sums_alone:
+            why = exact + "they open exact sums; all hospitals but one know that one's updates"
+            views.append(View(observer="server + any one other hospital", multiplier=None, why=why))
+        elif run.sums_alone:
             views.append(View(observer="server + one key holder", multiplier=None, why=why))
     return views
 
@@ -158,7 +161,9 @@ def _hospitals_of_shares(run: RunDescription) -> list[View]:
                 why="subtract their own noise; the rest was planned to be enough",
             )
         )
-    if run.hospitals > 1:
+    if run.hospitals > 1 and SCHEMES[run.scheme].sums_alone:
+        views += _server_with_hospitals(run)
+    elif run.hospitals > 1:
         why = (
             "opens single updates, composed over all rounds: only the share of the noise of the "
             "patient's own hospital is left (the same holds if all other hospitals collude)"
@@ -167,6 +172,25 @@ def _hospitals_of_shares(run: RunDescription) -> list[View]:
             View(observer="server + one key holder", multiplier=update, single=True, why=why)
         )
     return views
+
+
+def _server_with_hospitals(run: RunDescription) -> list[View]:
+    """The server and hospitals that work with it, under keys that open sums of all and no more."""
+    plan = run.plan()
+    some = View(
+        observer="server + any one other hospital",
+        multiplier=multiplier_against(plan, 1),
+        binds=run.colluders >= 1,
+        knows=1,
+        why="opens every sum, and no single update: the keys of all hospitals open a sum together",
+    )
+    rest = View(
+        observer="server + all other hospitals",
+        multiplier=plan.multiplier_of_update,
+        single=True,
+        why="subtract their own updates and noise: the share of the patient's hospital is left",
+    )
+    return [some, rest]
 
 
 def _shared_patients_of_shares(run: RunDescription) -> list[View]:

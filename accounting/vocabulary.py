@@ -74,10 +74,13 @@ class Scheme:
         hides: whether the server cannot read what it adds.
         opens: what a sum opens to: the "floats" that were added, the exact sum on the "grid", or an
             "approximate" one.
+        sums_alone: whether a hospital's keys open sums of all and nothing else, also for whoever
+            sees what the server sees: no hospital then makes the server's view a better one.
     """
 
     hides: bool
     opens: Literal["floats", "grid", "approximate"]
+    sums_alone: bool = False
 
 
 REGIMES: Mapping[str, Regime] = {
@@ -102,5 +105,5 @@ SCHEMES: Mapping[str, Scheme] = {
     "modular": Scheme(hides=False, opens="grid"),
     "bfv": Scheme(hides=True, opens="grid"),
     "ckks": Scheme(hides=True, opens="approximate"),
-    "one-time": Scheme(hides=True, opens="grid"),
+    "one-time": Scheme(hides=True, opens="grid", sums_alone=True),
 }

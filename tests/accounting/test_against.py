@@ -59,7 +59,7 @@ def test_an_unknown_observer_is_refused_with_the_known_ones(word):
 
 
 @pytest.mark.parametrize("plan", [{}, {"dropouts": 2}, {"colluders": 2}, {"hospitals": 2}])
-@pytest.mark.parametrize("scheme", ["bfv", "modular"])
+@pytest.mark.parametrize("scheme", ["bfv", "modular", "one-time"])
 def test_views_of_a_spending_are_those_of_the_observer_table(plan, scheme):
     given = views(scheme=scheme, **plan)
     run = RunDescription(
@@ -74,11 +74,22 @@ def test_views_of_a_spending_are_those_of_the_observer_table(plan, scheme):
     table = {view.observer: view.multiplier for view in views_of(run)}
     assert given["server"] == table["server"]
     assert given["hospital"] == table["any one other hospital"]
-    assert given["server+hospitals:1"] == table["server + one key holder"]
+    beside = "any one other hospital" if scheme == "one-time" else "one key holder"
+    assert given["server+hospitals:1"] == table[f"server + {beside}"]
     if plan.get("colluders"):
         assert faced(views(**plan), "colluders:2") == pytest.approx(
             table["any 2 colluding hospitals"]
         )
+
+
+def test_under_one_time_keys_the_server_adds_nothing_to_what_hospitals_know():
+    given, shared_key = views(scheme="one-time"), views(scheme="bfv")
+    for count in range(1, 6):
+        left = 2.0 * math.sqrt((6 - count) / 6)
+        assert faced(given, f"server+hospitals:{count}") == pytest.approx(left)
+        assert faced(given, f"colluders:{count}") == pytest.approx(left)
+        # One key that all hospitals hold opens single updates to the first of them.
+        assert faced(shared_key, f"server+hospitals:{count}") == pytest.approx(2.0 / math.sqrt(6))
 
 
 def test_each_hospital_more_subtracts_its_share_until_one_is_left():

@@ -51,6 +51,15 @@ def test_dopamines_run_has_the_published_epsilon_for_every_observer():
     ]
 
 
+def test_under_one_time_keys_no_single_hospital_opens_updates_to_the_server():
+    rows = table(("rdp", "prv"), **{**DOPAMINE, "scheme": "one-time"})
+    beside = rows["server + any one other hospital"].epsilon
+    assert beside == rows["any one other hospital"].epsilon
+    assert beside["prv"] == pytest.approx(9.90, rel=2e-3)
+    assert rows["server + all other hospitals"].epsilon["prv"] == pytest.approx(206, rel=2e-3)
+    assert "server + one key holder" not in rows
+
+
 def test_another_hospital_subtracts_its_own_noise_at_the_floor_of_contributions():
     rows = table(**{**SMALL, "dropouts": 2})
     q, sigma, rounds = 0.2, 5.0, 60
