@@ -140,6 +140,16 @@ class Audit:
         ]
         return found
 
+    def require(self) -> None:
+        """Insist on it.
+
+        Raises:
+            AuditFailed: something was found that cannot be chance.
+        """
+        if found := self.failures:
+            count = f"{len(found)} finding{'s' * (len(found) > 1)}"
+            raise AuditFailed(f"The audit failed: {count} that cannot be chance. {found[0]}")
+
     @property
     def passed(self) -> bool:
         """Whether nothing was found that speaks against the claims."""

@@ -16,6 +16,7 @@ import click
 import typer
 
 from simulations import inspection
+from simulations.audit import commands as audit_commands
 from simulations.compare import commands as compare_commands
 from simulations.error_messages import FAILED
 
@@ -234,6 +235,7 @@ def _refuse_misplaced_options(context: typer.Context) -> None:
         )
 
 
+audit_commands.add_commands(app)
 compare_commands.add_commands(app)
 inspection.add_commands(app)
 

@@ -16,6 +16,7 @@ INTERRUPTED = 130
 
 #: Exceptions of the rooms whose own message is written for users.
 WRITTEN_FOR_USERS = {
+    ("simulations.audit.results", "DataAuditFailed"),
     ("simulations.engines.engine", "RunStopped"),
     ("strategies.errors", "TrainingStopped"),
     ("accounting.errors", "AccountingError"),

@@ -5,13 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
+from accounting.audit_findings import AuditFailed
 from clients.contract.settings import Settings
 from clients.contract.soundness import scheme_of
-from clients.contract.stages import listening
+from clients.contract.stages import Listener, listening
 from clients.contract.terms import hospitals_expected
 from strategies.agreement import agree
 from strategies.conversation import Conversation
@@ -44,15 +46,36 @@ TEACHINGS: dict[str, type[Teaching]] = {
 }
 
 
-def make_server_app(open_holdout: Callable[[Settings], Holdout]) -> ServerApp:
-    """Return the app of a server that opens the public holdout in a way of its own."""
+#: Attacks an ended run, given its folder and where to report progress, and adds what was found.
+AuditRun = Callable[[Path, Listener], None]
+
+
+def make_server_app(
+    open_holdout: Callable[[Settings], Holdout], audit: AuditRun | None = None
+) -> ServerApp:
+    """Return the app of a server that opens the public holdout in a way of its own.
+
+    Args:
+        open_holdout: returns it.
+        audit: called when a training has ended, where one process plays all parts.
+    """
     made = ServerApp()
-    made.main()(partial(lead, open_holdout=open_holdout))
+    made.main()(partial(lead, open_holdout=open_holdout, audit=audit))
     return made
 
 
-def lead(grid: Grid, context: Context, *, open_holdout: Callable[[Settings], Holdout]) -> None:
-    """Train, and leave a readable run folder behind, however the training ends."""
+def lead(
+    grid: Grid,
+    context: Context,
+    *,
+    open_holdout: Callable[[Settings], Holdout],
+    audit: AuditRun | None = None,
+) -> None:
+    """Train, and leave a readable run folder behind, however the training ends.
+
+    Raises:
+        AuditFailed: what was promised does not hold; the summary says why.
+    """
     end_when_orphaned()
     shorten_fetch_pause()
     settings = Settings.from_config(context.run_config)
@@ -87,9 +110,29 @@ def lead(grid: Grid, context: Context, *, open_holdout: Callable[[Settings], Hol
             status=status,
             seconds=time.perf_counter() - started,
         )
+        prepared.budget.close()
+        _end(folder, settings, tracking, audit, status, message)
+
+
+def _end(
+    folder: RunFolder,
+    settings: Settings,
+    tracking: Tracking,
+    audit: AuditRun | None,
+    status: str,
+    message: str,
+) -> None:
+    """Audit a training that came to an end, and say how it ended."""
+    try:
+        if audit is not None and settings.audit.enabled and status in ("finished", "stopped"):
+            audit(folder.path, Stages(tracking))
+    except Exception as error:
+        folder.log_exception(error)
+        status, message = "failed", _where_to_read(error)
+        raise
+    finally:
         tracking.record("end", status=status, message=message)
         tracking.close()
-        prepared.budget.close()
 
 
 def _prepare(
@@ -139,7 +182,7 @@ def _prepare(
 
 
 def _where_to_read(error: BaseException) -> str:
-    if isinstance(error, TrainingStopped):
+    if isinstance(error, TrainingStopped | AuditFailed):
         return str(error)
     return f"{type(error).__name__}; run.log in the run's folder has the traceback"
 

@@ -15,7 +15,6 @@ import math
 import secrets
 import tempfile
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,12 +28,13 @@ from accounting.book import Book
 from accounting.chain import Flush
 from clients.audit.canaries import Canaries
 from clients.audit.plan import AuditPlan, plan_audit
+from clients.audit.sealing import AuditSealing
 from clients.audit.seen import Seen
 from clients.audit.tallies import NoiseTallies
-from clients.contract.terms import sealing_of
-from clients.site.chances import Chances, sealed_contribution
-from crypto.roles import Place, Sealed
-from crypto.schemes import make_adder, make_keys, make_opener
+from clients.contract.schedule import schedule_of
+from clients.contract.terms import Terms, noise_plan, sealing_of
+from clients.site.chances import Chances
+from crypto.roles import Place
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from accounting.receipts import Receipt
     from accounting.runs import RunDescription
     from clients.contract.settings import Settings
-    from clients.contract.terms import Terms
 
     Vector = NDArray[np.float64]
 
@@ -54,14 +53,14 @@ _OTHER_ROUNDS = 2
 
 
 def carry_out(
-    settings: Settings, terms: Terms, run: RunDescription, *, progress: Progress | None = None
+    settings: Settings, run: RunDescription, *, progress: Progress | None = None
 ) -> tuple[Audit, AuditPlan]:
     """Audit a run.
 
     Args:
         settings: the run's; canaries are drawn with fresh randomness, whatever its seed.
-        terms: on which it was carried out.
-        run: what its observer table is made from, which is what is held against the audit.
+        run: what its observer table is made from, which is what is held against the audit; its
+            noise and its grid are those of the terms.
         progress: told of every round.
 
     Returns:
@@ -72,6 +71,7 @@ def carry_out(
     plan = plan_audit(settings, run, sights)
     if not sights:
         return Audit(findings=(), gates=(), error=TOTAL_ERROR), plan
+    terms = _terms_of(settings, run, sum(plan.canaries.values()))
     conduct = _Conduct(settings, terms, plan)
     seen = [
         Seen(
@@ -105,21 +105,15 @@ class _Conduct:
     def __init__(self, settings: Settings, terms: Terms, plan: AuditPlan) -> None:
         self._plan = plan
         self.canaries = Canaries(plan.canaries, hospitals=plan.hospitals, l2_clip=terms.l2_clip)
-        dimensions = self.canaries.dimensions
-        self._training = _new_training()
-        self._terms = replace(
-            terms,
-            training=self._training,
-            dimensions=dimensions,
-            sealing=sealing_of(settings, dimensions, terms.grid),
-        )
+        self._training = terms.training
+        self._terms = terms
         # A seeded run is audited with the randomness of one that is not.
         run = settings.run.model_copy(update={"seed": -1})
         self._settings = settings.model_copy(update={"run": run})
         self._names = [f"hospital-{number + 1}" for number in range(plan.hospitals)]
         self._chances = [Chances(name, self._settings) for name in self._names]
         self._receipts: list[Receipt] = []
-        self._keys = make_keys(self._terms.sealing)
+        self._sealing = AuditSealing(terms, self._names)
         self._left_out = self.canaries.left_out()
         drawn, step = terms.noise_stddev, terms.grid.step
         self._noise = NoiseTallies(
@@ -160,7 +154,7 @@ class _Conduct:
             apart = (one.sight.hospitals if one.sight.apart else 1 for one in seen)
             alone = (one.sight.single for one in seen)
             most = max(count * single for count, single in zip(apart, alone, strict=True))
-            total, singles = self._opened(updates, place, most)
+            total, singles = self._sealing.opened(updates, place, most)
             added = [(total, np.sum(updates, axis=0)), *zip(singles, updates, strict=False)]
             for found, expected in added:
                 wrong = np.abs(found - expected) > self._terms.grid.step / 4.0
@@ -237,26 +231,23 @@ class _Conduct:
             self._together += int(np.count_nonzero(first & second))
             self._pairs += int(group.coins.sum())
 
-    def _opened(
-        self, updates: list[Vector], place: Place, alone: int
-    ) -> tuple[Vector, list[Vector]]:
-        """Seal, add and open: the sum of all, and the first updates one by one."""
-        plan, keys = self._terms.sealing, self._keys
-        sealed = [
-            sealed_contribution(update, self._terms, keys, name, place)
-            for update, name in zip(updates, self._names, strict=True)
-        ]
-        opener = make_opener(plan, keys)
 
-        def opened(chosen: range) -> Vector:
-            adder = make_adder(plan, keys.key_id)
-            for number in chosen:
-                adder.add(Sealed(payload=sealed[number].payload))
-            nonces = {self._names[number]: sealed[number].nonce for number in chosen}
-            return opener.open(adder.total(), nonces, place)
-
-        singles = [opened(range(number, number + 1)) for number in range(alone)]
-        return opened(range(len(sealed))), singles
+def _terms_of(settings: Settings, run: RunDescription, canaries: int) -> Terms:
+    """The run's own terms, for as many values as there are canaries."""
+    assert run.grid is not None
+    return Terms(
+        training=_new_training(),
+        hospitals=run.hospitals,
+        patients=canaries,
+        sampling_rate=settings.training.sampling_rate,
+        dimensions=canaries,
+        rounds=settings.training.rounds,
+        l2_clip=settings.privacy.l2_clip,
+        schedule=schedule_of(settings),
+        noise=noise_plan(settings, run.noise_multiplier),
+        grid=run.grid,
+        sealing=sealing_of(settings, canaries, run.grid),
+    )
 
 
 def _new_training() -> str:

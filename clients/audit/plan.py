@@ -64,7 +64,8 @@ def plan_audit(settings: Settings, run: RunDescription, sights: Iterable[Sight])
     _, releases = max(run.releases, key=lambda one: one[0] * math.sqrt(one[1]))
     shared = sorted({sight.hospitals for sight in sights} - {1})
     hospitals = contributions_of(run)
-    if all(sight.single for sight in sights):
+    # Keys for one sum open the sum of all hospitals and no other.
+    if settings.sealing.scheme != "one-time" and all(sight.single for sight in sights):
         # Nobody's sight is a sum: a second hospital shows whether noise is shared.
         hospitals = min(hospitals, max([2, *shared]))
     rounds = releases // steps

@@ -9,6 +9,7 @@ import numpy as np
 
 from accounting.audit_gates import Gate, normal_gate, spread_gate
 from accounting.audit_scores import log_likelihood_ratio
+from clients.audit.tallies import inner
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,7 +69,7 @@ class Seen:
         self.scores += log_likelihood_ratio(values, self.sight.event)
         self._sums += values
         away = values[~self.group.coins]
-        self._squares += float(away @ away)
+        self._squares += inner(away, away)
         self._count += 1
 
     def gates(self) -> list[Gate]:

@@ -26,6 +26,11 @@ if TYPE_CHECKING:
     Vector = NDArray[np.float64]
 
 
+def inner(first: Vector, second: Vector) -> float:
+    """The inner product of float64 [n] and [n], in this thread alone: BLAS would start others."""
+    return float(np.einsum("i,i", first, second))
+
+
 class NoiseTallies:
     """Noise of all hospitals over all rounds.
 
@@ -64,9 +69,9 @@ class NoiseTallies:
             self._repeats.add(update, f"hospital {number + 1}, round {round}")
         if self._before_total is not None:
             pairs = zip(updates, self._before, strict=True)
-            self._lagged += sum(float(now @ before) for now, before in pairs)
-            self._lagged_totals += float(total @ self._before_total)
-        self._crossed += float(total @ total) - sum(float(one @ one) for one in updates)
+            self._lagged += sum(inner(now, before) for now, before in pairs)
+            self._lagged_totals += inner(total, self._before_total)
+        self._crossed += inner(total, total) - sum(inner(one, one) for one in updates)
         if self._shaped:
             # The first hospital has the canaries; of the others, one in turn.
             for number in {0, round % len(updates)}:
@@ -108,7 +113,7 @@ class NoiseTallies:
                 spread_gate(
                     "noise of all rounds together: standard deviation",
                     "sums",
-                    squares=float(self._whole @ self._whole),
+                    squares=inner(self._whole, self._whole),
                     count=self._count,
                     stddev=self._stddev * math.sqrt(hospitals * self._rounds),
                 )

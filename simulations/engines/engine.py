@@ -47,6 +47,7 @@ def simulate(settings: Settings, options: EngineOptions | None = None) -> None:
 
     Raises:
         RunStopped: the run ended cleanly before its last round; the message says why.
+        AuditFailed: what the run promised does not hold against an attack; its files say why.
         KeyboardInterrupt: after everything that was started has been ended.
     """
     options = options or EngineOptions()
@@ -67,8 +68,10 @@ def _simulate_on_ray(settings: Settings, options: EngineOptions) -> None:
     from simulations.engines.actors import start_actors
     from simulations.engines.local_transport import server_context
     from simulations.engines.ray_transport import RayTransport
+    from simulations.run_audit import audit_run
     from strategies.errors import TrainingStopped
-    from strategies.server_app import app
+    from strategies.holdout import Holdout
+    from strategies.server_app import make_server_app
 
     nodes = {secrets.randbits(62) + 2: k for k in range(hospitals_expected(settings))}
     run = Run.create_empty(secrets.randbits(62))
@@ -83,7 +86,8 @@ def _simulate_on_ray(settings: Settings, options: EngineOptions) -> None:
             actor.ready.remote()  # imports while this process prepares the server's side
         transport = RayTransport(actors, nodes, run)
         try:
-            app(transport, server_context(run, config))
+            lead = make_server_app(Holdout, audit_run)
+            lead(transport, server_context(run, config))
         finally:
             _report_memory(Path(settings.run.out), transport.peak_memory_bytes())
     except TrainingStopped as stopped:
@@ -152,3 +156,8 @@ def _simulate_on_flower(settings: Settings, options: EngineOptions) -> None:
 
     if not simulate_on_flower(settings):
         raise RunStopped(f"Flower's engine ended without a result; read {settings.run.out}")
+    if settings.audit.enabled:
+        # Flower's engine leads a training in a process of its own, whose trackers have closed.
+        from simulations.run_audit import audit_run
+
+        audit_run(Path(settings.run.out), lambda stage, done, total: None)

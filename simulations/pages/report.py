@@ -19,7 +19,13 @@ from simulations.pages.account_book import (
     read_statements,
     spending_rows,
 )
-from simulations.pages.tables import observer_caption, observer_rows, summary_rows
+from simulations.pages.audit import audit_part
+from simulations.pages.tables import (
+    is_attacked,
+    observer_caption,
+    observer_rows,
+    summary_rows,
+)
 from simulations.pages.template import PAGE, REPORT, Answer, fill_page
 from simulations.pages.wording import (
     ABSENT,
@@ -59,6 +65,8 @@ def render_report(run: RunResult) -> str:
         answers=[answer_private(run), answer_whom(run), answer_good(run), answer_cost(run)],
         observers=observer_rows(observers),
         observers_caption=observer_caption(observers),
+        attacked=is_attacked(observers),
+        audit=audit_part(run.privacy.get("audit")),
         what=_what(run),
         results=summary_rows(run.summary) if run.summary else [("status", "no summary yet")],
         figures=inline_figures(drawn),
@@ -90,6 +98,13 @@ def answer_private(run: RunResult) -> Answer:
             lines=["Whoever sees the model or the sums may learn about single patients."],
             tone="no",
         )
+    if (audit := summary.get("audit")) and not audit["passed"]:
+        return Answer(
+            question=question,
+            headline="No: an attack has shown that it is not what it says.",
+            lines=audit["failures"],
+            tone="no",
+        )
     claim = (
         f"epsilon {epsilon_text(epsilon.get('prv'))} (PRV) or {epsilon_text(epsilon.get('rdp'))} "
         f"(RDP) at delta {summary['delta']:g}"
@@ -108,10 +123,20 @@ def answer_private(run: RunResult) -> Answer:
             "Adding or removing one patient at one hospital changes the odds of whatever the "
             f"server or the public may see by a factor of at most {_odds(epsilon)} (e to the "
             "epsilon), but for a chance of delta.",
+            *_audited(run),
             *_left(run),
         ],
         tone="yes",
     )
+
+
+def _audited(run: RunResult) -> list[str]:
+    """Say that it was attacked, where it was."""
+    if not run.privacy.get("audited"):
+        return []
+    least = (run.summary.get("audit") or {}).get("epsilon_at_least") or {}
+    shown = f": against the server, epsilon is at least {epsilon_text(least['server'])} (95%)"
+    return [f"Audited: an attack found nothing against it{shown if 'server' in least else ''}."]
 
 
 def _left(run: RunResult) -> list[str]:

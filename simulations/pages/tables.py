@@ -15,6 +15,10 @@ from simulations.pages.wording import ABSENT, bytes_text, epsilon_text, seconds_
 WIDTH = 80
 SEEDED = "seeded: repeatable, no guarantee"
 ACCOUNTANTS = {"rdp": "RDP", "prv": "PRV"}
+ATTACK = (
+    "attack: made-up patients have shown that epsilon is at least this (at 95%, so one honest row "
+    "in twenty has it above its claim)."
+)
 
 
 def summary_rows(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -37,6 +41,8 @@ def summary_rows(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         rows.append(("epsilon", "none: no noise was added"))
     if summary.get("seeded"):
         rows.append(("guarantee", "none: seeded, repeatable"))
+    if audit := summary.get("audit"):
+        rows.append(("audit", _audit_text(audit)))
     rounds, hospitals = (summary.get(key, ABSENT) for key in ("rounds", "hospitals"))
     return [
         *rows,
@@ -46,6 +52,15 @@ def summary_rows(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("time, median per round", f"{seconds_text(seconds.get('total'))}, "
          f"{seconds_text(seconds.get('round_median'))}"),
     ]  # fmt: skip
+
+
+def _audit_text(audit: Mapping[str, Any]) -> str:
+    if not audit["passed"]:
+        return f"FAILED: {audit['failures'][0]}"
+    if not audit["epsilon_at_least"]:
+        return "none: there is no guarantee to attack"
+    claims = len(audit["epsilon_at_least"])
+    return f"passed: {claims} claims, {audit['canaries']:,} made-up patients"
 
 
 def summary_table(summary: Mapping[str, Any]) -> Table:
@@ -63,13 +78,14 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
 
 
 def observer_rows(observers: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
-    """Return observer, epsilon by RDP and by PRV, whether the target binds, and why."""
+    """Return observer, epsilon by RDP, by PRV and as attacked, whether bound, and why."""
     rows = []
     for one in observers:
         rows.append(
             (
                 str(one.get("observer", "")),
                 *epsilon_cells(one),
+                attack_cell(one),
                 "yes" if one.get("binds_target") else "",
                 str(one.get("why", "")).removeprefix(f"{SEEDED}; "),
             )
@@ -90,9 +106,22 @@ def epsilon_cells(observer: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def attack_cell(observer: Mapping[str, Any]) -> str:
+    """Return the epsilon that an attack has shown at the least; empty where there was none."""
+    found = observer.get("audit")
+    return epsilon_text(found["epsilon"]) if found else ""
+
+
+def is_attacked(observers: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether an audit stands beside any claim."""
+    return any(one.get("audit") for one in observers)
+
+
 def observer_caption(observers: Sequence[Mapping[str, Any]]) -> str:
     """Return what must be said beneath the observers' table."""
     text = "Neighbours: add or remove one patient at one hospital. bound: by target-epsilon."
+    if is_attacked(observers):
+        text += f" {ATTACK}"
     if any(one.get("epsilon") and not one.get("guaranteed", True) for one in observers):
         text = f"{SEEDED[0].upper()}{SEEDED[1:]}; brackets: if it were unseeded. {text}"
     return text
@@ -108,10 +137,14 @@ def observer_table(observers: Sequence[Mapping[str, Any]]) -> Table:
     table.add_column("observer", width=20)
     table.add_column("RDP", justify="right", no_wrap=True)
     table.add_column("PRV", justify="right", no_wrap=True)
+    attacked = is_attacked(observers)
+    if attacked:
+        table.add_column("attack", justify="right", no_wrap=True)
     table.add_column("bound", no_wrap=True)
     table.add_column("why")
-    for row in observer_rows(observers):
-        table.add_row(*map(_cell, row))
+    for name, rdp, prv, attack, bound, why in observer_rows(observers):
+        shown = (attack,) if attacked else ()
+        table.add_row(*map(_cell, (name, rdp, prv, *shown, bound, why)))
     return table
 
 

@@ -178,12 +178,18 @@ PAGE = (
 <table class="stack" id="observers">
 <thead><tr><th scope="col">Observer</th>
 <th scope="col" class="number">epsilon (RDP)</th><th scope="col" class="number">epsilon (PRV)</th>
+{%- if attacked %}
+<th scope="col" class="number">attack shows at least</th>
+{%- endif %}
 <th scope="col">Bound by target</th><th scope="col">Why</th></tr></thead>
 <tbody>
-{%- for name, rdp, prv, bound, why in observers %}
+{%- for name, rdp, prv, attack, bound, why in observers %}
 <tr><th scope="row">{{ name }}</th>
 <td class="number" data-label="epsilon (RDP)">{{ rdp }}</td>
 <td class="number" data-label="epsilon (PRV)">{{ prv }}</td>
+{%- if attacked %}
+<td class="number" data-label="attack shows at least">{{ attack or "-" }}</td>
+{%- endif %}
 <td data-label="bound by target">{{ bound or "no" }}</td>
 <td class="wide" data-label="why">{{ why }}</td></tr>
 {%- endfor %}
@@ -192,6 +198,44 @@ PAGE = (
 </table>
 {%- else %}
 <p>The run has left no observer table.</p>
+{%- endif %}
+
+{%- if audit %}
+<h2>Audit: an attack on what was promised</h2>
+<p>{{ audit.headline }}</p>
+{%- if audit.bounds %}
+<table class="stack" id="audit">
+<thead><tr><th scope="col">Observer</th><th scope="col" class="number">Claim</th>
+{%- for name in audit.names %}
+<th scope="col" class="number">{{ name }}</th>
+{%- endfor %}
+</tr></thead>
+<tbody>
+{%- for who, claim, values in audit.bounds %}
+<tr><th scope="row">{{ who }}</th><td class="number" data-label="claim">{{ claim }}</td>
+{%- for value in values %}
+<td class="number" data-label="{{ audit.names[loop.index0] }}">{{ value }}</td>
+{%- endfor %}
+</tr>
+{%- endfor %}
+</tbody>
+<caption>{{ audit.caption }}</caption>
+</table>
+<table class="stack" id="gates">
+<thead><tr><th scope="col">Measured</th><th scope="col">Of</th>
+<th scope="col" class="number">Found</th><th scope="col" class="number">Expected</th>
+<th scope="col" class="number">Chance</th></tr></thead>
+<tbody>
+{%- for name, subject, found, expected, chance in audit.gates %}
+<tr><th scope="row">{{ name }}</th><td data-label="of">{{ subject }}</td>
+<td class="number" data-label="found">{{ found }}</td>
+<td class="number" data-label="expected">{{ expected }}</td>
+<td class="number" data-label="chance">{{ chance }}</td></tr>
+{%- endfor %}
+</tbody>
+<caption>{{ audit.gates_caption }}</caption>
+</table>
+{%- endif %}
 {%- endif %}
 
 <h2>What was run</h2>

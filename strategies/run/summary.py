@@ -18,6 +18,7 @@ from clients.contract.soundness import scheme_of
 from clients.contract.terms import Terms, hospitals_expected
 
 if TYPE_CHECKING:
+    from accounting.grid import GridPlan
     from clients.contract.settings import Settings
     from strategies.run.budget import Budget
     from strategies.run.folder import RunFolder
@@ -123,11 +124,21 @@ def _median(values: list[int]) -> int:
     return int(statistics.median(values)) if values else 0
 
 
-def _privacy(settings: Settings, outcome: Outcome, budget: Budget) -> dict[str, Any]:
+def describe_run(
+    settings: Settings, *, noise_multiplier: float, spent: int, grid: GridPlan | None
+) -> RunDescription:
+    """Return a run as its observer table is made from it.
+
+    Args:
+        settings: the run's.
+        noise_multiplier: sigma.
+        spent: noised messages about one patient.
+        grid: of the terms; None where none were agreed on.
+    """
     privacy = settings.privacy
     # What the server counts are messages; an account of layers starts from passes.
     messages = LAYER_MESSAGES if settings.exchange.name == "layers" else 1
-    run = RunDescription(
+    return RunDescription(
         regime=privacy.regime,
         exchange=settings.exchange.name,
         scheme=settings.sealing.scheme,
@@ -135,12 +146,20 @@ def _privacy(settings: Settings, outcome: Outcome, budget: Budget) -> dict[str, 
         dropouts=privacy.dropouts,
         colluders=privacy.colluders,
         sampling_rate=settings.training.sampling_rate,
-        noise_multiplier=budget.noise_multiplier,
-        rounds=budget.spent // messages,
+        noise_multiplier=noise_multiplier,
+        rounds=spent // messages,
         messages=messages,
         delta=privacy.delta,
         seeded=settings.seeded,
-        grid=outcome.terms.grid if outcome.terms and settings.regime.private else None,
+        grid=grid if settings.regime.private else None,
+    )
+
+
+def _privacy(settings: Settings, outcome: Outcome, budget: Budget) -> dict[str, Any]:
+    privacy = settings.privacy
+    grid = outcome.terms.grid if outcome.terms and settings.regime.private else None
+    run = describe_run(
+        settings, noise_multiplier=budget.noise_multiplier, spent=budget.spent, grid=grid
     )
     rows = observers(run)
     noise = input_noise(privacy.input_laplace, outcome.input_shape)
@@ -154,6 +173,8 @@ def _privacy(settings: Settings, outcome: Outcome, budget: Budget) -> dict[str, 
         "noise_multiplier": budget.noise_multiplier,
         "sampling_rate": settings.training.sampling_rate,
         "rounds_spent": budget.spent,
+        "grid": grid.to_json() if grid is not None else None,
+        "audited": False,
         "observers": [row.to_json() for row in rows],
         "input_noise": noise.to_json(seeded=settings.seeded) if noise is not None else None,
         "ledger": budget.entries(),

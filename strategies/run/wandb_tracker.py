@@ -237,7 +237,8 @@ def _insist_on_a_key() -> None:
 def _observer_table(observers: list[Mapping[str, Any]]) -> Any:
     import wandb
 
-    columns = ["observer", "epsilon_rdp", "epsilon_prv", "delta", "binds_target", "why"]
+    columns = ["observer", "epsilon_rdp", "epsilon_prv", "epsilon_at_least", "delta"]
+    columns += ["binds_target", "why"]
     return wandb.Table(columns=columns, data=list(_observer_rows(observers)))
 
 
@@ -248,6 +249,7 @@ def _observer_rows(observers: list[Mapping[str, Any]]) -> Iterator[list[Any]]:
         yield [
             one["observer"],
             *(_number(epsilon.get(name)) for name in ("rdp", "prv")),
+            _number((one.get("audit") or {}).get("epsilon")),
             _number(one.get("delta")),
             bool(one.get("binds_target")),
             one.get("why", ""),

@@ -16,6 +16,7 @@ SMALL = [
     "--set", "privacy.target-epsilon=0.0",
     "--set", "privacy.noise-multiplier=2.0",
     "--set", "tracking.wandb=disabled",
+    "--set", "audit.canaries=200",
 ]  # fmt: skip
 
 

@@ -58,7 +58,7 @@ def make(changes):
         delta=DELTA,
         grid=terms.grid if sigma else None,
     )
-    return settings, terms, run
+    return settings, run
 
 
 def audit(changes=()):
@@ -69,6 +69,8 @@ def audit(changes=()):
 TRAININGS = [
     ({}, True),
     ({"privacy.dropouts": 1}, False),
+    ({"sealing.scheme": "one-time"}, True),
+    ({"privacy.regime": "FPDP", "sealing.scheme": "one-time"}, False),
     ({"partition.hospitals": 4, "privacy.dropouts": 1, "privacy.colluders": 2}, True),
     ({"sealing.scheme": "modular", "run.seed": 3}, False),
     ({"training.sampling-rate": 1.0, "training.rounds": 1}, False),
@@ -96,7 +98,7 @@ TRAININGS = [
 def test_every_observer_with_a_guarantee_has_a_bound_near_its_claim(changes):
     found = audit(changes)
     assert found.failures == []
-    settings, _, run = make(changes)
+    settings, run = make(changes)
     guaranteed = {row.observer for row in observers(run) if row.epsilon}
     assert {name for one in found.findings for name in one.observers} == guaranteed
     for finding in found.findings:
@@ -264,7 +266,7 @@ def test_a_seal_that_is_skipped_is_found(monkeypatch):
     def unsealed(update, terms, keys, hospital, place):
         return chances.make_sealer(terms.sealing, keys, hospital).seal(np.zeros_like(update), place)
 
-    monkeypatch.setattr("clients.audit.conduct.sealed_contribution", unsealed)
+    monkeypatch.setattr("clients.audit.sealing.sealed_contribution", unsealed)
     assert NAMES["sums"] in {gate.name for gate in audit().gates if gate.chance == 0.0}
 
 

@@ -37,6 +37,8 @@ def test_an_engine_ends_in_the_model_of_the_apps_alone(
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")
     result = simulate(tmp_path / engine, "--seed", "3", "--engine", engine)
     assert result.returncode == 0, result.stderr
+    summary = json.loads((run_folder(tmp_path / engine) / "summary.json").read_text())
+    assert summary["audited"] and summary["audit"]["passed"]
     alone = tmp_path / "alone"
     settings = read_settings(run_folder(tmp_path / engine)).with_config({"run.out": str(alone)})
     run_app(settings)
