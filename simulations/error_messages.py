@@ -18,6 +18,7 @@ INTERRUPTED = 130
 WRITTEN_FOR_USERS = {
     ("simulations.audit.results", "DataAuditFailed"),
     ("simulations.engines.engine", "RunStopped"),
+    ("simulations.audit.results", "DataAuditFailed"),
     ("strategies.errors", "TrainingStopped"),
     ("accounting.errors", "AccountingError"),
     ("accounting.errors", "LedgerError"),

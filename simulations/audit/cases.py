@@ -68,6 +68,9 @@ CASES: Mapping[str, Case] = {
     "gradients FSCDP, a dropout": _case("gradients", "FSCDP", _SPOILED, privacy__dropouts=1),
     "gradients FSCDP, a colluder": _case("gradients", "FSCDP", privacy__colluders=1),
     "gradients FPDP, public": _case("gradients", "FPDP", data__public=True),
+    "gradients FSCDP, one-time": _case(
+        "gradients", "FSCDP", _LOST_THEN_DONE_AGAIN, sealing__scheme="one-time"
+    ),
     "gradients FPDP": _case("gradients", "FPDP", _SPOILED),
     "gradients CDP": _case("gradients", "CDP", sealing__scheme="plain"),
     "gradients F": _case("gradients", "F", _LOST_THEN_DONE_AGAIN),
