@@ -29,7 +29,7 @@ HIGHEST = (BASE - 1, BASE - 1, len(LOUDNESS) - 1)
 #: What `model.name` calls the model of two heads, and the one that can be cut.
 NAME, STACK = f"{__name__}:heads", f"{__name__}:stack"
 #: Values of one record at the cuts of the latter.
-WIDTH = 8
+WIDTH = 4
 
 
 class Places(nn.Module):

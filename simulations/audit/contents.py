@@ -7,10 +7,12 @@ one of a closed list, and keys are in no message.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from accounting.audit_gates import Gate
+from accounting.vocabulary import SCHEMES
 from clients.contract.faults import read_code
 from clients.contract.kinds import Kind
 from clients.contract.messages import ARRAYS, content_to_bytes
@@ -19,11 +21,15 @@ from simulations.audit.gates import exact_gate
 from simulations.audit.wire import FIGURES
 
 if TYPE_CHECKING:
+    from flwr.app import Array
+
     from clients.contract.settings import Settings
     from clients.data import DatasetInfo
     from crypto.keys import Keys
     from simulations.audit.wire import Sent, Wire
 
+#: Of a ciphertext's length, what is left when it is compressed.
+_LEAST_SHARE = 0.98
 _NOTHING: frozenset[str] = frozenset()
 _OF_SUMS = frozenset({"sealed", "header", "snapshot"})
 #: Kind -> arrays of an answer, but for a model's tensors and what a cut model shows.
@@ -79,6 +85,8 @@ def content_gates(
         exact_gate("answers hold nothing else", strange),
         exact_gate("codes say nothing else", codes),
         exact_gate("no key is on the wire", list(_keys_on_the_wire(wire, keys))),
+        exact_gate("what is sealed is like noise", list(_readable(wire, settings))),
+        exact_gate("sizes tell nothing", list(_sizes(wire, settings))),
     ]
 
 
@@ -119,6 +127,36 @@ def _is_code(sent: Sent, settings: Settings) -> bool:
         return False
     _, _, parameter = sent.code.partition(":")
     return not parameter.isdecimal() or int(parameter) <= settings.training.rounds
+
+
+def _readable(wire: Wire, settings: Settings) -> Iterator[str]:
+    """Yield what is sealed and can be made smaller, as no ciphertext can."""
+    names = {"snapshot", "envelope"}
+    if SCHEMES[settings.sealing.scheme].hides:
+        names.add("sealed")
+    for sent, name, array in _arrays_of(wire):
+        if name in names and len(zlib.compress(array.data)) < _LEAST_SHARE * len(array.data):
+            yield f"{sent.hospital}: {name} in the answer to {sent.kind} at {sent.place}"
+
+
+def _sizes(wire: Wire, settings: Settings) -> Iterator[str]:
+    """Yield arrays of another size than the hospital's before: a batch's size must not show."""
+    if not settings.regime.private:
+        return
+    known: dict[tuple[str, Kind, str], tuple[int, ...]] = {}
+    for sent, name, array in _arrays_of(wire):
+        if name in ("header", "snapshot"):
+            continue  # they hold numbers of rounds and lines, as text
+        size = (*array.shape, len(array.data))
+        if known.setdefault((sent.hospital, sent.kind, name), size) != size:
+            yield f"{sent.hospital}: {name} in the answer to {sent.kind} at {sent.place}: {size}"
+
+
+def _arrays_of(wire: Wire) -> Iterator[tuple[Sent, str, Array]]:
+    for sent in wire.sent:
+        if sent.content is not None and ARRAYS in sent.content.array_records:
+            for name, array in sent.content.array_records[ARRAYS].items():
+                yield sent, name, array
 
 
 def _keys_on_the_wire(wire: Wire, keys: Keys | None) -> Iterator[str]:

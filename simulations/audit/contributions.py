@@ -187,6 +187,24 @@ def rate_gates(found: Read, canaries: Canaries, rate: float) -> list[Gate]:
     return gates
 
 
+def step_gates(found: Read, canaries: Canaries, rate: float) -> list[Gate]:
+    """Return whether local steps draw their batches apart: how often somebody is in one of two."""
+    gates = []
+    for steps in sorted(set(found.steps.tolist()) - {1}):
+        here = (found.own & canaries.quiet)[found.steps == steps]
+        drawn = found.counts[found.steps == steps][here]
+        gates.append(
+            count_gate(
+                f"in one batch of {steps} local steps",
+                "all patients",
+                found=int((drawn == 1).sum()),
+                trials=len(drawn),
+                probability=float(stats.binom.pmf(1, steps, rate)),
+            )
+        )
+    return gates
+
+
 def contribution_gates(found: Read, canaries: Canaries) -> list[Gate]:
     """Return the gates of the clip: nobody moves a sum by more than C, with however many records.
 

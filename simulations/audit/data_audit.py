@@ -110,7 +110,9 @@ def _run(audit: DataAudit, canaries: Canaries, folder: Path, plan: Plan) -> Judg
     run = run_canaries(
         canaries, folder, kind=plan.kind, changes=changes, on_the_way=plan.on_the_way
     )
-    audit.add(RECONCILIATION, plan.title, [end_gate(run.stopped)])
+    refusals = [f"{one.hospital} said {one.code!r}" for one in run.wire.sent if one.code]
+    answers = exact_gate("every hospital answers, whatever its batch", refusals)
+    audit.add(RECONCILIATION, plan.title, [end_gate(run.stopped), answers])
     try:
         gates = reconcile(
             run.wire, run.settings, training=run.training, noise_multiplier=run.noise_multiplier

@@ -136,7 +136,7 @@ _LAYERS = Plan(
         "training.rounds": 4,
         "training.sampling-rate": 0.5,
         "privacy.regime": "FPDP",
-        "privacy.noise-multiplier": 0.1,
+        "privacy.noise-multiplier": 0.09,
         "sealing.scheme": "plain",
     },
 )

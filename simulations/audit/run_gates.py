@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from accounting.audit_gates import Gate, spread_gate
+from accounting.vocabulary import EXCHANGES
 from simulations.audit.canary_run import CLIP, DIMENSIONS
 from simulations.audit.claims import Claim, claims_of
 from simulations.audit.contents import parameters_of
@@ -19,6 +20,7 @@ from simulations.audit.contributions import (
     noise_of,
     rate_gates,
     read,
+    step_gates,
 )
 from simulations.audit.gates import exact_gate, noise_gates, pair_gate, sampling_gates
 from simulations.audit.learning import learning_gate
@@ -78,9 +80,10 @@ def _by_parts(title: str, run: CanaryRun) -> Judged:
     found, step = _read(run)
     noise = noise_of(found, run.canaries, clip=CLIP)
     gates = contribution_gates(found, run.canaries) + noise_gates(noise, found.names, step)
+    gates += step_gates(found, run.canaries, run.settings.training.sampling_rate)
     if (found.steps == 1).all():
         gates += rate_gates(found, run.canaries, run.settings.training.sampling_rate)
-    if run.settings.exchange.name == "gradients":
+    if EXCHANGES[run.settings.exchange.name].sums:
         gates += _sum_gates(run, found, noise)
     elif run.settings.exchange.name == "cyclic":
         faults = opened_visits(run.wire, run.terms, run.keys)

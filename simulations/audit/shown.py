@@ -11,14 +11,14 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import stats
+from scipy import optimize, stats
 
 from accounting.audit_gates import Gate, spread_gate
 from clients.contract.kinds import Kind
 from clients.contract.layer_messages import ACTIVATIONS, FEATURE_GRADIENTS, arrays_of
 from simulations.audit.canary_data import HOSPITALS
 from simulations.audit.canary_model import PLACES, WIDTH
-from simulations.audit.gates import exact_gate, most_odd, two_sided
+from simulations.audit.gates import most_odd, normal_chance, two_sided
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -53,8 +53,9 @@ def shown_gates(run: CanaryRun, *, clip: float, noise_stddev: float) -> list[Gat
     activations = rows_of(run.wire, Kind.FORWARD, ACTIVATIONS)
     gradients = rows_of(run.wire, Kind.HEAD, FEATURE_GRADIENTS)
     least = (clip / noise_stddev) ** 2
+    edge, error = _edge(least)
     filled = {
-        at: (rows**2).sum(axis=1) / noise_stddev**2 > least / 2 for at, rows in activations.items()
+        at: (rows**2).sum(axis=1) / noise_stddev**2 > edge for at, rows in activations.items()
     }
     gates = []
     for name, rows in (("activation", activations), ("loss gradient", gradients)):
@@ -77,8 +78,42 @@ def shown_gates(run: CanaryRun, *, clip: float, noise_stddev: float) -> list[Gat
                 stddev=1.0,
             ),
         ]
-    gates += [_counts_gate(run, filled), _places_gate(run, filled)]
+    there = np.concatenate(
+        [(one[filled[at]] ** 2).sum(axis=1) / noise_stddev**2 for at, one in activations.items()]
+    )
+    distance, chance = stats.kstest(there, stats.ncx2(WIDTH, least).cdf)
+    gates.append(
+        Gate(
+            name="norms of filled slots (Kolmogorov and Smirnov's distance)",
+            subject="activation",
+            found=float(distance),
+            expected=float(0.87 / np.sqrt(len(there))),
+            chance=float(chance),
+        )
+    )
+    empty = {at: np.flatnonzero(~slots) for at, slots in filled.items()}
+    both = [rows[at][empty[at]].ravel() for at in empty for rows in (activations, gradients)]
+    gates += [_counts_gate(run, filled, error), _places_gate(run, filled), _shared_gate(both)]
     return gates
+
+
+def _shared_gate(rows: list[Floats]) -> Gate:
+    """Return whether two messages share noise, as far as their empty slots go."""
+    chances, values = [], []
+    for one, other in itertools.combinations(rows, 2):
+        width = min(len(one), len(other))
+        product = float(one[:width] @ other[:width])
+        scale = float(np.linalg.norm(one[:width]) * np.linalg.norm(other[:width]))
+        values.append(product / scale if scale else 0.0)
+        chances.append(float(normal_chance(values[-1] * np.sqrt(width))))
+    odd = int(np.argmin(chances))
+    return Gate(
+        name="correlation of the noise of two messages",
+        subject="empty slots",
+        found=values[odd],
+        expected=0.0,
+        chance=most_odd(np.array(chances)),
+    )
 
 
 def _passes(
@@ -97,15 +132,40 @@ def _passes(
         )
 
 
-def _counts_gate(run: CanaryRun, filled: Mapping[tuple[str, int], NDArray[np.bool_]]) -> Gate:
+def _edge(least: float) -> tuple[float, float]:
+    """Return the squared norm that tells filled slots from empty ones, and the chance to err.
+
+    Args:
+        least: squared norm of a clipped row in units of the noise.
+    """
+
+    def excess(edge: float) -> float:
+        empty, there = stats.chi2.logsf(edge, WIDTH), stats.ncx2.logcdf(edge, WIDTH, least)
+        return float(empty - there)
+
+    edge = float(optimize.brentq(excess, WIDTH, least))
+    return edge, float(stats.chi2.sf(edge, WIDTH))
+
+
+def _counts_gate(
+    run: CanaryRun, filled: Mapping[tuple[str, int], NDArray[np.bool_]], error: float
+) -> Gate:
     """Return whether each patient fills one slot of a pass, no more."""
-    faults = []
+    wrong = slots = 0
+    where = "all hospitals and passes"
     for number, (name, passes) in enumerate(_passes(run, filled)):
         there = int((run.trained & (run.canaries.hospitals == number)).sum())
-        for one, slots in enumerate(passes, start=1):
-            if int(slots.sum()) != there:
-                faults.append(f"{name}: {slots.sum()} slots of pass {one}, of {there} patients")
-    return exact_gate("each patient fills one slot of a pass", faults)
+        for one, found in enumerate(passes, start=1):
+            off = abs(int(found.sum()) - there)
+            wrong, slots = wrong + off, slots + len(found)
+            where = f"{name}, pass {one}" if off else where
+    return Gate(
+        name="slots that are filled and should not be, or the other way round",
+        subject=where,
+        found=float(wrong),
+        expected=slots * error,
+        chance=float(stats.binom.sf(wrong - 1, slots, error)),
+    )
 
 
 def _places_gate(run: CanaryRun, filled: Mapping[tuple[str, int], NDArray[np.bool_]]) -> Gate:

@@ -36,6 +36,7 @@ from clients.site import chances, contributing, split_hospital
 from clients.site.chances import Chances
 from clients.site.hospital import Hospital
 from clients.site.own_draws import OwnDraws
+from crypto.roles import Sealed
 from simulations.audit.canary_data import HOSPITALS
 from strategies.run import budget
 
@@ -476,6 +477,42 @@ def _own_sum_added(stack: ExitStack) -> None:
     _swap(stack, Gradients, "apply", apply)
 
 
+def _one_batch_for_all_steps(stack: ExitStack) -> None:
+    drawn: dict[tuple[int, str], Batch] = {}
+    real = OwnDraws._sample
+
+    def sample(self: OwnDraws, place: Any, step: int = 0) -> Batch:
+        at = id(self), f"{place.training} {place.round} {place.attempt}"
+        if at not in drawn:
+            drawn[at] = real(self, place, step)
+        return drawn[at]
+
+    _swap(stack, OwnDraws, "_sample", sample)
+
+
+def _no_answer_without_patients(stack: ExitStack) -> None:
+    real = OwnDraws._sample
+
+    def sample(self: OwnDraws, place: Any, step: int = 0) -> Batch:
+        batch = real(self, place, step)
+        if not len(batch):
+            raise ValueError("nothing to train on")
+        return batch
+
+    _swap(stack, OwnDraws, "_sample", sample)
+
+
+def _sealed_by_name_only(stack: ExitStack) -> None:
+    def seal(update: Any, terms: Any, keys: Any, hospital: str, place: Any) -> Sealed:
+        sealed = real(update, terms, keys, hospital, place)
+        readable = np.asarray(update, dtype="<f4").tobytes()
+        room = len(sealed.payload) - 256
+        return replace(sealed, payload=sealed.payload[:256] + readable[:room].ljust(room, b"\0"))
+
+    real = contributing.sealed_contribution
+    _swap(stack, contributing, "sealed_contribution", seal)
+
+
 DATA, RECONCILIATION = "audit --data", "reconciliation"
 
 FAULTS: tuple[Fault, ...] = (
@@ -531,6 +568,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(name="no sampling", plant=_no_sampling, caught_by=(DATA,)),
     Fault(name="batches of a fixed size", plant=_fixed_batches, caught_by=(DATA,)),
     Fault(name="the same draws in every hospital", plant=_same_sample, caught_by=(DATA,)),
+    Fault(name="one batch for all local steps", plant=_one_batch_for_all_steps, caught_by=(DATA,)),
     Fault(name="records sampled, not patients", plant=_records_sampled_apart, caught_by=(DATA,)),
     Fault(
         name="q used twice, in the events",
@@ -558,6 +596,12 @@ FAULTS: tuple[Fault, ...] = (
     Fault(name="an exact sum in a snapshot", plant=_exact_in_snapshot, caught_by=(DATA,)),
     Fault(name="twice the noise claimed", plant=_more_claimed, caught_by=(RECONCILIATION,)),
     Fault(name="a loss told to the server", plant=_losses_told, caught_by=(RECONCILIATION,)),
+    Fault(
+        name="no answer where a batch is empty",
+        plant=_no_answer_without_patients,
+        caught_by=(RECONCILIATION,),
+    ),
+    Fault(name="sealed by name only", plant=_sealed_by_name_only, caught_by=(RECONCILIATION,)),
     Fault(name="a buffer released", plant=_released_buffer, caught_by=(RECONCILIATION,)),
     Fault(
         name="the batch's size as num-examples",
