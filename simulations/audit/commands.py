@@ -110,11 +110,16 @@ def _audit_data(thorough: bool, as_json: bool) -> None:
     from simulations.audit.data_audit import audit_data
     from simulations.audit.plans import QUICK, WHOLE
     from simulations.audit.results import require_passed, show, to_json
+    from simulations.launch import logging_to
     from simulations.pages.tables import WIDTH
 
     form = WHOLE if thorough else QUICK
     with tempfile.TemporaryDirectory() as folder, _progress() as listener:
-        found = audit_data(Path(folder), form, say=lambda text: listener(text, 0, 0))
+        log = Path(folder) / "audit.log"
+        with logging_to(log, "info", terminal=False):
+            found = audit_data(
+                Path(folder) / "trainings", form, say=lambda text: listener(text, 0, 0)
+            )
     if as_json:
         typer.echo(json.dumps(to_json(found), indent=2))
     else:

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
-from crypto.whole_file import write_shared
 from simulations.audit.claims import claims_to_json
 from simulations.audit.gates import TOTAL_ERROR
-from simulations.pages.tables import WIDTH, plain_table
+from simulations.pages.tables import plain_table
 from simulations.pages.wording import epsilon_text
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from rich.table import Table
 
     from simulations.audit.data_audit import DataAudit, Found
-    from simulations.audit.plans import Form
 
 
 class DataAuditFailed(Exception):
@@ -102,33 +95,7 @@ def to_json(audit: DataAudit) -> Mapping[str, object]:
     }
 
 
-def carry_out(folder: Path, form: Form, *, quiet: bool = False, as_json: bool = False) -> None:
-    """Audit with canary patients into a folder, print what was found, and insist that it passed.
-
-    Args:
-        folder: is made; files, runs, ``audit.log`` and ``audit.json`` go there.
-        form: how much is done.
-        quiet: print the folder alone.
-        as_json: print what was found as JSON instead of tables.
-
-    Raises:
-        DataAuditFailed: a gate does not hold.
-    """
-    from simulations.audit.data_audit import audit_data
-    from simulations.launch import logging_to
-
-    folder.mkdir(parents=True)
-    error = Console(stderr=True, quiet=quiet or as_json)
-    with logging_to(folder / "audit.log", "info", terminal=False):
-        audit = audit_data(folder, form, say=lambda text: error.print(text, highlight=False))
-    text = json.dumps(to_json(audit), indent=2) + "\n"
-    write_shared(folder / "audit.json", text.encode(), durable=False)
-    console = Console()
-    if as_json:
-        console.print(text, markup=False, highlight=False, soft_wrap=True, end="")
-    elif not quiet:
-        for table in tables_of(audit):
-            console.print(table, width=min(WIDTH, console.width))
-    if quiet:
-        console.print(str(folder), markup=False, highlight=False, soft_wrap=True)
-    require_passed(audit)
+def show(audit: DataAudit, write: Callable[[Table], object]) -> None:
+    """Hand each table to what prints it."""
+    for table in tables_of(audit):
+        write(table)

@@ -78,23 +78,27 @@ def shown_gates(run: CanaryRun, *, clip: float, noise_stddev: float) -> list[Gat
                 stddev=1.0,
             ),
         ]
-    there = np.concatenate(
-        [(one[filled[at]] ** 2).sum(axis=1) / noise_stddev**2 for at, one in activations.items()]
-    )
-    distance, chance = stats.kstest(there, stats.ncx2(WIDTH, least).cdf)
-    gates.append(
-        Gate(
-            name="norms of filled slots (Kolmogorov and Smirnov's distance)",
-            subject="activation",
-            found=float(distance),
-            expected=float(0.87 / np.sqrt(len(there))),
-            chance=float(chance),
-        )
-    )
     empty = {at: np.flatnonzero(~slots) for at, slots in filled.items()}
     both = [rows[at][empty[at]].ravel() for at in empty for rows in (activations, gradients)]
-    gates += [_counts_gate(run, filled, error), _places_gate(run, filled), _shared_gate(both)]
+    gates += [_counts_gate(run, filled, error), _places_gate(run, filled)]
+    gates += [_norms_gate(activations, filled, noise_stddev, least), _shared_gate(both)]
     return gates
+
+
+def _norms_gate(
+    rows: Rows, filled: Mapping[tuple[str, int], NDArray[np.bool_]], stddev: float, least: float
+) -> Gate:
+    """Return whether filled slots show a row of norm C and noise."""
+    there = [(one[filled[at]] ** 2).sum(axis=1) / stddev**2 for at, one in rows.items()]
+    norms = np.concatenate(there)
+    distance, chance = stats.kstest(norms, stats.ncx2(WIDTH, least).cdf)
+    return Gate(
+        name="norms of filled slots (Kolmogorov and Smirnov's distance)",
+        subject="activation",
+        found=float(distance),
+        expected=float(0.87 / np.sqrt(len(norms))),
+        chance=float(chance),
+    )
 
 
 def _shared_gate(rows: list[Floats]) -> Gate:
