@@ -25,7 +25,7 @@ from clients.contract.visit_messages import Carried, JudgeRequest, VisitReply, V
 from crypto.errors import PreviousMismatchError
 from crypto.headers import HeaderKind, SignedHeader, verify_header
 from crypto.roles import Place
-from strategies.conversation import UNREACHABLE, fault_code
+from strategies.conversation import UNREACHABLE, fault_code, listed
 from strategies.errors import TrainingStopped
 from strategies.replies import BadReply, one_bad_reply, read_visit
 from strategies.teaching import Meter, Teaching
@@ -199,22 +199,14 @@ class Cyclic(Teaching):
         for name in self._nodes.names:
             message = Message(request.content(), self._nodes.ids[name], Kind.RELEASE_CARRIED)
             [reply] = self._conversation.ask([message])
-            if reply.has_error():
-                faults[name] = fault_code(reply)
-                continue
-            try:
-                with one_bad_reply():
-                    model = read_visit(reply.content, self._form).released
-                    if not model:
-                        raise BadReply
-            except BadReply as bad:
-                faults[name] = bad.code
+            model, fault = self._model_in(reply)
+            if fault:
+                faults[name] = fault
                 continue
             self._record_faults(self.state.round, 1, faults)
-            self._released(self._form.whole(model), self.state.round)
+            self._released(model, self.state.round)
             return
-        listed = "; ".join(f"{name}: {code}" for name, code in sorted(faults.items()))
-        raise TrainingStopped(f"no hospital released the model ({listed})")
+        raise TrainingStopped(f"no hospital released the model ({listed(faults)})")
 
     def judge_request(self) -> tuple[Kind, RecordDict]:
         """Return the request to judge the model that was released."""

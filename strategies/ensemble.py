@@ -17,9 +17,8 @@ from safetensors.torch import load, save
 from clients.contract.faults import Code
 from clients.contract.kinds import Kind
 from clients.contract.visit_messages import JudgeRequest, VisitRequest
-from strategies.conversation import UNREACHABLE, fault_code
+from strategies.conversation import UNREACHABLE, listed
 from strategies.errors import TrainingStopped
-from strategies.replies import BadReply, one_bad_reply, read_visit
 from strategies.teaching import Meter, Teaching
 
 if TYPE_CHECKING:
@@ -65,14 +64,13 @@ class Ensemble(Teaching):
             # Whoever lost its answer to an attempt of an earlier run can still make another.
             if not faults or not (wait or Code.STALE_PLACE in faults.values()):
                 break
-        listed = "; ".join(f"{name}: {code}" for name, code in sorted(faults.items()))
         if not self._models or (faults and wait):
             raise TrainingStopped(
                 f"{len(self._models)} of {len(self._members)} hospitals trained a model "
-                f"({listed}). The reasons are in those hospitals' own logs (hospital.log)."
+                f"({listed(faults)}). The reasons are in those hospitals' own logs (hospital.log)."
             )
         if faults:
-            self.state.note = f"skipped: {listed}"
+            self.state.note = f"skipped: {listed(faults)}"
         self.state.round = 1
 
     def _places(self) -> int:
@@ -99,18 +97,11 @@ class Ensemble(Teaching):
         replies = self._conversation.ask(asked)
         for reply in self._ask_again(asked, replies, lambda: skip):
             name = self._nodes.name_of(reply.metadata.src_node_id)
-            if reply.has_error():
-                faults[name] = fault_code(reply)
-                continue
-            try:
-                with one_bad_reply():
-                    model = read_visit(reply.content, self._form).released
-                    if not model:
-                        raise BadReply
-            except BadReply as bad:
-                faults[name] = bad.code
-                continue
-            self._keep(name, self._form.whole(model))
+            model, fault = self._model_in(reply)
+            if fault:
+                faults[name] = fault
+            else:
+                self._keep(name, model)
         self._record_round(
             1,
             attempt,

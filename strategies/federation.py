@@ -12,7 +12,7 @@ is void: its round is done again, without those whose updates may have spoiled i
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from flwr.app import Message
@@ -28,6 +28,7 @@ from strategies.confirmation import Confirmation
 from strategies.conversation import UNREACHABLE, fault_code, listed
 from strategies.culprits import Culprits, Verdict, judge, refused_by, who_opened
 from strategies.errors import BudgetExhausted, TrainingStopped
+from strategies.extras_due import LAG, ExtrasDue
 from strategies.helping import catch_up
 from strategies.secure_fedavg import Extras, RoundOutcome, SecureFedAvg
 from strategies.sums import Sums
@@ -38,9 +39,6 @@ if TYPE_CHECKING:
 
     from strategies.ceremony import Ceremony
     from strategies.teaching import TrainingContext
-
-#: Rounds between a sum and the request with which something made from it may leave.
-LAG = 2
 
 
 class Federation(Teaching):
@@ -69,8 +67,10 @@ class Federation(Teaching):
             ledger_heads=context.heads,
             round=0,
         )
-        #: Rounds after which a release and a snapshot are due that have not come; 0: none.
-        self._release_due = self._snapshot_due = 0
+        self._extras_due = ExtrasDue(
+            release_every=self.settings.training.release_every,
+            snapshot_every=self.settings.run.snapshot_every,
+        )
         self.strategy = SecureFedAvg(
             inner=FedAvg(
                 min_train_nodes=len(ceremony.nodes.ids),
@@ -210,12 +210,8 @@ class Federation(Teaching):
             if name not in self._nodes.ids:
                 return UNREACHABLE
             asked = [Message(content, self._nodes.ids[name], self.first_turn)]
-            replies = catch_up(
-                self._conversation,
-                self._ledger_heads.settled(asked, self._conversation.ask(asked)),
-                number - 1,
-                lambda at: self._filled(request, at),
-            )
+            settled = self._ledger_heads.settled(asked, self._conversation.ask(asked))
+            replies = self._helped(settled, request)
             return next((fault_code(reply) for reply in replies if reply.has_error()), "")
 
         verdict, faults = self._culprits.show_first(ask, self.settings.run.attempts)
@@ -295,10 +291,10 @@ class Federation(Teaching):
         """Keep a model and a snapshot that came, if they are of sums that can be confirmed."""
         last = number - LAG
         if extras.snapshot and self._sums.snapshot_round < extras.snapshot_round <= last:
-            self._snapshot_due = 0
+            self._extras_due.snapshot_came()
             self._sums.take_snapshot(extras.snapshot_round, extras.snapshot)
         if extras.model and self.state.released < extras.model_round <= last:
-            self._release_due = 0
+            self._extras_due.model_came()
             self._released(self._form.whole(extras.model), extras.model_round)
 
     def _exchange(self, number: int, request: RoundRequest) -> None:
@@ -318,47 +314,31 @@ class Federation(Teaching):
 
     def _helped(self, replies: Iterable[Message], request: RoundRequest) -> Iterator[Message]:
         """Yield replies; a hospital that is behind is brought there first."""
-
-        def full(stands_at: int) -> RoundRequest:
-            return self._filled(request, stands_at)
-
-        return catch_up(self._conversation, replies, request.round - 1, full)
+        before = request.round - 1
+        return catch_up(
+            self._conversation, replies, before, lambda stands_at: self._filled(request, stands_at)
+        )
 
     def _request(self, number: int, attempt: int) -> RoundRequest:
         """Ask for a round; the closed total before it comes along."""
-        names, last = self._asked(), number - LAG
-        training = self.settings.training
-        if last > 0 and last % training.release_every == 0 and self._leaves_on_the_way():
-            self._release_due = last
-        if last > 0 and last % self.settings.run.snapshot_every == 0:
-            self._snapshot_due = last
+        models_leave = self._private() and not self._kept_home()
+        release_from, snapshot_from = self._extras_due.ask(
+            self._asked(), number, attempt, models_leave=models_leave
+        )
         return RoundRequest(
             training=self.training,
             bind=self._agreement.bind,
             round=number,
             attempt=attempt,
             closed=self._sums.last(number - 1),
-            release_from=names[(number + attempt) % len(names)] if self._release_due else "",
-            snapshot_from=names[(number + attempt + 1) % len(names)] if self._snapshot_due else "",
+            release_from=release_from,
+            snapshot_from=snapshot_from,
         )
 
     def _filled(self, request: RoundRequest, stands_at: int) -> RoundRequest:
         """Return the request with all that a hospital needs which stands at a round."""
         help = self._sums.help(stands_at)
-        return RoundRequest(
-            training=request.training,
-            bind=request.bind,
-            round=request.round,
-            attempt=request.attempt,
-            closed=help.closed,
-            opened=help.opened,
-            snapshot=help.snapshot,
-            release_from=request.release_from,
-            snapshot_from=request.snapshot_from,
-        )
-
-    def _leaves_on_the_way(self) -> bool:
-        return self._private() and not self._kept_home()
+        return replace(request, closed=help.closed, opened=help.opened, snapshot=help.snapshot)
 
     def _kept_home(self) -> str:
         """Return why no opened model may leave the hospitals, "" where it may."""

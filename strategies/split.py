@@ -39,7 +39,8 @@ from clients.learning.shapes import parameters_of
 from clients.learning.split_ends import Part, by_patient
 from strategies.agreement import SharedPart
 from strategies.conversation import fault_code
-from strategies.federation import LAG, Federation
+from strategies.extras_due import LAG
+from strategies.federation import Federation
 from strategies.replies import MALFORMED, BadReply, ModelForm, one_bad_reply, read_layer
 from strategies.secure_fedavg import Extras
 

@@ -19,7 +19,7 @@ from clients.learning.shapes import parameters_of
 from strategies.agreement import SharedPart
 from strategies.conversation import UNREACHABLE, fault_code, renewed
 from strategies.errors import BudgetExhausted
-from strategies.replies import ModelForm
+from strategies.replies import MALFORMED, BadReply, ModelForm, one_bad_reply, read_visit
 from strategies.run.state import RunState
 
 if TYPE_CHECKING:
@@ -268,6 +268,17 @@ class Teaching(ABC):
             yield from self._conversation.ask(renewed(message) for message in again)
         else:
             yield from silent
+
+    def _model_in(self, reply: Message) -> tuple[Mapping[str, torch.Tensor], str]:
+        """Return the whole model that a reply to a visit releases, or no model and a fault."""
+        if reply.has_error():
+            return {}, fault_code(reply)
+        try:
+            with one_bad_reply():
+                released = read_visit(reply.content, self._form).released
+        except BadReply as bad:
+            return {}, bad.code
+        return (self._form.whole(released), "") if released else ({}, MALFORMED)
 
     def _record_round(
         self,

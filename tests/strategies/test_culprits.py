@@ -17,7 +17,7 @@ from accounting.ledger import read_ledger
 from clients.contract.kinds import Kind
 from clients.contract.phases import Phases
 from clients.contract.settings import Settings
-from clients.site import contributing as contributing_module
+from clients.site import chances as chances_module
 from clients.site import session as session_module
 from clients.site.hospital import Hospital
 from clients.site.opening import Behind, Openings
@@ -54,11 +54,11 @@ class Spoiling:
 @pytest.fixture
 def spoil(monkeypatch: pytest.MonkeyPatch) -> Callable[[Spoils], None]:
     """Have hospitals sign what spoils the sum that it is added to."""
-    real = contributing_module.make_sealer
+    real = chances_module.make_sealer
 
     def patch(spoils: Spoils) -> None:
         monkeypatch.setattr(
-            contributing_module,
+            chances_module,
             "make_sealer",
             lambda plan, keys, name: Spoiling(real(plan, keys, name), name, spoils),
         )
