@@ -7,14 +7,18 @@ from __future__ import annotations
 import hmac
 import logging
 import os
+import time
 from typing import Any
 
 import numpy as np
 
+from crypto.key_shares import Answers, ShareRequest, answer
+from crypto.keys import Keys
 from crypto.pairs import PairKeys
-from crypto.planning import plan_sealing
-from crypto.roles import Place, Quantiser
+from crypto.planning import Absent, plan_sealing
+from crypto.roles import Place, Quantiser, Sealed
 from crypto.schemes import make_adder, make_keys, make_opener, make_sealer
+from crypto.thresholds import MOST_HOLDERS
 
 BOUND = 1.0
 PLACE = Place(training="benchmark", round=1, attempt=1)
@@ -33,6 +37,10 @@ class Contender:
     def add(self, sealed: list[Any]) -> Any:
         raise NotImplementedError
 
+    def answer(self) -> float:
+        """What comes between adding and opening, untimed but for what it says itself."""
+        return 0.0
+
     def open(self, total: Any) -> np.ndarray:
         raise NotImplementedError
 
@@ -41,67 +49,110 @@ class Contender:
 
 
 class Ours(Contender):
-    """This repository's schemes."""
+    """This repository's schemes; keys in shares where `dropouts` hospitals may be missing."""
 
-    def __init__(self, scheme: str, mode: str, bits: int, values: int, hospitals: int) -> None:
+    def __init__(
+        self, scheme: str, mode: str, bits: int, values: int, hospitals: int, dropouts: int = 0
+    ) -> None:
         half = 2 ** (bits - 1) - 1
+        names = tuple(f"hospital-{index:04}" for index in range(hospitals))
+        committee = names[:MOST_HOLDERS] if hospitals > MOST_HOLDERS and dropouts else ()
         self.plan = plan_sealing(
             values=values,
             hospitals=hospitals,
             grid=Quantiser(step=BOUND / half, bound=BOUND),
             scheme=scheme,
             key_mode=mode,
+            absent=Absent(dropouts=dropouts, committee=committee, silent=4 if committee else None),
         )
         named = (f" {self.plan.key_mode}, {bits} bit") if scheme in ("bfv", "one-time") else ""
         self.name = f"ours: {scheme}{named}"
-        self.names = tuple(f"hospital-{index}" for index in range(hospitals))
-        keys = make_keys(self.plan)
-        held = [keys for _ in self.names]
-        if scheme == "one-time":
-            held = [keys.with_pairs(pairs) for pairs in _pair_keys(self.names)]
-        self.sealers = [
-            make_sealer(self.plan, own, name) for own, name in zip(held, self.names, strict=True)
-        ]
-        self.opener = make_opener(self.plan, held[0])
-        self._turn = 0
-        self._nonces: dict[str, bytes] = {}
+        self.names, self.keys = names, make_keys(self.plan)
+        self._seed = os.urandom(32)
+        self.opener = make_opener(self.plan, self._held(names[0]))
+        self._sealers: dict[str, Any] = {}
+        self._turn, self._sealed = 0, dict[str, Any]()
+        self._answers: Answers | None = None
+
+    def _held(self, name: str) -> Keys:
+        if self.plan.scheme != "one-time":
+            return self.keys
+        return self.keys.with_pairs(_pair_keys(self._seed, name, self.names))
+
+    def ready(self) -> None:
+        """Make the next sealer, which a hospital does once a training."""
+        name = self.names[self._turn % len(self.names)]
+        if name not in self._sealers:
+            if len(self._sealers) >= _MOST_SEALERS:
+                self._sealers.clear()
+            self._sealers[name] = make_sealer(self.plan, self._held(name), name)
 
     def seal(self, vector: np.ndarray) -> Any:
-        turn = self._turn % len(self.sealers)
+        self.ready()
+        name = self.names[self._turn % len(self.names)]
         self._turn += 1
-        sealed = self.sealers[turn].seal(vector, PLACE)
-        self._nonces[self.names[turn]] = sealed.nonce
+        sealed = self._sealers[name].seal(vector, PLACE)
+        self._sealed[name] = Sealed(payload=b"", nonce=sealed.nonce, envelopes=sealed.envelopes)
         return sealed
 
+    def adder(self) -> Any:
+        return make_adder(self.plan)
+
     def add(self, sealed: list[Any]) -> Any:
-        adder = make_adder(self.plan)
+        adder = self.adder()
         for one in sealed:
             adder.add(one)
         return adder.total()
 
+    def answer(self) -> float:
+        """Have enough holders answer the roster, where keys are shared; returns one's seconds."""
+        if self.plan.sharing is None:
+            return 0.0
+        held = [self._held(name) for name in self.plan.sharing.committee or self.names]
+        held = held[: self.plan.sharing.threshold]
+        nonces = {name: one.nonce for name, one in self._sealed.items()}
+        roster, answers = bytes(32), {}
+        start = time.process_time()
+        for keys in held:
+            assert keys.pairs is not None
+            holder = keys.pairs.hospital
+            request = ShareRequest(
+                place=PLACE,
+                roster=roster,
+                contributors=nonces,
+                envelopes={
+                    name: one.envelopes[holder]
+                    for name, one in self._sealed.items()
+                    if holder in one.envelopes
+                },
+            )
+            answers[holder] = answer(request, self.plan, keys, None).answer
+        self._answers = Answers(roster=roster, by_holder=answers)
+        return (time.process_time() - start) / len(held)
+
     def open(self, total: Any) -> np.ndarray:
-        return self.opener.open(total, self._nonces, PLACE)
+        nonces = {name: one.nonce for name, one in self._sealed.items()}
+        if self.plan.sharing is None:
+            return self.opener.open(total, nonces, PLACE)
+        return self.opener.open(total, nonces, PLACE, self._answers)
 
     def size(self, sealed: Any) -> int:
-        return sealed.size
+        answers = self._answers.by_holder if self._answers else {}
+        answered = max((len(one) for one in answers.values()), default=0)
+        return sealed.size + sum(len(one) for one in sealed.envelopes.values()) + answered
 
 
-def _pair_keys(names: tuple[str, ...]) -> list[PairKeys]:
-    """Every hospital's pair keys, from one draw: as if the offers of a ceremony had made them."""
-    seed, bind = os.urandom(32), bytes(32)
-    return [
-        PairKeys(
-            hospital=own,
-            bind=bind,
-            round=PLACE.round,
-            roots={
-                other: hmac.digest(seed, repr(sorted((own, other))).encode(), "sha256")
-                for other in names
-                if other != own
-            },
-        )
-        for own in names
-    ]
+#: Sealers that are kept for the next pass.
+_MOST_SEALERS = 100
+
+
+def _pair_keys(seed: bytes, own: str, names: tuple[str, ...]) -> PairKeys:
+    """One hospital's pair keys, as if the offers of a ceremony had made them."""
+    roots = {
+        other: hmac.digest(seed, "|".join(sorted((own, other))).encode(), "sha256")
+        for other in names
+    }
+    return PairKeys(hospital=own, bind=bytes(32), round=PLACE.round, roots=roots)
 
 
 class Dopamine(Contender):

@@ -7,7 +7,8 @@ Peers run interleaved in the same process on the same numbers, so that ratios me
   (and NVFlare's own classes where nvflare is installed);
 * pairwise AES-CTR masks: what no homomorphic scheme can beat.
 
-    python benchmarks/sealing_cost.py [--json FILE] [--repeats 9] [--large] [--memory] [--cpu]
+    python benchmarks/sealing_cost.py [--json FILE] [--repeats 9] [--large] [--many 100 1000]
+        [--memory] [--cpu]
 """
 
 import argparse
@@ -96,6 +97,7 @@ def _measure(
     sealed = [distinct[index % len(own)] for index in range(len(vectors))]
     vectors = [own[index % len(own)] for index in range(len(vectors))]
     server_ms, total = _timed(lambda: contender.add(sealed), clock)
+    contender.answer()
     open_ms, opened = _timed(lambda: contender.open(total), clock)
     error = float(np.abs(opened - sum(vectors)).max()) / len(vectors)
     return {
@@ -143,6 +145,48 @@ def _run(
         )
         for name, rows in passes.items()
     ]
+
+
+def _stream(
+    ours: Ours, vectors: list[np.ndarray], hospitals: int, clock: Callable[[], float]
+) -> _Row:
+    """Many hospitals, each sealed vector added as it comes and forgotten; medians over them."""
+    adder, seals, adds = ours.adder(), [], []
+    whole = np.zeros_like(vectors[0])
+    for index in range(hospitals):
+        vector = vectors[index % len(vectors)]
+        whole += vector
+        ours.ready()
+        seal_ms, sealed = _timed(lambda vector=vector: ours.seal(vector), clock)
+        add_ms, _ = _timed(lambda sealed=sealed: adder.add(sealed), clock)
+        seals.append(seal_ms)
+        adds.append(add_ms)
+    answer_ms = 1e3 * ours.answer()
+    if answer_ms:
+        print(f"{ours.name}: a holder answers in {answer_ms:.1f} ms")
+    total = adder.total()
+    opens = [_timed(lambda: ours.open(total), clock) for _ in range(3)]
+    return _Row(
+        path=ours.name,
+        seal_ms=median(seals),
+        server_ms=sum(adds),
+        open_ms=median(milliseconds for milliseconds, _ in opens),
+        up_bytes=ours.size(sealed),
+        down_bytes=total.size,
+        error_of_mean=float(np.abs(opens[0][1] - whole).max()) / hospitals,
+    )
+
+
+def _many(hospitals: int, clock: Callable[[], float], values: int = SQUEEZENET) -> list[_Row]:
+    """What grows with the number of hospitals, and what does not."""
+    random = np.random.default_rng(0)
+    vectors = [np.clip(random.normal(scale=0.2, size=values), -BOUND, BOUND) for _ in range(10)]
+    variants = (("bfv", "symmetric", 0), ("one-time", "auto", 0), ("one-time", "auto", 5))
+    rows = []
+    for scheme, mode, dropouts in variants:
+        ours = Ours(scheme, mode, 13, values, hospitals, dropouts)
+        rows.append(_stream(ours, vectors, hospitals, clock))
+    return rows
 
 
 def _peak_memory(hospitals: int, values: int = SQUEEZENET, mode: str = "symmetric") -> float:
@@ -196,6 +240,33 @@ def _document(rows: list[_Row], values: int, hospitals: int) -> dict[str, Any]:
     }
 
 
+def _more(
+    options: argparse.Namespace,
+    result: dict[str, Any],
+    hospitals: int,
+    clock: Callable[[], float],
+) -> None:
+    """What is measured only where it is asked for."""
+    if options.large:
+        chosen = [("bfv", "symmetric", 13), ("one-time", "auto", 13), ("bfv", "public", 13)]
+        few: list[Contender] = [Ours(*variant, RESNET18, hospitals) for variant in chosen]
+        rows = _run([Dopamine(), *few], RESNET18, hospitals, 1, clock)
+        _show(rows, RESNET18, hospitals, Dopamine.name)
+        result["tables"].append(_document(rows, RESNET18, hospitals))
+    for count in options.many:
+        rows = _many(count, clock)
+        _show(rows, SQUEEZENET, count, rows[0].path)
+        result["tables"].append(_document(rows, SQUEEZENET, count))
+    if options.memory:
+        result["server_peak_mib"] = {
+            mode: {str(count): _peak_memory(count, mode=mode) for count in (10, 100, 1000)}
+            for mode in ("symmetric", "public")
+        }
+        for mode, peaks in result["server_peak_mib"].items():
+            text = ", ".join(f"K = {count}: {peak:.1f} MiB" for count, peak in peaks.items())
+            print(f"server peak memory, {mode}: {text}")
+
+
 def _main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path, help="write the numbers here too")
@@ -204,6 +275,9 @@ def _main() -> None:
     parser.add_argument("--hospitals", type=int, default=10)
     parser.add_argument("--large", action="store_true", help="also d = 11.2 M (ResNet-18)")
     parser.add_argument("--cpu", action="store_true", help="CPU time: for a busy machine")
+    parser.add_argument(
+        "--many", type=int, nargs="*", default=[], help="also so many hospitals: 100 1000"
+    )
     parser.add_argument("--memory", action="store_true", help="also peak memory by K")
     parser.add_argument("--memory-child", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -215,10 +289,10 @@ def _main() -> None:
     clock = time.process_time if options.cpu else time.perf_counter
     layers = _squeezenet_layers() if values == SQUEEZENET else [values]
     variants = [("bfv", "symmetric", 13), ("bfv", "symmetric", 20), ("bfv", "public", 13)]
-    variants += [("one-time", "auto", 13), ("one-time", "auto", 20)]
+    variants += [("one-time", "auto", 13), ("one-time", "auto", 20), ("one-time", "auto", 13, 2)]
     variants += [("ckks", "symmetric", 20), ("modular", "auto", 13), ("plain", "auto", 13)]
     peers: list[Contender] = [Dopamine(), NvflareParameters(layers), Masks(values, hospitals)]
-    ours: list[Contender] = [Ours(*variant, values, hospitals) for variant in variants]
+    ours = [Ours(*variant[:3], values, hospitals, *variant[3:]) for variant in variants]
     if importlib.util.find_spec("nvflare") is None:
         print("nvflare is not installed: its own classes are not measured")
     else:
@@ -231,19 +305,7 @@ def _main() -> None:
         "command": "python benchmarks/sealing_cost.py " + " ".join(sys.argv[1:]),
         "tables": [_document(rows, values, hospitals)],
     }
-    if options.large:
-        few: list[Contender] = [Ours(*variant, RESNET18, hospitals) for variant in variants[:3]]
-        rows = _run([Dopamine(), *few], RESNET18, hospitals, 1, clock)
-        _show(rows, RESNET18, hospitals, Dopamine.name)
-        result["tables"].append(_document(rows, RESNET18, hospitals))
-    if options.memory:
-        result["server_peak_mib"] = {
-            mode: {str(count): _peak_memory(count, mode=mode) for count in (10, 100, 1000)}
-            for mode in ("symmetric", "public")
-        }
-        for mode, peaks in result["server_peak_mib"].items():
-            text = ", ".join(f"K = {count}: {peak:.1f} MiB" for count, peak in peaks.items())
-            print(f"server peak memory, {mode}: {text}")
+    _more(options, result, hospitals, clock)
     if options.json:
         options.json.write_text(json.dumps(result, indent=2) + "\n")
 

@@ -48,12 +48,18 @@ def holders_of(sharing: Sharing, pairs: PairKeys) -> tuple[str, ...]:
     return sharing.committee or members
 
 
-def _derived_points(sharing: Sharing, pairs: PairKeys, dealer: str) -> frozenset[int]:
-    """The points whose shares of this dealer are derived; they turn with its name."""
-    members = sorted((pairs.hospital, *pairs.others))
-    start = members.index(dealer)
-    count = len(holders_of(sharing, pairs))
-    return frozenset((start + step) % count + 1 for step in range(sharing.threshold - 1))
+class _Seats:
+    """Who holds at which point, and which dealer's shares are derived there."""
+
+    def __init__(self, sharing: Sharing, pairs: PairKeys) -> None:
+        self.holders = holders_of(sharing, pairs)
+        self._derived = sharing.threshold - 1
+        members = sorted((pairs.hospital, *pairs.others))
+        self._place = {name: index for index, name in enumerate(members)}
+
+    def derives(self, dealer: str, point: int) -> bool:
+        """Whether the share of a dealer at a point is derived; the points turn with its name."""
+        return (point - 1 - self._place[dealer]) % len(self.holders) < self._derived
 
 
 def _derived_share(
@@ -104,13 +110,15 @@ def deal(
         place: The place that the key is for.
         nonce: Of the dealer's signed header.
     """
-    told, dealer = _sharing(plan), pairs.hospital
-    holders = holders_of(told, pairs)
+    seats, dealer = _Seats(_sharing(plan), pairs), pairs.hospital
+    holders = seats.holders
+    every = range(1, len(holders) + 1)
     derived = {
         point: _derived_share(pairs, holders[point - 1], place, dealer, nonce, plan.degree)
-        for point in sorted(_derived_points(told, pairs, dealer))
+        for point in every
+        if seats.derives(dealer, point)
     }
-    points = [point for point in range(1, len(holders) + 1) if point not in derived]
+    points = [point for point in every if point not in derived]
     envelopes = {}
     for point, share in zip(points, sharing.shares_of(secret, derived, points), strict=True):
         holder = holders[point - 1]
@@ -185,9 +193,11 @@ def answer(request: ShareRequest, plan: SealingPlan, keys: Keys, last: Answered 
     members = {pairs.hospital, *pairs.others}
     if not least <= len(request.contributors) or not set(request.contributors) <= members:
         raise RosterError(f"a roster of {len(request.contributors)}, expected {least} members")
-    total = np.zeros(plan.degree)
+    seats, total = _Seats(told, pairs), np.zeros(plan.degree)
+    if pairs.hospital not in seats.holders:
+        raise ShareError(f"{pairs.hospital!r} holds no shares")
     for dealer, nonce in sorted(request.contributors.items()):
-        total += _share_of(request, plan, pairs, dealer, nonce)
+        total += _share_of(request, plan, pairs, seats, dealer, nonce)
     context = _answer_context(plan, pairs.bind, place, request.roster, pairs.hospital)
     key = derive_key(keys.group_key, _ANSWER, place)
     wrapped = wrap(key, _packed(sharing.reduce(total)), context)
@@ -195,14 +205,16 @@ def answer(request: ShareRequest, plan: SealingPlan, keys: Keys, last: Answered 
 
 
 def _share_of(
-    request: ShareRequest, plan: SealingPlan, pairs: PairKeys, dealer: str, nonce: bytes
+    request: ShareRequest,
+    plan: SealingPlan,
+    pairs: PairKeys,
+    seats: _Seats,
+    dealer: str,
+    nonce: bytes,
 ) -> Residues:
     """This holder's share of a member's key, derived or out of its envelope."""
-    told, holder, place = _sharing(plan), pairs.hospital, request.place
-    holders = holders_of(told, pairs)
-    if holder not in holders:
-        raise ShareError(f"{holder!r} holds no shares")
-    if holders.index(holder) + 1 in _derived_points(told, pairs, dealer):
+    holder, place = pairs.hospital, request.place
+    if seats.derives(dealer, seats.holders.index(holder) + 1):
         return _derived_share(pairs, dealer, place, dealer, nonce, plan.degree)
     if dealer not in request.envelopes:
         raise ShareError(f"the envelope of {dealer!r} for {holder!r} is missing")

@@ -21,7 +21,7 @@ coefficient of limb times s is off by at most
 
 (rounding of the pointwise product and of the inverse transform; errors of the two forward
 transforms by Cauchy and Schwarz). `Multiplicand` takes the fewest limbs for which this is at most
-a quarter, and raises where none do. Which limbs are taken depends on public numbers alone.
+0.4, and raises where none do. Which limbs are taken depends on public numbers alone.
 """
 
 import math
@@ -37,7 +37,7 @@ Spectrum = NDArray[np.complex128]
 
 MOST_LIMBS = 4
 #: Largest error of a coefficient before it is rounded; a half would do.
-MOST_ERROR = 0.25
+MOST_ERROR = 0.4
 _UNIT = 2.0**-53
 _LEVEL, _TWIST = 4.3, 3.0
 _SECOND_ORDER = 1.001  # products of errors, and the rounding of the bound itself
@@ -103,7 +103,7 @@ class Multiplicand:
         """Prepare uint64 `[rows, n]` below 2**bits for factors of Euclidean norm up to `norm`.
 
         Raises:
-            PrecisionError: No number of limbs keeps the error of a product below a quarter.
+            PrecisionError: No number of limbs keeps the error of a product small enough.
         """
         self._bits = bits
         for limbs in range(likely_limbs(values.shape[-1], bits, norm), MOST_LIMBS + 1):
@@ -119,9 +119,11 @@ class Multiplicand:
 
     def _error_per_norm(self, degree: int) -> float:
         """The bound of the module's text for a factor of norm 1."""
-        parts = self.spectra.view(np.float64)
-        # Of the real and imaginary parts apart: at most a factor sqrt(2) above the magnitude.
-        peak = math.sqrt(2.0) * max(float(parts.max()), -float(parts.min()))
+        peak = 0.0
+        for spectrum in self.spectra:
+            squares = np.square(spectrum.view(np.float64))
+            squares[:, 0::2] += squares[:, 1::2]
+            peak = max(peak, math.sqrt(float(squares[:, 0::2].max())))
         limb_norm = math.sqrt(degree) * 2.0 ** (self.limb_bits - 1)
         phi = _transform_error(degree)
         inverse = (phi + math.sqrt(5.0) * _UNIT) * peak

@@ -42,7 +42,8 @@ test-mode = {test_mode}
 [limits]
 # Whom the limit on epsilon is against, the strongest observer that is reckoned with: "server";
 # "hospital" (any one other, who knows its own noise); "colluders:2" (any two others together);
-# "server+hospitals:1" (the server with any one other, who may see single updates).
+# "server+hospitals:1" (the server with any one other, who may see single updates, but not under
+# sealing.scheme one-time).
 against = {against}
 # Most that everything ever released here may cost a patient, all trainings together. It is counted
 # so that it holds whatever runs are submitted, and whatever they learnt before.

@@ -108,7 +108,7 @@ def test_the_worst_inputs_stay_exact(degree, bits, kind):
     """Tones, signs and constants, at both degrees, by the largest keys that there are."""
     a, s = adversarial(degree, bits), dict(factors(degree))[kind]
     found, ready = product(a, s, bits)
-    assert ready.error_bound(32 * math.sqrt(degree)) <= 0.25
+    assert ready.error_bound(32 * math.sqrt(degree)) <= 0.4
     for row, one in zip(a, found, strict=True):
         assert one.tolist() == exact_product(row, s, bits)
 
@@ -127,7 +127,7 @@ def test_the_error_found_is_below_the_bound_that_was_computed(degree):
     shown = (raw * polynomials._twist(degree).conj())[0].view(np.float64)
     # The limb is centred, so the product differs by whole multiples of 2**bits times s.
     error = np.abs((shown - exact + 2 ** (bits - 1)) % 2**bits - 2 ** (bits - 1)).max()
-    assert 0 < error <= ready.error_bound(small.norm) <= 0.25
+    assert 0 < error <= ready.error_bound(small.norm) <= 0.4
 
 
 @pytest.mark.parametrize("degree", DEGREES)
