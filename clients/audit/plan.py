@@ -22,7 +22,7 @@ MOST, LEAST = 50_000, 500
 #: Noised values that an audit draws: two seconds of a processor, or about that.
 VALUES = 30_000_000
 #: Vectors that are sealed; in the rounds between, the same vectors are added as they are.
-SEALED = 120
+SEALED = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
