@@ -223,7 +223,12 @@ def _outcome(
         admitted = hospital.door.admit(kind, request, lambda: hospital.terms_digest(sigma))
         if isinstance(admitted, Release):
             return admitted, every
-        return HANDLERS[kind](admitted, hospital), every
+        release = HANDLERS[kind](admitted, hospital)
+        if hospital.site.audit:
+            from clients.audit.closing import audit_at_close
+
+            audit_at_close(kind, request, hospital)
+        return release, every
     except Exception as error:
         # The log's own disk may be full: nobody but the hospital would lose by it.
         with suppress(Exception):

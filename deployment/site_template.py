@@ -37,6 +37,11 @@ allowed-apps = {allowed_apps}
 # Seeded runs are repeatable and give no privacy: for tests on public data only.
 test-mode = {test_mode}
 
+# true: when a training closes, this hospital attacks its promise with made-up patients, a few
+# seconds of a processor. What is found goes to private/audit-<training>.json and the log, to nobody
+# else.
+audit = false
+
 [data]
 {data}
 [limits]

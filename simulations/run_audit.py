@@ -50,11 +50,11 @@ def attack(settings: Settings, run: RunDescription, listener: Listener) -> Audit
 
 def planned_run(settings: Settings) -> RunDescription:
     """Return what a run of these settings would claim, its sizes read from its data."""
+    from clients.contract.description import describe_run
     from clients.contract.schedule import schedule_of
     from clients.data import Cohorts
     from clients.site.session import make_session
     from strategies.run.budget import calibrated_multiplier
-    from strategies.run.summary import describe_run
 
     sigma = calibrated_multiplier(settings) if settings.regime.private else 0.0
     session = make_session(settings, Cohorts().of(settings), "planned", sigma)

@@ -65,6 +65,7 @@ class Site:
         pins: fingerprints of the other hospitals' identities; empty in simulations only.
         ledger_path: a ledger that outlives the run, or ``None`` for one inside ``folder``.
         test_mode: whether seeded (repeatable, not private) runs are allowed outside simulation.
+        audit: whether each training's promise is attacked here when it closes.
         patients: N_k as the hospital itself declares it, a public number; 0 where it does not.
         partition: part of a public cohort that stands for its records; None for its own.
         answer_every: seconds; answers leave at whole multiples of them. 0: when they are ready.
@@ -81,6 +82,7 @@ class Site:
     pins: Pins = field(default_factory=dict)
     ledger_path: Path | None = None
     test_mode: bool = False
+    audit: bool = False
     patients: int = 0
     partition: int | None = None
     answer_every: float = 0.0
@@ -235,6 +237,7 @@ def real_site(file: SiteFile, books: Books) -> Site:
         patients=file.patients,
         partition=file.simulated_partition,
         answer_every=file.answer_every,
+        audit=file.audit,
         unwitnessed=file.unwitnessed,
         require_witness=file.require_witness,
         home=file.home,

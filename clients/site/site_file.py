@@ -39,6 +39,7 @@ _KNOWN: dict[str, dict[str, str]] = {
         "hospital": _TEXT,
         "superlink": _TEXT,
         "test-mode": _SWITCH,
+        "audit": _SWITCH,
         "allowed-apps": _WORDS,
         "any-app": _SWITCH,
         "trust-on-first-use": _SWITCH,
@@ -107,6 +108,7 @@ class SiteFile:
         allowed_functions: every "package.module:function" that a run may name as its model; any
             other would be imported, and so run, at the asker's word.
         test_mode: whether seeded runs, which are repeatable and not private, are allowed.
+        audit: whether the hospital attacks each training's promise when it closes, for itself.
         runtime_port: port of the SuperNode's own loopback interface; 0 for a free one.
         poll_seconds: pause between two questions to the SuperLink.
         threads: threads of the native libraries in an app process.
@@ -134,6 +136,7 @@ class SiteFile:
     any_app: bool = False
     allowed_functions: frozenset[str] = frozenset()
     test_mode: bool = False
+    audit: bool = False
     runtime_port: int = 0
     poll_seconds: float = 0.2
     threads: int = 1
@@ -202,6 +205,7 @@ def _site(path: Path, given: Mapping[str, Any]) -> SiteFile:
         any_app=given.get("any-app", False),
         allowed_functions=frozenset(given.get("allow", {}).get("functions", ())),
         test_mode=given.get("test-mode", False),
+        audit=given.get("audit", False),
         runtime_port=node.get("runtime-port", 0),
         poll_seconds=float(node.get("poll-seconds", 0.2)),
         threads=node.get("threads", 1),

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from accounting.audit_findings import AuditFailed
 from accounting.grid import GridPlan
+from clients.contract.description import describe_run
 from strategies.run.folder import RunFolder
 from strategies.run.reading import NoRun, read_settings
-from strategies.run.summary import describe_run
 
 if TYPE_CHECKING:
     from accounting.audit_findings import Audit

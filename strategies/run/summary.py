@@ -12,13 +12,11 @@ from typing import TYPE_CHECKING, Any
 from accounting.accountants import ACCOUNTANTS
 from accounting.input_noise import input_noise
 from accounting.observers import observers
-from accounting.runs import RunDescription
-from clients.contract.schedule import LAYER_MESSAGES
+from clients.contract.description import describe_run
 from clients.contract.soundness import scheme_of
 from clients.contract.terms import Terms, hospitals_expected
 
 if TYPE_CHECKING:
-    from accounting.grid import GridPlan
     from clients.contract.settings import Settings
     from strategies.run.budget import Budget
     from strategies.run.folder import RunFolder
@@ -122,37 +120,6 @@ def _summary(
 
 def _median(values: list[int]) -> int:
     return int(statistics.median(values)) if values else 0
-
-
-def describe_run(
-    settings: Settings, *, noise_multiplier: float, spent: int, grid: GridPlan | None
-) -> RunDescription:
-    """Return a run as its observer table is made from it.
-
-    Args:
-        settings: the run's.
-        noise_multiplier: sigma.
-        spent: noised messages about one patient.
-        grid: of the terms; None where none were agreed on.
-    """
-    privacy = settings.privacy
-    # What the server counts are messages; an account of layers starts from passes.
-    messages = LAYER_MESSAGES if settings.exchange.name == "layers" else 1
-    return RunDescription(
-        regime=privacy.regime,
-        exchange=settings.exchange.name,
-        scheme=settings.sealing.scheme,
-        hospitals=hospitals_expected(settings),
-        dropouts=privacy.dropouts,
-        colluders=privacy.colluders,
-        sampling_rate=settings.training.sampling_rate,
-        noise_multiplier=noise_multiplier,
-        rounds=spent // messages,
-        messages=messages,
-        delta=privacy.delta,
-        seeded=settings.seeded,
-        grid=grid if settings.regime.private else None,
-    )
 
 
 def _privacy(settings: Settings, outcome: Outcome, budget: Budget) -> dict[str, Any]:
