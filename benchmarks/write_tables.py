@@ -23,7 +23,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 MEASURED = ROOT / "docs" / "measured"
-PAGES = ("README.md", "docs/performance.md")
+PAGES = ("README.md", "docs/performance.md", "docs/audit.md")
 BLOCK = re.compile(r"(<!-- measured: (?P<name>[a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -154,6 +154,35 @@ def many_rounds() -> str:
     return f"{found['rounds']:,} rounds: {found['seconds']:.0f} s, {median:.0f} ms per round.\n"
 
 
+def audit_table() -> str:
+    """Return how often bounds of audits are above their claims, and how close they are."""
+    found = _read("audit.json")
+    head = ["claim", "observer"]
+    rows = []
+    for measured in found["claims"].values():
+        for observer in measured["observers"]:
+            bounds = observer["bounds"]
+            rows.append(
+                [
+                    f"{observer['claim']:.3g}",
+                    ", ".join(observer["observers"]),
+                    *(
+                        text
+                        for bound in bounds.values()
+                        for text in (f"{bound['median']:.2f}", f"{100 * bound['above']:.1f}%")
+                    ),
+                ]
+            )
+    names = list(next(iter(found["claims"].values()))["observers"][0]["bounds"])
+    head += [text for name in names for text in (f"{name}: of the claim", "above")]
+    sizes = "; ".join(
+        f"epsilon {claim}: {one['audits']} audits with {one['canaries']:,} canaries, "
+        f"{one['seconds']:.1f} s of a processor each, {one['failed']} failed"
+        for claim, one in found["claims"].items()
+    )
+    return _rows(head, rows) + f"\n{sizes}. Measured by `{found['command']}`.\n"
+
+
 def _read(name: str) -> Any:
     return json.loads((MEASURED / name).read_text(encoding="utf-8"))
 
@@ -166,6 +195,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "scale": scale_table,
     "many-rounds": many_rounds,
     "deployed": deployed_table,
+    "audit": audit_table,
 }
 
 
