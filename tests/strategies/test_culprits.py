@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,11 +11,8 @@ import numpy as np
 import pytest
 from flwr.app import Message
 
-from accounting.ledger import read_ledger
 from clients.contract.kinds import Kind
 from clients.contract.phases import Phases
-from clients.contract.settings import Settings
-from clients.site import chances as chances_module
 from clients.site import session as session_module
 from clients.site.hospital import Hospital
 from clients.site.opening import Behind, Openings
@@ -29,65 +24,11 @@ from crypto.roles import Opener, Place, Sealed
 from strategies.culprits import Culprits, Verdict, judge
 from strategies.errors import TrainingStopped
 from strategies.run.journal import Journal
-from strategies.sums import Sums
 from tests.exchange_runs import model_bytes, read_json, recorded, run_app
-from tests.in_process import hospital_of, small_settings
+from tests.in_process import hospital_of
+from tests.strategies.spoiled_sums import Spoils, by, failures, places, settings_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
-
-Spoils = Callable[[str, Place], bool]
-
-
-class Spoiling:
-    """A sealer that signs for another nonce than it sealed under."""
-
-    def __init__(self, sealer: object, name: str, spoils: Spoils) -> None:
-        self._sealer, self._name, self._spoils = sealer, name, spoils
-
-    def seal(self, update: object, place: Place) -> Sealed:
-        sealed = self._sealer.seal(update, place)  # type: ignore[attr-defined]
-        if not self._spoils(self._name, place):
-            return sealed
-        return replace(sealed, nonce=os.urandom(len(sealed.nonce)))
-
-
-@pytest.fixture
-def spoil(monkeypatch: pytest.MonkeyPatch) -> Callable[[Spoils], None]:
-    """Have hospitals sign what spoils the sum that it is added to."""
-    real = chances_module.make_sealer
-
-    def patch(spoils: Spoils) -> None:
-        monkeypatch.setattr(
-            chances_module,
-            "make_sealer",
-            lambda plan, keys, name: Spoiling(real(plan, keys, name), name, spoils),
-        )
-
-    return patch
-
-
-def by(*names: str, since: int = 1, until: int = 1000) -> Spoils:
-    return lambda name, place: name in names and since <= place.round <= until
-
-
-def settings_of(out: Path, **changes: object) -> Settings:
-    options: dict[str, object] = {
-        "privacy__dropouts": 1,
-        "training__rounds": 5,
-        "sealing__scheme": "modular",
-        "run__seed": 7,
-    }
-    return small_settings(out, **{**options, **changes})
-
-
-def places(settings: Settings, hospital: str) -> list[tuple[int, int]]:
-    entries = read_ledger(Path(settings.run.out) / "sites" / hospital / "ledger.jsonl").entries
-    return [(entry.round, entry.attempt) for entry in entries]
-
-
-def failures(settings: Settings, hospital: str) -> int:
-    log = Path(settings.run.out) / "sites" / hospital / "hospital.log"
-    return log.read_text().count("did not open") if log.exists() else 0
 
 
 @pytest.mark.parametrize("culprit", [0, 2, 3])
@@ -297,77 +238,6 @@ def test_a_wrong_previous_in_a_header_is_named_on_arrival(
     assert fault["code"] == "previous-mismatch"
     assert recorded(settings, "void") == []
     assert {row["attempt"] for row in recorded(settings, "round")} == {1}
-
-
-class KilledAt:
-    """Ends the server when so many requests were answered since the first bad sum was closed."""
-
-    def __init__(self, round_: int, count: int) -> None:
-        self.round, self.left = round_, count
-
-    def __call__(self, message: Message, reply: Message | None) -> Message | None:
-        if reply is not None and message.metadata.message_type in (Kind.TRAIN, Kind.CONFIRM):
-            config = message.content.config_records["config"]
-            confirming = message.metadata.message_type == Kind.CONFIRM
-            if confirming or (config["server-round"], config["attempt"]) > (self.round, 1):
-                self.left -= 1
-                if not self.left:
-                    raise KeyboardInterrupt
-        return reply or message
-
-
-@pytest.mark.parametrize("count", [1, 4, 5, 8, 9, 11, 14, 17, 21])
-@pytest.mark.parametrize("since", [2, 5])
-def test_a_server_that_is_stopped_in_mid_search_goes_on(
-    tmp_path: Path, spoil: Callable[[Spoils], None], since: int, count: int
-) -> None:
-    spoil(by("hospital-02", since=since))
-    settings = settings_of(tmp_path)
-    with pytest.raises(KeyboardInterrupt):
-        run_app(settings, KilledAt(since, count))
-    run_app(settings)
-    summary = read_json(settings, "summary.json")
-    assert (summary["status"], summary["rounds"]) == ("finished", 5)
-    assert [row["hospital"] for row in summary["left_out"]] == ["hospital-02"]
-    for honest in ("hospital-00", "hospital-01", "hospital-03"):
-        assert len(places(settings, honest)) == len(set(places(settings, honest)))
-        assert failures(settings, honest) < 6
-
-
-@pytest.mark.parametrize(
-    ("where", "name"),
-    [(Sums, "reopen"), (Culprits, "stands"), (Culprits, "bring_back"), (Journal, "keep_end")],
-)
-@pytest.mark.parametrize("since", [2, 5])
-def test_a_server_that_is_stopped_between_two_of_its_files_goes_on(
-    tmp_path: Path,
-    spoil: Callable[[Spoils], None],
-    monkeypatch: pytest.MonkeyPatch,
-    where: type,
-    name: str,
-    since: int,
-) -> None:
-    spoil(by("hospital-02", since=since))
-    settings = settings_of(tmp_path)
-    real, calls = getattr(where, name), [0]
-
-    def stopped(self: object, *args: object) -> object:
-        calls[0] += 1
-        if calls[0] in (1, 3):
-            raise KeyboardInterrupt
-        return real(self, *args)
-
-    monkeypatch.setattr(where, name, stopped)
-    for _ in range(3):
-        with suppress(KeyboardInterrupt):
-            run_app(settings)
-            break
-    summary = read_json(settings, "summary.json")
-    assert calls[0] > 1
-    assert (summary["status"], summary["rounds"]) == ("finished", 5)
-    assert [row["hospital"] for row in summary["left_out"]] == ["hospital-02"]
-    for honest in ("hospital-00", "hospital-01", "hospital-03"):
-        assert failures(settings, honest) < 6
 
 
 def test_the_middle_of_a_split_model_steps_back_with_a_void_sum(
