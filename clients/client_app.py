@@ -220,7 +220,9 @@ def _outcome(
         log, every = hospital.site.log_exception, hospital.site.answer_every
         hospital.witnessing.guard(kind, request)
         sigma = request.noise_multiplier if kind in _PROPOSING else None
-        admitted = hospital.door.admit(kind, request, lambda: hospital.terms_digest(sigma))
+        admitted = hospital.door.admit(
+            kind, request, lambda: hospital.terms_digest(sigma), hospital.own_digest
+        )
         if isinstance(admitted, Release):
             return admitted, every
         release = HANDLERS[kind](admitted, hospital)

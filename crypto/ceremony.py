@@ -15,6 +15,7 @@ next bundle from the same offers; a bundle changes nothing until it has been ope
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from cryptography.exceptions import InvalidTag
@@ -45,25 +46,27 @@ __all__ = [
 _NONCE = bytes(12)  # every wrapping key is used once
 
 
-def make_offer(training: str, name: str, identity: Identity) -> tuple[Offer, EphemeralSecret]:
-    """A signed ephemeral key, and its secret half to be kept."""
+def make_offer(
+    training: str, name: str, identity: Identity, *, public: bool = False
+) -> tuple[Offer, EphemeralSecret]:
+    """A signed ephemeral key, and its secret half to be kept.
+
+    Args:
+        training: Training id.
+        name: The hospital's name.
+        identity: Its signing key.
+        public: Whether it declares its records public.
+    """
     secret = EphemeralSecret(os.urandom(32))
     unsigned = Offer(
         training=check_label(training, "a training id"),
         name=check_label(name, "a name"),
         identity=identity.public,
         ephemeral=secret.public,
+        public=public,
         signature=bytes(64),
     )
-    signature = identity.sign(unsigned.signed())
-    signed = Offer(
-        training=training,
-        name=name,
-        identity=identity.public,
-        ephemeral=secret.public,
-        signature=signature,
-    )
-    return signed, secret
+    return replace(unsigned, signature=identity.sign(unsigned.signed())), secret
 
 
 def check_offers(offers: Sequence[Offer], pins: Pins) -> str:

@@ -13,7 +13,7 @@ from crypto.errors import CeremonyError
 from crypto.identity import verify_signature
 from crypto.roles import MAX_LABEL
 
-_OFFER_DOMAIN = b"asclepias offer 1\n"
+_OFFER_DOMAIN = b"asclepias offer 2\n"
 _BUNDLE_DOMAIN = b"asclepias bundle 1\n"
 _MOST_PUBLIC_BYTES = 1 << 24
 
@@ -63,6 +63,7 @@ class Offer:
         name: The hospital's name.
         identity: Its Ed25519 public key, 32 bytes.
         ephemeral: Its X25519 public key, 32 bytes.
+        public: Whether it declares its records public; what leaves of shared state depends on it.
         signature: By `identity` over all of it.
     """
 
@@ -70,18 +71,12 @@ class Offer:
     name: str
     identity: bytes
     ephemeral: bytes
+    public: bool
     signature: bytes
 
     def signed(self) -> bytes:
         """What the hospital signs."""
-        return _OFFER_DOMAIN + canonical(
-            {
-                "training": self.training,
-                "name": self.name,
-                "identity": self.identity.hex(),
-                "ephemeral": self.ephemeral.hex(),
-            }
-        )
+        return _OFFER_DOMAIN + canonical(self._document())
 
     def verify(self) -> None:
         """Check the offer's own signature.
@@ -93,15 +88,17 @@ class Offer:
 
     def to_bytes(self) -> bytes:
         """Canonical JSON."""
-        return canonical(
-            {
-                "training": self.training,
-                "name": self.name,
-                "identity": self.identity.hex(),
-                "ephemeral": self.ephemeral.hex(),
-                "signature": self.signature.hex(),
-            }
-        )
+        return canonical({**self._document(), "signature": self.signature.hex()})
+
+    def _document(self) -> dict[str, Any]:
+        """Everything but the signature, as plain values."""
+        return {
+            "training": self.training,
+            "name": self.name,
+            "identity": self.identity.hex(),
+            "ephemeral": self.ephemeral.hex(),
+            "public": self.public,
+        }
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "Offer":
@@ -110,13 +107,16 @@ class Offer:
         Raises:
             CeremonyError: The bytes are no offer.
         """
-        names = {"training", "name", "identity", "ephemeral", "signature"}
+        names = {"training", "name", "identity", "ephemeral", "public", "signature"}
         document = _parse(data, names, "an offer")
+        if type(document["public"]) is not bool:
+            raise CeremonyError("an offer says neither that its records are public nor that not")
         return cls(
             training=check_label(document["training"], "an offer's training id"),
             name=check_label(document["name"], "an offer's name"),
             identity=_unhex(document["identity"], 32, "an offer's identity"),
             ephemeral=_unhex(document["ephemeral"], 32, "an offer's ephemeral key"),
+            public=document["public"],
             signature=_unhex(document["signature"], 64, "an offer's signature"),
         )
 

@@ -4,7 +4,7 @@ Every hospital derives the terms for itself, from public numbers only, and refus
 do not fit: it needs no memory for that. Three digests:
 
 * *terms*: equal at every hospital; settings that bind, plans, public facts and shapes;
-* *own*: what a hospital's own file says instead of the run; never sent, compared at a resume;
+* *own*: what a hospital's own file says instead of the run; never sent, compared at every message;
 * *members*: the offers of all who take part.
 
 A text is canonical: ASCII JSON of dotted keys, sorted, without spaces, numbers that are no integers

@@ -92,6 +92,7 @@ class Fault(Exception):
         super().__init__(text)
         self.code = text
         self.detail = detail or MEANINGS[known]
+        self.add_note(self.detail)  # tracebacks, which the hospital's own log holds, end with it
 
 
 def read_code(text: str) -> Code | None:

@@ -1,6 +1,6 @@
 """The one way out of a hospital: whatever leaves was paid for, is remembered, or is a refusal.
 
-    passage = door.admit(kind, request, derive)   # or what this place was answered with before
+    passage = door.admit(kind, request, derive, own)   # or what this place was answered with before
     release = HANDLERS[kind](passage, hospital)   # can only end in passage.answer(...)
     leave(release, message)                       # the only place that makes a Flower reply
 
@@ -190,16 +190,20 @@ class Door:
         self.answers = answers
         self._exchange = exchange
 
-    def admit(self, kind: Kind, request: R, derive: Callable[[], str]) -> Passage[R] | Release:
+    def admit(
+        self, kind: Kind, request: R, derive: Callable[[], str], own: Callable[[], str]
+    ) -> Passage[R] | Release:
         """Let a request in, or answer it with what was answered before.
 
         Args:
             kind: of the message.
             request: as it was read.
             derive: returns the digest of the terms as this hospital derives them, hex.
+            own: returns the digest of what this hospital says for itself, hex.
 
         Raises:
-            Fault: the exchange has no such message, the training stands for other terms, has
+            Fault: the exchange has no such message, the training stands for other terms or the
+                hospital says something else for itself than when it was bound, the training has
                 retired, or the place is not to be answered any more.
         """
         if kind not in KINDS[self._exchange]:
@@ -221,6 +225,13 @@ class Door:
                 Code.TRAINING_BOUND,
                 f"asked on terms {request.bind[:16]}, this hospital derives {terms[:16]}"
                 + (f" and bound {state.bind.terms[:16]}" if state.bind else ""),
+            )
+        if state.bind is not None and state.bind.own != own():
+            raise Fault(
+                Code.TRAINING_BOUND,
+                "the site.toml says something else of the data (name, public, patients, "
+                "simulated partition, test mode) than when this training began here: set it back, "
+                "or leave the training to the others",
             )
         if kind in TURNS:
             place = place_of(request)

@@ -21,12 +21,13 @@ from clients.contract.messages import ReleaseRequest, RoundRequest
 from clients.contract.phases import Phases
 from clients.contract.terms import hospitals_expected
 from clients.models.errors import ModelError
-from clients.site.agreement import Agreement, agree
+from clients.site.agreement import Agreement, agree, own_part
 from clients.site.answers import Answers
 from clients.site.door import Door
 from clients.site.membership import Membership, read_membership
 from clients.site.opening import Openings
 from clients.site.own_draws import OwnDraws
+from clients.site.own_offer import OfferFile
 from clients.site.pair_file import PairFile
 from clients.site.witnessing import Witnessing
 from crypto.errors import CapacityError
@@ -89,6 +90,8 @@ class Hospital:
         self.answers = Answers(site, training, state.answers)
         self._pair_file = PairFile(site, training)
         self._agreement: Agreement | None = None
+        #: Of what this hospital says for itself, with the ledger that it keeps.
+        self._own_digest: tuple[str, str] | None = None
         #: What observers face in this training's spendings, and what its grid charges.
         self._faced: tuple[Mapping[str, float | None], Slack | None] | None = None
 
@@ -114,6 +117,14 @@ class Hospital:
         if noise_multiplier is None:
             noise_multiplier = self.membership().noise_multiplier
         return self.agreement(noise_multiplier).digest
+
+    def own_digest(self) -> str:
+        """Return the digest of what this hospital says for itself, hex: bound as the terms are."""
+        ledger = self.book.id
+        if self._own_digest is None or self._own_digest[0] != ledger:
+            digest = own_part(self.site, self.settings, self.cohort.info.name, ledger)
+            self._own_digest = ledger, digest
+        return self._own_digest[1]
 
     def agreement(self, noise_multiplier: float) -> Agreement:
         """Return the terms; the first hospital of this process that asks derives them.
@@ -238,14 +249,14 @@ class Hospital:
 
     def openings(self) -> Openings:
         """Return what this hospital opens in the training, from where its book stands."""
-        session = self._own_session()
+        session, member = self._own_session(), self.membership()
         noise = session.terms.noise
         return Openings(
             name=self.site.name,
             book=self.book,
-            member=self.membership(),
+            member=member,
             session=session,
-            needed=quorum(noise.hospitals, noise.dropouts, noise.colluders),
+            needed=quorum(len(member.public_keys), noise.dropouts, noise.colluders),
             most=self.settings.run.snapshot_every + 1,
             retire=self._drop_keys,
             log=self.site.log,
@@ -266,7 +277,7 @@ class Hospital:
         """
         # A hospital that leads keeps its offer's secret after it made the keys, in case that its
         # answer was lost and another leads. Now that a round is asked for, no more keys can come.
-        self.site.forget_secret(f"ceremony-{self.training}.key")
+        OfferFile(self.site, self.training).forget()
         session = self.session()
         session.check_computes()
         terms = session.terms

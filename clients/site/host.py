@@ -126,10 +126,10 @@ class Host:
             request: the model, and the trail of its makers.
             also: who is about to train it further, "" for nobody.
         """
-        settings = self._hospital.settings
-        if settings.exchange.name == "ensemble" or settings.regime.private or settings.data.public:
+        settings, member = self._hospital.settings, self._hospital.membership()
+        # A visiting model is of its makers' records, so one member's own file says nothing of it.
+        if settings.exchange.name == "ensemble" or settings.regime.private or member.public:
             return True
-        member = self._hospital.membership()
         made = visits.makers_of(
             request.trail,
             request.model,

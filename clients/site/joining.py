@@ -23,13 +23,12 @@ from clients.contract.ceremony_messages import (
 )
 from clients.contract.faults import Code, Fault
 from clients.contract.schedule import failures_allowed, last_place, spare_attempts, visits_of
-from clients.site.agreement import own_part
 from clients.site.membership import vouchers_needed
+from clients.site.own_offer import OfferFile, OwnOffer
 from clients.site.own_settings import invited_offers
 from clients.site.pair_file import PairFile
 from crypto.ceremony import (
     BundlePublic,
-    EphemeralSecret,
     Offer,
     make_bundle,
     make_offer,
@@ -44,16 +43,13 @@ if TYPE_CHECKING:
     from clients.site.hospital import Hospital
     from crypto.keys import Keys
 
-#: Ceremonies that may be open at once; the one that was begun longest ago is forgotten.
-MOST_CEREMONIES = 16
-
 
 class Joining:
     """One hospital's part in a training's ceremony."""
 
     def __init__(self, hospital: Hospital) -> None:
         self._hospital = hospital
-        self._file = f"ceremony-{hospital.training}.key"
+        self._file = OfferFile(hospital.site, hospital.training)
 
     def join(self, passage: Passage[JoinRequest]) -> Release:
         """Offer an ephemeral key, signed; or, once there are keys, sign that the hospital is there.
@@ -63,72 +59,92 @@ class Joining:
         """
         hospital, request = self._hospital, passage.request
         site = hospital.site
-        if request.nonce or not site.simulated:
-            check_training_id(request.training, bytes.fromhex(request.bind), request.nonce)
+        self._check_id(request.bind, request.nonce)
         if passage.state.keys:
             return passage.answer(JoinReply(name=site.name, presence=self._presence(request)))
-        kept = site.read_secret(self._file)
-        if kept is None:
-            offer, secret = make_offer(request.training, site.name, site.identity)
-            kept = secret.to_bytes() + offer.to_bytes()
-            self._forget_oldest()
-            site.write_secret(self._file, kept)
-        return passage.answer(JoinReply(name=site.name, offer=kept[_SECRET:]))
+        own, public = self._file.read(), hospital.settings.data.public
+        if own is None or (own.nonce, own.offer.public) != (request.nonce, public):
+            offer, secret = make_offer(request.training, site.name, site.identity, public=public)
+            own = OwnOffer(secret=secret, nonce=request.nonce, offer=offer)
+            self._file.write(own)
+        return passage.answer(JoinReply(name=site.name, offer=own.offer.to_bytes()))
 
     def lead(self, passage: Passage[LeadRequest]) -> Release:
         """Make the training's keys and wrap them for each hospital that offered."""
         hospital, request = self._hospital, passage.request
-        if not passage.state.places and hospital.site.read_secret(self._file) is None:
-            # Who joined has held the training's id against its terms; nobody leads unasked.
-            raise Fault(Code.KEYS_MISSING, "asked to lead a ceremony that it is not in")
+        offers, own = self._bind(request)
         terms = hospital.agreement(request.noise_multiplier).session.terms
-        offers = self._bind(request)
         site = hospital.site
         keys, bundle = make_bundle(offers, site.identity, site.name, terms.sealing, site.pins)
-        self._keep(request, keys, offers)
+        self._keep(request, keys, offers, own)
         return passage.answer(LeadReply(public=bundle.public.to_bytes(), wrapped=bundle.wrapped))
 
     def receive_keys(self, passage: Passage[KeysRequest]) -> Release:
         """Unwrap the training's keys and keep them in the hospital's own folder."""
         hospital, request = self._hospital, passage.request
+        offers, own = self._bind(request)
         site = hospital.site
-        kept = site.read_secret(self._file)
-        if kept is None:
-            raise Fault(Code.KEYS_MISSING, "keys came for a ceremony that this hospital is not in")
-        offers = self._bind(request)
         keys = open_bundle(
             BundlePublic.from_bytes(request.public),
             request.wrapped,
             offers,
-            EphemeralSecret.from_bytes(kept[:_SECRET]),
+            own.secret,
             site.name,
             site.pins,
             hospital.agreement(request.noise_multiplier).session.terms.sealing,
         )
-        self._keep(request, keys, offers)
+        self._keep(request, keys, offers, own)
         return passage.answer(Named(name=site.name))
 
-    def forget(self) -> None:
-        """Drop the offer's secret: from now on no more keys can come."""
-        self._hospital.site.forget_secret(self._file)
+    def _check_id(self, bind: str, nonce: bytes) -> None:
+        """Insist that the training's id is made of its terms; only a simulated one may be a word.
 
-    def _bind(self, request: LeadRequest | KeysRequest) -> list[Offer]:
-        """Write what the training's id stands for, before any key is made or opened."""
+        Raises:
+            Fault: it is not.
+        """
+        if nonce or not self._hospital.site.simulated:
+            check_training_id(self._hospital.training, bytes.fromhex(bind), nonce)
+
+    def _bind(self, request: LeadRequest | KeysRequest) -> tuple[list[Offer], OwnOffer]:
+        """Write what the training's id stands for, before any key is made or opened.
+
+        Whatever a training is bound to is checked here, where it is written: its id against its
+        terms, this hospital's own offer against the one that it keeps, the members against K.
+
+        Returns:
+            The offers of all members, and this hospital's own with its secret.
+
+        Raises:
+            Fault: ``keys-missing``: the hospital is in no such ceremony; ``training-bound``: the id
+                stands for other terms; ``malformed``: more or fewer members than K, or offers for
+                another training.
+        """
         hospital = self._hospital
         offers = invited_offers(hospital.settings, request.offers)
         line = self._line(request, members_digest(offers).hex())
         hospital.book.check(line, lines.keyed(hospital.training, keys=""))
+        own = self._file.read()
+        if own is None:
+            # Who joined has held the training's id against its terms; nobody is bound unasked.
+            raise Fault(Code.KEYS_MISSING, "asked to take keys of a ceremony that it is not in")
+        self._check_id(request.bind, own.nonce)
+        expected = hospital.agreement(request.noise_multiplier).session.terms.hospitals
+        if len(offers) != expected:
+            # A quorum is one of K: with more members two chains of sums could find one each.
+            raise Fault(Code.MALFORMED, f"offers of {len(offers)} hospitals, expected {expected}")
+        if {offer.training for offer in offers} != {hospital.training}:
+            raise Fault(Code.MALFORMED, "offers for another training")
+        if own.offer not in offers or own.offer.public != hospital.settings.data.public:
+            raise Fault(Code.KEYS_MISSING, "this hospital's own offer was replaced or left out")
         hospital.book.append(line)
-        return offers
+        return offers, own
 
     def _line(self, request: LeadRequest | KeysRequest, members: str) -> Line:
         hospital, settings = self._hospital, self._hospital.run_settings
         return lines.bind(
             hospital.training,
             terms=request.bind,
-            own=own_part(
-                hospital.site, hospital.settings, hospital.cohort.info.name, hospital.book.id
-            ),
+            own=hospital.own_digest(),
             members=members,
             code=_program(),
             rounds=last_place(settings),
@@ -137,19 +153,26 @@ class Joining:
             visits=visits_of(settings),
         )
 
-    def _keep(self, request: LeadRequest | KeysRequest, keys: Keys, offers: list[Offer]) -> None:
+    def _keep(
+        self,
+        request: LeadRequest | KeysRequest,
+        keys: Keys,
+        offers: list[Offer],
+        own: OwnOffer,
+    ) -> None:
         """Write keys and the others' public keys to the hospital's own folder."""
         hospital = self._hospital
         bind = bind_digest(bytes.fromhex(request.bind), members_digest(offers))
         terms = hospital.agreement(request.noise_multiplier).session.terms
         noise, pairs = terms.noise, None
         if terms.sealing.needs_pairs:
-            pairs = self._pairs(offers, bind)
+            pairs = PairKeys.derive(offers, own.secret, hospital.site.name, bind)
         kept = {
             "noise-multiplier": request.noise_multiplier,
             "vouchers": vouchers_needed(noise.hospitals, noise.dropouts, noise.colluders),
             "bind": bind.hex(),
             "pairs": pairs is not None,
+            "public": all(offer.public for offer in offers),
             "public-keys": {offer.name: offer.identity.hex() for offer in offers},
         }
         site, training, book = hospital.site, hospital.training, hospital.book
@@ -163,14 +186,6 @@ class Joining:
             hospital.forget_membership()
             book.append(line)
         site.log(f"has the keys of training {training}")
-
-    def _pairs(self, offers: list[Offer], bind: bytes) -> PairKeys:
-        """Derive this hospital's keys with every other from the secret half of its offer."""
-        kept = self._hospital.site.read_secret(self._file)
-        if kept is None:
-            raise Fault(Code.KEYS_MISSING, "the secret of this hospital's offer is gone")
-        secret = EphemeralSecret.from_bytes(kept[:_SECRET])
-        return PairKeys.derive(offers, secret, self._hospital.site.name, bind)
 
     def _presence(self, request: JoinRequest) -> bytes:
         hospital = self._hospital
@@ -188,16 +203,6 @@ class Joining:
             **hospital.witness(),
         )
         return sign_header(header, hospital.site.identity).to_bytes()
-
-    def _forget_oldest(self) -> None:
-        """Keep the number of open ceremonies bounded: joins fill no disk."""
-        folder = self._hospital.site.folder
-        found = sorted(folder.glob("ceremony-*.key"), key=lambda path: path.stat().st_mtime_ns)
-        for path in found[: max(0, len(found) - MOST_CEREMONIES + 1)]:
-            path.unlink(missing_ok=True)
-
-
-_SECRET = 32
 
 
 def _program() -> str:

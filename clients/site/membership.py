@@ -22,6 +22,8 @@ class Membership(Unreleased):
         public_keys: signing keys of all members by name.
         bind: digest of terms and members, to which every header is bound.
         noise_multiplier: sigma, as it came with the keys.
+        public: whether every member declared its records public, in the offers that all are bound
+            to: what leaves of state that all share depends on it, never on one member's file.
         vouchers: how many of the others must vouch for its book where that is asked for.
     """
 
@@ -29,6 +31,7 @@ class Membership(Unreleased):
     public_keys: Mapping[str, bytes]
     bind: bytes
     noise_multiplier: float
+    public: bool = False
     vouchers: int = 0
 
 
@@ -59,6 +62,7 @@ def read_membership(folder: _Folder, training: str, key_id: str) -> Membership:
         public_keys={n: bytes.fromhex(k) for n, k in public["public-keys"].items()},
         bind=bytes.fromhex(public["bind"]),
         noise_multiplier=float(public["noise-multiplier"]),
+        public=public["public"] is True,
         vouchers=int(public["vouchers"]),
     )
 

@@ -162,12 +162,15 @@ class Releasing:
         return confirmed, session
 
     def _may_release_on_the_way(self) -> bool:
-        """Whether a model may leave before the last sum: no exact one, nor what leaks a key."""
+        """Whether a model may leave before the last sum: no exact one, nor what leaks a key.
+
+        An exact one is of everybody's records, so it takes that all members declared theirs public.
+        """
         try:
             self._require_returnable()
         except Fault:
             return False
-        return self._hospital.settings.regime.private or self._hospital.settings.data.public
+        return self._hospital.settings.regime.private or self._hospital.membership().public
 
     def _require_returnable(self) -> None:
         try:

@@ -11,6 +11,7 @@ from clients.contract.ceremony_messages import JoinReply
 from clients.contract.kinds import KINDS, Kind
 from clients.contract.messages import ReleaseRequest
 from clients.contract.visit_messages import JudgeRequest, VisitRequest
+from clients.site import own_offer
 from crypto.headers import HeaderKind, SignedHeader
 from crypto.identity import Identity
 from tests.door.split_play import LAYERS
@@ -195,13 +196,15 @@ def test_a_hospital_that_has_its_keys_offers_none_any_more(tmp_path: Path) -> No
     assert set(play.sites.folder("hospital-00").iterdir()) == before
 
 
-def test_joins_fill_no_book_and_few_files(tmp_path: Path) -> None:
+def test_joins_fill_no_book_and_few_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert own_offer.MOST_CEREMONIES >= 1000  # fewer joins would end a ceremony under way
+    monkeypatch.setattr(own_offer, "MOST_CEREMONIES", 4)
     sites = Sites(tmp_path / "c")
     settings = door_settings()
-    for _ in range(20):
+    for _ in range(6):
         play = Play.of(sites, settings)
         assert play.ask("hospital-00", Kind.JOIN, play.joining())
-    assert len(list(sites.folder("hospital-00").glob("ceremony-*"))) == 16
+    assert len(list(sites.folder("hospital-00").glob("ceremony-*"))) == 4
     # Asked again, the same offer comes.
     first, second = (
         JoinReply.read(play.ask("hospital-00", Kind.JOIN, play.joining()).records).offer

@@ -170,6 +170,7 @@ def offer_of_a_stranger(content: RecordDict) -> RecordDict:
         name=offer.name,
         identity=Identity.generate().public,
         ephemeral=offer.ephemeral,
+        public=offer.public,
         signature=offer.signature,
     )
     return with_config(offer=forged.to_bytes())(content)  # type: ignore[return-value]
