@@ -25,8 +25,12 @@ from simulations.audit.data_audit import DATA, RECONCILIATION, audit_data  # noq
 from simulations.audit.plans import QUICK, WHOLE, Form  # noqa: E402
 from simulations.audit.results import sentence  # noqa: E402
 from simulations.launch import logging_to  # noqa: E402
-from tests.audit.planted import FAULTS, Fault, planted  # noqa: E402
+from simulations.run_audit import attack, planned_run  # noqa: E402
+from simulations.scenario import find_scenario, resolve  # noqa: E402
+from tests.audit.planted import AUDIT, FAULTS, Fault, planted  # noqa: E402
 
+#: Canaries of the audit of a run, to see how many a tenth less noise takes.
+SIZES = (500, 2_000, 10_000, 50_000)
 MEASURED = ROOT / "docs" / "measured" / "planted_faults.json"
 
 
@@ -44,7 +48,7 @@ def detect(fault: Fault | None, form: Form) -> dict[str, Any]:
             planted(fault) if fault else nullcontext(),
         ):
             audit = audit_data(Path(folder) / "audit", form)
-    detectors: dict[str, dict[str, Any]] = {}
+            detectors = {AUDIT: attacked()}
     for name in (DATA, RECONCILIATION):
         shut = sorted((one for one in audit.shut if one.detector == name), key=_oddness)
         detectors[name] = {
@@ -52,15 +56,45 @@ def detect(fault: Fault | None, form: Form) -> dict[str, Any]:
             "gate": shut[0].gate.name if shut else "",
             "found": sentence(shut[0]) if shut else "",
         }
+    expected = set(fault.caught_by) if fault else set()
+    seen = {name for name, one in detectors.items() if one["shut"]}
     return {
         "fault": fault.name if fault else "",
         "gates": len(audit.found),
         "detectors": detectors,
-        "missed": [name for name in fault.caught_by if not detectors[name]["shut"]]
-        if fault
-        else [name for name, one in detectors.items() if one["shut"]],
+        "wrong": sorted(expected - seen if fault else seen),
         "seconds": round(time.perf_counter() - started, 1),
     }
+
+
+def attacked(*assignments: str) -> dict[str, Any]:
+    """Return what the audit that comes with every run says, of the scenario `default`."""
+    settings = resolve(find_scenario("default"), assignments, {})
+    audit = attack(settings, planned_run(settings), lambda *_: None).audit
+    bounds = [f"the {name} bound" for one in audit.findings for name in one.above]
+    gates = sorted((one for one in audit.gates if not one.open(audit.error)), key=_chance)
+    return {
+        "shut": len(audit.failures),
+        "gate": gates[0].name if gates else (bounds or [""])[0],
+        "found": (audit.failures or [""])[0],
+        "bounds": len(bounds),
+    }
+
+
+def sizes() -> list[dict[str, Any]]:
+    """Return what the audit of a run says of a tenth less noise, by its number of canaries."""
+    [fault] = [one for one in FAULTS if one.name == "a tenth less noise"]
+    rows = []
+    for count in SIZES:
+        with planted(fault):
+            found = attacked(f"audit.canaries={count}")
+        rows.append({"canaries": count, **found})
+        print(f"{count} canaries: {found['bounds']} bounds, {found['shut']} in all", flush=True)
+    return rows
+
+
+def _chance(gate: Any) -> float:
+    return float(gate.chance)
 
 
 def _oddness(found: Any) -> float:
@@ -86,12 +120,17 @@ def main() -> int:
     rows, missed = [], 0
     for fault in [None, *chosen]:
         row = detect(fault, form)
-        missed += bool(row["missed"])
+        missed += bool(row["wrong"])
         rows.append(row)
-        print(f"{'MISSED ' if row['missed'] else ''}{_said(row)}", flush=True)
+        print(f"{'WRONG: ' if row['wrong'] else ''}{_said(row)}", flush=True)
     if not options.only:
         command = "python benchmarks/planted_faults.py" + " --whole" * options.whole
-        found = {"command": command, "canaries": form.canaries, "rows": rows}
+        found = {
+            "command": command,
+            "canaries": form.canaries,
+            "rows": rows,
+            "sizes": sizes(),
+        }
         MEASURED.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     print(f"{len(chosen)} faults, {missed} missed")
     return 1 if missed else 0

@@ -183,6 +183,31 @@ def audit_table() -> str:
     return _rows(head, rows) + f"\n{sizes}. Measured by `{found['command']}`.\n"
 
 
+def planted_faults() -> str:
+    """Return which detector sees which planted fault, and by what."""
+    found = _read("planted_faults.json")
+    first, *rows = found["rows"]
+    names = list(first["detectors"])
+    cells = [
+        [row["fault"] or "the code as it is", *(_seen(row["detectors"][name]) for name in names)]
+        for row in (first, *rows)
+    ]
+    missed = sum(bool(row["wrong"]) for row in rows)
+    said = f"{len(rows)} faults, {missed} missed. Measured by `{found['command']}`.\n"
+    head = "| " + " | ".join(["fault", *names]) + " |\n" + "| --- " * (len(names) + 1) + "|\n"
+    table = head + "".join("| " + " | ".join(row) + " |\n" for row in cells) + "\n" + said
+    by_size = [
+        [f"{one['canaries']:,}", str(one["bounds"]), str(one["shut"] - one["bounds"])]
+        for one in found["sizes"]
+    ]
+    tenth = ["a tenth less noise: canaries of `audit`", "bounds above their claim", "gates shut"]
+    return table + "\n" + _rows(tenth, by_size)
+
+
+def _seen(found: dict[str, Any]) -> str:
+    return f"{found['gate']} ({found['shut']})" if found["shut"] else "-"
+
+
 def _read(name: str) -> Any:
     return json.loads((MEASURED / name).read_text(encoding="utf-8"))
 
@@ -196,6 +221,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "many-rounds": many_rounds,
     "deployed": deployed_table,
     "audit": audit_table,
+    "planted-faults": planted_faults,
 }
 
 

@@ -149,7 +149,7 @@ def run_canaries(
     settings = canary_settings(canaries, path, folder / "run", changes)
     Path(settings.run.out).mkdir()
     cohorts = Cohorts()
-    wire = Wire(Path(settings.run.out), HOSPITALS, on_the_way)
+    wire = Wire(Path(settings.run.out), cohorts.of(settings).names, on_the_way)
     stopped = watched_run(settings, cohorts, wire)
     return CanaryRun(
         settings=settings,

@@ -56,9 +56,7 @@ class Read:
     @property
     def names(self) -> list[str]:
         """A few words for each release."""
-        return [
-            f"{one.hospital}, round {one.round}, attempt {one.attempt}" for one in self.releases
-        ]
+        return [one.name for one in self.releases]
 
     @property
     def counts(self) -> NDArray[np.int64]:
@@ -87,13 +85,16 @@ def read(
     """
     at, along = canaries.coordinates(), canaries.direction()
     parts = np.stack([(one.vector[at] * along).sum(axis=1) for one in releases]) / clip
-    homes = np.array([HOSPITALS.index(one.hospital) for one in releases])
+    # Pooled data are one hospital's, whoever collected them.
+    homes = np.array(
+        [HOSPITALS.index(n) if n in HOSPITALS else -1 for n in (one.hospital for one in releases)]
+    )
     steps = np.array([one.steps for one in releases])
     return Read(
         releases=releases,
         parts=parts,
         homes=canaries.hospitals,
-        own=(canaries.hospitals[None, :] == homes[:, None]) & trained[None, :],
+        own=trained & ((canaries.hospitals == homes[:, None]) | (homes[:, None] < 0)),
         noise_stddev=np.sqrt(steps) * noise_stddev / clip,
     )
 

@@ -82,7 +82,9 @@ def noise_gates(noise: Floats, names: Sequence[str], step: float) -> list[Gate]:
         step: width of a grid step in the same units.
     """
     count, width = noise.shape
-    squares, columns = (noise**2).sum(axis=1), (noise**2).sum(axis=0)
+    # Few rounded values can all be the same, so a coordinate's are blurred by a step first.
+    blurred = _blurred(noise, step)
+    squares, columns = (noise**2).sum(axis=1), (blurred**2).sum(axis=0)
     each, places = chi2_chance(squares, width), chi2_chance(columns, count)
     odd, place = int(each.argmin()), int(places.argmin())
     means = noise.mean(axis=0) * np.sqrt(count)
@@ -116,20 +118,21 @@ def noise_gates(noise: Floats, names: Sequence[str], step: float) -> list[Gate]:
             expected=1.0,
             chance=min(1.0, 2 * min(together, most_odd(normal_chance(means)))),
         ),
-        *_distribution_gates(noise.ravel(), step),
+        *_distribution_gates(blurred.ravel()),
         pair_gate(noise, names),
         _lag_gate(noise),
     ]
 
 
-def _distribution_gates(noise: Floats, step: float) -> list[Gate]:
-    """Return whether noise is normal, tails included.
+def _blurred(noise: Floats, step: float) -> Floats:
+    """Return noise with normal values of one grid step added: of the grid, e^-19 is left."""
+    added = step * np.random.default_rng().standard_normal(noise.shape)
+    return np.asarray((noise + added) / np.hypot(1.0, step))
 
-    Normal values of one grid step are added first: of the grid, e^-19 is left to be seen.
-    """
-    blurred = noise + step * np.random.default_rng().standard_normal(noise.size)
-    blurred /= np.hypot(1.0, step)
-    distance, chance = stats.kstest(blurred, "norm")
+
+def _distribution_gates(noise: Floats) -> list[Gate]:
+    """Return whether noise is normal, tails included."""
+    distance, chance = stats.kstest(noise, "norm")
     gates = [
         Gate(
             name="noise is normal (Kolmogorov and Smirnov's distance)",
@@ -140,7 +143,7 @@ def _distribution_gates(noise: Floats, step: float) -> list[Gate]:
         )
     ]
     for tail in TAILS:
-        beyond, rate = int((np.abs(blurred) > tail).sum()), float(2 * stats.norm.sf(tail))
+        beyond, rate = int((np.abs(noise) > tail).sum()), float(2 * stats.norm.sf(tail))
         gates.append(
             Gate(
                 name=f"values of noise beyond {tail:g} standard deviations",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from simulations.audit.canary_model import STACK
+from simulations.audit.canary_model import PLACES, STACK
 from simulations.audit.cases import CASES, SAMPLE
 from simulations.audit.wire import Fate
 
@@ -126,6 +126,51 @@ _FAINT_PLANS = (
         },
     ),
 )
+_SHORT: Mapping[str, ConfigValue] = {
+    "training.rounds": 2,
+    "training.sampling-rate": FAINT_RATE,
+    "privacy.regime": "FPDP",
+    "privacy.noise-multiplier": 0.1,
+}
+_MORE_PLANS = (
+    Plan(
+        title="gradients, FSCDP, a colluder",
+        reading=Reading.PARTS,
+        kind="npz",
+        changes={
+            **_SHORT,
+            "exchange.name": "gradients",
+            "privacy.regime": "FSCDP",
+            "privacy.colluders": 1,
+            "privacy.noise-multiplier": _FAINT * 3**0.5,
+        },
+    ),
+    Plan(
+        title="gradients, CDP",
+        reading=Reading.PARTS,
+        kind="csv",
+        changes={
+            **_SHORT,
+            "exchange.name": "gradients",
+            "privacy.regime": "CDP",
+            "data.largest-hospital": PLACES,
+            "sealing.scheme": "plain",
+        },
+    ),
+    Plan(
+        title="single, FPDP, two steps",
+        reading=Reading.PARTS,
+        kind="npz",
+        changes={**_SHORT, "exchange.name": "single"},
+    ),
+    Plan(
+        title="ensemble, FPDP, two steps",
+        reading=Reading.PARTS,
+        kind="npz",
+        changes={**_SHORT, "exchange.name": "ensemble"},
+    ),
+)
+
 _LAYERS = Plan(
     title="layers, FPDP",
     reading=Reading.ROWS,
@@ -157,4 +202,4 @@ def plans_of(form: Form) -> tuple[Plan, ...]:
             "sealing.scheme": "bfv",
         },
     )
-    return (*_FAINT_PLANS, _LAYERS, claimed)
+    return (*_FAINT_PLANS, *_MORE_PLANS, _LAYERS, claimed)

@@ -156,9 +156,21 @@ def faced(settings: Settings, noise_multiplier: float) -> dict[str, float | None
         return {"server": None, "hospital": noise_multiplier, "server+hospitals:1": None}
     if settings.privacy.regime == "FPDP":
         return dict.fromkeys(("server", "hospital", "server+hospitals:1"), noise_multiplier)
-    share = noise_multiplier / math.sqrt(least - settings.privacy.colluders)
+    share = share_of(settings, noise_multiplier)
     other = min(noise_multiplier, share * math.sqrt(max(1, least - 1)))
     return {"server": noise_multiplier, "hospital": other, "server+hospitals:1": share}
+
+
+def share_of(settings: Settings, noise_multiplier: float) -> float:
+    """Return the noise that one hospital adds to what it sends, in units of the clip.
+
+    Of K hospitals d may be missing and c may know their own: K - d - c shares make up sigma.
+    """
+    if settings.privacy.regime != "FSCDP":
+        return noise_multiplier
+    privacy = settings.privacy
+    honest = hospitals_expected(settings) - privacy.dropouts - privacy.colluders
+    return noise_multiplier / math.sqrt(honest)
 
 
 def reconcile(
@@ -195,6 +207,7 @@ def reconcile(
         _server_faults(wire, settings, training, noise_multiplier)
     )
     faults["the run counts what its ledgers count"] += _miscounted(wire, settings, counts)
+    faults["the run's files tell nothing of single hospitals"] += _told_of_hospitals(wire, settings)
     return [exact_gate(name, found) for name, found in faults.items()]
 
 
@@ -208,6 +221,7 @@ _NAMES = (
     "no event without an answer",
     "figures of public records have their lines",
     "the run counts what its ledgers count",
+    "the run's files tell nothing of single hospitals",
     "the server's ledger has each attempt",
 )
 
@@ -270,6 +284,9 @@ def _hold_events(
             continue
         expected = cost_of(settings, noise_multiplier, answers[0])
         differing = [key for key in expected if not _same(expected[key], paid.event.get(key))]
+        messages = len(_TURNS) * paid.rounds if settings.exchange.name == "layers" else 0
+        if paid.uses != (messages or expected["count"]):
+            faults.append(f"{hospital}, round and attempt {paid.place}: pays for {paid.uses} uses")
         if differing or set(paid.event) != set(expected):
             faults.append(
                 f"{hospital}, round and attempt {paid.place}: {dict(paid.event)}, expected "
@@ -324,6 +341,20 @@ def _miscounted(wire: Wire, settings: Settings, counts: list[int]) -> Iterator[s
     said = json.loads((wire.out / "privacy.json").read_text(encoding="utf-8"))["rounds_spent"]
     if said != max(counts, default=0):
         yield f"privacy.json counts {said} events, the fullest ledger {max(counts, default=0)}"
+
+
+def _told_of_hospitals(wire: Wire, settings: Settings) -> Iterator[str]:
+    """Yield what a run's files say of single hospitals whose data are not declared public."""
+    if settings.data.public:
+        return
+    summary = json.loads((wire.out / "summary.json").read_text(encoding="utf-8"))
+    if summary.get("hospital_accuracy") is not None:
+        yield "summary.json has an accuracy for each hospital"
+    if (wire.out / "split.json").exists():
+        yield "split.json counts records by hospital"
+    for line in (wire.out / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
+        if json.loads(line)["kind"] == "hospitals":
+            yield "metrics.jsonl has a row about single hospitals"
 
 
 def _server_faults(

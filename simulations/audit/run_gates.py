@@ -26,7 +26,7 @@ from simulations.audit.gates import exact_gate, noise_gates, pair_gate, sampling
 from simulations.audit.learning import learning_gate
 from simulations.audit.opened import closed_sums, opened_visits, released_models, snapshots
 from simulations.audit.plans import FAINT_RATE, Reading
-from simulations.audit.reconciliation import faced
+from simulations.audit.reconciliation import share_of
 from simulations.audit.shown import home_noise, shown_gates
 
 if TYPE_CHECKING:
@@ -67,8 +67,7 @@ def judge(title: str, reading: Reading, run: CanaryRun) -> Judged:
 
 def _read(run: CanaryRun) -> tuple[Read, float]:
     """Return a run's releases with the noise that the settings state, and a grid step in it."""
-    share = faced(run.settings, run.noise_multiplier)["server+hospitals:1"]
-    assert share is not None
+    share = share_of(run.settings, run.noise_multiplier)
     step = run.terms.grid.step
     stated = float(np.hypot(share * CLIP, step / np.sqrt(12.0)))
     found = read(run.releases, run.canaries, run.trained, clip=CLIP, noise_stddev=stated)
@@ -80,15 +79,32 @@ def _by_parts(title: str, run: CanaryRun) -> Judged:
     found, step = _read(run)
     noise = noise_of(found, run.canaries, clip=CLIP)
     gates = contribution_gates(found, run.canaries) + noise_gates(noise, found.names, step)
+    if (found.steps == 1).all():
+        gates.append(_grid_gate(run, found))
     gates += step_gates(found, run.canaries, run.settings.training.sampling_rate)
     if (found.steps == 1).all():
         gates += rate_gates(found, run.canaries, run.settings.training.sampling_rate)
     if EXCHANGES[run.settings.exchange.name].sums:
         gates += _sum_gates(run, found, noise)
-    elif run.settings.exchange.name == "cyclic":
+    else:
         faults = opened_visits(run.wire, run.terms, run.keys)
         gates.append(exact_gate("models that leave are models that were made", faults))
     return Judged(title=title, gates=gates, found=found, noise=noise)
+
+
+def _grid_gate(run: CanaryRun, found: Read) -> Gate:
+    """Return whether noise is three steps or more of the grid that values lie on.
+
+    The step is read off the values themselves: the least distance of two.
+    """
+    stated = share_of(run.settings, run.noise_multiplier) * CLIP
+    faults = []
+    for one in found.releases:
+        gaps = np.diff(np.unique(one.vector))
+        step = float(gaps[gaps > 1e-6 * stated].min()) if len(gaps) else np.inf
+        if stated < 3.0 * step * (1.0 - 1e-3):
+            faults.append(f"{one.name}: noise of {stated / step:.2f} steps of the grid")
+    return exact_gate("noise is three steps of the grid, or more", faults)
 
 
 def _by_rows(title: str, run: CanaryRun) -> Judged:
@@ -114,9 +130,7 @@ def _sum_gates(run: CanaryRun, found: Read, noise: NDArray[np.float64]) -> list[
     left = [noise[[rows[id(one)] for one in members]].sum(axis=0) for members in closed.values()]
     members = np.array([len(one) for one in closed.values()])
     squares = sum(float((one**2).sum() / n) for one, n in zip(left, members, strict=True))
-    stated = faced(run.settings, run.noise_multiplier)
-    share, whole = stated["server+hospitals:1"], stated["server"]
-    assert share is not None and whole is not None
+    share, whole = share_of(run.settings, run.noise_multiplier), run.noise_multiplier
     least = share * float(np.sqrt(members.min()))
     sums = {number: np.sum([m.vector for m in one], axis=0) for number, one in closed.items()}
     names, learnt = parameters_of(run.settings, run.info), released_models(run.wire)

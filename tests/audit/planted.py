@@ -24,10 +24,11 @@ from accounting.grid import GridPlan
 from accounting.lines import Line
 from accounting.randomness import Stream
 from accounting.receipts import Receipt, issue_receipt
+from clients.audit import canaries
 from clients.contract import messages, schedule, terms
 from clients.contract.layer_messages import FEATURE_GRADIENTS
 from clients.contract.settings import Settings
-from clients.learning import dp_sgd, gradients, local_steps, visits
+from clients.learning import dp_sgd, gradients, local_steps, split_ends, visits
 from clients.learning import replica as replica_module
 from clients.learning.dp_sgd import Batch, GradientSum
 from clients.learning.gradients import Gradients
@@ -125,7 +126,8 @@ def _in_sums(stack: ExitStack, made: Callable[[Any, Batch, float], GradientSum])
 
 
 def _wider_clip(stack: ExitStack) -> None:
-    _swap(stack, dp_sgd, "clip_factors", lambda squares, clip: _factors(squares, 2.0 * clip))
+    for module in (dp_sgd, canaries, split_ends, split_hospital):
+        _swap(stack, module, "clip_factors", lambda squares, clip: _factors(squares, 2.0 * clip))
 
 
 def _clip_by_record(stack: ExitStack) -> None:
@@ -513,7 +515,7 @@ def _sealed_by_name_only(stack: ExitStack) -> None:
     _swap(stack, contributing, "sealed_contribution", seal)
 
 
-DATA, RECONCILIATION = "audit --data", "reconciliation"
+AUDIT, DATA, RECONCILIATION = "audit", "audit --data", "reconciliation"
 
 FAULTS: tuple[Fault, ...] = (
     Fault(name="half the noise", plant=_louder(0.5), caught_by=(DATA,)),
