@@ -198,7 +198,7 @@ class _Conduct:
         update, batches = np.zeros(self.canaries.dimensions), []
         for step in range(self._plan.steps):
             patients = self.canaries.patients(hospital)
-            if self._plan.sampled:
+            if self._plan.sampled and len(patients):
                 batch = self._chances[hospital].sampled(patients, place, step)
                 if hospital == 0:
                     self._sampling.add(np.isin(patients, batch, assume_unique=True))

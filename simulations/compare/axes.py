@@ -43,7 +43,11 @@ DETAILS = {
 #: Tuning looks at other seeds than the results, so that no result is the best of several draws.
 FIRST_TUNING_SEED = 1000
 #: What a training of a comparison is told unless something else is asked for.
-QUIET: dict[str, ConfigValue] = {"run.log-level": "warning", "tracking.wandb": "disabled"}
+QUIET: dict[str, ConfigValue] = {
+    "run.log-level": "warning",
+    "tracking.wandb": "disabled",
+    "audit.enabled": False,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
