@@ -13,6 +13,7 @@ from clients.contract.faults import FLOWER_ERROR_CODE
 from clients.contract.kinds import Kind
 from clients.contract.messages import RoundRequest
 from clients.contract.settings import Settings
+from crypto.pairs import PairKeys
 from deployment.cli import main
 from deployment.errors import DeploymentError
 from strategies.conversation import UNREACHABLE
@@ -119,3 +120,19 @@ def test_the_whole_default_scenario_ends_in_the_simulated_model(tmp_path: Path) 
         assert status == "finished", events(submission)
         model = (submission.folder / "model.safetensors").read_bytes()
     assert model == _simulate(WHOLE, tmp_path / "simulated")
+
+
+@pytest.mark.deployment
+def test_a_run_under_one_time_keys_ends_in_the_model_of_any_exact_scheme(tmp_path: Path) -> None:
+    planned = (*SHORT, "sealing.scheme=one-time")
+    with local_deployment(tmp_path / "c", settings_of("default", planned, {})) as deployment:
+        deployment.start()
+        submission, status = deployment.run(*planned, seconds=600)
+        assert status == "finished", events(submission)
+        model = (submission.folder / "model.safetensors").read_bytes()
+        assert_nothing_lost_or_leaked(deployment)
+        for name in deployment.names:
+            private = deployment.consortium.site(name) / "private"
+            (kept,) = private.glob("pairs-*.bin")
+            assert PairKeys.from_bytes(kept.read_bytes()).round == 4  # three rounds are over
+    assert model == _simulate(SHORT, tmp_path / "simulated")
