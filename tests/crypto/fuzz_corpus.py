@@ -12,7 +12,7 @@ import sys
 from collections import Counter
 
 import numpy as np
-from pairing import opener_of, sealer_of
+from pairing import opener_of, pair_keys, sealer_of
 
 from crypto.ceremony import BundlePublic, Offer, check_offers, make_bundle, make_offer, open_bundle
 from crypto.envelope import unwrap, wrap
@@ -27,6 +27,7 @@ from crypto.headers import (
 )
 from crypto.identity import Identity
 from crypto.keys import Keys
+from crypto.pairs import PairKeys
 from crypto.parameters import HEAD_BYTES
 from crypto.planning import plan_sealing
 from crypto.plans import SealingPlan
@@ -224,6 +225,7 @@ class Documents:
             "bundle": (self.bundle.public.to_bytes(), self.public_part),
             "wrapped": (self.bundle.wrapped["b"], self.wrapped),
             "keys": (self.made.to_bytes(), Keys.from_bytes),
+            "pair keys": (pair_keys(NAMES)["a"].to_bytes(), PairKeys.from_bytes),
             "plan": (plan.to_json().encode(), self.plan_text),
             "envelope": (wrap(self.key, b"data", b"c"), self.envelope),
         }

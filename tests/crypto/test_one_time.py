@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -491,3 +492,18 @@ def test_sealed_vectors_do_not_show_what_is_in_them():
         low = words[:-1].astype("<u8").view("<u4")[:, ::2].reshape(-1)
         assert looks_uniform(np.ascontiguousarray(low).view(np.uint16))
         assert looks_uniform(masked)
+
+
+def test_one_sealer_and_one_opener_serve_several_threads(three):
+    sealer = sealer_of(three.plan, three.keys, NAMES[0], NAMES)
+    opener, vector = three.opener, three.vectors[NAMES[0]]
+    with ThreadPoolExecutor(4) as pool:
+        sealed = list(pool.map(lambda _: sealer.seal(vector, PLACE), range(8)))
+        totals = []
+        for one in sealed:
+            adder = make_adder(three.plan)
+            for part in (one, three.sealed[NAMES[1]], three.sealed[NAMES[2]]):
+                adder.add(part)
+            totals.append((adder.total(), three.nonces | {NAMES[0]: one.nonce}))
+        opened = list(pool.map(lambda total: opener.open(*total, PLACE), totals))
+    assert all(np.array_equal(one, three.expected) for one in opened)
