@@ -22,8 +22,9 @@ import torch
 
 from clients.contract.ceremony_messages import JoinReply, LeadReply
 from clients.contract.faults import Code
-from clients.contract.messages import ARRAYS, CONFIG, METRICS, NUM_EXAMPLES, PHASES, RoundReply
+from clients.contract.messages import ARRAYS, METRICS, NUM_EXAMPLES, PHASES, RoundReply
 from clients.contract.visit_messages import Carried, VisitReply
+from clients.contract.words import CONFIG
 from crypto.errors import SealingError
 from crypto.headers import MAX_HEADER_BYTES
 from crypto.roles import MAX_LABEL

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from flwr.app import ConfigRecord, ConfigRecordValues, RecordDict
+from flwr.app import ConfigRecord, RecordDict
 
-from clients.contract.messages import CONFIG, config_of
-
-_OFFERS = "offers"
+from clients.contract.words import CONFIG, Words, config_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class JoinRequest:
+class JoinRequest(Words):
     """Asks a hospital to take part, or whether it still does.
 
     Attributes:
@@ -33,34 +31,9 @@ class JoinRequest:
     challenge: bytes
     witness: bytes = b""
 
-    def content(self) -> RecordDict:
-        """Return the request as a message content."""
-        config: dict[str, ConfigRecordValues] = {
-            "training": self.training,
-            "bind": self.bind,
-            "noise-multiplier": self.noise_multiplier,
-            "nonce": self.nonce,
-            "challenge": self.challenge,
-            "witness": self.witness,
-        }
-        return RecordDict({CONFIG: ConfigRecord(config)})
-
-    @classmethod
-    def read(cls, content: RecordDict) -> JoinRequest:
-        """Read the request at the hospital."""
-        config = config_of(content)
-        return cls(
-            training=str(config["training"]),
-            bind=str(config["bind"]),
-            noise_multiplier=float(config["noise-multiplier"]),  # type: ignore[arg-type]
-            nonce=bytes(config["nonce"]),  # type: ignore[arg-type]
-            challenge=bytes(config["challenge"]),  # type: ignore[arg-type]
-            witness=bytes(config["witness"]),  # type: ignore[arg-type]
-        )
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class JoinReply:
+class JoinReply(Words):
     """A hospital's offer, or its signature over the challenge where it has the keys already.
 
     Attributes:
@@ -73,28 +46,9 @@ class JoinReply:
     offer: bytes = b""
     presence: bytes = b""
 
-    def content(self) -> RecordDict:
-        """Return the reply as a message content."""
-        config: dict[str, ConfigRecordValues] = {
-            "name": self.name,
-            "offer": self.offer,
-            "presence": self.presence,
-        }
-        return RecordDict({CONFIG: ConfigRecord(config)})
-
-    @classmethod
-    def read(cls, content: RecordDict) -> JoinReply:
-        """Read the reply at the server."""
-        config = config_of(content)
-        return cls(
-            name=str(config["name"]),
-            offer=bytes(config["offer"]),  # type: ignore[arg-type]
-            presence=bytes(config["presence"]),  # type: ignore[arg-type]
-        )
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Named:
+class Named(Words):
     """A hospital's answer that says no more than who it is.
 
     Attributes:
@@ -103,40 +57,15 @@ class Named:
 
     name: str
 
-    def content(self) -> RecordDict:
-        """Return the reply as a message content."""
-        return RecordDict({CONFIG: ConfigRecord({"name": self.name})})
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LeadRequest:
+class LeadRequest(Words):
     """Asks one hospital to make the training's keys for all that offered."""
 
     training: str
     bind: str
     noise_multiplier: float
     offers: tuple[bytes, ...]
-
-    def content(self) -> RecordDict:
-        """Return the request as a message content."""
-        config: dict[str, ConfigRecordValues] = {
-            "training": self.training,
-            "bind": self.bind,
-            "noise-multiplier": self.noise_multiplier,
-            _OFFERS: list(self.offers),
-        }
-        return RecordDict({CONFIG: ConfigRecord(config)})
-
-    @classmethod
-    def read(cls, content: RecordDict) -> LeadRequest:
-        """Read the request at the hospital."""
-        config = config_of(content)
-        return cls(
-            training=str(config["training"]),
-            bind=str(config["bind"]),
-            noise_multiplier=float(config["noise-multiplier"]),  # type: ignore[arg-type]
-            offers=tuple(config[_OFFERS]),  # type: ignore[arg-type]
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,7 +87,7 @@ class LeadReply:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KeysRequest:
+class KeysRequest(Words):
     """Brings one hospital the training's keys, wrapped for it alone."""
 
     training: str
@@ -167,28 +96,3 @@ class KeysRequest:
     offers: tuple[bytes, ...]
     public: bytes
     wrapped: bytes
-
-    def content(self) -> RecordDict:
-        """Return the request as a message content."""
-        config: dict[str, ConfigRecordValues] = {
-            "training": self.training,
-            "bind": self.bind,
-            "noise-multiplier": self.noise_multiplier,
-            _OFFERS: list(self.offers),
-            "public": self.public,
-            "wrapped": self.wrapped,
-        }
-        return RecordDict({CONFIG: ConfigRecord(config)})
-
-    @classmethod
-    def read(cls, content: RecordDict) -> KeysRequest:
-        """Read the request at the hospital."""
-        config = config_of(content)
-        return cls(
-            training=str(config["training"]),
-            bind=str(config["bind"]),
-            noise_multiplier=float(config["noise-multiplier"]),  # type: ignore[arg-type]
-            offers=tuple(config[_OFFERS]),  # type: ignore[arg-type]
-            public=bytes(config["public"]),  # type: ignore[arg-type]
-            wrapped=bytes(config["wrapped"]),  # type: ignore[arg-type]
-        )

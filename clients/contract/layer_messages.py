@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 
-from clients.contract.messages import ARRAYS, CONFIG, RoundReply, config_of
+from clients.contract.messages import ARRAYS, RoundReply
 from clients.contract.tensors import pack_arrays, unpack_arrays
+from clients.contract.words import CONFIG, NO_WORD, SERVER_ROUND, config_of, read_words, words_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,33 +38,18 @@ class TurnRequest:
 
     training: str
     bind: str
-    round: int
+    round: int = field(metadata=SERVER_ROUND)
     attempt: int
-    arrays: Arrays = field(default_factory=dict)
+    arrays: Arrays = field(default_factory=dict, metadata=NO_WORD)
 
     def content(self) -> RecordDict:
         """Return the request as a message content."""
-        config = ConfigRecord(
-            {
-                "training": self.training,
-                "bind": self.bind,
-                "server-round": self.round,
-                "attempt": self.attempt,
-            }
-        )
-        return with_arrays(RecordDict({CONFIG: config}), self.arrays)
+        return with_arrays(RecordDict({CONFIG: ConfigRecord(words_of(self))}), self.arrays)
 
     @classmethod
     def read(cls, content: RecordDict) -> TurnRequest:
         """Read the request at the hospital."""
-        config = config_of(content)
-        return cls(
-            training=str(config["training"]),
-            bind=str(config["bind"]),
-            round=int(config["server-round"]),  # type: ignore[arg-type]
-            attempt=int(config["attempt"]),  # type: ignore[arg-type]
-            arrays=arrays_of(content),
-        )
+        return cls(**read_words(cls, config_of(content)), arrays=arrays_of(content))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,11 +21,19 @@ from flwr.app import (
 )
 
 from clients.contract.tensors import pack_tensors, unpack_tensors
+from clients.contract.words import (
+    CONFIG,
+    NO_WORD,
+    SERVER_ROUND,
+    config_of,
+    read_words,
+    words_of,
+)
 
 if TYPE_CHECKING:
     import torch
 
-ARRAYS, CONFIG, METRICS, PHASES = "arrays", "config", "metrics", "phases"
+ARRAYS, METRICS, PHASES = "arrays", "metrics", "phases"
 NUM_EXAMPLES = "num-examples"
 
 _BYTES = "asclepias.bytes"
@@ -43,11 +51,6 @@ class Reply(Protocol):
 def bytes_to_array(data: bytes) -> Array:
     """Wrap raw bytes as a Flower array."""
     return Array("uint8", (len(data),), _BYTES, data)
-
-
-def config_of(content: RecordDict) -> ConfigRecord:
-    """Return the words of a message."""
-    return content.config_records[CONFIG]
 
 
 def content_to_bytes(content: RecordDict) -> bytes:
@@ -107,13 +110,13 @@ class RoundRequest:
 
     training: str
     bind: str
-    round: int
+    round: int = field(metadata=SERVER_ROUND)
     attempt: int = 1
-    closed: Mapping[int, OpenedRound] = field(default_factory=dict)
-    opened: Mapping[int, str] = field(default_factory=dict)
+    closed: Mapping[int, OpenedRound] = field(default_factory=dict, metadata=NO_WORD)
+    opened: Mapping[int, str] = field(default_factory=dict, metadata=NO_WORD)
     release_from: str = ""
     snapshot_from: str = ""
-    snapshot: bytes = b""
+    snapshot: bytes = field(default=b"", metadata=NO_WORD)
 
     def arrays(self) -> ArrayRecord:
         """Return the bytes of the request."""
@@ -121,18 +124,7 @@ class RoundRequest:
 
     def config(self) -> ConfigRecord:
         """Return the words of the request."""
-        return ConfigRecord(
-            {
-                "training": self.training,
-                "bind": self.bind,
-                "server-round": self.round,
-                "attempt": self.attempt,
-                "release-from": self.release_from,
-                "snapshot-from": self.snapshot_from,
-                "opened-rounds": sorted(self.opened),
-                "opened-digests": [self.opened[number] for number in sorted(self.opened)],
-            }
-        )
+        return ConfigRecord(words_of(self) | _opened_words(self.opened))
 
     def content(self) -> RecordDict:
         """Return the whole request as a message content."""
@@ -143,14 +135,9 @@ class RoundRequest:
         """Read a request at the hospital."""
         config, arrays = config_of(content), content.array_records[ARRAYS]
         return cls(
-            training=str(config["training"]),
-            bind=str(config["bind"]),
-            round=int(config["server-round"]),  # type: ignore[arg-type]
-            attempt=int(config["attempt"]),  # type: ignore[arg-type]
+            **read_words(cls, config),
             closed=_closed(arrays),
             opened=_opened(config),
-            release_from=str(config["release-from"]),
-            snapshot_from=str(config["snapshot-from"]),
             snapshot=arrays[_SNAPSHOT].data if _SNAPSHOT in arrays else b"",
         )
 
@@ -171,31 +158,21 @@ class ReleaseRequest:
     training: str
     bind: str
     headers: tuple[bytes, ...]
-    closed: Mapping[int, OpenedRound] = field(default_factory=dict)
-    opened: Mapping[int, str] = field(default_factory=dict)
-    snapshot: bytes = b""
+    closed: Mapping[int, OpenedRound] = field(default_factory=dict, metadata=NO_WORD)
+    opened: Mapping[int, str] = field(default_factory=dict, metadata=NO_WORD)
+    snapshot: bytes = field(default=b"", metadata=NO_WORD)
 
     def content(self) -> RecordDict:
         """Return the request as a message content."""
-        config: dict[str, ConfigRecordValues] = {
-            "training": self.training,
-            "bind": self.bind,
-            "headers": list(self.headers),
-            "opened-rounds": sorted(self.opened),
-            "opened-digests": [self.opened[number] for number in sorted(self.opened)],
-        }
-        return RecordDict(
-            {CONFIG: ConfigRecord(config), ARRAYS: _closed_arrays(self.closed, self.snapshot)}
-        )
+        config = ConfigRecord(words_of(self) | _opened_words(self.opened))
+        return RecordDict({CONFIG: config, ARRAYS: _closed_arrays(self.closed, self.snapshot)})
 
     @classmethod
     def read(cls, content: RecordDict) -> ReleaseRequest:
         """Read the request at the hospital."""
         config, arrays = config_of(content), content.array_records[ARRAYS]
         return cls(
-            training=str(config["training"]),
-            bind=str(config["bind"]),
-            headers=tuple(config["headers"]),  # type: ignore[arg-type]
+            **read_words(cls, config),
             closed=_closed(arrays),
             opened=_opened(config),
             snapshot=arrays[_SNAPSHOT].data if _SNAPSHOT in arrays else b"",
@@ -220,6 +197,11 @@ def _closed(arrays: ArrayRecord) -> dict[int, OpenedRound]:
         )
         for number in rounds
     }
+
+
+def _opened_words(opened: Mapping[int, str]) -> dict[str, ConfigRecordValues]:
+    rounds = sorted(opened)
+    return {"opened-rounds": rounds, "opened-digests": [opened[number] for number in rounds]}
 
 
 def _opened(config: ConfigRecord) -> dict[int, str]:

@@ -12,17 +12,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from flwr.app import Array, ArrayRecord, ConfigRecord, ConfigRecordValues, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
-from clients.contract.messages import (
-    ARRAYS,
-    CONFIG,
-    METRICS,
-    NUM_EXAMPLES,
-    bytes_to_array,
-    config_of,
-)
+from clients.contract.messages import ARRAYS, METRICS, NUM_EXAMPLES, bytes_to_array
 from clients.contract.tensors import pack_tensors, unpack_tensors
+from clients.contract.words import CONFIG, NO_WORD, config_of, read_word, read_words, words_of
 
 if TYPE_CHECKING:
     import torch
@@ -64,10 +58,10 @@ class VisitRequest:
 
     training: str
     bind: str
-    round: int
+    round: int = field(metadata={"word": "visit"})
     attempt: int = 1
     steps: int = 0
-    model: Carried = field(default_factory=Carried)
+    model: Carried = field(default_factory=Carried, metadata=NO_WORD)
     trail: tuple[bytes, ...] = ()
     carry: bool = False
     release: bool = False
@@ -78,33 +72,12 @@ class VisitRequest:
         if self.model:
             arrays[_MODEL] = bytes_to_array(self.model.envelope)
             arrays[_HEADER] = bytes_to_array(self.model.header)
-        config: dict[str, ConfigRecordValues] = {
-            "training": self.training,
-            "bind": self.bind,
-            "visit": self.round,
-            "attempt": self.attempt,
-            "steps": self.steps,
-            "carry": self.carry,
-            "release": self.release,
-            "trail": list(self.trail),
-        }
-        return RecordDict({ARRAYS: ArrayRecord(arrays), CONFIG: ConfigRecord(config)})
+        return RecordDict({ARRAYS: ArrayRecord(arrays), CONFIG: ConfigRecord(words_of(self))})
 
     @classmethod
     def read(cls, content: RecordDict) -> VisitRequest:
         """Read the request at the hospital."""
-        config = config_of(content)
-        return cls(
-            training=str(config["training"]),
-            bind=str(config["bind"]),
-            round=int(config["visit"]),  # type: ignore[arg-type]
-            attempt=int(config["attempt"]),  # type: ignore[arg-type]
-            steps=int(config["steps"]),  # type: ignore[arg-type]
-            model=_carried(content),
-            trail=tuple(config["trail"]),  # type: ignore[arg-type]
-            carry=bool(config["carry"]),
-            release=bool(config["release"]),
-        )
+        return cls(**read_words(cls, config_of(content)), model=_carried(content))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,16 +116,14 @@ class JudgeRequest:
 
     training: str
     bind: str
-    models: tuple[Mapping[str, torch.Tensor], ...]
+    models: tuple[Mapping[str, torch.Tensor], ...] = field(metadata=NO_WORD)
 
     def content(self) -> RecordDict:
         """Return the request as a message content."""
         arrays: dict[str, Array] = {}
         for number, model in enumerate(self.models):
             arrays |= pack_tensors(f"{number}.", model)
-        config = ConfigRecord(
-            {"training": self.training, "bind": self.bind, "models": len(self.models)}
-        )
+        config = ConfigRecord(words_of(self) | {"models": len(self.models)})
         return RecordDict({ARRAYS: ArrayRecord(arrays), CONFIG: config})
 
     def digest(self) -> str:
@@ -168,14 +139,11 @@ class JudgeRequest:
     def read(cls, content: RecordDict) -> JudgeRequest:
         """Read the request at the hospital."""
         config, arrays = config_of(content), content.array_records[ARRAYS]
-        count = int(config["models"])  # type: ignore[arg-type]
+        count: int = read_word(config, "models", "int")
         if not 0 <= count <= len(arrays):
             raise ValueError(f"{count} models in {len(arrays)} arrays")
-        return cls(
-            training=str(config["training"]),
-            bind=str(config["bind"]),
-            models=tuple(unpack_tensors(f"{number}.", arrays) for number in range(count)),
-        )
+        models = tuple(unpack_tensors(f"{number}.", arrays) for number in range(count))
+        return cls(**read_words(cls, config), models=models)
 
 
 def _carried(content: RecordDict) -> Carried:

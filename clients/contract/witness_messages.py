@@ -10,15 +10,22 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
-from flwr.app import ConfigRecord, ConfigRecordValues, RecordDict
+from flwr.app import ConfigRecord, RecordDict
 
-from clients.contract.messages import CONFIG, config_of
+from clients.contract.words import (
+    CONFIG,
+    NO_WORD,
+    Words,
+    config_of,
+    read_word,
+    read_words,
+    words_of,
+)
 from crypto.headers import MAX_HEADER_BYTES
 from crypto.parameters import MAX_HOSPITALS
-from crypto.roles import MAX_LABEL
 
 #: Headers of one hospital that a peer, or the server, keeps and sends.
 MOST_OF_ONE = 64
@@ -27,7 +34,6 @@ MOST_PACKED = 4096
 
 _SIZE = struct.Struct("<H")
 _KEY = 32
-_DIGEST = 64
 
 
 class Standing(StrEnum):
@@ -78,11 +84,17 @@ class Vouch:
         header: its signed header of kind ``vouch``, over the witness and what it knew.
         key: its public signing key, 32 bytes.
         known: the newest headers that it knew of the hospital before, one a training.
+
+    Raises:
+        ValueError: a field of another size.
     """
 
     header: bytes
     key: bytes
     known: tuple[bytes, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check(self.header, self.key)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,20 +110,18 @@ class WitnessRequest:
 
     training: str
     bind: str
-    evidence: tuple[bytes, ...] = ()
-    vouches: tuple[Vouch, ...] = ()
+    evidence: tuple[bytes, ...] = field(default=(), metadata=NO_WORD)
+    vouches: tuple[Vouch, ...] = field(default=(), metadata=NO_WORD)
 
     def content(self) -> RecordDict:
         """Return the request as a message content."""
-        config: dict[str, ConfigRecordValues] = {
-            "training": self.training,
-            "bind": self.bind,
+        words = words_of(self) | {
             "evidence": pack(self.evidence),
             "vouches": [one.header for one in self.vouches],
             "keys": [one.key for one in self.vouches],
             "known": [pack(one.known) for one in self.vouches],
         }
-        return RecordDict({CONFIG: ConfigRecord(config)})
+        return RecordDict({CONFIG: ConfigRecord(words)})
 
     @classmethod
     def read(cls, content: RecordDict) -> WitnessRequest:
@@ -121,17 +131,17 @@ class WitnessRequest:
             ValueError: a field is missing, of another kind, or too large.
         """
         config = config_of(content)
-        headers = _list(config, "vouches")
-        if len(headers) > MAX_HOSPITALS:
-            raise ValueError(f"{len(headers)} vouches, expected at most {MAX_HOSPITALS}")
-        parts = zip(headers, _list(config, "keys"), _list(config, "known"), strict=True)
+        lists = [
+            read_word(config, one, "tuple[bytes, ...]") for one in ("vouches", "keys", "known")
+        ]
+        if len(lists[0]) > MAX_HOSPITALS:
+            raise ValueError(f"{len(lists[0])} vouches, expected at most {MAX_HOSPITALS}")
         return cls(
-            training=_text(config, "training", MAX_LABEL),
-            bind=_text(config, "bind", _DIGEST),
-            evidence=unpack(_bytes(config, "evidence")),
+            **read_words(cls, config),
+            evidence=unpack(read_word(config, "evidence", "bytes")),
             vouches=tuple(
-                Vouch(header=_header(header), key=_key(key), known=unpack(known, MOST_OF_ONE))
-                for header, key, known in parts
+                Vouch(header=header, key=key, known=unpack(known, MOST_OF_ONE))
+                for header, key, known in zip(*lists, strict=True)
             ),
         )
 
@@ -148,24 +158,17 @@ class WitnessReply:
     """
 
     name: str
-    standing: Standing
+    standing: Standing = field(metadata=NO_WORD)
     header: bytes
     key: bytes
 
+    def __post_init__(self) -> None:
+        _check(self.header, self.key)
+
     def content(self) -> RecordDict:
         """Return the reply as a message content."""
-        return RecordDict(
-            {
-                CONFIG: ConfigRecord(
-                    {
-                        "name": self.name,
-                        "standing": self.standing.value,
-                        "header": self.header,
-                        "key": self.key,
-                    }
-                )
-            }
-        )
+        words = words_of(self) | {"standing": self.standing.value}
+        return RecordDict({CONFIG: ConfigRecord(words)})
 
     @classmethod
     def read(cls, content: RecordDict) -> WitnessReply:
@@ -175,16 +178,12 @@ class WitnessReply:
             ValueError: a field is missing, of another kind, or of another size.
         """
         config = config_of(content)
-        return cls(
-            name=_text(config, "name", MAX_LABEL),
-            standing=Standing(_text(config, "standing", MAX_LABEL)),
-            header=_header(_bytes(config, "header")),
-            key=_key(_bytes(config, "key")),
-        )
+        standing = Standing(read_word(config, "standing", "str"))
+        return cls(**read_words(cls, config), standing=standing)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class VouchRequest:
+class VouchRequest(Words):
     """Asks a hospital what it knows of a peer's ledger, and to take down where it stands now.
 
     Attributes:
@@ -199,30 +198,8 @@ class VouchRequest:
     witness: bytes
     key: bytes
 
-    def content(self) -> RecordDict:
-        """Return the request as a message content."""
-        config: dict[str, ConfigRecordValues] = {
-            "training": self.training,
-            "bind": self.bind,
-            "witness": self.witness,
-            "key": self.key,
-        }
-        return RecordDict({CONFIG: ConfigRecord(config)})
-
-    @classmethod
-    def read(cls, content: RecordDict) -> VouchRequest:
-        """Read the request at the hospital.
-
-        Raises:
-            ValueError: a field is missing, of another kind, or of another size.
-        """
-        config = config_of(content)
-        return cls(
-            training=_text(config, "training", MAX_LABEL),
-            bind=_text(config, "bind", _DIGEST),
-            witness=_header(_bytes(config, "witness")),
-            key=_key(_bytes(config, "key")),
-        )
+    def __post_init__(self) -> None:
+        _check(self.witness, self.key)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,12 +210,8 @@ class VouchReply:
 
     def content(self) -> RecordDict:
         """Return the reply as a message content."""
-        config: dict[str, ConfigRecordValues] = {
-            "header": self.vouch.header,
-            "key": self.vouch.key,
-            "known": pack(self.vouch.known),
-        }
-        return RecordDict({CONFIG: ConfigRecord(config)})
+        words = {"header": self.vouch.header, "key": self.vouch.key}
+        return RecordDict({CONFIG: ConfigRecord({**words, "known": pack(self.vouch.known)})})
 
     @classmethod
     def read(cls, content: RecordDict) -> VouchReply:
@@ -248,49 +221,12 @@ class VouchReply:
             ValueError: a field is missing, of another kind, or too large.
         """
         config = config_of(content)
-        return cls(
-            vouch=Vouch(
-                header=_header(_bytes(config, "header")),
-                key=_key(_bytes(config, "key")),
-                known=unpack(_bytes(config, "known"), MOST_OF_ONE),
-            )
-        )
+        header, key, known = (read_word(config, one, "bytes") for one in ("header", "key", "known"))
+        return cls(vouch=Vouch(header=header, key=key, known=unpack(known, MOST_OF_ONE)))
 
 
-def _field(config: ConfigRecord, name: str) -> object:
-    if name not in config:
-        raise ValueError(f"{name} is missing")
-    return config[name]
-
-
-def _text(config: ConfigRecord, name: str, most: int) -> str:
-    value = _field(config, name)
-    if not isinstance(value, str) or len(value) > most:
-        raise ValueError(f"{name} is no text of at most {most} characters")
-    return value
-
-
-def _bytes(config: ConfigRecord, name: str) -> bytes:
-    value = _field(config, name)
-    if not isinstance(value, bytes):
-        raise ValueError(f"{name} is no bytes")
-    return value
-
-
-def _list(config: ConfigRecord, name: str) -> list[bytes]:
-    value = _field(config, name)
-    if not isinstance(value, list) or not all(isinstance(one, bytes) for one in value):
-        raise ValueError(f"{name} is no list of bytes")
-    return [bytes(one) for one in value]
-
-
-def _header(data: bytes) -> bytes:
-    if not 0 < len(data) <= MAX_HEADER_BYTES:
-        raise ValueError(f"a header of {len(data)} bytes")
-    return data
-
-
-def _key(key: bytes) -> bytes:
+def _check(header: bytes, key: bytes) -> None:
+    if not 0 < len(header) <= MAX_HEADER_BYTES:
+        raise ValueError(f"a header of {len(header)} bytes")
     if len(key) != _KEY:
         raise ValueError(f"a public key of {len(key)} bytes, expected {_KEY}")
-    return key

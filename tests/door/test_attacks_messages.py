@@ -15,12 +15,12 @@ from clients.contract.faults import read_code
 from clients.contract.kinds import Kind
 from clients.contract.messages import (
     ARRAYS,
-    CONFIG,
     bytes_to_array,
     content_from_bytes,
     content_to_bytes,
 )
 from clients.contract.settings import DEFAULTS, SettingsError
+from clients.contract.words import CONFIG
 from tests.door.split_play import LAYERS
 from tests.door.test_attacks_binding import one_of
 from tests.door.world import LOCAL, Answer, Play, Sites, door_settings, started

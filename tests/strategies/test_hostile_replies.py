@@ -22,8 +22,9 @@ from flwr.app import (
 
 from clients.contract.faults import FLOWER_ERROR_CODE
 from clients.contract.kinds import Kind
-from clients.contract.messages import ARRAYS, CONFIG, METRICS, PHASES, bytes_to_array
+from clients.contract.messages import ARRAYS, METRICS, PHASES, bytes_to_array
 from clients.contract.terms import hospitals_expected
+from clients.contract.words import CONFIG
 from crypto.identity import Identity
 from crypto.offers import Offer
 from strategies.errors import TrainingStopped

@@ -13,7 +13,6 @@ from accounting import lines
 from accounting.book import Book
 from accounting.chain import Flush
 from clients.contract.header_memory import Copied, HeaderMemory, headers_in, signed_by
-from clients.contract.messages import CONFIG
 from clients.contract.witness_messages import (
     MOST_OF_ONE,
     Standing,
@@ -26,6 +25,7 @@ from clients.contract.witness_messages import (
     unpack,
     vouched,
 )
+from clients.contract.words import CONFIG
 from clients.site.books import Books
 from clients.site.ground import Site
 from clients.site.heads import PEERS, Kept, Mark, judge, marked, marks_beside, unmarked
