@@ -73,8 +73,8 @@ class Book(Account):
 
     def head(self) -> tuple[int, str]:
         """The last line's number and the head after it, hex of 32 bytes."""
-        with self.hold():
-            return self._chain.number, self._chain.head
+        self._chain.look()
+        return self._chain.number, self._chain.head
 
     def line(self, number: int) -> tuple[Line, str]:
         """The line of a number, and the head after it.
@@ -87,18 +87,18 @@ class Book(Account):
 
     def home(self) -> int | None:
         """The inode that the last "moved" line names."""
-        with self.hold():
-            return self._home
+        self._chain.look()
+        return self._home
 
     def recovered(self, ledger: str) -> int:
         """The last entry of a book up to which what was lost of it is charged here; -1 for none."""
-        with self.hold():
-            return self._recovered.get(ledger, -1)
+        self._chain.look()
+        return self._recovered.get(ledger, -1)
 
     def state(self, training: str) -> TrainingState:
         """Where a training stands."""
-        with self.hold():
-            return self._states.get(training, NEW)
+        self._chain.look()
+        return self._states.get(training, NEW)
 
     def trainings(self) -> tuple[str, ...]:
         """Every training that the book knows, in order."""

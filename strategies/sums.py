@@ -41,8 +41,9 @@ class Sums:
         self._opened: dict[int, str] = dict(kept.opened) if kept else {}
         self._snapshot = kept.snapshot if kept else b""
         self.snapshot_round = kept.snapshot_round if kept else 0
+        self._rosters: dict[int, Roster] = {}
         for number, closed in self._closed.items():
-            self._opened[number] = _digest(closed)
+            self._read(number, closed)
         self._chains = {0: ""}
         for number in sorted(self._opened):
             self._link(number)
@@ -55,23 +56,25 @@ class Sums:
         """Keep a closed round, on disk first."""
         self._journal.keep_round(number, closed)
         self._closed[number] = closed
-        self._opened[number] = _digest(closed)
+        self._read(number, closed)
         self._link(number)
 
     def roster(self, number: int) -> Roster:
         """Return who is in a closed round's sum, and the attempt that it is of."""
-        return Roster.from_bytes(self._closed[number].roster)
+        return self._rosters[number]
 
     def reopen(self, number: int) -> None:
         """Forget the last closed round, whose total hospitals refused."""
         self._journal.forget_round(number)
-        del self._closed[number], self._opened[number], self._chains[number]
+        for kept in (self._closed, self._opened, self._chains, self._rosters):
+            del kept[number]
 
     def take_snapshot(self, after: int, snapshot: bytes) -> None:
         """Keep a snapshot in place of the sums that it stands for."""
         self._journal.keep_snapshot(after, snapshot, self._opened)
         self._snapshot, self.snapshot_round = snapshot, after
         self._closed = {n: one for n, one in self._closed.items() if n > after}
+        self._rosters = {n: one for n, one in self._rosters.items() if n > after}
 
     def last(self, number: int) -> dict[int, OpenedRound]:
         """Return a round's sum for hospitals that lack only that; empty where there is none."""
@@ -93,10 +96,10 @@ class Sums:
             snapshot=self._snapshot,
         )
 
+    def _read(self, number: int, closed: OpenedRound) -> None:
+        roster = self._rosters[number] = Roster.from_bytes(closed.roster)
+        self._opened[number] = roster.digest(closed.total)
+
     def _link(self, number: int) -> None:
         before, opened = self._chains[number - 1], self._opened[number]
         self._chains[number] = next_chain(bytes.fromhex(before), bytes.fromhex(opened)).hex()
-
-
-def _digest(closed: OpenedRound) -> str:
-    return Roster.from_bytes(closed.roster).digest(closed.total)

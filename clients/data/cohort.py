@@ -13,6 +13,7 @@ patients.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -59,7 +60,7 @@ class Cohort:
         self.hospital(name)
         return self.tests.get(name)
 
-    @property
+    @cached_property
     def patients_by_hospital(self) -> dict[str, int]:
         """Declared number of training patients of each hospital (N_k)."""
         return {name: len(self.records[name].patient_ids) for name in self.names}

@@ -12,7 +12,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from clients.contract.kinds import Kind
-from clients.contract.messages import Reply, content_from_bytes, content_to_bytes
+from clients.contract.messages import (
+    Reply,
+    content_from_bytes,
+    content_to_bytes,
+    message_bytes,
+)
 
 if TYPE_CHECKING:
     from flwr.app import RecordDict
@@ -30,11 +35,11 @@ MOST_BYTES = 32 * 2**20
 class Stored:
     """An answer as it was sent."""
 
-    records: bytes
+    records: RecordDict
 
     def content(self) -> RecordDict:
         """Return it as a message content."""
-        return content_from_bytes(self.records)
+        return self.records
 
 
 class AnswersInMemory:
@@ -42,6 +47,7 @@ class AnswersInMemory:
 
     def __init__(self) -> None:
         self._kept: OrderedDict[str, tuple[Place, dict[Kind, Stored]]] = OrderedDict()
+        self._sizes: dict[str, int] = {}
         self._bytes = 0
 
     def find(self, owner: str, place: Place, kind: Kind) -> Stored | None:
@@ -51,20 +57,21 @@ class AnswersInMemory:
 
     def keep(self, owner: str, place: Place, kind: Kind, stored: Stored) -> None:
         """Keep an answer in place of those of the hospital's earlier places."""
-        before, answers = self._kept.pop(owner, (place, {}))
-        if before != place:
-            self._bytes -= sum(len(one.records) for one in answers.values())
-            answers = {}
+        if owner in self._kept and self._kept[owner][0] != place:
+            self.drop(owner)
+        _, answers = self._kept.setdefault(owner, (place, {}))
+        self._kept.move_to_end(owner)
         answers[kind] = stored
-        self._bytes += len(stored.records)
-        self._kept[owner] = (place, answers)
+        size = message_bytes(stored.records)
+        self._sizes[owner] = self._sizes.get(owner, 0) + size
+        self._bytes += size
         while self._bytes > MOST_BYTES:
             self.drop(next(iter(self._kept)))
 
     def drop(self, owner: str) -> None:
         """Forget what a hospital answered."""
-        _, answers = self._kept.pop(owner, (None, {}))
-        self._bytes -= sum(len(one.records) for one in answers.values())
+        self._kept.pop(owner, None)
+        self._bytes -= self._sizes.pop(owner, 0)
 
 
 class Answers:
@@ -90,15 +97,17 @@ class Answers:
         head = _head(place)
         if kept is None or not kept.startswith(head):
             return None
-        return Stored(kept[len(head) :])
+        return Stored(content_from_bytes(kept[len(head) :]))
 
-    def keep(self, place: Place, kind: Kind, reply: Reply) -> None:
-        """Keep an answer before it leaves."""
-        records = content_to_bytes(reply.content())
+    def keep(self, place: Place, kind: Kind, reply: Reply) -> Stored:
+        """Keep an answer before it leaves; returns it as it was kept."""
+        stored = Stored(reply.content())
         if self._site.simulated:
-            self._memory.keep(self._owner, place, kind, Stored(records))
+            self._memory.keep(self._owner, place, kind, stored)
         else:
-            self._site.write_secret(self._file(kind), _head(place) + records)
+            data = _head(place) + content_to_bytes(stored.records)
+            self._site.write_secret(self._file(kind), data)
+        return stored
 
     def drop(self) -> None:
         """Forget what was answered: it belongs to places that nobody can ask for any more."""

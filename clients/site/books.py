@@ -17,6 +17,8 @@ class Books:
 
     def __init__(self) -> None:
         self._open: OrderedDict[Path, Book] = OrderedDict()
+        #: The one that was asked for last, which is mostly asked for again.
+        self._last: tuple[Path, str, Book] | None = None
 
     def open(self, path: Path, *, site: str, cohort: str, durable: bool) -> Book:
         """Return a site's book for a cohort, as `Book` opens it.
@@ -24,6 +26,8 @@ class Books:
         Raises:
             LedgerError: the file is damaged, no ledger, or another site's or cohort's.
         """
+        if self._last is not None and self._last[:2] == (path, cohort):
+            return self._last[2]
         book = self._open.get(path)
         if book is None or book.cohort != cohort:
             book = Book(
@@ -32,6 +36,7 @@ class Books:
             self.close(path)
             self._open[path] = book
         self._open.move_to_end(path)
+        self._last = (path, cohort, book)
         if len(self._open) > MOST:
             # What it knows stays; only the file is opened anew when it is next asked for.
             for resting in list(self._open.values())[: len(self._open) - MOST]:
@@ -40,6 +45,7 @@ class Books:
 
     def close(self, path: Path) -> None:
         """Close a book, if it is open."""
+        self._last = None
         if (book := self._open.pop(path, None)) is not None:
             book.close()
 

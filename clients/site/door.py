@@ -144,7 +144,7 @@ class Passage(Generic[R]):
                 book.append(lines.show(place, turn=TURNS[self.kind]))
             else:
                 book.append(lines.seal(place, reply=digest))
-            self._door.answers.keep(place, self.kind, reply)
+            reply = self._door.answers.keep(place, self.kind, reply)
         return _RELEASES.make(reply=reply)
 
     def _check(self, uses: Sequence[Use], derived: Sequence[Confirmed]) -> None:

@@ -204,12 +204,11 @@ class Hospital:
 
     def follow(self, request: RoundRequest, phases: Phases) -> Session:
         """Bring book and replica to the last sum that a request holds."""
-        openings, after = self.openings(), self.witnessing.stands_at()
-        closed = self.book.state(self.training).closed
+        openings, closed = self.openings(), self.book.state(self.training).closed
         with self._kept(openings.session):
-            openings.follow(request, phases)
-        self.witnessing.learn(request, after=after, confirmed=openings.confirmed)
-        if self.book.state(self.training).closed > closed:
+            state = openings.follow(request, phases)
+        self.witnessing.learn(request, after=closed, confirmed=openings.confirmed)
+        if state.closed > closed:
             self.answers.drop()
             self._past_rounds(self.book.state(self.training).closed + 1)
         return openings.session
@@ -342,8 +341,10 @@ class Hospital:
         if self._strayed(session):
             self._agreement = self._state.agreement = None
             session = self.session()
+        if self.site.simulated:
+            return session
         state = self.book.state(self.training)
-        if self.site.simulated or session.round >= state.closed:
+        if session.round >= state.closed:
             return session
         kept = self.site.read_marked(f"replica-{self.training}.bin")
         if kept is not None:
@@ -358,11 +359,12 @@ class Hospital:
 
         A simulated one's is shared, and ahead of the hospitals that are asked later.
         """
+        if self.site.simulated:
+            return False
         state = self.book.state(self.training)
         here = (session.round, session.chain)
-        return not self.site.simulated and (
-            session.round > state.closed
-            or (session.round == state.closed and here != (state.closed, state.chain))
+        return session.round > state.closed or (
+            session.round == state.closed and here != (state.closed, state.chain)
         )
 
     def save(self, session: Session) -> None:

@@ -14,7 +14,6 @@ what it may release, is its own book's. Every refusal has one code: which check 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
@@ -216,13 +215,12 @@ class Openings:
         if number != state.closed + 1:
             raise Fault(Code.BEHIND, parameter=state.closed)
         with phases.measure("open"):
-            roster = session.verified(closed, number, state.chain, self._member)
+            known = session.verified(closed, number, state.chain, self._member)
+            roster = known.roster
             self._check_own(roster, state)
-            opened = roster.digest(closed.total)
             place = Place(training=training, round=number, attempt=roster.place.attempt)
-            total = hashlib.sha256(closed.total).hexdigest()
-            self._commit(lines.commit(place, roster=opened, total=total))
-            committed = make_committed(round=number, attempt=place.attempt, opened=opened)
+            self._commit(lines.commit(place, roster=known.opened, total=known.total))
+            committed = make_committed(round=number, attempt=place.attempt, opened=known.opened)
         try:
             chain = session.advance(committed, closed, roster, self._member.keys, phases)
         except SealingError as error:

@@ -72,15 +72,18 @@ class Releasing:
 
     def extras(self, request: RoundRequest) -> Extras:
         """Return the model and the snapshot, if this hospital is asked and they are confirmed."""
+        name = self._hospital.site.name
+        if name not in (request.release_from, request.snapshot_from):
+            return Extras()
         session, confirmed = self._hospital.session(), self._hospital.openings().confirmed()
         if confirmed is None:
             return Extras()
         given: dict[str, Any] = {}
-        if request.release_from == self._hospital.site.name and self._may_release_on_the_way():
+        if request.release_from == name and self._may_release_on_the_way():
             copy = session.copy_to_release(confirmed.round)
             if copy is not None:
                 given |= {"model": copy.model, "model_round": copy.round}
-        if request.snapshot_from == self._hospital.site.name:
+        if request.snapshot_from == name:
             copy = session.copy_to_leave(confirmed.round)
             if copy is not None:
                 sealed = self._sealed_state(copy.state, copy.round, copy.chain)

@@ -7,6 +7,7 @@ answers for one. What each hospital has committed to and may release is in its o
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -62,6 +63,25 @@ class Copy:
     state: bytes
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verified:
+    """A total whose roster is sound, and what follows from both.
+
+    Attributes:
+        closed: the total and the roster, as they came.
+        chain: of all sums before it, hex.
+        roster: read.
+        opened: digest of roster and total, hex.
+        total: SHA-256 of the total, hex.
+    """
+
+    closed: OpenedRound
+    chain: str
+    roster: Roster
+    opened: str
+    total: str
+
+
 class Session:
     """What the hospitals of one process share in one training; all of it can be rebuilt.
 
@@ -98,7 +118,7 @@ class Session:
         self._copies: list[Copy] = []
         #: Chains after the rounds that this process opened, or took over.
         self._chains: dict[int, str] = {0: ""}
-        self._verified: tuple[str, str, Roster] | None = None
+        self._verified: Verified | None = None
 
     @property
     def round(self) -> int:
@@ -122,16 +142,18 @@ class Session:
         check_computes(self.ends or self.replica.per_sample, shape, classes)
         self._computes = True
 
-    def verified(self, closed: OpenedRound, number: int, chain: str, member: Membership) -> Roster:
-        """Return the roster of a total, its signatures checked; once for all of this process.
+    def verified(
+        self, closed: OpenedRound, number: int, chain: str, member: Membership
+    ) -> Verified:
+        """Return a total's roster, its signatures checked; once for all of this process.
 
         Raises:
             SealingError: it is no roster of this round, or its hospitals opened other sums before.
         """
+        known = self._verified
+        if known is not None and (known.chain, known.closed) == (chain, closed):
+            return known
         roster = Roster.from_bytes(closed.roster)
-        opened = roster.digest(closed.total)
-        if self._verified is not None and self._verified[:2] == (opened, chain):
-            return self._verified[2]
         place = Place(training=self.terms.training, round=number, attempt=roster.place.attempt)
         roster.verify(
             member.public_keys,
@@ -141,8 +163,14 @@ class Session:
             bind=member.bind,
             previous=chain,
         )
-        self._verified = (opened, chain, roster)
-        return roster
+        self._verified = Verified(
+            closed=closed,
+            chain=chain,
+            roster=roster,
+            opened=roster.digest(closed.total),
+            total=hashlib.sha256(closed.total).hexdigest(),
+        )
+        return self._verified
 
     def advance(
         self,

@@ -113,10 +113,6 @@ class Witnessing:
                 f"{self._site.unwitnessed} places that no peer has confirmed; waits for vouches",
             )
 
-    def stands_at(self) -> int:
-        """Return the last round that is closed here; 0 where nobody asks."""
-        return 0 if self._site.simulated else self._book.state(self._training).closed
-
     def learn(
         self, request: Behind, *, after: int, confirmed: Callable[[], Confirmed | None]
     ) -> None:
@@ -129,7 +125,7 @@ class Witnessing:
         """
         if self._site.simulated:
             return
-        last = self.stands_at()
+        last = self._book.state(self._training).closed
         new = [number for number in sorted(request.closed) if after < number <= last]
         if not new:
             return
