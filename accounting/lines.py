@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -199,9 +199,9 @@ def commit(place: Place, *, roster: str, total: str, group: str = "") -> Line:
     return Line("commit", place.training, {**_at(place), **fields})
 
 
-def close(training: str, *, round: int, chain: str, names: Sequence[str] = ()) -> Line:
+def close(training: str, *, round: int, chain: str) -> Line:
     """What was committed to opened well: `chain` stands for all sums up to the round."""
-    return Line("close", training, {"round": round, "chain": chain, "names": list(names)})
+    return Line("close", training, {"round": round, "chain": chain})
 
 
 def adopt(training: str, *, round: int, chain: str) -> Line:

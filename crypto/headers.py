@@ -12,7 +12,7 @@ import hashlib
 import hmac
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from crypto.errors import (
@@ -32,6 +32,7 @@ _MAGIC = b"AHDR"
 _SIGNATURE = 64
 _START = _SIGNATURE + len(_MAGIC) + 1
 _SIZE = struct.Struct("<H")
+_BEGINNING = _MAGIC + bytes([HEADER_VERSION])
 _HEX = set("0123456789abcdef")
 _BIND, _LEDGER, _HEAD = 32, 8, 16
 _MOST_ENTRIES = 2**53
@@ -94,6 +95,7 @@ class Header:
     entry: int = 0
     head: bytes = bytes(_HEAD)
     spent: int = 0
+    _encoding: bytes = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.kind, HeaderKind):
@@ -101,8 +103,6 @@ class Header:
         _ = self.place
         if not isinstance(self.sender, str) or not 0 < len(self.sender) <= MAX_LABEL:
             raise HeaderError(f"a sender's name has 1 to {MAX_LABEL} characters")
-        for label in (self.training, self.sender):
-            _encoded(label)
         _check_digest("parameter_id", self.parameter_id, needed=self.kind in _UNDER_A_PLAN)
         _check_digest("previous", self.previous, needed=False)
         _check_digest("payload", self.payload, needed=self.kind in _WITH_PAYLOAD)
@@ -117,6 +117,7 @@ class Header:
             value = getattr(self, name)
             if type(value) is not int or not 0 <= value < _MOST_ENTRIES:
                 raise HeaderError(f"{name} is no integer in [0, 2**53)")
+        object.__setattr__(self, "_encoding", self._encoded())
 
     @property
     def place(self) -> Place:
@@ -124,9 +125,11 @@ class Header:
         return Place(training=self.training, round=self.round, attempt=self.attempt)
 
     def to_bytes(self) -> bytes:
-        """The one encoding of this header, without a signature."""
-        parts = [_MAGIC, bytes([HEADER_VERSION])]
-        for field in (
+        """The one encoding of this header, without a signature; made once."""
+        return self._encoding
+
+    def _encoded(self) -> bytes:
+        fields = (
             self.kind.encode(),
             _encoded(self.training),
             self.round.to_bytes(4, "little"),
@@ -141,9 +144,8 @@ class Header:
             self.entry.to_bytes(8, "little"),
             self.head,
             self.spent.to_bytes(8, "little"),
-        ):
-            parts += [_SIZE.pack(len(field)), field]
-        return b"".join(parts)
+        )
+        return _BEGINNING + b"".join([_SIZE.pack(len(one)) + one for one in fields])
 
     def signed_text(self) -> bytes:
         """What the sender signs: a prefix that names the kind, then the encoding."""

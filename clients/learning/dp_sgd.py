@@ -188,10 +188,11 @@ def clipped_gradient_sum(
         raise ValueError(f"l2_clip must be positive and finite, found {l2_clip}")
     total = np.zeros(model.dimensions, dtype=np.float64)
     reasons: dict[str, int] = {}
-    patients = _distinct(batch.patients)
+    patients, whole = _distinct(batch.patients), batch
     batch = _readable(batch)
-    reasons["no record could be read"] = discarded = patients - _distinct(batch.patients)
-    raised = 0
+    raised = discarded = 0
+    if batch is not whole:
+        reasons["no record could be read"] = discarded = patients - _distinct(batch.patients)
     for chunk in _chunks_of_patients(batch, chunk_records):
         gradients, failed = _patients_gradients(model, chunk, reasons)
         raised += failed
@@ -209,10 +210,10 @@ def clipped_gradient_sum(
 
 def _readable(batch: Batch) -> Batch:
     """Leave out records whose inputs are not finite."""
-    if not len(batch):
+    if _all_finite(batch.inputs):
         return batch
     readable = torch.isfinite(batch.inputs).flatten(1).all(dim=1)
-    return batch if bool(readable.all()) else _take(batch, torch.nonzero(readable).flatten())
+    return _take(batch, torch.nonzero(readable).flatten()) if not bool(readable.all()) else batch
 
 
 def _patients_gradients(
@@ -244,8 +245,11 @@ def _count(reasons: dict[str, int], error: Exception) -> None:
 
 
 def _mean_gradients(model: PerSample, chunk: Batch) -> list[torch.Tensor]:
-    """Return the mean of each patient's gradients, ``[patients, *parameter.shape]`` for each."""
-    members, owner = torch.unique(chunk.patients, return_inverse=True)
+    """Return the mean of each patient's gradients, ``[patients, *parameter.shape]`` for each.
+
+    A chunk holds its records patient by patient.
+    """
+    members, owner = torch.unique_consecutive(chunk.patients, return_inverse=True)
     if len(members) == 1 and len(chunk) > PATIENT_RECORDS:
         return _mean_of_many(model, chunk)
     gradients = model.gradients(chunk.inputs, chunk.labels)
@@ -273,15 +277,15 @@ def _add_clipped(
     """Add patients' clipped gradients to a total; return how many are not finite and left out."""
     squared_norms = _squared_norms(gradients)
     scale, finite = clip_factors(squared_norms, l2_clip), torch.isfinite(squared_norms)
-    offset = 0
+    offset, all_finite = 0, _all_finite(squared_norms)
     for gradient in gradients:
         flat = gradient.reshape(len(scale), -1)
-        if not bool(finite.all()):
+        if not all_finite:
             flat = torch.where(finite[:, None], flat, 0.0)
         size = flat.shape[1]
         total[offset : offset + size] += (scale @ flat.double()).numpy()
         offset += size
-    wrong = int((~finite).sum())
+    wrong = 0 if all_finite else int((~finite).sum())
     if wrong:
         reason = "the gradient is not finite"
         reasons[reason] = reasons.get(reason, 0) + wrong
@@ -289,7 +293,12 @@ def _add_clipped(
 
 
 def _distinct(patients: torch.Tensor) -> int:
-    return len(torch.unique(patients))
+    return len(np.unique(patients.numpy()))
+
+
+def _all_finite(values: torch.Tensor) -> bool:
+    """Whether all values are finite; may say no where their sum overflows."""
+    return math.isfinite(float(values.sum()))
 
 
 def clip_factors(squared_norms: torch.Tensor, l2_clip: float) -> torch.Tensor:
@@ -304,8 +313,9 @@ def _squared_norms(gradients: list[torch.Tensor]) -> torch.Tensor:
     flat = [gradient.reshape(len(gradient), -1) for gradient in gradients]
     squared = torch.stack([_fast_squares(rows) for rows in flat]).sum(dim=0)
     least = DOUBTFUL * sum(rows.shape[1] for rows in flat)
-    doubtful = torch.nonzero(~torch.isfinite(squared) | (squared < least)).flatten()
-    if len(doubtful):
+    low, high = torch.aminmax(squared)
+    if not (least <= float(low) and float(high) < math.inf):  # also where one is no number
+        doubtful = torch.nonzero(~torch.isfinite(squared) | (squared < least)).flatten()
         exact = [rows[doubtful].double().square().sum(dim=1) for rows in flat]
         squared[doubtful] = torch.stack(exact).sum(dim=0)
     return squared
@@ -318,10 +328,10 @@ def _fast_squares(flat: torch.Tensor) -> torch.Tensor:
     of that for a norm); the blocks are added in float64. All in float64 takes four times as long.
     """
     whole = flat.shape[1] // NORM_BLOCK * NORM_BLOCK
-    blocks = flat[:, :whole].reshape(len(flat), -1, NORM_BLOCK)
-    norms = torch.linalg.vector_norm(blocks, dim=2).double()
-    rest = torch.linalg.vector_norm(flat[:, whole:], dim=1).double()
-    squared: torch.Tensor = norms.square().sum(dim=1) + rest.square()
+    squared: torch.Tensor = torch.linalg.vector_norm(flat[:, whole:], dim=1).double().square()
+    if whole:
+        blocks = flat[:, :whole].reshape(len(flat), -1, NORM_BLOCK)
+        squared = torch.linalg.vector_norm(blocks, dim=2).double().square().sum(dim=1) + squared
     return squared
 
 

@@ -12,12 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from clients.contract.kinds import Kind
-from clients.contract.messages import (
-    Reply,
-    content_from_bytes,
-    content_to_bytes,
-    message_bytes,
-)
+from clients.contract.messages import Reply, content_from_bytes, content_to_bytes
 
 if TYPE_CHECKING:
     from flwr.app import RecordDict
@@ -62,7 +57,7 @@ class AnswersInMemory:
         _, answers = self._kept.setdefault(owner, (place, {}))
         self._kept.move_to_end(owner)
         answers[kind] = stored
-        size = message_bytes(stored.records)
+        size = sum(record.count_bytes() for record in stored.records.array_records.values())
         self._sizes[owner] = self._sizes.get(owner, 0) + size
         self._bytes += size
         while self._bytes > MOST_BYTES:

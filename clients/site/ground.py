@@ -121,7 +121,7 @@ class Site:
                 raise
             raise Fault(Code.SITE_REFUSED, f"the ledger: {error}") from error
 
-    @property
+    @cached_property
     def ledger_file(self) -> Path:
         """Where the hospital's ledger is."""
         return self.ledger_path or self.folder / "ledger.jsonl"

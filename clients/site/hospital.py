@@ -274,9 +274,10 @@ class Hospital:
             LimitRefused: the hospital's own limits forbid it.
             BookError: the place cannot be paid for.
         """
-        # A hospital that leads keeps its offer's secret after it made the keys, in case that its
-        # answer was lost and another leads. Now that a round is asked for, no more keys can come.
-        OfferFile(self.site, self.training).forget()
+        if not self.book.state(self.training).places:
+            # A hospital that leads keeps its offer's secret after it made the keys, in case that
+            # its answer was lost and another leads. Once a round is paid for, no more keys come.
+            OfferFile(self.site, self.training).forget()
         session = self.session()
         session.check_computes()
         terms = session.terms

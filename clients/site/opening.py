@@ -226,7 +226,7 @@ class Openings:
         except SealingError as error:
             self._failed(number, error)
             raise
-        self._book.append(lines.close(training, round=number, chain=chain, names=roster.names))
+        self._book.append(lines.close(training, round=number, chain=chain))
         return self._state()
 
     def _check_own(self, roster: Roster, state: TrainingState) -> None:

@@ -8,7 +8,7 @@ answers for one. What each hospital has committed to and may release is in its o
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pickle import UnpicklingError
@@ -119,6 +119,8 @@ class Session:
         #: Chains after the rounds that this process opened, or took over.
         self._chains: dict[int, str] = {0: ""}
         self._verified: Verified | None = None
+        #: Confirmations that were verified last, and who signed them.
+        self._confirmed: tuple[tuple[tuple[bytes, ...], int, str], frozenset[str]] | None = None
 
     @property
     def round(self) -> int:
@@ -218,9 +220,15 @@ class Session:
         return self._newest(last, lambda copy: bool(copy.state))
 
     def confirmations(
-        self, headers: Iterable[bytes], member: Membership, round: int, chain: str
-    ) -> set[str]:
-        """Return who has signed that the sums up to a round are the last, and are these."""
+        self, headers: tuple[bytes, ...], member: Membership, round: int, chain: str
+    ) -> frozenset[str]:
+        """Return who has signed that the sums up to a round are the last, and are these.
+
+        Signatures are verified once for all of this process.
+        """
+        asked = (headers, round, chain)
+        if self._confirmed is not None and self._confirmed[0] == asked:
+            return self._confirmed[1]
         found = set()
         for data in headers:
             try:
@@ -239,7 +247,8 @@ class Session:
                 chain,
             ):
                 found.add(header.sender)
-        return found
+        self._confirmed = (asked, frozenset(found))
+        return self._confirmed[1]
 
     def load(self, state: bytes, *, round: int, chain: str) -> None:
         """Take over the state after a round from another hospital of the training.

@@ -7,6 +7,7 @@ that is here it holds anyway, and no more. Keys, replicas and books are kept by 
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,8 @@ from strategies.errors import TrainingStopped
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+#: A line for each attempt that was asked for; a file is written anew for everything else.
+_ATTEMPTS = "attempts.jsonl"
 #: What a journal of this form says of itself.
 _FORM = 2
 
@@ -71,6 +74,7 @@ class Journal:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._ceremony = folder / "ceremony.json"
+        self._made: dict[str, tuple[int, int, int]] | None = None
 
     def keep_ceremony(
         self,
@@ -130,18 +134,27 @@ class Journal:
             attempt: of it.
             purpose: whose attempts are counted together.
         """
-        attempts = self.read_attempts()
-        last = attempts.get(purpose, (0, 0, 0))
-        attempts[purpose] = (last[0] + 1, number, attempt)
-        self._write("attempts.json", json.dumps(attempts).encode())
+        self._folder.mkdir(parents=True, exist_ok=True)
+        line = json.dumps([purpose, number, attempt]) + "\n"
+        with (self._folder / _ATTEMPTS).open("a", encoding="utf-8") as file:
+            if self._made is None:
+                # An end that a crash tore is a line by itself, which nobody reads.
+                line = "\n" + line if file.tell() else line
+                self._made = self.read_attempts()
+            file.write(line)
+        made, _, _ = self._made.get(purpose, (0, 0, 0))
+        self._made[purpose] = (made + 1, number, attempt)
 
     def read_attempts(self) -> dict[str, tuple[int, int, int]]:
         """Return (how many, round of the last, its attempt) of all attempts asked for so far."""
-        path = self._folder / "attempts.json"
-        if not path.exists():
-            return {}
-        kept = json.loads(path.read_text(encoding="utf-8"))
-        return {str(purpose): (int(a), int(b), int(c)) for purpose, (a, b, c) in kept.items()}
+        if self._made is not None:
+            return dict(self._made)
+        path, made = self._folder / _ATTEMPTS, dict[str, tuple[int, int, int]]()
+        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+            with suppress(ValueError):
+                purpose, number, attempt = json.loads(line)
+                made[purpose] = (made.get(purpose, (0, 0, 0))[0] + 1, number, attempt)
+        return made
 
     def keep_culprits(self, content: Mapping[str, object]) -> None:
         """Keep who is left out, and why."""

@@ -39,7 +39,7 @@ def test_the_close_of_the_round_before_goes_to_disk_with_the_next_spending(path,
     writes = []
     write = os.write
     monkeypatch.setattr(os, "write", lambda *a: (writes.append(a), write(*a))[1])
-    close = lines.close("t", round=1, chain="c", names=["north"])
+    close = lines.close("t", round=1, chain="c")
     book.spend(Place("t", 2, 1), EVENT, purpose="x", first=[close])
     assert len(writes) == 1 and kinds(path)[-2:] == ["close", "spend"]
 
@@ -48,7 +48,7 @@ def test_a_refused_spending_writes_the_close_before_it_and_nothing_else(path):
     book = keyed(path)
     for round in (1, 2):
         book.append(lines.commit(Place("t", round, 1), roster="r", total="s"))
-        close = lines.close("t", round=round, chain="c", names=["north"])
+        close = lines.close("t", round=round, chain="c")
 
         def refuse(_):
             raise LimitRefused("max-epsilon", 3, 2)
@@ -291,7 +291,7 @@ def test_twelve_thousand_lines_open_in_under_a_third_of_a_second(path):
             book.append(
                 lines.seal(place, reply="r" * 64),
                 lines.commit(place, roster="r" * 64, total="s" * 64),
-                lines.close("t", round=round, chain="c" * 64, names=["north", "south"]),
+                lines.close("t", round=round, chain="c" * 64),
             )
     took = []
     for _ in range(5):

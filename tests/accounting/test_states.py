@@ -43,7 +43,7 @@ def commit(round, attempt=1, total="S", group=""):
 
 
 def close(round):
-    return lines.close("t", round=round, chain=f"chain {round}", names=["a"])
+    return lines.close("t", round=round, chain=f"chain {round}")
 
 
 def adopt(round):
