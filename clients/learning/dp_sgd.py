@@ -188,11 +188,9 @@ def clipped_gradient_sum(
         raise ValueError(f"l2_clip must be positive and finite, found {l2_clip}")
     total = np.zeros(model.dimensions, dtype=np.float64)
     reasons: dict[str, int] = {}
-    patients, whole = _distinct(batch.patients), batch
+    patients, raised = _distinct(batch.patients), 0
     batch = _readable(batch)
-    raised = discarded = 0
-    if batch is not whole:
-        reasons["no record could be read"] = discarded = patients - _distinct(batch.patients)
+    reasons["no record could be read"] = discarded = patients - _distinct(batch.patients)
     for chunk in _chunks_of_patients(batch, chunk_records):
         gradients, failed = _patients_gradients(model, chunk, reasons)
         raised += failed
