@@ -197,6 +197,7 @@ def whole_app(changes: dict[str, Any], folder: Path) -> dict[str, Any]:
         "data.public": True,
         "run.seed": 1,
         "tracking.wandb": "disabled",
+        "audit.enabled": False,
     }
     folder.mkdir(parents=True)
     simulate(Settings.from_config(config | changes))

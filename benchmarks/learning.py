@@ -28,7 +28,7 @@ from needed_data import data_or_exit  # noqa: E402
 
 MEASURED = ROOT / "docs" / "measured" / "learning.json"
 PAGE = ROOT / "docs" / "results-data.md"
-QUIET = ("tracking.wandb=disabled", "run.log-level=warning")
+QUIET = ("tracking.wandb=disabled", "run.log-level=warning", "audit.enabled=false")
 
 
 def run(out: Path, only: Sequence[str]) -> None:

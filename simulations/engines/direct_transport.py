@@ -73,17 +73,19 @@ def train_here(
 
     Raises:
         TrainingStopped: the run ended cleanly before its last round.
+        AuditFailed: what it promised does not hold.
     """
     from clients.client_app import make_client_app
     from clients.contract.terms import hospitals_expected
     from clients.site.worker import Worker
+    from simulations.run_audit import audit_run
     from strategies.holdout import Holdout
     from strategies.server_app import make_server_app
 
     nodes = {secrets.randbits(62) + 2: k for k in range(hospitals_expected(settings))}
     run = Run.create_empty(secrets.randbits(62))
     config = settings.to_config()
-    lead = make_server_app(partial(Holdout, cohorts=cohorts))
+    lead = make_server_app(partial(Holdout, cohorts=cohorts), audit_run)
     with closing(Worker(cohorts)) as worker:
         hospitals = Hospitals(make_client_app(worker), config, nodes)
         lead(transport(hospitals, nodes, run), server_context(run, config))
