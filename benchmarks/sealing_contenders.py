@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from crypto.key_shares import Answers, ShareRequest, answer
+from crypto.key_shares import Answers, Parts, ShareRequest, answer
 from crypto.keys import Keys
 from crypto.pairs import PairKeys
 from crypto.planning import Absent, plan_sealing
@@ -111,6 +111,7 @@ class Ours(Contender):
         held = [self._held(name) for name in self.plan.sharing.committee or self.names]
         held = held[: self.plan.sharing.threshold]
         nonces = {name: one.nonce for name, one in self._sealed.items()}
+        parts = {name: Parts.of(one) for name, one in self._sealed.items()}
         roster, answers = bytes(32), {}
         start = time.process_time()
         for keys in held:
@@ -120,6 +121,7 @@ class Ours(Contender):
                 place=PLACE,
                 roster=roster,
                 contributors=nonces,
+                parts=parts,
                 envelopes={
                     name: one.envelopes[holder]
                     for name, one in self._sealed.items()

@@ -138,9 +138,17 @@ class KeysError(SealingError):
 
 
 class ShareError(SealingError):
-    """A share of a key that is missing, does not open, or is none."""
+    """A share of a key that is missing, does not open, or is none.
+
+    Attributes:
+        culprit: The dealer whose signature covers what is wrong; "" where it is the server's doing.
+    """
 
     code = "share"
+
+    def __init__(self, text: str, *, culprit: str = "") -> None:
+        super().__init__(text)
+        self.culprit = culprit
 
 
 class PrecisionError(SealingError):

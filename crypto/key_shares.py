@@ -6,14 +6,17 @@
 
 A share travels in an envelope that only its holder opens, and only for the header whose nonce it
 was made with: no envelope passes for one of another place, attempt, dealer, holder or header. The
-server keeps envelopes and hands them out with the roster; holders store none. t - 1 of a dealer's
-shares, turning with its name, are derived by their holders instead of sent.
+server keeps envelopes and hands them out with the roster; holders store none. The signed header
+stands for every envelope (`Parts`), so a bad one is its dealer's fault or the server's. t - 1 of a
+dealer's shares, turning with its name, are derived by their holders instead of sent.
 
 An answer is wrapped under the group key: hospitals may know the sum of keys, the server must not.
 """
 
+import hashlib
+import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,18 +24,19 @@ from numpy.typing import NDArray
 from crypto import sharing
 from crypto.coins import KeyStream
 from crypto.envelope import unwrap, wrap
-from crypto.errors import EnvelopeError, KeysError, RosterError, ShareError
+from crypto.errors import EnvelopeError, HeaderError, KeysError, RosterError, ShareError
 from crypto.keys import Keys
 from crypto.one_time_plans import Sharing
 from crypto.pairs import PairKeys
 from crypto.plans import SealingPlan
-from crypto.roles import Place
+from crypto.roles import Place, Sealed
 from crypto.security import COINS
 from crypto.sharing import Residues
 from crypto.tags import derive_key
 
 _SHARE, _ENVELOPE, _ANSWER = b"asclepias share 1", b"asclepias envelope 1", b"asclepias answer 1"
 _DIGEST = 32
+_LOW, _HIGH = np.uint64(2**32 - 1), np.uint64(32)
 
 
 def holders_of(sharing: Sharing, pairs: PairKeys) -> tuple[str, ...]:
@@ -62,14 +66,18 @@ class _Seats:
         return (point - 1 - self._place[dealer]) % len(self.holders) < self._derived
 
 
-def _derived_share(
+def _derived_words(
     pairs: PairKeys, other: str, place: Place, dealer: str, nonce: bytes, degree: int
-) -> Residues:
-    """A share that dealer and holder derive for themselves, float64 `[n]` below p."""
+) -> NDArray[np.uint64]:
+    """What dealer and holder derive a share from, uint64 `[n]`."""
     key = pairs.key(other, _SHARE, place, dealer.encode(), nonce)
-    words = KeyStream(key).words(degree).view("<u4").reshape(degree, 2).astype(np.float64)
-    high = sharing.reduce(words[:, 1]) * float(2**32 % sharing.PRIME)
-    return sharing.reduce(words[:, 0] + high)
+    return KeyStream(key).words(degree)
+
+
+def _residues(low: NDArray[np.uint64], high: NDArray[np.uint64]) -> Residues:
+    """``low + 2**32 * high`` modulo p, for words below 2**51."""
+    upper = sharing.reduce(high.astype(np.float64)) * float(2**32 % sharing.PRIME)
+    return sharing.reduce(sharing.reduce(low.astype(np.float64)) + upper)
 
 
 def _share_context(
@@ -114,9 +122,10 @@ def deal(
     holders = seats.holders
     every = range(1, len(holders) + 1)
     derived = {
-        point: _derived_share(pairs, holders[point - 1], place, dealer, nonce, plan.degree)
+        point: _residues(words & _LOW, words >> _HIGH)
         for point in every
         if seats.derives(dealer, point)
+        for words in (_derived_words(pairs, holders[point - 1], place, dealer, nonce, plan.degree),)
     }
     points = [point for point in every if point not in derived]
     envelopes = {}
@@ -126,6 +135,43 @@ def deal(
         context = _share_context(plan, pairs, place, dealer, holder, nonce)
         envelopes[holder] = wrap(key, _packed(share), context)
     return envelopes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What one hospital sent: the digests that its signed header stands for.
+
+    A holder gets an envelope without the vector beside it; by this list, whose digest is signed, it
+    knows whether the envelope is the one that its dealer sent.
+
+    Attributes:
+        payload: SHA-256 of the sealed vector, hex.
+        envelopes: SHA-256 of each envelope, hex, by holder.
+    """
+
+    payload: str
+    envelopes: Mapping[str, str]
+
+    @classmethod
+    def of(cls, sealed: Sealed) -> "Parts":
+        """The parts of what a sealer made."""
+        return cls(
+            payload=hashlib.sha256(sealed.payload).hexdigest(),
+            envelopes={name: _hex(one) for name, one in sealed.envelopes.items()},
+        )
+
+    @property
+    def digest(self) -> str:
+        """What a signed header carries as its payload's digest, hex."""
+        digest = hashlib.sha256(b"asclepias parts 1" + bytes.fromhex(self.payload))
+        for name, one in sorted(self.envelopes.items()):
+            label = name.encode()
+            digest.update(len(label).to_bytes(4, "little") + label + bytes.fromhex(one))
+        return digest.hexdigest()
+
+
+def _hex(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,6 +188,25 @@ class Answered:
     roster: bytes
     answer: bytes = field(repr=False)
 
+    def to_bytes(self) -> bytes:
+        """For the hospital's own file; it holds nothing that the server may not see."""
+        fields = asdict(self.place) | {"roster": self.roster.hex(), "answer": self.answer.hex()}
+        return json.dumps(fields, sort_keys=True).encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "Answered":
+        """Read `to_bytes`.
+
+        Raises:
+            ShareError: The bytes are no answer.
+        """
+        try:
+            fields = json.loads(data)
+            roster, wrapped = (bytes.fromhex(fields.pop(name)) for name in ("roster", "answer"))
+            return cls(place=Place(**fields), roster=roster, answer=wrapped)
+        except (ValueError, TypeError, KeyError, AttributeError, HeaderError):
+            raise ShareError(f"{len(data)} bytes are no answer of a holder") from None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShareRequest:
@@ -151,12 +216,14 @@ class ShareRequest:
         place: The roster's place.
         roster: Digest of the signed roster, 32 bytes.
         contributors: Each member's nonce by name.
+        parts: Each member's parts by name; their digests are those of the signed headers.
         envelopes: This holder's, by dealer; as the server kept them.
     """
 
     place: Place
     roster: bytes
     contributors: Mapping[str, bytes]
+    parts: Mapping[str, Parts]
     envelopes: Mapping[str, bytes]
 
 
@@ -172,8 +239,8 @@ def answer(request: ShareRequest, plan: SealingPlan, keys: Keys, last: Answered 
 
     Raises:
         RosterError: Another roster was answered, or a later place; or too few are in it.
-        ShareError: A member's envelope is missing, is not its dealer's, or holds no share; it is
-            named, and the holder may answer another roster.
+        ShareError: A member's envelope is missing, is not the one it signed, or holds no share;
+            says whose fault that is. The holder may answer another roster.
     """
     told = _sharing(plan)
     if keys.pairs is None:
@@ -193,41 +260,49 @@ def answer(request: ShareRequest, plan: SealingPlan, keys: Keys, last: Answered 
     members = {pairs.hospital, *pairs.others}
     if not least <= len(request.contributors) or not set(request.contributors) <= members:
         raise RosterError(f"a roster of {len(request.contributors)}, expected {least} members")
-    seats, total = _Seats(told, pairs), np.zeros(plan.degree)
-    if pairs.hospital not in seats.holders:
+    if pairs.hospital not in holders_of(told, pairs):
         raise ShareError(f"{pairs.hospital!r} holds no shares")
-    for dealer, nonce in sorted(request.contributors.items()):
-        total += _share_of(request, plan, pairs, seats, dealer, nonce)
+    total = _sum_of_shares(request, plan, pairs)
     context = _answer_context(plan, pairs.bind, place, request.roster, pairs.hospital)
     key = derive_key(keys.group_key, _ANSWER, place)
-    wrapped = wrap(key, _packed(sharing.reduce(total)), context)
+    wrapped = wrap(key, _packed(total), context)
     return Answered(place=place, roster=request.roster, answer=wrapped)
 
 
-def _share_of(
-    request: ShareRequest,
-    plan: SealingPlan,
-    pairs: PairKeys,
-    seats: _Seats,
-    dealer: str,
-    nonce: bytes,
+def _sum_of_shares(request: ShareRequest, plan: SealingPlan, pairs: PairKeys) -> Residues:
+    """This holder's shares of all members' keys, added up; float64 `[n]` below p."""
+    holder, seats, place = pairs.hospital, _Seats(_sharing(plan), pairs), request.place
+    point = seats.holders.index(holder) + 1
+    low, high = np.zeros(plan.degree, dtype=np.uint64), np.zeros(plan.degree, dtype=np.uint64)
+    sent = np.zeros(plan.degree)
+    for dealer, nonce in sorted(request.contributors.items()):
+        if seats.derives(dealer, point):
+            words = _derived_words(pairs, dealer, place, dealer, nonce, plan.degree)
+            low += words & _LOW
+            high += words >> _HIGH
+        else:
+            sent += _opened(request, plan, pairs, dealer, nonce)
+    return sharing.reduce(_residues(low, high) + sharing.reduce(sent))
+
+
+def _opened(
+    request: ShareRequest, plan: SealingPlan, pairs: PairKeys, dealer: str, nonce: bytes
 ) -> Residues:
-    """This holder's share of a member's key, derived or out of its envelope."""
+    """The share in a member's envelope."""
     holder, place = pairs.hospital, request.place
-    if seats.derives(dealer, seats.holders.index(holder) + 1):
-        return _derived_share(pairs, dealer, place, dealer, nonce, plan.degree)
-    if dealer not in request.envelopes:
-        raise ShareError(f"the envelope of {dealer!r} for {holder!r} is missing")
+    parts, envelope = request.parts.get(dealer), request.envelopes.get(dealer, b"")
+    signed = parts.envelopes.get(holder) if parts else None
+    if signed is None:
+        raise ShareError(f"{dealer!r} signed no envelope for {holder!r}", culprit=dealer)
+    if _hex(envelope) != signed:
+        raise ShareError(f"the envelope of {dealer!r} for {holder!r} is not the one it signed")
     key = pairs.key(dealer, _ENVELOPE, place, dealer.encode())
     context = _share_context(plan, pairs, place, dealer, holder, nonce)
+    what = f"the envelope of {dealer!r} for {holder!r}"
     try:
-        data = unwrap(key, request.envelopes[dealer], context)
-    except EnvelopeError:
-        raise ShareError(
-            f"the envelope of {dealer!r} for {holder!r} does not open: its dealer's fault where "
-            "the signed header names these bytes, else the server's"
-        ) from None
-    return _unpacked(data, plan.degree, f"the share of {dealer!r}")
+        return _unpacked(unwrap(key, envelope, context), plan.degree, what)
+    except (EnvelopeError, ShareError) as fault:
+        raise ShareError(f"{what}: {fault}", culprit=dealer) from None
 
 
 def _answer_context(

@@ -20,7 +20,7 @@ from crypto.errors import (
     ShareError,
     TagMismatchError,
 )
-from crypto.key_shares import Answers, ShareRequest, answer, deal, open_answers
+from crypto.key_shares import Answered, Answers, Parts, ShareRequest, answer, deal, open_answers
 from crypto.planning import Absent, plan_sealing
 from crypto.plans import SealingPlan
 from crypto.roles import Place, Quantiser
@@ -65,6 +65,7 @@ class Federation:
             "place": PLACE,
             "roster": roster,
             "contributors": {name: self.sealed[name].nonce for name in members},
+            "parts": {name: Parts.of(self.sealed[name]) for name in members},
             "envelopes": {
                 name: self.sealed[name].envelopes[holder]
                 for name in members
@@ -238,6 +239,12 @@ def test_a_holder_answers_one_roster_of_a_place_for_ever(six):
     first = six.answer(holder, members)
     again = six.answer(holder, members, last=first)
     assert again is first
+    # Also by another process, from what the first one left on disk.
+    first = Answered.from_bytes(first.to_bytes())
+    assert six.answer(holder, members, last=first) == again
+    for bad in (b"", b"{}", b"[]", first.to_bytes()[:-1], first.to_bytes().replace(b"3", b'"x"')):
+        with pytest.raises(ShareError, match="no answer"):
+            Answered.from_bytes(bad)
     with pytest.raises(RosterError, match="another roster"):
         six.answer(holder, six.names, roster=OTHER_ROSTER, last=first)
     earlier = dataclasses.replace(PLACE, round=2)
@@ -309,13 +316,45 @@ def test_an_envelope_opens_for_one_place_dealer_holder_and_header_alone(six):
         "short": b"",
     }
     for what, envelope in replays.items():
-        bad = dataclasses.replace(good, envelopes={**good.envelopes, dealer: envelope})
-        with pytest.raises(ShareError, match=f"envelope of '{dealer}'"):
+        handed = {**good.envelopes, dealer: envelope}
+        # By the server: the dealer signed another one.
+        with pytest.raises(ShareError, match="not the one it signed") as caught:
+            answer(dataclasses.replace(good, envelopes=handed), six.plan, six.of(holder), None)
+            pytest.fail(what)
+        assert caught.value.culprit == ""
+        # By the dealer, who signs it: it does not open either, and the dealer is named.
+        parts = Parts.of(dataclasses.replace(six.sealed[dealer], envelopes={holder: envelope}))
+        bad = dataclasses.replace(good, envelopes=handed, parts=good.parts | {dealer: parts})
+        with pytest.raises(ShareError, match=f"envelope of '{dealer}'") as caught:
             answer(bad, six.plan, six.of(holder), None)
             pytest.fail(what)
+        assert caught.value.culprit == dealer
     lacking = {name: one for name, one in good.envelopes.items() if name != dealer}
-    with pytest.raises(ShareError, match="missing"):
+    with pytest.raises(ShareError, match="not the one it signed"):
         answer(dataclasses.replace(good, envelopes=lacking), six.plan, six.of(holder), None)
+    unsigned = Parts.of(dataclasses.replace(six.sealed[dealer], envelopes={}))
+    with pytest.raises(ShareError, match="signed no envelope") as caught:
+        answer(
+            dataclasses.replace(good, parts=good.parts | {dealer: unsigned}),
+            six.plan,
+            six.of(holder),
+            None,
+        )
+    assert caught.value.culprit == dealer
+
+
+def test_the_digest_that_is_signed_stands_for_vector_and_envelopes(six):
+    sealed = six.sealed[six.names[0]]
+    digest = Parts.of(sealed).digest
+    holders = sorted(sealed.envelopes)
+    swapped = dict(zip(holders, reversed([sealed.envelopes[h] for h in holders]), strict=True))
+    for change in (
+        {"payload": sealed.payload[:-1] + b"x"},
+        {"envelopes": {}},
+        {"envelopes": swapped},
+        {"envelopes": {**sealed.envelopes, "stranger": b""}},
+    ):
+        assert Parts.of(dataclasses.replace(sealed, **change)).digest != digest
 
 
 def test_an_envelope_with_the_header_it_was_made_for_opens_though_sealed_twice(six):
