@@ -13,7 +13,7 @@ export RAY_USAGE_STATS_ENABLED := 0
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install simulate test test-all deployment-test check format clean
+.PHONY: help install simulate test test-all audit deployment-test check format clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -35,6 +35,9 @@ test: $(STAMP) ## Run the tests; of the exhaustive ones a sample
 
 test-all: $(STAMP) ## Run the tests with every exhaustive one (not deployment-test)
 	@$(BIN)/pytest $(PARALLEL) -m "not deployment"
+
+audit: $(STAMP) ## Send canary patients through whole trainings; reconcile with every ledger
+	@$(BIN)/flower-simulation audit --data
 
 deployment-test: $(STAMP) ## Deploy here: the default scenario, then faults (FAULT=name for one)
 	@$(BIN)/pytest -m "deployment or not deployment" tests/deployment/test_deployed.py
