@@ -24,10 +24,11 @@ from tests.simulations.test_progress import printed
 
 pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
 
-CANARIES = {"audit__canaries": 1500}
+CANARIES = {"audit__canaries": 1500, "training__sampling_rate": 1.0}
 #: A scenario that is not run, with few claims.
 PLANNED = [
     "--set", "audit.canaries=500", "--set", "training.rounds=3",
+    "--set", "training.sampling-rate=1.0",
     "--set", "privacy.regime=FPDP", "--set", "sealing.scheme=plain",
 ]  # fmt: skip
 

@@ -15,7 +15,7 @@ from tests.in_process import small_settings
 
 pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
 
-CANARIES = {"audit__canaries": 1000}
+CANARIES = {"audit__canaries": 1000, "training__sampling_rate": 1.0}
 
 
 @pytest.fixture
