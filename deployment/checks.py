@@ -5,6 +5,7 @@ Nothing here changes anything, and no private key is used but to read its public
 
 from __future__ import annotations
 
+import json
 import math
 import socket
 import ssl
@@ -67,6 +68,7 @@ def check_site(folder: Path) -> Iterator[Finding]:
         lambda: _limits(site),
         lambda: _bundle(site),
         lambda: _ledger(site),
+        lambda: _audits(site),
         lambda: _data(site),
         lambda: _port(site.runtime_port),
         lambda: _server(site.superlink, folder / "ca.pem"),
@@ -128,6 +130,21 @@ def _versions() -> str:
         if not found[name].startswith(wanted):
             raise DeploymentError(f"{name} {found[name]} is installed, tested is {wanted}x")
     return "versions: " + ", ".join(f"{name} {number}" for name, number in found.items())
+
+
+def _audits(site: SiteFile) -> str:
+    """Whether an audit of this hospital's own has found what cannot be chance."""
+    found = {file: json.loads(file.read_bytes()) for file in site.private.glob("audit-*.json")}
+    _require_none(
+        [
+            f"{file}: the audit of training {one['training']} failed: {one['failures'][0]}; find "
+            "out why before this hospital takes part again, then move the file away"
+            for file, one in found.items()
+            if not one["passed"]
+        ]
+    )
+    asked = "" if site.audit else " (audit = true in site.toml asks for it)"
+    return f"{len(found)} trainings were audited here, none failed{asked}"
 
 
 def _present(folder: Path, *names: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import ssl
 import threading
@@ -64,6 +65,13 @@ def _without(file: str) -> Callable[[Consortium], None]:
     return lambda made: (made.site(LYON) / "private" / file).unlink()
 
 
+def _failed_audit(made: Consortium) -> None:
+    found = {"training": "t", "passed": False, "failures": ["noise that came before"]}
+    file = made.site(LYON) / "private" / "audit-t.json"
+    file.write_text(json.dumps(found))
+    file.chmod(0o600)
+
+
 def _unpinned(made: Consortium) -> None:
     without_pins(made, LYON)
 
@@ -94,6 +102,7 @@ def _instead(old: str, new: str) -> Callable[[Consortium], None]:
         (_real_records, "test-mode = true over real records"),
         (_ends_soon, "ca.pem ends in 4 days"),
         (_foreign_ledger, "is the ledger of turin"),
+        (_failed_audit, "the audit of training t failed: noise that came before"),
         (_without("node.key"), "node.key is missing"),
         (_without("identity.key"), "identity.key is missing"),
     ],
