@@ -16,7 +16,7 @@ epsilon, and says what it charged.
   check both by exact convolution, fractional means included.
 - Floating point moves the edges of the grid's cells by a few 1e-15, so a draw's likelihood by a
   factor within 1 +- r.
-- Over n adaptive draws such log-likelihoods add up to at most `_drift`, but with probability
+- Over n adaptive draws such log-likelihoods add up to a drift at most, but with probability
   delta' (Freedman 1975). On both of two neighbours this adds twice the drift to epsilon, and
   (1 + e^epsilon)*delta' to delta. It needs far fewer bits than Pinsker's inequality, whose total
   variation would be multiplied by e^epsilon; there delta' appears in a logarithm only.
@@ -36,20 +36,17 @@ from scipy.special import log_ndtr, ndtri_exp
 from accounting.errors import AccountingError
 from accounting.events import check_delta
 from accounting.noise import NoisePlan
-from accounting.randomness import NORMAL_ERROR, Stream
+from accounting.randomness import Stream
+from accounting.rounding import coarsest_noise, floating_drift, rounding_drift, sum_rounding_kl
 
 DELTA_SLACK = 0.01  # the share of delta that the grid may use
 EPSILON_SLACK = 1e-3  # the share of epsilon (and at most this) that it may use
-MIN_NOISE_IN_STEPS = 3.0  # noise of one hospital in grid steps; below, the likelihood bound fails
 MAX_BITS = 40  # float64 holds value, noise and bound together with 12 bits to spare
 # The share of delta for each of five events: a draw beyond the reach and log-likelihoods beyond the
 # drift, of rounding and of floating point each, and a draw beyond the tail. Together they charge
 # 5*_PART*delta = 0.9*DELTA_SLACK*delta; the last tenth is for delta*expm1(drift), see `slack_at`.
 _PART = 0.9 * DELTA_SLACK / 5
 _TAIL_ROOM = 20.0  # the tail is planned for this much more epsilon
-_SAFETY = 1.1  # exact convolution stays below 1
-# n*s, f + n*s: two roundings of a number of size (|n| + 1)*s, beside the sampler's own error.
-_EDGE_ERROR = NORMAL_ERROR + 2.0**-52
 # Dividing by the step rounds, so sensitivity grows by parts in 1e11 at most: cover it with noise.
 _NOISE_MARGIN = 1.0 + 1e-9
 
@@ -114,10 +111,10 @@ class GridPlan:
         noise_in_steps = self.noise_stddev / self.step
         log_part = _log_part(epsilon, delta)
         reach = _reach(log_part, self.draws)
-        drift = _floating_drift(noise_in_steps, reach, self.draws, log_part)
+        drift = floating_drift(noise_in_steps, reach, self.draws, log_part)
         charged = 2.0 * _PART * delta
         if not single_update and self.summed > 1:
-            drift += _rounding_drift(self.summed, noise_in_steps, reach, self.sums, log_part)
+            drift += rounding_drift(self.summed, noise_in_steps, reach, self.sums, log_part)
             beyond = math.log(2.0 * self.draws) + float(log_ndtr(-self.tail))
             beyond += float(np.logaddexp(0.0, epsilon))
             charged += 2.0 * _PART * delta + math.exp(min(beyond, 100.0))
@@ -214,7 +211,7 @@ def _noised_grid(
     """The coarsest grid for noise: its step by what rounding may cost, its bound by the tail."""
     log_part = _log_part(epsilon, delta)
     allowed = EPSILON_SLACK * min(epsilon, 1.0)
-    noise_in_steps = _coarsest(summed, sums, _reach(log_part, draws), log_part, allowed / 4.0)
+    noise_in_steps = coarsest_noise(summed, sums, _reach(log_part, draws), log_part, allowed / 4.0)
     tail = _reach(_log_part(epsilon + _TAIL_ROOM, delta), draws)
     step = stddev / noise_in_steps
     bound_steps = math.ceil((clamp + tail * stddev) / step)
@@ -300,86 +297,6 @@ def _least_summed(plan: NoisePlan) -> int:
     if plan.name != "semi-central" or plan.hospitals == 1:
         return 1
     return max(2, plan.hospitals - plan.dropouts - max(plan.colluders, 1))
-
-
-def sum_rounding_kl(contributions: int, noise_in_steps: float) -> float:
-    """KL(sum of m rounded Gaussians || rounded Gaussian), one coordinate, in nats: a bound.
-
-    kappa^2 / (48 * S^4), kappa = (m-1)/120 the fourth cumulant, S = m*noise_in_steps^2, for any
-    means and noise of 3 steps or more. The second Gaussian has variance S + (m-1)/12.
-    """
-    _check_steps(contributions, noise_in_steps)
-    variance = contributions * noise_in_steps**2
-    return ((contributions - 1) / (120.0 * variance**2)) ** 2 / 48.0
-
-
-def sum_rounding_ratio(contributions: int, noise_in_steps: float, reach: float) -> float:
-    """Bound on the log of the likelihood ratio of the same two within `reach` deviations.
-
-    c * (reach^4 + 6*reach^2 + 3), c = (m-1)/(2880*S^2): the fourth Hermite polynomial.
-    """
-    _check_steps(contributions, noise_in_steps)
-    scale = (contributions - 1) / (2880.0 * (contributions * noise_in_steps**2) ** 2)
-    return scale * (reach**4 + 6.0 * reach**2 + 3.0)
-
-
-def _check_steps(contributions: int, noise_in_steps: float) -> None:
-    if contributions < 1 or noise_in_steps < MIN_NOISE_IN_STEPS:
-        raise AccountingError(
-            f"{contributions} contributions with noise of {noise_in_steps} steps, expected at "
-            f"least 1 and {MIN_NOISE_IN_STEPS:g}"
-        )
-
-
-def _coarsest(summed: int, sums: float, reach: float, log_part: float, allowed: float) -> float:
-    """The least noise of a hospital in grid steps whose rounding drifts by at most `allowed`."""
-
-    def enough(noise_in_steps: float) -> bool:
-        return _rounding_drift(summed, noise_in_steps, reach, sums, log_part) <= allowed
-
-    low = high = MIN_NOISE_IN_STEPS
-    if enough(low):
-        return low
-    while not enough(high):
-        low, high = high, 2.0 * high
-    while high - low > 1e-3 * high:
-        middle = (low + high) / 2.0
-        low, high = (low, middle) if enough(middle) else (middle, high)
-    return high
-
-
-def _rounding_drift(
-    summed: int, noise_in_steps: float, reach: float, sums: float, log_part: float
-) -> float:
-    """How far rounding moves the log-likelihood of all sums, but for e^log_part."""
-    if summed == 1:
-        return 0.0
-    largest = _SAFETY * sum_rounding_ratio(summed, noise_in_steps, reach)
-    factor = math.exp(min(largest, 100.0))
-    variance = _SAFETY * 2.0 * sum_rounding_kl(summed, noise_in_steps) * factor
-    return _drift(variance * factor / 2.0, variance, largest, sums, log_part)
-
-
-def _floating_drift(noise_in_steps: float, reach: float, draws: float, log_part: float) -> float:
-    """How far floating point moves the log-likelihood of all draws, but for e^log_part."""
-    # An edge at x moves by up to _EDGE_ERROR*(|x| + 1); a cell is 1/noise_in_steps wide, and the
-    # density varies in it and beside it by at most e^((reach + 1)/noise_in_steps).
-    edge = _EDGE_ERROR * (reach + 1.0)
-    ratio = 2.0 * edge * noise_in_steps * math.exp((reach + 1.0) / noise_in_steps)
-    return _drift(ratio**2, ratio**2, ratio, draws, log_part)
-
-
-def _drift(mean: float, variance: float, largest: float, count: float, log_part: float) -> float:
-    """What `count` adaptive terms add up to at most, but with probability e^log_part.
-
-    n*mean + sqrt(2*n*v*L) + 4/3*b*L, where n = `count`, L = -log_part, and each term, given those
-    before it, has mean and variance of at most `mean` and v and lies within +-b, b = `largest`.
-    Centred, terms are at most R = 2*b, and the chance that their sum passes t is at most
-    exp(-t^2/2 / (n*v + R*t/3)) (Freedman 1975, in the form of Tropp 2011, Theorem 1.1). That is
-    e^-L at some t <= sqrt(2*n*v*L) + 2/3*R*L.
-    """
-    spread = math.sqrt(-2.0 * count * variance * log_part)
-    return count * mean + spread - (4.0 / 3.0) * largest * log_part
 
 
 def noised_unpaid(

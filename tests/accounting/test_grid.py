@@ -11,16 +11,10 @@ from hypothesis import strategies as st
 from scipy.special import log_ndtr
 
 from accounting.errors import AccountingError
-from accounting.grid import (
-    DELTA_SLACK,
-    EPSILON_SLACK,
-    noised_unpaid,
-    plan_grid,
-    sum_rounding_kl,
-    sum_rounding_ratio,
-)
+from accounting.grid import DELTA_SLACK, EPSILON_SLACK, noised_unpaid, plan_grid
 from accounting.noise import make_noise_plan
 from accounting.randomness import Stream
+from accounting.rounding import sum_rounding_kl, sum_rounding_ratio
 from crypto.planning import plan_sealing
 from crypto.roles import Place, Quantiser
 from crypto.schemes import make_adder, make_keys, make_opener, make_sealer
