@@ -2,24 +2,32 @@
 
 Hospitals keep them of their peers, and the server of all. Whose a header is says its signature, so
 what is kept here is proof: two headers of one ledger and entry with different heads show that two
-copies of the ledger are in use. Everything is bounded.
+copies of the ledger are in use.
+
+Everything is bounded, and nobody can flush it. The highest entry of a ledger is never forgotten for
+another training's; a training counts by itself only once it has spent; and what is forgotten where
+there are too many is the lowest entry, so a ledger that went back pushes nothing newer out.
 """
 
 from __future__ import annotations
 
 import json
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from clients.contract.witness_messages import MOST_OF_ONE
 from crypto.errors import SealingError
 from crypto.headers import SignedHeader
 from crypto.identity import verify_signature
 
-#: Places in a ledger that are remembered besides the newest, to find out that it is copied.
-_MOST_SEEN = 64
+#: Places in a hospital's ledgers whose heads are remembered, to find out that one is copied.
+_MOST_SEEN = 16
 _NONE = bytes(8)
+
+#: A ledger, a training, and whether it is the copy's part of both.
+_Place = tuple[bytes, str, bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +45,54 @@ class Copied:
 
 @dataclass
 class _OfOne:
-    newest: OrderedDict[tuple[bytes, str], SignedHeader] = field(default_factory=OrderedDict)
+    """What is kept of one hospital: of each place the newest header, and the dearest if another."""
+
+    kept: dict[_Place, tuple[SignedHeader, ...]] = field(default_factory=dict)
     seen: OrderedDict[tuple[bytes, int], bytes] = field(default_factory=OrderedDict)
+
+    def see(self, ledger: bytes, entry: int, head: bytes) -> bool:
+        """Remember the head of an entry; returns whether it is the one that is known."""
+        known = self.seen.setdefault((ledger, entry), head)
+        while len(self.seen) > _MOST_SEEN:
+            self.seen.popitem(last=False)
+        return known == head
+
+    def keep(self, signed: SignedHeader, *, copy: bool) -> None:
+        header = signed.header
+        place = (header.ledger, header.training, copy)
+        every = (*self.kept.get(place, ()), signed)
+        newest = max(every, key=lambda one: one.header.entry)
+        dearest = max(every, key=lambda one: one.header.spent)
+        gained = dearest.header.spent > newest.header.spent
+        self.kept[place] = (newest, dearest) if gained else (newest,)
+        highest = self._highest()
+        for other in [one for one in self.kept if one[0] == header.ledger]:
+            if other not in highest and not any(h.header.spent for h in self.kept[other]):
+                del self.kept[other]
+        while sum(map(len, self.kept.values())) > MOST_OF_ONE:
+            self._forget(highest)
+
+    def _highest(self) -> set[_Place]:
+        """Return the place of each ledger, and of its copy, whose entry is the highest."""
+        found: dict[tuple[bytes, bool], _Place] = {}
+        for place in self.kept:
+            before = found.setdefault((place[0], place[2]), place)
+            if self._entry(before) < self._entry(place):
+                found[place[0], place[2]] = place
+        return set(found.values())
+
+    def _forget(self, highest: set[_Place]) -> None:
+        """Forget the lowest place of the ledger that has most; a whole ledger only at last."""
+        ledgers = Counter(place[0] for place in self.kept if place not in highest)
+        if not ledgers:
+            del self.kept[next(iter(self.kept))]
+            return
+        [(most, _)] = ledgers.most_common(1)
+        others = [place for place in self.kept if place[0] == most and place not in highest]
+        del self.kept[min(others, key=self._entry)]
+
+    def _entry(self, place: _Place) -> int:
+        return self.kept[place][0].header.entry
 
 
 class HeaderMemory:
@@ -57,24 +111,15 @@ class HeaderMemory:
         if header.ledger == _NONE:
             return None
         mine = self._of.setdefault(key, _OfOne())
-        head = mine.seen.setdefault((header.ledger, header.entry), header.head)
-        while len(mine.seen) > _MOST_SEEN:
-            mine.seen.popitem(last=False)
-        if head != header.head:
-            return Copied(header.sender, header.entry)
-        place = (header.ledger, header.training)
-        before = mine.newest.get(place)
-        if before is None or before.header.entry < header.entry:
-            mine.newest[place] = signed
-            mine.newest.move_to_end(place)
-        while len(mine.newest) > MOST_OF_ONE:
-            mine.newest.popitem(last=False)
-        return None
+        known = mine.see(header.ledger, header.entry, header.head)
+        mine.keep(signed, copy=not known)
+        return None if known else Copied(header.sender, header.entry)
 
     def of(self, key: bytes) -> tuple[bytes, ...]:
-        """Return a hospital's headers, the newest of each ledger and training."""
+        """Return a hospital's headers: of each ledger and training the newest, all that count."""
         found = self._of.get(key)
-        return tuple(one.to_bytes() for one in found.newest.values()) if found else ()
+        kept = found.kept.values() if found else ()
+        return tuple(one.to_bytes() for headers in kept for one in headers)
 
     def all(self) -> Iterator[tuple[bytes, bytes]]:
         """Yield every (public key, signed header)."""
@@ -82,9 +127,16 @@ class HeaderMemory:
             for header in self.of(key):
                 yield key, header
 
-    def to_json(self) -> list[dict[str, str]]:
+    def to_json(self) -> list[dict[str, object]]:
         """Return all of it, JSON-ready."""
-        return [{"key": key.hex(), "header": header.hex()} for key, header in self.all()]
+        headers: list[dict[str, object]] = [
+            {"key": key.hex(), "header": header.hex()} for key, header in self.all()
+        ]
+        seen: list[dict[str, object]] = [
+            {"key": key.hex(), "seen": [[led.hex(), n, head.hex()] for (led, n), head in places]}
+            for key, places in ((key, one.seen.items()) for key, one in self._of.items())
+        ]
+        return headers + seen
 
     @classmethod
     def from_json(cls, kept: object) -> HeaderMemory:
@@ -94,6 +146,10 @@ class HeaderMemory:
             ValueError: it is something else.
         """
         memory = cls()
+        for key, places in _read_seen(kept):
+            of_one = memory._of.setdefault(key, _OfOne())
+            for ledger, entry, head in places:
+                of_one.see(ledger, entry, head)
         for key, signed in _read(kept):
             memory.take(key, signed)
         return memory
@@ -125,15 +181,34 @@ def signed_by(key: bytes, headers: Iterable[bytes]) -> list[SignedHeader]:
 
 
 def _read(kept: object) -> Iterator[tuple[bytes, SignedHeader]]:
+    for one in _listed(kept):
+        if "header" in one:
+            try:
+                yield (
+                    bytes.fromhex(str(one["key"])),
+                    SignedHeader.from_bytes(bytes.fromhex(str(one["header"]))),
+                )
+            except SealingError as error:
+                raise ValueError(str(error)) from error
+
+
+def _read_seen(kept: object) -> Iterator[tuple[bytes, list[tuple[bytes, int, bytes]]]]:
+    for one in _listed(kept):
+        if "seen" in one:
+            try:
+                places = [
+                    (bytes.fromhex(ledger), int(entry), bytes.fromhex(head))
+                    for ledger, entry, head in one["seen"]
+                ]
+            except TypeError as error:
+                raise ValueError(f"heads that were seen: {error}") from error
+            yield bytes.fromhex(str(one["key"])), places
+
+
+def _listed(kept: object) -> list[dict[str, Any]]:
     if not isinstance(kept, list):
         raise ValueError("headers are no list")
     for one in kept:
-        if not isinstance(one, dict) or not {"key", "header"} <= one.keys():
+        if not isinstance(one, dict) or "key" not in one or not {"header", "seen"} & one.keys():
             raise ValueError("a header is kept with its key")
-        try:
-            yield (
-                bytes.fromhex(str(one["key"])),
-                SignedHeader.from_bytes(bytes.fromhex(str(one["header"]))),
-            )
-        except SealingError as error:
-            raise ValueError(str(error)) from error
+    return kept

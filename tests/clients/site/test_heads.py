@@ -163,9 +163,12 @@ def test_two_heads_of_one_entry_are_a_copied_ledger(identity: Identity) -> None:
     first = header(identity, 5)
     assert memory.take(identity.public, first) is None
     assert memory.take(identity.public, first) is None
-    copied = memory.take(identity.public, header(identity, 5, head=b"x" * 16))
-    assert copied == Copied("north", 5)
-    assert memory.of(identity.public) == (first.to_bytes(),)
+    second = header(identity, 5, head=b"x" * 16)
+    assert memory.take(identity.public, second) == Copied("north", 5)
+    assert memory.of(identity.public) == (first.to_bytes(), second.to_bytes())  # both are proof
+    again = HeaderMemory.from_json(json.loads(json.dumps(memory.to_json())))
+    memory.take(identity.public, header(identity, 9))
+    assert again.take(identity.public, header(identity, 5, head=b"x" * 16)) == Copied("north", 5)
 
 
 def test_what_one_hospital_can_fill_is_bounded(identity: Identity) -> None:
@@ -173,6 +176,29 @@ def test_what_one_hospital_can_fill_is_bounded(identity: Identity) -> None:
     for number in range(3 * MOST_OF_ONE):
         memory.take(identity.public, header(identity, number, training=f"t{number}"))
     assert len(memory.of(identity.public)) == MOST_OF_ONE
+
+
+def test_nothing_pushes_the_highest_entry_or_what_was_spent_out(identity: Identity) -> None:
+    """A server may ask for signatures about any ids, before a ledger goes back and after."""
+    memory = HeaderMemory()
+    highest = header(identity, 900, training="real", spent=40)
+    memory.take(identity.public, highest)
+    for number in range(3 * MOST_OF_ONE):
+        memory.take(identity.public, header(identity, 901, training=f"w{number}", spent=0))
+    for number in range(3 * MOST_OF_ONE):
+        memory.take(identity.public, header(identity, 10, training=f"v{number}", spent=1))
+    kept = [SignedHeader.from_bytes(data) for data in memory.of(identity.public)]
+    assert highest in kept
+    assert len(kept) == MOST_OF_ONE
+    assert max(one.header.entry for one in kept) == 901
+
+
+def test_what_one_copy_has_spent_is_kept_when_the_other_is_longer(identity: Identity) -> None:
+    memory = HeaderMemory()
+    dear, long = header(identity, 30, spent=8), header(identity, 40, head=b"x" * 16, spent=6)
+    for one in (dear, long, header(identity, 20, spent=4)):
+        memory.take(identity.public, one)
+    assert set(memory.of(identity.public)) == {dear.to_bytes(), long.to_bytes()}
 
 
 def test_a_header_that_shows_no_ledger_is_not_kept(identity: Identity) -> None:
