@@ -12,7 +12,7 @@ from clients.contract.messages import OpenedRound
 from crypto.errors import KeysError
 from crypto.pairs import PairKeys
 from crypto.roles import Place
-from tests.door.world import ONE_TIME, Play, started
+from tests.door.world import ONE_TIME, Play, Sites, door_settings, started
 
 pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
 
@@ -100,3 +100,16 @@ def test_a_retired_training_has_no_pair_keys_any_more(tmp_path: Path) -> None:
         assert not play.ask(STOLEN, Kind.TRAIN, play.request(2, closed={1: bad}))
     assert not list(folder.glob("pairs-*"))
     assert attempt > 1
+
+
+def test_a_ceremony_of_fewer_or_more_than_the_plan_has_makes_no_keys(tmp_path: Path) -> None:
+    """Sums of others than those would open nowhere, after everybody has paid for them."""
+    sites = Sites(tmp_path / "c", 3)
+    play = Play.of(sites, door_settings(3, **ONE_TIME))
+    play.join()
+    offers = dict(play.offers)
+    play.offers = {name: offers[name] for name in play.names[:2]}
+    answer = play.ask(play.names[0], Kind.LEAD, play.leading())
+    assert answer.code == "malformed", answer.log
+    assert not list(play.sites.folder(play.names[0]).glob("pairs-*"))
+    assert not list(play.sites.folder(play.names[0]).glob("keys-*"))
