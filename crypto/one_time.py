@@ -34,7 +34,7 @@ from crypto.key_shares import Answers, candidates, deal, holders_of, open_answer
 from crypto.keys import Keys
 from crypto.one_time_plans import Layout
 from crypto.packing import from_planes, write_planes
-from crypto.pairs import Mask, PairKeys, stream_words
+from crypto.pairs import Mask, PairKeys, stream_sum
 from crypto.plans import SealingPlan
 from crypto.polynomials import Small
 from crypto.roles import Place, Sealed, Vector
@@ -65,11 +65,16 @@ def _pairs_of(keys: Keys, plan: SealingPlan) -> PairKeys:
     return keys.pairs
 
 
-def _key_pad(keys: Keys, place: Place, hospital: str, nonce: bytes, degree: int) -> Mask:
-    """What keeps the sum of keys from the server: pseudorandom words under the group key."""
-    label = keys.parameter_id.encode()
-    key = derive_key(keys.group_key, b"key pad", place, hospital.encode(), nonce, label)
-    return stream_words(key, degree)
+def _key_pads(keys: Keys, place: Place, nonces: Mapping[str, bytes], degree: int) -> Mask:
+    """What keeps keys from the server: words under the group key, summed over hospitals."""
+    label, group_key = keys.parameter_id.encode(), keys.group_key
+    return stream_sum(
+        (
+            (derive_key(group_key, b"key pad", place, name.encode(), nonce, label), True)
+            for name, nonce in nonces.items()
+        ),
+        degree,
+    )
 
 
 class OneTimeSealer:
@@ -96,7 +101,7 @@ class OneTimeSealer:
         if plan.sharing is None:
             sent = pairs.masks(place, degree)
             sent += secret.astype(np.uint16)
-            sent += _key_pad(self._keys, place, self._hospital, nonce, degree)
+            sent += _key_pads(self._keys, place, {self._hospital: nonce}, degree)
         else:
             envelopes = deal(secret, plan, pairs, place, nonce)
         sealing = _sealing(plan, self._keys, pairs.bind, place)
@@ -237,9 +242,7 @@ class OneTimeOpener:
         self, masked: Mask, contributors: Mapping[str, bytes], place: Place
     ) -> NDArray[np.int64]:
         """The sum of all keys: their masks cancel, their pads are taken off."""
-        total = masked.copy()
-        for name, nonce in contributors.items():
-            total -= _key_pad(self._keys, place, name, nonce, self._layout.degree)
+        total = masked - _key_pads(self._keys, place, contributors, self._layout.degree)
         secret = total.view(np.int16).astype(np.int64)
         if int(np.abs(secret).max()) > COINS // 2 * len(contributors):
             raise TagMismatchError(

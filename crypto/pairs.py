@@ -12,15 +12,15 @@ after round r cannot open what was masked or wrapped in a round before.
 import hashlib
 import hmac
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NoReturn
 
 import numpy as np
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from numpy.typing import NDArray
 
-from crypto.coins import KeyStream
 from crypto.ephemeral import EphemeralSecret
 from crypto.errors import KeysError
 from crypto.offers import Offer
@@ -111,14 +111,14 @@ class PairKeys:
             uint16 `[count]`: the sum of pseudorandom words with every later name, less those with
             every earlier one, modulo 2**16.
         """
-        keys, total = self.at(place.round), np.zeros(count, dtype=np.uint16)
-        for other in keys.others:
-            words = stream_words(keys.key(other, b"asclepias mask 1", place), count)
-            if other > self.hospital:
-                total += words
-            else:
-                total -= words
-        return total
+        keys, digest = self.at(place.round), place.digest(b"asclepias mask 1", self.bind)
+        return stream_sum(
+            (
+                (hmac.digest(keys._roots[other], digest, "sha256"), other > self.hospital)
+                for other in keys.others
+            ),
+            count,
+        )
 
     def to_bytes(self) -> bytes:
         """Everything, secrets included: for the hospital's own 0600 file, nothing else."""
@@ -165,6 +165,20 @@ def _framed(text: str) -> bytes:
     return len(data).to_bytes(4, "little") + data
 
 
-def stream_words(key: bytes, count: int) -> Mask:
-    """`count` pseudorandom words of 16 bits under a key that is used for nothing else."""
-    return KeyStream(key).words(-(-count // 4)).view("<u2")[:count]
+def stream_sum(keys: Iterable[tuple[bytes, bool]], count: int) -> Mask:
+    """The sum of pseudorandom words under some keys, each added or taken off, modulo 2**16.
+
+    Args:
+        keys: Keys that are used for nothing else, and whether their words are added.
+        count: How many words.
+    """
+    total, zeros = np.zeros(count, dtype=np.uint16), bytes(2 * count)
+    stream = bytearray(2 * count + 15)
+    words = np.frombuffer(stream, dtype="<u2", count=count)
+    for key, added in keys:
+        Cipher(algorithms.AES256(key), modes.CTR(bytes(16))).encryptor().update_into(zeros, stream)
+        if added:
+            total += words
+        else:
+            total -= words
+    return total

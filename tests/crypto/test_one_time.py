@@ -21,6 +21,7 @@ from crypto.errors import (
 from crypto.field_tags import PRIME, FieldWeights
 from crypto.frames import HEAD_BYTES, Content, read_frame, write_frame
 from crypto.packing import from_planes, write_planes
+from crypto.pairs import stream_sum
 from crypto.planning import plan_sealing
 from crypto.polynomials import Small
 from crypto.roles import Place, Quantiser, Sealed
@@ -93,14 +94,15 @@ class Federation:
             body=[body.tobytes(), masked.tobytes()],
         )
 
+    def pad(self, name, nonce):
+        return one_time._key_pads(self.keys, self.place, {name: nonce}, self.layout.degree)
+
     def key_sum(self, names=None):
         """What server and a hospital make of the masked keys of `names`: int64 `[n]`."""
         total = np.zeros(self.layout.degree, dtype=np.uint16)
         for name in names or self.names:
             total += self.parts(self.sealed[name])[1]
-            total -= one_time._key_pad(
-                self.keys, self.place, name, self.nonces[name], self.layout.degree
-            )
+            total -= self.pad(name, self.nonces[name])
         return total.view(np.int16).astype(np.int64)
 
 
@@ -210,9 +212,7 @@ def test_masked_keys_of_fewer_than_all_honest_hospitals_are_uniform():
             for colluder in colluders:
                 pairs = pair_keys(whole.names)[colluder]
                 for name in subset:
-                    mask = one_time.stream_words(
-                        pairs.key(name, b"asclepias mask 1", PLACE), degree
-                    )
+                    mask = stream_sum([(pairs.key(name, b"asclepias mask 1", PLACE), True)], degree)
                     words -= mask if colluder > name else -mask
             # Only all of them leave a sum of keys: at most 32 a coefficient and hospital.
             largest = int(np.abs(words.view(np.int16).astype(np.int64)).max())
@@ -443,10 +443,9 @@ def test_a_place_that_is_sealed_twice_gives_its_difference_away(three):
     The server and one hospital that works with it take the group's pads off both masked keys.
     """
     once, again = three.sealed[NAMES[0]], three.seal(NAMES[0])
-    layout, keys = three.layout, []
+    keys = []
     for sealed in (once, again):
-        pad = one_time._key_pad(three.keys, PLACE, NAMES[0], sealed.nonce, layout.degree)
-        keys.append(three.parts(sealed)[1] - pad)
+        keys.append(three.parts(sealed)[1] - three.pad(NAMES[0], sealed.nonce))
     assert looks_uniform(keys[0])
     assert int(np.abs((keys[1] - keys[0]).view(np.int16).astype(np.int64)).max()) <= 64
 
