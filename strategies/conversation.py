@@ -8,7 +8,7 @@ strategy decides what a fault means.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 from flwr.app import Error, Message
 from flwr.common.constant import ErrorCode
@@ -40,6 +40,8 @@ class Conversation:
     Attributes:
         sent_bytes: to all hospitals so far.
         received_bytes: from all hospitals so far.
+        seen: called with each answer that comes; then, once all have come, ``kept`` is.
+        kept: called after each question.
         phases: the server's own seconds. ``transfer`` runs from a reply's being ready to the
             server's taking it up, summed over replies; on several machines it takes clocks that
             agree.
@@ -50,6 +52,8 @@ class Conversation:
         self._timeout = timeout_seconds
         self.sent_bytes = 0
         self.received_bytes = 0
+        self.seen: Callable[[Message], None] = lambda _: None
+        self.kept: Callable[[], None] = lambda: None
         self.phases = Phases()
 
     def wait_for(self, nodes: Collection[int], least: int) -> bool:
@@ -93,12 +97,14 @@ class Conversation:
                     # Clocks may differ, and a node may say what it likes.
                     self.phases.add("transfer", min(max(0.0, on_its_way), self._timeout))
                     self.received_bytes += message_bytes(reply.content)
+                    self.seen(reply)
                 yield reply
             if replies:
                 pause = SHORTEST_PAUSE_SECONDS
             else:
                 time.sleep(pause)
                 pause = min(pause * GROWTH, LONGEST_PAUSE_SECONDS)
+        self.kept()
         for message in waiting.values():
             yield Message(Error(FLOWER_ERROR_CODE, UNREACHABLE), reply_to=message)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +29,7 @@ from clients.contract.witness_messages import (
     VouchRequest,
     WitnessReply,
     WitnessRequest,
+    head_in,
     pack,
 )
 from crypto.errors import SealingError
@@ -75,6 +77,32 @@ class Heads:
     path: Path | None
     copied: set[str] = field(default_factory=set)
     _memory: HeaderMemory = field(default_factory=HeaderMemory)
+    _keys: dict[int, bytes] = field(default_factory=dict)
+    _news: bool = False
+
+    def know(self, keys: Mapping[int, bytes]) -> None:
+        """Take heads from answers of these nodes from now on, signed with these keys."""
+        if self.path is not None:
+            self._keys |= keys
+            self.conversation.seen, self.conversation.kept = self._see_answer, self._keep_news
+
+    def _see_answer(self, reply: Message) -> None:
+        """Take the head beside an answer; one that is none of its sender's says nothing."""
+        key = self._keys.get(reply.metadata.src_node_id)
+        if key is None:
+            return
+        with suppress(BadReply), one_bad_reply():
+            if data := head_in(reply.content):
+                signed = SignedHeader.from_bytes(data)
+                _verify(signed, key)
+                if signed.header.kind is HeaderKind.WITNESS:
+                    self._take(key, signed)
+                    self._news = True
+
+    def _keep_news(self) -> None:
+        if self._news:
+            self._news = False
+            self._write()
 
     @classmethod
     def beside(

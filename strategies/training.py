@@ -78,11 +78,11 @@ class Training:
                 raise
             state.note = str(exhausted)
         teaching.release_last()
+        if context.settings.data.public:
+            self._record_hospitals(self._figures(teaching, ceremony.nodes))
         if context.heads.copied:
             copied = f"ledgers in use in two places: {', '.join(sorted(context.heads.copied))}"
             state.note = "; ".join(filter(None, [state.note, copied]))
-        if context.settings.data.public:
-            self._record_hospitals(self._figures(teaching, ceremony.nodes))
         return state
 
     def _begin(self) -> Ceremony:

@@ -15,6 +15,7 @@ from enum import StrEnum
 
 from flwr.app import ConfigRecord, RecordDict
 
+from clients.contract.messages import Reply
 from clients.contract.words import (
     CONFIG,
     NO_WORD,
@@ -32,6 +33,8 @@ MOST_OF_ONE = 64
 #: Headers in one pack: the server sends a hospital those of all, since it finds its own itself.
 MOST_PACKED = 4096
 
+#: The record of an answer in which its hospital's head is.
+_HEAD = "head"
 _SIZE = struct.Struct("<H")
 _KEY = 32
 
@@ -74,6 +77,38 @@ def unpack(data: bytes, most: int = MOST_PACKED) -> tuple[bytes, ...]:
 def vouched(asked: bytes, known: Iterable[bytes]) -> bytes:
     """Return what a vouch signs: the witness that it answers, and what its maker knew before."""
     return b"asclepias vouch 1\n" + hashlib.sha256(asked).digest() + pack(known)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Witnessed:
+    """An answer that added lines to its hospital's ledger, with the signed head after them.
+
+    Attributes:
+        reply: the answer.
+        head: a signed header of kind ``witness``, without a nonce.
+    """
+
+    reply: Reply
+    head: bytes
+
+    def content(self) -> RecordDict:
+        """Return the answer as a message content, the head beside it."""
+        content = self.reply.content()
+        content[_HEAD] = ConfigRecord({"header": self.head})
+        return content
+
+
+def head_in(content: RecordDict) -> bytes:
+    """Return the signed head beside an answer; b"" where there is none.
+
+    Raises:
+        ValueError: it is no header's size.
+    """
+    record = content.config_records.get(_HEAD)
+    data = b"" if record is None else record["header"]
+    if not isinstance(data, bytes) or len(data) > MAX_HEADER_BYTES:
+        raise ValueError("what stands for a head is none")
+    return data
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

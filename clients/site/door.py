@@ -24,6 +24,7 @@ from accounting.states import Phase
 from clients.contract.faults import Code, Fault
 from clients.contract.kinds import KINDS, Kind
 from clients.contract.messages import Reply
+from clients.contract.witness_messages import Witnessed
 from clients.site.proofs import Confirmed, is_confirmed
 from crypto.roles import Place
 
@@ -109,6 +110,8 @@ class Passage(Generic[R]):
         self.kind = kind
         self.request = request
         self.state = state
+        #: The book's last line then; what adds to it leaves with a signed head.
+        self._entry = door.book.head()[0]
 
     @property
     def place(self) -> Place:
@@ -144,7 +147,10 @@ class Passage(Generic[R]):
                 book.append(lines.show(place, turn=TURNS[self.kind]))
             else:
                 book.append(lines.seal(place, reply=digest))
-            reply = self._door.answers.keep(place, self.kind, reply)
+        if book.head()[0] > self._entry and (head := self._door.head()):
+            reply = Witnessed(reply=reply, head=head)
+        if self.kind in TURNS:
+            reply = self._door.answers.keep(self.place, self.kind, reply)
         return _RELEASES.make(reply=reply)
 
     def _check(self, uses: Sequence[Use], derived: Sequence[Confirmed]) -> None:
@@ -183,11 +189,20 @@ class Door:
         book: the hospital's own.
         answers: what it answered last.
         exchange: the run's.
+        head: signs where the book stands; b"" where nobody witnesses it.
     """
 
-    def __init__(self, *, book: Book, answers: Answers, exchange: str) -> None:
+    def __init__(
+        self,
+        *,
+        book: Book,
+        answers: Answers,
+        exchange: str,
+        head: Callable[[], bytes] = bytes,
+    ) -> None:
         self.book = book
         self.answers = answers
+        self.head = head
         self._exchange = exchange
 
     def admit(

@@ -90,7 +90,6 @@ class Hospital:
         self.answers = Answers(site, training, state.answers)
         self._pair_file = PairFile(site, training)
         self._agreement: Agreement | None = None
-        #: Of what this hospital says for itself, with the ledger that it keeps.
         self._own_digest: tuple[str, str] | None = None
         #: What observers face in this training's spendings, and what its grid charges.
         self._faced: tuple[Mapping[str, float | None], Slack | None] | None = None
@@ -103,7 +102,8 @@ class Hospital:
     @property
     def door(self) -> Door:
         """The door through which everything comes in and goes out."""
-        return Door(book=self.book, answers=self.answers, exchange=self.settings.exchange.name)
+        name, head = self.settings.exchange.name, self.witnessing.head
+        return Door(book=self.book, answers=self.answers, exchange=name, head=head)
 
     def terms_digest(self, noise_multiplier: float | None = None) -> str:
         """Return the digest of the terms as this hospital derives them, hex.

@@ -47,6 +47,7 @@ SPEAK_FLOWER = {
     "contract/tensors.py",
     "contract/visit_messages.py",
     "contract/witness_messages.py",
+    "contract/words.py",
     "site/answers.py",
     "site/leave.py",
     "site/worker.py",

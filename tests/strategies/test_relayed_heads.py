@@ -9,7 +9,11 @@ from pathlib import Path
 import pytest
 from flwr.app import Message
 
+from accounting.chain import read_chain
 from clients.contract.kinds import Kind
+from clients.contract.witness_messages import head_in
+from crypto.headers import SignedHeader
+from crypto.identity import verify_signature
 from strategies.errors import TrainingStopped
 from strategies.heads import FILE, keep_heads_in
 from tests.deployment.real_sites import SiteGrid, benchmark_consortium, train
@@ -171,3 +175,85 @@ def test_a_file_of_heads_that_cannot_be_read_stops_the_run(tmp_path: Path, conso
     settings = settings_of(tmp_path, "one")
     with pytest.raises(TrainingStopped, match="cannot be read"):
         train(settings, SiteGrid(settings, consortium))
+
+
+LAYERS = {
+    "exchange__name": "layers",
+    "model__name": "mlp",
+    "privacy__regime": "FPDP",
+    "training__sampling_rate": 0.5,
+}
+
+
+@pytest.mark.parametrize("changes", [{}, LAYERS, {"exchange__name": "ensemble"}], ids=str)
+def test_every_answer_that_adds_a_line_is_witnessed(
+    tmp_path: Path, consortium, changes: dict[str, object]
+) -> None:
+    """Whoever is restored between two answers meets the head of the first."""
+    settings = settings_of(tmp_path, "one", **{**changes, "privacy__regime": "FPDP"})
+    path = consortium.site(ONE) / "private" / "ledger.jsonl"
+    shown: list[tuple[str, int, int]] = []
+
+    def watch(message: Message, reply: Message | None) -> Message | None:
+        if reply is not None and grid.sites[message.metadata.dst_node_id] == path.parents[1] / (
+            "site.toml"
+        ):
+            head = head_in(reply.content) if reply.has_content() else b""
+            entry = SignedHeader.from_bytes(head).header.entry if head else 0
+            shown.append((message.metadata.message_type, entry, read_chain(path).number))
+        return reply or message
+
+    grid = SiteGrid(settings, consortium, watch)
+    train(settings, grid)
+    kept = json.loads((tmp_path / "runs" / FILE).read_text())["headers"]
+    newest = [SignedHeader.from_bytes(bytes.fromhex(one["header"])).header for one in kept]
+    assert max(one.entry for one in newest if one.sender == ONE) == read_chain(path).number
+    before = 0
+    for kind, entry, number in shown:
+        # A join may begin a book, which says nothing of anybody.
+        assert kind == Kind.JOIN or entry == (number if number > before else 0)
+        before = number
+
+
+def test_a_head_that_is_not_its_senders_own_is_not_kept(tmp_path: Path, consortium) -> None:
+    stolen: list[bytes] = []
+
+    def swap(message: Message, reply: Message | None) -> Message | None:
+        """Every hospital shows the first one's head, or junk."""
+        if reply is not None and reply.has_content() and (head := head_in(reply.content)):
+            stolen.append(head)
+            record = reply.content.config_records["head"]
+            record["header"] = stolen[0] if len(stolen) % 2 else b"junk"
+        return reply or message
+
+    settings = settings_of(tmp_path, "one")
+    train(settings, SiteGrid(settings, consortium, swap))
+    kept = json.loads((tmp_path / "runs" / FILE).read_text())["headers"]
+    for one in kept:
+        signed = SignedHeader.from_bytes(bytes.fromhex(one["header"]))
+        verify_signature(
+            bytes.fromhex(one["key"]), signed.signature, signed.header.signed_text(), ""
+        )
+
+
+def test_a_hospital_that_waits_is_helped_whatever_it_is_asked(tmp_path: Path, consortium) -> None:
+    """Its ledger is copied before the release, before it is judged, and between turns."""
+    path = consortium.site(ONE) / "private" / "ledger.jsonl"
+    copied: set[str] = set()
+
+    def copy(message: Message, reply: Message | None) -> Message | None:
+        kind = message.metadata.message_type
+        wanted = (Kind.CONFIRM, Kind.RELEASE, Kind.EVALUATE_MODELS, Kind.HEAD, Kind.BACKWARD)
+        if reply is None and kind in wanted and kind not in copied:
+            copied.add(kind)
+            shutil.copy2(path, path.with_suffix(".copy"))
+            path.with_suffix(".copy").replace(path)
+        return reply or message
+
+    settings = settings_of(tmp_path, "one", **LAYERS)
+    grid = SiteGrid(settings, consortium, copy)
+    train(settings, grid)
+    assert copied >= {Kind.CONFIRM, Kind.RELEASE, Kind.HEAD, Kind.BACKWARD}
+    assert faults(tmp_path, "one") == []
+    figures = [r for r in records(tmp_path, "one") if r["kind"] == "hospitals" and "accuracy" in r]
+    assert len(figures[-1]["accuracy"]) == 3
