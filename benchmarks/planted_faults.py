@@ -1,6 +1,6 @@
 """Plants faults in the pipeline, one by one, and lists which detector sees each; docs/audit.md.
 
-python benchmarks/planted_faults.py [--only WORDS] [--whole]
+python benchmarks/planted_faults.py [--only WORDS] [--quick]
 
 Every fault is a small patch of the running code (tests/audit/planted.py). Detectors see what left
 hospitals and what their ledgers say. The code as it is comes first and must pass them all.
@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from simulations.audit.data_audit import DATA, RECONCILIATION, audit_data  # noqa: E402
-from simulations.audit.plans import QUICK, WHOLE, Form  # noqa: E402
+from simulations.audit.plans import QUICK, SMALL, Form  # noqa: E402
 from simulations.audit.results import sentence  # noqa: E402
 from simulations.launch import logging_to  # noqa: E402
 from simulations.run_audit import attack, planned_run  # noqa: E402
@@ -113,9 +113,9 @@ def main() -> int:
     """Plant every fault; fail if one is missed, or if the code as it is does not pass."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--only", default="", help="faults whose name holds these words")
-    parser.add_argument("--whole", action="store_true", help="as long an audit as there is")
+    parser.add_argument("--quick", action="store_true", help="the audit of 'audit --data', longer")
     options = parser.parse_args()
-    form = WHOLE if options.whole else QUICK
+    form = QUICK if options.quick else SMALL
     chosen: list[Fault | None] = [one for one in FAULTS if options.only in one.name]
     rows, missed = [], 0
     for fault in [None, *chosen]:
@@ -124,7 +124,7 @@ def main() -> int:
         rows.append(row)
         print(f"{'WRONG: ' if row['wrong'] else ''}{_said(row)}", flush=True)
     if not options.only:
-        command = "python benchmarks/planted_faults.py" + " --whole" * options.whole
+        command = "python benchmarks/planted_faults.py" + " --quick" * options.quick
         found = {
             "command": command,
             "canaries": form.canaries,

@@ -49,6 +49,9 @@ class Form:
     cases: tuple[str, ...]
 
 
+#: As little as shows a fault of any kind.
+SMALL = Form(canaries=600, most_records=40, rounds=4, cases=("weights FPDP",))
+#: What anybody waits for, and what takes a minute or two.
 QUICK = Form(canaries=1_200, most_records=1_100, rounds=12, cases=SAMPLE)
 WHOLE = Form(canaries=4_000, most_records=1_100, rounds=40, cases=tuple(CASES))
 

@@ -11,14 +11,12 @@ import pytest
 
 from simulations.audit.cases import CASES
 from simulations.audit.data_audit import DataAudit, audit_data
-from simulations.audit.plans import QUICK
+from simulations.audit.plans import QUICK, SMALL
 from simulations.launch import logging_to
 from tests.audit.planted import DATA, FAULTS, RECONCILIATION, Fault, planted
 
 pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
 
-#: As much as shows a fault of any kind, and no more.
-SMALL = replace(QUICK, canaries=600, most_records=40, rounds=4, cases=("weights FPDP",))
 #: One of each way in which a fault shows.
 A_FEW = ("a tenth less noise", "a clip for each tensor", "a retry not charged")
 
