@@ -17,6 +17,7 @@ from flwr.serverapp import Grid
 from clients.contract.faults import FLOWER_ERROR_CODE, Code, read_code
 from clients.contract.messages import message_bytes
 from clients.contract.phases import Phases
+from strategies.pulling import pull_each
 
 #: Pause after a pull that brought nothing, in seconds: it grows by a quarter, so that waiting adds
 #: at most a quarter to whatever is waited for. Grids that wait by themselves make it rare.
@@ -84,7 +85,7 @@ class Conversation:
     def _replies(self, waiting: dict[str, Message]) -> Iterator[Message]:
         end, pause = time.monotonic() + self._timeout, SHORTEST_PAUSE_SECONDS
         while waiting and time.monotonic() < end:
-            replies = list(self.grid.pull_messages(list(waiting)))
+            replies = list(pull_each(self.grid, waiting))
             for reply in replies:
                 asked = waiting.pop(reply.metadata.reply_to_message_id, None)
                 if asked is None:
