@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
 
+from crypto.envelope import OVERHEAD
 from crypto.errors import CapacityError
 from crypto.one_time_plans import Layout, Ring, Sharing
 from crypto.packing import plane_bytes
@@ -333,6 +334,10 @@ class SealingPlan:
             rows["modulus bits"] = self.ring.modulus_bits
             rows["core-SVP bits, two honest hospitals"] = int(self.layout.security_bits)
             if self.sharing:
+                sent = self.sharing.holders - self.sharing.threshold + 1
+                rows["bytes of shares and answer up"] = (sent + 1) * (
+                    self.layout.key_bytes + OVERHEAD
+                )
                 rows["answers that open"] = self.sharing.threshold
                 rows["holders"] = self.sharing.holders
                 rows["colluders held"] = self.sharing.most_colluders(self.hospitals)

@@ -478,6 +478,9 @@ def test_plans_of_shared_keys_survive_json_and_are_proved(six):
     assert plan.key_mode == "threshold"
     assert SealingPlan.from_json(plan.to_json()) == plan
     assert plan.describe()["answers that open"] == 5
+    up = sum(len(one) for one in six.sealed[six.names[0]].envelopes.values())
+    up += len(six.answer(six.names[0], six.names).answer)
+    assert plan.describe()["bytes of shares and answer up"] == up
     assert plan.describe()["colluders held"] == 2
     for change in (
         {"threshold": 3},
