@@ -23,7 +23,8 @@ def quantise(values: Vector, grid: Quantiser, out: Vector | None = None) -> Vect
         Whole numbers in `0 .. levels-1`, as float64 `[..]`, which holds them exactly; in `out`
         where that is given.
     """
-    scaled = np.multiply(values, 1.0 / grid.step, out=out)
+    with np.errstate(over="ignore"):  # infinite steps are clamped like any other number of them
+        scaled = np.multiply(values, 1.0 / grid.step, out=out)
     np.clip(scaled, -grid.half, grid.half, out=scaled)
     scaled += grid.half
     return np.rint(scaled, out=scaled)

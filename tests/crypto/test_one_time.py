@@ -167,9 +167,9 @@ def test_many_sums_are_those_of_modular_bit_for_bit(hospitals, values, bits, see
 
 @pytest.mark.parametrize(
     ("hospitals", "bits"),
-    [(30, 20), pytest.param(1023, 14, marks=pytest.mark.exhaustive)],
+    [(30, 20), (3, 38), pytest.param(1023, 14, marks=pytest.mark.exhaustive)],
 )
-def test_sums_of_many_hospitals_are_exact(hospitals, bits):
+def test_sums_of_many_hospitals_and_of_many_bits_are_exact(hospitals, bits):
     assert sums_agree(hospitals, 5_000, bits, 1, extreme=True)
 
 
