@@ -22,8 +22,7 @@ import os
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from hashlib import sha256
@@ -114,25 +113,37 @@ class Chain:
             os.close(self._file)
             self._file = -1
 
-    @contextmanager
-    def hold(self) -> Iterator[None]:
+    def hold(self) -> Chain:
         """Hold the file's lock, so that a check and the line that it allows are one step."""
+        return self
+
+    def __enter__(self) -> None:
         if self._process != os.getpid():
             self._after_fork()
-        with self._threads:
+        self._threads.acquire()
+        try:
             if self._closed:
                 raise LedgerError(f"{self.path} is closed")
             if not self._held:
                 self._lock()
             self._held += 1
-            try:
-                if self._held == 1:
-                    self._catch_up()
-                yield
-            finally:
-                self._held -= 1
-                if not self._held:
-                    fcntl.flock(self._file, fcntl.LOCK_UN)
+        except BaseException:
+            self._threads.release()
+            raise
+        try:
+            if self._held == 1:
+                self._catch_up()
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self._held -= 1
+            if not self._held:
+                fcntl.flock(self._file, fcntl.LOCK_UN)
+        finally:
+            self._threads.release()
 
     def look(self) -> None:
         """Take in what is new, for whoever only reads: where nothing is, no lock is needed."""

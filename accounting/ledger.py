@@ -303,9 +303,14 @@ def event_of(line: Line) -> Event:
     if not isinstance(event, Mapping):
         raise LedgerError(f"a ledger entry has no event: {sorted(line.fields)}")
     try:
-        return from_json(event)
-    except AccountingError as error:
+        return _event(tuple(event.items()))
+    except (AccountingError, TypeError) as error:
         raise LedgerError(f"a ledger entry cannot be read: {error}") from error
+
+
+@lru_cache(maxsize=64, typed=True)  # a training spends the same event in every round
+def _event(fields: tuple[tuple[str, object], ...]) -> Event:
+    return from_json(dict(fields))
 
 
 @lru_cache(maxsize=64)  # a training spends the same event in every round
@@ -338,7 +343,7 @@ def _views(line: Line) -> Mapping[str, float | None]:
         raise LedgerError(f"a ledger entry has views {views!r}, expected noise multipliers")
     try:
         check_views(views)
-    except AccountingError as error:
+    except (AccountingError, TypeError) as error:
         raise LedgerError(f"a ledger entry cannot be read: {error}") from None
     return views
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import NamedTuple
 
 from accounting.errors import AccountingError
@@ -80,7 +81,12 @@ def views_tuple(views: Mapping[str, float | None]) -> _Views:
 
 def check_views(views: Mapping[str, float | None]) -> None:
     """Raise unless every observer faces a noise multiplier above 0, or none."""
-    for name, left in views.items():
+    _check_views(views_tuple(views))
+
+
+@lru_cache(maxsize=64, typed=True)  # a training's lines have the same ones
+def _check_views(views: _Views) -> None:
+    for name, left in views:
         number = isinstance(left, int | float) and math.isfinite(left) and left > 0.0
         if left is not None and not number:
             raise AccountingError(f"views have {left!r} for {name}, expected a number > 0 or null")
