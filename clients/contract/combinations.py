@@ -88,6 +88,15 @@ def _whole_model_at_home(s: SettingTree) -> str | None:
     )
 
 
+def _enough_canaries(s: SettingTree) -> str | None:
+    if not 0 < s.audit.canaries < LEAST_CANARIES:
+        return None
+    return (
+        f"audit.canaries = {s.audit.canaries} is too few to show anything: expected at least "
+        f"{LEAST_CANARIES}, or 0 for as many as fit."
+    )
+
+
 def _sums_of_all(s: SettingTree) -> str | None:
     if (
         s.sealing.scheme != "one-time"
@@ -101,6 +110,9 @@ def _sums_of_all(s: SettingTree) -> str | None:
     )
 
 
+#: With fewer made-up patients no bound means anything.
+LEAST_CANARIES = 100
+
 _COMBINATIONS: list[tuple[set[str], Callable[[SettingTree], str | None]]] = [
     (
         {"privacy.regime", "privacy.target-epsilon", "privacy.noise-multiplier"},
@@ -108,6 +120,7 @@ _COMBINATIONS: list[tuple[set[str], Callable[[SettingTree], str | None]]] = [
     ),
     ({"privacy.regime", "sealing.scheme", "run.seed"}, unsealed_shares),
     ({"sealing.scheme", "privacy.dropouts", "exchange.name"}, _sums_of_all),
+    ({"audit.canaries"}, _enough_canaries),
     ({"privacy.regime", "partition.hospitals"}, _sum_has_shares),
     ({"privacy.dropouts", "privacy.colluders", "partition.hospitals"}, _someone_remains),
     ({"partition.sites", "partition.hospitals"}, _one_name_a_hospital),

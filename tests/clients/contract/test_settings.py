@@ -120,6 +120,7 @@ def test_a_value_out_of_range_is_refused(config, part):
         ({"privacy.target-epsilon": 0}, "both 0"),
         ({"sealing.scheme": "plain"}, "1/sqrt(K)"),
         ({"sealing.scheme": "ckks"}, "use bfv"),
+        ({"audit.canaries": 5}, "too few to show anything"),
         ({"sealing.scheme": "modular"}, "does not encrypt"),
         ({"partition.hospitals": 1}, ">= 2"),
         ({"privacy.dropouts": 5, "privacy.colluders": 5}, "leaves nobody"),
