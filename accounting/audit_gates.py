@@ -118,6 +118,7 @@ class NoiseTally:
     def __init__(self, *, stddev: float, step: float, subject: str) -> None:
         self._subject = subject
         self._step = step
+        self._grain = step / stddev
         #: Whole steps of a bin, so that edges lie between grid points and chances are exact.
         self._steps = max(1, math.floor(_WIDTH * stddev / step))
         half = math.ceil(_REACH * stddev / (step * self._steps))
@@ -141,9 +142,10 @@ class NoiseTally:
             return []
         gates = [self._shape(count)]
         for tail in TAILS:
-            # The first edges at or beyond the tail on either side.
-            right = int(np.searchsorted(self._edges, tail))
-            left = int(np.searchsorted(self._edges, -tail, side="right")) - 1
+            # The first edges beyond it by a step: what is cut right there may be rounded up.
+            beyond = tail + self._grain
+            right = int(np.searchsorted(self._edges, beyond))
+            left = int(np.searchsorted(self._edges, -beyond, side="right")) - 1
             found = int(self._counts[right + 1 :].sum() + self._counts[: left + 1].sum())
             chance = float(ndtr(self._edges[left]) + ndtr(-self._edges[right]))
             gates.append(

@@ -45,7 +45,7 @@ def test_gaussian_noise_passes_on_coarse_and_on_fine_grids(step):
 @pytest.mark.parametrize(
     "name, change",
     [
-        ("noise beyond 3 standard deviations", lambda n: np.clip(n, -2.99, 2.99)),
+        ("noise beyond 3 standard deviations", lambda n: np.clip(n, -3.0, 3.0)),
         ("noise beyond 4 standard deviations", lambda n: np.where(abs(n) > 4, 0.0, n)),
         ("shape of the noise (chi-squared)", lambda n: 0.98 * n),
         ("noise beyond 5 standard deviations", lambda n: n * np.where(abs(n) > 4, 1.5, 1.0)),
@@ -54,6 +54,13 @@ def test_gaussian_noise_passes_on_coarse_and_on_fine_grids(step):
 def test_noise_of_another_shape_is_found(name, change):
     rng = np.random.default_rng(2)
     assert name in shut(noise_gates(change(rng.standard_normal(1_000_000))))
+
+
+@pytest.mark.parametrize("step", [0.31, 0.3, 0.25, 0.11, 0.1, 0.05])
+def test_a_cut_right_at_a_threshold_is_found_on_every_grid(step):
+    rng = np.random.default_rng(9)
+    gates = noise_gates(np.clip(rng.standard_normal(100_000), -3.0, 3.0), step)
+    assert "noise beyond 3 standard deviations" in shut(gates)
 
 
 def test_noise_of_the_right_spread_and_another_law_is_found():
