@@ -518,14 +518,14 @@ def _sealed_by_name_only(stack: ExitStack) -> None:
 AUDIT, DATA, RECONCILIATION = "audit", "audit --data", "reconciliation"
 
 FAULTS: tuple[Fault, ...] = (
-    Fault(name="half the noise", plant=_louder(0.5), caught_by=(DATA,)),
-    Fault(name="a tenth less noise", plant=_louder(0.9), caught_by=(DATA,)),
-    Fault(name="noise of another shape", plant=_uniform_noise, caught_by=(DATA,)),
+    Fault(name="half the noise", plant=_louder(0.5), caught_by=(AUDIT, DATA)),
+    Fault(name="a tenth less noise", plant=_louder(0.9), caught_by=(AUDIT, DATA)),
+    Fault(name="noise of another shape", plant=_uniform_noise, caught_by=(AUDIT, DATA)),
     Fault(name="half of the noise used twice", plant=_half_of_it_twice, caught_by=(DATA,)),
     Fault(
         name="no noise in the last round",
         plant=_silent(lambda own, place, _: bool(place.round == own._settings.training.rounds)),
-        caught_by=(DATA,),
+        caught_by=(AUDIT, DATA),
     ),
     Fault(
         name="no noise at one hospital",
@@ -545,30 +545,32 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         name="the same noise in every round",
         plant=_same_noise("training", "hospital"),
-        caught_by=(DATA,),
+        caught_by=(AUDIT, DATA),
     ),
     Fault(
         name="the same noise in every hospital",
         plant=_same_noise("training", "round"),
-        caught_by=(DATA,),
+        caught_by=(AUDIT, DATA),
     ),
     Fault(
         name="the same noise in every run",
         plant=_same_noise("hospital", "round"),
-        caught_by=(DATA,),
+        caught_by=(AUDIT, DATA),
     ),
-    Fault(name="tails cut at 3 sigma", plant=_cut_tails, caught_by=(DATA,)),
-    Fault(name="sigma/K for sigma/sqrt(K)", plant=_sigma_over_hospitals, caught_by=(DATA,)),
-    Fault(name="no noise for an empty batch", plant=_silent_when_empty, caught_by=(DATA,)),
-    Fault(name="noise only where a gradient is", plant=_noise_where_touched, caught_by=(DATA,)),
-    Fault(name="the clip twice as wide", plant=_wider_clip, caught_by=(DATA,)),
+    Fault(name="tails cut at 3 sigma", plant=_cut_tails, caught_by=(AUDIT, DATA)),
+    Fault(name="sigma/K for sigma/sqrt(K)", plant=_sigma_over_hospitals, caught_by=(AUDIT, DATA)),
+    Fault(name="no noise for an empty batch", plant=_silent_when_empty, caught_by=(AUDIT, DATA)),
+    Fault(
+        name="noise only where a gradient is", plant=_noise_where_touched, caught_by=(AUDIT, DATA)
+    ),
+    Fault(name="the clip twice as wide", plant=_wider_clip, caught_by=(AUDIT, DATA)),
     Fault(name="a clip for each record", plant=_clip_by_record, caught_by=(DATA,)),
     Fault(name="a clip for each tensor", plant=_clip_by_tensor, caught_by=(DATA,)),
     Fault(name="a cut model's rows not clipped", plant=_unclipped_rows, caught_by=(DATA,)),
     Fault(name="slots dealt in order", plant=_slots_in_order, caught_by=(DATA,)),
-    Fault(name="a fifth more patients drawn", plant=_another_rate(1.2), caught_by=(DATA,)),
-    Fault(name="no sampling", plant=_no_sampling, caught_by=(DATA,)),
-    Fault(name="batches of a fixed size", plant=_fixed_batches, caught_by=(DATA,)),
+    Fault(name="a fifth more patients drawn", plant=_another_rate(1.2), caught_by=(AUDIT, DATA)),
+    Fault(name="no sampling", plant=_no_sampling, caught_by=(AUDIT, DATA)),
+    Fault(name="batches of a fixed size", plant=_fixed_batches, caught_by=(AUDIT, DATA)),
     Fault(name="the same draws in every hospital", plant=_same_sample, caught_by=(DATA,)),
     Fault(name="one batch for all local steps", plant=_one_batch_for_all_steps, caught_by=(DATA,)),
     Fault(name="records sampled, not patients", plant=_records_sampled_apart, caught_by=(DATA,)),
@@ -580,7 +582,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         name="q used twice, in the accountants",
         plant=_claims_twice_in_accounts,
-        caught_by=(DATA,),
+        caught_by=(AUDIT, DATA),
     ),
     Fault(
         name="divided by the realised batch, after the noise",
