@@ -220,6 +220,15 @@ def test_masked_keys_of_fewer_than_all_honest_hospitals_are_uniform():
             assert looks_uniform(words) is (size < 4)
 
 
+def test_a_sum_of_keys_has_the_spread_of_fresh_keys(three):
+    """Keys are drawn anew for every vector: centred binomial, std 4, of each hospital."""
+    total = three.key_sum()
+    assert total.std() == pytest.approx(4 * np.sqrt(3), rel=0.08)
+    again = Federation()
+    again.keys, again.sealed = three.keys, {name: three.seal(name) for name in three.names}
+    assert abs(np.corrcoef(total, again.key_sum())[0, 1]) < 0.1
+
+
 def test_the_server_alone_never_learns_the_sum_of_keys(three):
     _, masked = three.parts(three.total(), Content.TOTAL)
     assert looks_uniform(masked)
@@ -244,8 +253,13 @@ def test_hospitals_with_different_views_open_nothing_together(what, three):
 def test_other_terms_give_other_polynomials(three):
     layout, identifier = three.layout, three.plan.parameter_id
     one = shared_polynomials(layout, PLACE, identifier, bytes(32)).chunk(0, 300.0).spectra
-    for place, bind in ((PLACE, b"\1" * 32), (dataclasses.replace(PLACE, round=4), bytes(32))):
-        other = shared_polynomials(layout, place, identifier, bind).chunk(0, 300.0).spectra
+    others = [
+        (dataclasses.replace(PLACE, **change), identifier, bytes(32))
+        for change in ({"round": 4}, {"attempt": 2}, {"training": "u"})
+    ]
+    others += [(PLACE, identifier, b"\1" * 32), (PLACE, "00" * 32, bytes(32))]
+    for place, plan, bind in others:
+        other = shared_polynomials(layout, place, plan, bind).chunk(0, 300.0).spectra
         assert not np.isclose(one, other).any()
 
 
