@@ -461,6 +461,8 @@ def test_a_place_that_is_sealed_twice_gives_its_difference_away(three):
     for sealed in (once, again):
         keys.append(three.parts(sealed)[1] - three.pad(NAMES[0], sealed.nonce))
     assert looks_uniform(keys[0])
+    # The server alone has pads before it that hold each header's own nonce.
+    assert looks_uniform(three.parts(again)[1] - three.parts(once)[1])
     assert int(np.abs((keys[1] - keys[0]).view(np.int16).astype(np.int64)).max()) <= 64
 
 
