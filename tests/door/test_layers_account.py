@@ -15,6 +15,7 @@ from accounting.ledger import read_ledger
 from clients.contract.kinds import Kind
 from clients.data import Records
 from clients.site import split_hospital
+from clients.site.chances import Chances
 from clients.site.own_draws import OwnDraws
 from tests.door.split_play import LAYERS, SplitPlay
 from tests.door.world import Play, started
@@ -35,9 +36,9 @@ def world(leaver: int | None, *, in_order: bool = False) -> Iterator[list[np.nda
         in_order: deal patients by their order instead, as a control.
     """
     before: list[np.ndarray] = []
-    released, records, deal = OwnDraws.released, OwnDraws.records, split_hospital.deal_slots
+    released, records, deal = Chances.released, OwnDraws.records, split_hospital.deal_slots
 
-    def watched(self: OwnDraws, value: Any, *given: Any, **more: Any) -> Any:
+    def watched(self: Chances, value: Any, *given: Any, **more: Any) -> Any:
         value.map(lambda vector: before.append(np.array(vector).ravel()))
         return released(self, value, *given, **more)
 
@@ -55,7 +56,7 @@ def world(leaver: int | None, *, in_order: bool = False) -> Iterator[list[np.nda
         return everybody if leaver is None else np.delete(everybody, leaver)
 
     with (
-        mock.patch.object(OwnDraws, "released", watched),
+        mock.patch.object(Chances, "released", watched),
         mock.patch.object(OwnDraws, "records", here),
         mock.patch.object(split_hospital, "deal_slots", dealt),
     ):
