@@ -25,7 +25,8 @@ from simulations.scenario import Scenario, find_scenario, list_scenarios
 from strategies.run.reading import read_settings
 from tests.simulations.made_runs import run_round, start_run
 
-SHORT = ("training.rounds=3", "partition.hospitals=3")
+#: Small trainings, which nobody attacks: audits have tests of their own.
+SHORT = ("training.rounds=3", "partition.hospitals=3", "audit.enabled=false")
 DEFAULT = find_scenario("default")
 ALL = ("C", "CDP", "F", "FPDP", "FSCDP")
 

@@ -73,7 +73,7 @@ def test_a_scaled_out_run_ends_in_the_model_of_the_same_cell_in_one_process(
     axes = Axes(
         regimes=(regime,),
         exchanges=(exchange,),
-        assignments=("training.rounds=3", "partition.hospitals=3"),
+        assignments=("training.rounds=3", "partition.hospitals=3", "audit.enabled=false"),
     )
     plan = plan_comparison(find_scenario("default"), axes)
     cell = plan.cells(plan.setups[0])[0]
