@@ -27,6 +27,7 @@ TOTAL_ERROR = 1e-6
 #: Gates of an audit at the most, and the error of each.
 MOST_GATES = 1000
 ERROR = TOTAL_ERROR / MOST_GATES
+END = "the training comes to its end"
 #: Standard deviations beyond which noise is counted, to see whether its tails are there.
 TAILS = (3.0, 4.0)
 
@@ -44,7 +45,7 @@ def exact_gate(name: str, faults: Sequence[str]) -> Gate:
 
 def end_gate(stopped: str) -> Gate:
     """Return whether a training came to its end; `stopped` says why it did not."""
-    return exact_gate("the training comes to its end", [stopped] if stopped else [])
+    return exact_gate(END, [stopped] if stopped else [])
 
 
 def most_odd(chances: Floats) -> float:
