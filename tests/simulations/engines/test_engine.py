@@ -29,7 +29,8 @@ from tests.simulations.engine_runs import (
 
 
 @pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
-@pytest.mark.parametrize("engine", [pytest.param("ray", marks=pytest.mark.exhaustive), "flower"])
+@pytest.mark.exhaustive  # of these, a cluster that is there already is always tried
+@pytest.mark.parametrize("engine", ["ray", "flower"])
 def test_an_engine_ends_in_the_model_of_the_apps_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str
 ) -> None:

@@ -275,7 +275,10 @@ KEY = "0123456789" * 4
 
 @pytest.mark.parametrize(
     ("key", "said"),
-    [("", "NotLoggedIn: no API key is configured: run 'wandb login'"), (KEY, "CommError")],
+    [
+        ("", "NotLoggedIn: no API key is configured: run 'wandb login'"),
+        pytest.param(KEY, "CommError", marks=pytest.mark.exhaustive),
+    ],
     ids=["nobody is logged in", "the network is gone"],
 )
 def test_an_online_run_without_login_or_network_is_one_warning_and_goes_on(
