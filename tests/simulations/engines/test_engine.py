@@ -29,7 +29,7 @@ from tests.simulations.engine_runs import (
 
 
 @pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
-@pytest.mark.exhaustive  # of these, a cluster that is there already is always tried
+@pytest.mark.exhaustive  # 'make test' runs one on a cluster, and one that is interrupted
 @pytest.mark.parametrize("engine", ["ray", "flower"])
 def test_an_engine_ends_in_the_model_of_the_apps_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str
