@@ -195,14 +195,19 @@ def _excess(apart: float, coins: Coins, event: Sampled, noise: float, error: flo
 def _distance(event: Sampled, noise: float, here: int, away: int) -> tuple[float, float, float]:
     """Mean, standard deviation and skewness of the statistic of `family_bound`."""
     one, none = moments_of(event, noise, True), moments_of(event, noise, False)
-    expected = (one.mean - none.mean) / math.sqrt(none.variance)
+    far = (one.mean - none.mean) / math.sqrt(none.variance)
     ratio = one.variance / none.variance
-    # By the delta method: means, the estimated deviation, and what these two have in common.
-    variance = ratio / here + 1.0 / away
-    variance += expected**2 * (none.kurtosis + 2.0) / (4.0 * away)
-    variance += expected * none.skewness / away
-    third = one.skewness * ratio**1.5 / here**2 - none.skewness / away**2
-    variance = max(variance, 1e-300)
+    # The distance d and the estimated variance 1 + v, in standard deviations of those left out.
+    dd = ratio / here + 1.0 / away
+    dv = -none.skewness / away
+    vv = (none.kurtosis + 2.0) / away
+    ddd = one.skewness * ratio**1.5 / here**2 - none.skewness / away**2
+    vvv = (8.0 + 12.0 * none.kurtosis) / away**2
+    # Cumulants of d / sqrt(1 + v) by the delta method: mean and skewness to the next order.
+    by_d, by_v = dd - far / 2.0 * dv, dv - far / 2.0 * vv
+    variance = max(by_d - far / 2.0 * by_v, 1e-300)
+    third = ddd - far**3 / 8.0 * vvv + 3.0 * by_v * (0.75 * far * by_v - by_d)
+    expected = far - dv / 2.0 + 0.375 * far * vv
     return expected, math.sqrt(variance), third / variance**1.5
 
 
