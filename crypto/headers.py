@@ -24,7 +24,7 @@ from crypto.errors import (
 from crypto.identity import Identity, verify_signature
 from crypto.roles import MAX_LABEL, NONCE_BYTES, Place
 
-HEADER_VERSION = 2
+HEADER_VERSION = 3
 #: The largest header: two labels of MAX_LABEL characters of four bytes, and everything else.
 MAX_HEADER_BYTES = 2560
 
@@ -76,6 +76,9 @@ class Header:
         entry: How many entries that ledger has.
         head: The end of that ledger's chain, 16 bytes; zeros where it shows none.
         spent: Noised messages about one patient that it holds for this training.
+        state: Tag of the state after `previous` under a key that hospitals share, hex; "" where
+            there is none. Who holds the same state shows the same tag, and nobody else can tell
+            what it is of.
 
     Raises:
         HeaderError: A field of another type, size or range.
@@ -95,6 +98,7 @@ class Header:
     entry: int = 0
     head: bytes = bytes(_HEAD)
     spent: int = 0
+    state: str = ""
     _encoding: bytes = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -105,6 +109,7 @@ class Header:
             raise HeaderError(f"a sender's name has 1 to {MAX_LABEL} characters")
         _check_digest("parameter_id", self.parameter_id, needed=self.kind in _UNDER_A_PLAN)
         _check_digest("previous", self.previous, needed=False)
+        _check_digest("state", self.state, needed=False)
         _check_digest("payload", self.payload, needed=self.kind in _WITH_PAYLOAD)
         if self.payload and self.kind in _WITHOUT_PAYLOAD:
             raise HeaderError(f"a header of kind {self.kind} has no payload")
@@ -144,6 +149,7 @@ class Header:
             self.entry.to_bytes(8, "little"),
             self.head,
             self.spent.to_bytes(8, "little"),
+            bytes.fromhex(self.state),
         )
         return _BEGINNING + b"".join([_SIZE.pack(len(one)) + one for one in fields])
 
@@ -224,7 +230,7 @@ def _header_of(parts: list[bytes]) -> Header:
     """A header of its encoded fields; every check of `Header` holds."""
     try:
         kind, training, number, attempt, sender, *digests = parts
-        parameter_id, previous, payload, bind, nonce, ledger, entry, head, spent = digests
+        parameter_id, previous, payload, bind, nonce, ledger, entry, head, spent, state = digests
         known = HeaderKind(kind.decode("ascii"))
         names = training.decode(), sender.decode()
     except ValueError:
@@ -246,6 +252,7 @@ def _header_of(parts: list[bytes]) -> Header:
         entry=int.from_bytes(entry, "little"),
         head=head,
         spent=int.from_bytes(spent, "little"),
+        state=state.hex(),
     )
 
 

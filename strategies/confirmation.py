@@ -21,7 +21,7 @@ from strategies.conversation import UNREACHABLE, fault_code, listed
 from strategies.culprits import Verdict, judge, refused_by
 from strategies.errors import TrainingStopped
 from strategies.helping import catch_up
-from strategies.replies import BadReply, ModelForm, one_bad_reply, read_round
+from strategies.replies import MALFORMED, BadReply, ModelForm, one_bad_reply, read_round
 from strategies.sums import Help, Sums
 
 if TYPE_CHECKING:
@@ -92,6 +92,7 @@ class Confirmation:
             replies = self.ledger_heads.settled(asked, self.conversation.ask(asked))
             for reply in catch_up(self.conversation, replies, self.round, self._help):
                 self._take(reply)
+            self._leave_out_other_states()
             if len(self.headers) >= self.agreement.quorum:
                 return Verdict.STANDS
             refused = refused_by(self.faults)
@@ -167,6 +168,17 @@ class Confirmation:
             self.faults[name] = bad.code
         else:
             self.faults.pop(name, None)
+
+    def _leave_out_other_states(self) -> None:
+        """Drop who signed another model than most: only hospitals that hold one can release it."""
+        states = {
+            name: SignedHeader.from_bytes(data).header.state for name, data in self.headers.items()
+        }
+        most = max(sorted(states.values()), key=list(states.values()).count, default="")
+        for name, state in states.items():
+            if state != most:
+                del self.headers[name]
+                self.faults[name] = MALFORMED
 
     def _checked(self, reply: Message, name: str) -> bytes:
         """Return a signature over the last chain.

@@ -83,7 +83,7 @@ class Federation(Teaching):
             training=self.training,
             phases=self._conversation.phases,
             timed=self.settings.data.public,
-            chain=self._sums.chain,
+            sums=self._sums,
         )
         self._warn_of_quorum()
 

@@ -26,13 +26,12 @@ from strategies.conversation import fault_code
 from strategies.replies import BadReply, one_bad_reply, read_round
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import torch
 
     from clients.contract.phases import Phases
     from strategies.ceremony import Ceremony
     from strategies.replies import ModelForm
+    from strategies.sums import Sums
 
 #: Bytes of a sealed vector's frame beside its values.
 _MOST_FRAME = 4096
@@ -98,7 +97,7 @@ class SecureFedAvg(Strategy):
         training: id of the training.
         phases: where the seconds of checking and adding are counted.
         timed: whether hospitals may say how long they took.
-        chain: the chain of all sums up to a closed round, hex.
+        sums: what was closed before.
     """
 
     def __init__(
@@ -111,7 +110,7 @@ class SecureFedAvg(Strategy):
         training: str,
         phases: Phases,
         timed: bool,
-        chain: Callable[[int], str],
+        sums: Sums,
     ) -> None:
         self.inner = inner
         self._ceremony = ceremony
@@ -122,7 +121,7 @@ class SecureFedAvg(Strategy):
         self._training = training
         self._phases = phases
         self._timed = timed
-        self._chain_after = chain
+        self._sums = sums
         self._attempt = 1
         self._asked = {"model": "", "snapshot": ""}
         self.outcome = RoundOutcome()
@@ -253,7 +252,7 @@ class SecureFedAvg(Strategy):
             payload=reply.sealed,
             bind=self._ceremony.bind,
         )
-        if header.previous != self._chain_after(place.round - 1):
+        if header.previous != self._sums.chain(place.round - 1):
             raise PreviousMismatchError(f"{name!r} opened other sums before round {place.round}")
         return signed
 
@@ -270,8 +269,10 @@ class SecureFedAvg(Strategy):
         )
         if (header.training, header.round) != (self._training, reply.snapshot_round):
             raise HeaderError(f"{name!r} left a snapshot of round {header.round}")
-        if header.previous != self._chain_after(header.round):
+        if header.previous != self._sums.chain(header.round):
             raise PreviousMismatchError(f"{name!r} left a snapshot of other sums")
+        if self._sums.named(header.round)[header.state] < self._least:
+            raise HeaderError(f"{name!r} left a snapshot of a state that others do not hold")
 
     def _keep_phases(self, reply: RoundReply, name: str) -> None:
         if not reply.phases or not self._timed:

@@ -7,6 +7,7 @@ chain over them as hospitals do, so it sees on arrival who has opened other sums
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -62,6 +63,12 @@ class Sums:
     def roster(self, number: int) -> Roster:
         """Return who is in a closed round's sum, and the attempt that it is of."""
         return self._rosters[number]
+
+    def named(self, after: int) -> Counter[str]:
+        """Return tags of the state after a round, and how many hospitals say that it is theirs."""
+        if after + 1 not in self._closed:
+            return Counter()
+        return Counter(one.header.state for one in self.roster(after + 1).headers)
 
     def reopen(self, number: int) -> None:
         """Forget the last closed round, whose total hospitals refused."""

@@ -7,6 +7,7 @@ private release and cost nothing. One replica serves all hospitals of a process.
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -17,12 +18,20 @@ from torch import nn
 
 from accounting.private import Unreleased
 from clients.learning.dp_sgd import PerSample
+from clients.learning.frames import frame_from_bytes, frame_to_bytes
 from clients.models.weights import set_parameters
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from clients.contract.settings import Settings
+
+
+#: Names in a frame: parameters, what the optimiser remembers of each, the average that is released.
+_MODEL, _SLOT, _AVERAGE, _ROUND, _CHAIN = "model.", "optimizer.", "average", "round", "chain"
+_DIGEST = 32
+#: Names in a frame that are no tensor's.
+FRAME_NAMES = frozenset({_AVERAGE, _ROUND, _CHAIN})
 
 
 class Yogi(torch.optim.Optimizer):
@@ -81,7 +90,7 @@ def make_optimizer(settings: Settings, parameters: Parameters) -> torch.optim.Op
 
 
 def state_to_bytes(state: Mapping[str, object]) -> bytes:
-    """Serialise state dicts, tensors, numbers and words by name."""
+    """Serialise state dicts, tensors, numbers and words by name, for one's own disk alone."""
     buffer = io.BytesIO()
     torch.save(dict(state), buffer)
     return buffer.getvalue()
@@ -186,23 +195,71 @@ class Replica(Unreleased):
                 offset += parameter.numel()
         return arrays
 
+    def state_digest(self) -> bytes:
+        """Return SHA-256 of :meth:`to_bytes`: equal wherever the same sums were stepped on."""
+        return hashlib.sha256(self.to_bytes()).digest()
+
     def to_bytes(self) -> bytes:
-        """Serialise model, optimiser, round and digest: what a hospital needs to catch up."""
-        state: dict[str, object] = {
-            "model": self.arrays(),
-            "optimizer": self._optimizer.state_dict(),
-            "round": self.round,
-            "digest": self.digest,
-        }
-        if self._average is not None:
-            state["average"] = torch.from_numpy(self._average)
-        return state_to_bytes(state)
+        """Serialise model, optimiser, round and digest: what a hospital needs to catch up.
+
+        A frame of a size that the terms decide; settings of the optimiser are not in it.
+        """
+        slots = self._optimizer.state_dict()["state"]
+        return frame_to_bytes(self._parts(slots, self.round, self.digest))
 
     def restore(self, data: bytes) -> None:
-        """Take over what :meth:`to_bytes` wrote at another hospital of the same training."""
-        state = state_from_bytes(data)
-        set_parameters(self.module, state["model"])
-        self._optimizer.load_state_dict(state["optimizer"])
+        """Take over what :meth:`to_bytes` wrote at another hospital of the same training.
+
+        Raises:
+            ValueError: it is no such frame; nothing was taken over.
+        """
+        slots = self._first_slots()
+        like = self._parts(slots, 1, "")
+        if len(data) == len(frame_to_bytes(unstepped := self._parts({}, 0, ""))):
+            slots, like = {}, unstepped
+        found = frame_from_bytes(data, like)
+        tensors = {name: torch.from_numpy(one.copy()) for name, one in found.items()}
+        model = {n: tensors[f"{_MODEL}{n}"] for n in self.arrays()}
+        for index, named in slots.items():
+            for name, one in named.items():
+                if one is not None:
+                    named[name] = tensors[f"{_SLOT}{index}.{name}"]
+        set_parameters(self.module, model)
+        groups = self._optimizer.state_dict()["param_groups"]
+        self._optimizer.load_state_dict({"state": slots, "param_groups": groups})
         if self._average is not None:
-            self._average = state["average"].numpy()
-        self.round, self.digest = int(state["round"]), str(state["digest"])
+            self._average = found[_AVERAGE].copy()
+        self.round, self.digest = told_in(found)
+
+    def _parts(
+        self, slots: Mapping[int, Mapping[str, Any]], round: int, chain: str
+    ) -> dict[str, NDArray[Any]]:
+        """Return all that a frame holds, by name."""
+        parts = {f"{_MODEL}{name}": one.numpy() for name, one in self.arrays().items()}
+        for index, named in slots.items():
+            for name, one in named.items():
+                if one is not None:
+                    parts[f"{_SLOT}{index}.{name}"] = torch.as_tensor(one).numpy()
+        if self._average is not None:
+            parts[_AVERAGE] = self._average
+        parts[_ROUND] = np.asarray([round], dtype=np.int64)
+        opened = bytes.fromhex(chain)
+        padded = bytes([len(opened)]) + opened.ljust(_DIGEST, b"\0")
+        parts[_CHAIN] = np.frombuffer(padded, dtype=np.uint8)
+        return parts
+
+    def _first_slots(self) -> dict[int, dict[str, Any]]:
+        """Return what an optimiser of this training remembers after a step, of another model."""
+        others = [torch.nn.Parameter(torch.zeros_like(p)) for p in self._parameters]
+        optimizer = make_optimizer(self._settings, others)
+        for parameter in others:
+            parameter.grad = torch.zeros_like(parameter)
+        optimizer.step()
+        slots: dict[int, dict[str, Any]] = optimizer.state_dict()["state"]
+        return slots
+
+
+def told_in(frame: Mapping[str, NDArray[Any]]) -> tuple[int, str]:
+    """Return the round and the chain that a frame is of."""
+    size, *opened = frame[_CHAIN].tobytes()
+    return int(frame[_ROUND][0]), bytes(opened[:size]).hex()

@@ -108,11 +108,8 @@ class Hospital:
     def terms_digest(self, noise_multiplier: float | None = None) -> str:
         """Return the digest of the terms as this hospital derives them, hex.
 
-        Args:
-            noise_multiplier: as it was proposed; None for the one that came with the keys.
-
         Raises:
-            Fault: ``keys-missing``: there are no keys, so no terms either.
+            Fault: ``keys-missing``: none was proposed, and no keys are there, which it came with.
         """
         if noise_multiplier is None:
             noise_multiplier = self.membership().noise_multiplier
@@ -305,18 +302,20 @@ class Hospital:
         nonce: bytes = b"",
         previous: str = "",
     ) -> Header:
-        """Return a header of this hospital, with the state of its book."""
+        """Return a header of this hospital, with the state of its replica and of its book."""
+        session, member = self.session(), self.membership()
         return Header(
             kind=kind,
             training=self.training,
             round=place.round,
             attempt=place.attempt,
             sender=self.site.name,
-            parameter_id=self.session().terms.sealing.parameter_id,
+            parameter_id=session.terms.sealing.parameter_id,
             previous=previous,
             payload=payload,
-            bind=self.membership().bind,
+            bind=member.bind,
             nonce=nonce,
+            state=session.state(member.keys),
             **self.witness(),
         )
 

@@ -21,7 +21,7 @@ from accounting import lines
 from accounting.errors import BookError
 from clients.contract.faults import Code, Fault, one_code_for_openings
 from clients.site.proofs import Confirmed, make_committed, make_confirmed
-from clients.site.snapshots import SignedSnapshot
+from clients.site.snapshots import SignedSnapshot, SnapshotRefused
 from crypto.errors import RosterError, SealingError
 from crypto.roles import Place
 from crypto.rosters import Roster, confirmed_round, next_chain
@@ -131,7 +131,7 @@ class Openings:
             chain = self._extended(request, snapshot.chain, snapshot.round, state.closed)
             if chain != state.chain:
                 raise RosterError("a snapshot came that does not lead to what this hospital opened")
-            self._load(snapshot)
+            self._load(request, snapshot, session.round)
         missing = range(session.round + 1, state.closed + 1)
         if not missing:
             return 0
@@ -160,9 +160,12 @@ class Openings:
         """Return that a quorum has signed the last sum's chain, as confirmations show it.
 
         Raises:
-            Fault: ``release-refused``: they are too few, or are about another chain.
+            Fault: ``release-refused``: they are too few, or are about another chain or replica;
+                ``behind``: the replica lacks sums.
         """
         state = self._state()
+        if self.session.round != state.closed:
+            raise Fault(Code.BEHIND, parameter=self.session.round)
         signers = self.session.confirmations(headers, self._member, state.closed, state.chain)
         if len(signers) < self._needed:
             raise Fault(
@@ -186,8 +189,22 @@ class Openings:
             bind=self._member.bind,
         )
 
-    def _load(self, snapshot: SignedSnapshot) -> None:
-        state = snapshot.open(self._member.keys.group_key)
+    def _load(self, request: Behind, snapshot: SignedSnapshot, stands_at: int) -> None:
+        """Take over a state that as many hospitals have signed as are in any sum.
+
+        Raises:
+            Fault: ``behind``: the next roster is missing, or its hospitals hold another state.
+        """
+        after = snapshot.round + 1
+        if after not in request.closed:
+            raise Fault(Code.BEHIND, f"no sum after {after - 1} came", parameter=stands_at)
+        found = self.session.verified(request.closed[after], after, snapshot.chain, self._member)
+        named = {one.header.sender: one.header.state for one in found.roster.headers}
+        try:
+            least = self.session.terms.noise.min_contributions
+            state = snapshot.open(self._member.keys.group_key, named, least)
+        except SnapshotRefused as refused:
+            raise Fault(Code.BEHIND, str(refused), parameter=stands_at) from refused
         self.session.load(state, round=snapshot.round, chain=snapshot.chain)
 
     def _adopt(
@@ -201,7 +218,7 @@ class Openings:
             )
         session = self.session
         if session.round < snapshot.round:
-            self._load(snapshot)
+            self._load(request, snapshot, state.closed)
         training = session.terms.training
         self._book.append(lines.adopt(training, round=snapshot.round, chain=snapshot.chain))
         self._log(f"took over the state after round {snapshot.round}")

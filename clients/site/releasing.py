@@ -159,10 +159,7 @@ class Releasing:
         """
         openings = self._hospital.restored(request)
         confirmed = openings.confirmed_by(request.headers)
-        session = openings.session
-        if session.round != confirmed.round:
-            raise Fault(Code.BEHIND, parameter=session.round)
-        return confirmed, session
+        return confirmed, openings.session
 
     def _may_release_on_the_way(self) -> bool:
         """Whether a model may leave before the last sum: no exact one, nor what leaks a key.

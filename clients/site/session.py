@@ -11,7 +11,6 @@ import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pickle import UnpicklingError
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,6 +26,7 @@ from clients.learning.sum_exchange import make_exchange
 from clients.models import build_model, input_shape
 from clients.site.memory import keep_freed_memory
 from clients.site.proofs import Committed, check_committed
+from clients.site.snapshots import state_tag
 from crypto.errors import RosterError, SealingError
 from crypto.headers import HeaderKind, SignedHeader, verify_header
 from crypto.roles import Place, Sealed
@@ -119,6 +119,8 @@ class Session:
         #: Chains after the rounds that this process opened, or took over.
         self._chains: dict[int, str] = {0: ""}
         self._verified: Verified | None = None
+        #: Round and chain, and the digest of the replica there.
+        self._state: tuple[tuple[int, str], bytes] | None = None
         #: Confirmations that were verified last, and who signed them.
         self._confirmed: tuple[tuple[tuple[bytes, ...], int, str], frozenset[str]] | None = None
 
@@ -131,6 +133,17 @@ class Session:
     def chain(self) -> str:
         """Of all sums that the replica stepped on, hex."""
         return self.replica.digest
+
+    def state(self, keys: Keys) -> str:
+        """Return the tag of the replica as it is: equal at all that stepped on the same sums, hex.
+
+        It is made once a round: of what was signed, only what has the same tag is a vote for what
+        is released from here.
+        """
+        now = self.round, self.chain
+        if self._state is None or self._state[0] != now:
+            self._state = now, self.replica.state_digest()
+        return state_tag(keys.group_key, self._state[1])
 
     def check_computes(self) -> None:
         """Compute on made-up records, once: a broken device must show before anything is paid.
@@ -200,16 +213,25 @@ class Session:
                 raise RosterError(f"this process has opened another sum of round {number}")
             return chain
         place = Place(training=self.terms.training, round=number, attempt=committed.attempt)
+        with _measured(phases, "step"):
+            state = self.state(keys)
         with _measured(phases, "open"):
             opener = make_opener(self.terms.sealing, keys)
             total = opener.open(Sealed(payload=closed.total), roster.nonces, place)
         with _measured(phases, "step"):
             self.exchange.apply(self.replica, total, chain)
             self._chains[number] = chain
-            for name in roster.names:
-                self.signed[name] = max(self.signed.get(name, 0), number - 1)
+            for one in roster.headers:
+                if one.header.state == state:
+                    name = one.header.sender
+                    self.signed[name] = max(self.signed.get(name, 0), number - 1)
             self._keep_copy()
         return chain
+
+    def others(self, roster: Roster) -> list[str]:
+        """Return who is in a sum that was stepped on and signed another state before it."""
+        before = roster.place.round - 1
+        return [name for name in roster.names if self.signed.get(name, -1) < before]
 
     def copy_to_release(self, last: int) -> Copy | None:
         """Return the newest copy to release once the sums up to ``last`` are confirmed."""
@@ -222,14 +244,14 @@ class Session:
     def confirmations(
         self, headers: tuple[bytes, ...], member: Membership, round: int, chain: str
     ) -> frozenset[str]:
-        """Return who has signed that the sums up to a round are the last, and are these.
+        """Return who signed that the sums up to a round are the last, and holds this replica.
 
         Signatures are verified once for all of this process.
         """
         asked = (headers, round, chain)
         if self._confirmed is not None and self._confirmed[0] == asked:
             return self._confirmed[1]
-        found = set()
+        found, state = set(), self.state(member.keys)
         for data in headers:
             try:
                 header = verify_header(
@@ -241,11 +263,8 @@ class Session:
                 )
             except SealingError:
                 continue
-            if (header.training, header.round, header.previous) == (
-                self.terms.training,
-                round,
-                chain,
-            ):
+            said = (header.training, header.round, header.previous, header.state)
+            if said == (self.terms.training, round, chain, state):
                 found.add(header.sender)
         self._confirmed = (asked, frozenset(found))
         return self._confirmed[1]
@@ -257,13 +276,12 @@ class Session:
             RosterError: the state is not the one that its header named.
         """
         try:
-            found = state_from_bytes(state)
-            told = int(found["round"]), str(found["digest"])
-        except (KeyError, RuntimeError, TypeError, ValueError, EOFError, UnpicklingError) as error:
+            self.replica.restore(state)
+        except (KeyError, RuntimeError, TypeError, ValueError) as error:
             raise RosterError(f"a snapshot holds no state: {error}") from error
-        if told != (round, chain):
+        self._state = None
+        if (self.round, self.chain) != (round, chain):
             raise RosterError("a snapshot holds another state than its header says")
-        self.replica.restore(state)
         self._chains[round] = chain
         self._copies.clear()
 
@@ -302,6 +320,7 @@ class Session:
         if not self.round < last <= closed or (last == closed and chains[last] != chain):
             return
         self.replica.restore(state["replica"].numpy().tobytes())
+        self._state = None
         self.signed, self._chains = dict(state["signed"]), chains
         self._copies = [
             Copy(**{**kept, "state": kept["state"].numpy().tobytes()}) for kept in state["copies"]

@@ -1,12 +1,15 @@
 """A hospital's state after a round, sealed and signed for hospitals that missed rounds.
 
-The server keeps it and can neither read nor change it. Its header names its maker, its round and
-the chain of sums that it stands for, so a hospital takes over nothing that does not go on from what
-it opened itself.
+The server keeps it and can neither read nor change it. Its header names its maker, its round, the
+chain of sums that it stands for and a tag of the state, so a hospital takes over nothing that does
+not go on from what it opened itself, or that others do not hold: of the K - d hospitals whose next
+headers name a state, one at least is none of the colluders that were planned for.
 """
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import os
 import struct
 from collections.abc import Mapping
@@ -36,12 +39,16 @@ class SignedSnapshot:
         training: id of the training.
         round: the last sum that is in it.
         chain: of all sums that are in it, hex.
+        sender: who made it.
+        state: tag of the state that it says it holds, as in the headers of all who hold it.
         sealed: the state under the group key.
     """
 
     training: str
     round: int
     chain: str
+    sender: str
+    state: str
     sealed: bytes
 
     @classmethod
@@ -73,15 +80,54 @@ class SignedSnapshot:
         )
         if header.training != training:
             raise HeaderError(f"a snapshot of {header.training!r}, expected {training!r}")
-        return cls(training=training, round=header.round, chain=header.previous, sealed=sealed)
+        return cls(
+            training=training,
+            round=header.round,
+            chain=header.previous,
+            sender=header.sender,
+            state=header.state,
+            sealed=sealed,
+        )
 
-    def open(self, group_key: bytes) -> bytes:
-        """Return the state.
+    def open(self, group_key: bytes, named: Mapping[str, str], least: int) -> bytes:
+        """Return the state, once enough hospitals have said that it is theirs.
+
+        Args:
+            group_key: that hospitals share.
+            named: tag of the state after this round by hospital, from verified headers.
+            least: hospitals that must have named it; more than may deviate together.
 
         Raises:
             SealingError: it was not sealed under this key for this place.
+            SnapshotRefused: too few hospitals hold this state, or it is another than it says.
         """
-        return unwrap(group_key, self.sealed, _context(self.training, self.round))
+        found = sorted(name for name, state in named.items() if self.state and state == self.state)
+        if len(found) < least:
+            raise SnapshotRefused(
+                f"the snapshot after round {self.round} by {self.sender!r} is the state of "
+                f"{', '.join(found) or 'nobody'}, expected that of {least} hospitals or more"
+            )
+        data = unwrap(group_key, self.sealed, _context(self.training, self.round))
+        if not hmac.compare_digest(state_tag(group_key, hashlib.sha256(data).digest()), self.state):
+            raise SnapshotRefused(
+                f"{self.sender!r} signed a snapshot after round {self.round} as {self.state[:16]} "
+                "and left another state"
+            )
+        return data
+
+
+class SnapshotRefused(HeaderError):
+    """A snapshot that is not taken over: the hospital stays where it is."""
+
+
+def state_tag(group_key: bytes, digest: bytes) -> str:
+    """Return the tag of a state, hex: equal for equal states, and only hospitals can make it.
+
+    Args:
+        group_key: that hospitals share, 32 bytes.
+        digest: SHA-256 of the state.
+    """
+    return hmac.new(group_key, b"asclepias state 1\n" + digest, hashlib.sha256).hexdigest()
 
 
 def make_snapshot(
@@ -109,6 +155,7 @@ def make_snapshot(
         payload=payload_digest(sealed),
         bind=bind,
         nonce=os.urandom(NONCE_BYTES),
+        state=state_tag(group_key, hashlib.sha256(state).digest()),
     )
     signed = sign_header(header, identity).to_bytes()
     return _SIZE.pack(len(signed)) + signed + sealed

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from safetensors.numpy import load
 
 from accounting.vocabulary import EXCHANGES
 from clients.contract.kinds import Kind
@@ -20,7 +21,7 @@ from clients.contract.messages import ARRAYS, RoundReply, RoundRequest
 from clients.contract.terms import Terms, agree_terms, hospitals_expected
 from clients.contract.visit_messages import Carried, VisitReply, VisitRequest
 from clients.learning.cuts import cut_model, values_of_messages
-from clients.learning.replica import state_from_bytes
+from clients.learning.replica import FRAME_NAMES, told_in
 from clients.models import build_model, input_shape
 from crypto.envelope import unwrap
 from crypto.headers import SignedHeader
@@ -237,10 +238,14 @@ def snapshots(wire: Wire, training: str, keys: Keys) -> tuple[Models, list[str]]
             continue
         (size,) = struct.unpack_from("<H", reply.snapshot)
         context = f"snapshot {training} {reply.snapshot_round}".encode()
-        state = state_from_bytes(unwrap(keys.group_key, reply.snapshot[2 + size :], context))
-        known = {"model", "optimizer", "round", "digest", "average"}
-        for name in sorted(set(state) - known):
-            strange.append(f"a snapshot of {sent.hospital} holds {name!r}")
-        model = {name: one.double().numpy() for name, one in state["model"].items()}
-        found.append((int(state["round"]), model))
+        state = load(unwrap(keys.group_key, reply.snapshot[2 + size :], context))
+        for name in sorted(state):
+            if not name.startswith(("model.", "optimizer.")) and name not in FRAME_NAMES:
+                strange.append(f"a snapshot of {sent.hospital} holds {name!r}")
+        model = {
+            name.removeprefix("model."): one.astype(np.float64)
+            for name, one in state.items()
+            if name.startswith("model.")
+        }
+        found.append((told_in(state)[0], model))
     return found, strange

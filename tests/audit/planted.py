@@ -448,18 +448,18 @@ def _losses_told(stack: ExitStack) -> None:
 
 def _exact_in_snapshot(stack: ExitStack) -> None:
     last: dict[int, torch.Tensor] = {}
-    real = replica_module.state_to_bytes
+    real = replica_module.frame_to_bytes
 
     def made(model: Any, batch: Batch, clip: float) -> GradientSum:
         found = _sum(model, batch, l2_clip=clip)
         last[0] = torch.as_tensor(found.total)
         return found
 
-    def to_bytes(state: Mapping[str, object]) -> bytes:
-        return real({**state, "last": last.get(0, torch.zeros(1))} if "digest" in state else state)
+    def to_bytes(arrays: Mapping[str, Any]) -> bytes:
+        return real({**arrays, "last": last.get(0, torch.zeros(1)).numpy()})
 
     _in_sums(stack, made)
-    _swap(stack, replica_module, "state_to_bytes", to_bytes)
+    _swap(stack, replica_module, "frame_to_bytes", to_bytes)
 
 
 def _own_sum_added(stack: ExitStack) -> None:
