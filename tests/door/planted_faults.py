@@ -8,6 +8,7 @@ import pytest
 
 from accounting import states
 from accounting.book import Book
+from accounting.errors import BookError
 from accounting.lines import Line
 from accounting.receipts import issue_receipt
 from clients import client_app
@@ -72,3 +73,16 @@ def one_code_more(patch: pytest.MonkeyPatch) -> None:
         return "tag-mismatch" if isinstance(error.__cause__, TagMismatchError) else found
 
     patch.setattr(client_app, "code_of", telling)
+
+
+def stuck_after_a_failure(patch: pytest.MonkeyPatch) -> None:
+    """A hospital to which a false total was shown opens no true one any more."""
+    append = Book.append
+
+    def stubborn(self: Book, *new: Line) -> None:
+        for line in new:
+            if line.kind == "commit" and self.state(line.training).failures:
+                raise BookError("opening-refused", "a total of this training has failed before")
+        append(self, *new)
+
+    patch.setattr(Book, "append", stubborn)

@@ -15,6 +15,7 @@ from tests.door.planted_faults import (
     named_after_it_opened,
     one_code_more,
     payment_forgotten,
+    stuck_after_a_failure,
 )
 from tests.door.promises import HostileServer
 
@@ -51,7 +52,14 @@ def test_a_hostile_server_gets_no_more_in_five_hundred_attempts() -> None:
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize(
-    "plant", [payment_forgotten, named_after_it_opened, attempt_zero_accepted, one_code_more]
+    "plant",
+    [
+        payment_forgotten,
+        named_after_it_opened,
+        attempt_zero_accepted,
+        one_code_more,
+        stuck_after_a_failure,
+    ],
 )
 def test_a_planted_fault_is_found(
     monkeypatch: pytest.MonkeyPatch, plant: Callable[[pytest.MonkeyPatch], None]
