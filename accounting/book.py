@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from accounting import lines
@@ -84,6 +84,10 @@ class Book(Account):
         """
         record, head = self._chain.line(number)
         return Line.from_json({"kind": "ledger", **record}), head
+
+    def heads(self, numbers: Iterable[int]) -> dict[int, str]:
+        """The heads after the lines of these numbers, hex; of those that the chain has."""
+        return self._chain.heads(numbers)
 
     def home(self) -> int | None:
         """The inode that the last "moved" line names."""

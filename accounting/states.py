@@ -86,6 +86,7 @@ class TrainingState(NamedTuple):
         spent: events, counted.
         figures: answers about public records.
         about: what the last of them was about.
+        adopted: the last round that was taken over rather than opened.
     """
 
     phase: Phase = Phase.NEW
@@ -106,6 +107,7 @@ class TrainingState(NamedTuple):
     spent: int = 0
     figures: int = 0
     about: str = ""
+    adopted: int = 0
 
 
 NEW = TrainingState()
@@ -276,7 +278,7 @@ def _adopt(state: TrainingState, line: Line) -> TrainingState:
     round = line.whole("round")
     if bind.visits or not state.closed < round <= bind.rounds:
         raise BookError("opening-refused", f"snapshot after round {round} at {state.closed}")
-    return _closed(state, round, line.text("chain"), state.failures)
+    return _closed(state, round, line.text("chain"), state.failures)._replace(adopted=round)
 
 
 def _closed(state: TrainingState, round: int, chain: str, failures: int) -> TrainingState:

@@ -216,7 +216,9 @@ def _outcome(
     every = 0.0
     try:
         request = _read(kind, content)
-        hospital = worker.hospital(request.training, context)
+        # A hospital vouches for a peer's ledger whichever of them a run invites.
+        invited = kind is not Kind.VOUCH
+        hospital = worker.hospital(request.training, context, invited=invited)
         log, every = hospital.site.log_exception, hospital.site.answer_every
         hospital.witnessing.guard(kind, request)
         sigma = request.noise_multiplier if kind in _PROPOSING else None

@@ -35,7 +35,11 @@ _SIZE = struct.Struct("<H")
 _BEGINNING = _MAGIC + bytes([HEADER_VERSION])
 _HEX = set("0123456789abcdef")
 _BIND, _LEDGER, _HEAD = 32, 8, 16
-_MOST_ENTRIES = 2**53
+#: A header shows the heads of a ledger at its last entries that are multiples of these: two copies
+#: of it meet there, wherever each of them signs, and so a lost part is told from what went on.
+MILESTONES = (16, 64, 256, 1024, 4096, 16384)
+_MILESTONES = len(MILESTONES) * _HEAD
+_MOST_ENTRIES, _MOST_ROUNDS = 2**53, 2**32
 
 
 class HeaderKind(StrEnum):
@@ -79,6 +83,10 @@ class Header:
         state: Tag of the state after `previous` under a key that hospitals share, hex; "" where
             there is none. Who holds the same state shows the same tag, and nobody else can tell
             what it is of.
+        adopted: The last round of this training that the sender took over from a snapshot: it saw
+            no roster up to it. 0 where it opened every sum itself.
+        milestones: Heads of that ledger at the last multiples of `MILESTONES`, 16 bytes each;
+            zeros where it shows none.
 
     Raises:
         HeaderError: A field of another type, size or range.
@@ -99,6 +107,8 @@ class Header:
     head: bytes = bytes(_HEAD)
     spent: int = 0
     state: str = ""
+    adopted: int = 0
+    milestones: bytes = bytes(_MILESTONES)
     _encoding: bytes = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -118,11 +128,24 @@ class Header:
             _check_bytes("nonce", self.nonce, NONCE_BYTES)
         _check_bytes("ledger", self.ledger, _LEDGER)
         _check_bytes("head", self.head, _HEAD)
+        _check_bytes("milestones", self.milestones, _MILESTONES)
+        if type(self.adopted) is not int or not 0 <= self.adopted < _MOST_ROUNDS:
+            raise HeaderError("adopted is no integer in [0, 2**32)")
         for name in ("entry", "spent"):
             value = getattr(self, name)
             if type(value) is not int or not 0 <= value < _MOST_ENTRIES:
                 raise HeaderError(f"{name} is no integer in [0, 2**53)")
         object.__setattr__(self, "_encoding", self._encoded())
+
+    @property
+    def heads(self) -> dict[int, bytes]:
+        """Every entry of the ledger whose head is shown, with it; none where no ledger is."""
+        found = {}
+        for number, spacing in enumerate(MILESTONES):
+            head = self.milestones[number * _HEAD : (number + 1) * _HEAD]
+            if any(head):
+                found[self.entry // spacing * spacing] = head
+        return {**found, self.entry: self.head} if any(self.ledger) else {}
 
     @property
     def place(self) -> Place:
@@ -150,6 +173,8 @@ class Header:
             self.head,
             self.spent.to_bytes(8, "little"),
             bytes.fromhex(self.state),
+            self.adopted.to_bytes(4, "little"),
+            self.milestones,
         )
         return _BEGINNING + b"".join([_SIZE.pack(len(one)) + one for one in fields])
 
@@ -230,12 +255,13 @@ def _header_of(parts: list[bytes]) -> Header:
     """A header of its encoded fields; every check of `Header` holds."""
     try:
         kind, training, number, attempt, sender, *digests = parts
-        parameter_id, previous, payload, bind, nonce, ledger, entry, head, spent, state = digests
+        parameter_id, previous, payload, bind, nonce, ledger, *numbers = digests
+        entry, head, spent, state, adopted, milestones = numbers
         known = HeaderKind(kind.decode("ascii"))
         names = training.decode(), sender.decode()
     except ValueError:
         raise HeaderError("a header has other fields than expected") from None
-    if [len(one) for one in (number, attempt, entry, spent)] != [4, 4, 8, 8]:
+    if [len(one) for one in (number, attempt, entry, spent, adopted)] != [4, 4, 8, 8, 4]:
         raise HeaderError("a header has a number of another size")
     return Header(
         kind=known,
@@ -253,6 +279,8 @@ def _header_of(parts: list[bytes]) -> Header:
         head=head,
         spent=int.from_bytes(spent, "little"),
         state=state.hex(),
+        adopted=int.from_bytes(adopted, "little"),
+        milestones=milestones,
     )
 
 

@@ -111,7 +111,7 @@ def hold_ceremony(
         ids={offer.name: joined.nodes[offer.name] for offer in offers},
         public_keys={offer.name: offer.identity for offer in offers},
     )
-    heads.know({nodes.ids[name]: key for name, key in nodes.public_keys.items()})
+    heads.know(nodes)
     keys = _KeyMaking(conversation, agreement, nodes, offers)
     public = keys.lead()
     return Ceremony(
@@ -140,7 +140,7 @@ def find_members(
             f"no hospital of this training is connected ({str(joined) or 'no node'})"
         )
     nodes = Nodes(ids=joined.nodes, public_keys=dict(kept.public_keys))
-    heads.know({node: nodes.public_keys[name] for name, node in nodes.ids.items()})
+    heads.know(nodes)
     return Ceremony(
         nodes=nodes,
         plan=kept.plan,

@@ -159,7 +159,7 @@ class Cyclic(Teaching):
         """Carry a model on, and the signature of who made it."""
         self._model = answer.model
         self._trail = (*self._trail, answer.model.header)
-        self._ledger_heads.see([answer.model.header], self._nodes.public_keys)
+        self._ledger_heads.see([answer.model.header])
         self.state.round = turn.visit
         self._journal.keep_snapshot(turn.visit, _to_bytes(self._model, self._trail))
 

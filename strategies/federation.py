@@ -178,7 +178,7 @@ class Federation(Teaching):
             self._keep_extras(outcome.extras, number)
             with self._conversation.phases.measure("keep"):
                 self._sums.close(number, outcome.closed)
-                self._ledger_heads.see_roster(outcome.closed.roster, self._nodes.public_keys)
+                self._ledger_heads.see_roster(outcome.closed.roster)
             state.round = number
         self._record_round(
             number,

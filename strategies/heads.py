@@ -12,11 +12,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flwr.app import Message
+from flwr.app import Message, RecordDict
 
 from clients.contract.faults import Code
 from clients.contract.header_memory import Copied, HeaderMemory
@@ -32,7 +32,6 @@ from clients.contract.witness_messages import (
     head_in,
     pack,
 )
-from crypto.errors import SealingError
 from crypto.headers import HeaderKind, SignedHeader
 from crypto.identity import verify_signature
 from crypto.rosters import Roster
@@ -43,6 +42,7 @@ from strategies.replies import BadReply, one_bad_reply
 
 if TYPE_CHECKING:
     from strategies.conversation import Conversation
+    from strategies.nodes import Nodes
     from strategies.run.tracking import Tracking
 
 #: Beside the run folders, where somebody has put it: see `keep_heads_in`.
@@ -77,27 +77,30 @@ class Heads:
     path: Path | None
     copied: set[str] = field(default_factory=set)
     _memory: HeaderMemory = field(default_factory=HeaderMemory)
-    _keys: dict[int, bytes] = field(default_factory=dict)
+    _nodes: Nodes | None = None
+    _in_vain: dict[int, int] = field(default_factory=dict)
     _news: bool = False
 
-    def know(self, keys: Mapping[int, bytes]) -> None:
-        """Take heads from answers of these nodes from now on, signed with these keys."""
+    def know(self, nodes: Nodes) -> None:
+        """Take heads of these hospitals from now on, each under its own name and key."""
+        self._nodes = nodes
         if self.path is not None:
-            self._keys |= keys
             self.conversation.seen, self.conversation.kept = self._see_answer, self._keep_news
 
     def _see_answer(self, reply: Message) -> None:
         """Take the head beside an answer; one that is none of its sender's says nothing."""
-        key = self._keys.get(reply.metadata.src_node_id)
-        if key is None:
-            return
         with suppress(BadReply), one_bad_reply():
             if data := head_in(reply.content):
                 signed = SignedHeader.from_bytes(data)
-                _verify(signed, key)
+                _verify(signed, self._key_of(signed))
                 if signed.header.kind is HeaderKind.WITNESS:
-                    self._take(key, signed)
+                    self._take(signed)
                     self._news = True
+
+    def _key_of(self, signed: SignedHeader) -> bytes:
+        """Return the key of the hospital that a header names, b"" where it is no member."""
+        keys = self._nodes.public_keys if self._nodes is not None else {}
+        return keys.get(signed.header.sender, b"")
 
     def _keep_news(self) -> None:
         if self._news:
@@ -137,93 +140,102 @@ class Heads:
         newest = [header for _, header in self._memory.all()]
         return pack(newest[-MOST_PACKED:])
 
-    def see_roster(self, roster: bytes, public_keys: Mapping[str, bytes]) -> None:
+    def see_roster(self, roster: bytes) -> None:
         """Keep what the headers of a closed round say, all verified by whoever closed it."""
         if self.path is not None:
-            self.see(
-                (signed.to_bytes() for signed in Roster.from_bytes(roster).headers), public_keys
-            )
+            self.see(signed.to_bytes() for signed in Roster.from_bytes(roster).headers)
 
-    def see(self, headers: Iterable[bytes], public_keys: Mapping[str, bytes]) -> None:
+    def see(self, headers: Iterable[bytes]) -> None:
         """Keep what verified headers say of their senders' ledgers."""
         if self.path is None:
             return
         for data in headers:
-            signed = SignedHeader.from_bytes(data)
-            key = public_keys.get(signed.header.sender)
-            if key is not None:
-                self._take(key, signed)
+            self._take(SignedHeader.from_bytes(data))
         self._write()
 
     def settled(self, asked: Iterable[Message], replies: Iterable[Message]) -> Iterator[Message]:
         """Yield replies; who waits for vouches is brought them, and asked the same once more."""
         by_node = {message.metadata.dst_node_id: message for message in asked}
-        behind = []
+        behind: dict[int, Message] = {}
         for reply in replies:
-            if reply.has_error() and fault_code(reply) == Code.LEDGER_BEHIND:
-                behind.append(reply)
+            if _is_behind(reply):
+                behind[reply.metadata.src_node_id] = reply
             else:
                 yield reply
-        again = []
-        for reply in behind:
-            node = reply.metadata.src_node_id
-            if self._settle(node):
-                again.append(renewed(by_node[node]))
-            else:
+        sound = self._settle([node for node in behind if self._is_due(node)])
+        yield from (reply for node, reply in behind.items() if node not in sound)
+        if sound:
+            for reply in self.conversation.ask(renewed(by_node[node]) for node in sound):
+                if not _is_behind(reply):
+                    self._in_vain.pop(reply.metadata.src_node_id, None)
                 yield reply
-        if again:
-            yield from self.conversation.ask(again)
 
-    def _settle(self, node: int) -> bool:
-        """Have peers vouch for a hospital's ledger; returns whether it goes on."""
-        stands = self._ask(node, WitnessRequest(training=self.training, bind=self.bind))
-        if stands is None:
-            return False
-        known = self._memory.of(stands.key)
-        if stands.standing is Standing.WAITING:
-            vouches = tuple(self._vouches(node, stands))
-            stands = self._ask(
-                node,
-                WitnessRequest(
-                    training=self.training, bind=self.bind, evidence=known, vouches=vouches
-                ),
-            )
-        return stands is not None and stands.standing is Standing.SOUND
+    def _is_due(self, node: int) -> bool:
+        """Whether peers are asked for a hospital now: after 1, 2, 4, 8, ... times in vain."""
+        times = self._in_vain.get(node, 0)
+        self._in_vain[node] = times + 1
+        return times & (times - 1) == 0
 
-    def _ask(self, node: int, request: WitnessRequest) -> WitnessReply | None:
-        [reply] = self.conversation.ask([Message(request.content(), node, Kind.WITNESS)])
-        if reply.has_error():
-            return None
-        try:
-            with one_bad_reply():
-                answer = WitnessReply.read(reply.content)
-                signed = SignedHeader.from_bytes(answer.header)
-                _verify(signed, answer.key)
-                if signed.header.kind is not HeaderKind.WITNESS:
-                    raise BadReply
-        except BadReply:
-            return None
-        if self.path is not None:
-            self._take(answer.key, signed)
-            self._write()
-        return answer
+    def _settle(self, nodes: Iterable[int]) -> list[int]:
+        """Have peers vouch for hospitals' ledgers, for all at once; returns those that go on."""
+        asked = WitnessRequest(training=self.training, bind=self.bind)
+        stands = self._ask(dict.fromkeys(nodes, asked))
+        waiting = {n: one for n, one in stands.items() if one.standing is Standing.WAITING}
+        vouches = self._vouches(waiting)
+        stands |= self._ask(
+            {
+                node: replace(
+                    asked,
+                    evidence=self._memory.of(one.key),
+                    vouches=tuple(vouches[node]),
+                )
+                for node, one in waiting.items()
+            }
+        )
+        return [node for node, one in stands.items() if one.standing is Standing.SOUND]
 
-    def _vouches(self, node: int, stands: WitnessReply) -> Iterator[Vouch]:
-        content = VouchRequest(
+    def _ask(self, requests: Mapping[int, WitnessRequest]) -> dict[int, WitnessReply]:
+        """Return where hospitals say that their ledgers stand, by node; bad answers are none."""
+        asked = [Message(one.content(), node, Kind.WITNESS) for node, one in requests.items()]
+        found = {}
+        for reply in self.conversation.ask(asked) if asked else ():
+            with suppress(BadReply), one_bad_reply():
+                found[reply.metadata.src_node_id] = _read_witness(reply)
+        for one in found.values():
+            # Anybody can sign in another's name, with a key of its own.
+            if one.key == self._key_of(SignedHeader.from_bytes(one.header)):
+                self.see([one.header])
+        return found
+
+    def _vouches(self, waiting: Mapping[int, WitnessReply]) -> dict[int, list[Vouch]]:
+        """Return what peers answer about each hospital that waits: by the nonce that they sign."""
+        nonces = {_nonce(one.header): node for node, one in waiting.items()}
+        nodes = list(self.conversation.grid.get_node_ids()) if waiting else []
+        found: dict[int, list[Vouch]] = {node: [] for node in waiting}
+        asked = [
+            Message(content, other, Kind.VOUCH)
+            for node, content in ((n, self._question(one)) for n, one in waiting.items())
+            for other in nodes
+            if other != node
+        ]
+        for reply in self.conversation.ask(asked) if asked else ():
+            with suppress(BadReply), one_bad_reply():
+                if not reply.has_error():
+                    vouch = VouchReply.read(reply.content).vouch
+                    of_one = found.get(nonces.get(_nonce(vouch.header), -1), [])
+                    if len(of_one) < len(nodes):
+                        of_one.append(vouch)
+        return found
+
+    def _question(self, stands: WitnessReply) -> RecordDict:
+        return VouchRequest(
             training=self.training, bind=self.bind, witness=stands.header, key=stands.key
         ).content()
-        others = [one for one in self.conversation.grid.get_node_ids() if one != node]
-        for reply in self.conversation.ask(Message(content, one, Kind.VOUCH) for one in others):
-            if reply.has_error():
-                continue
-            try:
-                with one_bad_reply():
-                    yield VouchReply.read(reply.content).vouch
-            except BadReply:
-                continue
 
-    def _take(self, key: bytes, signed: SignedHeader) -> None:
-        found = self._memory.take(key, signed)
+    def _take(self, signed: SignedHeader) -> None:
+        """Keep a verified header of a member; nothing else is kept."""
+        key = self._key_of(signed)
+        found = self._memory.take(key, signed) if key else None
         if isinstance(found, Copied) and found.sender not in self.copied:
             self.copied.add(found.sender)
             self.tracking.record(
@@ -238,8 +250,34 @@ class Heads:
             write_private(self.path, json.dumps({"headers": self._memory.to_json()}).encode())
 
 
+def _is_behind(reply: Message) -> bool:
+    return reply.has_error() and fault_code(reply) == Code.LEDGER_BEHIND
+
+
+def _nonce(header: bytes) -> bytes:
+    return SignedHeader.from_bytes(header).header.nonce
+
+
+def _read_witness(reply: Message) -> WitnessReply:
+    """Return a witness that is signed by the key that it names.
+
+    Raises:
+        BadReply: it is an error, or a header of another kind.
+        SealingError: the signature is wrong.
+        ValueError: a field is missing, of another kind, or of another size.
+    """
+    if reply.has_error():
+        raise BadReply
+    answer = WitnessReply.read(reply.content)
+    signed = SignedHeader.from_bytes(answer.header)
+    _verify(signed, answer.key)
+    if signed.header.kind is not HeaderKind.WITNESS:
+        raise BadReply
+    return answer
+
+
 def _verify(signed: SignedHeader, key: bytes) -> None:
-    try:
-        verify_signature(key, signed.signature, signed.header.signed_text(), signed.header.sender)
-    except SealingError as error:
-        raise BadReply from error
+    if not key:
+        raise BadReply
+    header = signed.header
+    verify_signature(key, signed.signature, header.signed_text(), header.sender)

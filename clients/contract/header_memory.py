@@ -13,17 +13,18 @@ from __future__ import annotations
 
 import json
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from clients.contract.witness_messages import MOST_OF_ONE
 from crypto.errors import SealingError
-from crypto.headers import SignedHeader
+from crypto.headers import MILESTONES, SignedHeader
 from crypto.identity import verify_signature
 
-#: Places in a hospital's ledgers whose heads are remembered, to find out that one is copied.
-_MOST_SEEN = 16
+#: Places in a hospital's ledgers whose heads are remembered, to find out that one is copied: these
+#: many of the last ones, and of all others those at the widest milestones.
+_MOST_SEEN, _MOST_LAST = 32, 4
 _NONE = bytes(8)
 
 #: A ledger, a training, and whether it is the copy's part of both.
@@ -50,12 +51,16 @@ class _OfOne:
     kept: dict[_Place, tuple[SignedHeader, ...]] = field(default_factory=dict)
     seen: OrderedDict[tuple[bytes, int], bytes] = field(default_factory=OrderedDict)
 
-    def see(self, ledger: bytes, entry: int, head: bytes) -> bool:
-        """Remember the head of an entry; returns whether it is the one that is known."""
-        known = self.seen.setdefault((ledger, entry), head)
+    def see(self, ledger: bytes, heads: Mapping[int, bytes]) -> int | None:
+        """Remember heads by entry; returns an entry that is known with another one."""
+        wrong = None
+        for entry, head in heads.items():
+            if self.seen.setdefault((ledger, entry), head) != head:
+                wrong = entry
         while len(self.seen) > _MOST_SEEN:
-            self.seen.popitem(last=False)
-        return known == head
+            older = list(self.seen)[:-_MOST_LAST]
+            del self.seen[min(older, key=lambda place: _width(place[1]))]
+        return wrong
 
     def keep(self, signed: SignedHeader, *, copy: bool) -> None:
         header = signed.header
@@ -111,9 +116,9 @@ class HeaderMemory:
         if header.ledger == _NONE:
             return None
         mine = self._of.setdefault(key, _OfOne())
-        known = mine.see(header.ledger, header.entry, header.head)
-        mine.keep(signed, copy=not known)
-        return None if known else Copied(header.sender, header.entry)
+        wrong = mine.see(header.ledger, header.heads)
+        mine.keep(signed, copy=wrong is not None)
+        return None if wrong is None else Copied(header.sender, wrong)
 
     def of(self, key: bytes) -> tuple[bytes, ...]:
         """Return a hospital's headers: of each ledger and training the newest, all that count."""
@@ -128,15 +133,14 @@ class HeaderMemory:
                 yield key, header
 
     def to_json(self) -> list[dict[str, object]]:
-        """Return all of it, JSON-ready."""
-        headers: list[dict[str, object]] = [
-            {"key": key.hex(), "header": header.hex()} for key, header in self.all()
-        ]
-        seen: list[dict[str, object]] = [
-            {"key": key.hex(), "seen": [[led.hex(), n, head.hex()] for (led, n), head in places]}
-            for key, places in ((key, one.seen.items()) for key, one in self._of.items())
-        ]
-        return headers + seen
+        """Return all of it, JSON-ready: headers, and the heads seen with a hospital's first."""
+        found: list[dict[str, object]] = []
+        for key, of_one in self._of.items():
+            seen = [[led.hex(), entry, head.hex()] for (led, entry), head in of_one.seen.items()]
+            for header in self.of(key):
+                found.append({"key": key.hex(), "header": header.hex(), "seen": seen})
+                seen = []
+        return found
 
     @classmethod
     def from_json(cls, kept: object) -> HeaderMemory:
@@ -149,7 +153,7 @@ class HeaderMemory:
         for key, places in _read_seen(kept):
             of_one = memory._of.setdefault(key, _OfOne())
             for ledger, entry, head in places:
-                of_one.see(ledger, entry, head)
+                of_one.see(ledger, {entry: head})
         for key, signed in _read(kept):
             memory.take(key, signed)
         return memory
@@ -180,35 +184,38 @@ def signed_by(key: bytes, headers: Iterable[bytes]) -> list[SignedHeader]:
     return found
 
 
+def _width(entry: int) -> int:
+    """Return how many milestones meet at an entry."""
+    return sum(entry % spacing == 0 for spacing in MILESTONES)
+
+
 def _read(kept: object) -> Iterator[tuple[bytes, SignedHeader]]:
     for one in _listed(kept):
-        if "header" in one:
-            try:
-                yield (
-                    bytes.fromhex(str(one["key"])),
-                    SignedHeader.from_bytes(bytes.fromhex(str(one["header"]))),
-                )
-            except SealingError as error:
-                raise ValueError(str(error)) from error
+        try:
+            yield (
+                bytes.fromhex(str(one["key"])),
+                SignedHeader.from_bytes(bytes.fromhex(str(one["header"]))),
+            )
+        except SealingError as error:
+            raise ValueError(str(error)) from error
 
 
 def _read_seen(kept: object) -> Iterator[tuple[bytes, list[tuple[bytes, int, bytes]]]]:
     for one in _listed(kept):
-        if "seen" in one:
-            try:
-                places = [
-                    (bytes.fromhex(ledger), int(entry), bytes.fromhex(head))
-                    for ledger, entry, head in one["seen"]
-                ]
-            except TypeError as error:
-                raise ValueError(f"heads that were seen: {error}") from error
-            yield bytes.fromhex(str(one["key"])), places
+        try:
+            places = [
+                (bytes.fromhex(ledger), int(entry), bytes.fromhex(head))
+                for ledger, entry, head in one.get("seen", ())
+            ]
+        except TypeError as error:
+            raise ValueError(f"heads that were seen: {error}") from error
+        yield bytes.fromhex(str(one["key"])), places
 
 
 def _listed(kept: object) -> list[dict[str, Any]]:
     if not isinstance(kept, list):
         raise ValueError("headers are no list")
     for one in kept:
-        if not isinstance(one, dict) or "key" not in one or not {"header", "seen"} & one.keys():
+        if not isinstance(one, dict) or not {"key", "header"} <= one.keys():
             raise ValueError("a header is kept with its key")
     return kept

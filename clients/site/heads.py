@@ -15,12 +15,12 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from accounting.book import Book
 from accounting.errors import LedgerError
 from clients.contract.header_memory import HeaderMemory, headers_in
-from crypto.headers import SignedHeader
+from crypto.headers import MILESTONES, SignedHeader
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -32,7 +32,7 @@ _FORM = 1
 _MARKED = re.compile(rb"asclepias beside ([0-9a-f]{16}) ([0-9]{1,16}) ([0-9a-f]{32})\n")
 #: Files that begin with a mark.
 _FILES = ("keys-*.bin", "replica-*.bin")
-_MOST_MARK = 96
+_MOST_MARK, _HEAD = 96, 16
 #: Trainings of which own headers are remembered, and rounds of each.
 _MOST_TRAININGS, _MOST_ROUNDS = 16, 4
 
@@ -94,6 +94,30 @@ def judge(mark: Mark, book: Book) -> str:
     return ""
 
 
+def shown_of(book: Book, training: str, *, milestones: bool) -> dict[str, Any]:
+    """Return what a header says of its sender's book, for its peers to remember.
+
+    Args:
+        book: the sender's.
+        training: that the header is about.
+        milestones: whether to show the heads at milestones too, as a real hospital does.
+    """
+    number, head = book.head()
+    state = book.state(training)
+    shown: dict[str, Any] = {
+        "ledger": bytes.fromhex(book.id),
+        "entry": number,
+        "head": bytes.fromhex(head)[:_HEAD],
+        "spent": state.spent,
+        "adopted": state.adopted,
+    }
+    if milestones:
+        entries = [number // spacing * spacing for spacing in MILESTONES]
+        heads = {n: bytes.fromhex(found)[:_HEAD] for n, found in book.heads(entries).items()}
+        shown["milestones"] = b"".join(heads.get(n, bytes(_HEAD)) for n in entries)
+    return shown
+
+
 def marked(data: bytes, book: Book) -> bytes:
     """Return a file's content behind the mark of the book as it is now."""
     mark = Mark.of(book)
@@ -119,6 +143,18 @@ def marks_beside(folder: Path, kept: Kept) -> Iterator[tuple[str, Mark]]:
         yield PEERS, kept.mark
 
 
+class OwnEntry(NamedTuple):
+    """The own header in a round's roster.
+
+    Attributes:
+        entry: of the own ledger, that the header names.
+        known: peers who have shown that they saw the roster.
+    """
+
+    entry: int
+    known: frozenset[str] = frozenset()
+
+
 class Kept:
     """What `peers.json` holds.
 
@@ -127,7 +163,7 @@ class Kept:
         books: path and cohort of each ledger of this hospital, by id.
         headers: the peers' newest.
         witnessed: entry of the own ledger up to which enough peers know of it; -1 for none.
-        own: training -> round -> entry that the own header in its roster names.
+        own: training -> round -> the own header in its roster.
         proved: training -> start of the machine at which peers vouched for the book.
     """
 
@@ -136,7 +172,7 @@ class Kept:
         self.books: dict[str, tuple[str, str]] = {}
         self.headers = HeaderMemory()
         self.witnessed = -1
-        self.own: dict[str, dict[int, int]] = {}
+        self.own: dict[str, dict[int, OwnEntry]] = {}
         self.proved: dict[str, str] = {}
 
     @classmethod
@@ -150,7 +186,8 @@ class Kept:
             kept.headers = HeaderMemory.from_json(found["headers"])
             kept.witnessed = int(found["witnessed"])
             kept.own = {
-                t: {int(r): int(e) for r, e in rounds.items()} for t, rounds in found["own"].items()
+                training: {int(r): OwnEntry(int(e), frozenset(k)) for r, (e, k) in rounds.items()}
+                for training, rounds in found["own"].items()
             }
             kept.proved = {str(t): str(start) for t, start in found["proved"].items()}
             kept.mark = Mark(str(ledger), int(entry), str(head))
@@ -172,7 +209,10 @@ class Kept:
             "mark": list(self.mark),
             "books": self.books,
             "witnessed": self.witnessed,
-            "own": self.own,
+            "own": {
+                training: {r: (own.entry, sorted(own.known)) for r, own in rounds.items()}
+                for training, rounds in self.own.items()
+            },
             "proved": self.proved,
             "headers": self.headers.to_json(),
         }
@@ -181,8 +221,19 @@ class Kept:
     def keep_own(self, training: str, round: int, entry: int) -> None:
         """Keep which entry the own header in a round's roster names."""
         rounds = self.own.pop(training, {})
-        rounds[round] = entry
+        rounds[round] = OwnEntry(entry)
         self.own[training] = dict(sorted(rounds.items())[-_MOST_ROUNDS:])
+
+    def keep_knowing(self, training: str, name: str, rounds: range) -> None:
+        """Keep that a peer has seen the rosters of rounds."""
+        mine = self.own.get(training, {})
+        for number in [number for number in mine if number in rounds]:
+            mine[number] = mine[number]._replace(known=mine[number].known | {name})
+
+    def known_to(self, training: str, peers: int) -> int:
+        """Return the last own entry of a training that as many peers have seen; -1 for none."""
+        rounds = self.own.get(training, {}).values()
+        return max((own.entry for own in rounds if len(own.known) >= peers), default=-1)
 
     def is_another(self, mark: Mark, book: Book) -> bool:
         """Whether a mark is about another ledger of this hospital, which is where it was."""

@@ -19,11 +19,11 @@ from accounting.events import ExactEvent
 from clients.contract.faults import Code, Fault, one_code_for_openings
 from clients.contract.messages import ReleaseRequest, RoundRequest
 from clients.contract.phases import Phases
-from clients.contract.terms import hospitals_expected
 from clients.models.errors import ModelError
 from clients.site.agreement import Agreement, agree, own_part
 from clients.site.answers import Answers
 from clients.site.door import Door
+from clients.site.heads import shown_of
 from clients.site.membership import Membership, read_membership
 from clients.site.opening import Openings
 from clients.site.own_draws import OwnDraws
@@ -85,7 +85,6 @@ class Hospital:
             training,
             book=lambda: self.book,
             member=self.membership,
-            hospitals=hospitals_expected(run_settings),
         )
         self.answers = Answers(site, training, state.answers)
         self._pair_file = PairFile(site, training)
@@ -204,7 +203,7 @@ class Hospital:
         openings, closed = self.openings(), self.book.state(self.training).closed
         with self._kept(openings.session):
             state = openings.follow(request, phases)
-        self.witnessing.learn(request, after=closed, confirmed=openings.confirmed)
+        self.witnessing.learn(request, after=closed)
         if state.closed > closed:
             self.answers.drop()
             self._past_rounds(self.book.state(self.training).closed + 1)
@@ -321,13 +320,7 @@ class Hospital:
 
     def witness(self) -> dict[str, Any]:
         """Return what every header says of the hospital's book, for its peers to remember."""
-        number, head = self.book.head()
-        return {
-            "ledger": bytes.fromhex(self.book.id),
-            "entry": number,
-            "head": bytes.fromhex(head)[:16],
-            "spent": self.book.spent(self.training),
-        }
+        return shown_of(self.book, self.training, milestones=not self.site.simulated)
 
     def _drop_keys(self) -> None:
         self.site.forget_secret(f"keys-{self.training}.bin")

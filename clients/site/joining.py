@@ -23,7 +23,6 @@ from clients.contract.ceremony_messages import (
 )
 from clients.contract.faults import Code, Fault
 from clients.contract.schedule import failures_allowed, last_place, spare_attempts, visits_of
-from clients.site.membership import vouchers_needed
 from clients.site.own_offer import OfferFile, OwnOffer
 from clients.site.own_settings import invited_offers
 from clients.site.pair_file import PairFile
@@ -136,6 +135,7 @@ class Joining:
             raise Fault(Code.MALFORMED, "offers for another training")
         if own.offer not in offers or own.offer.public != hospital.settings.data.public:
             raise Fault(Code.KEYS_MISSING, "this hospital's own offer was replaced or left out")
+        hospital.witnessing.settle_in()
         hospital.book.append(line)
         return offers, own
 
@@ -169,7 +169,7 @@ class Joining:
             pairs = PairKeys.derive(offers, own.secret, hospital.site.name, bind)
         kept = {
             "noise-multiplier": request.noise_multiplier,
-            "vouchers": vouchers_needed(noise.hospitals, noise.dropouts, noise.colluders),
+            "colluders": noise.colluders,
             "bind": bind.hex(),
             "pairs": pairs is not None,
             "public": all(offer.public for offer in offers),

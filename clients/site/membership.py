@@ -24,7 +24,6 @@ class Membership(Unreleased):
         noise_multiplier: sigma, as it came with the keys.
         public: whether every member declared its records public, in the offers that all are bound
             to: what leaves of state that all share depends on it, never on one member's file.
-        vouchers: how many of the others must vouch for its book where that is asked for.
     """
 
     keys: Keys
@@ -32,7 +31,6 @@ class Membership(Unreleased):
     bind: bytes
     noise_multiplier: float
     public: bool = False
-    vouchers: int = 0
 
 
 class _Folder(Folder, Protocol):
@@ -63,10 +61,10 @@ def read_membership(folder: _Folder, training: str, key_id: str) -> Membership:
         bind=bytes.fromhex(public["bind"]),
         noise_multiplier=float(public["noise-multiplier"]),
         public=public["public"] is True,
-        vouchers=int(public["vouchers"]),
     )
 
 
-def vouchers_needed(hospitals: int, dropouts: int, colluders: int) -> int:
-    """Return how many peers must vouch for a hospital's book: min(K-1, max(c+1, K-d-1))."""
-    return min(hospitals - 1, max(colluders + 1, hospitals - dropouts - 1))
+def colluders_of(folder: Folder, training: str) -> int:
+    """Return c, the hospitals that a training reckons to work together; 0 without its keys."""
+    terms = folder.read_secret(f"terms-{training}.json")
+    return 0 if terms is None else int(json.loads(terms)["colluders"])

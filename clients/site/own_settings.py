@@ -15,15 +15,21 @@ if TYPE_CHECKING:
     from clients.site.site_file import SiteFile
 
 
-def own_settings(file: SiteFile, settings: Settings) -> Settings:
+def own_settings(file: SiteFile, settings: Settings, *, invited: bool = True) -> Settings:
     """Replace what a run says about data by what the hospital says.
+
+    Args:
+        file: the hospital's own.
+        settings: the run's.
+        invited: whether it must be among those that the run invites.
 
     Raises:
         Fault: the hospital is not on the run's list; or the run is seeded, which gives no privacy,
             and the hospital is not in test mode; or the model is a function that the hospital's
             file does not allow.
     """
-    require_invited(settings, [file.hospital])
+    if invited:
+        require_invited(settings, [file.hospital])
     if settings.seeded and not file.test_mode:
         raise Fault(Code.SEED_REFUSED, f"run.seed = {settings.run.seed}, expected -1")
     _require_allowed(file, settings)

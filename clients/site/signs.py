@@ -7,6 +7,7 @@ proves that a book was restored, copied or deleted. A file that is not where it 
     signs.confront(headers)    # keep those own signatures that this book does not know
     signs.lost()               # what proves that it has gone back, "" where nothing does
     signs.has_moved()          # whether the file may be a copy
+    signs.is_new()             # whether it may stand in the place of one that is gone
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from accounting import lines
 from accounting.states import Phase
 from clients.contract.header_memory import signed_by
 from clients.contract.witness_messages import unpack
@@ -97,16 +97,16 @@ class Signs:
             reason = self._judge(Mark.by(proofs[0].header))
             self._site.log(f"this ledger has gone back: {reason}; see 'asclepias ledger recover'")
 
+    def is_new(self) -> bool:
+        """Whether the book was begun here and nobody has been asked about an earlier one yet."""
+        return self._book.home() is None
+
     def has_moved(self) -> bool:
         """Whether the book's file is not the one whose home it names."""
-        if self._site.home == "any":
+        home = self._book.home()
+        if home is None or self._site.home == "any":
             return False
-        book = self._book
-        home, here = book.home(), home_of(book.path)
-        if home is None:
-            book.append(lines.moved(inode=here))
-            return False
-        return not same_home(home, here)
+        return not same_home(home, home_of(self._book.path))
 
     @property
     def _book(self) -> Book:

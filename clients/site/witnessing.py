@@ -3,16 +3,16 @@
 Before a request reaches the door the hospital looks for signs that its book is older than what has
 left: its own signatures, which come with requests, and the files beside the book. One sign proves
 it, and from then on the hospital answers nothing but `query.witness`, in every process, until its
-operator has recovered the book. A file that is not where it was may be a copy: then peers must
-vouch first, for a nonce, that they know nothing newer. And a hospital begins no place while as many
-as `[ledger] unwitnessed` are known to the server alone.
+operator has recovered the book. A file that is not where it was may be a copy, and a book that was
+just begun may stand in the place of one that is gone: then all peers must vouch first, for a nonce,
+that they know nothing newer. And a hospital begins no place while as many as `[ledger] unwitnessed`
+are known to the server alone. Who the peers are its own file says (`clients.site.witnesses`).
 
 Simulated hospitals do none of this: their books live and die with the run.
 """
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -31,13 +31,14 @@ from clients.contract.witness_messages import (
     WitnessReply,
     vouched,
 )
-from clients.site.heads import Kept, Mark
+from clients.site.heads import Kept, shown_of
 from clients.site.home import home_of
+from clients.site.pending_witness import PendingWitness
 from clients.site.signs import Signs, own_headers
+from clients.site.witnesses import Witnesses
 from crypto.errors import SealingError
 from crypto.headers import Header, HeaderKind, SignedHeader, payload_digest, sign_header
-from crypto.identity import fingerprint, verify_signature
-from crypto.pins import known_pins
+from crypto.identity import verify_signature
 from crypto.roles import NONCE_BYTES
 from crypto.rosters import Roster
 
@@ -48,9 +49,7 @@ if TYPE_CHECKING:
     from clients.site.ground import Site
     from clients.site.membership import Membership
     from clients.site.opening import Behind
-    from clients.site.proofs import Confirmed
 
-_PENDING = "witness.json"
 _MACHINE_START = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -62,7 +61,6 @@ class Witnessing:
         training: that is asked about.
         book: its own.
         member: returns its keys and the others' in the training, or raises `Fault`.
-        hospitals: K, as the run has it.
     """
 
     def __init__(
@@ -72,18 +70,20 @@ class Witnessing:
         *,
         book: Callable[[], Book],
         member: Callable[[], Membership],
-        hospitals: int,
     ) -> None:
         self._site = site
         self._training = training
         self._book_of = book
         self._member_of = member
-        self._hospitals = hospitals
+        self._witnesses = Witnesses(site)
         self._read: Kept | None = None
         self._signs = Signs(site, training, book=book, kept=lambda: self._kept)
 
     def guard(self, kind: Kind, request: object) -> None:
         """Let nothing further in that a lost or unproved book must not answer.
+
+        All that it writes are own signatures that prove a loss: what came has not been held against
+        the training's terms yet.
 
         Raises:
             Fault: ``ledger-behind``, or ``malformed`` headers.
@@ -98,8 +98,15 @@ class Witnessing:
             return
         if reason := self._signs.lost():
             raise Fault(Code.LEDGER_BEHIND, f"this ledger has gone back: {reason}; recover it")
+        if kind is Kind.VOUCH and not self._signs.has_moved():
+            return  # all peers may begin at once, and each says what it knows
         if reason := self._unproved():
-            raise Fault(Code.LEDGER_BEHIND, f"{reason}; waits until peers vouch for it")
+            raise Fault(Code.LEDGER_BEHIND, f"{reason}; {self._way_on()}")
+
+    def settle_in(self) -> None:
+        """Write where a new book is at home, for a hospital that has no peers to ask."""
+        if not self._site.simulated and self._signs.is_new() and not self._unproved():
+            self._book.append(lines.moved(inode=home_of(self._book.path)))
 
     def require_room(self) -> None:
         """Refuse a new place while too many are known to the server alone.
@@ -113,38 +120,40 @@ class Witnessing:
                 f"{self._site.unwitnessed} places that no peer has confirmed; waits for vouches",
             )
 
-    def learn(
-        self, request: Behind, *, after: int, confirmed: Callable[[], Confirmed | None]
-    ) -> None:
+    def learn(self, request: Behind, *, after: int) -> None:
         """Remember what rosters show of peers' ledgers, once their rounds are closed here.
+
+        Whoever is in the roster of a round has signed the chain of those before it, and so has seen
+        their rosters, if it opened them rather than took a snapshot over.
 
         Args:
             request: what held them.
             after: the last round that had been closed before.
-            confirmed: returns what a quorum has signed by now.
         """
         if self._site.simulated:
             return
-        last = self._book.state(self._training).closed
-        new = [number for number in sorted(request.closed) if after < number <= last]
+        state = self._book.state(self._training)
+        new = [number for number in sorted(request.closed) if after < number <= state.closed]
         if not new:
             return
         for number in new:
             for signed in Roster.from_bytes(request.closed[number].roster).headers:
                 # What a snapshot stands for was never opened here, so nobody has verified it.
                 if not request.snapshot or self._is_signed(signed):
-                    self._learn_one(number, signed)
-        if (proof := confirmed()) is not None:
-            rounds = self._kept.own.get(self._training, {})
-            entry = max((e for r, e in rounds.items() if r <= proof.round), default=-1)
-            self._kept.witnessed = max(self._witnessed, entry)
+                    self._learn_one(number, signed, opened=number > state.adopted)
+        if needed := self._witnesses.needed(self._book):
+            known = self._kept.known_to(self._training, needed)
+            self._kept.witnessed = max(self._witnessed, known)
         self._kept.write(self._site, self._book)
 
-    def _learn_one(self, round: int, signed: SignedHeader) -> None:
-        if signed.header.sender == self._site.name:
-            self._kept.keep_own(self._training, round, signed.header.entry)
-        else:
-            self._take_down(signed)
+    def _learn_one(self, round: int, signed: SignedHeader, *, opened: bool) -> None:
+        name, kept = signed.header.sender, self._kept
+        if name == self._site.name:
+            kept.keep_own(self._training, round, signed.header.entry)
+            return
+        self._take_down(signed)
+        if opened and name in self._witnesses.names():
+            kept.keep_knowing(self._training, name, range(signed.header.adopted + 1, round))
 
     def _is_signed(self, signed: SignedHeader) -> bool:
         """Whether a member's header has that member's signature."""
@@ -240,21 +249,29 @@ class Witnessing:
     def _unproved(self) -> str:
         """Return why peers must vouch for this book first, "" where they need not."""
         if self._signs.has_moved():
-            reason = "the ledger's file is another one than was written last"
-        elif self._site.require_witness and self._kept.proved.get(self._training) != _start():
-            reason = "[ledger] require-witness = true"
-        else:
-            return ""
-        if self._needed():
-            return reason
-        self._go_on(self._book.head()[0])
+            return "the ledger's file is another one than was written last"
+        if self._signs.is_new():
+            # Nobody else could know of an earlier one.
+            return "the ledger is new here" if self._witnesses.names() else ""
+        if self._site.require_witness and self._kept.proved.get(self._training) != _start():
+            return "[ledger] require-witness = true"
         return ""
+
+    def _way_on(self) -> str:
+        """Return what an operator may do about a book that waits."""
+        peers = ", ".join(self._witnesses.names())
+        who = (
+            f"waits until all that are pinned vouch for it ({peers})"
+            if peers
+            else "no peer is pinned"
+        )
+        return f"{who}; without them 'asclepias ledger recover' goes on"
 
     def _is_full(self) -> bool:
         """Whether as many places are known to the server alone as this hospital allows."""
-        if not self._needed():
-            return False
         book, seen = self._book, set()
+        if not self._witnesses.names():
+            return False
         for number in range(book.head()[0], self._witnessed, -1):
             try:
                 line, _ = book.line(number)
@@ -266,17 +283,6 @@ class Witnessing:
                 return True
         return False
 
-    def _needed(self) -> int:
-        """Return how many peers must vouch; all that are pinned, where there are no keys yet."""
-        member = self._member()
-        if member is not None:
-            return member.vouchers
-        if self._hospitals == 1:
-            return 0
-        return max(
-            1, len([name for name in known_pins(self._site.pins) if name != self._site.name])
-        )
-
     def _member(self) -> Membership | None:
         try:
             return self._member_of()
@@ -284,10 +290,10 @@ class Witnessing:
             return None
 
     def _trusts(self, name: str, key: bytes) -> bool:
-        member = self._member()
-        if member is not None:
-            return member.public_keys.get(name) == key
-        return known_pins(self._site.pins).get(name) == fingerprint(key)
+        if self._site.simulated:
+            member = self._member()
+            return member is not None and member.public_keys.get(name) == key
+        return self._witnesses.trusts(name, key)
 
     def _take_down(self, signed: SignedHeader) -> None:
         """Remember a peer's header whose signature is verified."""
@@ -300,8 +306,7 @@ class Witnessing:
             self._site.log(f"a peer's ledger is in use in two places: {copied}")
 
     def _header(self, kind: HeaderKind, *, nonce: bytes, payload: str = "") -> SignedHeader:
-        member, book = self._member(), self._book
-        entry, head = book.head()
+        member = self._member()
         header = Header(
             kind=kind,
             training=self._training,
@@ -313,40 +318,22 @@ class Witnessing:
             payload=payload,
             bind=member.bind if member is not None else bytes(32),
             nonce=nonce,
-            ledger=bytes.fromhex(book.id),
-            entry=entry,
-            head=bytes.fromhex(head)[:16],
-            spent=book.spent(self._training),
+            **shown_of(self._book, self._training, milestones=not self._site.simulated),
         )
         return sign_header(header, self._site.identity)
 
     def _pending(self) -> SignedHeader:
         """Return the witness that peers are to vouch for: the same one while nothing happens."""
-        if (kept := self._kept_pending()) is not None:
-            return kept
-        made = self._header(HeaderKind.WITNESS, nonce=os.urandom(NONCE_BYTES))
-        if not self._site.simulated:
-            content = {"home": home_of(self._book.path), "header": made.to_bytes().hex()}
-            self._site.write_secret(_PENDING, json.dumps(content).encode())
+        pending = PendingWitness(self._site, self._training, self._book)
+        made = pending.read()
+        if made is None:
+            made = self._header(HeaderKind.WITNESS, nonce=os.urandom(NONCE_BYTES))
+            pending.write(made)
         return made
-
-    def _kept_pending(self) -> SignedHeader | None:
-        """Return the witness that was given last, if the book and its home are as they were."""
-        data = None if self._site.simulated else self._site.read_secret(_PENDING)
-        if data is None:
-            return None
-        try:
-            kept = json.loads(data)
-            signed = SignedHeader.from_bytes(bytes.fromhex(kept["header"]))
-            same = kept["home"] == home_of(self._book.path)
-        except (ValueError, KeyError, TypeError, SealingError):
-            return None
-        stands = Mark.by(signed.header) == Mark.of(self._book)
-        return signed if same and stands and signed.header.training == self._training else None
 
     def _take_vouches(self, vouches: Iterable[Vouch]) -> None:
         """Go on if enough peers have vouched for the last witness and none knows anything newer."""
-        asked = self._kept_pending()
+        asked = PendingWitness(self._site, self._training, self._book).read()
         if asked is None:
             return
         found = {}
@@ -355,9 +342,21 @@ class Witnessing:
                 if (name := self._voucher(one, asked)) is not None:
                     self._signs.confront(one.known)
                     found[name] = one.key
-        if not self._signs.lost() and len(set(found.values())) >= self._needed():
+        if not found or self._signs.lost():
+            return
+        missing = self._witnesses.missing(found)
+        self._site.log(
+            f"{', '.join(sorted(found))} vouched for this ledger"
+            + (f", {', '.join(missing)} did not" if missing else "")
+        )
+        if not missing:
             self._go_on(asked.header.entry)
-            self._site.log(f"{', '.join(sorted(found))} vouched for this ledger")
+        elif not self._unproved() and len(set(found.values())) >= self._witnesses.needed(
+            self._book
+        ):
+            # Whoever vouches has taken down where this book stands.
+            self._kept.witnessed = max(self._witnessed, asked.header.entry)
+            self._kept.write(self._site, self._book)
 
     def _voucher(self, vouch: Vouch, asked: SignedHeader) -> str | None:
         """Return whose vouch for a witness it is, None for one that is not sound."""
@@ -372,19 +371,20 @@ class Witnessing:
 
     def _go_on(self, entry: int) -> None:
         """Take the book for sound up to an entry; where it has moved, charge for what may lack."""
-        if self._signs.has_moved():
+        if self._signs.has_moved() or self._signs.is_new():
             book = self._book
             charged = charges_of_places(book, self._site.unwitnessed, why="moved")
             book.append(lines.moved(inode=home_of(book.path)), *charged)
-            self._site.log(
-                f"the ledger has moved; {self._site.unwitnessed} places of every open training "
-                "are charged for what it may have lost"
-            )
+            if charged:
+                self._site.log(
+                    f"the ledger has moved; {self._site.unwitnessed} places of every open training "
+                    "are charged for what it may have lost"
+                )
         self._kept.witnessed = max(self._witnessed, entry)
         self._kept.proved.pop(self._training, None)
         self._kept.proved[self._training] = _start()
         self._kept.write(self._site, self._book)
-        (self._site.folder / _PENDING).unlink(missing_ok=True)
+        PendingWitness(self._site, self._training, self._book).forget()
 
 
 def _verify(signed: SignedHeader, key: bytes) -> None:

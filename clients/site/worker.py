@@ -55,10 +55,15 @@ class Worker:
         self.books = Books()
         self._trainings: OrderedDict[str, _Training] = OrderedDict()
 
-    def hospital(self, training: str, context: Context) -> Hospital:
+    def hospital(self, training: str, context: Context, *, invited: bool = True) -> Hospital:
         """Return the hospital that a node stands for, in a training.
 
         A real node's config names its ``site.toml``; a simulated one has the number of its part.
+
+        Args:
+            training: its id.
+            context: of the node.
+            invited: whether a real hospital must be among those that the run invites.
 
         Raises:
             Fault: the hospital does not take part, or the training's id is none.
@@ -69,7 +74,8 @@ class Worker:
         if not _TRAINING.fullmatch(training):
             raise Fault(Code.MALFORMED, "a training's id names files and is a plain word")
         if own := context.node_config.get("site"):
-            return self._real(Path(str(own)), Settings.from_config(context.run_config), training)
+            settings = Settings.from_config(context.run_config)
+            return self._real(Path(str(own)), settings, training, invited=invited)
         config = frozenset(context.run_config.items())
         return self._simulated(partition_of(context), config, training)
 
@@ -78,11 +84,11 @@ class Worker:
         self._trainings.clear()
         self.books.close_all()
 
-    def _real(self, path: Path, settings: Settings, training: str) -> Hospital:
+    def _real(self, path: Path, settings: Settings, training: str, *, invited: bool) -> Hospital:
         from clients.site.hospital import Hospital
 
         file = read_site_file(path)
-        own = own_settings(file, settings)
+        own = own_settings(file, settings, invited=invited)
         cohort = own_cohort(file, own, self.cohorts)
         site = real_site(file, self.books)
         return Hospital(site, settings, own, training, cohort, self._kept(training).state)

@@ -9,8 +9,12 @@ from pathlib import Path
 
 from flwr.app import Context, Message, RecordDict
 
+from accounting import lines
+from accounting.book import Book
 from clients.client_app import make_client_app
 from clients.contract.settings import Settings
+from clients.site.home import home_of
+from clients.site.site_file import read_site_file
 from clients.site.worker import Worker
 from deployment import authority
 from deployment.consortium import Consortium, make_consortium
@@ -62,6 +66,15 @@ def benchmark_consortium(folder: Path, count: int, **changes: object) -> Consort
         "allowed_apps": ["0" * 64],
     }
     return make_consortium(folder, **{**options, **changes})
+
+
+def vouched(consortium: Consortium) -> Consortium:
+    """Have every hospital's new ledger be at home, as when all peers have vouched for it."""
+    for name in consortium.hospitals:
+        site = read_site_file(consortium.site(name) / "site.toml")
+        with Book(site.ledger, site=name, cohort=site.data_name) as book:
+            book.append(lines.moved(inode=home_of(site.ledger)))
+    return consortium
 
 
 def train(settings: Settings, grid: InProcessGrid) -> None:

@@ -28,6 +28,7 @@ from tests.deployment.real_sites import (
     benchmark_consortium,
     rewrite,
     train,
+    vouched,
     without_pins,
 )
 from tests.in_process import InProcessGrid, small_settings
@@ -38,7 +39,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing:Use
 def test_sites_with_a_new_process_a_message_end_in_the_simulated_model(tmp_path: Path) -> None:
     simulated, deployed = (small_settings(tmp_path / n) for n in ("simulated", "deployed"))
     train(simulated, InProcessGrid(simulated.to_config(), 4))
-    consortium = benchmark_consortium(tmp_path / "consortium", 4)
+    consortium = vouched(benchmark_consortium(tmp_path / "consortium", 4))
     train(deployed, SiteGrid(deployed, consortium))
     models = [Path(s.run.out, "model.safetensors").read_bytes() for s in (simulated, deployed)]
     assert models[0] == models[1]
@@ -46,7 +47,7 @@ def test_sites_with_a_new_process_a_message_end_in_the_simulated_model(tmp_path:
 
 
 def test_ledger_and_replica_are_on_the_hospitals_disk(tmp_path: Path) -> None:
-    consortium = benchmark_consortium(tmp_path / "consortium", 4)
+    consortium = vouched(benchmark_consortium(tmp_path / "consortium", 4))
     settings = small_settings(tmp_path / "run")
     train(settings, SiteGrid(settings, consortium))
     private = consortium.site("hospital-02") / "private"
@@ -63,7 +64,7 @@ def test_a_place_is_answered_once_whatever_else_is_asked_even_by_a_new_process(
     tmp_path: Path,
 ) -> None:
     """Neither a second noised vector nor a second roster of a round can be had from a site."""
-    consortium = benchmark_consortium(tmp_path / "consortium", 4)
+    consortium = vouched(benchmark_consortium(tmp_path / "consortium", 4))
     settings = small_settings(tmp_path / "run", privacy__dropouts=1)
     said: dict[str, RoundReply] = {}
 
@@ -114,7 +115,7 @@ def _with_shorter_roster(request: Message) -> Message:
 def test_a_site_that_does_not_fit_the_run_does_not_join(
     tmp_path: Path, old: str, new: str, code: str
 ) -> None:
-    consortium = benchmark_consortium(tmp_path / "consortium", 4)
+    consortium = vouched(benchmark_consortium(tmp_path / "consortium", 4))
     rewrite(consortium, "hospital-01", old, new)
     settings = small_settings(tmp_path / "run")
     with pytest.raises(TrainingStopped, match=f"3 of 4 hospitals joined.*{code}"):
@@ -138,7 +139,7 @@ def _open_to_others(place: str, mode: int) -> Callable[[Consortium], None]:
 def test_a_site_that_pins_nobody_or_is_open_to_others_does_not_join(
     tmp_path: Path, break_it: Callable[[Consortium], None]
 ) -> None:
-    consortium = benchmark_consortium(tmp_path / "consortium", 4)
+    consortium = vouched(benchmark_consortium(tmp_path / "consortium", 4))
     break_it(consortium)
     settings = small_settings(tmp_path / "run")
     with pytest.raises(TrainingStopped, match=r"3 of 4 hospitals joined.*site-refused"):
@@ -146,7 +147,7 @@ def test_a_site_that_pins_nobody_or_is_open_to_others_does_not_join(
 
 
 def test_another_key_for_a_name_that_was_seen_is_refused_from_then_on(tmp_path: Path) -> None:
-    consortium = benchmark_consortium(tmp_path / "consortium", 4)
+    consortium = vouched(benchmark_consortium(tmp_path / "consortium", 4))
     for name in consortium.hospitals:
         without_pins(consortium, name)
         rewrite(consortium, name, "test-mode = true", "test-mode = true\ntrust-on-first-use = true")
@@ -175,7 +176,7 @@ def test_another_key_for_a_name_that_was_seen_is_refused_from_then_on(tmp_path: 
 def test_a_sites_own_limit_stops_a_run_before_anything_is_spent(
     tmp_path: Path, old: str, new: str, limit: str
 ) -> None:
-    consortium = benchmark_consortium(tmp_path / "consortium", 4)
+    consortium = vouched(benchmark_consortium(tmp_path / "consortium", 4))
     rewrite(consortium, "hospital-01", old, new)
     settings = small_settings(tmp_path / "run", run__attempts=1)
     with pytest.raises(TrainingStopped, match=limit):
@@ -185,7 +186,7 @@ def test_a_sites_own_limit_stops_a_run_before_anything_is_spent(
 
 
 def test_the_server_cannot_name_the_hospitals_data(tmp_path: Path) -> None:
-    consortium = benchmark_consortium(tmp_path / "consortium", 4)
+    consortium = vouched(benchmark_consortium(tmp_path / "consortium", 4))
     rewrite(consortium, "hospital-01", '"breast-cancer"', '"digits"')
     settings = small_settings(tmp_path / "run")
     # Digits have other pictures: the site keeps to its own data, and terms differ.
@@ -194,7 +195,7 @@ def test_the_server_cannot_name_the_hospitals_data(tmp_path: Path) -> None:
 
 
 def test_a_wrong_fingerprint_ends_the_ceremony(tmp_path: Path) -> None:
-    consortium = benchmark_consortium(tmp_path / "consortium", 4)
+    consortium = vouched(benchmark_consortium(tmp_path / "consortium", 4))
     wrong = read_site_file(consortium.site("hospital-03") / "site.toml").pins["hospital-02"]
     right = read_site_file(consortium.site("hospital-03") / "site.toml").pins["hospital-00"]
     rewrite(consortium, "hospital-03", right, wrong)
@@ -220,7 +221,7 @@ def _with_tables(folder: Path, **changes: object) -> tuple[Settings, Consortium]
         "data__name": "csv:visits.csv",
         "data__dir": str(_write_table(folder / "server", 9).parent),
     }
-    return small_settings(folder / "run", **{**given, **changes}), consortium
+    return small_settings(folder / "run", **{**given, **changes}), vouched(consortium)
 
 
 def test_an_own_table_is_read_with_its_patient_column(tmp_path: Path) -> None:
@@ -251,7 +252,7 @@ def test_only_hospitals_on_the_runs_list_take_part(tmp_path: Path) -> None:
     assert grid.sites[refused.metadata.src_node_id].parent.name == "hospital-01"
     assert refused.error.reason == "not-invited"
     left = {file.name for file in (consortium.site("hospital-01") / "private").iterdir()}
-    assert left == {"node.key", "identity.key"}
+    assert left == {"node.key", "identity.key", "ledger.jsonl"}
 
 
 def test_a_listed_hospital_that_is_not_there_is_named(tmp_path: Path) -> None:
@@ -306,7 +307,7 @@ def test_a_hospital_that_declares_more_patients_than_the_run_allows_stays_out(
 def test_no_secret_of_the_ceremony_outlives_it_even_if_a_leaders_answer_is_lost(
     tmp_path: Path,
 ) -> None:
-    consortium = benchmark_consortium(tmp_path / "consortium", 4)
+    consortium = vouched(benchmark_consortium(tmp_path / "consortium", 4))
     settings = small_settings(tmp_path / "run")
     kept: list[bool] = []
 
@@ -346,7 +347,7 @@ def _write_table(folder: Path, number: int) -> Path:
 
 
 def test_a_training_id_cannot_leave_the_private_folder(tmp_path: Path) -> None:
-    consortium = benchmark_consortium(tmp_path / "consortium", 4)
+    consortium = vouched(benchmark_consortium(tmp_path / "consortium", 4))
     settings = small_settings(tmp_path / "run")
     grid = SiteGrid(settings, consortium)
     train(settings, grid)

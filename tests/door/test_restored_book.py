@@ -168,7 +168,9 @@ def test_too_few_peers_bring_nobody_on(play: Play) -> None:
     )
     assert play.ask(ONE, Kind.VOUCH, mine).code == BEHIND
     assert is_silent(play)
-    assert witness(play, ONE, vouches=[once, once]).standing is Standing.SOUND  # K - d - 1 = 1
+    assert witness(play, ONE, vouches=[once, once]).standing is Standing.WAITING
+    other = vouch(play, "hospital-02", stands)
+    assert witness(play, ONE, vouches=[once, other]).standing is Standing.SOUND  # all are pinned
 
 
 def test_an_old_vouch_is_good_for_no_other_copy(play: Play) -> None:

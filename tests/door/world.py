@@ -44,7 +44,7 @@ from crypto.schemes import make_adder
 from deployment.consortium import Consortium
 from strategies.agreement import Agreement, SharedPart, agree
 from strategies.holdout import Holdout
-from tests.deployment.real_sites import benchmark_consortium, rewrite
+from tests.deployment.real_sites import benchmark_consortium, rewrite, vouched
 from tests.in_process import COHORTS
 
 CHALLENGE = bytes(range(32))
@@ -107,7 +107,7 @@ class Sites:
     def __init__(
         self, folder: Path, hospitals: int = 3, *, unwitnessed: int = 1000, **changes: object
     ) -> None:
-        self.consortium = _copied(folder, hospitals, **changes)
+        self.consortium = vouched(_copied(folder, hospitals, **changes))
         self.names = self.consortium.hospitals
         # A server that a test plays asks no peers to vouch, unless the test is about it.
         for name in self.names:

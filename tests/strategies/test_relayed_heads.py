@@ -3,32 +3,35 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
 import pytest
-from flwr.app import Message
+from flwr.app import Error, Message
 
 from accounting.chain import read_chain
+from clients.contract.faults import FLOWER_ERROR_CODE
 from clients.contract.kinds import Kind
-from clients.contract.witness_messages import head_in
-from crypto.headers import SignedHeader
-from crypto.identity import verify_signature
+from clients.contract.witness_messages import Standing, WitnessReply, head_in
+from crypto.headers import Header, HeaderKind, SignedHeader, sign_header
+from crypto.identity import Identity, verify_signature
 from strategies.errors import TrainingStopped
 from strategies.heads import FILE, keep_heads_in
-from tests.deployment.real_sites import SiteGrid, benchmark_consortium, train
-from tests.in_process import small_settings
+from tests.deployment.real_sites import SiteGrid, benchmark_consortium, rewrite, train, vouched
+from tests.in_process import Meddle, hospital_of, small_settings
 
 pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
 
 ONE = "hospital-01"
+HOSTILE, HONEST = "hospital-02", "hospital-00"
 NOISED = {"partition__hospitals": 3, "privacy__dropouts": 1, "training__rounds": 4}
 
 
 @pytest.fixture
 def consortium(tmp_path: Path):
     keep_heads_in(tmp_path / "runs")
-    return benchmark_consortium(tmp_path / "c", 3)
+    return vouched(benchmark_consortium(tmp_path / "c", 3))
 
 
 def settings_of(tmp_path: Path, name: str, **changes: object):
@@ -257,3 +260,98 @@ def test_a_hospital_that_waits_is_helped_whatever_it_is_asked(tmp_path: Path, co
     assert faults(tmp_path, "one") == []
     figures = [r for r in records(tmp_path, "one") if r["kind"] == "hospitals" and "accuracy" in r]
     assert len(figures[-1]["accuracy"]) == 3
+
+
+def lies(own: Identity | None) -> Meddle:
+    """Wait for vouches whenever asked to train, and sign heads of a ledger in another's name."""
+
+    def meddle(message: Message, reply: Message | None) -> Message | None:
+        if hospital_of(message) != HOSTILE:
+            return reply or message
+        kind = message.metadata.message_type
+        if kind == Kind.TRAIN:
+            return Message(Error(FLOWER_ERROR_CODE, "ledger-behind"), reply_to=message)
+        if kind != Kind.WITNESS:
+            return reply or message
+        key = own or Identity.generate()
+        header = Header(
+            kind=HeaderKind.WITNESS,
+            training="x",
+            round=0,
+            attempt=0,
+            sender=HONEST,
+            parameter_id="",
+            previous="",
+            payload="",
+            bind=bytes(32),
+            nonce=os.urandom(32),
+            ledger=bytes([1] * 8),
+            entry=5,
+            head=os.urandom(16),
+        )
+        answer = WitnessReply(
+            name=HONEST,
+            standing=Standing.WAITING,
+            header=sign_header(header, key).to_bytes(),
+            key=key.public,
+        )
+        return Message(answer.content(), reply_to=message)
+
+    return meddle
+
+
+def test_nobody_makes_the_server_say_that_anothers_ledger_is_copied(
+    tmp_path: Path, consortium
+) -> None:
+    settings = settings_of(tmp_path, "one")
+    train(settings, SiteGrid(settings, consortium, lies(Identity.generate())))
+    assert [one for one in records(tmp_path, "one") if one.get("hospital") == HONEST] == []
+
+
+def test_strangers_keys_do_not_push_hospitals_out_of_what_is_kept(
+    tmp_path: Path, consortium
+) -> None:
+    settings = settings_of(tmp_path, "one")
+    train(settings, SiteGrid(settings, consortium, lies(None)))
+    kept = json.loads((tmp_path / "runs" / FILE).read_text())["headers"]
+    assert len({one["key"] for one in kept}) <= 3
+
+
+def test_a_hospital_that_always_waits_does_not_have_its_peers_asked_each_time(
+    tmp_path: Path, consortium
+) -> None:
+    rounds = 9
+    settings = settings_of(tmp_path, "one", training__rounds=rounds)
+    grid = SiteGrid(settings, consortium, lies(Identity.generate()))
+    train(settings, grid)
+    # It is asked for again after 1, 2, 4 and 8 times in vain: a question and its answer each.
+    assert kinds(grid).count(Kind.TRAIN) >= 3 * rounds
+    assert kinds(grid).count(Kind.WITNESS) <= 2 * 5
+
+
+def test_sites_that_begin_vouch_for_each_other_without_anybodys_doing(tmp_path: Path) -> None:
+    keep_heads_in(tmp_path / "runs")
+    new = benchmark_consortium(tmp_path / "c", 3)
+    settings = settings_of(tmp_path, "one")
+    grid = SiteGrid(settings, new)
+    train(settings, grid)
+    assert faults(tmp_path, "one") == []
+    assert kinds(grid).count(Kind.WITNESS) == 3 * 2
+    assert kinds(grid).count(Kind.VOUCH) == 3 * 2
+
+
+def test_a_site_that_has_no_peers_trains_alone(tmp_path: Path) -> None:
+    """More rounds than may be known to the server alone: nobody else is there to know them."""
+    keep_heads_in(tmp_path / "runs")
+    consortium = benchmark_consortium(tmp_path / "c", 2)
+    file = consortium.site(HONEST) / "site.toml"
+    own = [line for line in file.read_text().splitlines() if not line.startswith("hospital-01 =")]
+    file.write_text("\n".join(own))
+    rewrite(consortium, HONEST, "min-hospitals = 2", "min-hospitals = 1")
+    changes = {"partition__hospitals": 1, "partition__sites": HONEST, "privacy__regime": "FPDP"}
+    rounds = {"privacy__dropouts": 0, "training__rounds": 6}
+    settings = settings_of(tmp_path, "one", **changes, **rounds)
+    grid = SiteGrid(settings, consortium)
+    train(settings, grid)
+    assert faults(tmp_path, "one") == []
+    assert Kind.WITNESS not in kinds(grid)

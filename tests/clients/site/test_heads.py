@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from itertools import combinations
 from pathlib import Path
 
 import pytest
@@ -29,8 +30,15 @@ from clients.contract.words import CONFIG
 from clients.site.books import Books
 from clients.site.ground import Site
 from clients.site.heads import PEERS, Kept, Mark, judge, marked, marks_beside, unmarked
-from clients.site.membership import vouchers_needed
-from crypto.headers import MAX_HEADER_BYTES, Header, HeaderKind, SignedHeader, sign_header
+from clients.site.witnesses import witnesses_needed
+from crypto.headers import (
+    MAX_HEADER_BYTES,
+    MILESTONES,
+    Header,
+    HeaderKind,
+    SignedHeader,
+    sign_header,
+)
 from crypto.identity import Identity
 
 
@@ -201,6 +209,24 @@ def test_what_one_copy_has_spent_is_kept_when_the_other_is_longer(identity: Iden
     assert set(memory.of(identity.public)) == {dear.to_bytes(), long.to_bytes()}
 
 
+def test_copies_that_sign_at_different_entries_meet_at_a_milestone(identity: Identity) -> None:
+    """Their last common milestone is entry 64; past it, one signs at 83 and the other at 90."""
+    memory = HeaderMemory()
+
+    def at(entry: int, copy: bytes) -> SignedHeader:
+        heads = b"".join(
+            (b"c" if entry // spacing * spacing <= 64 else copy) * 16 for spacing in MILESTONES
+        )
+        return header(identity, entry, head=copy * 16, milestones=heads)
+
+    assert memory.take(identity.public, at(83, b"a")) is None
+    for entry in range(85, 130):
+        memory.take(identity.public, at(entry, b"a"))
+    again = HeaderMemory.from_json(json.loads(json.dumps(memory.to_json())))
+    assert again.take(identity.public, at(70, b"b")) is None  # none of its milestones differs yet
+    assert again.take(identity.public, at(90, b"b")) == Copied("north", 80)
+
+
 def test_a_header_that_shows_no_ledger_is_not_kept(identity: Identity) -> None:
     memory = HeaderMemory()
     memory.take(identity.public, header(identity, 0, head=bytes(16), ledger=bytes(8)))
@@ -220,14 +246,20 @@ def test_what_is_no_file_of_evidence_is_refused(text: str) -> None:
         headers_in(text)
 
 
-@pytest.mark.parametrize(
-    ("hospitals", "dropouts", "colluders", "needed"),
-    [(1, 0, 0, 0), (2, 0, 0, 1), (3, 1, 0, 1), (3, 1, 1, 1 + 1), (10, 2, 3, 7), (4, 3, 1, 2)],
-)
-def test_enough_peers_vouch_that_one_is_honest_and_there(
-    hospitals: int, dropouts: int, colluders: int, needed: int
+@pytest.mark.parametrize(("peers", "colluders"), [(k, c) for k in range(1, 6) for c in range(k)])
+def test_among_those_who_know_and_those_who_vouch_is_one_honest_peer(
+    peers: int, colluders: int
 ) -> None:
-    assert vouchers_needed(hospitals, dropouts, colluders) == needed
+    """Whoever saw a place, whoever lies, whoever was away then: all must vouch."""
+    needed = witnesses_needed(peers, colluders)
+    for knowing in combinations(range(peers), needed):
+        for lying in combinations(range(peers), colluders):
+            assert set(knowing) - set(lying)
+    assert needed <= peers
+
+
+def test_without_peers_nobody_can_be_asked() -> None:
+    assert witnesses_needed(0, 0) == 0
 
 
 def test_packs_are_read_to_the_last_byte(identity: Identity) -> None:
