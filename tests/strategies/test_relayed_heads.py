@@ -209,7 +209,8 @@ def test_every_answer_that_adds_a_line_is_witnessed(
     grid = SiteGrid(settings, consortium, watch)
     train(settings, grid)
     kept = json.loads((tmp_path / "runs" / FILE).read_text())["headers"]
-    newest = [SignedHeader.from_bytes(bytes.fromhex(one["header"])).header for one in kept]
+    shown_last = [bytes.fromhex(one["header"]) for one in kept if "header" in one]
+    newest = [SignedHeader.from_bytes(data).header for data in shown_last]
     assert max(one.entry for one in newest if one.sender == ONE) == read_chain(path).number
     before = 0
     for kind, entry, number in shown:
@@ -232,7 +233,7 @@ def test_a_head_that_is_not_its_senders_own_is_not_kept(tmp_path: Path, consorti
     settings = settings_of(tmp_path, "one")
     train(settings, SiteGrid(settings, consortium, swap))
     kept = json.loads((tmp_path / "runs" / FILE).read_text())["headers"]
-    for one in kept:
+    for one in (one for one in kept if "header" in one):
         signed = SignedHeader.from_bytes(bytes.fromhex(one["header"]))
         verify_signature(
             bytes.fromhex(one["key"]), signed.signature, signed.header.signed_text(), ""
