@@ -11,6 +11,7 @@ from accounting.book import read_spent
 from clients.contract.kinds import Kind
 from clients.contract.messages import METRICS
 from clients.contract.visit_messages import JudgeRequest
+from clients.contract.witness_messages import head_in
 from clients.models import build_model
 from tests.door.world import EXACT, LOCAL, Answer, Play, Sites, door_settings, started
 from tests.in_process import COHORTS
@@ -81,8 +82,10 @@ def test_an_answer_about_public_records_has_its_line_and_costs_nothing(tmp_path:
     assert line["about"] == [one for one in before if one["kind"] == "close"][-1]["chain"]
     spent, _ = read_spent(play.sites.folder(A) / "ledger.jsonl")
     assert sum(one.event.count for one in spent) == 3  # the rounds alone
-    # Asked again, the same answer comes, and there is nothing new to write.
-    assert play.ask(A, Kind.EVALUATE, request).payload == first.payload
+    # Asked again, the same figures come, and there is nothing new to write or to sign.
+    again = play.ask(A, Kind.EVALUATE, request).records
+    assert again.metric_records[METRICS] == first.records.metric_records[METRICS]
+    assert head_in(first.records) and not head_in(again)
     assert len(play.sites.lines(A)) == len(before) + 1
 
 
