@@ -2,8 +2,9 @@
 
 A ledger that was restored, copied or begun anew does not know all that has left. Its hospital's own
 signatures do: peers and the server keep them. Recovery compares, shows what is missing, and charges
-it: for every training what was witnessed beyond the ledger, and as many places more as may have
-left without a witness. Nothing is taken back, and no training that may have a gap goes on.
+it: for every training what was witnessed on each branch that the ledger lacks (`branches`), and for
+each as many places more as may have left without a witness. Nothing is taken back, and no training
+that may have a gap goes on.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from clients.site.home import home_of, same_home
 from clients.site.site_file import SiteFile
 from crypto.headers import Header
 from crypto.identity import Identity
+from deployment.branches import Branch, branches_of, may_lack_some
 from deployment.errors import DeploymentError
 
 #: What is charged for on the operator's word stands under this name, which no training has.
@@ -63,7 +65,7 @@ class Recovery:
     Attributes:
         own: where it ends.
         witnessed: the newest place in it, or in one before it, that its hospital has signed.
-        spent: training -> (spent here, witnessed), in noised messages about a patient.
+        spent: training -> (spent here, witnessed beside it), in noised messages about a patient.
         charges: (training, event) that will be charged.
         retired: trainings that end here.
         lines: all of it, as the ledger will have it.
@@ -152,13 +154,21 @@ def plan(
     if site.ledger.exists():
         verify(site.ledger)
     with closing(_open(site, cohort)) as book:
-        headers = [*_own(site, evidence), *_own(site, lost_proofs(site.private))]
-        marks = [Mark.by(header) for header in headers]
         kept = Kept.read(site.private)
-        marks += [mark for _, mark in marks_beside(site.private, kept)]
-        news = [mark for mark in marks if judge(mark, book) and not kept.is_another(mark, book)]
-        spent = _spent(book, headers)
-        charges, retired = _charges(book, spent, site.unwitnessed, list(also))
+        headers = [*_own(site, evidence), *_own(site, lost_proofs(site.private))]
+
+        def is_news(mark: Mark) -> bool:
+            return bool(judge(mark, book)) and not kept.is_another(mark, book)
+
+        lost = [header for header in headers if is_news(Mark.by(header))]
+        marks = [mark for _, mark in marks_beside(site.private, kept)]
+        news = [mark for mark in [*map(Mark.by, lost), *marks] if is_news(mark)]
+        branches = branches_of(lost)
+        spent = _spent(book, branches)
+        places = site.unwitnessed * max(1, len(branches))
+        also = list(also)
+        _require_all(lost, also)
+        charges, retired = _charges(book, spent, places, also)
         why = f"recovered: {'; '.join(judge(mark, book) for mark in news[:1]) or 'by hand'}"
         written = [lines.charge(name, event, why=why) for name, event in charges]
         written += [lines.retire(name, why=why) for name in retired]
@@ -246,14 +256,26 @@ def _own(site: SiteFile, headers: Iterable[bytes]) -> list[Header]:
     return [signed.header for signed in signed_by(key, headers) if any(signed.header.ledger)]
 
 
-def _spent(book: Book, headers: Iterable[Header]) -> dict[str, tuple[int, int]]:
-    """Return what each training has spent here, and by the hospital's own signatures."""
-    names = {name: (book.spent(name), book.spent(name)) for name in open_trainings(book)}
-    for header in headers:
-        own, seen = names.get(header.training, (book.spent(header.training), 0))
-        if judge(Mark.by(header), book):
-            names[header.training] = (own, max(own, seen, header.spent))
-    return names
+def _require_all(lost: list[Header], also: list[Event]) -> None:
+    """Refuse evidence that may have been cut, where nothing is charged by hand.
+
+    Raises:
+        DeploymentError: it holds as many signatures as a peer keeps.
+    """
+    if may_lack_some(lost) and not also:
+        raise DeploymentError(
+            f"the evidence holds {len(lost)} signatures over what this ledger lacks, as many as a "
+            "peer keeps; more may be forgotten. Charge what else left with --also."
+        )
+
+
+def _spent(book: Book, branches: Iterable[Branch]) -> dict[str, tuple[int, int]]:
+    """Return what each training has spent here, and beside it on branches that are lost."""
+    lost = dict.fromkeys(open_trainings(book), 0)
+    for branch in branches:
+        for training, count in branch.lost(book).items():
+            lost[training] = lost.get(training, 0) + count
+    return {training: (book.spent(training), count) for training, count in lost.items()}
 
 
 def _charges(
@@ -267,12 +289,12 @@ def _charges(
     largest = largest_events(book)
     unknown: list[str] = []
     charges: list[tuple[str, Event]] = []
-    for training, (own, seen) in sorted(spent.items()):
+    for training, (_, lost) in sorted(spent.items()):
         event = largest.get(training)
         if event is None:
             unknown.append(training)
             continue
-        charges.append((training, replace(event, count=seen - own + places * event.count)))
+        charges.append((training, replace(event, count=lost + places * event.count)))
     if unknown and not also:
         raise DeploymentError(
             f"nothing here says what a place of {', '.join(unknown)} costs, and some may have "

@@ -124,7 +124,7 @@ def show_recovery(recovery: Recovery) -> None:
     line(True, f"this ledger is {own.ledger} and ends at entry {own.entry}, head {own.head}")
     if seen is not None:
         line(False, f"witnessed: ledger {seen.ledger}, entry {seen.entry}, head {seen.head}")
-    table = Table("training", "spent here", "witnessed", "will be charged", box=None)
+    table = Table("training", "spent here", "witnessed beside it", "will be charged", box=None)
     for name in sorted({*recovery.spent, *(one for one, _ in recovery.charges)}):
         here, witnessed = recovery.spent.get(name, (0, 0))
         charges = ", ".join(str(event) for one, event in recovery.charges if one == name)

@@ -34,6 +34,9 @@ def open_files(site: SiteFile) -> list[str]:
     secrets = {site.ledger, *(path for name in _SECRETS for path in private.glob(name))}
     faults = [_private(private, 0o700), *(_private(path, 0o600) for path in sorted(secrets))]
     faults += [_unchangeable(site.path), _unchangeable(private.parent, sticky=True)]
+    if (place := site.ledger.parent) != private:
+        # Who may rename files there puts an older ledger in the place of this one.
+        faults += [_unchangeable(one, sticky=True) for one in (place, place.parent)]
     return [fault for fault in faults if fault]
 
 

@@ -16,6 +16,7 @@ from clients.contract.messages import ARRAYS, RoundReply, bytes_to_array
 from clients.contract.settings import Settings
 from clients.data import DataError
 from clients.site.own_settings import invited_offers
+from clients.site.readiness import site_faults
 from clients.site.site_file import read_site_file
 from crypto.ceremony import make_offer
 from crypto.identity import Identity
@@ -356,3 +357,16 @@ def test_a_training_id_cannot_leave_the_private_folder(tmp_path: Path) -> None:
     reply = answer(join, grid.sites[join.metadata.dst_node_id], settings.to_config())
     assert reply.error.reason == "malformed"
     assert not list(tmp_path.rglob("*outside*"))
+
+
+def test_a_ledger_in_a_folder_that_others_can_write_is_refused(tmp_path: Path) -> None:
+    made = benchmark_consortium(tmp_path / "c", 2)
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o777)
+    rewrite(made, "hospital-00", "private/ledger.jsonl", str(shared / "ledger.jsonl"))
+    site = read_site_file(made.site("hospital-00") / "site.toml")
+    assert site.ledger.parent == shared
+    assert any(str(shared) in fault for fault in site_faults(site)), site_faults(site)
+    shared.chmod(0o1777)  # nobody but its owner renames a file there
+    assert not any(str(shared) in fault for fault in site_faults(site)), site_faults(site)
