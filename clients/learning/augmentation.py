@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from clients.learning.dp_sgd import Batch
+from clients.learning.late_rows import Alterations, LateRows
 
 if TYPE_CHECKING:
     from accounting.randomness import Stream
@@ -33,26 +34,26 @@ def augmented(batch: Batch, *, copies: int, stream: Stream) -> Batch:
         stream: where the alterations come from; they need no secrecy, only repeatability.
 
     Returns:
-        A batch of ``copies * n`` records with the labels and patients of the originals.
+        A batch of ``copies * n`` records with the labels and patients of the originals; each is
+        made when its gradient is taken.
     """
-    inputs = batch.inputs.repeat_interleave(copies, dim=0)
-    for axis in range(2, inputs.dim()):
-        reach = inputs.shape[axis] // REACH
-        shifts = stream.integers(len(inputs), 2 * reach + 1) - reach
-        inputs = _shifted(inputs, axis, torch.from_numpy(shifts))
-    mirrored = torch.from_numpy(np.asarray(stream.bernoulli(len(inputs), 0.5)))
-    spread = mirrored.reshape(-1, *[1] * (inputs.dim() - 1))
+    rows = late(batch)
+    shape = (copies * len(batch), *rows.shape[1:])
+    shifts = []
+    for side in shape[2:]:
+        reach = side // REACH
+        drawn = stream.integers(shape[0], 2 * reach + 1) - reach
+        shifts.append(torch.from_numpy(drawn).to(torch.int16))
+    mirrored = torch.from_numpy(np.asarray(stream.bernoulli(shape[0], 0.5)))
     return Batch(
-        inputs=torch.where(spread, inputs.flip(-1), inputs),
+        inputs=rows.copied(copies, Alterations(shifts=tuple(shifts), mirrored=mirrored)),
         labels=batch.labels.repeat_interleave(copies),
         patients=batch.patients.repeat_interleave(copies),
     )
 
 
-def _shifted(inputs: torch.Tensor, axis: int, shifts: torch.Tensor) -> torch.Tensor:
-    """Shift each record along one axis by its own whole number of steps; edges are continued."""
-    side = inputs.shape[axis]
-    places = (torch.arange(side)[None, :] - shifts[:, None]).clamp(0, side - 1)
-    shape = [len(inputs), *[1] * (inputs.dim() - 1)]
-    shape[axis] = side
-    return inputs.gather(axis, places.reshape(shape).expand(inputs.shape))
+def late(batch: Batch) -> LateRows:
+    """Return a batch's rows, to be read when they are asked for."""
+    if isinstance(batch.inputs, LateRows):
+        return batch.inputs
+    return LateRows(batch.inputs.numpy(), torch.arange(len(batch)))

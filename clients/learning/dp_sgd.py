@@ -29,6 +29,7 @@ from torch.nn import functional
 
 from accounting.private import Unreleased
 from clients.learning.device_check import check_computes
+from clients.learning.late_rows import LateRows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -52,17 +53,23 @@ class Batch(Unreleased):
     """Records of the sampled patients.
 
     Attributes:
-        inputs: float32 ``[n, *shape]``.
+        inputs: float32 ``[n, *shape]``, here or made when they are asked for.
         labels: int64 ``[n]``.
         patients: int64 ``[n]``; equal values are one patient.
     """
 
-    inputs: torch.Tensor
+    inputs: torch.Tensor | LateRows
     labels: torch.Tensor
     patients: torch.Tensor
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def made(self) -> Batch:
+        """Return the same with its inputs here."""
+        if isinstance(self.inputs, torch.Tensor):
+            return self
+        return Batch(inputs=self.inputs.made(), labels=self.labels, patients=self.patients)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,31 +193,34 @@ def clipped_gradient_sum(
     """
     if not 0 < l2_clip < math.inf:
         raise ValueError(f"l2_clip must be positive and finite, found {l2_clip}")
-    total = np.zeros(model.dimensions, dtype=np.float64)
-    reasons: dict[str, int] = {}
+    total, reasons = np.zeros(model.dimensions, dtype=np.float64), dict[str, int]()
     patients, raised = _distinct(batch.patients), 0
-    batch = _readable(batch)
-    reasons["no record could be read"] = discarded = patients - _distinct(batch.patients)
+    batch = _readable(batch) if isinstance(batch.inputs, torch.Tensor) else batch
+    unread, discarded = patients - _distinct(batch.patients), 0
     for chunk in _chunks_of_patients(batch, chunk_records):
         gradients, failed = _patients_gradients(model, chunk, reasons)
         raised += failed
+        unread += _distinct(chunk.patients) - failed - (len(gradients[0]) if gradients else 0)
         if gradients:
             discarded += _add_clipped(total, gradients, l2_clip, reasons)
-    if raised and raised == patients - discarded:
+    reasons["no record could be read"] = unread
+    if raised and raised == patients - discarded - unread:
         check_computes(model, tuple(batch.inputs.shape[1:]), classes=2)
     return GradientSum(
         total=total,
         patients=patients,
-        discarded=discarded + raised,
+        discarded=discarded + raised + unread,
         reasons=tuple(f"{count} patients: {reason}" for reason, count in reasons.items() if count),
     )
 
 
 def _readable(batch: Batch) -> Batch:
-    """Leave out records whose inputs are not finite."""
-    if _all_finite(batch.inputs):
+    """Leave out records whose inputs are not finite; they are made first."""
+    batch = batch.made()
+    inputs = torch.as_tensor(batch.inputs)
+    if not len(batch) or _all_finite(inputs):
         return batch
-    readable = torch.isfinite(batch.inputs).flatten(1).all(dim=1)
+    readable = torch.isfinite(inputs).flatten(1).all(dim=1)
     return _take(batch, torch.nonzero(readable).flatten()) if not bool(readable.all()) else batch
 
 
@@ -228,7 +238,8 @@ def _patients_gradients(
     found, failed = [], 0
     for patient in alone:
         try:
-            found.append(_mean_gradients(model, patient))
+            if gradients := _mean_gradients(model, patient):
+                found.append(gradients)
         except Exception as error:
             _count(reasons, error)
             failed += 1
@@ -250,7 +261,12 @@ def _mean_gradients(model: PerSample, chunk: Batch) -> list[torch.Tensor]:
     members, owner = torch.unique_consecutive(chunk.patients, return_inverse=True)
     if len(members) == 1 and len(chunk) > PATIENT_RECORDS:
         return _mean_of_many(model, chunk)
-    gradients = model.gradients(chunk.inputs, chunk.labels)
+    if isinstance(chunk.inputs, LateRows):
+        chunk = _readable(chunk)
+        members, owner = torch.unique_consecutive(chunk.patients, return_inverse=True)
+        if not len(chunk):
+            return []
+    gradients = model.gradients(torch.as_tensor(chunk.inputs), chunk.labels)
     if len(members) != len(chunk):
         gradients = [_mean_by_patient(g, owner, len(members)) for g in gradients]
     return gradients
@@ -259,11 +275,15 @@ def _mean_gradients(model: PerSample, chunk: Batch) -> list[torch.Tensor]:
 def _mean_of_many(model: PerSample, records: Batch) -> list[torch.Tensor]:
     """Return the mean gradient ``[1, ...]`` of a patient with more records than fit at once."""
     summed: list[torch.Tensor] = []
+    count = 0
     for rows in torch.split(torch.arange(len(records)), CHUNK_RECORDS):
-        piece = _take(records, rows)
-        parts = [g.sum(dim=0, keepdim=True) for g in model.gradients(piece.inputs, piece.labels)]
-        summed = [a + b for a, b in zip(summed, parts, strict=True)] if summed else parts
-    return [gradient / len(records) for gradient in summed]
+        piece = _readable(_take(records, rows))
+        count += len(piece)
+        if len(piece):
+            found = model.gradients(torch.as_tensor(piece.inputs), piece.labels)
+            parts = [g.sum(dim=0, keepdim=True) for g in found]
+            summed = [a + b for a, b in zip(summed, parts, strict=True)] if summed else parts
+    return [gradient / count for gradient in summed]
 
 
 def _add_clipped(
@@ -357,6 +377,9 @@ def _chunks_of_patients(batch: Batch, chunk_records: int) -> Iterator[Batch]:
 
 
 def _take(batch: Batch, index: torch.Tensor) -> Batch:
+    inputs = batch.inputs
     return Batch(
-        inputs=batch.inputs[index], labels=batch.labels[index], patients=batch.patients[index]
+        inputs=inputs[index] if isinstance(inputs, torch.Tensor) else inputs.take(index),
+        labels=batch.labels[index],
+        patients=batch.patients[index],
     )

@@ -22,6 +22,7 @@ from clients.learning.augmentation import augmented
 from clients.learning.dp_sgd import Batch
 from clients.learning.draws import Draws
 from clients.learning.evaluation import evaluate
+from clients.learning.late_rows import LateRows
 from clients.models import prepare, prepare_public
 from clients.site.chances import Chances
 
@@ -144,8 +145,11 @@ class OwnDraws:
         """Draw each of the hospital's patients with probability q, all records of each."""
         records = self.records()
         drawn = records.of_patients(self.chances.sampled(records.patient_ids, place, step))
+        inputs = drawn.inputs
         batch = Batch(
-            inputs=torch.as_tensor(np.asarray(drawn.inputs)),
+            inputs=torch.as_tensor(inputs)
+            if isinstance(inputs, np.ndarray)
+            else LateRows(inputs, torch.arange(len(drawn))),
             labels=torch.as_tensor(drawn.labels),
             patients=torch.as_tensor(drawn.patients),
         )

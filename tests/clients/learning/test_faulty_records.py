@@ -17,6 +17,7 @@ from clients.learning.dp_sgd import (
     clip_factors,
     clipped_gradient_sum,
 )
+from clients.learning.late_rows import LateRows
 from clients.learning.split_ends import Part, by_patient
 
 pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
@@ -93,6 +94,19 @@ def _spoilt(how: str) -> Batch:
     return batch
 
 
+@pytest.mark.parametrize("spoilt", [(), (2 * FAULTY,), (2 * FAULTY, 2 * FAULTY + 1)])
+def test_rows_that_are_read_late_give_the_same_sum(spoilt: tuple[int, ...]) -> None:
+    """None unreadable, one record of a patient, all records of one."""
+    batch = _batch()
+    batch.inputs[list(spoilt)] = torch.nan
+    rows = LateRows(batch.inputs.numpy(), torch.arange(len(batch)))
+    late = Batch(inputs=rows, labels=batch.labels, patients=batch.patients)
+    here, found = _sum(batch), _sum(late)
+    np.testing.assert_allclose(found.total, here.total, rtol=1e-12, atol=1e-12)
+    assert (found.patients, found.discarded) == (here.patients, here.discarded)
+    assert found.reasons == here.reasons
+
+
 @pytest.mark.parametrize("how", ["raises", "unreadable", "label", "overflows"])
 def test_removing_a_faulty_patient_moves_the_sum_by_no_more_than_the_clip(how: str) -> None:
     faulty = _spoilt(how)
@@ -147,7 +161,7 @@ def test_copies_of_an_unreadable_picture_leave_the_other_copies_alone() -> None:
         )
         if spoil:
             batch.inputs[1] = torch.nan
-        return augmented(batch, copies=4, stream=Stream.from_seed(0, "copies"))
+        return augmented(batch, copies=4, stream=Stream.from_seed(0, "copies")).made()
 
     spoilt, whole = copies(True), copies(False)
     others = spoilt.patients != 1

@@ -79,7 +79,7 @@ def test_pooled_models_are_judged_hospital_by_hospital_where_data_are_public(
 def test_copies_of_a_patients_pictures_move_the_sum_by_one_clip_at_most() -> None:
     module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(256, 3))
     model, batch = PerSample(module), pictures(5)
-    copies = augmented(batch, copies=6, stream=Stream.from_seed(1, "copies"))
+    copies = augmented(batch, copies=6, stream=Stream.from_seed(1, "copies")).made()
     assert len(copies) == 30
     found = clipped_gradient_sum(model, copies, l2_clip=0.5)
     assert found.patients == 5
@@ -98,8 +98,8 @@ def test_copies_of_a_patients_pictures_move_the_sum_by_one_clip_at_most() -> Non
 
 def test_copies_are_shifted_and_mirrored_and_repeatable() -> None:
     batch = pictures(8)
-    first = augmented(batch, copies=4, stream=Stream.from_seed(1, "copies"))
-    again = augmented(batch, copies=4, stream=Stream.from_seed(1, "copies"))
+    first = augmented(batch, copies=4, stream=Stream.from_seed(1, "copies")).made()
+    again = augmented(batch, copies=4, stream=Stream.from_seed(1, "copies")).made()
     assert torch.equal(first.inputs, again.inputs)
     assert torch.equal(first.patients, batch.patients.repeat_interleave(4))
     assert not torch.equal(first.inputs[0], first.inputs[1])
@@ -111,7 +111,7 @@ def test_volumes_are_altered_as_well() -> None:
     batch = Batch(
         inputs=torch.rand(2, 1, 16, 16, 16), labels=torch.zeros(2), patients=torch.arange(2)
     )
-    found = augmented(batch, copies=3, stream=Stream.from_seed(1, "copies"))
+    found = augmented(batch, copies=3, stream=Stream.from_seed(1, "copies")).made()
     assert found.inputs.shape == (6, 1, 16, 16, 16)
 
 

@@ -1,0 +1,97 @@
+"""Rows of records that are made only as they are asked for, some at a time.
+
+How many patients are sampled, how large their pictures are and how many altered copies there are of
+each must not decide on how much memory an answer takes: whether there is an answer would tell.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from accounting.private import Unreleased
+
+
+class Source(Protocol):
+    """What rows are read from: an array, or a view that reads only what it is asked for."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Number of rows, then the shape of one."""
+
+    def __getitem__(self, rows: Any, /) -> Any:
+        """Return rows by their numbers, float32 ``[n, *shape]``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alterations:
+    """How rows are altered.
+
+    Attributes:
+        shifts: int16 ``[n]`` for each axis of space, whole steps.
+        mirrored: bool ``[n]``, along the last axis.
+    """
+
+    shifts: tuple[torch.Tensor, ...]
+    mirrored: torch.Tensor
+
+    def take(self, index: torch.Tensor) -> Alterations:
+        """Return those of some rows."""
+        return Alterations(
+            shifts=tuple(one[index] for one in self.shifts), mirrored=self.mirrored[index]
+        )
+
+    def of(self, rows: torch.Tensor) -> torch.Tensor:
+        """Return rows ``[n, channels, *space]``, altered."""
+        for axis, shifts in enumerate(self.shifts, start=2):
+            rows = _shifted(rows, axis, shifts.long())
+        spread = self.mirrored.reshape(-1, *[1] * (rows.dim() - 1))
+        return torch.where(spread, rows.flip(-1), rows)
+
+
+class LateRows(Unreleased):
+    """Rows that are read, and altered, when they are asked for.
+
+    Args:
+        inputs: what they are read from, float32 ``[m, *shape]``.
+        source: int64 ``[n]``, numbers of rows there.
+        altered: how each is altered; None: not at all.
+    """
+
+    def __init__(
+        self, inputs: Source, source: torch.Tensor, altered: Alterations | None = None
+    ) -> None:
+        self._inputs = inputs
+        self._source = source
+        self._altered = altered
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Number of rows, then the shape of one."""
+        return (len(self._source), *self._inputs.shape[1:])
+
+    def take(self, index: torch.Tensor) -> LateRows:
+        """Return some rows; nothing is read."""
+        altered = None if self._altered is None else self._altered.take(index)
+        return LateRows(self._inputs, self._source[index], altered)
+
+    def copied(self, copies: int, altered: Alterations) -> LateRows:
+        """Return copies of every row, each altered in its own way; nothing is read."""
+        return LateRows(self._inputs, self._source.repeat_interleave(copies), altered)
+
+    def made(self) -> torch.Tensor:
+        """Read them all, float32 ``[n, *shape]``."""
+        rows = torch.as_tensor(np.asarray(self._inputs[self._source.numpy()]))
+        return rows if self._altered is None else self._altered.of(rows)
+
+
+def _shifted(inputs: torch.Tensor, axis: int, shifts: torch.Tensor) -> torch.Tensor:
+    """Shift each record along one axis by its own whole number of steps; edges are continued."""
+    side = inputs.shape[axis]
+    places = (torch.arange(side)[None, :] - shifts[:, None]).clamp(0, side - 1)
+    shape = [len(inputs), *[1] * (inputs.dim() - 1)]
+    shape[axis] = side
+    return inputs.gather(axis, places.reshape(shape).expand(inputs.shape))
