@@ -11,6 +11,7 @@ from accounting.states import Phase
 
 if TYPE_CHECKING:
     from accounting.book import Book
+    from accounting.ledger import Entry
     from accounting.lines import Line
 
 _CLOSED = frozenset({Phase.NEW, Phase.BOUND, Phase.ENDED, Phase.RETIRED})
@@ -26,25 +27,26 @@ def charges_of_places(book: Book, places: int, *, why: str) -> list[Line]:
 
     A training that has spent nothing yet has no event to charge; it ends here.
     """
-    largest = largest_events(book)
+    dearest = dearest_entries(book)
     made = []
     for training in open_trainings(book):
-        if training not in largest:
+        if training not in dearest:
             made.append(lines.retire(training, why=f"{why}, with nothing spent"))
             continue
-        event = largest[training]
-        made.append(lines.charge(training, replace(event, count=event.count * places), why=why))
+        entry = dearest[training]
+        event = replace(entry.event, count=entry.event.count * places)
+        made.append(lines.charge(training, event, why=why, views=entry.views))
     return made
 
 
-def largest_events(book: Book) -> dict[str, Event]:
-    """Return the dearest event that each training has paid for one place with."""
-    found: dict[str, Event] = {}
+def dearest_entries(book: Book) -> dict[str, Entry]:
+    """Return what each training has paid for its dearest place, and what observers face of it."""
+    found: dict[str, Entry] = {}
     for entry in book.entries():
         if entry.round and entry.event.count:
             before = found.get(entry.training)
-            if before is None or weight(entry.event) > weight(before):
-                found[entry.training] = entry.event
+            if before is None or weight(entry.event) > weight(before.event):
+                found[entry.training] = entry
     return found
 
 

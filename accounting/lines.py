@@ -219,9 +219,29 @@ def retire(training: str, *, why: str = "") -> Line:
     return Line("retire", training, {"why": why})
 
 
-def charge(training: str, event: Event, *, why: str) -> Line:
-    """What may have left without a line of its own, for example from a lost book."""
-    return Line("charge", training, {"event": to_json(event), "why": why, "time": time.time()})
+def charge(
+    training: str,
+    event: Event,
+    *,
+    why: str,
+    views: Mapping[str, float | None] | None = None,
+) -> Line:
+    """What may have left without a line of its own, for example from a lost book.
+
+    Args:
+        training: the training's id.
+        event: what it costs.
+        why: for people.
+        views: noise multiplier that each observer has to face, as in `spend`.
+
+    Raises:
+        AccountingError: views make no sense.
+    """
+    fields: dict[str, object] = {"event": to_json(event), "why": why, "time": time.time()}
+    if views:
+        check_views(views)
+        fields["views"] = dict(views)
+    return Line("charge", training, fields)
 
 
 def public(training: str, *, purpose: str, about: str) -> Line:

@@ -18,7 +18,7 @@ from pathlib import Path
 from accounting import lines
 from accounting.book import Book
 from accounting.chain import read_chain
-from accounting.charges import largest_events, open_trainings
+from accounting.charges import dearest_entries, open_trainings
 from accounting.errors import AccountingError, LedgerError
 from accounting.events import Event, from_json
 from accounting.ledger import read_ledger
@@ -170,7 +170,8 @@ def plan(
         _require_all(lost, also)
         charges, retired = _charges(book, spent, places, also)
         why = f"recovered: {'; '.join(judge(mark, book) for mark in news[:1]) or 'by hand'}"
-        written = [lines.charge(name, event, why=why) for name, event in charges]
+        views = {name: entry.views for name, entry in dearest_entries(book).items()}
+        written = [lines.charge(n, event, why=why, views=views.get(n)) for n, event in charges]
         written += [lines.retire(name, why=why) for name in retired]
         own = Mark.of(book)
         return Recovery(
@@ -286,14 +287,14 @@ def _charges(
     Raises:
         DeploymentError: nobody knows a training's events, and none were given by hand.
     """
-    largest = largest_events(book)
+    dearest = dearest_entries(book)
     unknown: list[str] = []
     charges: list[tuple[str, Event]] = []
     for training, (_, lost) in sorted(spent.items()):
-        event = largest.get(training)
-        if event is None:
+        if training not in dearest:
             unknown.append(training)
             continue
+        event = dearest[training].event
         charges.append((training, replace(event, count=lost + places * event.count)))
     if unknown and not also:
         raise DeploymentError(

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from accounting.against import parse_against
 from accounting.book import Book
 from accounting.ledger import read_ledger
+from accounting.totals import least_total
 from clients.contract.kinds import Kind
 from clients.contract.witness_messages import Standing, VouchRequest, pack
 from clients.site.home import home_of
@@ -142,6 +144,12 @@ def test_a_copied_book_waits_for_peers_then_pays_for_what_it_may_lack_and_goes_o
     assert settle(play, ONE).standing is Standing.SOUND
     charged = read_ledger(play.sites.folder(ONE) / "ledger.jsonl").entries[len(before) :]
     assert [entry.event.count for entry in charged] == [4 * before[0].event.count]
+    assert charged[0].views == before[0].views
+    with Book(play.sites.folder(ONE) / "ledger.jsonl", site=ONE, cohort="breast-cancer") as book:
+        total = least_total(
+            book.spendings(), {}, against=parse_against("server"), delta=1e-4, limit=100.0
+        )
+    assert total < 100.0  # one moved file does not count for ever as no noise at all
     play.close(3)
     play.train(4)
 
