@@ -25,6 +25,7 @@ from crypto.headers import HeaderKind, SignedHeader, verify_header
 from crypto.identity import verify_signature
 from crypto.offers import offers_digest
 from crypto.plans import SealingPlan
+from strategies.claims import Claim, held_by
 from strategies.conversation import UNREACHABLE, Conversation, fault_code
 from strategies.errors import TrainingStopped
 from strategies.nodes import Nodes
@@ -35,6 +36,7 @@ from strategies.replies import (
     read_join,
     read_lead,
     read_named,
+    read_pins,
 )
 
 if TYPE_CHECKING:
@@ -76,6 +78,24 @@ class _Joined:
     nodes: dict[str, int] = field(default_factory=dict)
     offers: dict[str, Offer] = field(default_factory=dict)
     faults: dict[str, str] = field(default_factory=dict)
+
+    def settle(self, claims: Mapping[int, Claim]) -> set[str]:
+        """Take up whoever a name belongs to; returns names of which nobody can tell."""
+        unclear = set()
+        for name in sorted({claim.offer.name for claim in claims.values()}):
+            held = list(held_by(claims, name))
+            for node, claim in claims.items():
+                if claim.offer.name == name and node not in held:
+                    self.faults[f"node {node}"] = f"takes the name of {name}"
+            if len(held) > 1:
+                unclear.add(name)
+            elif held:
+                offer = claims[held[0]].offer
+                if offer.identity in {other.identity for other in self.offers.values()}:
+                    self.faults[f"node {held[0]}"] = MALFORMED
+                    continue
+                self.offers[name], self.nodes[name] = offer, held[0]
+        return unclear
 
     def __str__(self) -> str:
         return "; ".join(f"{who}: {code}" for who, code in sorted(self.faults.items()))
@@ -164,7 +184,7 @@ def _gather(
         witness=heads.packed(),
     ).content()
     ids = list(conversation.grid.get_node_ids())
-    joined, twice = _Joined(), set()
+    joined, twice, claims = _Joined(), set(), dict[int, Claim]()
     asked = [Message(content, node, Kind.JOIN) for node in ids]
     for reply in heads.settled(asked, conversation.ask(asked)):
         node = reply.metadata.src_node_id
@@ -175,11 +195,11 @@ def _gather(
         try:
             with one_bad_reply():
                 answer = read_join(reply.content)
-                if keyed is not None:
-                    name = _present(answer.presence, challenge, agreement.training, keyed)
-                else:
+                if keyed is None:
                     offer = _offered(answer.offer, answer.name, agreement.training)
-                    name = offer.name
+                    claims[node] = Claim(offer=offer, pins=read_pins(answer.pins))
+                    continue
+                name = _present(answer.presence, challenge, agreement.training, keyed)
         except BadReply as bad:
             joined.faults[f"node {node}"] = bad.code
             continue
@@ -187,12 +207,8 @@ def _gather(
             twice.add(name)
             joined.faults[f"node {node}"] = f"{name} too"
             continue
-        if keyed is None:
-            if offer.identity in {other.identity for other in joined.offers.values()}:
-                joined.faults[f"node {node}"] = MALFORMED
-                continue
-            joined.offers[name] = offer
         joined.nodes[name] = node
+    twice |= joined.settle(claims)
     if twice:
         raise TrainingStopped(
             f"two nodes say that they are {', '.join(sorted(twice))}; end one of them"

@@ -10,6 +10,7 @@ size is made::
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Collection, Iterator, Mapping
@@ -40,6 +41,7 @@ MEASURES = frozenset({"accuracy", "balanced_accuracy", "auc", "loss", "kappa"})
 _MODEL, _LAYERS = "model.", "layers."
 #: Of what precedes the values in an array that travels as a NumPy file.
 _MOST_PREFACE = 4096
+_MOST_PINS = 1 << 24
 _MOST_OFFER, _MOST_PUBLIC, _MOST_WRAPPED = 4096, 1 << 24, 1 << 28
 _MOST_PHASES = 32
 _PHASE = re.compile(r"[a-z][a-z-]{0,31}")
@@ -148,12 +150,21 @@ def read_join(content: RecordDict) -> JoinReply:
         name=_text(config, "name"),
         offer=_bytes(config, "offer", _MOST_OFFER),
         presence=_bytes(config, "presence", MAX_HEADER_BYTES),
+        pins=_bytes(config, "pins", _MOST_PINS),
     )
     if not reply.name or not reply.name.isprintable() or reply.name == _PUBLIC:
         raise BadReply
     if bool(reply.offer) == bool(reply.presence):
         raise BadReply
     return reply
+
+
+def read_pins(data: bytes) -> dict[str, str]:
+    """Read which fingerprints a hospital knows others by, by name; none where it names none."""
+    pins = json.loads(data) if data else {}
+    if not isinstance(pins, dict) or not all(isinstance(one, str) for one in pins.values()):
+        raise BadReply
+    return pins
 
 
 def read_lead(content: RecordDict, wrapped_for: set[str]) -> LeadReply:

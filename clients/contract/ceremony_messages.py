@@ -40,11 +40,14 @@ class JoinReply(Words):
         name: the hospital's.
         offer: its signed offer, or ``b""``.
         presence: its signed header of kind ``presence``, or ``b""``.
+        pins: the fingerprints that it knows hospitals by, a JSON object by name, or ``b""``; they
+            are public, and tell the server whom a name belongs to.
     """
 
     name: str
     offer: bytes = b""
     presence: bytes = b""
+    pins: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -35,6 +35,7 @@ from crypto.ceremony import (
 )
 from crypto.headers import Header, HeaderKind, sign_header
 from crypto.pairs import PairKeys
+from crypto.pins import known_pins
 
 if TYPE_CHECKING:
     from accounting.lines import Line
@@ -66,7 +67,8 @@ class Joining:
             offer, secret = make_offer(request.training, site.name, site.identity, public=public)
             own = OwnOffer(secret=secret, nonce=request.nonce, offer=offer)
             self._file.write(own)
-        return passage.answer(JoinReply(name=site.name, offer=own.offer.to_bytes()))
+        pins = json.dumps(dict(known_pins(site.pins)), sort_keys=True).encode()
+        return passage.answer(JoinReply(name=site.name, offer=own.offer.to_bytes(), pins=pins))
 
     def lead(self, passage: Passage[LeadRequest]) -> Release:
         """Make the training's keys and wrap them for each hospital that offered."""

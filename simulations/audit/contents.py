@@ -50,7 +50,7 @@ _SHOWN: Mapping[Kind, tuple[frozenset[str], frozenset[str]]] = {
 _MODELS = frozenset({Kind.TRAIN, Kind.FORWARD, Kind.RELEASE, Kind.VISIT, Kind.RELEASE_CARRIED})
 _ROUND_WORDS = frozenset({"model-round", "snapshot-round"})
 _WORDS: Mapping[Kind, frozenset[str]] = {
-    Kind.JOIN: frozenset({"name", "offer", "presence"}),
+    Kind.JOIN: frozenset({"name", "offer", "pins", "presence"}),
     Kind.KEYS: frozenset({"name"}),
     Kind.WITNESS: frozenset({"name", "standing", "header", "key"}),
     Kind.VOUCH: frozenset({"header", "key", "known"}),
