@@ -5,10 +5,15 @@ step: a reader sees the old content or the new, and a process that dies leaves t
 """
 
 import os
+import re
+import time
 from pathlib import Path
 
 #: Readable by the owner alone; and by whom the process's umask lets read.
 _PRIVATE, _SHARED = 0o600, 0o666
+#: A name of a file aside: the file's, the process's id, and eight random digits.
+_ASIDE = re.compile(r"\..+\.[0-9]+\.[0-9a-f]{8}")
+_ABANDONED_SECONDS = 3600.0
 
 
 def write_private(path: Path, data: bytes, *, durable: bool = True, anew: bool = False) -> None:
@@ -30,6 +35,21 @@ def write_private(path: Path, data: bytes, *, durable: bool = True, anew: bool =
 def write_shared(path: Path, data: bytes, *, durable: bool = True) -> None:
     """Write a file that may be shown to others, whole or not at all; as :func:`write_private`."""
     _write(path, data, _SHARED, durable=durable, anew=False)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what processes that died while they wrote have left aside, which may hold keys.
+
+    A file that is still being written is younger than an hour.
+    """
+    with os.scandir(folder) as entries:
+        found = [entry for entry in entries if _ASIDE.fullmatch(entry.name)]
+    for entry in found:
+        try:
+            if entry.stat(follow_symlinks=False).st_mtime < time.time() - _ABANDONED_SECONDS:
+                os.unlink(entry.path)
+        except FileNotFoundError:
+            continue
 
 
 def _write(path: Path, data: bytes, mode: int, *, durable: bool, anew: bool) -> None:

@@ -33,7 +33,7 @@ from clients.site.readiness import site_faults
 from crypto.errors import IdentityError
 from crypto.identity import Identity, fingerprint
 from crypto.pins import FirstUse, Pins
-from crypto.whole_file import write_private
+from crypto.whole_file import sweep, write_private
 
 if TYPE_CHECKING:
     from accounting.book import Book
@@ -225,6 +225,7 @@ def real_site(file: SiteFile, books: Books) -> Site:
         private_folder(file.private)
     if faults := site_faults(file):
         raise Fault(Code.SITE_REFUSED, "; ".join(faults))
+    sweep(file.private)
     return Site(
         name=file.hospital,
         folder=file.private,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from crypto.whole_file import write_private, write_shared
+from crypto.whole_file import sweep, write_private, write_shared
 
 
 def mode_of(path: Path) -> int:
@@ -75,3 +75,14 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(
     assert list(tmp_path.iterdir()) == [path]
     write_private(path, b"new")
     assert path.read_bytes() == b"new"
+
+
+def test_what_a_dead_process_left_aside_is_removed_once_it_is_old(tmp_path: Path) -> None:
+    old, young = tmp_path / ".keys-t.bin.77.0a1b2c3d", tmp_path / ".keys-t.bin.78.0a1b2c3d"
+    others = [tmp_path / name for name in ("keys-t.bin", ".first-use.json.lock", ".keys.77")]
+    for path in (old, young, *others):
+        path.write_bytes(b"key")
+    for path in (old, *others):
+        os.utime(path, (0, 0))
+    sweep(tmp_path)
+    assert sorted(tmp_path.iterdir()) == sorted([young, *others])
