@@ -16,7 +16,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Message
 
 from clients.site.data_stamp import write_stamp
 from strategies.errors import TrainingStopped
-from tests.deployment.real_sites import SiteGrid, benchmark_consortium, train
+from tests.deployment.real_sites import SiteGrid, benchmark_consortium, train, vouched
 from tests.in_process import small_settings
 
 pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
@@ -106,7 +106,7 @@ def _world(
         bound = stamp if site == TWIN else LARGEST
         private = consortium.site(site) / "private"
         write_stamp(private, data=name, bound=bound, day=date(2026, 1, 1))
-    grid = SiteGrid(settings, consortium)
+    grid = SiteGrid(settings, vouched(consortium))
     train(settings, grid)
     return sorted(_seen(grid, reply) for reply in grid.replies)
 
