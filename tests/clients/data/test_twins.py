@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from flwr.app import ArrayRecord, ConfigRecord, Message
 
+from accounting.chain import read_chain
 from clients.site.data_stamp import write_stamp
 from strategies.errors import TrainingStopped
 from tests.deployment.real_sites import SiteGrid, benchmark_consortium, train, vouched
@@ -166,8 +167,8 @@ def test_a_source_that_is_missing_as_a_whole_is_seen(tmp_path: Path, first_world
 
     with pytest.raises(TrainingStopped, match="data-unavailable"):
         _world(tmp_path, lose)
-    site = tmp_path / "consortium" / "sites" / TWIN / "private"
-    assert not list(site.glob("ledger*"))
+    ledger = tmp_path / "consortium" / "sites" / TWIN / "private" / "ledger.jsonl"
+    assert [record["kind"] for record in read_chain(ledger).records] == ["moved"]
 
 
 def _corrupt(folder: Path) -> None:
