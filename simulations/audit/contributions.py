@@ -213,8 +213,8 @@ def contribution_gates(found: Read, canaries: Canaries) -> list[Gate]:
     """
     parts, counts, quiet = found.parts, found.counts, canaries.quiet[None, :]
     off = (parts - counts * (1.0 - MARGIN)) / found.noise_stddev[:, None]
-    # A loud canary's gradient vanishes where the model has learnt it: then it is as if not drawn.
-    chances = np.where(quiet | (counts > 0) | ~found.own, normal_chance(off), 1.0)
+    # A loud canary's gradient vanishes as the model learns it: any part up to C is its own.
+    chances = np.where(quiet | ~found.own, normal_chance(off), 1.0)
     worst = np.unravel_index(chances.argmin(), chances.shape)
     above = parts - found.steps[:, None] * found.own
     highest = np.unravel_index(above.argmax(), above.shape)

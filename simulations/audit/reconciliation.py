@@ -158,7 +158,9 @@ def faced(settings: Settings, noise_multiplier: float) -> dict[str, float | None
         return dict.fromkeys(("server", "hospital", "server+hospitals:1"), noise_multiplier)
     share = share_of(settings, noise_multiplier)
     other = min(noise_multiplier, share * math.sqrt(max(1, least - 1)))
-    return {"server": noise_multiplier, "hospital": other, "server+hospitals:1": share}
+    # Under one-time keys no hospital can open an update for the server: both see sums alone.
+    both = other if settings.sealing.scheme == "one-time" else share
+    return {"server": noise_multiplier, "hospital": other, "server+hospitals:1": both}
 
 
 def share_of(settings: Settings, noise_multiplier: float) -> float:
