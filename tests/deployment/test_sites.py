@@ -161,7 +161,7 @@ def test_another_key_for_a_name_that_was_seen_is_refused_from_then_on(tmp_path: 
     key = consortium.site("hospital-02") / "private" / "identity.key"
     key.unlink()
     Identity.load_or_create(key)
-    with pytest.raises(TrainingStopped, match="site-refused"):
+    with pytest.raises(TrainingStopped, match="takes the name of"):
         train(third, SiteGrid(third, consortium))
 
 
