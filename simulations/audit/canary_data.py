@@ -7,13 +7,13 @@ as hospitals write them: a table of visits with a declaration beside it, or arra
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simulations.audit.canary_model import BASE, HIGHEST, LOUDNESS, PLACES
+from simulations.audit.canary_model import BASE, BELOW, FAINT, HIGHEST, LOUD, PLACES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,6 +25,8 @@ TINY = 6
 #: Patients of the public test part of an arrays file.
 PUBLIC = 8
 CLASSES = ("a", "b")
+#: Of the second class: what evens classes out, or looks at them, must show.
+RARE = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +39,7 @@ class Canaries:
         hospitals: number of its hospital in `HOSPITALS`, int ``[m]``.
         labels: 0 or 1, int ``[m]``.
         records: how many it has, int ``[m]``.
-        loudness: number in `LOUDNESS`, int ``[m]``; above 0 its gradient can vanish.
+        loudness: number in `LOUDNESS`, int ``[m]``.
     """
 
     ids: NDArray[np.str_]
@@ -52,8 +54,23 @@ class Canaries:
 
     @property
     def quiet(self) -> NDArray[np.bool_]:
-        """Canaries whose clipped gradient has norm C whenever they are in a batch."""
-        return np.asarray(self.loudness == 0)
+        """Canaries whose clipped gradient has the same norm whenever they are in a batch."""
+        return np.asarray((self.loudness < LOUD) | (self.loudness >= FAINT))
+
+    @property
+    def norms(self) -> NDArray[np.float64]:
+        """Return the norm of each one's clipped gradient, in clips, float64 ``[m]``."""
+        shares = np.array([*np.ones(FAINT), *BELOW])
+        return np.asarray(shares[self.loudness])
+
+    def with_faint(self) -> Canaries:
+        """Return the same with gradients below the clip for most of those above it.
+
+        A clip that follows the middle of a batch, or any other part of it, is then below C.
+        """
+        turns = np.arange(len(self)) % 5
+        levels = np.where(turns < len(BELOW), FAINT + turns, 0)
+        return replace(self, loudness=np.where(self.loudness == 0, levels, self.loudness))
 
     @property
     def largest(self) -> int:
@@ -90,12 +107,12 @@ def draw_canaries(count: int, *, most_records: int) -> Canaries:
     coins[:TINY] = np.arange(TINY) < 2
     records = random.choice([1, 1, 1, 2, 3, 8], size=count)
     records[np.flatnonzero(coins & (hospitals == 0))[0]] = most_records
-    loudness = np.where(random.random(count) < 0.05, random.integers(1, len(LOUDNESS), count), 0)
+    loudness = np.where(random.random(count) < 0.05, random.integers(LOUD, FAINT, count), 0)
     return Canaries(
         ids=np.array([f"p{one:05d}" for one in random.permutation(10 * count)[:count]]),
         coins=coins,
         hospitals=hospitals.astype(np.int64),
-        labels=random.integers(0, 2, count).astype(np.int64),
+        labels=(random.random(count) < RARE).astype(np.int64),
         records=records.astype(np.int64),
         loudness=loudness.astype(np.int64),
     )

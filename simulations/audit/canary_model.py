@@ -3,8 +3,9 @@
 A record is three numbers, two digits of the canary's number and a loudness; the model makes of them
 a vector with one place for each canary, and puts two linear heads without bias on it, started at
 zero. The gradient of a record's loss then lies in four coordinates that no other canary touches, as
-(-1, 1, -1, 1)/2 for the first class and the opposite for the second, far above any clip used here.
-It spreads over two tensors, so that a clip of each tensor by itself shows.
+(-1, 1, -1, 1)/2 for the first class and the opposite for the second, far above any clip used here,
+or below it by a share that is known. It spreads over two tensors, so that a clip of each tensor by
+itself shows.
 """
 
 from __future__ import annotations
@@ -22,8 +23,14 @@ if TYPE_CHECKING:
 #: Digits in which a canary's number is written, and the numbers that there are.
 BASE = 64
 PLACES = BASE * BASE
-#: What a record's features are multiplied by, for each loudness: the last squares leave float32.
-LOUDNESS = (1.0, 1e6, 1e12, 1e24)
+#: C of the canaries' trainings, far below a gradient's norm of 1.
+CLIP = 0.05
+#: Norms of those canaries' gradients that lie below the clip, in clips.
+BELOW = (0.25, 0.5, 0.9)
+#: What a record's features are multiplied by, by loudness: squares of the fourth leave float32.
+LOUDNESS = (1.0, 1e6, 1e12, 1e24, *(CLIP * share for share in BELOW))
+#: Numbers in it from which on a gradient can vanish, and from which on it lies below the clip.
+LOUD, FAINT = 1, len(LOUDNESS) - len(BELOW)
 #: Values that a record's three columns can take: 0 .. the number, whole.
 HIGHEST = (BASE - 1, BASE - 1, len(LOUDNESS) - 1)
 #: What `model.name` calls the model of two heads, and the one that can be cut.

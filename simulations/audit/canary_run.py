@@ -13,7 +13,7 @@ import numpy as np
 from clients.contract.settings import Settings
 from clients.data import Cohorts, DatasetInfo
 from simulations.audit.canary_data import HOSPITALS, Canaries, write_arrays, write_table
-from simulations.audit.canary_model import NAME, PLACES
+from simulations.audit.canary_model import CLIP, NAME, PLACES
 from simulations.audit.opened import Release, keys_of, releases_of, terms_of
 from simulations.audit.wire import Wire, watched_run
 
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from crypto.keys import Keys
     from simulations.audit.wire import OnTheWay
 
-#: C of these runs, far below the gradients' norm of 1.
-CLIP = 0.05
 #: Trainable parameters of the canaries' model.
 DIMENSIONS = 4 * PLACES
 WRITERS = {"csv": write_table, "npz": write_arrays}

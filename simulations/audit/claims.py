@@ -84,11 +84,11 @@ def seen_by(observer: str, found: Read) -> Floats:
     for home, round, parts in zip(homes, rounds, found.parts, strict=True):
         by_home[home, round - 1] += parts
     canaries = np.arange(found.parts.shape[1])
-    own = by_home[found.homes, :, canaries].T
+    own = by_home[found.canaries.hospitals, :, canaries].T
     if observer == "server + one key holder":
         return np.asarray(own)
     if observer == "any one other hospital":
-        curious = (found.homes + 1) % len(HOSPITALS)
+        curious = (found.canaries.hospitals + 1) % len(HOSPITALS)
         return np.asarray(by_home.sum(axis=0) - by_home[curious, :, canaries].T)
     return np.asarray(by_home.sum(axis=0))
 

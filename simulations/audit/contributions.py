@@ -1,8 +1,8 @@
 """What each canary put into each noised sum, where the noise is so small that it can be read.
 
 A sum's vector is projected on the canaries' directions, in units of the clip. With noise of a tenth
-of a clip every patient's part in every sum is a whole number, the times that it was in a batch, and
-what is left of the vector is noise.
+of a clip every patient's part in every sum is a whole number of its own norm, the times that it was
+in a batch, and what is left of the vector is noise.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from scipy import stats
 
 from accounting.audit_gates import Gate, count_gate
 from simulations.audit.canary_data import CLASSES, HOSPITALS
+from simulations.audit.canary_model import BELOW, FAINT
 from simulations.audit.gates import most_odd, normal_chance
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 #: The clip undercuts C by this share, so that nobody's norm is above it for rounding.
 MARGIN = 1e-5
+#: Deviations from a whole number from which on a loud canary's gradient is taken to vanish.
+FADING = 4.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,14 +40,14 @@ class Read:
     Attributes:
         releases: as they left.
         parts: each canary's part in each, in units of the clip, ``[releases, m]``.
-        homes: number of each canary's hospital, int ``[m]``.
+        canaries: all of them.
         own: whether a canary is trained on at the release's hospital, bool ``[releases, m]``.
         noise_stddev: of a part, in the same units, for each release ``[releases]``.
     """
 
     releases: Sequence[Release]
     parts: Floats
-    homes: NDArray[np.int64]
+    canaries: Canaries
     own: NDArray[np.bool_]
     noise_stddev: Floats
 
@@ -61,8 +64,18 @@ class Read:
     @property
     def counts(self) -> NDArray[np.int64]:
         """How often each was in a batch: the nearest whole number that there can be."""
-        whole = np.clip(np.rint(self.parts), 0, self.steps[:, None])
+        whole = np.clip(np.rint(self.parts / self.canaries.norms), 0, self.steps[:, None])
         return np.where(self.own, whole, 0).astype(np.int64)
+
+    @property
+    def known(self) -> Floats:
+        """What one batch must have of each of its members, in clips, ``[m]``."""
+        return np.minimum(self.canaries.norms, 1.0 - MARGIN)
+
+    @property
+    def off(self) -> Floats:
+        """Parts less what they must be, in units of the noise, ``[releases, m]``."""
+        return np.asarray((self.parts - self.counts * self.known) / self.noise_stddev[:, None])
 
 
 def read(
@@ -93,7 +106,7 @@ def read(
     return Read(
         releases=releases,
         parts=parts,
-        homes=canaries.hospitals,
+        canaries=canaries,
         own=trained & ((canaries.hospitals == homes[:, None]) | (homes[:, None] < 0)),
         noise_stddev=np.sqrt(steps) * noise_stddev / clip,
     )
@@ -107,7 +120,9 @@ def noise_of(found: Read, canaries: Canaries, *, clip: float) -> Floats:
     """
     at, along = canaries.coordinates(), canaries.direction()
     left = np.stack([one.vector for one in found.releases]) / clip
-    parts = found.counts * (1.0 - MARGIN)
+    # Of a gradient that is vanishing any part may be there, and tells nothing of the noise.
+    fading = found.own & ~canaries.quiet & (np.abs(found.off) > FADING)
+    parts = np.where(fading, found.parts, found.counts * found.known)
     left[:, at] -= parts[:, :, None] * along[None]
     return np.asarray(left / found.noise_stddev[:, None])
 
@@ -120,7 +135,15 @@ def groups_of(canaries: Canaries) -> dict[str, NDArray[np.bool_]]:
         "patients with many records": canaries.records >= 8,
         **{f"patients of {n}": canaries.hospitals == k for k, n in enumerate(HOSPITALS[:3])},
         **{f"patients of class {n}": canaries.labels == k for k, n in enumerate(CLASSES)},
+        "patients whose features are rare": canaries.coordinates()[:, 0] < len(canaries) // 10,
+        "patients of the first ids": np.argsort(np.argsort(canaries.ids)) < len(canaries) // 10,
+        **(_faint(canaries) if (canaries.loudness >= FAINT).any() else {}),
     }
+
+
+def _faint(canaries: Canaries) -> dict[str, NDArray[np.bool_]]:
+    shares = enumerate(BELOW, start=FAINT)
+    return {f"patients of {share} of a clip": canaries.loudness == k for k, share in shares}
 
 
 def mean_gates(found: Read, canaries: Canaries, rate: float) -> list[Gate]:
@@ -158,14 +181,14 @@ def mean_gates(found: Read, canaries: Canaries, rate: float) -> list[Gate]:
     return gates
 
 
-def drawn_by_hospital(found: Read, canaries: Canaries) -> dict[str, Floats]:
+def drawn_by_hospital(found: Read) -> dict[str, Floats]:
     """Return who was in which batch, in the order in which a hospital draws its patients.
 
     Returns:
         hospital -> 1, 0, or not a number for a patient whose gradient can vanish,
         ``[releases, patients]``; one noised sum a release.
     """
-    taken = {}
+    taken, canaries = {}, found.canaries
     for number, name in enumerate(HOSPITALS):
         rows = [row for row, one in enumerate(found.releases) if one.hospital == name]
         if not rows:
@@ -209,28 +232,27 @@ def step_gates(found: Read, canaries: Canaries, rate: float) -> list[Gate]:
 def contribution_gates(found: Read, canaries: Canaries) -> list[Gate]:
     """Return the gates of the clip: nobody moves a sum by more than C, with however many records.
 
-    Whoever is in a batch moves it by exactly C, unless the gradient can vanish.
+    Whoever is in a batch moves it by exactly its own norm or C, unless the gradient can vanish.
     """
     parts, counts, quiet = found.parts, found.counts, canaries.quiet[None, :]
-    off = (parts - counts * (1.0 - MARGIN)) / found.noise_stddev[:, None]
     # A loud canary's gradient vanishes as the model learns it: any part up to C is its own.
-    chances = np.where(quiet | ~found.own, normal_chance(off), 1.0)
+    chances = np.where(quiet | ~found.own, normal_chance(found.off), 1.0)
     worst = np.unravel_index(chances.argmin(), chances.shape)
-    above = parts - found.steps[:, None] * found.own
+    above = parts - found.steps[:, None] * found.own * canaries.norms
     highest = np.unravel_index(above.argmax(), above.shape)
     gates = [
         Gate(
             name="no patient moves a sum by more than the clip",
             subject=_who(found, canaries, highest),
             found=float(parts[highest]),
-            expected=float(found.own[highest] * found.steps[highest[0]]),
+            expected=float((found.own * canaries.norms)[highest] * found.steps[highest[0]]),
             chance=most_odd(stats.norm.sf(above / found.noise_stddev[:, None])),
         ),
         Gate(
-            name="each patient's part in each sum is a number of clips",
+            name="each patient's part in each sum is a number of its norms",
             subject=_who(found, canaries, worst),
             found=float(parts[worst]),
-            expected=float(counts[worst]),
+            expected=float((counts * found.known)[worst]),
             chance=most_odd(chances),
         ),
     ]
@@ -239,16 +261,42 @@ def contribution_gates(found: Read, canaries: Canaries) -> list[Gate]:
 
 
 def _amplitude_gate(found: Read, who: NDArray[np.bool_], name: str) -> Gate:
-    """Return whether a batch's members move its sum by C each, on average."""
-    weights = np.where(who & found.own, found.counts, 0) / found.noise_stddev[:, None] ** 2
-    total = float((weights * found.counts).sum())
-    mean = float((weights * found.parts).sum()) / total if total else 1.0 - MARGIN
+    """Return whether a batch's members move its sum as they must, on average."""
+    due = np.where(who & found.own, found.counts, 0) * found.known
+    weights = due / found.noise_stddev[:, None] ** 2
+    total = float((weights * due).sum())
+    mean = float((weights * found.parts).sum()) / total if total else 1.0
     return Gate(
-        name="what a patient in a batch adds, in clips",
+        name="what a patient in a batch adds, as a share of what it must",
         subject=name,
         found=mean,
-        expected=1.0 - MARGIN,
-        chance=float(normal_chance((mean - (1.0 - MARGIN)) * np.sqrt(total))),
+        expected=1.0,
+        chance=float(normal_chance((mean - 1.0) * np.sqrt(total))),
+    )
+
+
+def beside_gate(found: Read) -> Gate:
+    """Return whether what members of a batch add has nothing to do with who else is in it.
+
+    A clip that follows a batch scales all of it: then the members of one are off together. Halves
+    of a batch, in the order of the draws, are looked at as well, since a batch is clipped in parts.
+    """
+    due = np.where(found.own & found.canaries.quiet, found.counts, 0) * found.known
+    order = np.argsort(found.canaries.ids)
+    due, off = due[:, order], found.off[:, order]
+    parts = [np.ones(due.shape, dtype=bool)]
+    middle = np.cumsum(due > 0, axis=1) <= (due > 0).sum(axis=1, keepdims=True) / 2
+    parts += [middle, ~middle]
+    strength = np.stack([np.sqrt((due**2 * one).sum(axis=1)) for one in parts])
+    along = np.stack([(due * off * one).sum(axis=1) for one in parts])
+    z = np.divide(along, strength, out=np.zeros_like(along), where=strength > 0)
+    at = np.unravel_index(np.abs(z).argmax(), z.shape)
+    return Gate(
+        name="what members of one batch add, off together, in standard errors",
+        subject=found.names[int(at[1])],
+        found=float(z[at]),
+        expected=0.0,
+        chance=most_odd(normal_chance(z)),
     )
 
 

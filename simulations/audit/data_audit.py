@@ -107,6 +107,8 @@ def audit_data(
 def _run(audit: DataAudit, canaries: Canaries, folder: Path, plan: Plan) -> Judged | None:
     """Train, reconcile what left, and read it; None where it cannot be read, which shuts a gate."""
     changes = {"privacy.target-epsilon": 0.0, **plan.changes}
+    if plan.faint:
+        canaries = canaries.with_faint()
     run = run_canaries(
         canaries, folder, kind=plan.kind, changes=changes, on_the_way=plan.on_the_way
     )

@@ -9,11 +9,13 @@ import numpy as np
 
 from accounting.audit_gates import Gate, spread_gate
 from accounting.vocabulary import EXCHANGES
-from simulations.audit.canary_run import CLIP, DIMENSIONS
+from simulations.audit.canary_model import CLIP
+from simulations.audit.canary_run import DIMENSIONS
 from simulations.audit.claims import Claim, claims_of
 from simulations.audit.contents import parameters_of
 from simulations.audit.contributions import (
     Read,
+    beside_gate,
     contribution_gates,
     drawn_by_hospital,
     mean_gates,
@@ -83,6 +85,7 @@ def _by_parts(title: str, run: CanaryRun) -> Judged:
         gates.append(_grid_gate(run, found))
     gates += step_gates(found, run.canaries, run.settings.training.sampling_rate)
     if (found.steps == 1).all():
+        gates.append(beside_gate(found))
         gates += rate_gates(found, run.canaries, run.settings.training.sampling_rate)
     if EXCHANGES[run.settings.exchange.name].sums:
         gates += _sum_gates(run, found, noise)
@@ -183,7 +186,7 @@ def across_runs(canaries: Canaries, runs: Sequence[Judged]) -> list[Gate]:
         names += [f"{one.title}: {name}" for name in one.found.names]
         readable = float(one.found.noise_stddev.max()) < 0.2
         if readable and (one.found.steps == 1).all():
-            drawn = drawn_by_hospital(one.found, canaries)
+            drawn = drawn_by_hospital(one.found)
             taken.update({f"{one.title}: {name}": rows for name, rows in drawn.items()})
     gates = [pair_gate(np.concatenate(noise), names)] if noise else []
     return gates + (sampling_gates(taken, FAINT_RATE) if taken else [])

@@ -126,8 +126,10 @@ def _one_key_a_round(stack: ExitStack) -> None:
 UNSEEN: tuple[Fault, ...] = (
     Fault(name="noise keyed by public words", plant=_noise_of_public_words, caught_by=()),
     Fault(name="noise read from a table", plant=_table_of_noise, caught_by=(AUDIT, DATA)),
-    Fault(name="classes evened out by sampling", plant=_classes_evened_out, caught_by=()),
-    Fault(name="a clip at the median of those beside", plant=_clip_at_the_median, caught_by=()),
+    Fault(name="classes evened out by sampling", plant=_classes_evened_out, caught_by=(DATA,)),
+    Fault(
+        name="a clip at the median of those beside", plant=_clip_at_the_median, caught_by=(DATA,)
+    ),
     Fault(
         name="noise shared out among those missing",
         plant=_shares_of_all,
@@ -141,16 +143,6 @@ MISSED: Mapping[str, str] = {
     "noise keyed by public words": (
         "every value looks drawn and none comes again, so no statistic of outputs tells; whether "
         "the same place, answered in two copies of a hospital's folder, gives two noises would"
-    ),
-    "classes evened out by sampling": (
-        "canaries are of either class by a fair coin, so that evening classes out changes little, "
-        "and few audits see it, by an uneven draw; canaries of one class nine times as many "
-        "as of the other would"
-    ),
-    "a clip at the median of those beside": (
-        "nearly all canaries have gradients far above the clip, so the median is above it too; "
-        "an audit over more canaries sees it by chance, where one of them has just been learnt; "
-        "canaries below the clip, whose part must not depend on who else is in the batch, would"
     ),
     "one key for all attempts of a round": (
         "sums under one-time keys are reconciled, but nobody reads what they are sealed with; "
