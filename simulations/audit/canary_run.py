@@ -14,6 +14,7 @@ from clients.contract.settings import Settings
 from clients.data import Cohorts, DatasetInfo
 from simulations.audit.canary_data import HOSPITALS, Canaries, write_arrays, write_table
 from simulations.audit.canary_model import CLIP, NAME, PLACES
+from simulations.audit.copies import Copies
 from simulations.audit.opened import Release, keys_of, releases_of, terms_of
 from simulations.audit.wire import Wire, watched_run
 
@@ -122,7 +123,12 @@ class CanaryRun:
     @cached_property
     def releases(self) -> list[Release]:
         """Every noised vector that left."""
-        return releases_of(self.wire, self.settings, self.terms, self.keys)
+        return releases_of(self.wire.sent, self.settings, self.terms, self.keys)
+
+    @cached_property
+    def copied(self) -> list[Release]:
+        """Every noised vector that left a copy of a hospital's folder."""
+        return releases_of(self.wire.copied, self.settings, self.terms, self.keys)
 
 
 def run_canaries(
@@ -132,6 +138,7 @@ def run_canaries(
     kind: str,
     changes: dict[str, ConfigValue],
     on_the_way: OnTheWay | None = None,
+    copied: bool = False,
 ) -> CanaryRun:
     """Write a file of canaries and train on it to the end.
 
@@ -141,13 +148,15 @@ def run_canaries(
         kind: of the file, "csv" or "npz".
         changes: settings that differ, dotted.
         on_the_way: what happens to answers once they were seen.
+        copied: whether first places are answered in copies of the hospitals' folders as well.
     """
     folder.mkdir(parents=True)
     path = WRITERS[kind](canaries, folder)
     settings = canary_settings(canaries, path, folder / "run", changes)
     Path(settings.run.out).mkdir()
     cohorts = Cohorts()
-    wire = Wire(Path(settings.run.out), cohorts.of(settings).names, on_the_way)
+    copies = Copies(out=folder / "copies", settings=settings, cohorts=cohorts) if copied else None
+    wire = Wire(Path(settings.run.out), cohorts.of(settings).names, on_the_way, copies)
     stopped = watched_run(settings, cohorts, wire)
     return CanaryRun(
         settings=settings,

@@ -8,7 +8,7 @@ in a batch, and what is left of the vector is noise.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +17,7 @@ from scipy import stats
 from accounting.audit_gates import Gate, count_gate
 from simulations.audit.canary_data import CLASSES, HOSPITALS
 from simulations.audit.canary_model import BELOW, FAINT
-from simulations.audit.gates import most_odd, normal_chance
+from simulations.audit.gates import companions_gate, most_odd, normal_chance, pair_gate
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -298,6 +298,32 @@ def beside_gate(found: Read) -> Gate:
         expected=0.0,
         chance=most_odd(normal_chance(z)),
     )
+
+
+def copy_gates(
+    first: tuple[Read, Floats],
+    again: tuple[Read, Floats],
+    rate: float,
+) -> list[Gate]:
+    """Return whether answers of copies share neither noise nor batches with any that left.
+
+    Args:
+        first: what left, and its noise ``[releases, d]``.
+        again: what left copies, and its noise.
+        rate: q.
+    """
+    names = [*first[0].names, *(f"{name}, in a copy" for name in again[0].names)]
+    noise = pair_gate(np.concatenate([first[1], again[1]]), names)
+    gates = [
+        replace(noise, name="correlation of the noise of two copies of a folder"),
+    ]
+    if (first[0].steps == 1).all():
+        taken = drawn_by_hospital(first[0])
+        taken |= {f"{name}, a copy": one for name, one in drawn_by_hospital(again[0]).items()}
+        if taken:
+            shared = companions_gate(taken, rate)
+            gates.append(replace(shared, name="patients whom batches of two copies share"))
+    return gates
 
 
 def _who(found: Read, canaries: Canaries, at: Sequence[np.intp]) -> str:

@@ -20,7 +20,7 @@ from simulations.audit.canary_run import run_canaries
 from simulations.audit.cases import CASES, run_case
 from simulations.audit.contents import content_gates
 from simulations.audit.gates import ERROR, MOST_GATES, end_gate, exact_gate
-from simulations.audit.plans import Form, Plan, plans_of
+from simulations.audit.plans import Form, Plan, Reading, plans_of
 from simulations.audit.reconciliation import reconcile
 from simulations.audit.run_gates import Judged, across_runs, judge
 
@@ -110,7 +110,12 @@ def _run(audit: DataAudit, canaries: Canaries, folder: Path, plan: Plan) -> Judg
     if plan.faint:
         canaries = canaries.with_faint()
     run = run_canaries(
-        canaries, folder, kind=plan.kind, changes=changes, on_the_way=plan.on_the_way
+        canaries,
+        folder,
+        kind=plan.kind,
+        changes=changes,
+        on_the_way=plan.on_the_way,
+        copied=plan.reading is Reading.PARTS,
     )
     refusals = [f"{one.hospital} said {one.code!r}" for one in run.wire.sent if one.code]
     answers = exact_gate("every hospital answers, whatever its batch", refusals)

@@ -219,7 +219,7 @@ def sampling_gates(taken: dict[str, Floats], rate: float) -> list[Gate]:
         _oddest_gate("how often each patient is drawn", times, patients, rounds * rate),
         _spread_gate("spread of the batches' sizes", batches[large], sizes[large], rate),
         _spread_gate("spread of how often patients are drawn", patients, rounds, rate),
-        _companions_gate(drawn, known, rate),
+        companions_gate(taken, rate),
     ]
 
 
@@ -251,13 +251,11 @@ def _spread_gate(name: str, found: Floats, counts: Floats, rate: float) -> Gate:
     )
 
 
-def _companions_gate(
-    taken: dict[str, Floats], known: dict[str, NDArray[np.bool_]], rate: float
-) -> Gate:
+def companions_gate(taken: dict[str, Floats], rate: float) -> Gate:
     """Return whether batches are independent between rounds and hospitals, patient by patient.
 
     Patients of two hospitals are compared by their order, which is that of the draws. Of n patients
-    Binomial(n, q^2) are in both of two batches.
+    Binomial(n, q^2) are in both of two batches. As for `sampling_gates`.
     """
     names = [f"{name}, batch {row + 1}" for name, one in taken.items() for row in range(len(one))]
     width = max(one.shape[1] for one in taken.values())
@@ -266,7 +264,8 @@ def _companions_gate(
         wide = [np.pad(one, [(0, 0), (0, width - one.shape[1])]) for one in rows]
         return np.concatenate(wide).astype(np.float64)
 
-    drawn, told = padded(taken.values()), padded(known.values())
+    drawn = padded(np.nan_to_num(one) for one in taken.values())
+    told = padded(~np.isnan(one) for one in taken.values())
     first, second = np.triu_indices(len(drawn), 1)
     both, least = (drawn @ drawn.T)[first, second], (told @ told.T)[first, second]
     chances = binomial_chance(np.rint(both), np.rint(least), rate**2)

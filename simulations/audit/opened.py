@@ -96,24 +96,26 @@ def keys_of(out: Path, training: str) -> Keys:
     return Keys.from_bytes(path.read_bytes())
 
 
-def releases_of(wire: Wire, settings: Settings, terms: Terms, keys: Keys) -> list[Release]:
+def releases_of(
+    sent: Sequence[Sent], settings: Settings, terms: Terms, keys: Keys
+) -> list[Release]:
     """Return every noised vector that left, once each, in the order in which they left.
 
     Args:
-        wire: of the run.
+        sent: answers of the run.
         settings: its settings; plain SGD without momentum where models travel.
         terms: its terms.
         keys: of the training.
     """
     if EXCHANGES[settings.exchange.name].sums:
-        return list(_of_sums(wire, settings, terms, keys))
-    return list(_of_visits(wire, settings, terms, keys))
+        return list(_of_sums(sent, settings, terms, keys))
+    return list(_of_visits(sent, settings, terms, keys))
 
 
-def _first(wire: Wire, kind: Kind) -> Iterator[Sent]:
+def _first(answers: Sequence[Sent], kind: Kind) -> Iterator[Sent]:
     """Yield what left at each place, once: a second time it is the same, or the books say so."""
     seen = set()
-    for sent in wire.sent:
+    for sent in answers:
         if (
             sent.kind is kind
             and sent.content is not None
@@ -123,11 +125,13 @@ def _first(wire: Wire, kind: Kind) -> Iterator[Sent]:
             yield sent
 
 
-def _of_sums(wire: Wire, settings: Settings, terms: Terms, keys: Keys) -> Iterator[Release]:
+def _of_sums(
+    answers: Sequence[Sent], settings: Settings, terms: Terms, keys: Keys
+) -> Iterator[Release]:
     opener = make_opener(terms.sealing, keys)
     steps = settings.exchange.local_steps if settings.exchange.name == "weights" else 1
     last = Kind.BACKWARD if settings.exchange.name == "layers" else Kind.TRAIN
-    for sent in _first(wire, last):
+    for sent in _first(answers, last):
         assert sent.content is not None
         reply = RoundReply.read(sent.content)
         header = SignedHeader.from_bytes(reply.header).header
@@ -143,9 +147,11 @@ def _of_sums(wire: Wire, settings: Settings, terms: Terms, keys: Keys) -> Iterat
         )
 
 
-def _of_visits(wire: Wire, settings: Settings, terms: Terms, keys: Keys) -> Iterator[Release]:
+def _of_visits(
+    answers: Sequence[Sent], settings: Settings, terms: Terms, keys: Keys
+) -> Iterator[Release]:
     expected = terms.sampling_rate * terms.patients / hospitals_expected(settings)
-    for sent in _first(wire, Kind.VISIT):
+    for sent in _first(answers, Kind.VISIT):
         assert sent.content is not None
         request, reply = VisitRequest.read(sent.asked), VisitReply.read(sent.content)
         left = _model(reply.model, keys, terms)

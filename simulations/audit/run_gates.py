@@ -17,6 +17,7 @@ from simulations.audit.contributions import (
     Read,
     beside_gate,
     contribution_gates,
+    copy_gates,
     drawn_by_hospital,
     mean_gates,
     noise_of,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
     from simulations.audit.canary_data import Canaries
     from simulations.audit.canary_run import CanaryRun
+    from simulations.audit.opened import Release
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,20 +69,24 @@ def judge(title: str, reading: Reading, run: CanaryRun) -> Judged:
     return _by_parts(title, run) if reading is Reading.PARTS else _by_coins(title, run)
 
 
-def _read(run: CanaryRun) -> tuple[Read, float]:
-    """Return a run's releases with the noise that the settings state, and a grid step in it."""
+def _read(run: CanaryRun, releases: Sequence[Release]) -> tuple[Read, float]:
+    """Return releases of a run with the noise that the settings state, and a grid step in it."""
     share = share_of(run.settings, run.noise_multiplier)
     step = run.terms.grid.step
     stated = float(np.hypot(share * CLIP, step / np.sqrt(12.0)))
-    found = read(run.releases, run.canaries, run.trained, clip=CLIP, noise_stddev=stated)
+    found = read(releases, run.canaries, run.trained, clip=CLIP, noise_stddev=stated)
     return found, step / (stated * float(np.sqrt(found.steps.max())))
 
 
 def _by_parts(title: str, run: CanaryRun) -> Judged:
     """Judge a training in which each part can be read."""
-    found, step = _read(run)
+    found, step = _read(run, run.releases)
     noise = noise_of(found, run.canaries, clip=CLIP)
-    gates = contribution_gates(found, run.canaries) + noise_gates(noise, found.names, step)
+    gates = (
+        _copied(run, found, noise)
+        + contribution_gates(found, run.canaries)
+        + noise_gates(noise, found.names, step)
+    )
     if (found.steps == 1).all():
         gates.append(_grid_gate(run, found))
     gates += step_gates(found, run.canaries, run.settings.training.sampling_rate)
@@ -93,6 +99,17 @@ def _by_parts(title: str, run: CanaryRun) -> Judged:
         faults = opened_visits(run.wire, run.terms, run.keys)
         gates.append(exact_gate("models that leave are models that were made", faults))
     return Judged(title=title, gates=gates, found=found, noise=noise)
+
+
+def _copied(run: CanaryRun, found: Read, noise: NDArray[np.float64]) -> list[Gate]:
+    """Return the gates of what copies of the hospitals' folders answered."""
+    refused = [f"{one.hospital} said {one.code!r}" for one in run.wire.copied if one.code]
+    if refused or not run.copied:
+        return [exact_gate("a copy of a folder answers as well", refused or ["none was asked"])]
+    again, _ = _read(run, run.copied)
+    left = noise_of(again, run.canaries, clip=CLIP)
+    rate = run.settings.training.sampling_rate
+    return copy_gates((found, noise), (again, left), rate)
 
 
 def _grid_gate(run: CanaryRun, found: Read) -> Gate:
@@ -157,7 +174,7 @@ def _sum_gates(run: CanaryRun, found: Read, noise: NDArray[np.float64]) -> list[
 
 def _by_coins(title: str, run: CanaryRun) -> Judged:
     """Judge a training whose noise is as claimed."""
-    found, step = _read(run)
+    found, step = _read(run, run.releases)
     noise = np.stack([one.vector for one in found.releases])[:, _free(run.canaries)] / CLIP
     noise = noise / found.noise_stddev[:, None]
     gates = noise_gates(noise, found.names, step)

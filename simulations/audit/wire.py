@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from clients.contract.settings import Settings
     from clients.data import Cohorts
+    from simulations.audit.copies import Copies
     from simulations.engines.actors import Hospitals
 
 #: Kinds of messages whose answers hold something made from patients' records.
@@ -85,12 +86,17 @@ class Wire:
         out: the run's folder.
         names: hospitals by the number of their part.
         on_the_way: what happens to an answer after it was seen.
+        copies: what answers first places in copies of the hospitals' folders.
+        sent: what left.
+        copied: what left the copies.
     """
 
     out: Path
     names: tuple[str, ...]
     on_the_way: OnTheWay | None = None
+    copies: Copies | None = None
     sent: list[Sent] = field(default_factory=list)
+    copied: list[Sent] = field(default_factory=list)
 
     def transport(self, hospitals: Hospitals, nodes: dict[int, int], run: Run) -> WatchedTransport:
         """Return the transport of the run; its nodes have the numbers of their parts."""
@@ -107,6 +113,7 @@ class WatchedTransport(DirectTransport):
     def __init__(self, hospitals: Hospitals, nodes: dict[int, int], run: Run, wire: Wire) -> None:
         super().__init__(hospitals, nodes, run)
         self._names = {node: wire.names[part] for node, part in nodes.items()}
+        self._nodes_of_parts = nodes
         self._asked: dict[str, Message] = {}
         self._wire = wire
 
@@ -119,13 +126,23 @@ class WatchedTransport(DirectTransport):
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """Return an answer, as it arrives, once it is noted down as it left."""
-        return [self._note(reply) for reply in super().pull_messages(message_ids)]
+        ids = list(message_ids)
+        if self._wire.copies is not None:
+            for one in ids:
+                self._copy(self._asked[one], self._wire.copies)
+        return [self._note(reply) for reply in super().pull_messages(ids)]
 
-    def _note(self, reply: Message) -> Message:
-        asked = self._asked.pop(reply.metadata.reply_to_message_id)
+    def _copy(self, asked: Message, copies: Copies) -> None:
+        name = self._names[asked.metadata.dst_node_id]
+        folder = self._wire.ledger(name).parent
+        reply = copies.answer(asked, name, folder, self._nodes_of_parts)
+        if reply is not None:
+            self._wire.copied.append(self._sent(asked, reply))
+
+    def _sent(self, asked: Message, reply: Message) -> Sent:
         name = self._names[asked.metadata.dst_node_id]
         path = self._wire.ledger(name)
-        sent = Sent(
+        return Sent(
             hospital=name,
             kind=Kind(asked.metadata.message_type),
             asked=asked.content,
@@ -133,6 +150,10 @@ class WatchedTransport(DirectTransport):
             code=str(reply.error.reason) if reply.has_error() else "",
             ledger_bytes=path.stat().st_size if path.is_file() else 0,
         )
+
+    def _note(self, reply: Message) -> Message:
+        asked = self._asked.pop(reply.metadata.reply_to_message_id)
+        sent = self._sent(asked, reply)
         self._wire.sent.append(sent)
         fate = self._wire.on_the_way(sent) if self._wire.on_the_way else Fate.ARRIVES
         if fate is Fate.ARRIVES:

@@ -124,7 +124,7 @@ def _one_key_a_round(stack: ExitStack) -> None:
 
 
 UNSEEN: tuple[Fault, ...] = (
-    Fault(name="noise keyed by public words", plant=_noise_of_public_words, caught_by=()),
+    Fault(name="noise keyed by public words", plant=_noise_of_public_words, caught_by=(DATA,)),
     Fault(name="noise read from a table", plant=_table_of_noise, caught_by=(AUDIT, DATA)),
     Fault(name="classes evened out by sampling", plant=_classes_evened_out, caught_by=(DATA,)),
     Fault(
@@ -140,10 +140,6 @@ UNSEEN: tuple[Fault, ...] = (
 
 #: Fault -> why nothing sees it, and what would.
 MISSED: Mapping[str, str] = {
-    "noise keyed by public words": (
-        "every value looks drawn and none comes again, so no statistic of outputs tells; whether "
-        "the same place, answered in two copies of a hospital's folder, gives two noises would"
-    ),
     "one key for all attempts of a round": (
         "sums under one-time keys are reconciled, but nobody reads what they are sealed with; "
         "whether a sum of one attempt's keys opens the other attempt's sum would"
