@@ -16,6 +16,7 @@ from clients.contract.terms import hospitals_expected
 from clients.data import Cohorts
 from simulations.audit.contents import content_gates
 from simulations.audit.gates import end_gate
+from simulations.audit.key_sums import key_gates
 from simulations.audit.opened import keys_of
 from simulations.audit.reconciliation import reconcile
 from simulations.audit.wire import Fate, Wire, watched_run
@@ -86,7 +87,13 @@ CASES: Mapping[str, Case] = {
     "ensemble FPDP": _case("ensemble", "FPDP"),
 }
 #: Those that a quick audit runs: one of each way in which answers leave.
-SAMPLE = ("gradients FSCDP, a dropout", "layers FPDP", "single FPDP", "ensemble FPDP")
+SAMPLE = (
+    "gradients FSCDP, a dropout",
+    "gradients FSCDP, one-time",
+    "layers FPDP",
+    "single FPDP",
+    "ensemble FPDP",
+)
 
 
 def case_settings(case: Case, out: Path) -> Settings:
@@ -134,4 +141,6 @@ def run_case(case: Case, folder: Path) -> list[Gate]:
         noise_multiplier=float(summary["noise_multiplier"]),
     )
     keys = None if stopped else keys_of(folder, str(summary["training"]))
+    if keys is not None and settings.sealing.scheme == "one-time":
+        gates += key_gates(wire, keys)
     return [end_gate(stopped), *gates, *content_gates(wire, settings, info, keys)]

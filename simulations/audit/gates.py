@@ -157,14 +157,16 @@ def _distribution_gates(noise: Floats) -> list[Gate]:
     return gates
 
 
-def pair_gate(noise: Floats, names: Sequence[str]) -> Gate:
+def pair_gate(
+    noise: Floats, names: Sequence[str], name: str = "correlation of the noise of two releases"
+) -> Gate:
     """Return whether any two releases share noise: rounds, hospitals and runs alike."""
     count, width = noise.shape
     products = noise @ noise.T / width
     np.fill_diagonal(products, 0.0)
     first, second = np.unravel_index(np.abs(products).argmax(), products.shape)
     return Gate(
-        name="correlation of the noise of two releases",
+        name=name,
         subject=f"{names[first]} with {names[second]}",
         found=float(products[first, second]),
         expected=0.0,

@@ -52,7 +52,9 @@ class Form:
 
 
 #: As little as shows a fault of any kind.
-SMALL = Form(canaries=600, most_records=40, rounds=4, cases=("weights FPDP",))
+SMALL = Form(
+    canaries=600, most_records=40, rounds=4, cases=("weights FPDP", "gradients FSCDP, one-time")
+)
 #: What anybody waits for, and what takes a minute or two.
 QUICK = Form(canaries=1_200, most_records=1_100, rounds=12, cases=SAMPLE)
 WHOLE = Form(canaries=4_000, most_records=1_100, rounds=40, cases=tuple(CASES))
