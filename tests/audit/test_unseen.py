@@ -29,8 +29,9 @@ from crypto.pairs import PairKeys
 from crypto.planning import plan_sealing
 from crypto.roles import Place, Quantiser
 from crypto.schemes import make_keys, make_sealer
-from simulations.audit.cases import CASES, case_settings
+from simulations.audit.cases import CASES, case_settings, run_case
 from simulations.audit.data_audit import DataAudit, audit_data
+from simulations.audit.gates import ERROR
 from simulations.audit.plans import SMALL
 from simulations.launch import logging_to
 from simulations.run_audit import attack, planned_run
@@ -156,6 +157,31 @@ def seen(fault: Fault, folder: Path) -> set[str]:
         settings = resolve(find_scenario("default"), [], {})
         failures = attack(settings, planned_run(settings), lambda *_: None).audit.failures
     return {one.detector for one in audit.shut} | ({AUDIT} if failures else set())
+
+
+def named(name: str) -> Fault:
+    [fault] = [one for one in UNSEEN if one.name == name]
+    return fault
+
+
+def test_a_key_of_two_attempts_shuts_the_gate_that_reads_keys_and_no_other(quiet: Path) -> None:
+    with planted(named("one key for all attempts of a round")):
+        gates = run_case(CASES["gradients FSCDP, one-time"], quiet / "case")
+    shut = [gate.name for gate in gates if not gate.open(ERROR)]
+    assert shut == ["correlation of the one-time keys of two places"]
+
+
+@pytest.mark.parametrize(
+    ("name", "gate"),
+    [
+        ("noise keyed by public words", "correlation of the noise of two copies of a folder"),
+        ("classes evened out by sampling", "sampling rate"),
+    ],
+)
+def test_the_first_training_over_canaries_shuts_its_gate(quiet: Path, name: str, gate: str) -> None:
+    with planted(named(name)):
+        audit = audit_data(quiet / "audit", SMALL, enough=lambda _: True)
+    assert gate in {one.gate.name for one in audit.shut}
 
 
 @pytest.mark.exhaustive
