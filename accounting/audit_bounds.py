@@ -48,6 +48,9 @@ from accounting.events import check_delta
 
 ERROR = 0.05  # of the bounds that are shown: 95%
 _FURTHEST = 7.0  # e^7 times the claimed noise, or its e^7th part, is as far as is looked
+# Relative variance of the estimated variance. Beyond it a few rare scores make the whole of it, and
+# the expansion of the statistic's distribution does not hold. Runs that train have 0.005.
+_ROUGHEST = 0.1
 _MOST_EPSILON = 600.0  # beyond it e^epsilon is no float64
 
 
@@ -108,7 +111,8 @@ def family_bound(
     The statistic is the distance of the mean scores of those who take part and those who do not,
     in standard deviations of the latter. Under every noise its mean, variance and skewness follow
     from one round's by integration. It uses the scores alone: not how loud the noise is, which a
-    gate measures.
+    gate measures. Noise so faint that a few rare scores decide, for so few canaries, it does not
+    refute.
 
     Args:
         scores: as `scores_of`, float64 [m], each canary with a coordinate of its own.
@@ -186,6 +190,8 @@ def _apart(scores: Values, coins: Coins, event: Sampled) -> float | None:
 def _excess(apart: float, coins: Coins, event: Sampled, noise: float, error: float) -> float:
     """By how much scores are further apart than is likely at a noise, at this error."""
     here = int(coins.sum())
+    if (moments_of(event, noise, False).kurtosis + 2.0) / (len(coins) - here) > _ROUGHEST:
+        return -1.0  # this noise is not refuted: how likely the scores are is not known
     expected, spread, skewness = _distance(event, noise, here, len(coins) - here)
     normal = -float(ndtri(error))
     allowed = normal + skewness * (normal * normal - 1.0) / 6.0  # Cornish and Fisher 1938

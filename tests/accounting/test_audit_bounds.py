@@ -179,6 +179,15 @@ def test_errors_are_what_they_are_said_to_be_far_out_and_for_few_canaries(rounds
         assert share <= 1.3 * error + 3 * math.sqrt(error / audits), (share, error)
 
 
+def test_noise_is_not_refuted_where_few_rare_scores_decide():
+    """Of 500 canaries with so faint a noise one in eight honest audits would refute it."""
+    event = GaussianEvent(sampling_rate=0.02, noise_multiplier=0.164, count=30)
+    assert not any(is_refuted(*draw(event, 500, seed), event, error=0.05) for seed in range(100))
+    scores, coins = draw(event, 500, 1, noise=0.02)
+    bound = family_bound(scores, coins, event, delta=DELTA)
+    assert 0.0 <= bound.value < epsilon([event], DELTA, "prv")
+
+
 @pytest.mark.parametrize("claim", [0.3, 1.0, 3.0, 8.0])
 def test_bounds_are_close_to_the_truth(claim):
     event = event_at(claim)
