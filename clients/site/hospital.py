@@ -165,12 +165,18 @@ class Hospital:
         if self.site.folder not in kept_here:
             named = self.book.state(self.training).keys
             kept_here[self.site.folder] = read_membership(self.site, self.training, named)
+            self._past_rounds()  # an earlier process may have died before it could
         return kept_here[self.site.folder]
 
-    def _past_rounds(self, round: int) -> None:
-        """Let go of the pair keys of all rounds before this one: what they masked stays shut."""
+    def _past_rounds(self) -> None:
+        """Let go of the pair keys of all rounds that the book has left: what they masked is shut.
+
+        Another process may have taken both further, so the book stays as it is meanwhile.
+        """
         member = self.membership()
-        keys = self._pair_file.past(member.keys, round)
+        with self.book.hold():
+            state = self.book.state(self.training)
+            keys = self._pair_file.past(member.keys, max(state.closed + 1, state.place[0]))
         self._state.memberships[self.site.folder] = replace(member, keys=keys)
 
     def forget_membership(self) -> None:
@@ -206,7 +212,7 @@ class Hospital:
         self.witnessing.learn(request, after=closed)
         if state.closed > closed:
             self.answers.drop()
-            self._past_rounds(self.book.state(self.training).closed + 1)
+            self._past_rounds()
         return openings.session
 
     def restored(self, request: ReleaseRequest) -> Openings:
@@ -270,10 +276,9 @@ class Hospital:
             LimitRefused: the hospital's own limits forbid it.
             BookError: the place cannot be paid for.
         """
-        if not self.book.state(self.training).places:
-            # A hospital that leads keeps its offer's secret after it made the keys, in case that
-            # its answer was lost and another leads. Once a round is paid for, no more keys come.
-            OfferFile(self.site, self.training).forget()
+        # A hospital that leads keeps its offer's secret after it made the keys, in case that its
+        # answer was lost and another leads. Once a round is paid for, no more keys come.
+        OfferFile(self.site, self.training).forget()
         session = self.session()
         session.check_computes()
         terms = session.terms
@@ -289,7 +294,7 @@ class Hospital:
             slack=asked.slack,
             check=lambda account: self.site.limits.check(asked, account),
         )
-        self._past_rounds(place.round)
+        self._past_rounds()
         return receipt
 
     def header(
