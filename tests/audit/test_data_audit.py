@@ -32,6 +32,7 @@ def shut(audit: DataAudit) -> list[str]:
     return [f"{one.training}: {one.gate}" for one in audit.shut]
 
 
+@pytest.mark.exhaustive
 def test_the_code_as_it_is_passes_every_gate(quiet: Path) -> None:
     audit = audit_data(quiet / "audit", SMALL)
     assert shut(audit) == []

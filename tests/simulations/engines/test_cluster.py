@@ -16,6 +16,9 @@ from simulations.compare.workers import run_trainings
 from simulations.scenario import find_scenario
 from tests.simulations.engine_runs import COMMAND, environment, run_folder
 
+#: Two nodes take half a minute to start and end.
+pytestmark = pytest.mark.exhaustive
+
 #: Starts the cluster, says where it is, and ends it with its own input.
 CLUSTER = """
 import sys
@@ -63,7 +66,7 @@ def address_of_cluster(cluster: subprocess.Popen[str]) -> list[str]:
     ("regime", "exchange"),
     [
         pytest.param("FSCDP", "gradients", id="sums"),
-        pytest.param("FPDP", "layers", id="layers", marks=pytest.mark.exhaustive),
+        pytest.param("FPDP", "layers", id="layers"),
     ],
 )
 def test_a_scaled_out_run_ends_in_the_model_of_the_same_cell_in_one_process(
