@@ -11,7 +11,7 @@ their own, in `crypto.one_time_plans`.
 import hashlib
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -81,10 +81,7 @@ class SealingPlan:
     version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
-        if any(
-            type(n) is not int for n in (self.version, self.values_per_slot, self.plain_modulus)
-        ):
-            raise CapacityError("version, values per slot and plain modulus must be whole numbers")
+        self._check_whole()
         if self.version != FORMAT_VERSION:
             raise CapacityError(f"plan version {self.version}, expected {FORMAT_VERSION}")
         if self.scheme not in SCHEME_NAMES:
@@ -105,10 +102,34 @@ class SealingPlan:
             _ = self.layout
         if self.scheme in ("modular", "bfv"):
             self._check_fields()
+        self._check_unused()
         if self.scheme == "bfv":
             self._check_lattice()
         if self.scheme == "ckks" and self.hospitals << (CKKS_SCALE_BITS + CKKS_UNIT_BITS) > 2**58:
             raise CapacityError(f"hospitals is {self.hospitals}, ckks has room for 1024")
+
+    def _check_whole(self) -> None:
+        numbers = [self.version, self.values_per_slot, self.plain_modulus, self.bits_cut_up]
+        numbers += self.bits_cut_down
+        if self.ring is not None:
+            numbers += astuple(self.ring)
+        if self.sharing is not None:
+            numbers += self.sharing.dropouts, self.sharing.holders, self.sharing.threshold
+        if any(type(number) is not int for number in numbers):
+            raise CapacityError(f"the numbers {numbers} of a plan must be whole")
+
+    def _check_unused(self) -> None:
+        """Two plans that mean the same have one id: a number without a use has one value."""
+        packs = self.scheme in ("modular", "bfv", "one-time")
+        unused = {
+            "values per slot": (packs, self.values_per_slot, 1),
+            "plain modulus": (self.scheme in ("modular", "bfv"), self.plain_modulus, 0),
+            "bits cut up": (self.scheme in ("bfv", "one-time"), self.bits_cut_up, 0),
+            "bits cut down": (self.scheme == "bfv", self.bits_cut_down, (0, 0)),
+        }
+        for name, (used, found, expected) in unused.items():
+            if not used and found != expected:
+                raise CapacityError(f"{self.scheme} has no use for {name} {found}, not {expected}")
 
     def _check_fields(self) -> None:
         if self.values_per_slot < 1:
