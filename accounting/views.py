@@ -176,21 +176,26 @@ def _hospitals_of_shares(run: RunDescription) -> list[View]:
 
 def _server_with_hospitals(run: RunDescription) -> list[View]:
     """The server and hospitals that work with it, under keys that open sums of all and no more."""
-    plan = run.plan()
-    some = View(
-        observer="server + any one other hospital",
-        multiplier=multiplier_against(plan, 1),
-        binds=run.colluders >= 1,
-        knows=1,
-        why="opens every sum, and no single update: the keys of all hospitals open a sum together",
-    )
+    plan, others = run.plan(), run.hospitals - 1
+    views = [
+        View(
+            observer=f"server + any {_others(count)}",
+            multiplier=multiplier_against(plan, count),
+            binds=run.colluders >= count,
+            knows=count,
+            why="open every sum, and no single update: the keys of all hospitals open it together",
+        )
+        for count in sorted({1, run.colluders})
+        if 1 <= count < others
+    ]
     rest = View(
         observer="server + all other hospitals",
         multiplier=plan.multiplier_of_update,
+        binds=run.colluders >= others,
         single=True,
         why="subtract their own updates and noise: the share of the patient's hospital is left",
     )
-    return [some, rest]
+    return [*views, rest]
 
 
 def _shared_patients_of_shares(run: RunDescription) -> list[View]:
@@ -256,3 +261,7 @@ def _local_noise_views(run: RunDescription) -> list[View]:
 
 def _colluders(run: RunDescription) -> str:
     return f"any {run.colluders} colluding hospital{'s' if run.colluders > 1 else ''}"
+
+
+def _others(count: int) -> str:
+    return "one other hospital" if count == 1 else f"{count} other hospitals"

@@ -74,7 +74,9 @@ def test_views_of_a_spending_are_those_of_the_observer_table(plan, scheme):
     table = {view.observer: view.multiplier for view in views_of(run)}
     assert given["server"] == table["server"]
     assert given["hospital"] == table["any one other hospital"]
-    beside = "any one other hospital" if scheme == "one-time" else "one key holder"
+    beside = "one key holder"
+    if scheme == "one-time":
+        beside = "all other hospitals" if run.hospitals == 2 else "any one other hospital"
     assert given["server+hospitals:1"] == table[f"server + {beside}"]
     if plan.get("colluders"):
         assert faced(views(**plan), "colluders:2") == pytest.approx(

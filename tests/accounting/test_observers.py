@@ -60,6 +60,28 @@ def test_under_one_time_keys_no_single_hospital_opens_updates_to_the_server():
     assert "server + one key holder" not in rows
 
 
+def test_of_two_hospitals_one_with_the_server_is_all_but_one():
+    """They open a sum of two, and one of the two is their own."""
+    for colluders, bound in ((0, False), (1, True)):
+        given = {**SMALL, "scheme": "one-time", "hospitals": 2, "colluders": colluders}
+        beside = [row for name, row in table(**given).items() if name.startswith("server +")]
+        assert [row.observer for row in beside] == ["server + all other hospitals"]
+        assert beside[0].binds_target is bound
+
+
+@pytest.mark.parametrize("colluders", [2, 9])
+def test_colluders_that_the_target_reckons_with_may_have_the_server_with_them(colluders):
+    """Keys that open sums alone leave them what they know without it; bfv's would not."""
+    given = {**SMALL, "colluders": colluders}
+    rows = table(**{**given, "scheme": "one-time"})
+    few = rows[
+        "server + all other hospitals" if colluders == 9 else "server + any 2 other hospitals"
+    ]
+    assert few.binds_target
+    assert few.epsilon == pytest.approx(rows["server"].epsilon)
+    assert not table(**given)["server + one key holder"].binds_target
+
+
 def test_another_hospital_subtracts_its_own_noise_at_the_floor_of_contributions():
     rows = table(**{**SMALL, "dropouts": 2})
     q, sigma, rounds = 0.2, 5.0, 60
