@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import NamedTuple
 
 from accounting import lines
@@ -39,7 +39,11 @@ class _Whole(NamedTuple):
 
 
 class Book(Account):
-    """The book of one site and one cohort. Safe for several processes, threads and forks."""
+    """The book of one site and one cohort. Safe for several processes, threads and forks.
+
+    Attributes:
+        receipts: how many this process was given; no record is touched without one.
+    """
 
     def __init__(
         self, path: str | os.PathLike[str], *, site: str, cohort: str, flush: Flush = Flush.DISK
@@ -64,6 +68,7 @@ class Book(Account):
         self._home: int | None = None
         self._recovered: dict[str, int] = {}
         self._composed: dict[tuple[int, Event, float], float] = {}
+        self.receipts = 0
         super().__init__(path, site=site, cohort=cohort, flush=flush)
 
     @property
@@ -225,7 +230,7 @@ class Book(Account):
                 self._append(first)
                 raise
             self._write(*allowed)
-            return issue_receipt(place, event, uses=uses, rounds=rounds)
+            return self._issue(place, event, uses=uses, rounds=rounds)
 
     def show_public(self, training: str, *, purpose: str, about: str) -> Receipt:
         """Note that figures of records which are declared public are about to leave.
@@ -243,7 +248,7 @@ class Book(Account):
         """
         with self.hold():
             self._append([lines.public(training, purpose=purpose, about=about)])
-            return issue_receipt(_Whole(training), PublicEvent(), uses=1, rounds=1)
+            return self._issue(_Whole(training), PublicEvent(), uses=1, rounds=1)
 
     def receipt(self, place: Place) -> Receipt:
         """The receipt that covers a place's messages, for what is still to be shown of it.
@@ -266,7 +271,19 @@ class Book(Account):
                 state = step(state, lines.show(place, turn=1))
             gone = {(place.round, shown) for shown in range(1, turn + 1)}
             event = self._paid[place.training]
-            return issue_receipt(place, event, uses=state.turns, rounds=1, gone=gone)
+            return self._issue(place, event, uses=state.turns, rounds=1, gone=gone)
+
+    def _issue(
+        self,
+        place: Place,
+        event: Event,
+        *,
+        uses: int,
+        rounds: int,
+        gone: Set[tuple[int, int]] = frozenset(),
+    ) -> Receipt:
+        self.receipts += 1
+        return issue_receipt(place, event, uses=uses, rounds=rounds, gone=gone)
 
     def _append(self, new: Sequence[Line]) -> None:
         self._write(*self._allowed(new))

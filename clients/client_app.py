@@ -214,6 +214,7 @@ def _outcome(
     """Return what leaves, and the seconds at whose multiples this hospital's answers leave."""
     log: Callable[[BaseException], None] = _log_here
     every = 0.0
+    passage: Passage[Any] | None = None
     try:
         request = _read(kind, content)
         # A hospital vouches for a peer's ledger whichever of them a run invites.
@@ -227,7 +228,8 @@ def _outcome(
         )
         if isinstance(admitted, Release):
             return admitted, every
-        release = HANDLERS[kind](admitted, hospital)
+        passage = admitted
+        release = HANDLERS[kind](passage, hospital)
         if hospital.site.audit:
             from clients.audit.closing import audit_at_close
 
@@ -237,7 +239,7 @@ def _outcome(
         # The log's own disk may be full: nobody but the hospital would lose by it.
         with suppress(Exception):
             log(error)
-        return Refusal(code_of(error)), every
+        return Refusal(code_of(error, paid=passage is not None and passage.paid)), every
 
 
 def _read(kind: Kind, content: RecordDict) -> Any:
@@ -257,8 +259,14 @@ def _log_here(error: BaseException) -> None:
         logger.error("a hospital could not start", exc_info=error)
 
 
-def code_of(error: Exception) -> str:
-    """Return what the server is told of an error: a code of the closed list."""
+def code_of(error: Exception, *, paid: bool = False) -> str:
+    """Return what the server is told of an error: a code of the closed list.
+
+    Args:
+        error: what went wrong.
+        paid: whether records may have been touched. Which error it was could then tell of them, so
+            all are one code; a disk is filled by what is written, whose sizes are public.
+    """
     from accounting.errors import BookError, LedgerError, LimitRefused
     from clients.data import DataError
     from crypto.errors import (
@@ -270,12 +278,14 @@ def code_of(error: Exception) -> str:
     )
 
     match error:
+        case OSError() if error.errno in FULL:
+            return Code.DISK_FULL
+        case _ if paid:
+            return Code.INTERNAL
         case Fault() | BookError():
             return error.code
         case LimitRefused():
             return f"{Code.LIMIT_REFUSED}:{error.limit}"
-        case OSError() if error.errno in FULL:
-            return Code.DISK_FULL
         case SiteFileError() | PinMismatchError() | LedgerError():
             return Code.SITE_REFUSED
         case SettingsError() | CapacityError():

@@ -44,7 +44,7 @@ def check_computes(per_sample: Computes, shape: tuple[int, ...], classes: int) -
     inputs = ramp.reshape(-1, *[1] * len(shape)).expand(RECORDS, *shape).clone()
     labels = torch.arange(RECORDS) % classes
     try:
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), torch.enable_grad():
             gradients = per_sample.gradients(inputs, labels)
         rows = {len(gradient) for gradient in gradients}
     except Exception as error:

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from clients.learning.device_check import check_computes
 from clients.learning.dp_sgd import clip_factors, forget_pass, take_gradients
 
 if TYPE_CHECKING:
@@ -42,22 +43,22 @@ class Part:
             self._hooked = GradSampleModule(module, loss_reduction="sum")
 
     @torch.no_grad()
-    def outputs(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Return the part's outputs ``[n, ...]``.
+    def outputs(self, inputs: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
+        """Return the part's outputs ``[n, *shape]``.
 
         Of a record that it cannot compute, or that could not be read, they are zeros.
 
         Raises:
-            Exception: whatever the part raises, if it can compute none of them.
+            DeviceError: no record could be computed, nor can made-up ones be.
         """
         try:
             rows: torch.Tensor = self.module(inputs)
         except Exception:
             alone = [self._output(one) for one in torch.split(inputs, 1)]
-            known = next((one for one in alone if one is not None), None)
-            if known is None:
-                raise
-            rows = torch.cat([torch.zeros_like(known) if one is None else one for one in alone])
+            if all(one is None for one in alone):
+                check_computes(self, tuple(inputs.shape[1:]), classes=2)
+            zeros = torch.zeros(1, *shape)
+            rows = torch.cat([zeros if one is None else one for one in alone])
         finite = torch.isfinite(rows).flatten(1).all(dim=1)
         return torch.where(finite.reshape(-1, *[1] * (rows.dim() - 1)), rows, 0.0)
 
@@ -68,11 +69,11 @@ class Part:
             return None
         return output
 
-    def trial(self, inputs: torch.Tensor) -> torch.Tensor:
+    def gradients(self, inputs: torch.Tensor, labels: torch.Tensor) -> list[torch.Tensor]:
         """Return each record's gradient of the sum of the outputs; whatever fails is raised."""
         if not len(self.module):
-            return torch.zeros(len(inputs), 0)
-        return self._pass(inputs, lambda outputs, _: outputs.sum(), slice(None))[0]
+            return [torch.zeros(len(inputs), 0)]
+        return [self._pass(inputs, lambda outputs, _: outputs.sum(), slice(None))[0]]
 
     def backward(
         self, inputs: torch.Tensor, gradient: torch.Tensor
@@ -157,10 +158,6 @@ class Ends:
         self.away = frozenset(parts.names_away(whole))
         self.bottom = Part(parts.bottom)
         self.head = None if parts.head is None else Part(parts.head)
-
-    def gradients(self, inputs: torch.Tensor, labels: torch.Tensor) -> list[torch.Tensor]:
-        """Return the bottom's gradients ``[n, d]`` of the sum of its outputs, as a trial."""
-        return [self.bottom.trial(inputs)]
 
 
 def by_patient(gradients: torch.Tensor, owner: torch.Tensor, patients: int) -> torch.Tensor:

@@ -112,6 +112,12 @@ class Passage(Generic[R]):
         self.state = state
         #: The book's last line then; what adds to it leaves with a signed head.
         self._entry = door.book.head()[0]
+        self._receipts = door.book.receipts
+
+    @property
+    def paid(self) -> bool:
+        """Whether a receipt was given since: records may have been touched."""
+        return self._door.book.receipts > self._receipts
 
     @property
     def place(self) -> Place:

@@ -154,7 +154,7 @@ class Session:
         if self._computes:
             return
         shape, classes = input_shape(self.settings, self._info), len(self._info.classes)
-        check_computes(self.ends or self.replica.per_sample, shape, classes)
+        check_computes(self.ends.bottom if self.ends else self.replica.per_sample, shape, classes)
         self._computes = True
 
     def verified(

@@ -98,7 +98,8 @@ class SplitHospital:
         use = receipt.use(place.round, 1)
         batch = self._batch(session, place.round)
         with torch.no_grad():
-            activations = self._ends(session).bottom.outputs(batch.inputs)
+            ends = self._ends(session)
+            activations = ends.bottom.outputs(batch.inputs, ends.activation)
         arrays = {ACTIVATIONS: self._shown(session, activations, batch, ACTIVATIONS, place, use)}
         if not self._noisy:
             arrays[OWNERS] = batch.owners.numpy()
@@ -110,9 +111,9 @@ class SplitHospital:
     def head(self, passage: Passage[TurnRequest]) -> Release:
         """Compute the losses at home and show their gradients at the head's input."""
         place, session = passage.place, self._hospital.session_at_place()
+        features = self._received(passage.request, FEATURES, session)
         use = self._hospital.book.receipt(place).use(place.round, 2)
         batch = self._batch(session, place.round)
-        features = self._received(passage.request, FEATURES, session)
         _, at_input = self._head_gradients(session, batch, features)
         shown = self._shown(session, at_input, batch, FEATURE_GRADIENTS, place, use)
         self._keep(place, features=features.numpy())
@@ -124,20 +125,22 @@ class SplitHospital:
         Without noise the clip factors go to the server, which clips its own part by them.
         """
         place, session = passage.place, self._hospital.session_at_place()
+        received = self._received(passage.request, ACTIVATION_GRADIENTS, session)
+        norms = None if self._noisy else self._norms(passage.request)
+        at_home = self._hospital.settings.exchange.labels == "home"
+        features = self._kept(place) if at_home else None
         use = self._hospital.book.receipt(place).use(place.round, 3)
         batch = self._batch(session, place.round)
-        gradient = self._rows(self._received(passage.request, ACTIVATION_GRADIENTS, session), batch)
-        records = [self._ends(session).bottom.backward(batch.inputs, gradient)[0]]
-        if self._hospital.settings.exchange.labels == "home":
-            records.append(self._head_gradients(session, batch, self._kept(place))[0])
+        bottom = self._ends(session).bottom
+        records = [bottom.backward(batch.inputs, self._rows(received, batch))[0]]
+        if features is not None:
+            records.append(self._head_gradients(session, batch, features)[0])
         patients = by_patient(torch.cat(records, dim=1), batch.owners, batch.patients)
         squares = patients.square().sum(dim=1)
-        if not self._noisy:
-            norms = passage.request.arrays.get(SQUARED_NORMS)
-            known = norms is not None and np.issubdtype(norms.dtype, np.floating)
-            if norms is None or not known or np.shape(norms) != (batch.patients,):
+        if norms is not None:
+            if len(norms) != batch.patients:
                 raise Fault(Code.MALFORMED, "a turn came without a squared norm for each patient")
-            squares = squares + torch.as_tensor(norms).double()
+            squares = squares + norms
         total, factors = self._clipped(patients, squares, session.terms.l2_clip)
         phases = Phases()
         update = self._hospital.own.chances.released(
@@ -208,6 +211,14 @@ class SplitHospital:
         if self._noisy and len(rows) != self._size(session):
             raise Fault(Code.MALFORMED, f"{len(rows)} rows of {name}, expected one for each slot")
         return torch.as_tensor(np.asarray(rows, dtype=np.float32))
+
+    @staticmethod
+    def _norms(request: TurnRequest) -> torch.Tensor:
+        """Return what a turn says of the server's part of each patient's norm, squared, ``[n]``."""
+        norms = request.arrays.get(SQUARED_NORMS)
+        if norms is None or not np.issubdtype(norms.dtype, np.floating) or norms.ndim != 1:
+            raise Fault(Code.MALFORMED, "a turn came without squared norms")
+        return torch.as_tensor(norms).double()
 
     def _rows(self, received: torch.Tensor, batch: Slots) -> torch.Tensor:
         """Return the rows of this hospital's records among those of all slots."""

@@ -225,9 +225,15 @@ def test_outputs_of_a_split_end_are_zeros_for_a_record_that_raises() -> None:
     part = Part(nn.Sequential(*_model().module.children()))
     batch, whole = _spoilt("raises"), _batch()
     batch.inputs[0] = torch.nan
-    outputs, expected = part.outputs(batch.inputs), part.outputs(whole.inputs)
+    outputs, expected = part.outputs(batch.inputs, (3,)), part.outputs(whole.inputs, (3,))
     zeros = ~outputs.any(dim=1)
     assert torch.nonzero(zeros).flatten().tolist() == [0, 2 * FAULTY]
     np.testing.assert_allclose(outputs[~zeros], expected[~zeros], rtol=1e-5, atol=1e-6)
-    with pytest.raises(RuntimeError, match="device-side"):
-        Part(nn.Sequential(_Fragile("always"))).outputs(batch.inputs)
+
+
+def test_outputs_of_a_split_end_are_zeros_where_every_record_raises() -> None:
+    alone = _spoilt("raises").inputs[2 * FAULTY : 2 * FAULTY + 1]
+    part = Part(nn.Sequential(*_model().module.children()))
+    assert part.outputs(alone, (3,)).tolist() == [[0.0, 0.0, 0.0]]
+    with pytest.raises(DeviceError, match="device-side"):
+        Part(nn.Sequential(_Fragile("always"))).outputs(alone, (3,))
