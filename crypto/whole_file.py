@@ -7,6 +7,7 @@ step: a reader sees the old content or the new, and a process that dies leaves t
 import os
 import re
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 #: Readable by the owner alone; and by whom the process's umask lets read.
@@ -16,12 +17,14 @@ _ASIDE = re.compile(r"\..+\.[0-9]+\.[0-9a-f]{8}")
 _ABANDONED_SECONDS = 3600.0
 
 
-def write_private(path: Path, data: bytes, *, durable: bool = True, anew: bool = False) -> None:
+def write_private(
+    path: Path, data: bytes | Iterable[bytes], *, durable: bool = True, anew: bool = False
+) -> None:
     """Write a file that only its owner can read, whole or not at all.
 
     Args:
         path: The file; its folder must exist.
-        data: All of it.
+        data: All of it, or its pieces in order.
         durable: Wait until file and name have reached the disk, so that they survive a power cut;
             a killed process loses nothing either way.
         anew: Insist that there is no such file yet, even where two processes write at once.
@@ -52,12 +55,14 @@ def sweep(folder: Path) -> None:
             continue
 
 
-def _write(path: Path, data: bytes, mode: int, *, durable: bool, anew: bool) -> None:
+def _write(
+    path: Path, data: bytes | Iterable[bytes], mode: int, *, durable: bool, anew: bool
+) -> None:
     aside = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
     descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
+            file.writelines((data,) if isinstance(data, bytes) else data)
             file.flush()
             if durable:
                 os.fsync(file.fileno())

@@ -11,7 +11,7 @@ from clients.data import Cohorts
 from clients.data.public_facts import public_facts
 from clients.learning.evaluation import calibration, confusion, evaluate
 from clients.learning.votes import decide_together
-from clients.models import build_model, prepare_public
+from clients.models import build_model, prepare_public, user_cache
 from clients.models.weights import set_parameters
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Holdout:
         self.largest_hospital = settings.data.largest_hospital or max(
             cohort.patients_by_hospital.values()
         )
-        self._records = prepare_public(settings, cohort.info, cohort.holdout)
+        self._records = prepare_public(settings, cohort.info, cohort.holdout, keep=user_cache())
         self._model = build_model(settings, cohort.info, settings.public_seed)
         self._model.eval()
         self._settings, self._info = settings, cohort.info
@@ -92,7 +92,7 @@ class Holdout:
         found = {}
         for name, records in self._cohorts.tests_by_hospital(self._settings).items():
             if len(records):
-                prepared = prepare_public(self._settings, self._info, records)
+                prepared = prepare_public(self._settings, self._info, records, keep=user_cache())
                 found[name] = self._evaluate(self._predict(tensors, prepared), records)
         return found
 

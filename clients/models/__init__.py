@@ -2,5 +2,14 @@
 
 from clients.models.catalogue import MODELS, build_model, input_shape, prepare, prepare_public
 from clients.models.errors import ModelError
+from clients.models.kept_features import user_cache
 
-__all__ = ["MODELS", "ModelError", "build_model", "input_shape", "prepare", "prepare_public"]
+__all__ = [
+    "MODELS",
+    "ModelError",
+    "build_model",
+    "input_shape",
+    "prepare",
+    "prepare_public",
+    "user_cache",
+]

@@ -6,6 +6,7 @@ import difflib
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from clients.data.records import Records, readable
 from clients.models.errors import ModelError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import nn
 
     from clients.contract.settings import Settings
@@ -28,7 +31,7 @@ class Architecture:
         title: a line for people.
         builder: "module:function" taking a DatasetInfo, imported only when it is asked for.
         kinds: kinds of data set it accepts; empty for any.
-        features: "module:function" (info, records) -> records, "" for none.
+        features: "module:function" (info, records, keep) -> records, "" for none.
     """
 
     title: str
@@ -188,15 +191,24 @@ def _architecture(name: str) -> Architecture:
     )
 
 
-def prepare(settings: Settings, info: DatasetInfo, records: Records) -> Records:
+def prepare(
+    settings: Settings, info: DatasetInfo, records: Records, *, keep: Path | None
+) -> Records:
     """Return the records as the model wants them: fixed features if it uses any, else as they are.
 
-    Feature extraction is a public constant function of each row alone, computed once a process.
+    Feature extraction is a public constant function of each row alone.
+
+    Args:
+        settings: reads model.name.
+        info: public facts of the data set.
+        records: as they were read.
+        keep: folder where features are kept, a hospital's own or `user_cache` for public records;
+            None: memory alone.
     """
     architecture = _architecture(settings.model.name)
     if not architecture.features:
         return records
-    extracted: Records = load_function(architecture.features)(info, records)
+    extracted: Records = load_function(architecture.features)(info, records, keep)
     return extracted
 
 
@@ -207,10 +219,12 @@ def input_shape(settings: Settings, info: DatasetInfo) -> tuple[int, ...]:
         labels=np.zeros(1, dtype=np.int64),
         patients=np.zeros(1, dtype=np.int64),
     )
-    return tuple(prepare(settings, info, made_up).inputs.shape[1:])
+    return tuple(prepare(settings, info, made_up, keep=None).inputs.shape[1:])
 
 
-def prepare_public(settings: Settings, info: DatasetInfo, records: Records) -> Records:
+def prepare_public(
+    settings: Settings, info: DatasetInfo, records: Records, *, keep: Path | None
+) -> Records:
     """Return public records as the model wants them, behind input noise where that is asked for.
 
     Those that could not be read are left out.
@@ -218,4 +232,5 @@ def prepare_public(settings: Settings, info: DatasetInfo, records: Records) -> R
     from clients.data.noisy_inputs import judged_records
 
     records = readable(records)
-    return judged_records(settings, info, records, prepare=lambda raw: prepare(settings, info, raw))
+    made = partial(prepare, settings, info, keep=keep)
+    return judged_records(settings, info, records, prepare=made)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,7 +24,7 @@ from clients.learning.dp_sgd import Batch
 from clients.learning.draws import Draws
 from clients.learning.evaluation import evaluate
 from clients.learning.late_rows import LateRows
-from clients.models import prepare, prepare_public
+from clients.models import prepare, prepare_public, user_cache
 from clients.site.chances import Chances
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ class OwnDraws:
             self._settings,
             self._cohort.info,
             records,
-            prepare=partial(prepare, self._settings, self._cohort.info),
+            prepare=partial(prepare, self._settings, self._cohort.info, keep=self._keep()),
             folder=self._site.folder,
             kept=self._state.noisy_records,
             streams=lambda noise: self._site.input_noise(
@@ -136,10 +137,15 @@ class OwnDraws:
         records = self._cohort.hospital_test(self._site.name)
         if records is None or not len(records):
             return Private({})
-        records = prepare_public(self._settings, self._cohort.info, records)
+        records = prepare_public(self._settings, self._cohort.info, records, keep=self._keep())
         logits = logits_of(torch.as_tensor(np.asarray(records.inputs)))
         measures = evaluate(logits, records.labels, ordinal=self._cohort.info.task == "ordinal")
         return Private({name: value for name, value in measures.items() if math.isfinite(value)})
+
+    def _keep(self) -> Path | None:
+        """Return where features of the records lie: a real hospital's own stay in its folder."""
+        public = self._site.simulated or self._site.partition is not None
+        return user_cache() if public else self._site.folder
 
     def _sample(self, place: Place, step: int = 0) -> Batch:
         """Draw each of the hospital's patients with probability q, all records of each."""

@@ -47,7 +47,7 @@ def test_every_shipped_model_treats_each_record_alone(name: str, kind: str) -> N
         labels=np.arange(2),
         patients=np.arange(2),
     )
-    shape = prepare(settings, info, made).inputs.shape[1:]
+    shape = prepare(settings, info, made, keep=None).inputs.shape[1:]
     module = build_model(settings, info, 0)
     before = {n: t.clone() for n, t in module.state_dict().items()}
     random_state = torch.random.get_rng_state()

@@ -53,7 +53,7 @@ def test_per_patient_gradients_equal_one_patient_at_a_time(name, kind):
     from opacus.grad_sample import GradSampleModule
 
     info, settings = make_info(kind), make_settings(name)
-    records = prepare(settings, info, make_records(info))
+    records = prepare(settings, info, make_records(info), keep=None)
     # In float64: deep nets amplify float32's rounding by four orders of magnitude.
     inputs = torch.from_numpy(np.array(records.inputs)).double()
     labels = torch.from_numpy(records.labels)
@@ -77,7 +77,9 @@ def test_a_model_is_the_same_for_the_same_seed_and_leaves_the_random_state_alone
         assert torch.equal(one, other)
     inputs = torch.from_numpy(
         np.array(
-            prepare(make_settings(name), make_info(kind), make_records(make_info(kind))).inputs
+            prepare(
+                make_settings(name), make_info(kind), make_records(make_info(kind)), keep=None
+            ).inputs
         )
     )
     assert torch.equal(first(inputs), first(inputs))
@@ -197,12 +199,11 @@ def records_of(inputs):
     )
 
 
-def test_features_of_a_patient_do_not_depend_on_any_other(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+def test_features_of_a_patient_do_not_depend_on_any_other():
     info, settings = make_info("image", (1, 32, 32)), make_settings("scattering")
     inputs = make_pictures()
-    together = prepare(settings, info, records_of(inputs)).inputs[:]
-    alone = prepare(settings, info, records_of(np.asarray(inputs)[2:3])).inputs
+    together = prepare(settings, info, records_of(inputs), keep=None).inputs[:]
+    alone = prepare(settings, info, records_of(np.asarray(inputs)[2:3]), keep=None).inputs
     np.testing.assert_allclose(together[2:3], alone, atol=2e-3)  # kept as float16
     # Negative control: normalising over the rows would make them depend on each other.
     assert abs((together[2] - together.mean(axis=0)) - (alone[0] - alone.mean(axis=0))).max() > 0.1
@@ -219,38 +220,20 @@ def damaged(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["cnn", "scattering"])
-def test_a_picture_that_cannot_be_read_is_no_number_to_any_model(tmp_path, monkeypatch, name):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+def test_a_picture_that_cannot_be_read_is_no_number_to_any_model(tmp_path, name):
     info, settings = make_info("image", (1, 32, 32)), make_settings(name)
     records = records_of(damaged(tmp_path))
-    prepared = np.asarray(prepare(settings, info, records).inputs).reshape(4, -1)
+    prepared = np.asarray(prepare(settings, info, records, keep=None).inputs).reshape(4, -1)
     assert np.isnan(prepared[1]).any()
     assert np.isfinite(prepared[[0, 2, 3]]).all()
-    assert prepare_public(settings, info, records).patients.tolist() == [0, 2, 3]
+    assert prepare_public(settings, info, records, keep=None).patients.tolist() == [0, 2, 3]
 
 
 @pytest.mark.parametrize("name", ["cnn", "scattering"])
-def test_the_shape_that_a_model_gets_is_known_without_a_record(tmp_path, monkeypatch, name):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+def test_the_shape_that_a_model_gets_is_known_without_a_record(name):
     info, settings = make_info("image", (1, 32, 32)), make_settings(name)
-    prepared = prepare(settings, info, records_of(make_pictures()))
+    prepared = prepare(settings, info, records_of(make_pictures()), keep=None)
     assert input_shape(settings, info) == prepared.inputs.shape[1:]
-
-
-def test_features_are_computed_once_and_kept_for_other_processes(tmp_path, monkeypatch):
-    from clients.models import features
-
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    info, settings = make_info("image", (1, 32, 32)), make_settings("scattering")
-    first = prepare(settings, info, records_of(make_pictures())).inputs[:]
-    (kept,) = (tmp_path / "asclepias").glob("*.npy")
-    assert kept.stat().st_mode & 0o077 == 0
-    monkeypatch.setattr(features, "_compute", None)  # a second computation would fail
-    np.testing.assert_array_equal(
-        prepare(settings, info, records_of(make_pictures())).inputs[:], first
-    )
-    with pytest.raises(TypeError):
-        prepare(settings, info, records_of(make_pictures(seed=1)))
 
 
 def test_scattering_barely_moves_when_a_picture_does():

@@ -1,0 +1,149 @@
+"""Features of pictures, computed once and kept: in a file, or in the memory of a process.
+
+Features of a patient's pictures are a patient's. Whoever asks for them says where they are kept: a
+hospital in its own private folder, a simulation or a server, whose records are public, in the
+user's cache. A folder that takes nothing decides on no answer: features are then computed as they
+are asked for, the same to the bit, and each process does it for itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import io
+import logging
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clients.contract.stages import report
+from clients.data.pictures import PictureStore
+from clients.data.records import Floats, Ints, Store
+from crypto.whole_file import write_private
+
+logger = logging.getLogger(__name__)
+
+VERSION = 1  # of the numbers in a file; part of its name
+#: Pictures whose features are computed together; larger blocks fall out of the processor's caches.
+BLOCK = 32
+_REPORTED = 256  # pictures between two reports of how far it is
+
+Compute = Callable[[Floats], Floats]
+
+
+class FeatureRows:
+    """Feature rows of a picture store: all in a file, or those in memory that were asked for.
+
+    Args:
+        pictures: where the pictures are; not kept.
+        compute: float32 ``[n, *shape]`` -> float32 ``[n, width]``, each row by itself.
+        width: features of a picture.
+        keep: folder of the file; None: memory alone.
+    """
+
+    def __init__(self, pictures: Store, compute: Compute, width: int, keep: Path | None) -> None:
+        count = pictures.shape[0]
+        self.shape = (count, width)
+        self._compute = compute
+        kept = None if keep is None else _kept(pictures, compute, self.shape, keep)
+        # Memory that was never written to costs nothing.
+        self._rows = np.empty(self.shape, dtype=np.float16) if kept is None else kept
+        self._made = np.full(-(-count // BLOCK), kept is not None)
+
+    def read(self, pictures: Store, rows: Ints) -> Floats:
+        """Return the features of some rows of the same store, float32."""
+        for block in np.unique(rows // BLOCK)[~self._made[np.unique(rows // BLOCK)]]:
+            here = np.arange(block * BLOCK, min((block + 1) * BLOCK, len(self._rows)))
+            self._rows[here] = self._compute(pictures.read(here))
+            self._made[block] = True
+        return self._rows[rows].astype(np.float32)
+
+
+class FeatureStore:
+    """Features in the place of the pictures of a store."""
+
+    def __init__(self, pictures: Store, rows: FeatureRows) -> None:
+        self._pictures = pictures
+        self._rows = rows
+        self.shape: tuple[int, ...] = rows.shape
+
+    def read(self, rows: Ints) -> Floats:
+        """Return the features of some rows, float32."""
+        return self._rows.read(self._pictures, rows)
+
+
+def user_cache() -> Path | None:
+    """Return the user's own cache folder, for features of public records; None if there is none."""
+    home = os.environ.get("XDG_CACHE_HOME", "") or "~/.cache"
+    try:
+        folder = Path(home).expanduser() / "asclepias"
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except (OSError, RuntimeError):
+        return None
+    return folder
+
+
+def _kept(
+    pictures: Store, compute: Compute, shape: tuple[int, int], keep: Path
+) -> NDArray[np.float16] | None:
+    """Return all rows from the file, which is written if it is not there; None: it cannot be."""
+    path = keep / f"scattering-{VERSION}-{fingerprint(pictures)}.npy"
+    try:
+        with _locked(path.with_suffix(".lock")):
+            if (found := _read(path, shape)) is None:
+                write_private(path, _pieces(pictures, compute, shape), durable=False)
+                found = _read(path, shape)
+            return found
+    except OSError as error:
+        logger.warning("features cannot be kept, every process computes them: %s", error.strerror)
+        return None
+
+
+def _read(path: Path, shape: tuple[int, int]) -> NDArray[np.float16] | None:
+    try:
+        rows = np.lib.format.open_memmap(path, mode="r")
+    except (FileNotFoundError, ValueError):
+        return None
+    return rows if rows.shape == shape and rows.dtype == np.float16 else None
+
+
+def _pieces(pictures: Store, compute: Compute, shape: tuple[int, int]) -> Iterator[bytes]:
+    """Yield the bytes of a file of all rows."""
+    head = io.BytesIO()
+    form = {"descr": "<f2", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(head, form)
+    yield head.getvalue()
+    for start in range(0, shape[0], BLOCK):
+        if start % _REPORTED == 0:
+            report("scattering features", start, shape[0])
+        rows = np.arange(start, min(start + BLOCK, shape[0]), dtype=np.int64)
+        yield compute(pictures.read(rows)).astype("<f2").tobytes()
+    report("scattering features", shape[0], shape[0])
+
+
+def fingerprint(pictures: Store) -> str:
+    """Return a digest of every picture, so that a changed data set never meets old features."""
+    digest = hashlib.sha256(repr(pictures.shape).encode())
+    if isinstance(pictures, PictureStore):
+        # Files tell by name, size and time; reading them all would cost as much as the features.
+        digest.update(pictures.identity())
+        return digest.hexdigest()[:24]
+    for start in range(0, pictures.shape[0], 1024):
+        rows = np.arange(start, min(start + 1024, pictures.shape[0]), dtype=np.int64)
+        digest.update(pictures.read(rows).tobytes())
+    return digest.hexdigest()[:24]
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Let one process of the machine compute while the others wait."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

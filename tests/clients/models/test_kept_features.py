@@ -1,0 +1,107 @@
+"""Features of patients' pictures lie where their owner says, and a full disk tells nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from clients.contract.settings import Settings
+from clients.data import Cohort, DatasetInfo, LazyInputs, Records
+from clients.data.records import PixelStore
+from clients.models import kept_features, prepare
+from clients.site.books import Books
+from clients.site.ground import Site, private_folder
+from clients.site.own_draws import OwnDraws
+from clients.site.shared_state import SharedState
+from tests.door.faults import failing, full
+
+A = "hospital-00"
+INFO = DatasetInfo(
+    name="made",
+    title="",
+    task="binary",
+    shape=(1, 32, 32),
+    classes=("a", "b"),
+    kind="image",
+    input_range=(0.0, 1.0),
+)
+SETTINGS = Settings.from_config({"model.name": "scattering", "data.public": True})
+COUNT = 2 * kept_features.BLOCK + 6
+
+
+def pictures(seed: int = 0) -> Records:
+    pixels = np.random.default_rng(seed).integers(0, 256, (COUNT, 32, 32)).astype(np.uint8)
+    return Records(
+        inputs=LazyInputs(PixelStore(pixels, channels_last=False)),
+        labels=np.zeros(COUNT, dtype=np.int64),
+        patients=np.arange(COUNT),
+    )
+
+
+def features(keep: Path | None, seed: int = 0) -> np.ndarray:
+    return np.asarray(prepare(SETTINGS, INFO, pictures(seed), keep=keep).inputs)
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(path.suffix for path in folder.rglob("*") if path.is_file())
+
+
+def test_features_are_computed_once_and_kept_for_other_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = features(tmp_path)
+    assert all(path.stat().st_mode & 0o077 == 0 for path in tmp_path.iterdir())
+    monkeypatch.setattr(kept_features, "_pieces", None)  # a second computation would fail
+    np.testing.assert_array_equal(features(tmp_path), first)
+    with pytest.raises(TypeError):
+        features(tmp_path, seed=1)
+
+
+def test_a_folder_that_takes_nothing_gives_the_same_features(tmp_path: Path) -> None:
+    expected = features(tmp_path)
+    full_folder = tmp_path / "full"
+    full_folder.mkdir()
+    with failing(0, full):
+        np.testing.assert_array_equal(features(full_folder), expected)
+    assert files(full_folder) == [".lock"]
+    np.testing.assert_array_equal(features(tmp_path / "not there"), expected)
+    np.testing.assert_array_equal(features(None), expected)
+
+
+def test_a_file_that_holds_something_else_is_made_anew(tmp_path: Path) -> None:
+    expected = features(tmp_path)
+    (kept,) = tmp_path.glob("*.npy")
+    for damage in (kept.read_bytes()[:200], b"", b"junk"):
+        kept.unlink()
+        kept.write_bytes(damage)
+        np.testing.assert_array_equal(features(tmp_path), expected)
+
+
+@pytest.mark.parametrize(
+    ("simulated", "partition", "own"), [(False, None, True), (False, 0, False), (True, None, False)]
+)
+def test_a_hospitals_own_features_never_leave_its_folder(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    simulated: bool,
+    partition: int | None,
+    own: bool,
+) -> None:
+    cache, private = tmp_path / "cache", private_folder(tmp_path / "private")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    site = Site(name=A, folder=private, simulated=simulated, books=Books(), partition=partition)
+    for records in (
+        OwnDraws.records,
+        lambda draws: draws.figures(lambda rows: np.zeros((COUNT, 2))),
+    ):
+        held = pictures()
+        cohort = Cohort(
+            info=INFO, names=(A,), holdout=held.take([]), records={A: held}, tests={A: held}
+        )
+        records(OwnDraws(site, SETTINGS, "t", cohort, SharedState()))
+        assert files(private if own else cache) == [".lock", ".npy"]
+        assert not files(cache if own else private)
+        for path in tmp_path.rglob("*.npy"):
+            path.unlink()
