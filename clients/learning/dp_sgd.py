@@ -197,7 +197,8 @@ def clipped_gradient_sum(
     patients, raised = _distinct(batch.patients), 0
     batch = _readable(batch) if isinstance(batch.inputs, torch.Tensor) else batch
     unread, discarded = patients - _distinct(batch.patients), 0
-    for chunk in _chunks_of_patients(batch, chunk_records):
+    for rows in chunks_of_patients(batch.patients, chunk_records):
+        chunk = _take(batch, rows)
         gradients, failed = _patients_gradients(model, chunk, reasons)
         raised += failed
         unread += _distinct(chunk.patients) - failed - (len(gradients[0]) if gradients else 0)
@@ -231,14 +232,14 @@ def _patients_gradients(
     try:
         return _mean_gradients(model, chunk), 0
     except Exception as error:
-        alone = list(_chunks_of_patients(chunk, 1))
+        alone = list(chunks_of_patients(chunk.patients, 1))
         if len(alone) == 1:
             _count(reasons, error)
             return [], 1
     found, failed = [], 0
-    for patient in alone:
+    for rows in alone:
         try:
-            if gradients := _mean_gradients(model, patient):
+            if gradients := _mean_gradients(model, _take(chunk, rows)):
                 found.append(gradients)
         except Exception as error:
             _count(reasons, error)
@@ -361,19 +362,25 @@ def _mean_by_patient(gradient: torch.Tensor, owner: torch.Tensor, patients: int)
     return summed / counts.reshape(-1, *([1] * (gradient.dim() - 1)))
 
 
-def _chunks_of_patients(batch: Batch, chunk_records: int) -> Iterator[Batch]:
-    """Split a batch into chunks of about ``chunk_records`` that keep each patient whole."""
-    if len(batch) == 0:
-        return
-    order = torch.argsort(batch.patients, stable=True)
-    _, counts = torch.unique_consecutive(batch.patients[order], return_counts=True)
+def chunks_of_patients(
+    patients: torch.Tensor, chunk_records: int = CHUNK_RECORDS
+) -> Iterator[torch.Tensor]:
+    """Yield the numbers of about so many records at a time; each patient's stay together.
+
+    Args:
+        patients: int64 ``[n]``, whose each record is.
+        chunk_records: records of a chunk, unless a patient has more.
+    """
+    order = torch.argsort(patients, stable=True)
+    _, counts = torch.unique_consecutive(patients[order], return_counts=True)
     start = stop = 0
     for count in counts.tolist():
         if stop > start and stop - start + count > chunk_records:
-            yield _take(batch, order[start:stop])
+            yield order[start:stop]
             start = stop
         stop += count
-    yield _take(batch, order[start:stop])
+    if stop > start:
+        yield order[start:stop]
 
 
 def _take(batch: Batch, index: torch.Tensor) -> Batch:

@@ -2,9 +2,9 @@
 
 Per-record gradients of a part come from Opacus' hooks by backpropagating a given gradient through
 it; a patient's gradient is spread over three parts, two of which never meet, so its norm is put
-together from the parts' squared norms. For the same reason the gradients of a whole batch are held
-at once, ``[n, d]`` float32 for each part: a batch of 500 records and an end of 100,000 parameters
-take 200 MB. More and smaller batches (a smaller ``training.sampling-rate``) take less.
+together from the parts' squared norms. The gradients of the records that come at once are held at
+once, ``[n, d]`` float32 for each part: a hospital brings a few at a time, so that how many patients
+fill a batch decides on no answer.
 """
 
 from __future__ import annotations

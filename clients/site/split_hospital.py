@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -50,7 +51,8 @@ from clients.contract.layer_messages import (
 from clients.contract.phases import Phases
 from clients.contract.schedule import LAYER_MESSAGES
 from clients.learning.cuts import slots_of
-from clients.learning.dp_sgd import GradientSum, clip_factors
+from clients.learning.dp_sgd import chunks_of_patients, clip_factors
+from clients.learning.late_rows import LateRows
 from clients.learning.slots import deal_slots
 from clients.learning.split_ends import Ends, by_patient, clip_rows, placed
 from clients.site.contributing import Contributing
@@ -71,14 +73,38 @@ _KEY_BYTES = 32
 
 @dataclass(frozen=True, kw_only=True)
 class Slots(Unreleased):
-    """A batch: rows, their places in what is shown, whose they are, and what each weighs."""
+    """A batch: rows, their places in what is shown, whose they are, and what each weighs.
 
-    inputs: torch.Tensor
+    Rows are read and computed a few at a time: how many there are, and how large, must not decide
+    on how much memory an answer takes.
+    """
+
+    inputs: LateRows
     places: torch.Tensor
     labels: torch.Tensor
     owners: torch.Tensor
     weights: torch.Tensor
     patients: int
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def chunks(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Yield the numbers of some rows and their inputs; a patient's rows stay together.
+
+        What cannot be read is no number.
+        """
+        for rows in chunks_of_patients(self.owners):
+            try:
+                yield rows, self.inputs.take(rows).made()
+            except Exception:
+                yield rows, torch.cat([self._alone(row) for row in torch.split(rows, 1)])
+
+    def _alone(self, row: torch.Tensor) -> torch.Tensor:
+        try:
+            return self.inputs.take(row).made()
+        except Exception:
+            return torch.full((1, *self.inputs.shape[1:]), torch.nan)
 
 
 class SplitHospital:
@@ -96,10 +122,10 @@ class SplitHospital:
         extras = Releasing(hospital).extras(passage.request)
         receipt = self._pay(session, place)
         use = receipt.use(place.round, 1)
-        batch = self._batch(session, place.round)
-        with torch.no_grad():
-            ends = self._ends(session)
-            activations = ends.bottom.outputs(batch.inputs, ends.activation)
+        batch, ends = self._batch(session, place.round), self._ends(session)
+        activations = torch.zeros(len(batch), *ends.activation)
+        for rows, inputs in batch.chunks():
+            activations[rows] = ends.bottom.outputs(inputs, ends.activation)
         arrays = {ACTIVATIONS: self._shown(session, activations, batch, ACTIVATIONS, place, use)}
         if not self._noisy:
             arrays[OWNERS] = batch.owners.numpy()
@@ -111,10 +137,16 @@ class SplitHospital:
     def head(self, passage: Passage[TurnRequest]) -> Release:
         """Compute the losses at home and show their gradients at the head's input."""
         place, session = passage.place, self._hospital.session_at_place()
-        features = self._received(passage.request, FEATURES, session)
+        ends, features = self._ends(session), self._received(passage.request, FEATURES, session)
+        if ends.head is None:
+            raise Fault(Code.WRONG_EXCHANGE, "the head is the server's by exchange.labels")
         use = self._hospital.book.receipt(place).use(place.round, 2)
         batch = self._batch(session, place.round)
-        _, at_input = self._head_gradients(session, batch, features)
+        mine, at_input = self._rows(features, batch), torch.zeros(len(batch), *ends.features)
+        for rows in chunks_of_patients(batch.owners):
+            at_input[rows] = ends.head.backward_from_loss(
+                mine[rows], batch.labels[rows], batch.weights[rows]
+            )[1]
         shown = self._shown(session, at_input, batch, FEATURE_GRADIENTS, place, use)
         self._keep(place, features=features.numpy())
         return passage.answer(TurnReply(arrays={FEATURE_GRADIENTS: shown}), uses=[use])
@@ -127,52 +159,58 @@ class SplitHospital:
         place, session = passage.place, self._hospital.session_at_place()
         received = self._received(passage.request, ACTIVATION_GRADIENTS, session)
         norms = None if self._noisy else self._norms(passage.request)
-        at_home = self._hospital.settings.exchange.labels == "home"
-        features = self._kept(place) if at_home else None
+        features = self._kept(place) if self._ends(session).head else None
         use = self._hospital.book.receipt(place).use(place.round, 3)
         batch = self._batch(session, place.round)
-        bottom = self._ends(session).bottom
-        records = [bottom.backward(batch.inputs, self._rows(received, batch))[0]]
-        if features is not None:
-            records.append(self._head_gradients(session, batch, features)[0])
-        patients = by_patient(torch.cat(records, dim=1), batch.owners, batch.patients)
-        squares = patients.square().sum(dim=1)
-        if norms is not None:
-            if len(norms) != batch.patients:
-                raise Fault(Code.MALFORMED, "a turn came without a squared norm for each patient")
-            squares = squares + norms
-        total, factors = self._clipped(patients, squares, session.terms.l2_clip)
+        if norms is not None and len(norms) != batch.patients:
+            raise Fault(Code.MALFORMED, "a turn came without a squared norm for each patient")
+        total, factors = self._clipped_sum(session, batch, received, features, norms)
         phases = Phases()
         update = self._hospital.own.chances.released(
-            Private(total.total), session.terms.grid, place, "noise", use
+            Private(total), session.terms.grid, place, "noise", use
         )
         arrays: Arrays = {} if self._noisy else {FACTORS: factors.numpy()}
         return Contributing(self._hospital).seal(passage, update, [use], phases, arrays=arrays)
 
-    @staticmethod
-    def _clipped(
-        patients: torch.Tensor, squares: torch.Tensor, l2_clip: float
-    ) -> tuple[GradientSum, torch.Tensor]:
-        """Return the sum of clipped patients and by how much each was scaled."""
-        factors = clip_factors(squares, l2_clip)
-        finite = torch.where((factors > 0)[:, None], patients, 0.0)
-        total = GradientSum(
-            total=np.asarray((factors @ finite).numpy()),
-            patients=len(patients),
-            discarded=int((factors == 0).sum()),
-        )
-        return total, factors
+    def _clipped_sum(
+        self,
+        session: Session,
+        batch: Slots,
+        received: torch.Tensor,
+        features: torch.Tensor | None,
+        norms: torch.Tensor | None,
+    ) -> tuple[NDArray[np.float64], torch.Tensor]:
+        """Return the sum of clipped patients and by how much each was scaled; float64 both.
 
-    def _head_gradients(
-        self, session: Session, batch: Slots, features: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the head's gradient of each record, and that at the head's input."""
-        head = self._ends(session).head
-        if head is None:
-            raise Fault(
-                Code.WRONG_EXCHANGE, "the head is the server's where exchange.labels = server"
+        Args:
+            session: with both ends of the model.
+            batch: of the round.
+            received: the loss gradient at the cut, for each slot.
+            features: at the head, for each slot; None where the head is the server's.
+            norms: squared norms of the server's part of each patient's gradient, if it told them.
+        """
+        ends, gradient = self._ends(session), self._rows(received, batch)
+        mine = None if features is None else self._rows(features, batch)
+        total = np.zeros(session.terms.dimensions)
+        factors = torch.zeros(batch.patients, dtype=torch.float64)
+        for rows, inputs in batch.chunks():
+            records = [ends.bottom.backward(inputs, gradient[rows])[0]]
+            if ends.head is not None and mine is not None:
+                at_head = mine[rows], batch.labels[rows], batch.weights[rows]
+                records.append(ends.head.backward_from_loss(*at_head)[0])
+            members, owner = torch.unique(batch.owners[rows], return_inverse=True)
+            patients = by_patient(torch.cat(records, dim=1), owner, len(members))
+            squares = patients.square().sum(dim=1)
+            if norms is not None:
+                squares = squares + norms[members]
+            scale = factors[members] = clip_factors(squares, session.terms.l2_clip)
+            total += (scale @ torch.where((scale > 0)[:, None], patients, 0.0)).numpy()
+        if discarded := int((factors == 0).sum()):
+            self._hospital.site.log(
+                f"{discarded} of {batch.patients} patients had no gradient, or none that is "
+                "finite; each counts as zero"
             )
-        return head.backward_from_loss(self._rows(features, batch), batch.labels, batch.weights)
+        return total, factors
 
     def _ends(self, session: Session) -> Ends:
         if session.ends is None:
@@ -250,7 +288,7 @@ class SplitHospital:
             places, members = np.arange(len(records.labels)), len(found)
         counts = np.bincount(owners, minlength=members)
         return Slots(
-            inputs=torch.as_tensor(np.asarray(records.inputs)),
+            inputs=LateRows(records.inputs, torch.arange(len(records.labels))),
             places=torch.as_tensor(places, dtype=torch.int64),
             labels=torch.as_tensor(records.labels),
             owners=torch.as_tensor(owners, dtype=torch.int64),

@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import re
 import resource
+from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from clients.contract.kinds import Kind
-from tests.door.world import Play, Sites, agreement_of, door_settings
+from clients.site.data_stamp import write_stamp
+from tests.door.split_play import LAYERS, SplitPlay
+from tests.door.world import Answer, Play, Sites, agreement_of, door_settings
 
 pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
 
@@ -31,7 +35,7 @@ def pictures(folder: Path, patients: int) -> None:
     (folder / "made.toml").write_text('classes = ["no", "yes"]\n')
 
 
-def begun(folder: Path, patients: int) -> Play:
+def begun(folder: Path, patients: int, **changes: object) -> Play:
     """A training of pictures at three sites, of which one has so many patients."""
     folder.mkdir()
     sites = Sites(folder / "c", 3, partitions=False, data={"name": "npz:made", "dir": "."})
@@ -41,6 +45,7 @@ def begun(folder: Path, patients: int) -> Play:
         file = site / "site.toml"
         file.write_text(re.sub(r"(?m)^max-epsilon = .*\n", "", file.read_text()))
         sites.rewrite(name, "min-hospitals = 3", "min-hospitals = 2")
+        write_stamp(sites.folder(name), data="npz:made", bound=2000, day=date(2026, 1, 1))
     pictures(folder / "server", 20)
     settings = door_settings(
         data__public=False,
@@ -48,22 +53,21 @@ def begun(folder: Path, patients: int) -> Play:
         data__dir=str(folder / "server"),
         data__patients=3000,
         data__largest_hospital=2000,
-        training__sampling_rate=1.0,
-        training__augmentations=64,
+        **{**changes, "training__sampling_rate": 1.0},
     )
     play = Play.of(sites, settings, agreement_of(settings))
     play.begin()
     return play
 
 
-def code_with_little_memory(play: Play) -> str:
-    """What the hospital answers to one `train`, in a process that may take no more than ROOM."""
+def code_with_little_memory(asked: Callable[[], Answer]) -> str:
+    """What the hospital answers in a process that may take no more than ROOM."""
     read, write = os.pipe()
     child = os.fork()
     if not child:
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + ROOM, used + ROOM))
-        os.write(write, play.ask(A, Kind.TRAIN, play.request(1)).code.encode() or b"answered")
+        os.write(write, asked().code.encode() or b"answered")
         os._exit(0)
     os.close(write)
     with os.fdopen(read, "rb") as pipe:
@@ -74,5 +78,21 @@ def code_with_little_memory(play: Play) -> str:
 
 def test_answers_do_not_depend_on_how_many_were_sampled(tmp_path: Path) -> None:
     """64 copies of each of 500 pictures take 520 MB where they are made at once."""
-    codes = [code_with_little_memory(begun(tmp_path / str(n), n)) for n in (20, 500)]
-    assert codes == ["answered", "answered"]
+
+    def asked(patients: int) -> str:
+        play = begun(tmp_path / str(patients), patients, training__augmentations=64)
+        return code_with_little_memory(lambda: play.ask(A, Kind.TRAIN, play.request(1)))
+
+    assert [asked(patients) for patients in (20, 500)] == ["answered", "answered"]
+
+
+def test_answers_do_not_depend_on_how_many_fill_a_batch(tmp_path: Path) -> None:
+    """Gradients of 500 patients, in float64, take 525 MB where they are held at once."""
+
+    def asked(patients: int) -> str:
+        split = SplitPlay(begun(tmp_path / str(patients), patients, **LAYERS))
+        assert split.forward(A, 1)
+        assert split.head(A, 1)
+        return code_with_little_memory(lambda: split.backward(A, 1))
+
+    assert [asked(patients) for patients in (20, 500)] == ["answered", "answered"]
