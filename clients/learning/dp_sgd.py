@@ -197,8 +197,7 @@ def clipped_gradient_sum(
     patients, raised = _distinct(batch.patients), 0
     batch = _readable(batch) if isinstance(batch.inputs, torch.Tensor) else batch
     unread, discarded = patients - _distinct(batch.patients), 0
-    for rows in chunks_of_patients(batch.patients, chunk_records):
-        chunk = _take(batch, rows)
+    for chunk in (_take(batch, rows) for rows in chunks_of_patients(batch.patients, chunk_records)):
         gradients, failed = _patients_gradients(model, chunk, reasons)
         raised += failed
         unread += _distinct(chunk.patients) - failed - (len(gradients[0]) if gradients else 0)
