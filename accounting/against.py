@@ -99,7 +99,7 @@ def parse_against(text: str) -> Against:
 
 
 def views_of_spend(
-    plan: NoisePlan, *, regime: str, exchange: str, scheme: str
+    plan: NoisePlan, *, regime: str, exchange: str, scheme: str, held: int | None = None
 ) -> dict[str, float | None]:
     """What each observer that a limit may name has to face in one spending, for its line.
 
@@ -112,13 +112,15 @@ def views_of_spend(
         regime: a name in `REGIMES`, of the plan's noise.
         exchange: a name in `EXCHANGES`.
         scheme: a name in `SCHEMES`: what keeps single updates from the server.
+        held: hospitals that may work with the server and still open sums alone, where keys for one
+            sum are shared; None: all but one.
 
     Returns:
         Noise multipliers by observer; None: no noise, so no finite epsilon.
 
     Raises:
         AccountingError: a name is unknown, the plan is another regime's, or shares of noise would
-            be shown outside a sum.
+            be shown outside a sum, or `held` is not said where hospitals may be missing.
     """
     for word, name, table in (
         ("regime", regime, REGIMES),
@@ -137,14 +139,14 @@ def views_of_spend(
         return {**_of_all(plan.multiplier_of_sum), "server": None, "server+hospitals:1": None}
     if not EXCHANGES[exchange].sums_alone:
         raise AccountingError(f"exchange {exchange}: a share of the noise protects only in a sum")
-    return _of_shares(plan, SCHEMES[scheme])
+    return _of_shares(plan, SCHEMES[scheme], held)
 
 
 def _of_all(multiplier: float | None) -> dict[str, float | None]:
     return {"server": multiplier, "hospital": multiplier, "server+hospitals:1": multiplier}
 
 
-def _of_shares(plan: NoisePlan, scheme: Scheme) -> dict[str, float | None]:
+def _of_shares(plan: NoisePlan, scheme: Scheme, held: int | None) -> dict[str, float | None]:
     update = plan.multiplier_of_update
     views: dict[str, float | None] = {
         "server": plan.multiplier_of_sum if scheme.hides else update,
@@ -152,15 +154,22 @@ def _of_shares(plan: NoisePlan, scheme: Scheme) -> dict[str, float | None]:
     }
     last = views["hospital"]
     for number in range(2, min(plan.hospitals - 1, MOST_HOSPITALS) + 1):
-        left = multiplier_against(plan, number)
+        left = multiplier_against(plan, number, held)
         if left != last:
             views[f"colluders:{number}"] = last = left
     if not scheme.sums_alone:
         return {**views, "server+hospitals:1": update}
-    # The server opens nothing that the hospitals beside it do not open as well.
-    together = {f"server+{name}": left for name, left in views.items() if ":" in name}
-    together = {name.replace("colluders", "hospitals"): left for name, left in together.items()}
-    return {**views, "server+hospitals:1": views["hospital"], **together}
+    # The server opens nothing that the hospitals beside it do not open as well, up to so many.
+    if plan.dropouts and held is None:
+        raise AccountingError("shared keys open sums alone, but to how many hospitals is not said")
+    together = {1: views["hospital"]}
+    for name in views:
+        kind, _, count = name.partition(":")
+        if kind == "colluders" and (held is None or int(count) <= held):
+            together[int(count)] = views[name]
+    if held is not None:
+        together[held + 1] = plan.kept(0)
+    return {**views, **{f"server+hospitals:{n}": faced for n, faced in together.items()}}
 
 
 def multiplier_of(

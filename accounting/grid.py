@@ -20,6 +20,9 @@ epsilon, and says what it charged.
   delta' (Freedman 1975). On both of two neighbours this adds twice the drift to epsilon, and
   (1 + e^epsilon)*delta' to delta. It needs far fewer bits than Pinsker's inequality, whose total
   variation would be multiplied by e^epsilon; there delta' appears in a logarithm only.
+- Noise in parts (`accounting.parts`) that are taken out of a sum shifts means by what is known. So
+  the likelihoods are those of the noise that *stays*: rounding is charged for the worst number of
+  missing hospitals, floating point for what stays with nobody missing.
 - Cutting noise off at `tail` standard deviations costs, in total variation, the probability
   that any draw lies beyond; `tail` has room for observers of a larger epsilon than planned.
 """
@@ -27,16 +30,17 @@ epsilon, and says what it charged.
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import log_ndtr, ndtri_exp
 
 from accounting.errors import AccountingError
 from accounting.events import check_delta
 from accounting.noise import NoisePlan
-from accounting.randomness import Stream
+from accounting.parts import NoiseParts
 from accounting.rounding import coarsest_noise, floating_drift, rounding_drift, sum_rounding_kl
 
 DELTA_SLACK = 0.01  # the share of delta that the grid may use
@@ -47,8 +51,6 @@ MAX_BITS = 40  # float64 holds value, noise and bound together with 12 bits to s
 # 5*_PART*delta = 0.9*DELTA_SLACK*delta; the last tenth is for delta*expm1(drift), see `slack_at`.
 _PART = 0.9 * DELTA_SLACK / 5
 _TAIL_ROOM = 20.0  # the tail is planned for this much more epsilon
-# Dividing by the step rounds, so sensitivity grows by parts in 1e11 at most: cover it with noise.
-_NOISE_MARGIN = 1.0 + 1e-9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,13 +63,14 @@ class GridPlan:
         clamp: values are clipped to [-clamp, clamp] before noise, coordinate by coordinate.
         tail: noise that `bound` leaves room for, in standard deviations.
         noise_stddev: standard deviation of one hospital's noise, in gradient units; 0: none.
-        draws: noise values drawn in the whole run by all hospitals (K*d*T).
+        draws: noise values drawn in the whole run by all hospitals (K*d*T, for each part).
         sums: coordinates of all opened sums of the run (d*T).
         summed: the fewest honest contributions in a sum that an observer cannot take apart; 1
-            where rounding is post-processing for everybody.
+            where rounding is post-processing for everybody. It is with as many missing as planned.
         kl: divergence of all opened sums together from a Gaussian, rounded.
         epsilon_slack: what rounding and floating point add to the planned epsilon.
         delta_slack: what the grid takes from delta at the planned epsilon, all together.
+        parts: of one hospital's noise, in gradient units; None where it is whole.
     """
 
     step: float
@@ -81,6 +84,7 @@ class GridPlan:
     kl: float
     epsilon_slack: float
     delta_slack: float
+    parts: NoiseParts | None = None
 
     @property
     def levels(self) -> int:
@@ -93,7 +97,7 @@ class GridPlan:
         return (self.levels - 1).bit_length()
 
     def slack_at(
-        self, epsilon: float, delta: float, *, single_update: bool = False
+        self, epsilon: float, delta: float, *, single_update: bool = False, unplanned: int = 0
     ) -> tuple[float, float]:
         """What the grid adds to an observer's epsilon and takes from its delta.
 
@@ -105,25 +109,49 @@ class GridPlan:
             epsilon: of the ideal run, or more.
             delta: of the claim, a part of which pays for floating point.
             single_update: whether the observer sees single updates rather than sums.
+            unplanned: contributions of a sum that the observer takes off beyond those planned for.
         """
         if self.noise_stddev == 0.0:
             return 0.0, 0.0
-        noise_in_steps = self.noise_stddev / self.step
         log_part = _log_part(epsilon, delta)
         reach = _reach(log_part, self.draws)
-        drift = floating_drift(noise_in_steps, reach, self.draws, log_part)
+        drift = self._floating_drift(reach, log_part)
         charged = 2.0 * _PART * delta
         if not single_update and self.summed > 1:
-            drift += rounding_drift(self.summed, noise_in_steps, reach, self.sums, log_part)
+            drift += max(
+                rounding_drift(
+                    max(1, summed - unplanned), kept / self.step, reach, self.sums, log_part
+                )
+                for summed, kept in _stays(self.summed, self.noise_stddev, self.parts)
+            )
             beyond = math.log(2.0 * self.draws) + float(log_ndtr(-self.tail))
             beyond += float(np.logaddexp(0.0, epsilon))
             charged += 2.0 * _PART * delta + math.exp(min(beyond, 100.0))
         drift *= 2.0  # once on each of two neighbours
         return drift, charged * math.exp(drift) + delta * math.expm1(drift)
 
-    def to_json(self) -> dict[str, float]:
+    def _floating_drift(self, reach: float, log_part: float) -> float:
+        stddevs = self.parts.stddevs if self.parts else (self.noise_stddev,)
+        return floating_drift(
+            stddevs[0] / self.step,
+            reach,
+            self.draws,
+            log_part,
+            parts=len(stddevs),
+            spread=sum(stddevs) / stddevs[0],
+        )
+
+    def to_json(self) -> dict[str, object]:
         """Everything, JSON-ready, for `privacy.json`."""
         return {**asdict(self), "levels": self.levels, "bits": self.bits}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> GridPlan:
+        """Read `to_json`, and what it wrote before there were parts."""
+        known = {one.name for one in fields(cls)} & set(record)
+        parts = record.get("parts")
+        read = NoiseParts(**{k: tuple(v) for k, v in parts.items()}) if parts else None
+        return cls(**{**{name: record[name] for name in known}, "parts": read})
 
 
 def plan_grid(
@@ -170,8 +198,9 @@ def plan_grid(
         clamp,
         stddev,
         sums=sums,
-        draws=sums * hospitals,
+        draws=sums * hospitals * (len(plan.parts.stddevs) if plan.parts else 1),
         summed=_least_summed(plan),
+        parts=plan.parts.scaled(l2_clip) if plan.parts else None,
         epsilon=epsilon,
         delta=delta,
     )
@@ -205,15 +234,18 @@ def _noised_grid(
     sums: float,
     draws: float,
     summed: int,
+    parts: NoiseParts | None,
     epsilon: float,
     delta: float,
 ) -> GridPlan:
     """The coarsest grid for noise: its step by what rounding may cost, its bound by the tail."""
     log_part = _log_part(epsilon, delta)
     allowed = EPSILON_SLACK * min(epsilon, 1.0)
-    noise_in_steps = coarsest_noise(summed, sums, _reach(log_part, draws), log_part, allowed / 4.0)
+    reach, stays = _reach(log_part, draws), _stays(summed, stddev, parts)
+    step = min(
+        kept / coarsest_noise(count, sums, reach, log_part, allowed / 4.0) for count, kept in stays
+    )
     tail = _reach(_log_part(epsilon + _TAIL_ROOM, delta), draws)
-    step = stddev / noise_in_steps
     bound_steps = math.ceil((clamp + tail * stddev) / step)
     if 2 * bound_steps + 1 > 2**MAX_BITS:
         raise AccountingError(
@@ -229,11 +261,20 @@ def _noised_grid(
         draws=draws,
         sums=sums,
         summed=summed,
-        kl=sums * sum_rounding_kl(summed, noise_in_steps),
+        kl=sums * max(sum_rounding_kl(count, kept / step) for count, kept in stays),
         epsilon_slack=0.0,
         delta_slack=0.0,
+        parts=parts,
     )
     return _charged(grid, epsilon, delta, allowed)
+
+
+def _stays(summed: int, stddev: float, parts: NoiseParts | None) -> list[tuple[int, float]]:
+    """Honest contributions of a sum and what stays of each one's noise, for all that may miss."""
+    if parts is None:  # with fewer missing there is only more of the same
+        return [(summed, stddev)]
+    most = parts.levels[-1]
+    return [(summed + most - missing, parts.kept(missing)) for missing in range(most + 1)]
 
 
 def _charged(grid: GridPlan, epsilon: float, delta: float, allowed: float) -> GridPlan:
@@ -297,39 +338,3 @@ def _least_summed(plan: NoisePlan) -> int:
     if plan.name != "semi-central" or plan.hospitals == 1:
         return 1
     return max(2, plan.hospitals - plan.dropouts - max(plan.colluders, 1))
-
-
-def noised_unpaid(
-    values: NDArray[np.float64], grid: GridPlan, stream: Stream | None
-) -> NDArray[np.float64]:
-    """Clamp, add noise, round once: as `accounting.release.noised`, without a use.
-
-    Guarantee: that of the plan the grid was made for, with the grid's slack.
-
-    Args:
-        values: the hospital's sum of clipped contributions, float64 [d], gradient units.
-        grid: the plan; its `noise_stddev` is added.
-        stream: where noise comes from; may be None where the plan adds none.
-
-    Returns:
-        float64 [d], every value a whole number of steps within +-bound (sealing it rounds to
-        the same whole number again).
-
-    Raises:
-        AccountingError: a value is not finite, or noise is due and no stream is given.
-    """
-    if not np.all(np.isfinite(values)):
-        raise AccountingError("a value to be noised is not finite")
-    scaled = np.clip(values, -grid.clamp, grid.clamp) / grid.step
-    whole = np.rint(scaled)
-    if grid.noise_stddev > 0.0:
-        if stream is None:
-            raise AccountingError("noise is due, but no stream of randomness was given")
-        # The fraction alone meets the noise, so that no digit of it is lost to a large sum.
-        draws = stream.normal(values.size).reshape(values.shape)
-        draws *= grid.noise_stddev / grid.step * _NOISE_MARGIN
-        draws += scaled - whole
-        whole += np.rint(draws)
-    limit = (grid.levels - 1) // 2
-    result: NDArray[np.float64] = np.clip(whole, -limit, limit) * grid.step
-    return result

@@ -9,7 +9,9 @@
 Neighbouring data sets differ by one patient at one hospital, whose contribution to the hospital's
 sum has L2 norm at most the clip C. `hospitals` K are expected, `dropouts` d of them may be
 missing from a sum, and `colluders` c may subtract their own noise from it, so a claim rests on
-K_min = K - d - c shares of noise; what more there is is never credited.
+K_min = K - d - c shares of noise; what more there is is never credited. Where hospitals can take
+noise out of a sum together, it comes in parts (`accounting.parts`): a sum then carries what it
+needs, whoever is missing, and no more.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from typing import Protocol
 
 from accounting.errors import AccountingError
 from accounting.events import Event, GaussianEvent, check_noise_multiplier, check_rounds
+from accounting.parts import NoiseParts, plan_parts
 
 
 class NoisePlan(Protocol):
@@ -58,6 +61,13 @@ class NoisePlan(Protocol):
     def multiplier_of_update(self) -> float:
         """Noise of one hospital's own update in units of the clip."""
 
+    @property
+    def parts(self) -> NoiseParts | None:
+        """The parts of that, in units of the clip; None where it is whole."""
+
+    def kept(self, missing: int) -> float:
+        """Noise of one update that stays when so many hospitals are missing, as a multiplier."""
+
     def stddev_per_hospital(self, l2_clip: float) -> float:
         """Standard deviation of the noise one hospital adds, in the units of `l2_clip`."""
 
@@ -76,6 +86,7 @@ class _Plan:
     colluders: int
     multiplier_of_update: float
     multiplier_of_sum: float
+    parts: NoiseParts | None = None
 
     @property
     def min_contributions(self) -> int:
@@ -84,6 +95,11 @@ class _Plan:
     @property
     def honest_contributions(self) -> int:
         return self.hospitals - self.dropouts - self.colluders
+
+    def kept(self, missing: int) -> float:
+        if self.parts is None or missing == self.dropouts:
+            return self.multiplier_of_update
+        return self.parts.kept(missing)
 
     def stddev_per_hospital(self, l2_clip: float) -> float:
         if not (l2_clip > 0.0 and math.isfinite(l2_clip)):
@@ -147,6 +163,7 @@ def make_noise_plan(
     hospitals: int,
     dropouts: int = 0,
     colluders: int = 0,
+    removable: bool = False,
 ) -> NoisePlan:
     """The noise plan of that name.
 
@@ -161,12 +178,34 @@ def make_noise_plan(
         hospitals: K, expected in a sum.
         dropouts: d, how many of them may be missing.
         colluders: c, how many may subtract their own noise.
+        removable: whether hospitals open seeds of noise together, as keys for one sum let them;
+            shares of noise then come in parts.
 
     Raises:
         AccountingError: an unknown name, sigma <= 0, or c + d >= K.
 
     Source: Malekzadeh et al. 2021 (Dopamine), sections 4.1-4.3.
     """
+    _check(name, hospitals, dropouts, colluders)
+    update, total = NOISE_PLANS[name](noise_multiplier, hospitals - dropouts - colluders)
+    parts = None
+    if removable and name == "semi-central" and dropouts:
+        parts = plan_parts(
+            noise_multiplier, hospitals=hospitals, dropouts=dropouts, colluders=colluders
+        )
+    return _Plan(
+        name=name,
+        noise_multiplier=noise_multiplier,
+        hospitals=hospitals,
+        dropouts=dropouts,
+        colluders=colluders,
+        multiplier_of_update=update,
+        multiplier_of_sum=total,
+        parts=parts,
+    )
+
+
+def _check(name: str, hospitals: int, dropouts: int, colluders: int) -> None:
     if name not in NOISE_PLANS:
         raise AccountingError(f"noise plan is {name!r}, expected one of {', '.join(NOISE_PLANS)}")
     if hospitals < 1:
@@ -178,25 +217,27 @@ def make_noise_plan(
             f"dropouts + colluders is {dropouts + colluders}, expected less than the "
             f"{hospitals} hospitals: somebody's noise must remain"
         )
-    update, total = NOISE_PLANS[name](noise_multiplier, hospitals - dropouts - colluders)
-    return _Plan(
-        name=name,
-        noise_multiplier=noise_multiplier,
-        hospitals=hospitals,
-        dropouts=dropouts,
-        colluders=colluders,
-        multiplier_of_update=update,
-        multiplier_of_sum=total,
-    )
 
 
-def multiplier_against(plan: NoisePlan, hospitals: int) -> float:
+def multiplier_against(plan: NoisePlan, hospitals: int, held: int | None = None) -> float:
     """Noise left in an opened sum for so many other hospitals, who know their own shares of it.
 
-    In units of the clip. Of the K - d contributions at least in the sum, the patient's own
+    In units of the clip, whoever is missing. Of the contributions in the sum the patient's own
     hospital's is one, and is never theirs. What is more than sigma is not credited.
+
+    Args:
+        plan: of the noise.
+        hospitals: how many they are.
+        held: so many learn no more seeds of noise than are opened for all; more of them may have
+            enough shares of every seed, and n_0 alone is left. None: however many they are.
     """
-    if plan.name == "semi-central":
-        honest = max(1, plan.min_contributions - hospitals)
-        return min(plan.multiplier_of_sum, plan.multiplier_of_update * math.sqrt(honest))
-    return plan.multiplier_of_sum
+    if plan.name != "semi-central":
+        return plan.multiplier_of_sum
+    every_seed = held is not None and hospitals > held
+    # Whole shares are worth least where most are missing; of parts fewer stay with fewer missing.
+    least = min(
+        plan.kept(0 if every_seed else missing)
+        * math.sqrt(max(1, plan.hospitals - missing - hospitals))
+        for missing in (range(plan.dropouts + 1) if plan.parts else (plan.dropouts,))
+    )
+    return min(plan.multiplier_of_sum, least)

@@ -39,6 +39,8 @@ class ObserverRow:
         binds_target: whether the run's `target-epsilon` is a promise about this observer.
         why: what the observer sees, and why the epsilon is what it is.
         guaranteed: False where epsilon is only what an unseeded run would have.
+        rests_on: "noise": holds whatever the observer computes; "noise and encryption": against who
+            cannot break the encryption of what it holds, now or later; "": no guarantee.
     """
 
     observer: str
@@ -47,6 +49,7 @@ class ObserverRow:
     binds_target: bool
     why: str
     guaranteed: bool = True
+    rests_on: str = ""
 
     def to_json(self) -> dict[str, object]:
         """The row, JSON-ready."""
@@ -80,6 +83,7 @@ def epsilon_on_grid(
     grid: GridPlan | None,
     *,
     single_update: bool = False,
+    unplanned: int = 0,
 ) -> float:
     """Epsilon at `delta` with the grid's slack charged.
 
@@ -94,7 +98,9 @@ def epsilon_on_grid(
         return result
     for _ in range(4):
         assumed = result * 1.001 + 1e-6  # the slack is paid at an epsilon no smaller than the truth
-        drift, charged = grid.slack_at(assumed, delta, single_update=single_update)
+        drift, charged = grid.slack_at(
+            assumed, delta, single_update=single_update, unplanned=unplanned
+        )
         if charged > delta / 2:
             raise AccountingError(
                 f"at epsilon {result:.4g} rounding to the grid costs delta {charged:.2g}, "
@@ -124,6 +130,7 @@ def _row(run: RunDescription, view: View, accountants: Sequence[str]) -> Observe
         binds_target=view.binds,
         why="; ".join(notes),
         guaranteed=bool(values) and not run.seeded,
+        rests_on=("noise and encryption" if view.sealed else "noise") if values else "",
     )
 
 
@@ -146,6 +153,14 @@ def _largest(run: RunDescription, view: View, accountant: str) -> float:
                 sampling_rate=sampling_rate, noise_multiplier=view.multiplier, count=count
             )
         found.append(
-            epsilon_on_grid([event], run.delta, accountant, run.grid, single_update=view.single)
+            epsilon_on_grid(
+                [event],
+                run.delta,
+                accountant,
+                run.grid,
+                single_update=view.single,
+                # A grid is planned for sums from which one hospital, or the colluders, are off.
+                unplanned=max(0, view.knows - max(1, run.colluders)),
+            )
         )
     return max(found)

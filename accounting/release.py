@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 
 from accounting.errors import AccountingError
 from accounting.events import ExactEvent, PublicEvent
-from accounting.grid import GridPlan, noised_unpaid
+from accounting.grid import GridPlan
+from accounting.noising import noised_unpaid
+from accounting.parts import Seeds
 from accounting.private import Made, Maker, Private, Unreleased
 from accounting.randomness import Stream
 from accounting.receipts import Use, taken_out
@@ -32,12 +34,14 @@ class Noised(Unreleased, Made):
     Attributes:
         vector: float64 [d], gradient units, every value a whole number of steps within the bound.
         stddev: standard deviation of the noise, gradient units.
+        seeds: of those parts of it that may be taken out of a sum.
         use: what paid for it.
     """
 
-    __slots__ = ("stddev", "use", "vector")
+    __slots__ = ("seeds", "stddev", "use", "vector")
     vector: Vector
     stddev: float
+    seeds: Seeds
     use: Use
 
 
@@ -81,8 +85,9 @@ def noised(value: Private[Vector], plan: GridPlan, stream: Stream, use: Use) -> 
         raise AccountingError(
             f"noise of {plan.noise_stddev:g} for {use.event}: an exact value has to be paid as one"
         )
-    vector = noised_unpaid(taken_out(value, use), plan, stream)
-    return _NOISED.make(vector=vector, stddev=plan.noise_stddev, use=use)
+    seeds = Seeds.drawn(stream, plan.parts)
+    vector = noised_unpaid(taken_out(value, use), plan, stream, seeds)
+    return _NOISED.make(vector=vector, stddev=plan.noise_stddev, seeds=seeds, use=use)
 
 
 def exact(value: Private[Vector], use: Use, plan: GridPlan | None = None) -> Exact:

@@ -13,7 +13,8 @@ from accounting.randomness import NORMAL_ERROR
 MIN_NOISE_IN_STEPS = 3.0  # noise of one hospital in grid steps; below, the likelihood bound fails
 _SAFETY = 1.1  # exact convolution stays below 1
 # n*s, f + n*s: two roundings of a number of size (|n| + 1)*s, beside the sampler's own error.
-_EDGE_ERROR = NORMAL_ERROR + 2.0**-52
+# Each part of noise more brings a product of its own and one addition to the sum of all.
+_ROUNDING_ERROR = 2.0**-53
 
 
 def sum_rounding_kl(contributions: int, noise_in_steps: float) -> float:
@@ -76,11 +77,29 @@ def rounding_drift(
     return _drift(variance * factor / 2.0, variance, largest, sums, log_part)
 
 
-def floating_drift(noise_in_steps: float, reach: float, draws: float, log_part: float) -> float:
-    """How far floating point moves the log-likelihood of all draws, but for e^log_part."""
-    # An edge at x moves by up to _EDGE_ERROR*(|x| + 1); a cell is 1/noise_in_steps wide, and the
-    # density varies in it and beside it by at most e^((reach + 1)/noise_in_steps).
-    edge = _EDGE_ERROR * (reach + 1.0)
+def floating_drift(
+    noise_in_steps: float,
+    reach: float,
+    draws: float,
+    log_part: float,
+    *,
+    parts: int = 1,
+    spread: float = 1.0,
+) -> float:
+    """How far floating point moves the log-likelihood of all draws, but for e^log_part.
+
+    Args:
+        noise_in_steps: of what always stays of a hospital's noise.
+        reach: no draw lies beyond it, in its own standard deviations.
+        draws: how many there are.
+        log_part: see there.
+        parts: draws that are added up in one hospital's noise.
+        spread: the sum of their standard deviations over that of the first, which always stays.
+    """
+    # Given all other parts, an edge at x of the first moves by up to edge_error*spread*(|x| + 1); a
+    # cell is 1/noise_in_steps wide, and the density varies in it and beside it by at most
+    # e^((reach + 1)/noise_in_steps).
+    edge = (NORMAL_ERROR + (parts + 1) * _ROUNDING_ERROR) * spread * (reach + 1.0)
     ratio = 2.0 * edge * noise_in_steps * math.exp((reach + 1.0) / noise_in_steps)
     return _drift(ratio**2, ratio**2, ratio, draws, log_part)
 

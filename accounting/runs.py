@@ -56,6 +56,7 @@ class RunDescription:
     shared_hospitals: tuple[int, ...] = (2,)
     grid: GridPlan | None = None
     messages: int = 2
+    held: int | None = None
 
     def __post_init__(self) -> None:
         for word, table in (("regime", REGIMES), ("exchange", EXCHANGES), ("scheme", SCHEMES)):
@@ -73,7 +74,26 @@ class RunDescription:
             for sampling_rate, rounds in self.releases:
                 check_sampling_rate(sampling_rate)
                 check_rounds(rounds)
+        self._check_held()
         self.plan()
+
+    def _check_held(self) -> None:
+        """Refuse a claim about shared keys that does not say whom they hold against."""
+        shared = (
+            SCHEMES[self.scheme].sums_alone
+            and EXCHANGES[self.exchange].sums
+            and bool(self.dropouts)
+            and not self.pooled
+        )
+        if shared and self.held is None:
+            raise AccountingError(
+                f"dropouts is {self.dropouts} under {self.scheme}: expected as well how many "
+                "hospitals its shared keys are held against"
+            )
+        if self.held is not None and not (shared and 0 <= self.held < self.hospitals):
+            raise AccountingError(
+                f"held is {self.held}, but keys are not shared, or not among so many"
+            )
 
     @property
     def noisy(self) -> bool:
@@ -111,4 +131,5 @@ class RunDescription:
             hospitals=self.hospitals,
             dropouts=self.dropouts,
             colluders=self.colluders,
+            removable=SCHEMES[self.scheme].sums_alone,
         )

@@ -22,6 +22,7 @@ class View:
         repeats: releases about the patient for each one of the schedule.
         single: whether it sees single updates, whose rounding is post-processing.
         knows: other hospitals in a sum whose noise it subtracts.
+        sealed: whether it holds sealed updates: the claim then rests on encryption too.
     """
 
     observer: str
@@ -32,6 +33,7 @@ class View:
     repeats: int = 1
     single: bool = False
     knows: int = 0
+    sealed: bool = False
 
 
 def views_of(run: RunDescription) -> list[View]:
@@ -125,6 +127,7 @@ def _server_of_shares(run: RunDescription) -> View:
             observer="server",
             multiplier=run.plan().multiplier_of_sum,
             binds=True,
+            sealed=True,
             why="sees sealed vectors it cannot open, and released models made from noisy sums",
         )
     return View(
@@ -139,7 +142,6 @@ def _server_of_shares(run: RunDescription) -> View:
 def _hospitals_of_shares(run: RunDescription) -> list[View]:
     """One other hospital, colluding hospitals, and a hospital together with the server."""
     plan = run.plan()
-    sigma, update = plan.multiplier_of_sum, plan.multiplier_of_update
     views = []
     if run.hospitals > 1:
         views.append(
@@ -155,7 +157,7 @@ def _hospitals_of_shares(run: RunDescription) -> list[View]:
         views.append(
             View(
                 observer=_colluders(run),
-                multiplier=sigma,
+                multiplier=plan.multiplier_of_sum,
                 binds=True,
                 knows=run.colluders,
                 why="subtract their own noise; the rest was planned to be enough",
@@ -169,33 +171,54 @@ def _hospitals_of_shares(run: RunDescription) -> list[View]:
             "patient's own hospital is left (the same holds if all other hospitals collude)"
         )
         views.append(
-            View(observer="server + one key holder", multiplier=update, single=True, why=why)
+            View(
+                observer="server + one key holder",
+                multiplier=plan.multiplier_of_update,
+                single=True,
+                why=why,
+            )
         )
     return views
 
 
 def _server_with_hospitals(run: RunDescription) -> list[View]:
-    """The server and hospitals that work with it, under keys that open sums of all and no more."""
+    """The server and hospitals that work with it, under keys that open sums and no more."""
     plan, others = run.plan(), run.hospitals - 1
+    held = others - 1 if run.held is None else min(run.held, others - 1)
+    how = "the keys of all hospitals open it together"
+    if run.held is not None:
+        how = "enough of those who hold shares of keys open one sum a round"
     views = [
         View(
             observer=f"server + any {_others(count)}",
             multiplier=multiplier_against(plan, count),
             binds=run.colluders >= count,
             knows=count,
-            why="open every sum, and no single update: the keys of all hospitals open it together",
+            sealed=True,
+            why=f"open every sum, and no single update: {how}",
         )
-        for count in sorted({1, run.colluders})
-        if 1 <= count < others
+        for count in sorted({1, run.colluders, run.held or 1})
+        if 1 <= count <= held
     ]
-    rest = View(
-        observer="server + all other hospitals",
-        multiplier=plan.multiplier_of_update,
-        binds=run.colluders >= others,
+    return [*views, _server_with_too_many(run, held + 1)]
+
+
+def _server_with_too_many(run: RunDescription, count: int) -> View:
+    """The server and the fewest hospitals that learn a single update."""
+    plan, others = run.plan(), run.hospitals - 1
+    return View(
+        observer="server + all other hospitals"
+        if count == others
+        else f"server + any {_others(count)} or more",
+        # All seeds are open to them, so of noise in parts n_0 alone is left.
+        multiplier=plan.kept(0),
+        binds=run.colluders >= count,
         single=True,
-        why="subtract their own updates and noise: the share of the patient's hospital is left",
+        why="subtract their own updates and noise: the share of the patient's hospital is left"
+        if run.held is None
+        else "more than shared keys are held against: open single updates, and take out of each "
+        "whatever noise can be taken out of a sum",
     )
-    return [*views, rest]
 
 
 def _shared_patients_of_shares(run: RunDescription) -> list[View]:
@@ -208,6 +231,7 @@ def _shared_patients_of_shares(run: RunDescription) -> list[View]:
             shared=m if sealed else 1,
             repeats=1 if sealed else m,
             single=not sealed,
+            sealed=sealed,
             why="every hospital samples and clips the patient by itself",
         )
         for m in run.shared_hospitals

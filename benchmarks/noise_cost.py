@@ -18,8 +18,9 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from accounting.grid import noised_unpaid, plan_grid
+from accounting.grid import plan_grid
 from accounting.noise import make_noise_plan
+from accounting.noising import noised_unpaid
 from accounting.randomness import Stream
 
 SIZES = (1_000, 725_061, 11_179_077)

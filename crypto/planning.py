@@ -86,30 +86,44 @@ def plan_sealing(
     return _smallest(values, hospitals, grid, scheme, mode)
 
 
+def plan_sharing(hospitals: int, absent: Absent) -> Sharing | None:
+    """How keys are shared so that hospitals may be missing; None where none may be.
+
+    Args:
+        hospitals: K.
+        absent: Who may be missing from a sum, and who works with the server.
+
+    Raises:
+        CapacityError: Too many may be missing, or too many collude; says what would do.
+    """
+    if not absent.dropouts:
+        return None
+    holders = len(absent.committee) or hospitals
+    if holders > MOST_HOLDERS:
+        raise CapacityError(
+            f"{hospitals} hospitals may be missing from sums only with a committee of at most "
+            f"{MOST_HOLDERS} holders: name one, or set the dropouts to 0"
+        )
+    silent = absent.dropouts if absent.silent is None else absent.silent
+    threshold = plan_threshold(
+        hospitals=hospitals,
+        holders=holders,
+        dropouts=absent.dropouts,
+        silent=silent,
+        colluders=absent.colluders,
+    )
+    return Sharing(
+        dropouts=absent.dropouts,
+        holders=holders,
+        threshold=threshold,
+        committee=tuple(sorted(absent.committee)),
+    )
+
+
 def _one_time(values: int, hospitals: int, grid: Quantiser, absent: Absent) -> SealingPlan:
-    told, sharing, sent = absent, None, 1
-    if told.dropouts:
-        holders = len(told.committee) or hospitals
-        if holders > MOST_HOLDERS:
-            raise CapacityError(
-                f"{hospitals} hospitals may be missing from sums only with a committee of at most "
-                f"{MOST_HOLDERS} holders: name one, or set the dropouts to 0"
-            )
-        silent = told.dropouts if told.silent is None else told.silent
-        threshold = plan_threshold(
-            hospitals=hospitals,
-            holders=holders,
-            dropouts=told.dropouts,
-            silent=silent,
-            colluders=told.colluders,
-        )
-        sharing = Sharing(
-            dropouts=told.dropouts,
-            holders=holders,
-            threshold=threshold,
-            committee=tuple(sorted(told.committee)),
-        )
-        sent = holders - threshold + 2  # shares that are not derived, and an answer
+    sharing = plan_sharing(hospitals, absent)
+    # Shares that are not derived, and an answer.
+    sent = sharing.holders - sharing.threshold + 2 if sharing else 1
     layout = plan_layout(values=values, hospitals=hospitals, grid=grid, keys_sent=sent)
     return SealingPlan(
         scheme="one-time",

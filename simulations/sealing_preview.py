@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from accounting.accountants import epsilon
 from accounting.grid import plan_grid
 from accounting.noise import make_noise_plan
-from accounting.vocabulary import REGIMES
+from accounting.vocabulary import REGIMES, SCHEMES
 from crypto.planning import Absent, plan_sealing
 from crypto.plans import SealingPlan
 from crypto.roles import Quantiser
@@ -59,6 +59,7 @@ class SealingPreview:
             hospitals=self.hospitals,
             dropouts=self.dropouts,
             colluders=self.colluders,
+            removable=SCHEMES[self.scheme].sums_alone,
         )
         event = noise.event(self.sampling_rate, self.rounds)
         grid = plan_grid(

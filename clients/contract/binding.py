@@ -105,7 +105,7 @@ class BoundTerms:
     largest_hospital: int
     invited: tuple[str, ...]
     schedule: Mapping[str, Plain]
-    noise: Mapping[str, Plain]
+    noise: Mapping[str, Value]
     grid: Mapping[str, Plain]
     sealing: Mapping[str, Value]
     spare_attempts: int
@@ -170,7 +170,7 @@ class BoundTerms:
         return _TERMS + _canonical(document)
 
 
-def _noise_of(plan: NoisePlan) -> dict[str, Plain]:
+def _noise_of(plan: NoisePlan) -> dict[str, Value]:
     return {
         "name": plan.name,
         "hospitals": plan.hospitals,
@@ -178,6 +178,8 @@ def _noise_of(plan: NoisePlan) -> dict[str, Plain]:
         "colluders": plan.colluders,
         "multiplier-of-update": float(plan.multiplier_of_update),
         "multiplier-of-sum": float(plan.multiplier_of_sum),
+        # Left out where noise is whole, as in the terms of trainings before there were parts.
+        **({"levels": list(plan.parts.levels)} if plan.parts else {}),
     }
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from accounting.runs import RunDescription
 from clients.contract.schedule import LAYER_MESSAGES
-from clients.contract.terms import hospitals_expected
+from clients.contract.terms import held_hospitals, hospitals_expected
 
 if TYPE_CHECKING:
     from accounting.grid import GridPlan
@@ -41,4 +41,5 @@ def describe_run(
         delta=privacy.delta,
         seeded=settings.seeded,
         grid=grid if settings.regime.private else None,
+        held=held_hospitals(settings),
     )

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from accounting.accountants import epsilon
 from accounting.grid import GridPlan, plan_grid
 from accounting.noise import NoisePlan, make_noise_plan
-from accounting.vocabulary import EXCHANGES
+from accounting.vocabulary import EXCHANGES, SCHEMES
 from clients.contract.schedule import Schedule, schedule_of
-from crypto.planning import Absent, plan_sealing
+from crypto.planning import Absent, plan_sealing, plan_sharing
 from crypto.plans import SealingPlan
 from crypto.roles import Quantiser
 
@@ -65,6 +65,15 @@ class Terms:
         """Standard deviation of the noise that one hospital adds, in gradient units."""
         return self.noise.stddev_per_hospital(self.l2_clip)
 
+    @property
+    def held(self) -> int | None:
+        """Hospitals that may work with the server before shared keys open single updates.
+
+        None where keys are not shared.
+        """
+        sharing = self.sealing.sharing
+        return sharing.most_colluders(self.hospitals) if sharing else None
+
     def event(self, count: int = 1) -> Event | None:
         """Return what noised sums cost a patient against whoever sees them opened."""
         return self.noise.event(self.schedule.sampling_rate, count)
@@ -84,6 +93,7 @@ def noise_plan(settings: Settings, noise_multiplier: float) -> NoisePlan:
         hospitals=hospitals_expected(settings),
         dropouts=0 if pooled else settings.privacy.dropouts,
         colluders=0 if pooled else settings.privacy.colluders,
+        removable=SCHEMES[settings.sealing.scheme].sums_alone,
     )
 
 
@@ -148,7 +158,7 @@ def _claimed_epsilon(settings: Settings, schedule: Schedule, plan: NoisePlan) ->
 
 def sealing_of(settings: Settings, dimensions: int, grid: GridPlan) -> SealingPlan:
     """Return how vectors of so many values on a grid are sealed."""
-    sums, privacy = EXCHANGES[settings.exchange.name].sums, settings.privacy
+    sums = EXCHANGES[settings.exchange.name].sums
     steps = settings.exchange.local_steps if settings.exchange.name == "weights" else 1
     return plan_sealing(
         values=dimensions,
@@ -158,7 +168,25 @@ def sealing_of(settings: Settings, dimensions: int, grid: GridPlan) -> SealingPl
         # Where no sum is sealed, the ceremony makes signing names and the group key only.
         scheme=settings.sealing.scheme if sums else "plain",
         key_mode=settings.sealing.key_mode,
-        absent=Absent(
-            dropouts=0 if settings.regime.pooled else privacy.dropouts, colluders=privacy.colluders
-        ),
+        absent=_absent(settings),
     )
+
+
+def held_hospitals(settings: Settings) -> int | None:
+    """Return how many hospitals may work with the server before shared keys open single updates.
+
+    None where keys are not shared: no hospital may be missing, or the scheme shares none.
+    """
+    if not SCHEMES[settings.sealing.scheme].sums_alone:
+        return None
+    if not EXCHANGES[settings.exchange.name].sums:
+        return None
+    hospitals = hospitals_expected(settings)
+    sharing = plan_sharing(hospitals, _absent(settings))
+    return sharing.most_colluders(hospitals) if sharing else None
+
+
+def _absent(settings: Settings) -> Absent:
+    """Who may be missing, and who may work with the server."""
+    privacy, pooled = settings.privacy, settings.regime.pooled
+    return Absent(dropouts=0 if pooled else privacy.dropouts, colluders=privacy.colluders)

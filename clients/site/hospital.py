@@ -379,6 +379,7 @@ class Hospital:
                 regime=settings.privacy.regime,
                 exchange=settings.exchange.name,
                 scheme=settings.sealing.scheme,
+                held=terms.held,
             )
             slack = self.site.limits.slack_of(terms.grid) if event is not None else None
             self._faced = (faced, slack)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,12 +66,12 @@ def run_to_audit(path: Path) -> tuple[Settings, RunDescription]:
     privacy = json.loads(file.read_bytes())
     if "grid" not in privacy:
         raise NoRun(f"{file} is of a version that did not write the grid; run the training anew.")
-    grid, known = privacy["grid"], {one.name for one in fields(GridPlan)}
+    grid = GridPlan.from_json(privacy["grid"]) if privacy["grid"] else None
     return settings, describe_run(
         settings,
         noise_multiplier=privacy["noise_multiplier"],
         spent=privacy["rounds_spent"],
-        grid=GridPlan(**{k: v for k, v in grid.items() if k in known}) if grid else None,
+        grid=grid,
     )
 
 

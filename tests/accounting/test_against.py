@@ -19,11 +19,12 @@ from accounting.views import views_of
 ALL = ("server", "hospital", "colluders:1", "colluders:3", "server+hospitals:1")
 
 
-def views(regime="FSCDP", exchange="gradients", scheme="bfv", **plan):
+def views(regime="FSCDP", exchange="gradients", scheme="bfv", held=None, **plan):
     names = {"FSCDP": "semi-central", "FPDP": "local", "CDP": "central", "F": "none"}
     sigma = 0.0 if regime == "F" else 2.0
-    made = make_noise_plan(names[regime], noise_multiplier=sigma, **{"hospitals": 6, **plan})
-    return views_of_spend(made, regime=regime, exchange=exchange, scheme=scheme)
+    plan = {"hospitals": 6, "removable": scheme == "one-time", **plan}
+    made = make_noise_plan(names[regime], noise_multiplier=sigma, **plan)
+    return views_of_spend(made, regime=regime, exchange=exchange, scheme=scheme, held=held)
 
 
 def faced(given, whom, purpose="gradients"):
@@ -61,7 +62,8 @@ def test_an_unknown_observer_is_refused_with_the_known_ones(word):
 @pytest.mark.parametrize("plan", [{}, {"dropouts": 2}, {"colluders": 2}, {"hospitals": 2}])
 @pytest.mark.parametrize("scheme", ["bfv", "modular", "one-time"])
 def test_views_of_a_spending_are_those_of_the_observer_table(plan, scheme):
-    given = views(scheme=scheme, **plan)
+    held = 2 if scheme == "one-time" and plan.get("dropouts") else None
+    given = views(scheme=scheme, held=held, **plan)
     run = RunDescription(
         regime="FSCDP",
         scheme=scheme,
@@ -69,6 +71,7 @@ def test_views_of_a_spending_are_those_of_the_observer_table(plan, scheme):
         noise_multiplier=2.0,
         rounds=1,
         delta=1e-5,
+        held=held,
         **{"hospitals": 6, **plan},
     )
     table = {view.observer: view.multiplier for view in views_of(run)}
@@ -92,6 +95,42 @@ def test_under_one_time_keys_the_server_adds_nothing_to_what_hospitals_know():
         assert faced(given, f"colluders:{count}") == pytest.approx(left)
         # One key that all hospitals hold opens single updates to the first of them.
         assert faced(shared_key, f"server+hospitals:{count}") == pytest.approx(2.0 / math.sqrt(6))
+
+
+def test_shared_keys_hold_up_to_a_number_and_beyond_it_single_updates_are_open():
+    """K = 10, d = 2: held against 3. With nobody missing a single update keeps sigma/sqrt(10)."""
+    given = views(scheme="one-time", hospitals=10, dropouts=2, held=3)
+    for count in range(1, 4):
+        # Worst with as many missing as planned, whatever they take out of the sum.
+        left = 2.0 * math.sqrt((8 - count) / 8)
+        assert faced(given, f"server+hospitals:{count}") == pytest.approx(left)
+        assert faced(given, f"colluders:{count}") == pytest.approx(left)
+    for count in (4, 7, 9, 64):
+        assert faced(given, f"server+hospitals:{count}") == pytest.approx(2.0 / math.sqrt(10))
+    # Without the server they see sums, but have shares enough to open every seed of noise.
+    assert faced(given, "colluders:5") == pytest.approx(2.0 * math.sqrt(3 / 10))
+    assert faced(views(hospitals=10, dropouts=2), "colluders:5") == pytest.approx(
+        2.0 * math.sqrt(3 / 8)
+    )
+
+
+def test_shared_keys_that_do_not_say_whom_they_hold_against_claim_nothing():
+    with pytest.raises(AccountingError, match="how many"):
+        views(scheme="one-time", hospitals=10, dropouts=2)
+    described = {
+        "regime": "FSCDP",
+        "scheme": "one-time",
+        "hospitals": 10,
+        "sampling_rate": 0.1,
+        "noise_multiplier": 2.0,
+        "rounds": 1,
+        "delta": 1e-5,
+    }
+    with pytest.raises(AccountingError, match="held against"):
+        RunDescription(**described, dropouts=2)
+    for held, dropouts in ((3, 0), (10, 2), (-1, 2)):
+        with pytest.raises(AccountingError, match="held is"):
+            RunDescription(**described, dropouts=dropouts, held=held)
 
 
 def test_each_hospital_more_subtracts_its_share_until_one_is_left():

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from scipy.special import log_ndtr
 
 from accounting.errors import AccountingError
-from accounting.grid import DELTA_SLACK, EPSILON_SLACK, noised_unpaid, plan_grid
+from accounting.grid import DELTA_SLACK, EPSILON_SLACK, plan_grid
 from accounting.noise import make_noise_plan
+from accounting.noising import noised_unpaid
 from accounting.randomness import Stream
 from accounting.rounding import sum_rounding_kl, sum_rounding_ratio
 from crypto.planning import plan_sealing

@@ -5,8 +5,9 @@ import pytest
 
 from accounting.errors import AccountingError
 from accounting.events import GaussianEvent
-from accounting.grid import noised_unpaid, plan_grid
+from accounting.grid import plan_grid
 from accounting.noise import NOISE_PLANS, make_noise_plan
+from accounting.noising import noised_unpaid
 from accounting.randomness import Stream
 
 

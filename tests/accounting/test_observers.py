@@ -69,6 +69,58 @@ def test_of_two_hospitals_one_with_the_server_is_all_but_one():
         assert beside[0].binds_target is bound
 
 
+SHARED = {**SMALL, "scheme": "one-time", "dropouts": 2, "held": 3}
+
+
+def test_shared_keys_have_a_row_for_those_held_and_one_for_those_beyond():
+    rows = table(**SHARED)
+    q, sigma, rounds = 0.2, 5.0, 60
+    assert rows["server"].epsilon["rdp"] == spent(q, sigma, rounds)
+    for name, count in (("one other hospital", 1), ("3 other hospitals", 3)):
+        left = sigma * math.sqrt((8 - count) / 8)
+        found = rows[f"server + any {name}"]
+        assert found.epsilon["rdp"] == pytest.approx(spent(q, left, rounds))
+        assert "no single update" in found.why and not found.binds_target
+    beyond = rows["server + any 4 other hospitals or more"]
+    # Not sigma/sqrt(K - d): whoever opens single updates takes the other parts out of them.
+    assert beyond.epsilon["rdp"] == pytest.approx(spent(q, sigma / math.sqrt(10), rounds))
+    assert "open single updates" in beyond.why
+    assert "server + all other hospitals" not in rows
+
+
+def test_a_row_says_whether_its_claim_takes_encryption_to_hold():
+    rests = {name: row.rests_on for name, row in table(**SHARED).items()}
+    assert rests == {
+        "server": "noise and encryption",
+        "public after release": "noise",
+        "any one other hospital": "noise",
+        "server + any one other hospital": "noise and encryption",
+        "server + any 3 other hospitals": "noise and encryption",
+        "server + any 4 other hospitals or more": "noise",
+        "server, of a patient in 2 hospitals": "noise and encryption",
+    }
+    assert {row.rests_on for row in table(**{**SMALL, "regime": "FPDP"}).values()} == {"noise"}
+    exact = table(**{**SMALL, "regime": "F", "noise_multiplier": 0.0})
+    assert {row.rests_on for row in exact.values()} == {""}
+
+
+def test_who_takes_off_more_updates_than_planned_pays_for_coarser_rounding():
+    run = RunDescription(**SHARED)
+    grid = plan_grid(
+        dimensions=1_000,
+        hospitals=10,
+        plan=run.plan(),
+        l2_clip=1.0,
+        expected_patients=10.0,
+        rounds=60,
+        epsilon=1.0,
+        delta=1e-4,
+    )
+    assert grid.slack_at(1.0, 1e-4, unplanned=2)[0] > grid.slack_at(1.0, 1e-4)[0]
+    # One honest contribution is post-processing of its own noise.
+    assert grid.slack_at(1.0, 1e-4, unplanned=8)[0] < grid.slack_at(1.0, 1e-4)[0]
+
+
 @pytest.mark.parametrize("colluders", [2, 9])
 def test_colluders_that_the_target_reckons_with_may_have_the_server_with_them(colluders):
     """Keys that open sums alone leave them what they know without it; bfv's would not."""

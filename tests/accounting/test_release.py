@@ -8,8 +8,9 @@ import pytest
 
 from accounting.errors import AccountingError
 from accounting.events import ExactEvent, GaussianEvent, PublicEvent
-from accounting.grid import noised_unpaid, plan_grid
+from accounting.grid import plan_grid
 from accounting.noise import make_noise_plan
+from accounting.noising import noised_unpaid
 from accounting.private import Private
 from accounting.randomness import Stream
 from accounting.receipts import Receipt, Use, is_redeemed, issue_receipt, taken_out
