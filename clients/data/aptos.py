@@ -8,7 +8,7 @@ from clients.data.errors import DataError
 from clients.data.files import Location, find
 from clients.data.pictures import PictureStore
 from clients.data.records import Dataset, DatasetInfo, LazyInputs, Records
-from clients.data.table import read_rows
+from clients.data.rows import read_rows
 
 TITLE = "APTOS 2019: fundus photographs, five grades of diabetic retinopathy"
 _SOURCE = "https://www.kaggle.com/competitions/aptos2019-blindness-detection/data"
@@ -22,7 +22,7 @@ def load(where: Location) -> Dataset:
     if not folder.is_dir():
         raise DataError(f"{folder} does not exist. Get it from {_SOURCE}", code="missing-file")
     files, grades = [], []
-    for place, row in read_rows(table, ("id_code", "diagnosis"), where.log):
+    for place, row in read_rows(table, ("id_code", "diagnosis"), where.log).rows:
         if row["diagnosis"] not in ("0", "1", "2", "3", "4"):
             where.log.note(
                 "no declared class: the record is out",

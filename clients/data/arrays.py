@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clients.data.declaration import declared_classes
+from clients.data.declaration import declared_beside
 from clients.data.errors import DataError
 from clients.data.files import (
     Location,
@@ -202,7 +202,7 @@ def _labels(path: Path, names: tuple[str, str], arrays: dict[str, NDArray[Any]])
 
 def _declared_beside(path: Path, where: Location, labels: list[NDArray[Any]]) -> tuple[str, ...]:
     file = path.with_suffix(".toml")
-    return declared_classes(file, required=where.declared, found=_classes_of(labels))
+    return declared_beside(file, required=where.declared, found=_classes_of(labels)).classes
 
 
 def _classes_of(parts: list[NDArray[Any]]) -> tuple[str, ...]:

@@ -77,9 +77,9 @@ DATASETS: dict[str, Source] = {
         variants="<file>",
     ),
     "csv": Source(
-        title="your own table, with public ranges declared beside it",
+        title="your own table (CSV, Excel, Parquet), with public ranges declared beside it",
         load=table.load,
-        needs="<file>.csv, <file>.toml",
+        needs="<file>, <file>.toml",
         variants="<file>",
     ),
     "image-folder": Source(
@@ -102,6 +102,7 @@ def load_dataset(
     *,
     image_size: int = 64,
     declared: bool = False,
+    unconfirmed: bool = False,
 ) -> Dataset:
     """Return a data set by its name.
 
@@ -112,6 +113,8 @@ def load_dataset(
         image_size: height and width that picture files are brought to, pixels.
         declared: whether the records are a hospital's own, so that classes must be declared and
             none are counted from them.
+        unconfirmed: whether ranges may be used that were drafted from the data and that nobody has
+            confirmed: only where no guarantee is given.
 
     Returns:
         The data set; its log says which values and records could not be read. A picture that cannot
@@ -130,6 +133,7 @@ def load_dataset(
             data_dir=str(data_dir or ""),
             image_size=image_size,
             declared=declared,
+            unconfirmed=unconfirmed,
         )
         return DATASETS[base].load(where)
     near = difflib.get_close_matches(base, DATASETS, n=1)

@@ -86,7 +86,7 @@ def split_cohort(dataset: Dataset, settings: Settings, hospitals: int) -> Cohort
 
     partition, seed = settings.partition, settings.public_seed
     train, holdout = public_holdout(dataset, settings.data.holdout, seed)
-    table = patient_table(train)
+    table = patient_table(train, dataset.patient_names)
     names, parts = partition_patients(
         table,
         name=partition.name,
@@ -120,7 +120,8 @@ def public_holdout(dataset: Dataset, share: float, seed: int) -> tuple[Records, 
             f"{dataset.info.name} has no official test split",
             code="holdout",
         )
-    held = hold_out_patients(patient_table(dataset.train), share, seed)
+    table = patient_table(dataset.train, dataset.patient_names)
+    held = hold_out_patients(table, share, seed)
     rows = np.isin(dataset.train.patients, held)
     return dataset.train.take(np.flatnonzero(~rows)), dataset.train.take(np.flatnonzero(rows))
 

@@ -33,7 +33,7 @@ class Cohorts:
     """The data sets and cohorts that were asked for last; hospitals of a process share them."""
 
     def __init__(self) -> None:
-        self._datasets: OrderedDict[tuple[str, str, int], Dataset] = OrderedDict()
+        self._datasets: OrderedDict[tuple[Hashable, ...], Dataset] = OrderedDict()
         self._cohorts: OrderedDict[tuple[Hashable, ...], Cohort] = OrderedDict()
 
     def of(self, settings: Settings) -> Cohort:
@@ -68,10 +68,13 @@ class Cohorts:
         """
         data, partition = settings.data, settings.partition
         folder = str(Path(data.dir).expanduser()) if data.dir else ""
-        source = (data.name, folder, data.image_size)
+        unconfirmed = data.public or not settings.regime.private
+        source = (data.name, folder, data.image_size, unconfirmed)
 
         def read() -> Dataset:
-            dataset = load_dataset(data.name, folder, image_size=data.image_size)
+            dataset = load_dataset(
+                data.name, folder, image_size=data.image_size, unconfirmed=unconfirmed
+            )
             dataset.log.write_to(lambda line: logger.warning("%s: %s", data.name, line))
             return dataset
 

@@ -1,24 +1,261 @@
-"""What is declared public about a data set, in a small file beside it.
+"""What is declared public about a data set, in one TOML file beside it.
 
-Classes, columns, ranges and shapes follow from nobody's records: they are written down by whoever
-sets a training up, the same at every hospital, since a class that was counted would tell whether a
-hospital has a patient of it. Tables have `<file>.toml` (`clients.data.table`), arrays likewise, and
-folders of pictures `dataset.toml`; these two hold one line:
+Classes, columns, ranges and categories follow from nobody's records: they are written down by
+whoever sets a training up, the same at every hospital, since what was counted or measured would
+tell of a patient. Tables and arrays have `<file>.toml`, folders of pictures `dataset.toml`:
 
-    classes = ["benign", "malignant"]      # in label order
+    target = "outcome"                 # of a table: the column to predict
+    classes = ["alive", "dead"]        # its values, in label order
+    patient = "patient_id"             # rows of one patient stay together
+    hospital = "site"                  # real hospitals, for the natural partition
+    [ranges]                           # measurements and dates, and their public ranges
+    age = [0, 110]
+    admitted = ["2015-01-01", "2025-01-01"]
+    [kinds]                            # categories and their public values
+    sex = ["f", "m"]
+
+`docs/data.md` describes every key; `Declaration` holds them, and the schema is made from it.
+`PUBLIC` are those that all hospitals of a training agree on. The others say how one hospital's file
+is written (`[file]`, `[missing]`, `[units]`), and each hospital has its own.
 """
 
 from __future__ import annotations
 
+import codecs
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import WithJsonSchema as Schema
+
+from clients.contract.setting_faults import nearest
 from clients.data.errors import DataError
+from clients.data.ranges import RANGE_SCHEMA, Range, read_range
 
-#: Beside a folder's classes.
+#: Beside a folder's classes, or a folder's tables.
 FOLDER_FILE = "dataset.toml"
+
+#: Keys that all hospitals of a training agree on, in whatever way their files are written.
+PUBLIC = ("classes", "ordinal", "label-separator", "ranges", "kinds", "censored")
+
+#: What is asked for and cannot be had, and what to do instead.
+_INSTEAD = dict.fromkeys(
+    ("time", "event", "duration", "survival"),
+    "time to an event is not trained: declare the outcome after a fixed time as classes",
+)
+
+
+def _text(value: object) -> object:
+    """A name as cells spell it: 1 and 1.0 are '1'."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return str(value) if isinstance(value, int | float) else value
+
+
+Text = Annotated[
+    str, BeforeValidator(_text), Schema({"type": ["string", "number", "boolean"]}, mode=None)
+]
+Texts = tuple[Text, ...]
+PublicRange = Annotated[Range, BeforeValidator(read_range), Schema(RANGE_SCHEMA, mode=None)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        arbitrary_types_allowed=True,
+        alias_generator=lambda name: name.replace("_", "-"),
+        # A docstring is for readers of the code; the schema has the fields' own descriptions.
+        json_schema_extra=lambda schema: schema.pop("description", None),
+    )
+
+
+class Missing(_Part):
+    """What stands for a value that nobody measured."""
+
+    columns: tuple[str, ...] = Field(
+        default=(), description="columns whose absence is itself an input"
+    )
+    codes: Texts = Field(
+        default=(), description="cells of any column that mean: nothing, such as '-9'"
+    )
+    of: dict[str, Texts] = Field(default={}, description="the same for one column alone")
+
+
+class FileForm(_Part):
+    """How a hospital's file is written; what is not declared follows from its first line."""
+
+    separator: Literal["", ",", ";", "\t", "|"] = Field(default="", description="between cells")
+    decimal: Literal["", ".", ","] = Field(default="", description="decimal sign of numbers")
+    thousands: Literal["", ".", ",", "'", " "] = Field(default="", description="between thousands")
+    encoding: str = Field(default="", description="such as utf-8, latin-1, cp1252, utf-16")
+    dates: str = Field(default="", description="form of dates, such as %d.%m.%Y; else 2025-12-31")
+    sheet: str = Field(default="", description="of an Excel file; else its first")
+
+    def faults(self) -> list[str]:
+        """Return what cannot be so."""
+        found = []
+        if self.decimal and self.decimal == self.thousands:
+            found.append(f"[file] decimal and thousands are both {self.decimal!r}")
+        try:
+            codecs.lookup(self.encoding or "utf-8")
+        except LookupError:
+            found.append(f"[file] encoding = {self.encoding!r} is unknown, such as utf-8, latin-1")
+        if self.dates and not {"%d", "%j"} & {f"%{c[:1]}" for c in self.dates.split("%")[1:]}:
+            found.append(f"[file] dates = {self.dates!r}, expected a form such as %d.%m.%Y")
+        return found
+
+
+class Declaration(_Part):
+    """What a file declares; all keys of the format."""
+
+    target: str = Field(default="", description="of a table: the column that holds the label")
+    classes: Texts = Field(
+        default=(), description="the labels, in order; the same at every hospital"
+    )
+    ordinal: bool = Field(
+        default=False, description="classes are grades, judged by quadratic kappa too"
+    )
+    label_separator: Literal["", "|", ";", ",", "/", "+"] = Field(
+        default="",
+        description="cells hold several labels, joined by this: a row is of the second class if it "
+        "is among them, of the first if not",
+    )
+    patient: str = Field(default="", description="of a table: the column that names the patient")
+    hospital: str = Field(default="", description="of a table: the column that names the hospital")
+    unconfirmed: tuple[str, ...] = Field(
+        default=(),
+        description="ranges that were drafted from the data: look, mend, then take out of here",
+    )
+    ranges: dict[str, PublicRange] = Field(
+        default={}, description="column = [lowest, highest], numbers or dates"
+    )
+    kinds: dict[str, Texts] = Field(default={}, description="column = its categories")
+    censored: dict[str, Literal["bound", "half"]] = Field(
+        default={},
+        description="column = how '<5' and '>90' are read: bound (5, 90) or half (2.5, 90); else "
+        "they are missing values",
+    )
+    units: dict[str, dict[str, float]] = Field(
+        default={}, description="column = {unit = factor}: '5 kPa' is read as 5 times the factor"
+    )
+    missing: Missing = Field(default=Missing(), description="what stands for no value")
+    file: FileForm = Field(default=FileForm(), description="how the file is written")
+
+    def faults(self) -> list[str]:
+        """Return what is not sound, a sentence each."""
+        return [
+            *self._class_faults(),
+            *self._kind_faults(),
+            *self._column_faults(),
+            *self.file.faults(),
+        ]
+
+    def _class_faults(self) -> list[str]:
+        if not self.classes:
+            return []
+        found = [f"classes names {one!r} twice: take one out" for one in _twice(self.classes)]
+        if len(self.classes) < 2:
+            found.append(
+                f"classes = {list(self.classes)}, expected two or more different names, such as "
+                'classes = ["healthy", "ill"]'
+            )
+        if self.label_separator and len(self.classes) != 2:
+            found.append(
+                f"label-separator goes with two classes, found {len(self.classes)}: the second is "
+                "the label that is looked for, the first stands for all others"
+            )
+        return found
+
+    def _kind_faults(self) -> list[str]:
+        found = []
+        for column, kinds in self.kinds.items():
+            found += [
+                f"[kinds] {column} names {one!r} twice: take one out" for one in _twice(kinds)
+            ]
+            if len(kinds) < 2:
+                found.append(
+                    f"[kinds] {column} = {list(kinds)}: a column that is always the same tells "
+                    "nothing; leave it out, or declare what else it can be"
+                )
+        return found
+
+    def _column_faults(self) -> list[str]:
+        known = {*self.ranges, *self.kinds}
+        places = {
+            "[missing] columns": self.missing.columns,
+            "[missing.of]": (one for one in self.missing.of if one != self.target),
+            "[censored]": self.censored,
+            "[units]": self.units,
+            "unconfirmed": self.unconfirmed,
+        }
+        found = [
+            f"{place} names {column!r}, which is in neither [ranges] nor [kinds]"
+            for place, columns in places.items()
+            for column in columns
+            if column not in known
+        ]
+        found += [
+            f"{column!r} is in both [ranges] and [kinds]: take it out of one"
+            for column in self.ranges
+            if column in self.kinds
+        ]
+        given = {"target": self.target, "patient": self.patient, "hospital": self.hospital}
+        return found + [
+            f"{column!r} is the {role} and in [ranges] or [kinds] too: it would tell the outcome "
+            "or who it is; take it out"
+            for role, column in given.items()
+            if column and column in known
+        ]
+
+    @property
+    def width(self) -> int:
+        """Number of input columns that a table's rows become."""
+        return len(self.ranges) + sum(map(len, self.kinds.values())) + len(self.missing.columns)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Every column that a table must have."""
+        named = (self.target, self.patient, self.hospital, *self.ranges, *self.kinds)
+        return tuple(name for name in named if name)
+
+    def public(self) -> dict[str, str]:
+        """Return what all hospitals must agree on: key -> value, as TOML spells it, in order.
+
+        The order of columns counts: it decides which input is which.
+        """
+        said: dict[str, str] = {"classes": _listed(self.classes)}
+        if self.ordinal:
+            said["ordinal"] = "true"
+        if self.label_separator:
+            said["label-separator"] = repr(self.label_separator)
+        columns = (*self.ranges, *self.kinds)
+        if columns:
+            said["columns"] = _listed(columns)
+        said |= {f"ranges: {name}": str(one) for name, one in self.ranges.items()}
+        said |= {f"kinds: {name}": _listed(kinds) for name, kinds in self.kinds.items()}
+        said |= {f"censored: {name}": how for name, how in self.censored.items()}
+        if self.missing.columns:
+            said["missing: columns"] = _listed(self.missing.columns)
+        return said
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    return "[" + ", ".join(f'"{name}"' for name in names) + "]"
+
+
+def _twice(names: tuple[str, ...]) -> list[str]:
+    """Names that come twice, as cells are compared: their case and blanks do not matter."""
+    seen: set[str] = set()
+    found = []
+    for name in names:
+        folded = " ".join(name.split()).casefold()
+        if folded in seen:
+            found.append(name)
+        seen.add(folded)
+    return found
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -33,40 +270,107 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise DataError(f"{path}: not readable as TOML ({error})", code="declaration") from error
 
 
-def declared_classes(path: Path, *, required: bool, found: Sequence[str]) -> tuple[str, ...]:
-    """Return the classes that a file declares, in label order.
+def read_declaration(path: Path) -> Declaration:
+    """Return what a TOML file declares.
+
+    Raises:
+        DataError: `missing-file` where there is none, `declaration` with all that is wrong.
+    """
+    if not path.is_file():
+        raise DataError(
+            f"{path} does not exist. It declares what is public; 'flower-simulation describe' with "
+            "the path of the data drafts it",
+            code="missing-file",
+        )
+    return declared(read_toml(path), path)
+
+
+def declared(given: Mapping[str, Any], path: Path) -> Declaration:
+    """Return a declaration from its keys and values.
+
+    Raises:
+        DataError: `declaration` with all that is wrong.
+    """
+    try:
+        made = Declaration.model_validate(dict(given))
+    except ValidationError as error:
+        faults = [_fault(dict(one)) for one in error.errors()]
+        raise DataError(f"{path}: {'; '.join(faults)}", code="declaration") from None
+    if faults := made.faults():
+        raise DataError(f"{path}: {'; '.join(faults)}", code="declaration")
+    return made
+
+
+def _fault(error: Mapping[str, Any]) -> str:
+    """Word one of pydantic's errors."""
+    key = ".".join(str(one) for one in error["loc"])
+    if error["type"] == "extra_forbidden":
+        if instead := _INSTEAD.get(key):
+            return f"unknown key {key!r}: {instead}"
+        keys = [name.replace("_", "-") for name in Declaration.model_fields]
+        close = nearest(key, keys)
+        return f"unknown key {key!r}; " + (
+            f"did you mean {close}?" if close and "." not in key else f"known: {', '.join(keys)}"
+        )
+    reason = str(error["msg"]).removeprefix("Value error, ")
+    reason = reason[:1].lower() + reason[1:]
+    return f"{key} = {error['input']!r}: {reason}"
+
+
+def declared_beside(path: Path, *, required: bool, found: tuple[str, ...]) -> Declaration:
+    """Return what is declared about arrays or pictures, where the classes are what counts.
 
     Args:
         path: of the declaration.
         required: the records are a real hospital's own, so nothing is counted from them.
-        found: what the records seem to hold, taken where nothing is declared nor required.
+        found: the classes that the records seem to hold, taken where nothing is declared.
 
     Raises:
         DataError: `declaration`: there is none where one is required, or it is not sound.
     """
+    names = found if len(found) > 1 else ("healthy", "ill")
     if not path.is_file():
         if not required:
-            return tuple(found)
+            return Declaration(classes=found)
         raise DataError(
             f"{path} does not exist. It declares the classes, in label order and the same at every "
-            f"hospital, in one line such as: {_line(found)}",
+            f"hospital, in one line such as: classes = {_listed(names)}",
             code="declaration",
         )
-    given = read_toml(path)
-    classes = given.get("classes")
-    if strange := sorted(set(given) - {"classes"}):
-        raise DataError(f"{path}: unknown key {strange[0]!r}; expected classes", code="declaration")
-    sound = isinstance(classes, list) and all(isinstance(one, str | int) for one in classes)
-    names = tuple(str(one) for one in classes) if sound and classes else ()
-    if len(names) < 2 or len(set(names)) != len(names):
+    made = read_declaration(path)
+    if not made.classes:
         raise DataError(
-            f"{path}: classes = {classes!r}, expected two or more different names, such as: "
-            f"{_line(found)}",
+            f"{path}: declares no classes, expected a line such as: classes = {_listed(names)}",
             code="declaration",
         )
-    return names
+    return made
 
 
-def _line(found: Sequence[str]) -> str:
-    names = found if len(found) > 1 else ("healthy", "ill")
-    return "classes = [" + ", ".join(f'"{name}"' for name in names) + "]"
+def check_confirmed(made: Declaration, path: Path, *, unconfirmed: bool) -> None:
+    """Refuse ranges that were taken from the data and that nobody has looked at since.
+
+    Args:
+        made: the declaration.
+        path: of its file.
+        unconfirmed: whether such ranges may be used: nothing is promised of these records.
+
+    Raises:
+        DataError: `declaration`.
+    """
+    if made.unconfirmed and not unconfirmed:
+        raise DataError(
+            f"{path}: the ranges of {', '.join(made.unconfirmed)} were taken from the data, whose "
+            "extreme values they would tell: put what is plausible for any patient in their place, "
+            "then take the names out of 'unconfirmed'",
+            code="declaration",
+        )
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the format as a JSON schema."""
+    schema = Declaration.model_json_schema(by_alias=True)
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **schema,
+        "title": "What is declared public about a data set",
+    }

@@ -32,6 +32,7 @@ class Location:
         data_dir: folder of files; "" for the variable ASCLEPIAS_DATA.
         image_size: height and width that picture files are brought to, pixels.
         declared: whether what is public must be declared: the records are a hospital's own.
+        unconfirmed: whether ranges may be used that were drafted from the data and not confirmed.
         log: where what cannot be read is counted.
     """
 
@@ -39,6 +40,7 @@ class Location:
     data_dir: str = ""
     image_size: int = 64
     declared: bool = False
+    unconfirmed: bool = False
     log: ReadingLog = field(default_factory=ReadingLog)
 
 
@@ -49,7 +51,7 @@ def data_folder(data_dir: str | Path | None) -> Path | None:
 
 
 def find(
-    data_dir: str | Path | None, names: Sequence[str], *, source: str = "", md5: str = ""
+    data_dir: str | Path | None, names: Sequence[str | Path], *, source: str = "", md5: str = ""
 ) -> Path:
     """Return the first of `names` (files or folders) that exists in the data folder.
 

@@ -36,8 +36,16 @@ class PatientTable:
     hospitals: Ints | None = None
 
 
-def patient_table(records: Records) -> PatientTable:
+#: Patients that an error names.
+_NAMED = 3
+
+
+def patient_table(records: Records, names: tuple[str, ...] = ()) -> PatientTable:
     """Reduce rows to patients.
+
+    Args:
+        records: of one data set.
+        names: the hospital's own identifier behind each patient's number; for errors.
 
     Raises:
         DataError: `patient-overlap` when a patient's rows name two hospitals.
@@ -52,14 +60,22 @@ def patient_table(records: Records) -> PatientTable:
         hospitals[numbers] = records.hospitals
         torn = np.flatnonzero(hospitals[numbers] != records.hospitals)
         if torn.size:
-            patient = int(records.patients[torn[0]])
-            raise DataError(
-                f"patient number {patient} lies in two hospitals; give each hospital's patients "
-                "their own identifiers",
-                code="patient-overlap",
-            )
+            raise _torn(np.unique(records.patients[torn]).tolist(), names)
     return PatientTable(
         patients=patients, labels=counts.argmax(axis=1).astype(np.int64), hospitals=hospitals
+    )
+
+
+def _torn(patients: list[int], names: tuple[str, ...]) -> DataError:
+    """Return the error that patients lie in several hospitals."""
+    named = ", ".join(names[one] if names else f"number {one}" for one in patients[:_NAMED])
+    more = f" and {len(patients) - _NAMED} more" if len(patients) > _NAMED else ""
+    whose, lie = ("patient", "lies") if len(patients) == 1 else ("patients", "lie")
+    return DataError(
+        f"{whose} {named}{more} {lie} in two or more hospitals: a patient belongs to one. If "
+        "hospitals number their patients alike, put the hospital's name before the number "
+        "(lyon-001); if it is the same person, keep their rows at one hospital",
+        code="patient-overlap",
     )
 
 

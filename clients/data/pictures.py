@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from clients.data.declaration import FOLDER_FILE, declared_classes
+from clients.data.declaration import FOLDER_FILE, declared_beside
 from clients.data.errors import DataError
 from clients.data.files import Location, find
 from clients.data.reading_log import ReadingLog
 from clients.data.records import Dataset, DatasetInfo, Floats, Ints, LazyInputs, Records, dense
-from clients.data.table import read_rows
+from clients.data.rows import read_rows
 
 #: Whose pictures those of a folder are.
 OWNERS = "patients.csv"
@@ -142,7 +142,8 @@ def load_image_folder(where: Location) -> Dataset:
     root = _named_folder(where)
     parts = _parts_of(root)
     found = class_folders(parts[0])
-    classes = declared_classes(root / FOLDER_FILE, required=where.declared, found=found)
+    declared = declared_beside(root / FOLDER_FILE, required=where.declared, found=found)
+    classes = declared.classes
     if len(classes) < 2:
         raise DataError(
             f"{parts[0]}: {len(classes)} folders with pictures, expected one for each class",
@@ -250,7 +251,7 @@ def _owners(
     if not table.is_file():
         return None
     listed = {}
-    for place, row in read_rows(table, ("file", "patient"), log):
+    for place, row in read_rows(table, ("file", "patient"), log).rows:
         if all(row.get(column, "-") for column in ("file", "patient", "hospital")):
             listed[row["file"].replace("\\", "/")] = (row["patient"], row.get("hospital", ""))
         else:

@@ -10,6 +10,7 @@ the pictures.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -249,6 +250,8 @@ class DatasetInfo:
         licence: of the data.
         source: where to get them.
         files: expected file -> md5 ("" where any file will do).
+        declared: what the file beside the data declares, key -> value as it is spelled there, of
+            that which all hospitals must agree on; empty where nothing is declared.
     """
 
     name: str
@@ -263,6 +266,7 @@ class DatasetInfo:
     licence: str = ""
     source: str = ""
     files: tuple[tuple[str, str], ...] = ()
+    declared: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.task not in ("binary", "multiclass", "ordinal"):
@@ -282,6 +286,8 @@ class Dataset:
         train: rows that become the hospitals' own (less the holdout, if there is no `test`).
         test: the official public test split, or None.
         hospital_names: the real hospital behind each number in `train.hospitals`.
+        patient_names: the hospital's own identifier behind each number in `train.patients`; for its
+            own log alone.
         log: what could not be read.
 
     Records whose label is no class are left out, and test records of patients who are trained on:
@@ -292,6 +298,7 @@ class Dataset:
     train: Records
     test: Records | None = None
     hospital_names: tuple[str, ...] = ()
+    patient_names: tuple[str, ...] = field(default=(), repr=False, compare=False)
     log: ReadingLog = field(default_factory=ReadingLog, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -327,9 +334,11 @@ class Dataset:
         both = np.isin(test.patients, self.train.patients)
         if not both.any():
             return test
+        row = int(np.flatnonzero(both)[0])
+        named = f": patient {self.patient_names[test.patients[row]]}" if self.patient_names else ""
         self.log.note(
             "of a patient who is trained on: the test record is out",
-            f"{self.info.name}: test row {int(np.flatnonzero(both)[0])}",
+            f"{self.info.name}: test row {row}{named}; a patient's records all belong to one part",
             count=int(both.sum()),
         )
         return test.take(np.flatnonzero(~both))

@@ -1,312 +1,196 @@
-"""Any table of patients: a CSV file and, a TOML file that declares what is public about it.
+"""Any table of patients: a CSV, Excel or Parquet file, and what is declared public about it.
 
-`csv:visits.csv` reads `visits.csv` and `visits.toml`:
+`csv:visits.csv` reads `visits.csv` and `visits.toml` (`clients.data.declaration`). A column that is
+declared nowhere is not used. `csv:visits/*.csv` reads a folder of files, each the patients of the
+hospital that it is named after, with `visits/dataset.toml`: in simulations alone.
 
-    target = "outcome"                 # the column to predict
-    classes = ["alive", "dead"]        # its values, in label order
-    patient = "patient_id"             # optional: rows of one patient stay together
-    hospital = "site"                  # optional: real hospitals, for the natural partition
-    [ranges]                           # measurements and their public ranges
-    age = [0, 110]
-    [kinds]                            # categories and their public values
-    sex = ["f", "m"]
-    [missing]                          # optional: columns whose absence is itself a feature
-    columns = ["age"]
-
-A column declared nowhere is not used. Nothing is fitted to the rows: values are scaled by the
-declared ranges and cut at them. An empty cell, `?` or `NA` becomes the middle of its range, and so
-does a cell that cannot be read. A row whose outcome is no declared class, or that names no patient,
-is left out. A line is a row, so that a stray quotation mark spoils one patient's row and no other.
+A row whose outcome is no declared class, or that names no patient, is left out.
 """
 
 from __future__ import annotations
 
-import csv
-import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from clients.data.declaration import read_toml
+from clients.data.declaration import (
+    FOLDER_FILE,
+    Declaration,
+    check_confirmed,
+    read_declaration,
+)
+from clients.data.encoding import Encoder
 from clients.data.errors import DataError
-from clients.data.files import Location, find, read_bounded
-from clients.data.reading_log import ReadingLog
+from clients.data.files import Location, find
 from clients.data.records import Dataset, DatasetInfo, Ints, Records, dense
-
-_ABSENT = ("", "?", "na", "n/a", "nan", "null", "none", ".")
-_SEPARATORS = (",", ";", "\t")
-
-Row = Mapping[str, str]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Declaration:
-    """What is declared public about a table."""
-
-    target: str
-    classes: tuple[str, ...]
-    patient: str
-    hospital: str
-    ranges: Mapping[str, tuple[float, float]]
-    kinds: Mapping[str, tuple[str, ...]]
-    missing: tuple[str, ...]
-
-    @property
-    def width(self) -> int:
-        """Number of input columns that rows become."""
-        return len(self.ranges) + sum(map(len, self.kinds.values())) + len(self.missing)
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Every column that the file must have."""
-        named = (self.target, self.patient, self.hospital, *self.ranges, *self.kinds)
-        return tuple(name for name in named if name)
-
-
-def read_declaration(path: Path) -> Declaration:
-    """Return what the TOML file declares.
-
-    Raises:
-        DataError: `declaration`, saying what is wrong and what was expected.
-    """
-    if not path.is_file():
-        raise DataError(
-            f"{path} does not exist. It declares what is public: target, classes, [ranges] with "
-            'column = [lowest, highest], [kinds] with column = ["value", ...]; and, if there are '
-            "any, patient, hospital and [missing] columns",
-            code="missing-file",
-        )
-    given = read_toml(path)
-    known = {"target", "classes", "patient", "hospital", "ranges", "kinds", "missing"}
-    if strange := sorted(set(given) - known):
-        raise DataError(
-            f"{path}: unknown key {strange[0]!r}; expected {', '.join(sorted(known))}",
-            code="declaration",
-        )
-    try:
-        declared = Declaration(
-            target=str(given["target"]),
-            classes=tuple(str(one) for one in given["classes"]),
-            patient=str(given.get("patient", "")),
-            hospital=str(given.get("hospital", "")),
-            ranges={k: _range(path, k, v) for k, v in dict(given.get("ranges", {})).items()},
-            kinds={k: tuple(map(str, v)) for k, v in dict(given.get("kinds", {})).items()},
-            missing=tuple(given.get("missing", {}).get("columns", ())),
-        )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DataError(
-            f"{path}: {error!r}; expected target, classes, [ranges] and [kinds]", code="declaration"
-        ) from error
-    if not declared.ranges and not declared.kinds:
-        raise DataError(f"{path}: declares no column in [ranges] or [kinds]", code="declaration")
-    for column in declared.missing:
-        if column not in declared.ranges and column not in declared.kinds:
-            raise DataError(
-                f"{path}: [missing] names {column!r}, which is in neither [ranges] nor [kinds]",
-                code="declaration",
-            )
-    return declared
-
-
-def _range(path: Path, column: str, value: Any) -> tuple[float, float]:
-    low, high = float(value[0]), float(value[1])
-    if not low < high:
-        raise DataError(
-            f"{path}: [ranges] {column} = [{low}, {high}], expected lowest < highest",
-            code="declaration",
-        )
-    return low, high
+from clients.data.rows import Row, Table, read_rows
 
 
 def load(where: Location) -> Dataset:
-    """Return the rows of `csv:<file>`."""
+    """Return the rows of `csv:<file>`, or `csv:<folder>/*.csv`."""
+    sources = find_tables(where)
+    file = sources.declaration
+    declared = read_table_declaration(file)
+    check_confirmed(declared, file, unconfirmed=where.unconfirmed)
+    columns = [one for one in declared.columns if one != sources.hospital_column(declared)]
+    tables = [read_rows(path, columns, where.log, declared.file) for path in sources.files]
+    if not any(table.rows for table in tables) and not where.declared:
+        raise DataError(f"{sources.files[0]}: no row below the header", code="unreadable")
+    found = [
+        row
+        for path, table in zip(sources.files, tables, strict=True)
+        for row in _rows(table, declared, where, home=path.stem if sources.named else "")
+    ]
+    return _dataset(found, declared, where)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sources:
+    """Files of one table.
+
+    Attributes:
+        files: one, or one for each hospital.
+        declaration: the file that declares what is public about them.
+        named: whether files are named after hospitals.
+    """
+
+    files: tuple[Path, ...]
+    declaration: Path
+    named: bool = False
+
+    def hospital_column(self, declared: Declaration) -> str:
+        """Return the column of hospitals that files named after them need not have."""
+        return declared.hospital if self.named else ""
+
+
+def find_tables(where: Location) -> Sources:
+    """Return the files of a table that is named in the settings.
+
+    Raises:
+        DataError: there is none.
+    """
     if not where.variant:
         raise DataError("say which: csv:<file>", code="unknown-dataset")
-    named = Path(where.variant).expanduser()
-    path = named if named.is_file() else find(where.data_dir, [where.variant])
-    declared = read_declaration(path.with_suffix(".toml"))
-    kept = [
-        (place, row, label)
-        for place, row in read_rows(path, declared.columns, where.log)
-        if (label := _label(place, row, declared, where.log)) is not None
-    ]
-    inputs = np.zeros((len(kept), declared.width), dtype=np.float32)
-    for number, (place, row, _) in enumerate(kept):
-        inputs[number] = encode(place, row, declared, where.log)
-    patients = np.arange(len(kept), dtype=np.int64)
-    if declared.patient:
-        patients, _ = dense([row[declared.patient] for _, row, _ in kept])
-    homes: Ints | None = None
+    if "*" not in where.variant:
+        named = Path(where.variant).expanduser()
+        path = named if named.is_file() else find(where.data_dir, [where.variant])
+        return Sources(files=(path,), declaration=path.with_suffix(".toml"))
+    if where.declared:
+        raise DataError(
+            f"csv:{where.variant} is a file for each hospital, which simulations have; a hospital "
+            "names its own file",
+            code="unknown-dataset",
+        )
+    pattern = Path(where.variant).expanduser()
+    folder = pattern.parent if pattern.is_absolute() else find(where.data_dir, [pattern.parent])
+    files = tuple(one for one in sorted(folder.glob(pattern.name)) if one.suffix != ".toml")
+    if not files:
+        raise DataError(f"{folder / pattern.name}: no such file", code="missing-file")
+    return Sources(files=files, declaration=folder / FOLDER_FILE, named=True)
+
+
+def read_table_declaration(path: Path) -> Declaration:
+    """Return what is declared about a table.
+
+    Raises:
+        DataError: `missing-file`, or `declaration` where a table's own keys are missing.
+    """
+    declared = read_declaration(path)
+    if not declared.target:
+        raise DataError(
+            f"{path}: declares no target, expected the name of the column to predict, as in "
+            'target = "outcome"',
+            code="declaration",
+        )
+    if not declared.classes:
+        raise DataError(
+            f"{path}: declares no classes of {declared.target!r}, as in classes = "
+            '["alive", "dead"]; a measurement is no target: write its classes (such as "low" and '
+            '"high") into a column of their own',
+            code="declaration",
+        )
+    if not declared.ranges and not declared.kinds:
+        raise DataError(
+            f"{path}: declares no column in [ranges] or [kinds], so nothing would be used",
+            code="declaration",
+        )
+    return declared
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Read:
+    """A row that takes part."""
+
+    inputs: list[float]
+    label: int
+    patient: str
+    hospital: str
+
+
+def _rows(table: Table, declared: Declaration, where: Location, *, home: str) -> list[_Read]:
+    """Return the rows of a file that take part."""
+    encoder = Encoder(declared, table.dialect, where.log)
+    found = []
+    for place, row in table.rows:
+        row = _at_home(row, declared, home)
+        label = encoder.label(place, row)
+        if label is not None:
+            found.append(
+                _Read(
+                    inputs=encoder.inputs(place, row),
+                    label=label,
+                    patient=row.get(declared.patient, ""),
+                    hospital=row[declared.hospital] if declared.hospital else home,
+                )
+            )
+    if not where.declared:
+        encoder.check()
+    return found
+
+
+def _at_home(row: Row, declared: Declaration, home: str) -> Row:
+    """Return a row whose hospital is the file's, where files are named after hospitals."""
+    return {**row, declared.hospital: home} if home and declared.hospital else row
+
+
+def _dataset(found: list[_Read], declared: Declaration, where: Location) -> Dataset:
+    inputs = np.zeros((len(found), declared.width), dtype=np.float32)
+    for number, row in enumerate(found):
+        inputs[number] = row.inputs
+    patients = np.arange(len(found), dtype=np.int64)
     names: tuple[str, ...] = ()
-    if declared.hospital:
-        homes, names = dense([row[declared.hospital] for _, row, _ in kept])
+    if declared.patient:
+        patients, names = dense([row.patient for row in found])
+    homes: Ints | None = None
+    hospitals: tuple[str, ...] = ()
+    if declared.hospital or any(row.hospital for row in found):
+        homes, hospitals = dense([row.hospital for row in found])
     return Dataset(
         info=DatasetInfo(
             name=f"csv:{where.variant}",
-            title=f"the table {path.name}",
-            task="binary" if len(declared.classes) == 2 else "multiclass",
+            title=f"the table {Path(where.variant).name}",
+            task=task_of(declared),
             shape=(declared.width,),
             classes=declared.classes,
             has_patient_ids=bool(declared.patient),
-            has_hospital_ids=bool(declared.hospital),
+            has_hospital_ids=homes is not None,
+            declared=declared.public(),
         ),
         train=Records(
             inputs=inputs,
-            labels=np.asarray([label for _, _, label in kept], dtype=np.int64),
+            labels=np.asarray([row.label for row in found], dtype=np.int64),
             patients=patients,
             hospitals=homes,
         ),
-        hospital_names=names,
+        hospital_names=hospitals,
+        patient_names=names,
         log=where.log,
     )
 
 
-def _label(place: str, row: Row, declared: Declaration, log: ReadingLog) -> int | None:
-    """Return a row's class number, or None if the row is left out."""
-    for column in (declared.patient, declared.hospital):
-        if column and not row[column]:
-            log.note("no identifier: the record is out", f"{place}, column {column}")
-            return None
-    label = _meant(row[declared.target], declared.classes)
-    if label is None:
-        log.note(
-            "no declared class: the record is out",
-            f"{place}, column {declared.target}: {row[declared.target]!r}, expected "
-            f"{', '.join(declared.classes)}",
-        )
-    return label
-
-
-def read_rows(path: Path, columns: Sequence[str], log: ReadingLog) -> list[tuple[str, Row]]:
-    """Return a CSV file's rows, stripped, each with its place, and at least the given columns.
-
-    The header decides on the separator: a comma, a semicolon or a tab.
-
-    Raises:
-        DataError: the file cannot be read, or its header lacks a column.
-    """
-    lines = read_bounded(path).removeprefix(b"\xef\xbb\xbf").splitlines()
-    header, separator = _header(path, _text(lines[0]) if lines else "", columns)
-    decimal_comma = separator != ","
-    rows: list[tuple[str, Row]] = []
-    for number, line in enumerate(lines[1:], start=2):
-        place = f"{path}: row {number}"
-        if not line.strip():
-            continue
-        cells = _cells(_text(line), separator)
-        while len(cells) > len(header) and not cells[-1]:
-            cells.pop()
-        if len(cells) != len(header):
-            log.note(
-                "another number of cells than the header: the record is out",
-                f"{place} has {len(cells)}, expected {len(header)}",
-            )
-            continue
-        if decimal_comma:
-            cells = [_with_point(cell) for cell in cells]
-        rows.append((place, dict(zip(header, cells, strict=True))))
-    return rows
-
-
-def _text(line: bytes) -> str:
-    """Decode a line by itself: UTF-8, else Latin-1, as old exports are."""
-    try:
-        return line.decode("utf-8")
-    except UnicodeDecodeError:
-        return line.decode("latin-1")
-
-
-def _cells(line: str, separator: str) -> list[str]:
-    try:
-        return [cell.strip() for cell in next(csv.reader([line], delimiter=separator), [])]
-    except csv.Error:
-        return []
-
-
-def _with_point(cell: str) -> str:
-    """Write a decimal comma as a point; leave all other text alone."""
-    pointed = cell.replace(",", ".", 1)
-    return pointed if _number(pointed) is not None else cell
-
-
-def _header(path: Path, line: str, columns: Sequence[str]) -> tuple[list[str], str]:
-    """Return the columns' names and the separator."""
-    for separator in _SEPARATORS:
-        header = _cells(line, separator)
-        if set(columns) <= set(header):
-            for column in columns:
-                if header.count(column) > 1:
-                    raise DataError(f"{path}: two columns {column!r}", code="missing-column")
-            return header, separator
-    header = _cells(line, ",")
-    absent = next(column for column in columns if column not in header)
-    raise DataError(
-        f"{path}: no column {absent!r}; it has {', '.join(header)}", code="missing-column"
-    )
-
-
-def encode(place: str, row: Row, declared: Declaration, log: ReadingLog) -> list[float]:
-    """Return one row's inputs, in [-1, 1]: measurements, kinds, then columns of missingness."""
-    values: list[float] = []
-    absent = set()
-    for column, (low, high) in declared.ranges.items():
-        value = None if row[column].lower() in _ABSENT else _number(row[column])
-        if value is None:
-            absent.add(column)
-            values.append(0.0)
-            _note_unread(place, row, column, "a number", log)
-            continue
-        if not low <= value <= high:
-            log.note(
-                "outside its declared range: cut to it",
-                f"{place}, column {column}: {row[column]!r}, expected {low:g} to {high:g}",
-            )
-        values.append(min(max(2 * (value - low) / (high - low) - 1, -1.0), 1.0))
-    for column, kinds in declared.kinds.items():
-        kind = _meant(row[column], kinds)
-        if kind is None:
-            absent.add(column)
-            _note_unread(place, row, column, ", ".join(kinds), log)
-        values.extend(
-            0.0 if kind is None else (1.0 if number == kind else -1.0)
-            for number in range(len(kinds))
-        )
-    values.extend(float(column in absent) for column in declared.missing)
-    return values
-
-
-def _note_unread(place: str, row: Row, column: str, expected: str, log: ReadingLog) -> None:
-    """Note a cell that holds something, but nothing that can be read."""
-    cell = row[column]
-    if cell.lower() not in _ABSENT:
-        log.note(
-            "cannot be read: a missing value",
-            f"{place}, column {column}: {cell!r}, expected {expected}",
-        )
-
-
-def _number(cell: str) -> float | None:
-    """Return a finite number, or None."""
-    try:
-        value = float(cell)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
-
-
-def _meant(cell: str, choices: Sequence[str]) -> int | None:
-    """Return the number of the one choice that a cell means, or None.
-
-    Spelled alike; else alike but for the case of letters; else the same number (1.0 for 1).
-    """
-    if cell in choices:
-        return choices.index(cell)
-    folded = [number for number, one in enumerate(choices) if one.casefold() == cell.casefold()]
-    if len(folded) == 1:
-        return folded[0]
-    value = _number(cell)
-    equal = [number for number, one in enumerate(choices) if _number(one) == value]
-    return equal[0] if value is not None and len(equal) == 1 else None
+def task_of(declared: Declaration) -> str:
+    """Return the kind of question that classes pose."""
+    if len(declared.classes) == 2:
+        return "binary"
+    return "ordinal" if declared.ordinal else "multiclass"

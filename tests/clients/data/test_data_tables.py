@@ -74,7 +74,8 @@ def test_a_row_that_cannot_be_read_is_out_and_no_other(tmp_path, old, new, messa
 
 def test_a_patient_with_no_row_left_is_out(tmp_path):
     assert len(write(tmp_path, rows=ROWS.replace("sth", "").replace(",,alive", ",,")).train) == 2
-    assert len(write(tmp_path, rows="\n".join(ROWS.splitlines()[:1])).train) == 0
+    with pytest.raises(DataError, match="no row below the header"):
+        write(tmp_path, rows=ROWS.splitlines()[0])
 
 
 def test_a_header_without_a_declared_column_is_refused(tmp_path):
@@ -112,9 +113,11 @@ def test_a_table_of_another_encoding_is_read(tmp_path):
     assert load_dataset("csv:visits.csv", tmp_path).hospital_names == ("Besan\xe7on", "south")
 
 
-def test_what_is_cut_at_its_range_is_said(tmp_path):
-    [line] = write(tmp_path, rows=ROWS.replace("50", "-9")).log.lines()
+def test_what_lies_outside_its_range_is_missing_and_said(tmp_path):
+    loaded = write(tmp_path, rows=ROWS.replace("50", "-9"))
+    [line] = loaded.log.lines()
     assert "row 2, column age: '-9', expected 0 to 100" in line
+    assert loaded.train.inputs[0].tolist() == [0, 1, -1, 1]
 
 
 def test_a_table_too_large_is_refused_before_it_is_read(tmp_path, monkeypatch):
@@ -140,7 +143,9 @@ def test_a_bad_declaration_is_refused(tmp_path, old, new):
 
 def test_a_table_without_declaration_says_what_to_declare(tmp_path):
     (tmp_path / "visits.csv").write_text(ROWS)
-    with pytest.raises(DataError, match=r"visits\.toml does not exist.*target, classes"):
+    with pytest.raises(
+        DataError, match=r"visits\.toml does not exist.*'flower-simulation describe'"
+    ):
         load_dataset("csv:visits.csv", tmp_path)
 
 

@@ -54,7 +54,7 @@ def test_a_table_row_is_a_patient_with_the_label_most_of_their_rows_carry():
 
 
 def test_a_patient_of_two_hospitals_is_refused():
-    with pytest.raises(DataError, match="lies in two hospitals"):
+    with pytest.raises(DataError, match="number 1 lies in two or more hospitals"):
         patient_table(
             Records(
                 inputs=np.zeros((2, 1), dtype=np.float32),
