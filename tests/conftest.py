@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
     import numpy as np
+
+# Before anything loads them: test processes, not threads, fill the machine.
+for library in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(library, "1")
 
 #: The files that take longest, longest first: begun first, so that all processes end together.
 LONGEST = (
