@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import click
 import typer
 
-from simulations import inspection
+from simulations import describe, inspection
 from simulations.audit import commands as audit_commands
 from simulations.compare import commands as compare_commands
 from simulations.error_messages import FAILED
@@ -238,6 +238,7 @@ def _refuse_misplaced_options(context: typer.Context) -> None:
 audit_commands.add_commands(app)
 compare_commands.add_commands(app)
 inspection.add_commands(app)
+app.command(epilog=describe.EXAMPLES)(describe.describe)
 
 
 def _command() -> list[str]:

@@ -50,7 +50,7 @@ def scenarios(as_json: AsJson = False) -> None:
     if as_json:
         _print_json({one.name: {"title": one.title, **one.config} for one in found})
         return
-    _print_table("Scenarios", ["name", "what it is"], [(one.name, one.title) for one in found])
+    print_table("Scenarios", ["name", "what it is"], [(one.name, one.title) for one in found])
 
 
 def settings(as_json: AsJson = False) -> None:
@@ -64,7 +64,7 @@ def settings(as_json: AsJson = False) -> None:
         _print_json(DEFAULTS)
         return
     rows = [(key, json.dumps(DEFAULTS[key]), text) for key, text in describe_keys().items()]
-    _print_table("Settings", ["key", "default", "what it is"], rows)
+    print_table("Settings", ["key", "default", "what it is"], rows)
 
 
 def sealing_plan(
@@ -115,7 +115,7 @@ def sealing_plan(
         _print_json(described)
         return
     rows = [(key, _cell(key, value)) for key, value in described.items()]
-    _print_table("Sealing plan", ["what", "value"], rows)
+    print_table("Sealing plan", ["what", "value"], rows)
 
 
 def account(
@@ -166,7 +166,7 @@ def _print_account(answer: Mapping[str, Any]) -> None:
     for name, value in answer["epsilon"].items():
         text = value if isinstance(value, str) else epsilon_text(value)
         rows.append((f"epsilon ({name})", text))
-    _print_table("Of the sums that are released", ["what", "value"], rows)
+    print_table("Of the sums that are released", ["what", "value"], rows)
     if answer["observers"]:
         console = Console()
         table = observer_table(answer["observers"])
@@ -193,10 +193,10 @@ def ledger(
     delta_text = f"{statements[0]['delta']:g}"
     title = f"Spent on patients (UTC; epsilon by RDP at delta {delta_text}, by what runs claim)"
     columns = ["whose", "entries#", "first", "last", "epsilon#"]
-    _print_table(title, columns, overview_rows(statements))
+    print_table(title, columns, overview_rows(statements))
     first = statements[0]
     columns = ["training", "purpose", "rounds", "entries#", "mechanism"]
-    _print_table(f"On what: {first['site']}, {first['cohort']}", columns, spending_rows(first))
+    print_table(f"On what: {first['site']}, {first['cohort']}", columns, spending_rows(first))
 
 
 def exchanges(as_json: AsJson = False) -> None:
@@ -214,7 +214,7 @@ def exchanges(as_json: AsJson = False) -> None:
     if as_json:
         _print_json([dict(zip(columns, row, strict=True)) for row in rows])
         return
-    _print_table("Sound combinations", columns, rows)
+    print_table("Sound combinations", columns, rows)
 
 
 def figures(names: Names) -> None:
@@ -294,7 +294,8 @@ def _print_json(content: Mapping[str, Any] | Sequence[Any]) -> None:
     typer.echo(json.dumps(content, indent=2))
 
 
-def _print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table of texts; columns whose name ends in ``#`` hold numbers."""
     from rich.console import Console
 
     from simulations.pages.tables import WIDTH, plain_table

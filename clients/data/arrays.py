@@ -201,7 +201,7 @@ def _labels(path: Path, names: tuple[str, str], arrays: dict[str, NDArray[Any]])
 
 
 def _declared_beside(path: Path, where: Location, labels: list[NDArray[Any]]) -> tuple[str, ...]:
-    file = path.with_suffix(".toml")
+    file = where.declared_in(path.with_suffix(".toml"))
     return declared_beside(file, required=where.declared, found=_classes_of(labels)).classes
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,6 +103,7 @@ def load_dataset(
     image_size: int = 64,
     declared: bool = False,
     unconfirmed: bool = False,
+    declaration: str | Path = "",
 ) -> Dataset:
     """Return a data set by its name.
 
@@ -115,6 +116,7 @@ def load_dataset(
             none are counted from them.
         unconfirmed: whether ranges may be used that were drafted from the data and that nobody has
             confirmed: only where no guarantee is given.
+        declaration: file of the declaration; "" for the one beside the data.
 
     Returns:
         The data set; its log says which values and records could not be read. A picture that cannot
@@ -134,13 +136,18 @@ def load_dataset(
             image_size=image_size,
             declared=declared,
             unconfirmed=unconfirmed,
+            declaration=str(declaration),
         )
         return DATASETS[base].load(where)
     near = difflib.get_close_matches(base, DATASETS, n=1)
     if variant and not near:
         return _own(base, variant, data_dir)
+    raise _unknown(name, near)
+
+
+def _unknown(name: str, near: Sequence[str]) -> DataError:
     hint = f"; did you mean {near[0]}?" if near else ""
-    raise DataError(
+    return DataError(
         f"unknown data set {name!r}{hint} Known: {', '.join(sorted(DATASETS))}, or your own "
         "package.module:function",
         code="unknown-dataset",

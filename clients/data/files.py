@@ -30,6 +30,7 @@ class Location:
     Attributes:
         variant: what follows the colon in the data set's name.
         data_dir: folder of files; "" for the variable ASCLEPIAS_DATA.
+        declaration: file of the declaration; "" for the one beside the data.
         image_size: height and width that picture files are brought to, pixels.
         declared: whether what is public must be declared: the records are a hospital's own.
         unconfirmed: whether ranges may be used that were drafted from the data and not confirmed.
@@ -38,10 +39,15 @@ class Location:
 
     variant: str = ""
     data_dir: str = ""
+    declaration: str = ""
     image_size: int = 64
     declared: bool = False
     unconfirmed: bool = False
     log: ReadingLog = field(default_factory=ReadingLog)
+
+    def declared_in(self, beside: Path) -> Path:
+        """Return the file of the declaration, which usually lies beside the data."""
+        return Path(self.declaration) if self.declaration else beside
 
 
 def data_folder(data_dir: str | Path | None) -> Path | None:

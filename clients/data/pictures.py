@@ -142,13 +142,11 @@ def load_image_folder(where: Location) -> Dataset:
     root = _named_folder(where)
     parts = _parts_of(root)
     found = class_folders(parts[0])
-    declared = declared_beside(root / FOLDER_FILE, required=where.declared, found=found)
-    classes = declared.classes
+    file = where.declared_in(root / FOLDER_FILE)
+    classes = declared_beside(file, required=where.declared, found=found).classes
     if len(classes) < 2:
-        raise DataError(
-            f"{parts[0]}: {len(classes)} folders with pictures, expected one for each class",
-            code="missing-file",
-        )
+        fault = f"{parts[0]}: {len(classes)} folders with pictures, expected one for each class"
+        raise DataError(fault, code="missing-file")
     pictures = gather(parts, classes, where.log)
     owners = _owners(root, pictures.files, where.log)
     if owners is not None:
@@ -166,6 +164,7 @@ def load_image_folder(where: Location) -> Dataset:
         hospitals=homes,
     )
     cut = pictures.first
+    test = everything.take(slice(cut, None)) if cut < len(everything) else None
     return Dataset(
         info=DatasetInfo(
             name=f"image-folder:{where.variant}",
@@ -179,7 +178,7 @@ def load_image_folder(where: Location) -> Dataset:
             has_hospital_ids=homes is not None,
         ),
         train=everything.take(slice(0, cut)),
-        test=everything.take(slice(cut, None)) if cut < len(pictures.files) else None,
+        test=test,
         hospital_names=names,
         log=where.log,
     )

@@ -58,7 +58,7 @@ class Table:
     """
 
     header: tuple[str, ...]
-    rows: list[tuple[str, Row]]
+    rows: Sequence[tuple[str, Row]]
     dialect: Dialect
 
 
@@ -199,7 +199,7 @@ def _typed(path: Path, columns: Sequence[str], form: FileForm) -> Table:
     return Table(header=tuple(header), rows=rows, dialect=dialect)
 
 
-def _excel(path: Path, sheet: str) -> tuple[list[str], Iterable[Sequence[Any]]]:
+def _workbook(path: Path) -> Any:
     try:
         from openpyxl import load_workbook
     except ImportError:
@@ -208,7 +208,28 @@ def _excel(path: Path, sheet: str) -> tuple[list[str], Iterable[Sequence[Any]]]:
             "sheet as CSV",
             code="unreadable",
         ) from None
-    book = load_workbook(path, read_only=True, data_only=True)
+    return load_workbook(path, read_only=True, data_only=True)
+
+
+def sheet_names(path: Path) -> tuple[str, ...]:
+    """Return the names of an Excel file's sheets.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    try:
+        book = _workbook(path)
+    except _OWN:
+        raise
+    except Exception as error:
+        raise DataError(f"{path} cannot be read ({error})", code="unreadable") from error
+    names = tuple(book.sheetnames)
+    book.close()
+    return names
+
+
+def _excel(path: Path, sheet: str) -> tuple[list[str], Iterable[Sequence[Any]]]:
+    book = _workbook(path)
     if sheet and sheet not in book.sheetnames:
         raise DataError(
             f"{path}: no sheet {sheet!r}; it has {', '.join(book.sheetnames)}: mend [file] sheet",

@@ -30,7 +30,7 @@ from clients.data.rows import Row, Table, read_rows
 def load(where: Location) -> Dataset:
     """Return the rows of `csv:<file>`, or `csv:<folder>/*.csv`."""
     sources = find_tables(where)
-    file = sources.declaration
+    file = where.declared_in(sources.declaration)
     declared = read_table_declaration(file)
     check_confirmed(declared, file, unconfirmed=where.unconfirmed)
     columns = [one for one in declared.columns if one != sources.hospital_column(declared)]

@@ -1,0 +1,216 @@
+"""Looking at one's own data: what is drafted, what is said to be odd, what a check finds."""
+
+from __future__ import annotations
+
+import json
+import os
+import tomllib
+from datetime import date, timedelta
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+import pytest
+
+from clients.data import DataError, load_dataset
+from clients.data.column_draft import look_at, outwards
+from clients.data.declaration import FileForm, declared, json_schema
+from clients.data.dialect import Dialect
+from clients.data.draft import draft
+from simulations.cli import main
+
+ROOT = Path(__file__).parents[2]
+CASES = Path(os.environ.get("ASCLEPIAS_DATA", "")).parent / "cases"
+
+#: A table with oddities of many kinds, as a hospital of the continent writes it.
+ODD = "patient;site;aufnahme;alter;crp;gewicht;sex;befund;outcome"
+
+
+@pytest.fixture(autouse=True)
+def wide(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "120")
+
+
+def odd_table(folder: Path) -> Path:
+    generator = np.random.default_rng(0)
+    lines = [ODD]
+    for row in range(120):
+        day = date(2019, 1, 1) + timedelta(days=row * 7)
+        age = "999" if row % 17 == 0 else str(20 + row % 70)
+        crp = "<5" if row % 4 == 0 else f"{row / 3:.1f}".replace(".", ",")
+        weight = f"{1000 + row * 30 + 0.5:,.1f}".translate(str.maketrans(",.", ".,"))
+        lines.append(
+            f"p{row // 2};{('Köln', 'Lyon')[row // 60]};{day:%d.%m.%Y};{age};{crp};{weight} g;"
+            f"{('f', 'M', 'm', 'F')[row % 4]};frei {generator.integers(10**6)};{row % 3 == 0}"
+        )
+    file = folder / "visite.csv"
+    file.write_bytes("\r\n".join(lines).encode("cp1252"))
+    return file
+
+
+def run(capsys, *words: str) -> tuple[int, str]:
+    code = main(["describe", *words])
+    captured = capsys.readouterr()
+    return code, captured.out + captured.err
+
+
+def test_a_table_of_oddities_is_drafted_confirmed_and_read(tmp_path, capsys):
+    file = odd_table(tmp_path)
+    code, out = run(capsys, str(file))
+    assert code == 0 and "alter: '999' looks like a code for: not measured" in out
+    said = tomllib.loads((tmp_path / "visite.toml").read_text())
+    assert said["file"] == {
+        "separator": ";",
+        "decimal": ",",
+        "thousands": ".",
+        "encoding": "cp1252",
+        "dates": "%d.%m.%Y",
+    }
+    assert (said["target"], said["patient"], said["hospital"]) == ("outcome", "patient", "site")
+    assert said["missing"]["of"] == {"alter": ["999"]}
+    assert said["censored"] == {"crp": "bound"} and said["units"] == {"gewicht": {"g": 1}}
+    assert said["ranges"]["aufnahme"] == ["2018-01-01", "2022-12-31"]
+    assert said["unconfirmed"] == ["aufnahme", "alter", "crp", "gewicht", "sex"]
+    with pytest.raises(DataError, match="ranges of aufnahme, alter"):
+        load_dataset(f"csv:{file}")
+    code, out = run(capsys, str(file), "--check", "visite.toml")
+    assert code == 0 and "not confirmed" in out and "60 patients" in out
+    text = (tmp_path / "visite.toml").read_text()
+    (tmp_path / "visite.toml").write_text(
+        "\n".join("" if line.startswith("unconfirmed") else line for line in text.splitlines())
+    )
+    loaded = load_dataset(f"csv:{file}")
+    low, high = said["ranges"]["gewicht"]
+    column = list(said["ranges"]).index("gewicht")
+    weights = (loaded.train.inputs[:, column] + 1) / 2 * (high - low) + low
+    np.testing.assert_allclose(weights, 1000.5 + 30 * np.arange(120), rtol=1e-5)
+    assert not loaded.log and loaded.train.labels.sum() == 40
+    code, out = run(capsys, str(file), "--check", "visite.toml")
+    assert code == 0 and "visite.toml fits." in out
+
+
+def test_an_existing_declaration_is_left_alone(tmp_path, capsys):
+    file = odd_table(tmp_path)
+    (tmp_path / "visite.toml").write_text("mine")
+    assert "left alone" in run(capsys, str(file))[1]
+    assert (tmp_path / "visite.toml").read_text() == "mine"
+    code, out = run(capsys, str(file), "--out", "-")
+    assert code == 0 and tomllib.loads(out)["target"] == "outcome"
+    run(capsys, str(file), "--out", "other.toml")
+    assert tomllib.loads(Path("other.toml").read_text())["target"] == "outcome"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "name a table, a folder, or an npz file"),
+        (["absent.csv"], "absent.csv does not exist"),
+        (["visite.csv", "--out", "absent/it.toml"], "cannot be written"),
+    ],
+)
+def test_what_is_asked_wrongly_says_what_to_do(tmp_path, capsys, words, message):
+    odd_table(tmp_path)
+    code, out = run(capsys, *words)
+    assert code == 2 and message in out
+
+
+def test_a_declaration_that_does_not_fit_is_a_failure(tmp_path, capsys):
+    file = odd_table(tmp_path)
+    run(capsys, str(file))
+    declaration = tmp_path / "visite.toml"
+    drafted = declaration.read_text()
+    declaration.write_text(drafted.replace('decimal = ","', 'decimal = "."', 1))
+    code, out = run(capsys, str(file), "--check", "visite.toml")
+    assert code == 1 and "decimal and thousands are both '.'" in out
+    declaration.write_text(drafted.replace("[ranges]", "[ranges]\nheight = [0, 1]"))
+    code, out = run(capsys, str(file), "--check", "visite.toml")
+    assert code == 1 and "no column 'height'" in out
+
+
+def test_a_folder_of_tables_is_drafted_as_one(tmp_path, capsys):
+    whole = odd_table(tmp_path).read_bytes().decode("cp1252").splitlines()
+    folder = tmp_path / "visits"
+    folder.mkdir()
+    (folder / "koeln.csv").write_text("\n".join([whole[0], *whole[1:61]]))
+    (folder / "lyon.csv").write_text("\n".join([whole[0], *whole[61:]]))
+    code, out = run(capsys, "visits")
+    assert code == 0 and "120 rows" in out and "--num-supernodes 2" in out
+    loaded = load_dataset("csv:visits/*.csv", tmp_path, unconfirmed=True)
+    assert loaded.hospital_names == ("koeln", "lyon") and len(loaded.train) == 120
+
+
+def test_every_key_of_the_format_is_in_the_schema_and_on_the_page(tmp_path, capsys):
+    code, out = run(capsys, "--schema")
+    assert code == 0 and json.loads(out) == json_schema()
+    kept = json.loads((ROOT / "docs/declaration.schema.json").read_text())
+    assert kept == json_schema(), "write it again: describe --schema > docs/declaration.schema.json"
+    page = (ROOT / "docs/data.md").read_text()
+    for key in json_schema()["properties"]:
+        assert f"`{key}`" in page or f"`[{key}]`" in page, key
+    jsonschema.validate(tomllib.loads(draft(odd_table(tmp_path)).text), json_schema())
+    for wrong in ({"clases": []}, {"ranges": {"age": [0]}}, {"file": {"decimal": ";"}}):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(wrong, json_schema())
+        with pytest.raises(DataError):
+            declared(wrong, tmp_path)
+
+
+def test_declarations_on_the_page_are_sound(tmp_path):
+    page = (ROOT / "docs/data.md").read_text()
+    blocks = [block.split("```")[0] for block in page.split("```toml\n")[1:]]
+    assert len(blocks) > 1
+    for block in blocks:
+        declared(tomllib.loads(block), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (30, 80, (20, 90)),
+        (0, 1, (0, 1.5)),
+        (0.02, 0.31, (0, 0.4)),
+        (-3, 5, (-4, 6)),
+        (7, 7, (0, 14)),
+    ],
+)
+def test_ranges_are_rounded_outwards(low, high, expected):
+    found = outwards(low, high)
+    assert found[0] <= low and found[1] > high
+    assert found[0] < low or low == 0
+
+
+@pytest.mark.parametrize(
+    ("cells", "use", "said"),
+    [
+        (["1.5", "2.5", "x", "9", "8", "7", "6", "5", "4", "3", "2"], "range", "row 4: 'x'"),
+        (["5"] * 9, "unused", "always '5'"),
+        (["", "?"], "unused", "it is empty"),
+        ([f"note {n}" for n in range(40)], "unused", "40 different words"),
+        (["0", "1"] * 5, "kinds", ""),
+        (["a", "A", "b", "b", "b", "c"], "kinds", "'c' is met once"),
+        (["2020-01-01", "2021-05-05", "2022-01-01"], "date", ""),
+        ([*map(str, range(50)), "1e9"], "range", "lies far from all others"),
+        ([*map(str, range(50)), "-99", "-99"], "range", "'-99' looks like a code"),
+    ],
+)
+def test_a_column_is_taken_for_what_it_is(cells, use, said):
+    column = look_at("it", cells, Dialect(FileForm()))
+    assert column.use == use
+    assert said in " ".join([column.why, *column.oddities])
+
+
+@pytest.mark.skipif(not CASES.is_dir(), reason="no folder 'cases' beside ASCLEPIAS_DATA")
+def test_tables_as_hospitals_write_them_are_read_by_their_drafts(tmp_path):
+    # What is not the outcome's own fault, or a constant's, is read without a word.
+    for name in ("european", "latin1", "bom", "tab", "unit", "censored", "missing-999", "date",
+                 "missing-minus9", "missing-na-slash", "multilabel", "float-classes",
+                 "no-toml", "wide200", "kind-unknown", "kind-case"):  # fmt: skip
+        drafted = draft(CASES / f"{name}.csv")
+        (tmp_path / "it.toml").write_text(drafted.text)
+        loaded = load_dataset(
+            f"csv:{CASES / name}.csv", unconfirmed=True, declaration=tmp_path / "it.toml"
+        )
+        assert not loaded.log, (name, loaded.log.lines())
+        assert len(loaded.train) == drafted.rows
+        assert loaded.info.has_patient_ids and loaded.info.has_hospital_ids
