@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from clients.contract.ceremony_messages import JoinRequest, KeysRequest, LeadRequest
+from clients.contract.ceremony_messages import EndRequest, JoinRequest, KeysRequest, LeadRequest
 from clients.contract.faults import Code, Fault
 from clients.contract.kinds import Kind
 from clients.contract.layer_messages import TurnRequest
@@ -54,6 +54,7 @@ READERS: Mapping[Kind, Callable[[RecordDict], Any]] = {
     Kind.VISIT: VisitRequest.read,
     Kind.RELEASE_CARRIED: VisitRequest.read,
     Kind.CONFIRM: RoundRequest.read,
+    Kind.END: EndRequest.read,
     Kind.RELEASE: ReleaseRequest.read,
     Kind.EVALUATE: ReleaseRequest.read,
     Kind.EVALUATE_MODELS: JudgeRequest.read,
@@ -139,6 +140,13 @@ def confirm(passage: Passage[RoundRequest], hospital: Hospital) -> Release:
     return Releasing(hospital).confirm(passage)
 
 
+def end(passage: Passage[EndRequest], hospital: Hospital) -> Release:
+    """End the training here: its keys go."""
+    from clients.site.ending import end
+
+    return end(passage, hospital)
+
+
 def release(passage: Passage[ReleaseRequest], hospital: Hospital) -> Release:
     """Return the model after the last sum."""
     from clients.site.releasing import Releasing
@@ -175,6 +183,7 @@ HANDLERS: Mapping[Kind, Handler] = {
     Kind.VISIT: visit,
     Kind.RELEASE_CARRIED: release_carried,
     Kind.CONFIRM: confirm,
+    Kind.END: end,
     Kind.RELEASE: release,
     Kind.EVALUATE: evaluate,
     Kind.EVALUATE_MODELS: judge,

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from deployment.ledger_commands import ledgers
+
 if TYPE_CHECKING:
     from clients.contract.settings import Settings
 
@@ -41,6 +43,8 @@ Wait = Annotated[
     float,
     typer.Option(metavar="SECONDS", min=0.0, help="How long to wait for hospitals to connect."),
 ]
+
+app.add_typer(ledgers, name="ledger")
 
 
 @app.callback()
@@ -290,79 +294,6 @@ def renew(
         return
     renew_server_certificate(consortium)
     line(True, f"new certificate in {link.folder}; restart the SuperLink to use it")
-
-
-ledgers = typer.Typer(no_args_is_help=True, help="Look at a hospital's ledger, or recover it.")
-app.add_typer(ledgers, name="ledger")
-
-
-@ledgers.command("verify", epilog="Example: asclepias ledger verify --site consortium/sites/lyon")
-def verify_ledger(site: Site = Path()) -> None:
-    """Read a hospital's ledger line by line, and look for signs that it has gone back."""
-    from clients.site.site_file import read_site_file
-    from deployment.recover import findings, verify
-    from deployment.report import line
-
-    file = read_site_file(site / "site.toml")
-    found = verify(file.ledger)
-    line(True, f"{file.ledger} is whole: ledger {found.id} of {found.site}, {found.cohort}")
-    line(True, f"it ends at entry {found.entry}, head {found.head[:32]}")
-    for name, state in found.trainings.items():
-        line(True, f"training {name}: {state.phase}, {state.spent} messages spent")
-    signs = findings(file)
-    for sign in signs:
-        line(False, sign)
-    if signs:
-        line(False, "'asclepias ledger recover' charges what is missing, and goes on")
-        raise typer.Exit(1)
-
-
-@ledgers.command(
-    "recover",
-    epilog="\n\n".join(
-        [
-            "Examples:",
-            "asclepias ledger recover --site consortium/sites/lyon --evidence witness.json",
-            "asclepias ledger recover --site consortium/sites/lyon "
-            "--also gaussian:sampling-rate=0.1,noise-multiplier=2.0,count=40",
-        ]
-    ),
-)
-def recover_ledger(
-    site: Site = Path(),
-    evidence: Annotated[
-        list[Path] | None,
-        typer.Option(
-            metavar="FILE",
-            help="witness.json of the SuperLink's runs, or a peer's peers.json; repeatable.",
-        ),
-    ] = None,
-    also: Annotated[
-        list[str] | None,
-        typer.Option(metavar="EVENT", help="Charge this too: what left and nobody witnessed."),
-    ] = None,
-    cohort: Annotated[
-        str, typer.Option(metavar="NAME", help="Begin a new ledger for these data.")
-    ] = "",
-) -> None:
-    """Charge what a ledger lacks that was restored, copied or lost, and let its hospital go on.
-
-    Trainings that were open end here. Asks before it writes; end the SuperNode first.
-    """
-    from clients.site.site_file import read_site_file
-    from deployment import recover
-    from deployment.errors import DeploymentError
-    from deployment.report import line, show_recovery
-
-    file = read_site_file(site / "site.toml")
-    headers = [one for path in evidence or [] for one in recover.read_evidence(path)]
-    events = [recover.read_event(text) for text in also or []]
-    planned = recover.plan(file, headers, also=events, cohort=cohort)
-    show_recovery(planned)
-    if typer.prompt("Write this to the ledger, for ever? Type yes") != "yes":
-        raise DeploymentError("Nothing was written.")
-    number = recover.carry_out(file, planned, cohort)
-    line(True, f"{file.ledger} goes on after entry {number}")
 
 
 @app.command(epilog="Example: asclepias bundle")

@@ -27,6 +27,7 @@ from accounting.states import NEW, TrainingState, step
 from clients.contract.header_memory import headers_in, signed_by
 from clients.site.heads import LOST, Kept, Mark, judge, lost_proofs, marks_beside
 from clients.site.home import home_of, same_home
+from clients.site.leftovers import forget_trainings
 from clients.site.site_file import SiteFile
 from crypto.headers import Header
 from crypto.identity import Identity
@@ -195,11 +196,25 @@ def carry_out(site: SiteFile, recovery: Recovery, cohort: str = "") -> int:
             raise DeploymentError(f"{site.ledger} has changed since; end the SuperNode first.")
         book.append(*recovery.lines)
         number, _ = book.head()
-    for training in recovery.retired:
-        for name in (f"keys-{training}.bin", f"pairs-{training}.bin"):
-            (site.private / name).unlink(missing_ok=True)
+    forget_trainings(site.private, recovery.retired)
     (site.private / LOST).unlink(missing_ok=True)
     return number
+
+
+def end(site: SiteFile, training: str) -> None:
+    """End a training at a hospital for ever, and delete its keys.
+
+    Raises:
+        DeploymentError: the ledger is damaged, or knows no such training.
+    """
+    known = verify(site.ledger).trainings
+    if training not in known:
+        raise DeploymentError(
+            f"{site.ledger} knows no training {training!r}, but {', '.join(known) or 'none'}."
+        )
+    with closing(_open(site, "")) as book:
+        book.append(lines.retire(training, why="ended by hand"))
+    forget_trainings(site.private, {training})
 
 
 def read_evidence(path: Path) -> tuple[bytes, ...]:

@@ -110,6 +110,8 @@ def lead(
             status=status,
             seconds=time.perf_counter() - started,
         )
+        if status == "finished":
+            training.end()
         prepared.budget.close()
         _end(folder, settings, tracking, audit, status, message)
 

@@ -9,6 +9,10 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
+from flwr.app import Message
+
+from clients.contract.ceremony_messages import EndRequest
+from clients.contract.kinds import Kind
 from strategies.ceremony import Ceremony, find_members, hold_ceremony
 from strategies.errors import BudgetExhausted
 from strategies.nodes import Nodes
@@ -30,7 +34,8 @@ class Training:
     def __init__(self, context: TrainingContext, teaching: type[Teaching]) -> None:
         self._context = context
         self._teaching = teaching
-        self._begun = False
+        #: Who takes part, once the training has begun.
+        self._nodes: Nodes | None = None
 
     @property
     def planned_rounds(self) -> int:
@@ -44,7 +49,7 @@ class Training:
         return Outcome(
             training=self._context.training,
             state=self._context.state,
-            terms=self._context.agreement.terms if self._begun else None,
+            terms=self._context.agreement.terms if self._nodes else None,
             bytes_carried=self._context.bytes_carried,
             evaluation=holdout.judge(),
             split=holdout.split,
@@ -61,7 +66,7 @@ class Training:
         context, state = self._context, self._context.state
         kept = context.journal.read()
         ceremony = self._begin() if kept is None else self._resume(kept)
-        self._begun = True
+        self._nodes = ceremony.nodes
         context.tracking.record(
             "ceremony",
             seconds=time.perf_counter() - start,
@@ -111,6 +116,18 @@ class Training:
         context, state = self._context, self._context.state
         state.round, state.note = kept.round, kept.note
         return find_members(context.conversation, context.agreement, context.heads, kept)
+
+    def end(self) -> None:
+        """Tell all hospitals that are there that they need the training's keys no more.
+
+        Nothing can be asked of them in it after that, so all that a run leaves is on disk before.
+        """
+        agreement, nodes = self._context.agreement, self._nodes
+        assert nodes is not None  # a training that has not begun has no end
+        content = EndRequest(training=agreement.training, bind=agreement.bind).content()
+        asked = [Message(content, nodes.ids[name], Kind.END) for name in nodes.names]
+        for _ in self._context.heads.settled(asked, self._context.conversation.ask(asked)):
+            pass  # who does not hear it keeps keys that nobody asks for
 
     def _figures(self, teaching: Teaching, nodes: Nodes) -> dict[str, dict[str, float]]:
         """Collect each hospital's figures on its own test records, where these are public."""

@@ -1,4 +1,4 @@
-"""What travels before the first round: who takes part, and the keys, wrapped for each alone."""
+"""What travels before the first round and after all: who takes part, the keys, and the end."""
 
 from __future__ import annotations
 
@@ -99,3 +99,11 @@ class KeysRequest(Words):
     offers: tuple[bytes, ...]
     public: bytes
     wrapped: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndRequest(Words):
+    """Says that the training is over and that nothing will be asked of it any more."""
+
+    training: str
+    bind: str

@@ -23,14 +23,15 @@ class Kind(StrEnum):
     RELEASE_CARRIED = "query.release_carried"
     RELEASE = "query.release"
     CONFIRM = "query.confirm"
+    END = "query.end"
     WITNESS = "query.witness"
     VOUCH = "query.vouch"
     EVALUATE = "evaluate"
     EVALUATE_MODELS = "evaluate.models"
 
 
-#: The ceremony, and what hospitals say of each other's ledgers: in every exchange.
-_ALWAYS = frozenset({Kind.JOIN, Kind.LEAD, Kind.KEYS, Kind.WITNESS, Kind.VOUCH})
+#: The ceremony, the end, and what hospitals say of each other's ledgers: in every exchange.
+_ALWAYS = frozenset({Kind.JOIN, Kind.LEAD, Kind.KEYS, Kind.END, Kind.WITNESS, Kind.VOUCH})
 #: What follows opened sums.
 _SUMS = _ALWAYS | {Kind.CONFIRM, Kind.RELEASE}
 _TURNS = frozenset({Kind.FORWARD, Kind.HEAD, Kind.BACKWARD})

@@ -24,6 +24,7 @@ from clients.site.agreement import Agreement, agree, own_part
 from clients.site.answers import Answers
 from clients.site.door import Door
 from clients.site.heads import shown_of
+from clients.site.leftovers import forget_trainings
 from clients.site.membership import Membership, read_membership
 from clients.site.opening import Openings
 from clients.site.own_draws import OwnDraws
@@ -259,7 +260,7 @@ class Hospital:
             session=session,
             needed=quorum(len(member.public_keys), noise.dropouts, noise.colluders),
             most=self.settings.run.snapshot_every + 1,
-            retire=self._drop_keys,
+            retire=self.forget_training,
             log=self.site.log,
         )
 
@@ -327,9 +328,10 @@ class Hospital:
         """Return what every header says of the hospital's book, for its peers to remember."""
         return shown_of(self.book, self.training, milestones=not self.site.simulated)
 
-    def _drop_keys(self) -> None:
-        self.site.forget_secret(f"keys-{self.training}.bin")
-        self._pair_file.forget()
+    def forget_training(self) -> None:
+        """Remove keys and answers of a training that is over for this hospital."""
+        if not self.site.simulated:  # an auditor reads a simulation's wire with its keys
+            forget_trainings(self.site.folder, {self.training})
         self.forget_membership()
         self.answers.drop()
 

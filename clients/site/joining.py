@@ -23,6 +23,7 @@ from clients.contract.ceremony_messages import (
 )
 from clients.contract.faults import Code, Fault
 from clients.contract.schedule import failures_allowed, last_place, spare_attempts, visits_of
+from clients.site.leftovers import forget_retired
 from clients.site.own_offer import OfferFile, OwnOffer
 from clients.site.own_settings import invited_offers
 from clients.site.pair_file import PairFile
@@ -60,6 +61,8 @@ class Joining:
         hospital, request = self._hospital, passage.request
         site = hospital.site
         self._check_id(request.bind, request.nonce)
+        if not site.simulated:
+            forget_retired(site.folder, hospital.book)
         if passage.state.keys:
             return passage.answer(JoinReply(name=site.name, presence=self._presence(request)))
         own, public = self._file.read(), hospital.settings.data.public

@@ -25,9 +25,6 @@ class Folder(Protocol):
     def read_secret(self, name: str) -> bytes | None:
         """Read it, or return ``None``."""
 
-    def forget_secret(self, name: str) -> None:
-        """Remove it."""
-
 
 class PairFile:
     """The pair keys of one training, on disk."""
@@ -63,7 +60,3 @@ class PairFile:
         later = keys.pairs.at(round)
         self.write(later)
         return keys.with_pairs(later)
-
-    def forget(self) -> None:
-        """Remove the file: the training is over for this hospital."""
-        self._folder.forget_secret(self._name)

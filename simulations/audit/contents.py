@@ -52,6 +52,7 @@ _ROUND_WORDS = frozenset({"model-round", "snapshot-round"})
 _WORDS: Mapping[Kind, frozenset[str]] = {
     Kind.JOIN: frozenset({"name", "offer", "pins", "presence"}),
     Kind.KEYS: frozenset({"name"}),
+    Kind.END: frozenset({"name"}),
     Kind.WITNESS: frozenset({"name", "standing", "header", "key"}),
     Kind.VOUCH: frozenset({"header", "key", "known"}),
     **dict.fromkeys((Kind.VISIT, Kind.RELEASE_CARRIED), _NOTHING),

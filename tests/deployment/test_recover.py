@@ -218,3 +218,13 @@ def test_a_damaged_ledger_says_which_line_and_what_to_do(play: Play) -> None:
 def test_what_is_no_event_is_refused(text: str) -> None:
     with pytest.raises(DeploymentError, match="event"):
         recover.read_event(text)
+
+
+def test_an_operator_ends_a_training_that_no_server_ends(play: Play) -> None:
+    folder = play.sites.folder(ONE)
+    assert run(play, "end", "none-such").exit_code != 0
+    assert list(folder.glob("keys-*"))
+    result = run(play, "end", play.training)
+    assert result.exit_code == 0, result.output
+    assert not [path for kind in ("keys", "pairs", "reply") for path in folder.glob(f"{kind}-*")]
+    assert play.ask(ONE, Kind.TRAIN, play.request(6)).code == "training-retired"

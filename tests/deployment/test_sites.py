@@ -50,15 +50,27 @@ def test_sites_with_a_new_process_a_message_end_in_the_simulated_model(tmp_path:
 def test_ledger_and_replica_are_on_the_hospitals_disk(tmp_path: Path) -> None:
     consortium = vouched(benchmark_consortium(tmp_path / "consortium", 4))
     settings = small_settings(tmp_path / "run")
-    train(settings, SiteGrid(settings, consortium))
-    private = consortium.site("hospital-02") / "private"
+    private, replicas = consortium.site("hospital-02") / "private", []
+
+    def look(request: Message, reply: Message | None) -> Message | None:
+        if request.metadata.message_type == Kind.END and not replicas:
+            replicas.extend(path.stat().st_size for path in private.glob("replica-*.bin"))
+            _all_closed(private)
+        return reply or request
+
+    train(settings, SiteGrid(settings, consortium, look))
     lines = [json.loads(line) for line in (private / "ledger.jsonl").read_text().splitlines()]
     assert [line["round"] for line in lines if line.get("kind") == "spend"] == [1, 2, 3]
-    [replica] = private.glob("replica-*.bin")
+    assert len(replicas) == 1
+    assert replicas[0] > 64
+    _all_closed(private)
+
+
+def _all_closed(private: Path) -> None:
+    """Nobody but the owner reads a file of the folder."""
     for file in private.iterdir():
         if file.is_file() and file.suffix != ".log":
             assert file.stat().st_mode & 0o077 == 0, file
-    assert replica.stat().st_size > 64
 
 
 def test_a_place_is_answered_once_whatever_else_is_asked_even_by_a_new_process(
@@ -311,8 +323,13 @@ def test_no_secret_of_the_ceremony_outlives_it_even_if_a_leaders_answer_is_lost(
     consortium = vouched(benchmark_consortium(tmp_path / "consortium", 4))
     settings = small_settings(tmp_path / "run")
     kept: list[bool] = []
+    keys: set[bytes] = set()
 
     def lose_the_first_answer(request: Message, reply: Message | None) -> Message | None:
+        if request.metadata.message_type == Kind.END and not keys:
+            # Each file begins with a line on the hospital's own book.
+            found = [file.read_bytes() for file in consortium.folder.rglob("keys-*.bin")]
+            keys.update(data.partition(b"\n")[2] for data in found)
         if request.metadata.message_type != Kind.LEAD or reply is None or kept:
             return reply or request
         private = grid.sites[request.metadata.dst_node_id].parent / "private"
@@ -323,9 +340,6 @@ def test_no_secret_of_the_ceremony_outlives_it_even_if_a_leaders_answer_is_lost(
     train(settings, grid)
     assert kept == [True], "another may lead, so the first leader's secret is still needed"
     assert not list(consortium.folder.rglob("ceremony-*.key"))
-    # Each file begins with a line on the hospital's own book.
-    kept = [file.read_bytes() for file in consortium.folder.rglob("keys-*.bin")]
-    keys = {data.partition(b"\n")[2] for data in kept}
     assert len(keys) == 1, "all hold the second leader's keys"
 
 

@@ -3,7 +3,7 @@ import pytest
 from accounting.vocabulary import EXCHANGES
 from clients.contract.kinds import KINDS, Kind
 
-CEREMONY = {Kind.JOIN, Kind.LEAD, Kind.KEYS}
+CEREMONY = {Kind.JOIN, Kind.LEAD, Kind.KEYS, Kind.END}
 LEDGERS = {Kind.WITNESS, Kind.VOUCH}
 
 
