@@ -228,11 +228,14 @@ def _answer(state: TrainingState, line: Line) -> TrainingState:
         raise BookError("stale-place", f"another roster of {place} was answered")
     sealed = state.phase is Phase.SEALED and place == state.place
     idle = state.phase in (Phase.IDLE, Phase.SEALED, Phase.ANSWERED) and place > state.place
-    if not sealed:
-        _check_round(state, bind, place)
-        if not idle:
-            raise BookError("stale-place", f"answer for {place} at {state.place}")
-    return state._replace(phase=Phase.ANSWERED, place=place, roster=roster)
+    if sealed:
+        return state._replace(phase=Phase.ANSWERED, roster=roster)
+    _check_round(state, bind, place)
+    if not idle:
+        raise BookError("stale-place", f"answer for {place} at {state.place}")
+    return state._replace(
+        phase=Phase.ANSWERED, place=place, turn=0, turns=0, reply="", roster=roster
+    )
 
 
 def _commit(state: TrainingState, line: Line) -> TrainingState:

@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from crypto.key_shares import Answers, Parts, ShareRequest, answer
+from crypto.key_shares import Answers, ShareRequest, answer
 from crypto.keys import Keys
 from crypto.pairs import PairKeys
+from crypto.parcels import Parcel
 from crypto.planning import Absent, plan_sealing
 from crypto.roles import Place, Quantiser, Sealed
 from crypto.schemes import make_adder, make_keys, make_opener, make_sealer
@@ -111,7 +112,7 @@ class Ours(Contender):
         held = [self._held(name) for name in self.plan.sharing.committee or self.names]
         held = held[: self.plan.sharing.threshold]
         nonces = {name: one.nonce for name, one in self._sealed.items()}
-        parts = {name: Parts.of(one) for name, one in self._sealed.items()}
+        parcels = {n: Parcel.of(one.payload, one.envelopes) for n, one in self._sealed.items()}
         roster, answers = bytes(32), {}
         start = time.process_time()
         for keys in held:
@@ -121,14 +122,14 @@ class Ours(Contender):
                 place=PLACE,
                 roster=roster,
                 contributors=nonces,
-                parts=parts,
+                parcels=parcels,
                 envelopes={
                     name: one.envelopes[holder]
                     for name, one in self._sealed.items()
                     if holder in one.envelopes
                 },
             )
-            answers[holder] = answer(request, self.plan, keys, None).answer
+            answers[holder] = answer(request, self.plan, keys)
         self._answers = Answers(roster=roster, by_holder=answers)
         return (time.process_time() - start) / len(held)
 

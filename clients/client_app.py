@@ -23,6 +23,7 @@ from clients.contract.layer_messages import TurnRequest
 from clients.contract.messages import ReleaseRequest, RoundRequest
 from clients.contract.printable import printable
 from clients.contract.settings import SettingsError
+from clients.contract.share_messages import SharesRequest
 from clients.contract.visit_messages import JudgeRequest, VisitRequest
 from clients.contract.witness_messages import VouchRequest, WitnessRequest
 from clients.site.answer_times import hold_answer
@@ -51,6 +52,7 @@ READERS: Mapping[Kind, Callable[[RecordDict], Any]] = {
     Kind.FORWARD: RoundRequest.read,
     Kind.HEAD: TurnRequest.read,
     Kind.BACKWARD: TurnRequest.read,
+    Kind.ANSWER: SharesRequest.read,
     Kind.VISIT: VisitRequest.read,
     Kind.RELEASE_CARRIED: VisitRequest.read,
     Kind.CONFIRM: RoundRequest.read,
@@ -110,6 +112,13 @@ def backward(passage: Passage[TurnRequest], hospital: Hospital) -> Release:
     from clients.site.split_hospital import SplitHospital
 
     return SplitHospital(hospital).backward(passage)
+
+
+def answer_roster(passage: Passage[SharesRequest], hospital: Hospital) -> Release:
+    """Answer a roster with shares of the key of its sum."""
+    from clients.site.answering import Answering
+
+    return Answering(hospital).answer(passage)
 
 
 def visit(passage: Passage[VisitRequest], hospital: Hospital) -> Release:
@@ -180,6 +189,7 @@ HANDLERS: Mapping[Kind, Handler] = {
     Kind.FORWARD: forward,
     Kind.HEAD: head,
     Kind.BACKWARD: backward,
+    Kind.ANSWER: answer_roster,
     Kind.VISIT: visit,
     Kind.RELEASE_CARRIED: release_carried,
     Kind.CONFIRM: confirm,

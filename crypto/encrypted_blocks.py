@@ -20,12 +20,13 @@ from crypto.blocks import (
 )
 from crypto.coins import Coins
 from crypto.field_tags import PRIME, FieldWeights, Words, block_pads, read_digits, write_digits
+from crypto.keys import Keys
 from crypto.one_time_plans import Layout
 from crypto.packing import from_planes, write_planes
 from crypto.polynomials import Coefficients, Small, Spectrum
 from crypto.roles import Place, Vector
 from crypto.security import FRESH_STDDEV
-from crypto.shared_polynomials import shared_polynomials
+from crypto.shared_polynomials import SharedPolynomials, shared_polynomials
 from crypto.tags import check_pads
 
 Blocks = NDArray[np.uint8]
@@ -40,30 +41,29 @@ class Sealing:
 
     Attributes:
         layout: How values lie.
-        parameter_id: Digest of the sealing plan, hex.
-        group_key: For tags.
+        keys: Of the training.
         bind: Digest of the training's terms and members.
         place: Training, round and attempt.
     """
 
     layout: Layout
-    parameter_id: str
-    group_key: bytes
+    keys: Keys
     bind: bytes
     place: Place
 
-    def __repr__(self) -> str:
-        return f"Sealing(place={self.place}, secrets hidden)"
-
     def pads(self, hospital: str, nonce: bytes) -> Words:
         """A hospital's pads of this place's tags, uint64 `[blocks]`."""
-        return block_pads(
-            self.group_key, self.place, hospital, nonce, self.parameter_id, self.layout.blocks
-        )
+        keys, blocks = self.keys, self.layout.blocks
+        return block_pads(keys.group_key, self.place, hospital, nonce, keys.parameter_id, blocks)
 
     def weights(self) -> FieldWeights:
         """The tags' secret weights at this place."""
-        return FieldWeights(self.group_key, self.place, self.parameter_id, self.layout)
+        keys = self.keys
+        return FieldWeights(keys.group_key, self.place, keys.parameter_id, self.layout)
+
+    def polynomials(self) -> SharedPolynomials:
+        """The public polynomials of this place."""
+        return shared_polynomials(self.layout, self.place, self.keys.parameter_id, self.bind)
 
 
 class _Chunk:
@@ -100,8 +100,7 @@ def encrypt_blocks(
     Returns:
         uint8 `[blocks, block_bytes]`.
     """
-    layout, weights = sealing.layout, sealing.weights()
-    shared = shared_polynomials(layout, sealing.place, sealing.parameter_id, sealing.bind)
+    layout, weights, shared = sealing.layout, sealing.weights(), sealing.polynomials()
     body = np.empty((layout.blocks, layout.block_bytes), dtype=np.uint8)
     whole, mask = _Chunk(layout, shared.rows), np.uint64(2**layout.modulus_bits - 1)
     norm = _KEY_NORM * layout.degree**0.5
@@ -142,8 +141,8 @@ def decrypt_blocks(
     Raises:
         TagMismatchError: The sum is not of exactly these contributors at this place.
     """
-    layout, weights, contributions = sealing.layout, sealing.weights(), len(pads)
-    shared = shared_polynomials(layout, sealing.place, sealing.parameter_id, sealing.bind)
+    layout, weights, shared = sealing.layout, sealing.weights(), sealing.polynomials()
+    contributions = len(pads)
     opened = np.empty(layout.values)
     observed: list[int] = []
     whole = _Chunk(layout, shared.rows)

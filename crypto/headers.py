@@ -302,6 +302,7 @@ def verify_header(
     place: Place | None = None,
     parameter_id: str | None = None,
     payload: bytes | None = None,
+    digest: str | None = None,
     bind: bytes | None = None,
 ) -> Header:
     """Check a header's sender and signature, and what else is expected of it.
@@ -313,6 +314,7 @@ def verify_header(
         place: The training, round and attempt it must be of.
         parameter_id: The plan it must be sealed under.
         payload: The payload it must sign.
+        digest: The digest it must name, hex, where more than one payload goes with it.
         bind: The digest of terms and members it must be bound to.
 
     Raises:
@@ -338,6 +340,7 @@ def verify_header(
         )
     if bind is not None and header.bind != bind:
         raise HeaderError(f"{header.sender!r} is bound to other terms or members")
-    if payload is not None and not hmac.compare_digest(header.payload, payload_digest(payload)):
+    digest = digest if payload is None else payload_digest(payload)
+    if digest is not None and not hmac.compare_digest(header.payload, digest):
         raise PayloadMismatchError(f"the payload of {header.sender!r} is not the one it signed")
     return header

@@ -1,22 +1,21 @@
 """Shares of one-time keys: dealt to holders with every vector, and answered for one roster.
 
     envelopes = deal(secret, plan, pairs, place, nonce)         # every hospital, with its update
-    answered = answer(request, plan, keys, last)                # every holder, once a place
+    wrapped = answer(request, plan, keys)                       # every holder, one roster a place
     shares = open_answers(answers, plan, keys, bind, place)     # every hospital that opens
 
 A share travels in an envelope that only its holder opens, and only for the header whose nonce it
 was made with: no envelope passes for one of another place, attempt, dealer, holder or header. The
 server keeps envelopes and hands them out with the roster; holders store none. The signed header
-stands for every envelope (`Parts`), so a bad one is its dealer's fault or the server's. t - 1 of a
-dealer's shares, turning with its name, are derived by their holders instead of sent.
+stands for every envelope (`crypto.parcels`), so a bad one is its dealer's fault or the server's.
+t - 1 of a dealer's shares are derived by their holders instead of sent (`crypto.seats`).
 
 An answer is wrapped under the group key: hospitals may know the sum of keys, the server must not.
+That a holder answers one roster a place, for ever, is its caller's to see to (a hospital's book).
 """
 
-import hashlib
-import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,12 +23,14 @@ from numpy.typing import NDArray
 from crypto import sharing
 from crypto.coins import KeyStream
 from crypto.envelope import unwrap, wrap
-from crypto.errors import EnvelopeError, HeaderError, KeysError, RosterError, ShareError
+from crypto.errors import EnvelopeError, KeysError, RosterError, ShareError
 from crypto.keys import Keys
 from crypto.one_time_plans import Sharing
 from crypto.pairs import PairKeys
+from crypto.parcels import Parcel
 from crypto.plans import SealingPlan
-from crypto.roles import Place, Sealed
+from crypto.roles import Place
+from crypto.seats import Seats
 from crypto.security import COINS
 from crypto.sharing import Residues
 from crypto.tags import derive_key
@@ -39,31 +40,9 @@ _DIGEST = 32
 _LOW, _HIGH = np.uint64(2**32 - 1), np.uint64(32)
 
 
-def holders_of(sharing: Sharing, pairs: PairKeys) -> tuple[str, ...]:
-    """Who holds shares, sorted; holder i's point is i + 1.
-
-    Raises:
-        KeysError: The committee names somebody who is not of this training.
-    """
-    members = tuple(sorted((pairs.hospital, *pairs.others)))
-    strangers = set(sharing.committee) - set(members)
-    if strangers:
-        raise KeysError(f"the committee names {sorted(strangers)}, who are not of this training")
-    return sharing.committee or members
-
-
-class _Seats:
-    """Who holds at which point, and which dealer's shares are derived there."""
-
-    def __init__(self, sharing: Sharing, pairs: PairKeys) -> None:
-        self.holders = holders_of(sharing, pairs)
-        self._derived = sharing.threshold - 1
-        members = sorted((pairs.hospital, *pairs.others))
-        self._place = {name: index for index, name in enumerate(members)}
-
-    def derives(self, dealer: str, point: int) -> bool:
-        """Whether the share of a dealer at a point is derived; the points turn with its name."""
-        return (point - 1 - self._place[dealer]) % len(self.holders) < self._derived
+def seats_of(sharing: Sharing, pairs: PairKeys) -> Seats:
+    """Who holds shares among the hospitals that a ceremony made pair keys for."""
+    return Seats(sharing, (pairs.hospital, *pairs.others))
 
 
 def _derived_words(
@@ -118,7 +97,7 @@ def deal(
         place: The place that the key is for.
         nonce: Of the dealer's signed header.
     """
-    seats, dealer = _Seats(_sharing(plan), pairs), pairs.hospital
+    seats, dealer = seats_of(_sharing(plan), pairs), pairs.hospital
     holders = seats.holders
     every = range(1, len(holders) + 1)
     derived = {
@@ -138,77 +117,6 @@ def deal(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
-    """What one hospital sent: the digests that its signed header stands for.
-
-    A holder gets an envelope without the vector beside it; by this list, whose digest is signed, it
-    knows whether the envelope is the one that its dealer sent.
-
-    Attributes:
-        payload: SHA-256 of the sealed vector, hex.
-        envelopes: SHA-256 of each envelope, hex, by holder.
-    """
-
-    payload: str
-    envelopes: Mapping[str, str]
-
-    @classmethod
-    def of(cls, sealed: Sealed) -> "Parts":
-        """The parts of what a sealer made."""
-        return cls(
-            payload=hashlib.sha256(sealed.payload).hexdigest(),
-            envelopes={name: _hex(one) for name, one in sealed.envelopes.items()},
-        )
-
-    @property
-    def digest(self) -> str:
-        """What a signed header carries as its payload's digest, hex."""
-        digest = hashlib.sha256(b"asclepias parts 1" + bytes.fromhex(self.payload))
-        for name, one in sorted(self.envelopes.items()):
-            label = name.encode()
-            digest.update(len(label).to_bytes(4, "little") + label + bytes.fromhex(one))
-        return digest.hexdigest()
-
-
-def _hex(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answered:
-    """What a holder answered last; to be on disk before the answer leaves.
-
-    Attributes:
-        place: The place.
-        roster: Digest of the signed roster that it answered, 32 bytes.
-        answer: The wrapped sum of shares.
-    """
-
-    place: Place
-    roster: bytes
-    answer: bytes = field(repr=False)
-
-    def to_bytes(self) -> bytes:
-        """For the hospital's own file; it holds nothing that the server may not see."""
-        fields = asdict(self.place) | {"roster": self.roster.hex(), "answer": self.answer.hex()}
-        return json.dumps(fields, sort_keys=True).encode()
-
-    @classmethod
-    def from_bytes(cls, data: bytes) -> "Answered":
-        """Read `to_bytes`.
-
-        Raises:
-            ShareError: The bytes are no answer.
-        """
-        try:
-            fields = json.loads(data)
-            roster, wrapped = (bytes.fromhex(fields.pop(name)) for name in ("roster", "answer"))
-            return cls(place=Place(**fields), roster=roster, answer=wrapped)
-        except (ValueError, TypeError, KeyError, AttributeError, HeaderError):
-            raise ShareError(f"{len(data)} bytes are no answer of a holder") from None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ShareRequest:
     """A roster to be answered, verified by the caller, and what came with it.
 
@@ -216,29 +124,29 @@ class ShareRequest:
         place: The roster's place.
         roster: Digest of the signed roster, 32 bytes.
         contributors: Each member's nonce by name.
-        parts: Each member's parts by name; their digests are those of the signed headers.
+        parcels: What each member that sent this holder an envelope signed; their digests are those
+            of the signed headers.
         envelopes: This holder's, by dealer; as the server kept them.
     """
 
     place: Place
     roster: bytes
     contributors: Mapping[str, bytes]
-    parts: Mapping[str, Parts]
+    parcels: Mapping[str, Parcel]
     envelopes: Mapping[str, bytes]
 
 
-def answer(request: ShareRequest, plan: SealingPlan, keys: Keys, last: Answered | None) -> Answered:
+def answer(request: ShareRequest, plan: SealingPlan, keys: Keys) -> bytes:
     """Answer one roster of a place with the sum of its members' shares, wrapped for hospitals.
 
     Args:
-        request: The roster; its signatures have been checked.
+        request: The roster; its signatures have been checked, and no other roster of its place was
+            ever answered here.
         plan: Of this training.
         keys: The holder's, with its pair keys.
-        last: What this holder answered last in this training. The same roster gets the same bytes;
-            another roster of that place, or of any before it, gets nothing for ever.
 
     Raises:
-        RosterError: Another roster was answered, or a later place; or too few are in it.
+        RosterError: Too few are in the roster, or strangers.
         ShareError: A member's envelope is missing, is not the one it signed, or holds no share;
             says whose fault that is. The holder may answer another roster.
     """
@@ -248,30 +156,21 @@ def answer(request: ShareRequest, plan: SealingPlan, keys: Keys, last: Answered 
     pairs, place = keys.pairs, request.place
     if len(request.roster) != _DIGEST:
         raise RosterError("a roster's digest has 32 bytes")
-    if last is not None:
-        before = (last.place.round, last.place.attempt)
-        if last.place.training != place.training or (place.round, place.attempt) < before:
-            raise RosterError(f"this holder answered round {before[0]} attempt {before[1]} already")
-        if last.place == place:
-            if last.roster == request.roster:
-                return last
-            raise RosterError("this holder answered another roster of this place")
-    least = plan.hospitals - told.dropouts
-    members = {pairs.hospital, *pairs.others}
-    if not least <= len(request.contributors) or not set(request.contributors) <= members:
+    seats, least = seats_of(told, pairs), plan.hospitals - told.dropouts
+    if len(request.contributors) < least or not set(request.contributors) <= set(seats.members):
         raise RosterError(f"a roster of {len(request.contributors)}, expected {least} members")
-    if pairs.hospital not in holders_of(told, pairs):
+    if pairs.hospital not in seats.holders:
         raise ShareError(f"{pairs.hospital!r} holds no shares")
-    total = _sum_of_shares(request, plan, pairs)
+    total = _sum_of_shares(request, plan, pairs, seats)
     context = _answer_context(plan, pairs.bind, place, request.roster, pairs.hospital)
-    key = derive_key(keys.group_key, _ANSWER, place)
-    wrapped = wrap(key, _packed(total), context)
-    return Answered(place=place, roster=request.roster, answer=wrapped)
+    return wrap(derive_key(keys.group_key, _ANSWER, place), _packed(total), context)
 
 
-def _sum_of_shares(request: ShareRequest, plan: SealingPlan, pairs: PairKeys) -> Residues:
+def _sum_of_shares(
+    request: ShareRequest, plan: SealingPlan, pairs: PairKeys, seats: Seats
+) -> Residues:
     """This holder's shares of all members' keys, added up; float64 `[n]` below p."""
-    holder, seats, place = pairs.hospital, _Seats(_sharing(plan), pairs), request.place
+    holder, place = pairs.hospital, request.place
     point = seats.holders.index(holder) + 1
     low, high = np.zeros(plan.degree, dtype=np.uint64), np.zeros(plan.degree, dtype=np.uint64)
     sent = np.zeros(plan.degree)
@@ -290,11 +189,12 @@ def _opened(
 ) -> Residues:
     """The share in a member's envelope."""
     holder, place = pairs.hospital, request.place
-    parts, envelope = request.parts.get(dealer), request.envelopes.get(dealer, b"")
-    signed = parts.envelopes.get(holder) if parts else None
-    if signed is None:
+    parcel, envelope = request.parcels.get(dealer), request.envelopes.get(dealer, b"")
+    if parcel is None:
+        raise ShareError(f"what {dealer!r} signed did not come")
+    if holder not in parcel.envelopes:
         raise ShareError(f"{dealer!r} signed no envelope for {holder!r}", culprit=dealer)
-    if _hex(envelope) != signed:
+    if not parcel.holds(holder, envelope):
         raise ShareError(f"the envelope of {dealer!r} for {holder!r} is not the one it signed")
     key = pairs.key(dealer, _ENVELOPE, place, dealer.encode())
     context = _share_context(plan, pairs, place, dealer, holder, nonce)

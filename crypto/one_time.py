@@ -30,7 +30,7 @@ from crypto.coins import Coins
 from crypto.encrypted_blocks import Blocks, Sealing, decrypt_blocks, encrypt_blocks
 from crypto.errors import ContributionError, KeysError, TagMismatchError
 from crypto.frames import Content, Frame, read_frame, write_frame
-from crypto.key_shares import Answers, candidates, deal, holders_of, open_answers
+from crypto.key_shares import Answers, candidates, deal, open_answers, seats_of
 from crypto.keys import Keys
 from crypto.one_time_plans import Layout
 from crypto.packing import from_planes, write_planes
@@ -104,7 +104,7 @@ class OneTimeSealer:
             sent += _key_pads(self._keys, place, {self._hospital: nonce}, degree)
         else:
             envelopes = deal(secret, plan, pairs, place, nonce)
-        sealing = _sealing(plan, self._keys, pairs.bind, place)
+        sealing = Sealing(layout=self._layout, keys=self._keys, bind=pairs.bind, place=place)
         pads = sealing.pads(self._hospital, nonce)
         body = encrypt_blocks(values, Small(secret), coins, sealing, pads)
         sealed = write_frame(
@@ -218,15 +218,16 @@ class OneTimeOpener:
                 f"a sum of {len(contributors)}, but no key opens sums of fewer than {least}"
             )
         blocks, masked = _parts(frame, self._layout)
-        sealing = _sealing(plan, self._keys, self._pairs.bind, place)
+        bind = self._pairs.bind
+        sealing = Sealing(layout=self._layout, keys=self._keys, bind=bind, place=place)
         pads = {name: sealing.pads(name, nonce) for name, nonce in contributors.items()}
         if plan.sharing is None:
             secret = self._unmasked(masked, contributors, place)
             return Opening(decrypt_blocks(blocks, Small(secret), sealing, pads), ())
         if answers is None:
             raise ContributionError("a sum without its holders' answers opens nowhere")
-        shares = open_answers(answers, plan, self._keys, self._pairs.bind, place)
-        holders, threshold = holders_of(plan.sharing, self._pairs), plan.sharing.threshold
+        shares = open_answers(answers, plan, self._keys, bind, place)
+        holders, threshold = seats_of(plan.sharing, self._pairs).holders, plan.sharing.threshold
         for candidate, agreeing in candidates(shares, holders, threshold, len(contributors)):
             try:
                 values = decrypt_blocks(blocks, Small(candidate), sealing, pads)
@@ -250,16 +251,6 @@ class OneTimeOpener:
                 "contributors at this place"
             )
         return secret
-
-
-def _sealing(plan: SealingPlan, keys: Keys, bind: bytes, place: Place) -> Sealing:
-    return Sealing(
-        layout=plan.layout,
-        parameter_id=plan.parameter_id,
-        group_key=keys.group_key,
-        bind=bind,
-        place=place,
-    )
 
 
 def _parts(frame: Frame, layout: Layout) -> tuple[Blocks, Mask]:

@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
+from crypto.envelope import OVERHEAD
 from crypto.errors import CapacityError
 from crypto.packing import plane_bytes
 from crypto.roles import Quantiser
@@ -215,6 +216,11 @@ class Layout:
     def key_bytes(self) -> int:
         """Bytes of a masked key, or of a share: two a coefficient."""
         return 2 * self.degree
+
+    @cached_property
+    def share_bytes(self) -> int:
+        """Bytes of an envelope with a share, or of a holder's answer."""
+        return self.key_bytes + OVERHEAD
 
 
 def plain_bits(radix: int, fields: int) -> int:

@@ -15,7 +15,6 @@ from dataclasses import asdict, astuple, dataclass
 from functools import lru_cache
 from typing import Any
 
-from crypto.envelope import OVERHEAD
 from crypto.errors import CapacityError
 from crypto.one_time_plans import Layout, Ring, Sharing
 from crypto.packing import plane_bytes
@@ -356,9 +355,7 @@ class SealingPlan:
             rows["core-SVP bits, two honest hospitals"] = int(self.layout.security_bits)
             if self.sharing:
                 sent = self.sharing.holders - self.sharing.threshold + 1
-                rows["bytes of shares and answer up"] = (sent + 1) * (
-                    self.layout.key_bytes + OVERHEAD
-                )
+                rows["bytes of shares and answer up"] = (sent + 1) * self.layout.share_bytes
                 rows["answers that open"] = self.sharing.threshold
                 rows["holders"] = self.sharing.holders
                 rows["colluders held"] = self.sharing.most_colluders(self.hospitals)

@@ -113,6 +113,11 @@ class Roster:
             )
         return self.names
 
+    @property
+    def fingerprint(self) -> str:
+        """`fingerprint` of its encoding."""
+        return fingerprint(self.to_bytes())
+
     def digest(self, total_payload: bytes) -> str:
         """What `next_chain` says was opened: roster and sealed sum, hex."""
         digest = hashlib.sha256(b"asclepias roster 1\n")
@@ -158,6 +163,11 @@ class Roster:
         if at != len(data):
             raise RosterError("a roster has bytes after its end")
         return cls(headers=tuple(headers))
+
+
+def fingerprint(roster: bytes) -> str:
+    """Digest of an encoded roster by itself, hex: what holders of shares answer."""
+    return hashlib.sha256(b"asclepias roster alone 1\n" + roster).hexdigest()
 
 
 def next_chain(

@@ -28,18 +28,19 @@ cannot decrypt.
     [1.5, 2.0, -2.0]
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from crypto.bfv import BfvAdder, BfvOpener, BfvSealer, make_lattice_keys
 from crypto.ckks import CkksOpener, CkksSealer
 from crypto.errors import OpeningRefusedError
+from crypto.key_shares import Answers
 from crypto.keys import Keys
 from crypto.modular import ModularAdder, ModularOpener, ModularSealer
-from crypto.one_time import OneTimeAdder, OneTimeOpener, OneTimeSealer
+from crypto.one_time import OneTimeAdder, OneTimeOpener, OneTimeSealer, Opening
 from crypto.plain import PlainAdder, PlainOpener, PlainSealer
 from crypto.plans import SealingPlan
-from crypto.roles import Adder, Opener, Sealer
+from crypto.roles import Adder, Opener, Place, Sealed, Sealer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +98,32 @@ def make_opener(plan: SealingPlan, keys: Keys) -> Opener:
         KeyMismatchError: The keys are of another plan.
     """
     return SCHEMES[plan.scheme].opener(plan, keys)
+
+
+def open_total(
+    plan: SealingPlan,
+    keys: Keys,
+    total: Sealed,
+    contributors: Mapping[str, bytes],
+    place: Place,
+    answers: Answers | None = None,
+) -> Opening:
+    """Open a sum at a hospital, under keys in shares with the holders' answers.
+
+    Args:
+        plan: The public parameters.
+        keys: Of the hospital.
+        total: What an adder returned.
+        contributors: Each contributor's nonce by name.
+        place: Where in the training the sum belongs.
+        answers: Of the holders; None under keys that are not in shares.
+
+    Raises:
+        SealingError: It does not open, or is not of exactly these contributors.
+    """
+    if answers is not None and plan.sharing is not None:
+        return OneTimeOpener(plan, keys).recover(total, contributors, place, answers)
+    return Opening(make_opener(plan, keys).open(total, contributors, place), ())
 
 
 def make_adder(plan: SealingPlan, key_id: bytes | None = None) -> Adder:

@@ -135,15 +135,7 @@ class Confirmation:
 
     def _help(self, stands_at: int) -> RoundRequest:
         """Return the request with all that a hospital needs which stands at a round."""
-        help = self.sums.help(stands_at)
-        return RoundRequest(
-            training=self.agreement.training,
-            bind=self.agreement.bind,
-            round=self.round,
-            closed=help.closed,
-            opened=help.opened,
-            snapshot=help.snapshot,
-        )
+        return self.sums.filled(self._request(), stands_at)
 
     def _ask_to_sign(self, name: str) -> str:
         """Ask one hospital; returns its code, "" where it signed."""

@@ -12,7 +12,8 @@ is void: its round is done again, without those whose updates may have spoiled i
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING
 
 from flwr.app import Message
@@ -30,6 +31,7 @@ from strategies.culprits import Culprits, Verdict, judge, refused_by, who_opened
 from strategies.errors import BudgetExhausted, TrainingStopped
 from strategies.extras_due import LAG, ExtrasDue
 from strategies.helping import catch_up
+from strategies.holders import Holders
 from strategies.secure_fedavg import Extras, RoundOutcome, SecureFedAvg
 from strategies.sums import Sums
 from strategies.teaching import Meter, Teaching
@@ -84,6 +86,7 @@ class Federation(Teaching):
             phases=self._conversation.phases,
             timed=self.settings.data.public,
             sums=self._sums,
+            holders=Holders.of(context, ceremony),
         )
         self._warn_of_quorum()
 
@@ -186,7 +189,7 @@ class Federation(Teaching):
             meter,
             asked=asked,
             contributions=outcome.contributions,
-            closed=verdict is Verdict.STANDS,
+            closed=verdict is Verdict.STANDS and outcome.closed is not None,
             faults=outcome.faults,
             phases=outcome.phases,
         )
@@ -198,6 +201,7 @@ class Federation(Teaching):
             self._void(number - 1, ahead=attempt, opened=outcome.contributors)
         elif verdict is Verdict.STANDS:
             self._stands(number - 1)
+            verdict = Verdict.STANDS if outcome.closed else Verdict.AWAY  # holders were too few
         return verdict
 
     def _shown_first(self, number: int, request: RoundRequest) -> Verdict:
@@ -314,10 +318,8 @@ class Federation(Teaching):
 
     def _helped(self, replies: Iterable[Message], request: RoundRequest) -> Iterator[Message]:
         """Yield replies; a hospital that is behind is brought there first."""
-        before = request.round - 1
-        return catch_up(
-            self._conversation, replies, before, lambda stands_at: self._filled(request, stands_at)
-        )
+        filled = partial(self._sums.filled, request)
+        return catch_up(self._conversation, replies, request.round - 1, filled)
 
     def _request(self, number: int, attempt: int) -> RoundRequest:
         """Ask for a round; the closed total before it comes along."""
@@ -334,11 +336,6 @@ class Federation(Teaching):
             release_from=release_from,
             snapshot_from=snapshot_from,
         )
-
-    def _filled(self, request: RoundRequest, stands_at: int) -> RoundRequest:
-        """Return the request with all that a hospital needs which stands at a round."""
-        help = self._sums.help(stands_at)
-        return replace(request, closed=help.closed, opened=help.opened, snapshot=help.snapshot)
 
     def _kept_home(self) -> str:
         """Return why no opened model may leave the hospitals, "" where it may."""

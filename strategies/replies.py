@@ -23,7 +23,14 @@ import torch
 
 from clients.contract.ceremony_messages import JoinReply, LeadReply
 from clients.contract.faults import Code
-from clients.contract.messages import ARRAYS, METRICS, NUM_EXAMPLES, PHASES, RoundReply
+from clients.contract.messages import (
+    ARRAYS,
+    METRICS,
+    NUM_EXAMPLES,
+    PHASES,
+    RoundReply,
+    named_bytes,
+)
 from clients.contract.visit_messages import Carried, VisitReply
 from clients.contract.words import CONFIG
 from crypto.errors import SealingError
@@ -38,7 +45,7 @@ MALFORMED = Code.MALFORMED.value
 #: Figures that a hospital may give of its own test records.
 MEASURES = frozenset({"accuracy", "balanced_accuracy", "auc", "loss", "kappa"})
 
-_MODEL, _LAYERS = "model.", "layers."
+_MODEL, _LAYERS, _ENVELOPE = "model.", "layers.", "envelope."
 #: Of what precedes the values in an array that travels as a NumPy file.
 _MOST_PREFACE = 4096
 _MOST_PINS = 1 << 24
@@ -184,18 +191,25 @@ def read_named(content: RecordDict, name: str) -> None:
         raise BadReply
 
 
-def read_round(content: RecordDict, form: ModelForm, *, most_sealed: int) -> RoundReply:
+def read_round(
+    content: RecordDict, form: ModelForm, *, most_sealed: int, most_envelope: int = 0
+) -> RoundReply:
     """Read an answer to a round, a confirmation or a release.
 
     Args:
         content: of the message.
         form: of a released model.
         most_sealed: bytes that a sealed vector cannot exceed.
+        most_envelope: bytes that an envelope with a share of its key cannot exceed.
     """
     arrays, config = _arrays(content), _config(content)
     sealed, header = _raw(arrays, "sealed", most_sealed), _raw(arrays, "header", MAX_HEADER_BYTES)
     return RoundReply(
         sealed=sealed,
+        envelopes={
+            name: _raw(arrays, _ENVELOPE + name, most_envelope)
+            for name in named_bytes(arrays, _ENVELOPE)
+        },
         header=header,
         model=form.read(arrays),
         model_round=_number(config, "model-round"),
@@ -203,6 +217,14 @@ def read_round(content: RecordDict, form: ModelForm, *, most_sealed: int) -> Rou
         snapshot_round=_number(config, "snapshot-round"),
         phases=_phases(content),
     )
+
+
+def read_shares(content: RecordDict, size: int) -> bytes:
+    """Read a holder's answer to a roster: exactly so many bytes."""
+    answer = _bytes(_config(content), "answer", size)
+    if len(answer) != size:
+        raise BadReply
+    return answer
 
 
 def read_visit(content: RecordDict, form: ModelForm) -> VisitReply:

@@ -19,17 +19,20 @@ from flwr.serverapp.strategy import FedAvg, Strategy
 from clients.contract.messages import OpenedRound, RoundReply, bytes_to_array
 from crypto.errors import HeaderError, PreviousMismatchError
 from crypto.headers import HeaderKind, SignedHeader, verify_header
+from crypto.parcels import Parcel
 from crypto.roles import Place, Sealed
 from crypto.rosters import Roster
 from crypto.schemes import make_adder
 from strategies.conversation import fault_code
 from strategies.replies import BadReply, one_bad_reply, read_round
+from strategies.run.fixed_roster import Sent
 
 if TYPE_CHECKING:
     import torch
 
     from clients.contract.phases import Phases
     from strategies.ceremony import Ceremony
+    from strategies.holders import Holders
     from strategies.replies import ModelForm
     from strategies.sums import Sums
 
@@ -98,6 +101,7 @@ class SecureFedAvg(Strategy):
         phases: where the seconds of checking and adding are counted.
         timed: whether hospitals may say how long they took.
         sums: what was closed before.
+        holders: who open sums under keys in shares; None under any others.
     """
 
     def __init__(
@@ -111,6 +115,7 @@ class SecureFedAvg(Strategy):
         phases: Phases,
         timed: bool,
         sums: Sums,
+        holders: Holders | None = None,
     ) -> None:
         self.inner = inner
         self._ceremony = ceremony
@@ -122,6 +127,7 @@ class SecureFedAvg(Strategy):
         self._phases = phases
         self._timed = timed
         self._sums = sums
+        self._holders = holders
         self._attempt = 1
         self._asked = {"model": "", "snapshot": ""}
         self.outcome = RoundOutcome()
@@ -158,7 +164,7 @@ class SecureFedAvg(Strategy):
         place = Place(training=self._training, round=server_round, attempt=self._attempt)
         adder = make_adder(self._plan, self._ceremony.key_id)
         headers, outcome = [], RoundOutcome()
-        self.outcome = outcome
+        self.outcome, sent = outcome, dict[str, Sent]()
         for message in replies:
             name = self._nodes.name_of(message.metadata.src_node_id)
             if message.has_error():
@@ -168,7 +174,8 @@ class SecureFedAvg(Strategy):
                 with one_bad_reply():
                     reply = self.read(message)
                     with self._phases.measure("add"):
-                        signed = self._checked(reply, name, place)
+                        parcel = Parcel.of(reply.sealed, reply.envelopes)
+                        signed = self._checked(reply, parcel, name, place)
                         extras = self.extras(reply, name)
                         adder.add(Sealed(payload=reply.sealed))
             except BadReply as bad:
@@ -176,6 +183,7 @@ class SecureFedAvg(Strategy):
                 continue
             outcome.faults.pop(name, None)
             headers.append(signed)
+            sent[name] = Sent(parcel=parcel, envelopes=reply.envelopes)
             outcome.contributors = (*outcome.contributors, name)
             self.keep(extras)
             self._keep_phases(reply, name)
@@ -184,6 +192,12 @@ class SecureFedAvg(Strategy):
                 outcome.closed = OpenedRound(
                     total=adder.total().payload, roster=Roster.of(headers).to_bytes()
                 )
+        if self._holders is not None:
+            with self._phases.measure("answers"):
+                fixed = self._holders.fix(place, outcome.closed, sent)
+                if fixed is not None:
+                    outcome.contributors = fixed.roster.names
+                    outcome.closed = self._holders.answered(fixed, outcome.faults)
         return self._records(outcome)
 
     def read(self, message: Message) -> RoundReply:
@@ -193,7 +207,8 @@ class SecureFedAvg(Strategy):
             Exception: it has another form; `strategies.replies.one_bad_reply` makes one of all.
         """
         most = self._plan.bytes_up + _MOST_FRAME
-        return read_round(message.content, self._form, most_sealed=most)
+        shares = self._holders.share_bytes if self._holders else 0
+        return read_round(message.content, self._form, most_sealed=most, most_envelope=shares)
 
     def extras(self, reply: RoundReply, name: str) -> Extras:
         """Return what came beside a contribution, so far as this hospital was asked for it.
@@ -235,12 +250,13 @@ class SecureFedAvg(Strategy):
         """Log what the wrapped strategy is configured to do."""
         self.inner.summary()
 
-    def _checked(self, reply: RoundReply, name: str, place: Place) -> SignedHeader:
+    def _checked(self, reply: RoundReply, parcel: Parcel, name: str, place: Place) -> SignedHeader:
         """Verify all that a header says before anything of the payload is parsed.
 
         Raises:
             SealingError: another sender, place, plan or payload, other terms or members, or the
                 hospital has opened other sums than were sent.
+            BadReply: its shares are not for those who hold them.
         """
         signed = SignedHeader.from_bytes(reply.header)
         header = verify_header(
@@ -249,9 +265,13 @@ class SecureFedAvg(Strategy):
             kind=HeaderKind.SUM,
             place=place,
             parameter_id=self._plan.parameter_id,
-            payload=reply.sealed,
+            digest=parcel.digest,
             bind=self._ceremony.bind,
         )
+        if self._holders is not None:
+            self._holders.check(name, reply.envelopes)
+        elif reply.envelopes:
+            raise BadReply
         if header.previous != self._sums.chain(place.round - 1):
             raise PreviousMismatchError(f"{name!r} opened other sums before round {place.round}")
         return signed

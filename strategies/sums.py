@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from crypto.rosters import Roster, next_chain
 
 if TYPE_CHECKING:
-    from clients.contract.messages import OpenedRound
+    from clients.contract.messages import OpenedRound, RoundRequest
     from strategies.run.journal import Journal, Kept
 
 
@@ -102,6 +102,11 @@ class Sums:
             opened={number: self._opened[number] for number in between},
             snapshot=self._snapshot,
         )
+
+    def filled(self, request: RoundRequest, stands_at: int) -> RoundRequest:
+        """Return a request with all that a hospital needs which stands at a round."""
+        help = self.help(stands_at)
+        return replace(request, closed=help.closed, opened=help.opened, snapshot=help.snapshot)
 
     def _read(self, number: int, closed: OpenedRound) -> None:
         roster = self._rosters[number] = Roster.from_bytes(closed.roster)

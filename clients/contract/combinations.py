@@ -6,7 +6,6 @@ be combined is a table of its own, in ``clients.contract.soundness``.
 
 from collections.abc import Callable, Collection
 
-from accounting.vocabulary import EXCHANGES
 from clients.contract.setting_tree import SettingTree
 from clients.contract.soundness import check_sound, unsealed_shares
 
@@ -97,17 +96,12 @@ def _enough_canaries(s: SettingTree) -> str | None:
     )
 
 
-def _sums_of_all(s: SettingTree) -> str | None:
-    if (
-        s.sealing.scheme != "one-time"
-        or not s.privacy.dropouts
-        or not EXCHANGES[s.exchange.name].sums
-    ):
+def _shares_hold(s: SettingTree) -> str | None:
+    if s.sealing.scheme != "one-time" and not s.sealing.committee and s.sealing.silent_holders < 0:
         return None
-    return (
-        f"privacy.dropouts = {s.privacy.dropouts} with sealing.scheme one-time: the keys of all "
-        "hospitals open a sum, so none may be missing; set privacy.dropouts to 0, or use bfv."
-    )
+    from clients.contract.shares import sharing_fault  # numpy: not where it is not needed
+
+    return sharing_fault(s)
 
 
 #: With fewer made-up patients no bound means anything.
@@ -119,7 +113,20 @@ _COMBINATIONS: list[tuple[set[str], Callable[[SettingTree], str | None]]] = [
         _noise_given_once,
     ),
     ({"privacy.regime", "sealing.scheme", "run.seed"}, unsealed_shares),
-    ({"sealing.scheme", "privacy.dropouts", "exchange.name"}, _sums_of_all),
+    (
+        {
+            "sealing.scheme",
+            "sealing.committee",
+            "sealing.silent-holders",
+            "privacy.dropouts",
+            "privacy.colluders",
+            "privacy.regime",
+            "partition.hospitals",
+            "partition.sites",
+            "exchange.name",
+        },
+        _shares_hold,
+    ),
     ({"audit.canaries"}, _enough_canaries),
     ({"privacy.regime", "partition.hospitals"}, _sum_has_shares),
     ({"privacy.dropouts", "privacy.colluders", "partition.hospitals"}, _someone_remains),

@@ -29,6 +29,7 @@ class Code(StrEnum):
     KEYS_MISSING = "keys-missing"
     BEHIND = "behind"
     OPENING_REFUSED = "opening-refused"
+    SHARE_REFUSED = "share-refused"
     LIMIT_REFUSED = "limit-refused"
     RELEASE_REFUSED = "release-refused"
     NOT_PUBLIC = "not-public"
@@ -52,6 +53,7 @@ MEANINGS: dict[Code, str] = {
     Code.KEYS_MISSING: "the hospital has no keys for this training",
     Code.BEHIND: "the hospital missed sums and needs those after the round it names",
     Code.OPENING_REFUSED: "the hospital does not open this sum",
+    Code.SHARE_REFUSED: "the share of the member that it numbers is none (0: of nobody)",
     Code.LIMIT_REFUSED: "the hospital's own limit, which it names, forbids the round",
     Code.RELEASE_REFUSED: "the hospital may not release this model, or not yet",
     Code.NOT_PUBLIC: "per-hospital figures are not released for data that are not declared public",
@@ -65,6 +67,7 @@ MEANINGS: dict[Code, str] = {
 #: The form of what follows the colon, for the only codes that have it.
 _PARAMETERS = {
     Code.BEHIND: re.compile(r"0|[1-9][0-9]{0,9}"),
+    Code.SHARE_REFUSED: re.compile(r"0|[1-9][0-9]{0,3}"),
     Code.LIMIT_REFUSED: re.compile(r"[a-z]+(-[a-z]+){0,4}"),
 }
 _LONGEST = 64

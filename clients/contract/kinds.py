@@ -19,6 +19,7 @@ class Kind(StrEnum):
     FORWARD = "train.forward"
     HEAD = "train.head"
     BACKWARD = "train.backward"
+    ANSWER = "train.answer"
     VISIT = "train.visit"
     RELEASE_CARRIED = "query.release_carried"
     RELEASE = "query.release"
@@ -32,8 +33,8 @@ class Kind(StrEnum):
 
 #: The ceremony, the end, and what hospitals say of each other's ledgers: in every exchange.
 _ALWAYS = frozenset({Kind.JOIN, Kind.LEAD, Kind.KEYS, Kind.END, Kind.WITNESS, Kind.VOUCH})
-#: What follows opened sums.
-_SUMS = _ALWAYS | {Kind.CONFIRM, Kind.RELEASE}
+#: What opens sums under keys in shares, and what follows opened sums.
+_SUMS = _ALWAYS | {Kind.ANSWER, Kind.CONFIRM, Kind.RELEASE}
 _TURNS = frozenset({Kind.FORWARD, Kind.HEAD, Kind.BACKWARD})
 _VISITS = _ALWAYS | {Kind.VISIT, Kind.EVALUATE_MODELS}
 

@@ -38,7 +38,8 @@ NUM_EXAMPLES = "num-examples"
 
 _BYTES = "asclepias.bytes"
 _RELEASE = "model."
-_SUM, _ROSTER, _SNAPSHOT = "sum.", "roster.", "snapshot"
+_SUM, _ROSTER, _ANSWER, _SNAPSHOT = "sum.", "roster.", "answer.", "snapshot"
+_ENVELOPE = "envelope."
 
 
 class Reply(Protocol):
@@ -51,6 +52,11 @@ class Reply(Protocol):
 def bytes_to_array(data: bytes) -> Array:
     """Wrap raw bytes as a Flower array."""
     return Array("uint8", (len(data),), _BYTES, data)
+
+
+def named_bytes(arrays: ArrayRecord, prefix: str) -> dict[str, bytes]:
+    """Return the raw bytes of all arrays whose names begin so, by the rest of the name."""
+    return {key[len(prefix) :]: arrays[key].data for key in arrays if key.startswith(prefix)}
 
 
 def content_to_bytes(content: RecordDict) -> bytes:
@@ -85,10 +91,17 @@ def _listed(value: object) -> list[object]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenedRound:
-    """A closed round that hospitals may open: the sealed total and who is in it."""
+    """A closed round that hospitals may open.
+
+    Attributes:
+        total: the sealed total.
+        roster: who is in it.
+        answers: by holder, what opens it under keys in shares; empty under any others.
+    """
 
     total: bytes
     roster: bytes
+    answers: Mapping[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,6 +197,8 @@ def _closed_arrays(closed: Mapping[int, OpenedRound], snapshot: bytes) -> ArrayR
     for number, one in closed.items():
         arrays[f"{_SUM}{number}"] = bytes_to_array(one.total)
         arrays[f"{_ROSTER}{number}"] = bytes_to_array(one.roster)
+        for holder, answer in one.answers.items():
+            arrays[f"{_ANSWER}{number}.{holder}"] = bytes_to_array(answer)
     if snapshot:
         arrays[_SNAPSHOT] = bytes_to_array(snapshot)
     return ArrayRecord(arrays)
@@ -193,7 +208,9 @@ def _closed(arrays: ArrayRecord) -> dict[int, OpenedRound]:
     rounds = sorted(int(key[len(_SUM) :]) for key in arrays if key.startswith(_SUM))
     return {
         number: OpenedRound(
-            total=arrays[f"{_SUM}{number}"].data, roster=arrays[f"{_ROSTER}{number}"].data
+            total=arrays[f"{_SUM}{number}"].data,
+            roster=arrays[f"{_ROSTER}{number}"].data,
+            answers=named_bytes(arrays, f"{_ANSWER}{number}."),
         )
         for number in rounds
     }
@@ -215,6 +232,8 @@ class RoundReply:
 
     Attributes:
         sealed: its sealed contribution, or ``b""`` when it was only asked for the model.
+        envelopes: shares of the key that it is sealed under, by holder; empty under keys that are
+            not in shares.
         header: its signed header, or ``b""``.
         model: the released model by tensor name, if it was asked for and a quorum has confirmed
             the sums that it is made of.
@@ -226,6 +245,7 @@ class RoundReply:
     """
 
     sealed: bytes = b""
+    envelopes: Mapping[str, bytes] = field(default_factory=dict)
     header: bytes = b""
     model: Mapping[str, torch.Tensor] = field(default_factory=dict)
     model_round: int = 0
@@ -238,6 +258,8 @@ class RoundReply:
         arrays = pack_tensors(_RELEASE, self.model)
         if self.sealed:
             arrays["sealed"] = bytes_to_array(self.sealed)
+        for holder, envelope in self.envelopes.items():
+            arrays[f"{_ENVELOPE}{holder}"] = bytes_to_array(envelope)
         if self.header:
             arrays["header"] = bytes_to_array(self.header)
         if self.snapshot:
@@ -262,6 +284,7 @@ class RoundReply:
         phases = content.metric_records.get(PHASES, MetricRecord())
         return cls(
             sealed=arrays["sealed"].data if "sealed" in arrays else b"",
+            envelopes=named_bytes(arrays, _ENVELOPE),
             header=arrays["header"].data if "header" in arrays else b"",
             model=unpack_tensors(_RELEASE, arrays),
             model_round=int(config["model-round"]),  # type: ignore[arg-type]

@@ -253,6 +253,25 @@ class Sealing(Group):
     key_mode: Literal["auto", "public", "symmetric"] = Field(
         default="auto", description="kind of BFV key (auto = the smaller messages)"
     )
+    committee: str = Field(
+        default="",
+        max_length=_LIST,
+        json_schema_extra=since("0.2"),
+        description="one-time keys with dropouts: who holds shares, at most 20, 'lyon,turin' "
+        "('' = all hospitals)",
+    )
+    silent_holders: int = Field(
+        default=-1,
+        ge=-1,
+        le=20,
+        json_schema_extra=since("0.2"),
+        description="holders of shares that may not answer (-1 = as many as the dropouts)",
+    )
+
+    @property
+    def holders(self) -> tuple[str, ...]:
+        """Who holds shares, sorted; empty where all hospitals do."""
+        return tuple(sorted(one.strip() for one in self.committee.split(",") if one.strip()))
 
 
 class Audit(Group):

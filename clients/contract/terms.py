@@ -14,7 +14,8 @@ from accounting.grid import GridPlan, plan_grid
 from accounting.noise import NoisePlan, make_noise_plan
 from accounting.vocabulary import EXCHANGES, SCHEMES
 from clients.contract.schedule import Schedule, schedule_of
-from crypto.planning import Absent, plan_sealing, plan_sharing
+from clients.contract.shares import absent_of
+from crypto.planning import plan_sealing, plan_sharing
 from crypto.plans import SealingPlan
 from crypto.roles import Quantiser
 
@@ -168,7 +169,7 @@ def sealing_of(settings: Settings, dimensions: int, grid: GridPlan) -> SealingPl
         # Where no sum is sealed, the ceremony makes signing names and the group key only.
         scheme=settings.sealing.scheme if sums else "plain",
         key_mode=settings.sealing.key_mode,
-        absent=_absent(settings),
+        absent=absent_of(settings),
     )
 
 
@@ -182,11 +183,5 @@ def held_hospitals(settings: Settings) -> int | None:
     if not EXCHANGES[settings.exchange.name].sums:
         return None
     hospitals = hospitals_expected(settings)
-    sharing = plan_sharing(hospitals, _absent(settings))
+    sharing = plan_sharing(hospitals, absent_of(settings))
     return sharing.most_colluders(hospitals) if sharing else None
-
-
-def _absent(settings: Settings) -> Absent:
-    """Who may be missing, and who may work with the server."""
-    privacy, pooled = settings.privacy, settings.regime.pooled
-    return Absent(dropouts=0 if pooled else privacy.dropouts, colluders=privacy.colluders)

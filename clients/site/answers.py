@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from crypto.roles import Place
 
 #: Kinds whose answers are kept: those that are asked for at a place.
-_ANSWERED = (Kind.TRAIN, Kind.VISIT, Kind.FORWARD, Kind.HEAD, Kind.BACKWARD)
+_ANSWERED = (Kind.TRAIN, Kind.VISIT, Kind.FORWARD, Kind.HEAD, Kind.BACKWARD, Kind.ANSWER)
 #: Bytes of replies that a process of simulated hospitals keeps.
 MOST_BYTES = 32 * 2**20
 

@@ -9,7 +9,8 @@ from clients.contract.phases import Phases
 from clients.contract.schedule import events_of_attempt
 from clients.site.chances import sealed_contribution
 from clients.site.releasing import Extras, Releasing
-from crypto.headers import HeaderKind, payload_digest, sign_header
+from crypto.headers import HeaderKind, sign_header
+from crypto.parcels import Parcel
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,13 +62,14 @@ class Contributing:
         header = self._hospital.header(
             HeaderKind.SUM,
             passage.place,
-            payload=payload_digest(sealed.payload),
+            payload=Parcel.of(sealed.payload, sealed.envelopes).digest,
             nonce=sealed.nonce,
             previous=self._hospital.book.state(self._hospital.training).chain,
         )
         extras = extras or Extras()
         reply = extras.reply(
             sealed=sealed.payload,
+            envelopes=sealed.envelopes,
             header=sign_header(header, self._hospital.site.identity).to_bytes(),
             phases=phases.seconds if self._hospital.settings.data.public else {},
         )

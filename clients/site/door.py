@@ -86,6 +86,8 @@ TURNS: Mapping[Kind, int] = {
 }
 #: Turns that another turn of the same place follows.
 _SHOWN = frozenset({Kind.FORWARD, Kind.HEAD})
+#: Kinds whose answer is sent again where their place is asked for again.
+_KEPT = frozenset({*TURNS, Kind.ANSWER})
 #: Kinds that answer with figures of public records, for a line that says so.
 _PUBLIC = frozenset({Kind.EVALUATE, Kind.EVALUATE_MODELS})
 #: Kinds whose answers follow from confirmed sums, always.
@@ -136,7 +138,8 @@ class Passage(Generic[R]):
 
         Args:
             reply: what leaves.
-            digest: of what is sealed in it, hex; asked for where a place is answered for good.
+            digest: of what is sealed in it, hex; asked for where a place is answered for good. For
+                shares of a sum's key: of the roster that they are for.
             uses: all that was paid for what is in it, each taken out.
             derived: confirmed sums that a model or a snapshot in it follows from.
 
@@ -153,9 +156,11 @@ class Passage(Generic[R]):
                 book.append(lines.show(place, turn=TURNS[self.kind]))
             else:
                 book.append(lines.seal(place, reply=digest))
+        elif self.kind is Kind.ANSWER:
+            book.append(lines.answer(self.place, roster=digest))
         if book.head()[0] > self._entry and (head := self._door.head()):
             reply = Witnessed(reply=reply, head=head)
-        if self.kind in TURNS:
+        if self.kind in _KEPT:
             reply = self._door.answers.keep(self.place, self.kind, reply)
         return _RELEASES.make(reply=reply)
 
@@ -254,12 +259,22 @@ class Door:
                 "simulated partition, test mode) than when this training began here: set it back, "
                 "or leave the training to the others",
             )
-        if kind in TURNS:
-            place = place_of(request)
-            if (stored := self.answers.find(place, kind)) is not None:
-                return _RELEASES.make(reply=stored)
-            self._check_place(kind, place, state)
+        if kind in _KEPT and (stored := self._stored(kind, request, state)) is not None:
+            return _RELEASES.make(reply=stored)
         return Passage(self, kind, request, state)
+
+    def _stored(self, kind: Kind, request: Request, state: TrainingState) -> Reply | None:
+        """Return what a place was answered with before; None where it may be answered now.
+
+        A second roster of a place is refused, for ever: shares for two would tell single keys.
+        """
+        place = place_of(request)
+        if kind is Kind.ANSWER:
+            self.book.check(lines.answer(place, roster=getattr(request, "fingerprint", "")))
+        stored = self.answers.find(place, kind)
+        if stored is None and kind in TURNS:
+            self._check_place(kind, place, state)
+        return stored
 
     @staticmethod
     def _check_place(kind: Kind, place: Place, state: TrainingState) -> None:

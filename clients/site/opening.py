@@ -198,8 +198,9 @@ class Openings:
         after = snapshot.round + 1
         if after not in request.closed:
             raise Fault(Code.BEHIND, f"no sum after {after - 1} came", parameter=stands_at)
-        found = self.session.verified(request.closed[after], after, snapshot.chain, self._member)
-        named = {one.header.sender: one.header.state for one in found.roster.headers}
+        data = request.closed[after].roster
+        roster = self.session.verifier.roster(data, after, snapshot.chain, self._member)
+        named = {one.header.sender: one.header.state for one in roster.headers}
         try:
             least = self.session.terms.noise.min_contributions
             state = snapshot.open(self._member.keys.group_key, named, least)
@@ -232,9 +233,9 @@ class Openings:
         if number != state.closed + 1:
             raise Fault(Code.BEHIND, parameter=state.closed)
         with phases.measure("open"):
-            known = session.verified(closed, number, state.chain, self._member)
+            known = session.verifier.verified(closed, number, state.chain, self._member)
             roster = known.roster
-            self._check_own(roster, state)
+            check_own(roster, self._name, state)
             place = Place(training=training, round=number, attempt=roster.place.attempt)
             self._commit(lines.commit(place, roster=known.opened, total=known.total))
             committed = make_committed(round=number, attempt=place.attempt, opened=known.opened)
@@ -244,20 +245,10 @@ class Openings:
             self._failed(number, error)
             raise
         self._book.append(lines.close(training, round=number, chain=chain))
+        for name in session.suspects:
+            # No proof against it: the server and one hospital can make an honest one look so.
+            self._log(f"the shares that {name} answered do not fit the sum of round {number}")
         return self._state()
-
-    def _check_own(self, roster: Roster, state: TrainingState) -> None:
-        """Insist that a roster fits what this hospital itself has signed."""
-        place = (roster.place.round, roster.place.attempt)
-        if place < state.place:
-            raise RosterError(f"a roster of {place} came after this hospital's own {state.place}")
-        own = [one.header for one in roster.headers if one.header.sender == self._name]
-        if own and (place != state.place or own[0].payload != state.reply):
-            raise Fault(
-                Code.LEDGER_BEHIND,
-                f"a roster holds this hospital's own signature at {place}, which its book does not "
-                f"know: it stands at {state.place}",
-            )
 
     def _commit(self, line: Line) -> None:
         """Name a total in the book; one more than may fail ends the training instead.
@@ -305,3 +296,24 @@ class Openings:
                 raise Fault(Code.BEHIND, parameter=start)
             chain = next_chain(bytes.fromhex(chain), bytes.fromhex(opened)).hex()
         return chain
+
+
+def check_own(roster: Roster, name: str, state: TrainingState) -> None:
+    """Insist that a roster fits what a hospital itself has signed and answered.
+
+    Raises:
+        RosterError: it is of an earlier place, or another one than its holder answered.
+        Fault: ``ledger-behind``: it holds the hospital's own signature, which its book lacks.
+    """
+    place = (roster.place.round, roster.place.attempt)
+    if place < state.place:
+        raise RosterError(f"a roster of {place} came after this hospital's own {state.place}")
+    own = [one.header for one in roster.headers if one.header.sender == name]
+    if own and (place != state.place or own[0].payload != state.reply):
+        raise Fault(
+            Code.LEDGER_BEHIND,
+            f"a roster holds this hospital's own signature at {place}, which its book does not "
+            f"know: it stands at {state.place}",
+        )
+    if place == state.place and state.roster not in ("", roster.fingerprint):
+        raise RosterError(f"a roster of {place} came, and this hospital answered another")

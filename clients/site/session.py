@@ -7,7 +7,6 @@ answers for one. What each hospital has committed to and may release is in its o
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,11 +26,13 @@ from clients.models import build_model, input_shape
 from clients.site.memory import keep_freed_memory
 from clients.site.proofs import Committed, check_committed
 from clients.site.snapshots import state_tag
+from clients.site.verified import Verifier
 from crypto.errors import RosterError, SealingError
 from crypto.headers import HeaderKind, SignedHeader, verify_header
+from crypto.key_shares import Answers
 from crypto.roles import Place, Sealed
 from crypto.rosters import Roster, next_chain
-from crypto.schemes import make_opener
+from crypto.schemes import open_total
 
 if TYPE_CHECKING:
     from clients.contract.messages import OpenedRound
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from clients.data import Cohort, DatasetInfo
     from clients.site.membership import Membership
     from crypto.keys import Keys
+    from crypto.one_time import Opening
 
 #: Copies of the state after a round that wait to be confirmed, of each kind.
 _MOST_COPIES = 2
@@ -63,25 +65,6 @@ class Copy:
     state: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verified:
-    """A total whose roster is sound, and what follows from both.
-
-    Attributes:
-        closed: the total and the roster, as they came.
-        chain: of all sums before it, hex.
-        roster: read.
-        opened: digest of roster and total, hex.
-        total: SHA-256 of the total, hex.
-    """
-
-    closed: OpenedRound
-    chain: str
-    roster: Roster
-    opened: str
-    total: str
-
-
 class Session:
     """What the hospitals of one process share in one training; all of it can be rebuilt.
 
@@ -91,7 +74,9 @@ class Session:
         ends: the parts of a cut model that are at home; None where the model is whole.
         replica: the model after the sums so far.
         initial: where a visiting model begins that nobody has trained yet; public.
+        verifier: checks rosters, each once.
         signed: name -> the last round whose chain that hospital has signed, as rosters show it.
+        suspects: holders whose answers did not fit the sum that was opened last.
     """
 
     def __init__(
@@ -112,13 +97,14 @@ class Session:
         if kind.sums:
             self.exchange = make_exchange(settings, terms)
         self.initial = self.replica.vector() if kind.travels else None
+        self.verifier = Verifier(terms)
         self.signed: dict[str, int] = {}
+        self.suspects: tuple[str, ...] = ()
         self._info = info
         self._computes = False
         self._copies: list[Copy] = []
         #: Chains after the rounds that this process opened, or took over.
         self._chains: dict[int, str] = {0: ""}
-        self._verified: Verified | None = None
         #: Round and chain, and the digest of the replica there.
         self._state: tuple[tuple[int, str], bytes] | None = None
         #: Confirmations that were verified last, and who signed them.
@@ -157,36 +143,6 @@ class Session:
         check_computes(self.ends.bottom if self.ends else self.replica.per_sample, shape, classes)
         self._computes = True
 
-    def verified(
-        self, closed: OpenedRound, number: int, chain: str, member: Membership
-    ) -> Verified:
-        """Return a total's roster, its signatures checked; once for all of this process.
-
-        Raises:
-            SealingError: it is no roster of this round, or its hospitals opened other sums before.
-        """
-        known = self._verified
-        if known is not None and (known.chain, known.closed) == (chain, closed):
-            return known
-        roster = Roster.from_bytes(closed.roster)
-        place = Place(training=self.terms.training, round=number, attempt=roster.place.attempt)
-        roster.verify(
-            member.public_keys,
-            place,
-            least=self.terms.noise.min_contributions,
-            parameter_id=self.terms.sealing.parameter_id,
-            bind=member.bind,
-            previous=chain,
-        )
-        self._verified = Verified(
-            closed=closed,
-            chain=chain,
-            roster=roster,
-            opened=roster.digest(closed.total),
-            total=hashlib.sha256(closed.total).hexdigest(),
-        )
-        return self._verified
-
     def advance(
         self,
         committed: Committed,
@@ -216,10 +172,10 @@ class Session:
         with _measured(phases, "step"):
             state = self.state(keys)
         with _measured(phases, "open"):
-            opener = make_opener(self.terms.sealing, keys)
-            total = opener.open(Sealed(payload=closed.total), roster.nonces, place)
+            opening = self._opening(closed, roster, place, keys)
         with _measured(phases, "step"):
-            self.exchange.apply(self.replica, total, chain)
+            self.exchange.apply(self.replica, opening.values, chain)
+            self.suspects = opening.suspects
             self._chains[number] = chain
             for one in roster.headers:
                 if one.header.state == state:
@@ -227,6 +183,16 @@ class Session:
                     self.signed[name] = max(self.signed.get(name, 0), number - 1)
             self._keep_copy()
         return chain
+
+    def _opening(self, closed: OpenedRound, roster: Roster, place: Place, keys: Keys) -> Opening:
+        """Open a total with what came with it."""
+        plan = self.terms.sealing
+        answers = None
+        if plan.sharing is not None:
+            named = bytes.fromhex(roster.fingerprint)
+            answers = Answers(roster=named, by_holder=closed.answers)
+        total = Sealed(payload=closed.total)
+        return open_total(plan, keys, total, roster.nonces, place, answers)
 
     def others(self, roster: Roster) -> list[str]:
         """Return who is in a sum that was stepped on and signed another state before it."""

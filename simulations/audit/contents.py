@@ -16,6 +16,7 @@ from accounting.vocabulary import SCHEMES
 from clients.contract.faults import read_code
 from clients.contract.kinds import Kind
 from clients.contract.messages import ARRAYS, content_to_bytes
+from clients.contract.shares import in_shares
 from clients.models import build_model
 from simulations.audit.gates import exact_gate
 from simulations.audit.wire import FIGURES
@@ -53,6 +54,7 @@ _WORDS: Mapping[Kind, frozenset[str]] = {
     Kind.JOIN: frozenset({"name", "offer", "pins", "presence"}),
     Kind.KEYS: frozenset({"name"}),
     Kind.END: frozenset({"name"}),
+    Kind.ANSWER: frozenset({"answer"}),
     Kind.WITNESS: frozenset({"name", "standing", "header", "key"}),
     Kind.VOUCH: frozenset({"header", "key", "known"}),
     **dict.fromkeys((Kind.VISIT, Kind.RELEASE_CARRIED), _NOTHING),
@@ -105,6 +107,8 @@ def _strange(
     private, public = settings.regime.private, settings.data.public
     shown, exact = _SHOWN.get(kind, (_NOTHING, _NOTHING))
     arrays = set(_ARRAYS.get(kind, _NOTHING))
+    if "sealed" in arrays and in_shares(settings):
+        arrays |= {f"envelope.{one}" for one in hospitals}
     arrays |= {f"layers.{one}" for one in (shown if private else shown | exact)}
     if kind in _MODELS:
         arrays |= {f"model.{one}" for one in parameters}
@@ -132,7 +136,7 @@ def _is_code(sent: Sent, settings: Settings) -> bool:
 
 def _readable(wire: Wire, settings: Settings) -> Iterator[str]:
     """Yield what is sealed and can be made smaller, as no ciphertext can."""
-    names = {"snapshot", "envelope"}
+    names = {"snapshot", "envelope", *(f"envelope.{one}" for one in wire.names)}
     if SCHEMES[settings.sealing.scheme].hides:
         names.add("sealed")
     for sent, name, array in _arrays_of(wire):

@@ -12,18 +12,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clients.contract.messages import OpenedRound
 from crypto.plans import SealingPlan
 from crypto.whole_file import write_private
 from strategies.errors import TrainingStopped
+from strategies.run.fixed_roster import FixedRoster, closed_of, packed, parts_of, unpacked
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from clients.contract.messages import OpenedRound
+    from crypto.roles import Place
+
 #: A line for each attempt that was asked for; a file is written anew for everything else.
 _ATTEMPTS = "attempts.jsonl"
 #: What a journal of this form says of itself.
-_FORM = 2
+_FORM = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,8 +107,17 @@ class Journal:
 
     def keep_round(self, number: int, closed: OpenedRound) -> None:
         """Keep a closed round before anybody is told of it."""
-        size = len(closed.roster).to_bytes(8, "big")
-        self._write(f"round-{number}.bin", size + closed.roster + closed.total)
+        self._write(f"round-{number}.bin", packed(parts_of(closed)))
+
+    def fix_roster(self, fixed: FixedRoster) -> None:
+        """Keep the one roster of a place before any holder of shares is asked to answer it."""
+        self._write("fixed.bin", fixed.to_bytes())
+
+    def read_fixed(self, place: Place) -> FixedRoster | None:
+        """Return the roster of a place, if one was fixed."""
+        path = self._folder / "fixed.bin"
+        fixed = FixedRoster.from_bytes(path.read_bytes()) if path.exists() else None
+        return fixed if fixed is not None and fixed.place == place else None
 
     def forget_round(self, number: int) -> None:
         """Forget a closed round whose total hospitals refused."""
@@ -238,6 +250,4 @@ class Journal:
 
 
 def _opened(path: Path) -> OpenedRound:
-    data = path.read_bytes()
-    size = int.from_bytes(data[:8], "big")
-    return OpenedRound(roster=data[8 : 8 + size], total=data[8 + size :])
+    return closed_of(unpacked(path.read_bytes()))

@@ -33,6 +33,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing:Use
 def one_of(play: Play, kind: Kind) -> Asking:
     """A well-formed request of a kind, under a play's terms."""
     from clients.contract.layer_messages import TurnRequest
+    from clients.contract.share_messages import SharesRequest
 
     plain = {"training": play.training, "bind": play.bind}
     made = {
@@ -42,6 +43,7 @@ def one_of(play: Play, kind: Kind) -> Asking:
         Kind.EVALUATE: lambda: ReleaseRequest(**plain, headers=()),
         Kind.HEAD: lambda: TurnRequest(**plain, round=1, attempt=1),
         Kind.BACKWARD: lambda: TurnRequest(**plain, round=1, attempt=1),
+        Kind.ANSWER: lambda: SharesRequest(**plain, round=1, attempt=1, roster=b"roster"),
         Kind.VISIT: lambda: VisitRequest(**plain, round=1, steps=3, carry=True),
         Kind.RELEASE_CARRIED: lambda: VisitRequest(**plain, round=1),
         Kind.EVALUATE_MODELS: lambda: JudgeRequest(**plain, models=()),

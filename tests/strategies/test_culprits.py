@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,14 +14,13 @@ from flwr.app import Message
 
 from clients.contract.kinds import Kind
 from clients.contract.phases import Phases
-from clients.site import session as session_module
 from clients.site.hospital import Hospital
 from clients.site.opening import Behind, Openings
+from clients.site.session import Session
 from crypto.errors import SealingError
 from crypto.headers import Header, HeaderKind
-from crypto.keys import Keys
-from crypto.plans import SealingPlan
-from crypto.roles import Opener, Place, Sealed
+from crypto.one_time import Opening
+from crypto.roles import Place
 from strategies.culprits import Culprits, Verdict, judge
 from strategies.errors import TrainingStopped
 from strategies.run.journal import Journal
@@ -160,35 +160,27 @@ def test_without_spare_attempts_the_model_before_the_bad_sum_is_released(
     assert (tmp_path / "model.safetensors").exists()
 
 
-class Credulous:
-    """An opener that takes whatever does not open for a sum of nothing."""
-
-    def __init__(self, opener: Opener, values: int) -> None:
-        self._opener, self._values = opener, values
-
-    def open(self, sealed: Sealed, nonces: Mapping[str, bytes], place: Place) -> np.ndarray:
-        try:
-            return self._opener.open(sealed, nonces, place)
-        except SealingError:
-            return np.zeros(self._values, dtype=np.float64)
-
-
 @pytest.fixture
 def liar(monkeypatch: pytest.MonkeyPatch) -> str:
     """A hospital that says of every sum that it opens."""
     name, opening = "hospital-00", [""]
-    follow, make_opener = Openings.follow, session_module.make_opener
+    follow, opened = Openings.follow, Session._opening
 
     def followed(self: Openings, request: Behind, phases: Phases) -> object:
         opening[0] = self._name
         return follow(self, request, phases)
 
-    def made(plan: SealingPlan, keys: Keys) -> object:
-        opener = make_opener(plan, keys)
-        return Credulous(opener, plan.values) if opening[0] == name else opener
+    def credulous(self: Session, *about: Any) -> Opening:
+        """Take whatever does not open for a sum of nothing."""
+        try:
+            return opened(self, *about)
+        except SealingError:
+            if opening[0] != name:
+                raise
+            return Opening(np.zeros(self.terms.dimensions), ())
 
     monkeypatch.setattr(Openings, "follow", followed)
-    monkeypatch.setattr(session_module, "make_opener", made)
+    monkeypatch.setattr(Session, "_opening", credulous)
     return name
 
 

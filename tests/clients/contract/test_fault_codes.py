@@ -5,13 +5,13 @@ from clients.contract.faults import MEANINGS, Code, Fault, one_code_for_openings
 from crypto import errors
 from crypto.errors import SealingError, TagMismatchError
 
-WITH_PARAMETER = {Code.BEHIND: 3, Code.LIMIT_REFUSED: "max-epsilon"}
+WITH_PARAMETER = {Code.BEHIND: 3, Code.SHARE_REFUSED: 2, Code.LIMIT_REFUSED: "max-epsilon"}
 SEALING_ERRORS = [one for one in vars(errors).values() if isinstance(one, type)]
 
 
 def test_the_list_of_codes_is_closed_and_each_is_explained():
     assert set(MEANINGS) == set(Code)
-    assert len(Code) == 19
+    assert len(Code) == 20
     for wrong in ("stale-round", "digest-differs", "tag-mismatch", "a text"):
         with pytest.raises(ValueError, match="not a valid Code"):
             Fault(wrong)

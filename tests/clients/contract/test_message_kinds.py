@@ -4,6 +4,7 @@ from accounting.vocabulary import EXCHANGES
 from clients.contract.kinds import KINDS, Kind
 
 CEREMONY = {Kind.JOIN, Kind.LEAD, Kind.KEYS, Kind.END}
+SUMS = {Kind.ANSWER, Kind.CONFIRM, Kind.RELEASE}
 LEDGERS = {Kind.WITNESS, Kind.VOUCH}
 
 
@@ -17,16 +18,15 @@ def test_every_exchange_says_what_it_answers_and_every_kind_is_answered_somewher
 @pytest.mark.parametrize(
     ("exchange", "own"),
     [
-        ("gradients", {Kind.TRAIN, Kind.CONFIRM, Kind.RELEASE, Kind.EVALUATE}),
-        ("weights", {Kind.TRAIN, Kind.CONFIRM, Kind.RELEASE, Kind.EVALUATE}),
+        ("gradients", {Kind.TRAIN, *SUMS, Kind.EVALUATE}),
+        ("weights", {Kind.TRAIN, *SUMS, Kind.EVALUATE}),
         (
             "layers",
             {
                 Kind.FORWARD,
                 Kind.HEAD,
                 Kind.BACKWARD,
-                Kind.CONFIRM,
-                Kind.RELEASE,
+                *SUMS,
                 Kind.EVALUATE_MODELS,
             },
         ),

@@ -1,0 +1,172 @@
+"""Holders of shares: asked for one roster of a place, and never for another.
+
+Where hospitals may be missing from sums under one-time keys, the key of a sum comes of enough
+holders' answers to its roster. The roster is on disk before the first of them is asked, so that a
+server that was killed meanwhile asks for the same one. With too few answers the sum opens nowhere,
+and its place is done again at a new attempt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from flwr.app import Message
+
+from clients.contract.kinds import Kind
+from clients.contract.share_messages import SharesRequest
+from crypto.seats import Seats
+from strategies.conversation import UNREACHABLE, Conversation, fault_code
+from strategies.replies import BadReply, one_bad_reply, read_shares
+from strategies.run.fixed_roster import FixedRoster, Sent
+
+if TYPE_CHECKING:
+    from clients.contract.messages import OpenedRound
+    from crypto.one_time_plans import Sharing
+    from crypto.roles import Place
+    from strategies.agreement import Agreement
+    from strategies.ceremony import Ceremony
+    from strategies.heads import Heads
+    from strategies.run.journal import Journal
+    from strategies.teaching import TrainingContext
+
+
+class Holders:
+    """Those who hold shares of the keys of one training.
+
+    Args:
+        conversation: with the hospitals.
+        agreement: the terms.
+        ceremony: who takes part.
+        heads: of hospitals' ledgers.
+        journal: where the roster of a place is kept.
+        sharing: how keys are shared.
+
+    Attributes:
+        share_bytes: bytes of an envelope with a share, and of an answer.
+    """
+
+    def __init__(
+        self,
+        *,
+        conversation: Conversation,
+        agreement: Agreement,
+        ceremony: Ceremony,
+        heads: Heads,
+        journal: Journal,
+        sharing: Sharing,
+    ) -> None:
+        self._conversation = conversation
+        self._agreement = agreement
+        self._nodes = ceremony.nodes
+        self._heads = heads
+        self._journal = journal
+        self._seats = Seats(sharing, ceremony.nodes.public_keys)
+        self._threshold = sharing.threshold
+        self.share_bytes = ceremony.plan.layout.share_bytes
+
+    @classmethod
+    def of(cls, context: TrainingContext, ceremony: Ceremony) -> Holders | None:
+        """Return the holders of a training's shares; None where its keys are not in shares."""
+        if ceremony.plan.sharing is None:
+            return None
+        return cls(
+            conversation=context.conversation,
+            agreement=context.agreement,
+            ceremony=ceremony,
+            heads=context.heads,
+            journal=context.journal,
+            sharing=ceremony.plan.sharing,
+        )
+
+    def check(self, dealer: str, envelopes: Mapping[str, bytes]) -> None:
+        """Insist that a dealer sent an envelope to each holder that gets one, and to nobody else.
+
+        Raises:
+            BadReply: it did not.
+        """
+        if set(envelopes) != set(self._seats.enveloped(dealer)):
+            raise BadReply
+        if any(len(envelope) != self.share_bytes for envelope in envelopes.values()):
+            raise BadReply
+
+    def fix(
+        self, place: Place, closed: OpenedRound | None, sent: Mapping[str, Sent]
+    ) -> FixedRoster | None:
+        """Return the one roster of a place, on disk; None where too few are in its sum.
+
+        One that a server fixed which was stopped stands in place of what has come now.
+
+        Args:
+            place: of the sum.
+            closed: what came to it now; None where too few hospitals answered.
+            sent: by dealer, what came beside its vector.
+        """
+        fixed = self._journal.read_fixed(place)
+        if fixed is None and closed is not None:
+            fixed = FixedRoster(closed=closed, sent=sent)
+            self._journal.fix_roster(fixed)
+        return fixed
+
+    def answered(self, fixed: FixedRoster, faults: dict[str, str]) -> OpenedRound | None:
+        """Return a closed sum with the answers that open it; None where they are too few.
+
+        Args:
+            fixed: sum and roster.
+            faults: codes by hospital; holders' are added.
+        """
+        answers = self._collect(fixed, faults)
+        enough = len(answers) >= self._threshold
+        return replace(fixed.closed, answers=answers) if enough else None
+
+    def _collect(self, fixed: FixedRoster, faults: dict[str, str]) -> dict[str, bytes]:
+        """Return the answers to a roster, by holder.
+
+        Those who are in the sum were there a moment ago; the others, and who was silent, are asked
+        if these are too few.
+        """
+        there = [name for name in self._seats.holders if name in self._nodes.ids]
+        first = [name for name in there if name in fixed.sent]
+        answers = self._ask(fixed, first, faults)
+        if len(answers) < self._threshold:
+            silent = [name for name in there if faults.get(name) == UNREACHABLE]
+            others = [name for name in there if name not in first and name not in silent]
+            answers |= self._ask(fixed, [*silent, *others], faults)
+        return dict(sorted(answers.items()))
+
+    def _ask(
+        self, fixed: FixedRoster, holders: Iterable[str], faults: dict[str, str]
+    ) -> dict[str, bytes]:
+        asked = [
+            Message(self._request(fixed, name).content(), self._nodes.ids[name], Kind.ANSWER)
+            for name in holders
+        ]
+        answers = {}
+        for reply in self._heads.settled(asked, self._conversation.ask(asked)):
+            name = self._nodes.name_of(reply.metadata.src_node_id)
+            if reply.has_error():
+                faults[name] = fault_code(reply)
+                continue
+            try:
+                with one_bad_reply():
+                    answers[name] = read_shares(reply.content, self.share_bytes)
+            except BadReply as bad:
+                faults[name] = bad.code
+            else:
+                faults.pop(name, None)
+        return answers
+
+    def _request(self, fixed: FixedRoster, holder: str) -> SharesRequest:
+        """Return what one holder is brought: the roster, and what is for it of each dealer's."""
+        place = fixed.place
+        dealers = [name for name, one in fixed.sent.items() if holder in one.envelopes]
+        return SharesRequest(
+            training=self._agreement.training,
+            bind=self._agreement.bind,
+            round=place.round,
+            attempt=place.attempt,
+            roster=fixed.closed.roster,
+            parcels={name: fixed.sent[name].parcel.to_bytes() for name in dealers},
+            envelopes={name: fixed.sent[name].envelopes[holder] for name in dealers},
+        )
