@@ -18,7 +18,8 @@ Each is above the truth with chance `error` at most, so one honest run in twenty
 above what holds. Scores, thresholds and numbers of guesses follow from the claimed event alone,
 before anything is drawn: a choice made on the same scores would void every one of them.
 
-    >>> from accounting.audit_scores import scores_of
+    >>> from accounting.audit_evidence import refutes
+from accounting.audit_scores import scores_of
     >>> from accounting.events import GaussianEvent
     >>> event = GaussianEvent(sampling_rate=0.2, noise_multiplier=3.0, count=60)
     >>> rng = np.random.default_rng(1)
@@ -42,15 +43,16 @@ from scipy.optimize import brentq
 from scipy.special import log_ndtr, ndtr, ndtri
 
 from accounting.accountants import epsilon
+from accounting.audit_evidence import refutes
 from accounting.audit_scores import Coins, Moments, Sampled, Values, moments_of
 from accounting.errors import AccountingError
 from accounting.events import check_delta
 
 ERROR = 0.05  # of the bounds that are shown: 95%
 _FURTHEST = 7.0  # e^7 times the claimed noise, or its e^7th part, is as far as is looked
-# Relative variance of the estimated variance. Beyond it a few rare scores make the whole of it, and
-# the expansion of the statistic's distribution does not hold. Runs that train have 0.005.
-_ROUGHEST = 0.1
+# The expansion of the statistic's law holds to this error, and to this relative variance of either
+# side's estimated variance; beyond, a few rare scores decide. Runs that train have 0.005.
+_LEAST_ERROR, _ROUGHEST = 0.01, 0.05
 _MOST_EPSILON = 600.0  # beyond it e^epsilon is no float64
 
 
@@ -111,8 +113,8 @@ def family_bound(
     The statistic is the distance of the mean scores of those who take part and those who do not,
     in standard deviations of the latter. Under every noise its mean, variance and skewness follow
     from one round's by integration. It uses the scores alone: not how loud the noise is, which a
-    gate measures. Noise so faint that a few rare scores decide, for so few canaries, it does not
-    refute.
+    gate measures. Where a few rare scores decide, and far out, the same distance is weighed by
+    `accounting.audit_evidence`, which is exact and a little less sharp.
 
     Args:
         scores: as `scores_of`, float64 [m], each canary with a coordinate of its own.
@@ -147,7 +149,7 @@ def noise_at_most(scores: Values, coins: Coins, event: Sampled, *, error: float)
     claimed = math.log(event.noise_multiplier)
 
     def excess(log_noise: float) -> float:
-        return _excess(apart, coins, event, math.exp(log_noise), error)
+        return _excess(apart, scores, coins, event, math.exp(log_noise), error)
 
     # More noise brings scores closer together, so what is unlikely at one noise is so at more.
     low = high = claimed
@@ -162,23 +164,6 @@ def noise_at_most(scores: Values, coins: Coins, event: Sampled, *, error: float)
     return math.exp(float(brentq(excess, low, high, xtol=1e-4)))
 
 
-def is_refuted(
-    scores: Values, coins: Coins, event: Sampled, *, error: float, noise: float = 0.0
-) -> bool:
-    """Whether there is less noise than claimed: `noise_at_most` is below it, at this error.
-
-    Args:
-        scores: as for `family_bound`.
-        coins: as for `family_bound`.
-        event: what scores were made with.
-        error: the chance of a yes where the claim holds.
-        noise: as claimed, in units of the clip; 0: the event's.
-    """
-    apart = _apart(scores, coins, event)
-    claimed = noise or event.noise_multiplier
-    return apart is not None and _excess(apart, coins, event, claimed, error) > 0.0
-
-
 def _apart(scores: Values, coins: Coins, event: Sampled) -> float | None:
     """The distance of the means in standard deviations; None where there is nothing to compare."""
     if min(int(coins.sum()), int((~coins).sum())) < 2 or event.count == 0:
@@ -187,12 +172,17 @@ def _apart(scores: Values, coins: Coins, event: Sampled) -> float | None:
     return float(scores[coins].mean() - scores[~coins].mean()) / spread if spread else math.inf
 
 
-def _excess(apart: float, coins: Coins, event: Sampled, noise: float, error: float) -> float:
-    """By how much scores are further apart than is likely at a noise, at this error."""
+def _excess(
+    apart: float, scores: Values, coins: Coins, event: Sampled, noise: float, error: float
+) -> float:
+    """Above 0 where scores are further apart than is likely at a noise, at this error."""
     here = int(coins.sum())
-    if (moments_of(event, noise, False).kurtosis + 2.0) / (len(coins) - here) > _ROUGHEST:
-        return -1.0  # this noise is not refuted: how likely the scores are is not known
-    expected, spread, skewness = _distance(event, noise, here, len(coins) - here)
+    away = len(coins) - here
+    one, none = moments_of(event, noise, True), moments_of(event, noise, False)
+    rough = max((one.kurtosis + 2.0) / here, (none.kurtosis + 2.0) / away)
+    if error < _LEAST_ERROR or rough > _ROUGHEST:
+        return 1.0 if refutes(scores, coins, event, noise=noise, error=error) else -1.0
+    expected, spread, skewness = _distance(event, noise, here, away)
     normal = -float(ndtri(error))
     allowed = normal + skewness * (normal * normal - 1.0) / 6.0  # Cornish and Fisher 1938
     return apart - expected - allowed * spread

@@ -5,7 +5,7 @@
     audit.failures      # empty: nothing speaks against the claims
 
 Bounds are shown at 95%: one honest run in twenty has one above its claim. A run fails at a far
-smaller chance, `TOTAL_ERROR` over all that an audit looks at.
+smaller chance, `TOTAL_ERROR` over all that an audit looks at, and by tests that are exact there.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from accounting.audit_bounds import (
     ERROR,
     Bound,
     family_bound,
-    is_refuted,
     one_run_bound,
     plan_guesses,
     threshold_bound,
 )
+from accounting.audit_evidence import refutes
 from accounting.audit_gates import Gate
-from accounting.audit_scores import Coins, Values, threshold_of
+from accounting.audit_scores import Coins, Sampled, Values, threshold_of
 from accounting.audit_sights import Sight
 from accounting.errors import AccountingError
 from accounting.observers import ObserverRow
 
 #: The chance that an audit fails a run with which nothing is wrong.
 TOTAL_ERROR = 1e-6
-#: Bounds of every finding.
-BOUNDS = 3
+#: Tests of every finding.
+TESTS = 3
 
 
 class AuditFailed(AccountingError):
@@ -48,7 +48,8 @@ class Finding:
         delta: of the claim.
         canaries: that the bounds are from.
         bounds: at 95%; the first is the one that is shown.
-        above: names of the bounds that are above the claim at the error at which a run fails.
+        refuted_by: names of the bounds by which the claim is refuted at the error at which a run
+            fails, where what they assume is so.
     """
 
     observers: tuple[str, ...]
@@ -56,7 +57,7 @@ class Finding:
     delta: float
     canaries: int
     bounds: tuple[Bound, ...]
-    above: tuple[str, ...]
+    refuted_by: tuple[str, ...]
 
     def to_json(self) -> dict[str, object]:
         """Everything, JSON-ready."""
@@ -66,12 +67,18 @@ class Finding:
             "delta": self.delta,
             "canaries": self.canaries,
             "bounds": [bound.to_json() for bound in self.bounds],
-            "above": list(self.above),
+            "refuted_by": list(self.refuted_by),
         }
 
 
 def weigh(
-    sight: Sight, rows: Sequence[ObserverRow], scores: Values, coins: Coins, *, error: float
+    sight: Sight,
+    rows: Sequence[ObserverRow],
+    scores: Values,
+    coins: Coins,
+    *,
+    noise: float,
+    error: float,
 ) -> Finding:
     """Bound epsilon of a sight, and hold the claim against it.
 
@@ -80,32 +87,42 @@ def weigh(
         rows: of the observers who have it; their claims are the same.
         scores: of the canaries, by `accounting.audit_scores` of the sight's event, float64 [m].
         coins: who took part, bool [m].
-        error: at which a bound above the claim fails the run, each by itself.
+        noise: that is in what was seen, rounding included, in units of the clip.
+        error: at which a test that refutes the claim fails the run, each by itself.
     """
     event, delta = sight.event, rows[0].delta
     claim = min(min(row.epsilon.values()) for row in rows if row.epsilon)
-    guessing = plan_guesses(event, len(coins), delta)
-    few, threshold = slice(guessing.canaries), threshold_of(event)
-
-    def attacks(error: float) -> tuple[Bound, Bound]:
-        return (
-            threshold_bound(scores, coins, threshold=threshold, delta=delta, error=error),
-            one_run_bound(
-                scores[few], coins[few], guesses=guessing.guesses, delta=delta, error=error
-            ),
-        )
-
-    above = [bound.name for bound in attacks(error) if bound.value > claim]
-    family = family_bound(scores, coins, event, delta=delta)
-    if is_refuted(scores, coins, event, noise=sight.claimed_noise, error=error):
-        above.insert(0, family.name)
+    shown = _attacks(event, scores, coins, delta=delta, error=ERROR)
+    far = _attacks(event, scores, coins, delta=delta, error=error)
+    # An honest run has `noise`, which may be more than is claimed: both must be out of question.
+    refuted = {
+        "family": all(
+            refutes(scores, coins, event, noise=one, error=error)
+            for one in {sight.claimed_noise, noise}
+        ),
+        # Samples make of a Gaussian mechanism another one, of which its bound may be untrue.
+        "gaussian": event.sampling_rate == 1.0 and far[0].value > claim,
+        "one run": far[1].value > claim,
+    }
     return Finding(
         observers=tuple(row.observer for row in rows),
         claim=claim,
         delta=delta,
         canaries=len(coins),
-        bounds=(family, *attacks(ERROR)),
-        above=tuple(above),
+        bounds=(family_bound(scores, coins, event, delta=delta), *shown),
+        refuted_by=tuple(name for name, found in refuted.items() if found),
+    )
+
+
+def _attacks(
+    event: Sampled, scores: Values, coins: Coins, *, delta: float, error: float
+) -> tuple[Bound, Bound]:
+    """The bounds that guess: by one threshold, and in one run."""
+    plan = plan_guesses(event, len(coins), delta)
+    few = slice(plan.canaries)
+    return (
+        threshold_bound(scores, coins, threshold=threshold_of(event), delta=delta, error=error),
+        one_run_bound(scores[few], coins[few], guesses=plan.guesses, delta=delta, error=error),
     )
 
 
@@ -116,7 +133,7 @@ class Audit:
     Attributes:
         findings: of every sight.
         gates: all.
-        error: of each bound and gate, so that all together are wrong with `TOTAL_ERROR`.
+        error: of each test and gate, so that all together are wrong with `TOTAL_ERROR`.
     """
 
     findings: tuple[Finding, ...]
@@ -127,10 +144,10 @@ class Audit:
     def failures(self) -> list[str]:
         """A sentence for each thing that cannot be chance; empty where nothing speaks against."""
         found = [
-            f"{', '.join(one.observers)}: the bound '{name}' is above the claim, epsilon "
+            f"{', '.join(one.observers)}: the bound '{name}' refutes the claim, epsilon "
             f"{one.claim:.4g} at delta {one.delta:g}"
             for one in self.findings
-            for name in one.above
+            for name in one.refuted_by
         ]
         found += [
             f"{gate.name} ({gate.subject}): found {gate.found:.6g}, expected {gate.expected:.6g}, "

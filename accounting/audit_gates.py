@@ -3,7 +3,8 @@
 Every statistic of epsilon is blind to noise that is used twice: two rounds with the same noise look
 like two rounds. So an audit also measures what the proof takes for granted. Each `Gate` says what
 was found, what was expected, and the chance of a finding at least as far off if all is as it should
-be; it is shut where that chance is below what the audit allows.
+be; it is shut where that chance is below what the audit allows. Chances are exact, or bounds that
+hold for any number of canaries and rounds (`accounting.audit_tails`).
 
     noise = NoiseTally(stddev=1.0, step=0.05)
     for values in rounds:
@@ -22,6 +23,9 @@ from numpy.typing import NDArray
 from scipy import stats
 from scipy.special import ndtr
 
+from accounting.audit_scores import Sampled, hospitals_of
+from accounting.audit_tails import chance_at_most, law_chance
+
 Values = NDArray[np.float64]
 
 #: Bins of a histogram of noise reach so far, in standard deviations, and are at least so wide.
@@ -29,7 +33,10 @@ _REACH, _WIDTH = 8.0, 0.125
 #: Tails are counted beyond so many standard deviations.
 TAILS = (3, 4, 5)
 #: Draws expected in a bin of the test of shape; fewer are added to the next one.
-_LEAST_EXPECTED = 100.0
+_LEAST_EXPECTED = 300.0
+#: Far out, counts of so many are further from what is expected than normal values would be: by the
+#: bound of `accounting.audit_tails`, Pearson's statistic is up to 2.4 times as likely at 1e-9.
+_ROOM = 3.0
 #: Values by which a vector of noise is known again.
 PRINT_VALUES = 64
 
@@ -43,7 +50,7 @@ class Gate:
         subject: whose, or where.
         found: the value.
         expected: what it should be.
-        chance: of a value at least so far from it, if all is as it should be.
+        chance: of a value at least so far from it, if all is as it should be, at the most.
     """
 
     name: str
@@ -82,15 +89,40 @@ def spread_gate(name: str, subject: str, *, squares: float, count: int, stddev: 
     )
 
 
-def normal_gate(name: str, subject: str, *, found: float, expected: float, stddev: float) -> Gate:
-    """Whether an about normal estimate is what it should be."""
-    away = abs(found - expected) / stddev
+def moved_gate(
+    name: str, subject: str, *, found: float, sides: tuple[int, int], looks: int, event: Sampled
+) -> Gate:
+    """Whether patients who take part move what is seen of them as far as they should.
+
+    Args:
+        name: of the gate.
+        subject: who sees it.
+        found: the mean of what is seen of those who take part less that of the others, a look, in
+            units of the clip.
+        sides: how many take part, and how many do not.
+        looks: at each of them.
+        event: the noise that is in a look, and how often a patient is in it.
+    """
+    here, away = sides
+    hospitals, rate = hospitals_of(event), event.sampling_rate
+    variance = event.noise_multiplier**2 * (1.0 / here + 1.0 / away) / looks
+    samples, one = here * looks * hospitals, 1.0 / (here * looks)
+
+    def cumulants(t: float) -> float:
+        return t * t * variance / 2.0 + samples * math.log1p(rate * math.expm1(t * one))
+
+    expected = hospitals * rate
     return Gate(
         name=name,
         subject=subject,
         found=found,
         expected=expected,
-        chance=2.0 * float(ndtr(-away)),
+        chance=chance_at_most(
+            found,
+            cumulants,
+            mean=expected,
+            stddev=math.sqrt(variance + samples * one**2 * rate * (1.0 - rate)),
+        ),
     )
 
 
@@ -180,7 +212,9 @@ class NoiseTally:
             subject=self._subject,
             found=distance,
             expected=float(freedom),
-            chance=float(stats.chi2.sf(distance, freedom)) if len(expected) > 1 else 1.0,
+            chance=min(1.0, _ROOM * float(stats.chi2.sf(distance, freedom)))
+            if len(expected) > 1
+            else 1.0,
         )
 
 
@@ -273,46 +307,41 @@ class SamplingTally:
 
     def _sizes(self) -> Gate:
         """Poisson samples have batches of random size, and nothing else has this spread."""
-        variance = self.members * self.rate * (1.0 - self.rate)
-        away = np.abs(np.array(self.sizes) - self.members * self.rate)
-        # Sizes are whole numbers: half of one to either side keeps both chances true.
-        below = float(stats.chi2.cdf(((away + 0.5) ** 2).sum() / variance, len(away)))
-        near = np.maximum(away - 0.5, 0.0)
-        above = float(stats.chi2.sf((near**2).sum() / variance, len(away)))
+        mean, variance = self.members * self.rate, self.members * self.rate * (1.0 - self.rate)
+        sizes = np.arange(self.members + 1.0)
+        squares = (np.array(self.sizes) - mean) ** 2
         return Gate(
             name="spread of batch sizes",
             subject=self.subject,
-            found=float(np.sqrt((away**2).mean())),
+            found=float(np.sqrt(squares.mean())),
             expected=math.sqrt(variance),
-            chance=_two_sided(below, above),
+            chance=law_chance(
+                float(squares.sum()),
+                (sizes - mean) ** 2,
+                stats.binom.logpmf(sizes, self.members, self.rate),
+                count=len(self.sizes),
+            ),
         )
 
     def _independence(self) -> Gate:
         """How often each one was sampled is binomial, unless one round decides on another.
 
         The statistic is what the squares of these numbers say beyond the numbers themselves, so
-        that a rate that is off is another gate's matter. Its first three moments are exact.
+        that a rate that is off is another gate's matter.
         """
         assert self._times is not None
         rounds, rate = len(self.sizes), self.rate
         times = np.arange(rounds + 1.0)
-        law = stats.binom.pmf(times, rounds, rate)
-        centred = times - rounds * rate
+        logs = stats.binom.logpmf(times, rounds, rate)
+        law, centred = np.exp(logs), times - rounds * rate
         variance = float(law @ centred**2)
-        slope = float(law @ (times**2 * centred)) / variance
-        beyond = times**2 - slope * times
-        beyond -= law @ beyond
-        second, third = float(law @ beyond**2), float(law @ beyond**3)
-        found = float(beyond[self._times].sum())
-        tail = stats.pearson3(
-            third / second**1.5 / math.sqrt(self.members), scale=math.sqrt(self.members * second)
-        )
+        beyond = times**2 - float(law @ (times**2 * centred)) / variance * times
         return Gate(
             name="times that a patient was sampled: spread",
             subject=self.subject,
             found=float(self._times.std()),
             expected=math.sqrt(variance),
-            chance=_two_sided(float(tail.cdf(found)), float(tail.sf(found))),
+            chance=law_chance(float(beyond[self._times].sum()), beyond, logs, count=self.members),
         )
 
 

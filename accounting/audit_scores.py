@@ -24,6 +24,7 @@ Sampled = GaussianEvent | SharedPatientEvent
 
 _POINTS = 1 << 12  # of the integrals over one round's value
 _REACH = 12.0  # standard deviations that they cover
+_LEAST_VARIANCE = 1e-60
 _MOST_EXPONENT = 600.0  # e^x is a float64 below it
 
 
@@ -38,7 +39,7 @@ def log_likelihood_ratio(seen: Values, event: Sampled) -> Values:
         float64, the shape of `seen`.
     """
     rate, variance = event.sampling_rate, event.noise_multiplier**2
-    hospitals = _hospitals(event)
+    hospitals = hospitals_of(event)
     if rate == 1.0:
         return np.asarray((hospitals * seen - hospitals**2 / 2.0) / variance)
     if hospitals == 1:
@@ -55,7 +56,7 @@ def log_likelihood_ratio(seen: Values, event: Sampled) -> Values:
     return np.asarray(np.log(total) + largest)
 
 
-def _hospitals(event: Sampled) -> int:
+def hospitals_of(event: Sampled) -> int:
     """How many hospitals sample the canary into one sum, each by itself."""
     return event.hospitals if isinstance(event, SharedPatientEvent) else 1
 
@@ -79,7 +80,7 @@ class Moments:
 def moments_of(event: Sampled, noise: float, present: bool) -> Moments:
     """Of the claimed event's score where the values really carry another noise."""
     rate = event.sampling_rate if present else 0.0
-    counts = np.arange(_hospitals(event) + 1)
+    counts = np.arange(hospitals_of(event) + 1)
     chances = stats.binom.pmf(counts, counts[-1], rate)
     grid = np.linspace(-_REACH * noise, _REACH * noise, _POINTS)
     density = np.exp(-0.5 * (grid / noise) ** 2)
@@ -94,6 +95,8 @@ def moments_of(event: Sampled, noise: float, present: bool) -> Moments:
         for power in (2, 3, 4)
     )
     rounds = max(event.count, 1)
+    if second < _LEAST_VARIANCE:  # no noise reaches as far as a canary: scores are all alike
+        return Moments(rounds * mean, rounds * _LEAST_VARIANCE, 0.0, math.inf)
     return Moments(
         mean=rounds * mean,
         variance=rounds * second,

@@ -78,7 +78,7 @@ def attacked(*assignments: str) -> dict[str, Any]:
     """Return what the audit that comes with every run says, of the scenario `default`."""
     settings = resolve(find_scenario("default"), assignments, {})
     audit = attack(settings, planned_run(settings), lambda *_: None).audit
-    bounds = [f"the {name} bound" for one in audit.findings for name in one.above]
+    bounds = [f"the {name} bound" for one in audit.findings for name in one.refuted_by]
     gates = sorted((one for one in audit.gates if not one.open(audit.error)), key=_chance)
     return {
         "shut": len(audit.failures),

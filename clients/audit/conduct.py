@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from accounting import lines
-from accounting.audit_findings import BOUNDS, TOTAL_ERROR, Audit, weigh
+from accounting.audit_findings import TESTS, TOTAL_ERROR, Audit, weigh
 from accounting.audit_gates import Gate, SamplingTally, exact_gate, overlap_gate
 from accounting.audit_sights import sights_of
 from accounting.book import Book
@@ -91,9 +91,9 @@ def carry_out(
                 progress(round, plan.rounds)
         conduct.other_training(Path(folder), terms.event(_OTHER_ROUNDS * plan.steps))
     gates = [*conduct.gates(), *(gate for one in seen for gate in one.gates())]
-    error = TOTAL_ERROR / (len(gates) + BOUNDS * len(sights))
+    error = TOTAL_ERROR / (len(gates) + TESTS * len(sights))
     findings = [
-        weigh(sight, rows, one.scores, one.group.coins, error=error)
+        weigh(sight, rows, one.scores, one.group.coins, noise=one.noise, error=error)
         for one, (sight, rows) in zip(seen, sights.items(), strict=True)
     ]
     return Audit(findings=tuple(findings), gates=tuple(gates), error=error), plan

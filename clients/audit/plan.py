@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 #: Canaries of one hospital at the most, and at the least, where nobody says otherwise.
 MOST, LEAST = 50_000, 500
-#: Noised values that an audit draws: two seconds of a processor, or about that.
-VALUES = 30_000_000
+#: Noised values that an audit draws: somewhat more than a second of a processor.
+VALUES = 20_000_000
 #: Vectors that are sealed; in the rounds between, the same vectors are added as they are.
 SEALED = 60
 

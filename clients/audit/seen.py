@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from accounting.audit_gates import Gate, normal_gate, spread_gate
+from accounting.audit_gates import Gate, moved_gate, spread_gate
 from accounting.audit_scores import log_likelihood_ratio
 from clients.audit.tallies import inner
 
@@ -40,7 +41,8 @@ class Seen:
         self.group = group
         self._name = name
         self._clip = l2_clip
-        self._rounding = rounding
+        #: In what is seen, in units of C.
+        self.noise = math.sqrt(sight.event.noise_multiplier**2 + sight.draws * rounding)
         self.scores = np.zeros(len(group.coins))
         self._sums = np.zeros(len(group.coins))
         self._squares = 0.0
@@ -78,9 +80,6 @@ class Seen:
         here, away = int(coins.sum()), int((~coins).sum())
         if not self._count or min(here, away) < 2:
             return []
-        variance = event.noise_multiplier**2 + self.sight.draws * self._rounding
-        hospitals, rate = getattr(event, "hospitals", 1), event.sampling_rate
-        spread = variance * (1.0 / here + 1.0 / away) + hospitals * rate * (1.0 - rate) / here
         moved = float(self._sums[coins].mean() - self._sums[~coins].mean()) / self._count
         return [
             spread_gate(
@@ -88,13 +87,14 @@ class Seen:
                 self._name,
                 squares=self._squares,
                 count=away * self._count,
-                stddev=math.sqrt(variance),
+                stddev=self.noise,
             ),
-            normal_gate(
+            moved_gate(
                 "what one patient moves on average, in units of the clip",
                 self._name,
                 found=moved,
-                expected=hospitals * rate,
-                stddev=math.sqrt(spread / self._count),
+                sides=(here, away),
+                looks=self._count,
+                event=replace(event, noise_multiplier=self.noise),
             ),
         ]

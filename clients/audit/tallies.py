@@ -14,9 +14,9 @@ from accounting.audit_gates import (
     Gate,
     NoiseTally,
     RepeatTally,
-    normal_gate,
     spread_gate,
 )
+from accounting.audit_tails import lag_chance, pairs_chance
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -91,23 +91,11 @@ class NoiseTallies:
         variance, hospitals = self._stddev**2, self._hospitals
         lags = self._count * (self._rounds - 1)
         if lags:
-            gates.append(
-                _correlation(
-                    "noise of one round and the next: correlation",
-                    "each hospital's own",
-                    found=self._lagged / variance,
-                    count=lags * hospitals,
-                )
-            )
+            lagged = self._lagged / variance
+            gates.append(_lag_gate("each hospital's own", lagged, lags * hospitals))
             if hospitals > 1:
-                gates.append(
-                    _correlation(
-                        "noise of one round and the next: correlation",
-                        "sums",
-                        found=self._lagged_totals / (variance * hospitals),
-                        count=lags,
-                    )
-                )
+                together = self._lagged_totals / (variance * hospitals)
+                gates.append(_lag_gate("sums", together, lags))
             assert self._whole is not None
             gates.append(
                 spread_gate(
@@ -119,20 +107,26 @@ class NoiseTallies:
                 )
             )
         if hospitals > 1:
-            pairs = hospitals * (hospitals - 1) // 2
+            count = self._count * self._rounds
+            crossed = self._crossed / (2.0 * variance)
             gates.append(
-                _correlation(
-                    "noise of two hospitals: correlation",
-                    "all pairs",
-                    found=self._crossed / (2.0 * variance),
-                    count=pairs * self._count * self._rounds,
+                Gate(
+                    name="noise of two hospitals: correlation",
+                    subject="all pairs",
+                    found=crossed / (count * hospitals * (hospitals - 1) / 2.0),
+                    expected=0.0,
+                    chance=pairs_chance(crossed, parties=hospitals, count=count),
                 )
             )
         return gates
 
 
-def _correlation(name: str, subject: str, *, found: float, count: int) -> Gate:
-    """Of a sum of so many products of independent, standardised values."""
-    return normal_gate(
-        name, subject, found=found / count, expected=0.0, stddev=1.0 / math.sqrt(count)
+def _lag_gate(subject: str, found: float, count: int) -> Gate:
+    """Of a sum of so many products of standardised values, each with the one a round later."""
+    return Gate(
+        name="noise of one round and the next: correlation",
+        subject=subject,
+        found=found / count,
+        expected=0.0,
+        chance=float(lag_chance(found, count)),
     )

@@ -249,7 +249,7 @@ def test_a_fault_in_what_hospitals_call_is_found(fault, monkeypatch):
     shut = {gate.name for gate in found.gates if not gate.open(found.error)}
     assert {NAMES[one] for one in gates - {"bounds"}} <= shut
     if "bounds" in gates:
-        assert any(one.above for one in found.findings)
+        assert any(one.refuted_by for one in found.findings)
 
 
 def test_a_sum_that_opens_to_something_else_is_found(monkeypatch):
