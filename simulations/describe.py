@@ -67,7 +67,7 @@ def describe(
     if check is not None:
         _check(path, check)
         return
-    from clients.data.draft import draft
+    from clients.data.drafting import draft
 
     drafted = draft(path)
     if out == "-":

@@ -6,32 +6,32 @@ labels are their numbers, from 0, or their names.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from clients.data.declaration import declared_beside
+from clients.data.array_values import values_store
+from clients.data.declaration import Declaration, check_confirmed, declared_beside
+from clients.data.encoding import FEWEST, MOST_UNKNOWN
 from clients.data.errors import DataError
 from clients.data.files import (
     Location,
     check_md5,
-    column,
     find,
     label_numbers,
     npz_keys,
     open_npz,
 )
-from clients.data.reading_log import ReadingLog
 from clients.data.records import (
     ArrayStore,
     Dataset,
     DatasetInfo,
+    Ints,
     LazyInputs,
-    PixelStore,
     Records,
-    Store,
     dense,
 )
 
@@ -59,7 +59,19 @@ MEDMNIST: dict[str, tuple[int, tuple[str, ...]]] = {
 _GRADES = ("retinamnist",)
 #: Kind of a data set by the number of axes of one record.
 _KINDS = {1: "table", 2: "series", 3: "image", 4: "volume"}
+#: Part -> names of its images, labels, patients and hospitals.
+Layout = dict[str, tuple[str, str, str | None, str | None]]
 _MNIST_SOURCE = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/mnist.npz"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """What is known of a published set without a file beside it."""
+
+    declared: Declaration
+    licence: str
+    source: str
+    md5: str = ""
 
 
 def load_medmnist(where: Location) -> Dataset:
@@ -80,11 +92,14 @@ def load_medmnist(where: Location) -> Dataset:
         where,
         name=f"medmnist:{variant}",
         title=f"MedMNIST {variant}",
-        classes=tuple(str(k) for k in range(count)),
-        ordinal=variant.split("_")[0] in _GRADES,
-        licence="CC BY 4.0",
-        source=_MEDMNIST_SOURCE,
-        md5=md5,
+        known=Published(
+            declared=Declaration(
+                classes=tuple(map(str, range(count))), ordinal=variant.split("_")[0] in _GRADES
+            ),
+            licence="CC BY 4.0",
+            source=_MEDMNIST_SOURCE,
+            md5=md5,
+        ),
     )
 
 
@@ -96,9 +111,11 @@ def load_mnist(where: Location) -> Dataset:
         where,
         name="mnist",
         title="MNIST, for comparing with published private training",
-        classes=tuple("0123456789"),
-        licence="MNIST terms",
-        source=_MNIST_SOURCE,
+        known=Published(
+            declared=Declaration(classes=tuple("0123456789")),
+            licence="MNIST terms",
+            source=_MNIST_SOURCE,
+        ),
     )
 
 
@@ -112,13 +129,13 @@ def load_npz(where: Location) -> Dataset:
     return read_parts(path, where, name=f"npz:{variant}", title=f"arrays in {path.name}")
 
 
-def _parts(path: Path) -> dict[str, tuple[str, str, str | None, str | None]]:
+def parts_of(path: Path) -> Layout:
     """Return part -> names of its images, labels, patients and hospitals arrays."""
     keys = npz_keys(path)
     if {"x_train", "y_train"} <= set(keys):
         found = {p: (f"x_{p}", f"y_{p}", None, None) for p in ("train", "test") if f"x_{p}" in keys}
         return dict(found)
-    layout: dict[str, tuple[str, str, str | None, str | None]] = {}
+    layout: Layout = {}
     for part in ("train", "val", "test"):
         images, labels = f"{part}_images", f"{part}_labels"
         if images in keys:
@@ -131,59 +148,64 @@ def _parts(path: Path) -> dict[str, tuple[str, str, str | None, str | None]]:
             )
     if "train" not in layout:
         raise DataError(
-            f"{path}: no array 'train_images'; it holds {', '.join(keys)}", code="missing-column"
+            f"{path}: no array 'train_images'; it holds {', '.join(keys)}: save it as "
+            "np.savez(file, train_images=..., train_labels=...), and test_ arrays if there are any",
+            code="missing-column",
         )
     return layout
 
 
+def open_parts(path: Path) -> tuple[Layout, dict[str, NDArray[Any]]]:
+    """Return the names of each part's arrays, and all arrays that they name."""
+    layout = parts_of(path)
+    named = [key for part in layout.values() for key in part if key is not None]
+    return layout, open_npz(path, named)
+
+
 def read_parts(
-    path: Path,
-    where: Location,
-    *,
-    name: str,
-    title: str,
-    classes: tuple[str, ...] = (),
-    ordinal: bool = False,
-    licence: str = "",
-    source: str = "",
-    md5: str = "",
+    path: Path, where: Location, *, name: str, title: str, known: Published | None = None
 ) -> Dataset:
     """Return the set in an npz file of named parts.
 
     Training rows are those of `train` and `val`; `test`, if there is one, is the public holdout.
-    Classes not given are those declared beside the file; where neither is so, and the records are
-    no hospital's own, they are counted from the labels.
+    What is not `known` is declared beside the file; where it is not, and the records are no
+    hospital's own, classes are counted from the labels.
     """
-    layout = _parts(path)
-    arrays = open_npz(path, [key for part in layout.values() for key in part if key is not None])
-    store = picture_store(path, np.concatenate([arrays[p[0]] for p in layout.values()]), where)
+    layout, arrays = open_parts(path)
     raw = [_labels(path, part[:2], arrays) for part in layout.values()]
-    classes = classes or _declared_beside(path, where, raw)
-    labels = np.concatenate([label_numbers(one, classes) for one in raw])
-    patients = _identifiers(layout, arrays, 2)
-    numbers = np.arange(len(labels), dtype=np.int64) if patients is None else dense(patients)[0]
-    hospitals = _identifiers(layout, arrays, 3)
-    homes, hospital_names = (None, ()) if hospitals is None else dense(hospitals)
-    everything = Records(inputs=LazyInputs(store), labels=labels, patients=numbers, hospitals=homes)
+    declared = known.declared if known else _declared_beside(path, where, raw)
+    images = np.concatenate([arrays[part[0]] for part in layout.values()])
+    store = values_store(path, images, declared, where)
+    labels = _class_numbers(path, raw, declared.classes, where)
+    numbers, names = _identifiers(layout, arrays, 2)
+    homes, hospital_names = _identifiers(layout, arrays, 3)
+    everything = Records(
+        inputs=LazyInputs(store),
+        labels=labels,
+        patients=np.arange(len(labels), dtype=np.int64) if numbers is None else numbers,
+        hospitals=homes,
+    )
     cut = len(labels) - (len(raw[-1]) if "test" in layout else 0)
     return Dataset(
         info=DatasetInfo(
             name=name,
             title=title,
-            task="binary" if len(classes) == 2 else "ordinal" if ordinal else "multiclass",
+            task=declared.task,
             shape=store.shape[1:],
-            classes=classes,
+            classes=declared.classes,
             kind=_KINDS.get(len(store.shape) - 1, "table"),
-            input_range=(0.0, 1.0) if isinstance(store, PixelStore) else (-1.0, 1.0),
-            has_patient_ids=patients is not None,
-            has_hospital_ids=hospitals is not None,
-            licence=licence,
-            source=source,
-            files=((path.name, md5),),
+            input_range=(-1.0, 1.0) if isinstance(store, ArrayStore) else (0.0, 1.0),
+            has_patient_ids=bool(names),
+            has_hospital_ids=bool(hospital_names),
+            licence=known.licence if known else "",
+            source=known.source if known else "",
+            files=((path.name, known.md5 if known else ""),),
+            declared={} if known else declared.public(),
         ),
         train=everything.take(slice(0, cut)),
-        test=everything.take(slice(cut, None)) if cut < len(labels) else None,
+        test=everything.take(slice(cut, None)) if "test" in layout else None,
         hospital_names=hospital_names,
+        patient_names=names,
         log=where.log,
     )
 
@@ -191,7 +213,13 @@ def read_parts(
 def _labels(path: Path, names: tuple[str, str], arrays: dict[str, NDArray[Any]]) -> NDArray[Any]:
     """Return the labels of a part, as they stand there: one for each of its images."""
     images, labels = (arrays[name] for name in names)
-    found = column(path, names[1], labels)
+    found = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
+    if found.ndim > 2:
+        raise DataError(
+            f"{path}: {names[1]} has shape {labels.shape}: each image has one label; masks are not "
+            "trained on",
+            code="shape",
+        )
     if len(found) != len(images):
         raise DataError(
             f"{path}: {len(images)} images in {names[0]} and {len(found)} labels in {names[1]}",
@@ -200,30 +228,73 @@ def _labels(path: Path, names: tuple[str, str], arrays: dict[str, NDArray[Any]])
     return found
 
 
-def _declared_beside(path: Path, where: Location, labels: list[NDArray[Any]]) -> tuple[str, ...]:
+def _declared_beside(path: Path, where: Location, labels: list[NDArray[Any]]) -> Declaration:
+    """Return what is declared beside a file of arrays, or the classes that its labels show."""
     file = where.declared_in(path.with_suffix(".toml"))
-    return declared_beside(file, required=where.declared, found=_classes_of(labels)).classes
+    found = () if file.is_file() else class_names(path, labels)
+    declared = declared_beside(file, required=where.declared, found=found)
+    check_confirmed(declared, file, unconfirmed=where.unconfirmed)
+    return declared
 
 
-def _classes_of(parts: list[NDArray[Any]]) -> tuple[str, ...]:
-    """Return the classes that labels seem to have: names, or numbers up to the highest."""
+def class_names(path: Path, parts: list[NDArray[Any]]) -> tuple[str, ...]:
+    """Return the classes that labels seem to have: the names or whole numbers that are met."""
+    if any(part.ndim == 2 for part in parts):
+        return tuple(str(one) for one in range(parts[0].shape[1]))
     labels = np.concatenate(parts)
     if labels.dtype.kind not in "biuf":
         return tuple(str(one) for one in np.unique(labels.astype(str)))
     if not np.array_equal(labels, np.rint(labels)):
         raise DataError(
-            f"labels hold {labels.dtype}, expected whole numbers or names", code="labels"
+            f"{path}: labels are {labels.dtype} such as {labels[labels != np.rint(labels)][0]:g}, "
+            "expected whole numbers or names: a measurement is no class; cut it into classes",
+            code="labels",
         )
-    highest = int(labels.max()) if labels.size else 0
-    return tuple(str(k) for k in range(max(highest + 1, 2)))
+    return tuple(str(one) for one in np.unique(labels.astype(np.int64)))
+
+
+def _class_numbers(
+    path: Path, parts: list[NDArray[Any]], classes: tuple[str, ...], where: Location
+) -> NDArray[np.int64]:
+    """Return the class of each image, -1 for what is none.
+
+    Raises:
+        DataError: `labels`: their form is another; or, in records that are no hospital's own, a
+            tenth of them mean no class.
+    """
+    if wrong := [part.shape for part in parts if part.ndim == 2 and part.shape[1] != len(classes)]:
+        raise DataError(
+            f"{path}: labels of shape {wrong[0]}, but {len(classes)} classes: give each image one "
+            "label, or a column for each class",
+            code="shape",
+        )
+    labels = np.concatenate([_one_hot(part) if part.ndim == 2 else part for part in parts])
+    numbers = label_numbers(labels, classes)
+    odd = np.flatnonzero(numbers < 0)
+    if len(odd) >= FEWEST and len(odd) > MOST_UNKNOWN * len(numbers) and not where.declared:
+        several = any(part.ndim == 2 for part in parts)
+        found = "several classes, or none" if several else repr(labels[odd[0]].item())
+        raise DataError(
+            f"{path}: labels row {odd[0]} is {found}, and {len(odd)} of {len(labels)} are none of "
+            f"the classes {', '.join(classes)}: declare the classes that labels have, as in "
+            "classes = [1, 2]; of labels of which several can hold, choose one",
+            code="labels",
+        )
+    return numbers
+
+
+def _one_hot(rows: NDArray[Any]) -> NDArray[np.int64]:
+    """Return the number of the one column that is not zero, -1 where there is no such one."""
+    filled = (rows != 0) & ~(rows != rows)
+    return np.where(filled.sum(axis=1) == 1, filled.argmax(axis=1), -1).astype(np.int64)
 
 
 def _identifiers(
-    layout: dict[str, tuple[str, str, str | None, str | None]],
+    layout: Layout,
     arrays: dict[str, NDArray[Any]],
     place: int,
-) -> NDArray[Any] | None:
-    """Join an identifier column over the parts; None where there is none.
+) -> tuple[Ints | None, tuple[str, ...]]:
+    """Number the identifiers of all parts; None where there are none.
 
     Raises:
         DataError: some parts have it and others do not, so that it would be ignored.
@@ -238,45 +309,5 @@ def _identifiers(
             code="missing-column",
         )
     if not given:
-        return None
-    return np.concatenate([arrays[name].reshape(-1).astype(str) for name in given])
-
-
-def picture_store(path: Path, values: NDArray[Any], where: Location) -> Store:
-    """Return bytes as pictures or volumes, and floats as they are, in [-1, 1].
-
-    What is no number becomes the middle, 0. What lies outside is cut in a hospital's own records;
-    in others it is a mistake that is better said.
-
-    Bytes [n, h, w] are grey, [n, h, w, 1|3|4] coloured, [n, d, h, w] volumes.
-    """
-    if values.dtype == np.uint8:
-        if values.ndim not in (3, 4, 5):
-            raise DataError(
-                f"{path}: images of shape {values.shape}, expected [n, h, w] with or without "
-                "channels, or [n, d, h, w]",
-                code="shape",
-            )
-        coloured = values.ndim == 5 or (values.ndim == 4 and values.shape[-1] in (1, 3, 4))
-        return PixelStore(values, channels_last=coloured)
-    if values.dtype.kind != "f":
-        raise DataError(f"{path}: images of type {values.dtype}, expected uint8 or float")
-    flat = values.reshape(len(values), -1)
-    _note_rows(path, np.isnan(flat), "a value that is no number: a missing value", where.log)
-    outside = np.abs(np.nan_to_num(flat, posinf=2, neginf=-2)) > 1
-    rows = _note_rows(path, outside, "a value outside [-1, 1]: cut to it", where.log)
-    if rows and not where.declared:
-        raise DataError(
-            f"{path}: images row {rows[0]} holds a value outside [-1, 1]; scale by public "
-            "constants first",
-            code="bad-value",
-        )
-    return ArrayStore(np.clip(np.nan_to_num(values), -1, 1).astype(np.float32, copy=False))
-
-
-def _note_rows(path: Path, odd: NDArray[np.bool_], kind: str, log: ReadingLog) -> list[int]:
-    """Note the rows of which something is odd, and return them."""
-    rows: list[int] = np.flatnonzero(odd.any(axis=1)).tolist()
-    if rows:
-        log.note(kind, f"{path}: images row {rows[0]}", count=len(rows))
-    return rows
+        return None, ()
+    return dense(np.concatenate([arrays[name].reshape(-1).astype(str) for name in given]))

@@ -108,6 +108,14 @@ class FileForm(_Part):
         return found
 
 
+class Pictures(_Part):
+    """What pictures, volumes and arrays of them are like."""
+
+    axes: Literal["", "hw", "hwc", "chw", "dhw", "dhwc", "cdhw"] = Field(
+        default="", description="of one image in an array: height, width, depth, channels"
+    )
+
+
 class Declaration(_Part):
     """What a file declares; all keys of the format."""
 
@@ -142,6 +150,7 @@ class Declaration(_Part):
         default={}, description="column = {unit = factor}: '5 kPa' is read as 5 times the factor"
     )
     missing: Missing = Field(default=Missing(), description="what stands for no value")
+    pictures: Pictures = Field(default=Pictures(), description="what pictures are like")
     file: FileForm = Field(default=FileForm(), description="how the file is written")
 
     def faults(self) -> list[str]:
@@ -209,6 +218,13 @@ class Declaration(_Part):
             for role, column in given.items()
             if column and column in known
         ]
+
+    @property
+    def task(self) -> str:
+        """The kind of question that the classes pose."""
+        if self.ordinal:
+            return "ordinal"
+        return "binary" if len(self.classes) == 2 else "multiclass"
 
     @property
     def width(self) -> int:

@@ -1,11 +1,7 @@
-"""A first declaration of a data set, drafted from the data for a person to look at and mend.
+"""A first declaration of data, drafted from the data for a person to look at and mend.
 
-    draft = draft_table(Path("visits.csv"))
-    draft.text          # TOML, with comments
-    draft.oddities      # what looks wrong, a sentence each
-
-What is drafted so was measured: ranges, categories and classes are marked as unconfirmed, and no
-run that promises anything takes them until a person has put in what holds for any patient.
+What is drafted so was measured: ranges and categories are marked as unconfirmed, and no run that
+promises anything takes them until a person has put in what holds for any patient.
 """
 
 from __future__ import annotations
@@ -17,29 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from clients.data.column_draft import MOST_KINDS, Column, look_at
-from clients.data.declaration import FOLDER_FILE, FileForm
-from clients.data.dialect import ABSENT
-from clients.data.errors import DataError
-from clients.data.file_form import Seen, look
-from clients.data.reading_log import ReadingLog
-from clients.data.rows import EXCEL, PARQUET, Table, read_rows
-
-#: The column that says which file, named after its hospital, a row comes from.
-HOME = "(file)"
-#: Most classes that a column is taken to have.
-_MOST_CLASSES = 12
-_PATIENT = (
-    r"p(atient)?[_ -]?(id|nr|no|code|key)?|pid|mrn|subj(ect)?[_ -]?(id)?|pseudonym|case[_ -]?id|id"
-)
-_HOSPITAL = (
-    r"(hospital|site|cent(er|re)|clinic|klinik|zentrum|h[oô]pital|ospedale)([_ -]?(id|name))?"
-)
-_TARGET = (
-    r"target|outcome|label|class|y|diagnosis|grade|dead|died|death|mortality|event|status|"
-    r"readmi\w*|result|response|survived|ill|disease"
-)
-_AFTER = r"time|follow[_ -]?up.*|survival.*|duration|event|(days|months|time)[_ -]to[_ -].*"
+from clients.data.column_draft import MOST_KINDS, Column
+from clients.data.rows import EXCEL, PARQUET
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,282 +53,19 @@ def name_of(path: Path) -> str:
     return f"csv:{whole}/*{tables[0]}" if tables and not folders else f"image-folder:{whole}"
 
 
-def draft(path: Path) -> Draft:
-    """Look at data, and draft what could be declared of them.
-
-    Raises:
-        DataError: they cannot be read.
-    """
-    name = name_of(path)
-    if name.startswith("csv:"):
-        return draft_table(path, sorted(path.glob(Path(name).name)) if path.is_dir() else [path])
-    raise DataError(f"{path}: only tables are drafted so far", code="unreadable")
+def toml_key(name: str) -> str:
+    """Return a key as TOML spells it."""
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else toml_string(name)
 
 
-def _read_all(files: Sequence[Path], log: ReadingLog) -> tuple[Table, Seen]:
-    """Return the rows of a table's files, and how they are written where all are alike."""
-    looks = [look(file) for file in files]
-    tables = [read_rows(file, (), log, seen.form) for file, seen in zip(files, looks, strict=True)]
-    first, seen = tables[0], looks[0]
-    if len(files) == 1:
-        return first, seen
-    doubts = [
-        f"{file.name} has other columns than {files[0].name}: "
-        f"{', '.join(sorted(set(first.header) ^ set(table.header)))}"
-        for file, table in zip(files, tables, strict=True)
-        if set(table.header) != set(first.header)
-    ]
-    if any(one.form != seen.form for one in looks):
-        doubts.append("the files are written in several ways: none is declared, each says its own")
-        seen = Seen(form=FileForm(), doubts=seen.doubts)
-    names = [name for name in first.header if all(name in one.header for one in tables)]
-    rows = [
-        (place, {**{name: row[name] for name in names}, HOME: file.stem})
-        for file, table in zip(files, tables, strict=True)
-        for place, row in table.rows
-    ]
-    return (
-        Table(header=(*names, HOME), rows=rows, dialect=first.dialect),
-        Seen(form=seen.form, doubts=(*seen.doubts, *doubts)),
-    )
-
-
-def draft_table(path: Path, files: Sequence[Path]) -> Draft:
-    """Look at a table, and draft what could be declared of it.
-
-    Args:
-        path: the file, or the folder of files that are a hospital's each.
-        files: one or more.
-
-    Raises:
-        DataError: it cannot be read, or has no row.
-    """
-    log = ReadingLog()
-    table, seen = _read_all(files, log)
-    if not table.rows:
-        raise DataError(f"{files[0]}: no row below the header", code="unreadable")
-    cells = {
-        name: [row[name] for _, row in table.rows] for name in dict.fromkeys(table.header) if name
-    }
-    columns = tuple(look_at(name, found, table.dialect) for name, found in cells.items())
-    roles = _roles(columns, cells)
-    oddities = [
-        *seen.doubts,
-        *(f"{line}" for line in log.lines()),
-        *(
-            f"two columns are called {name!r}: rename one in the file, or neither can be used"
-            for name, count in Counter(table.header).items()
-            if count > 1 and name
-        ),
-        *(f"{one.name}: {odd}" for one in columns for odd in one.oddities),
-        *_of_patients(table, roles),
-        *_after_the_outcome(columns, roles),
-    ]
-    if "target" not in roles.values():
-        oddities.append(_no_outcome(columns))
-    if "patient" not in roles.values():
-        oddities.append(
-            "no column looks like a patient's identifier: without one each row counts as a patient "
-            "of its own, and what is promised holds for a row, not for a patient with several"
-        )
-    return Draft(
-        columns=columns,
-        rows=len(table.rows),
-        roles=roles,
-        oddities=tuple(oddities),
-        text=_text(path, columns, roles, cells, seen),
-        file=path / FOLDER_FILE if path.is_dir() else path.with_suffix(".toml"),
-        command=_command(path, roles, cells),
-        facts=(f"{len(table.rows)} rows, {len(columns)} columns",),
-    )
-
-
-def _command(path: Path, roles: dict[str, str], cells: dict[str, list[str]]) -> str:
-    """Return the command that trains on a table."""
-    command = f"flower-simulation run default --set data.name={name_of(path)}"
-    for column, role in roles.items():
-        if role == "hospital":
-            homes = _different(cells[column])
-            command += f" --set partition.name=natural --num-supernodes {homes}"
-    return command
-
-
-def _roles(columns: Sequence[Column], cells: dict[str, list[str]]) -> dict[str, str]:
-    """Return which columns seem to name patient, hospital and outcome."""
-    roles: dict[str, str] = {HOME: "hospital"} if HOME in cells else {}
-    for role, pattern in (("patient", _PATIENT), ("hospital", _HOSPITAL), ("target", _TARGET)):
-        named = [one for one in columns if re.fullmatch(pattern, one.name, re.IGNORECASE)]
-        for column in [] if role in roles.values() else named:
-            if column.name not in roles and _may_be(role, column):
-                roles[column.name] = role
-                break
-    if "target" not in roles.values():
-        labels = [
-            one.name
-            for one in columns
-            if re.fullmatch(_TARGET, one.name, re.IGNORECASE)
-            and one.name not in roles
-            and any("|" in cell for cell in cells[one.name])
-        ]
-        roles |= dict.fromkeys(labels[:1], "target")
-    return roles
-
-
-def _may_be(role: str, column: Column) -> bool:
-    """Whether a column holds as many different words as its role has."""
-    if role == "patient":
-        return column.different > max(1, column.filled / 20)
-    if role == "hospital":
-        return 1 < column.different <= min(200, column.filled / 2)
-    return 1 < column.different <= _MOST_CLASSES
-
-
-def _no_outcome(columns: Sequence[Column]) -> str:
-    for column in columns:
-        if re.fullmatch(_TARGET, column.name, re.IGNORECASE) and column.use == "range":
-            return (
-                f"{column.name} holds numbers: what is predicted are classes, so write them (such "
-                "as 'low' and 'high') into a column of their own, and its name behind 'target'"
-            )
-    return "no column looks like an outcome: write its name behind 'target'"
-
-
-def _after_the_outcome(columns: Sequence[Column], roles: dict[str, str]) -> list[str]:
-    """Say which columns may be known only when the outcome is."""
-    return [
-        f"{one.name}: if it is known only after the outcome (a time to it, say), take it out"
-        for one in columns
-        if one.name not in roles and re.fullmatch(_AFTER, one.name, re.IGNORECASE)
-    ]
-
-
-def _different(cells: Sequence[str]) -> int:
-    return len({cell.casefold() for cell in cells if cell.casefold() not in ABSENT})
-
-
-def _of_patients(table: Table, roles: dict[str, str]) -> list[str]:
-    """Say which patients are in several hospitals, or in none."""
-    by_role = {role: name for name, role in roles.items()}
-    if "patient" not in by_role:
-        return []
-    patient = by_role["patient"]
-    empty = [place.rpartition(": ")[2] for place, row in table.rows if not row[patient]]
-    said = (
-        [f"{patient}: empty in {len(empty)} rows ({empty[0]}), which are left out"] if empty else []
-    )
-    if "hospital" not in by_role:
-        return said
-    homes: dict[str, set[str]] = {}
-    for _, row in table.rows:
-        homes.setdefault(row[patient], set()).add(row[by_role["hospital"]])
-    torn = [name for name, found in homes.items() if name and len(found) > 1]
-    if torn:
-        said.append(
-            f"{patient}: {len(torn)} patients are in several hospitals ({', '.join(torn[:3])}): "
-            "put the hospital's name before the number if they are different people, else keep "
-            "each patient's rows at one hospital"
-        )
-    return said
-
-
-def _text(
-    path: Path,
-    columns: Sequence[Column],
-    roles: dict[str, str],
-    cells: dict[str, list[str]],
-    seen: Seen,
-) -> str:
-    """Return the declaration as TOML."""
-    by_role = {role: name for name, role in roles.items()}
-    used = [one for one in columns if one.name not in roles and one.use != "unused"]
-    lines = [
-        f"# Drafted from {path.name}: what stands here becomes public, and is the same everywhere.",
-        f"target = {json.dumps(by_role.get('target', ''), ensure_ascii=False)}"
-        + ("" if "target" in by_role else "   # which column is to be predicted?"),
-        *_classes(by_role, cells),
-    ]
-    for role, hint in (("patient", "rows of one patient are clipped together"), ("hospital", "")):
-        if by_role.get(role) == HOME:
-            lines.append("# Each file is named after its hospital.")
-        elif role in by_role:
-            lines.append(f"{role} = {_string(by_role[role])}" + (f"   # {hint}" if hint else ""))
-        else:
-            lines.append(f'# {role} = ""')
-    lines += [
-        "# Taken from these data: put in what holds for any patient, then take the name out here.",
-        f"unconfirmed = {_list([one.name for one in used], wide=True)}",
-    ]
-    lines += _table("ranges", {one.name: _range(one) for one in used if one.range is not None})
-    lines += _table("kinds", {one.name: _list(one.kinds) for one in used if one.kinds})
-    lines += _table("censored", {one.name: '"bound"' for one in used if one.censored})
-    lines += _table(
-        "units",
-        {
-            one.name: "{" + ", ".join(f"{_key(unit)} = 1" for unit in one.units) + "}"
-            for one in used
-            if one.units
-        },
-    )
-    gaps = [one.name for one in used if one.absent >= max(1, 0.05 * (one.absent + one.filled))]
-    if gaps:
-        lines += ["", "[missing]", f"columns = {_list(gaps)}   # absence is an input of its own"]
-    codes = {one.name: _list(one.codes) for one in used if one.codes}
-    lines += _table("missing.of", codes, "# cells that look as if nothing was measured")
-    form = seen.form.model_dump(exclude_defaults=True)
-    lines += _table("file", {key: _string(value) for key, value in form.items()})
-    unused = [one for one in columns if one.name not in roles and one.use == "unused"]
-    if unused:
-        lines += ["", "# Not used:", *(f"#   {one.name}: {one.why}" for one in unused)]
-    return "\n".join(lines) + "\n"
-
-
-def _classes(by_role: dict[str, str], cells: dict[str, list[str]]) -> list[str]:
-    """Return the lines that declare the classes of the outcome."""
-    if "target" not in by_role:
-        return ["classes = []"]
-    labels = Counter(cell for cell in cells[by_role["target"]] if cell.casefold() not in ABSENT)
-    joined = Counter(one.strip() for cell in labels for one in cell.split("|") if "|" in cell)
-    if joined:
-        wanted = joined.most_common(1)[0][0]
-        return [
-            f'classes = ["other", {_string(wanted)}]   # one of: {", ".join(sorted(joined))}',
-            'label-separator = "|"   # cells hold several labels; the second class is looked for',
-        ]
-    folded: dict[str, str] = {}
-    for label, _ in labels.most_common():
-        whole = re.sub(r"^(-?\d+)[.,]0+$", r"\1", label)  # 1.0 is 1
-        folded.setdefault(whole.casefold(), whole)
-    return [f"classes = {_list(sorted(folded.values()))}   # in this order"]
-
-
-def _range(column: Column) -> str:
-    assert column.range is not None
-    return "[" + ", ".join(_value(one) for one in column.range) + "]"
-
-
-def _value(value: object) -> str:
-    if isinstance(value, float):
-        return str(int(value)) if value.is_integer() else repr(value)
-    return _string(str(value))
-
-
-def _table(name: str, values: dict[str, str], comment: str = "") -> list[str]:
-    if not values:
-        return []
-    head = ["", f"[{name}]" + (f"   {comment}" if comment else "")]
-    return [*head, *(f"{_key(key)} = {value}" for key, value in values.items())]
-
-
-def _key(name: str) -> str:
-    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else _string(name)
-
-
-def _string(text: str) -> str:
+def toml_string(text: str) -> str:
+    """Return a text as TOML spells it."""
     return json.dumps(text, ensure_ascii=False)
 
 
-def _list(names: Sequence[str], *, wide: bool = False) -> str:
-    found = [_string(name) for name in names]
+def toml_list(names: Sequence[str], *, wide: bool = False) -> str:
+    """Return a list of texts as TOML spells it; a wide one may have a line for each."""
+    found = [toml_string(name) for name in names]
     if wide and len(found) > MOST_KINDS:
         return "[\n  " + ",\n  ".join(found) + ",\n]"
     return "[" + ", ".join(found) + "]"

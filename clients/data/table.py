@@ -170,7 +170,7 @@ def _dataset(found: list[_Read], declared: Declaration, where: Location) -> Data
         info=DatasetInfo(
             name=f"csv:{where.variant}",
             title=f"the table {Path(where.variant).name}",
-            task=task_of(declared),
+            task=declared.task,
             shape=(declared.width,),
             classes=declared.classes,
             has_patient_ids=bool(declared.patient),
@@ -187,10 +187,3 @@ def _dataset(found: list[_Read], declared: Declaration, where: Location) -> Data
         patient_names=names,
         log=where.log,
     )
-
-
-def task_of(declared: Declaration) -> str:
-    """Return the kind of question that classes pose."""
-    if len(declared.classes) == 2:
-        return "binary"
-    return "ordinal" if declared.ordinal else "multiclass"

@@ -16,7 +16,7 @@ from clients.data import DataError, load_dataset
 from clients.data.column_draft import look_at, outwards
 from clients.data.declaration import FileForm, declared, json_schema
 from clients.data.dialect import Dialect
-from clients.data.draft import draft
+from clients.data.drafting import draft
 from simulations.cli import main
 
 ROOT = Path(__file__).parents[2]
@@ -138,6 +138,21 @@ def test_a_folder_of_tables_is_drafted_as_one(tmp_path, capsys):
     assert code == 0 and "120 rows" in out and "--num-supernodes 2" in out
     loaded = load_dataset("csv:visits/*.csv", tmp_path, unconfirmed=True)
     assert loaded.hospital_names == ("koeln", "lyon") and len(loaded.train) == 120
+
+
+def test_arrays_are_drafted_with_the_range_of_their_numbers(tmp_path, capsys):
+    images = (np.arange(20 * 64).reshape(20, 8, 8) * 3).astype(np.uint16)
+    np.savez("scans.npz", train_images=images, train_labels=np.repeat([1, 2], 10))
+    code, out = run(capsys, "scans.npz")
+    assert code == 0 and "train_images: uint16 [20, 8, 8]" in out
+    assert "each image counts as a patient of its own" in out
+    with pytest.raises(DataError, match="ranges of values were taken"):
+        load_dataset("npz:scans", tmp_path)
+    code, out = run(capsys, "scans.npz", "--check", "scans.toml")
+    assert code == 0 and "20 records: 1 10, 2 10" in out and "no patients are named" in out
+    np.savez("scans.npz", train_images=images[:, :, :, None], train_labels=images[:, :2, 0] / 3.5)
+    code, out = run(capsys, "scans.npz", "--out", "-")
+    assert code == 0 and tomllib.loads(out)["classes"] == ["0", "1"]
 
 
 def test_every_key_of_the_format_is_in_the_schema_and_on_the_page(tmp_path, capsys):

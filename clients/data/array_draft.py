@@ -1,0 +1,83 @@
+"""A first declaration of arrays in an npz file, drafted from the file for a person to mend."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clients.data.arrays import class_names, open_parts
+from clients.data.column_draft import outwards
+from clients.data.draft import Draft, name_of, toml_list
+from clients.data.errors import DataError
+
+
+def draft_arrays(path: Path) -> Draft:
+    """Look at the arrays of a file, and draft what could be declared of them.
+
+    Raises:
+        DataError: it cannot be read, or holds no training images.
+    """
+    layout, arrays = open_parts(path)
+    facts = [f"{name}: {values.dtype} {list(values.shape)}" for name, values in arrays.items()]
+    oddities: list[str] = []
+    try:
+        classes = class_names(path, [arrays[part[1]] for part in layout.values()])
+    except DataError as error:
+        oddities.append(str(error))
+        classes = ()
+    images = np.concatenate([arrays[part[0]] for part in layout.values()])
+    lines = [
+        f"# Drafted from {path.name}: what stands here becomes public, and is the same everywhere.",
+        f"classes = {toml_list(classes)}   # in label order; names may replace numbers",
+        *_values(images, oddities),
+        *_axes(images, oddities),
+    ]
+    if all(part[2] is None for part in layout.values()):
+        oddities.append(
+            "no arrays train_patient, test_patient: each image counts as a patient of its own"
+        )
+    return Draft(
+        roles={},
+        rows=len(images),
+        oddities=tuple(oddities),
+        text="\n".join(lines) + "\n",
+        file=path.with_suffix(".toml"),
+        command=f"flower-simulation run default --set data.name={name_of(path)} "
+        "--set model.name=scattering",
+        facts=tuple(facts),
+    )
+
+
+def _values(images: NDArray[Any], oddities: list[str]) -> list[str]:
+    """Return the lines that declare what the numbers can be, where they need one."""
+    if images.dtype == np.uint8 or images.dtype.kind not in "iuf":
+        return []
+    finite = images[np.isfinite(images)] if images.dtype.kind == "f" else images
+    if finite.size < images.size:
+        oddities.append(f"{images.size - finite.size} values are no number: each is the middle")
+    if not finite.size:
+        return []
+    low, high = float(finite.min()), float(finite.max())
+    if images.dtype.kind == "f" and low >= -1 and high <= 1:
+        return []
+    drafted = outwards(low, high)
+    oddities.append(f"values from {low:g} to {high:g}: declare what the device can give")
+    return [
+        "# Taken from these data: put in what the device can give, then take the name out here.",
+        'unconfirmed = ["values"]',
+        "[ranges]",
+        f"values = [{drafted[0]:g}, {drafted[1]:g}]",
+    ]
+
+
+def _axes(images: NDArray[Any], oddities: list[str]) -> list[str]:
+    """Return the lines that say which axis is which, where that is not plain."""
+    if images.dtype.kind == "f" and images.ndim == 3:
+        oddities.append(
+            "floats of two axes are series unless [pictures] axes says that they are not"
+        )
+        return ["[pictures]", 'axes = "hw"   # leave it out for series of [time, values]']
+    return []
