@@ -39,7 +39,7 @@ def run_app(
     return grid
 
 
-def terms_of(settings: Settings, training: str = "any") -> Terms:
+def terms_of(settings: Settings, training: str = "any", sigma: float = 0.0) -> Terms:
     """The terms that a run of a whole model agrees on, from its public numbers."""
     cohort = COHORTS.of(settings)
     module = build_model(settings, cohort.info, settings.public_seed)
@@ -49,7 +49,7 @@ def terms_of(settings: Settings, training: str = "any") -> Terms:
         dimensions=sum(p.numel() for p in module.parameters()),
         patients=cohort.patients,
         largest_hospital=max(cohort.patients_by_hospital.values()),
-        noise_multiplier=settings.privacy.noise_multiplier,
+        noise_multiplier=sigma or settings.privacy.noise_multiplier,
     )
 
 

@@ -78,6 +78,24 @@ def spare_attempts(settings: Settings) -> int:
     return _SPARE * (visits_of(settings) or settings.training.rounds)
 
 
+def permitted_events(settings: Settings) -> int:
+    """Return the noised messages about one patient that hospitals let out at most, retries too.
+
+    Noise is calibrated for so many where there is a target, and the grid charges for all of them.
+    """
+    return schedule_of(settings).events + spare_attempts(settings) * _events_of_spare(settings)
+
+
+def _events_of_spare(settings: Settings) -> int:
+    """Return the most that one attempt beyond the first may cost."""
+    name = settings.exchange.name
+    if name == "layers":
+        return LAYER_MESSAGES
+    if name == "weights":
+        return settings.exchange.local_steps
+    return steps_of_visit(settings, 1) if EXCHANGES[name].travels else 1
+
+
 def failures_allowed(settings: Settings) -> int:
     """Return how many sums may fail to open at a hospital before it ends its part for good.
 

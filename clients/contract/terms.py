@@ -13,7 +13,7 @@ from accounting.accountants import epsilon
 from accounting.grid import GridPlan, plan_grid
 from accounting.noise import NoisePlan, make_noise_plan
 from accounting.vocabulary import EXCHANGES, SCHEMES
-from clients.contract.schedule import Schedule, schedule_of
+from clients.contract.schedule import Schedule, permitted_events, schedule_of
 from clients.contract.shares import absent_of
 from crypto.planning import plan_sealing, plan_sharing
 from crypto.plans import SealingPlan
@@ -131,7 +131,7 @@ def agree_terms(
         plan=plan,
         l2_clip=privacy.l2_clip,
         expected_patients=share * largest_hospital,
-        rounds=schedule.events,
+        rounds=permitted_events(settings),
         epsilon=_claimed_epsilon(settings, schedule, plan),
         delta=privacy.delta,
     )
@@ -151,9 +151,9 @@ def agree_terms(
 
 
 def _claimed_epsilon(settings: Settings, schedule: Schedule, plan: NoisePlan) -> float:
-    """The target, or what the whole training costs where none is set."""
+    """The target, or what the whole training costs where none is set, with all attempts."""
     target, delta = settings.privacy.target_epsilon, settings.privacy.delta
-    whole = plan.event(schedule.sampling_rate, schedule.events)
+    whole = plan.event(schedule.sampling_rate, permitted_events(settings))
     return target if target or whole is None else epsilon([whole], delta, "rdp")
 
 

@@ -15,7 +15,7 @@ from accounting.accountants import epsilon
 from accounting.calibration import noise_multiplier_for
 from accounting.grid import DELTA_SLACK, EPSILON_SLACK
 from accounting.ledger import Ledger
-from clients.contract.schedule import LAYER_MESSAGES, schedule_of, steps_of_visit
+from clients.contract.schedule import permitted_events, schedule_of
 from clients.contract.terms import noise_plan
 from strategies.errors import BudgetExhausted
 
@@ -27,28 +27,6 @@ if TYPE_CHECKING:
 _Attempt = tuple[str, int, int, str]
 
 
-def planned_events(settings: Settings) -> int:
-    """Return the noised messages about one patient that the noise is planned for.
-
-    Attempts beyond one for each place are planned for only where the settings name a number: the
-    automatic number is as many as patience allows where no target is set, and none where one is.
-    """
-    events, spare = schedule_of(settings).events, settings.privacy.spare_attempts
-    return events + max(spare, 0) * _events_of_spare(settings)
-
-
-def _events_of_spare(settings: Settings) -> int:
-    """Return the most that one attempt beyond the first may cost."""
-    name = settings.exchange.name
-    if name == "layers":
-        return LAYER_MESSAGES
-    if name == "weights":
-        return settings.exchange.local_steps
-    if name in ("cyclic", "single", "ensemble"):
-        return steps_of_visit(settings, 1)
-    return 1
-
-
 def calibrated_multiplier(settings: Settings) -> float:
     """Return sigma as the settings give it, or the least that keeps to their target epsilon."""
     privacy, rate = settings.privacy, schedule_of(settings).sampling_rate
@@ -56,7 +34,7 @@ def calibrated_multiplier(settings: Settings) -> float:
         target_epsilon=privacy.target_epsilon,
         delta=privacy.delta,
         sampling_rate=rate,
-        rounds=planned_events(settings),
+        rounds=permitted_events(settings),
         accountant=privacy.accountant,
     )
 
@@ -74,7 +52,7 @@ class Budget:
     ) -> None:
         self._settings = settings
         privacy = settings.privacy
-        self._planned = planned_events(settings)
+        self._permitted = permitted_events(settings)
         self.delta = privacy.delta * (1.0 - DELTA_SLACK)
         self.noise_multiplier = noise_multiplier or 0.0
         if settings.regime.private and not noise_multiplier:
@@ -138,7 +116,7 @@ class Budget:
             return
         target, purpose = self._settings.privacy.target_epsilon, _purpose(hospital)
         count = self._counts({(training, round, attempt, purpose): events}).get(purpose, 0)
-        if target and count > self._planned and self.epsilon(count) > target:
+        if target and count > self._permitted and self.epsilon(count) > target:
             raise BudgetExhausted(
                 f"round {round}, attempt {attempt} would cost epsilon {self.epsilon(count):.3f}, "
                 f"beyond privacy.target-epsilon = {target:g}; stopped before it"
