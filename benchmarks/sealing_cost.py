@@ -41,6 +41,7 @@ from sealing_contenders import (
     Ours,
 )
 
+from clients.site.memory import keep_freed_memory
 from crypto.schemes import make_adder
 
 SQUEEZENET, RESNET18 = 725_061, 11_179_077
@@ -285,6 +286,7 @@ def _main() -> None:
         hospitals, values, mode = options.memory_child
         _memory_child(int(hospitals), int(values), mode)
         return
+    keep_freed_memory()  # as hospitals do
     values, hospitals = options.values, options.hospitals
     clock = time.process_time if options.cpu else time.perf_counter
     layers = _squeezenet_layers() if values == SQUEEZENET else [values]

@@ -19,6 +19,7 @@ Fields = NDArray[np.float64]
 Coefficients = NDArray[np.uint64]
 
 _EXACT = 2**53
+_EXACT_QUOTIENTS = 2**50
 
 
 def empty_fields(layout: Layout, rows: int) -> Fields:
@@ -73,7 +74,11 @@ def pack_blocks(fields: Fields, layout: Layout, out: Coefficients) -> None:
 
 
 def unpack_blocks(plain: Coefficients, layout: Layout, contributions: int, out: Fields) -> None:
-    """Undo `pack_blocks` for a sum.
+    """Undo `pack_blocks` for a sum, but for the middle ``contributions*half`` of every field.
+
+    What quantising added to make fields non-negative is taken off all of a coefficient at once.
+    Its digits in the odd radix R are balanced then, and the nearest integer to ``x/R`` is what is
+    left of x: below 2**50 the quotient's error is less than the ``1/(2*R)`` to the next half.
 
     Args:
         plain: uint64 `[rows, n]` below 2**w; overwritten.
@@ -84,28 +89,35 @@ def unpack_blocks(plain: Coefficients, layout: Layout, contributions: int, out: 
     Raises:
         TagMismatchError: A field exceeds what the contributions can sum to.
     """
-    rest, radix = plain[:, : layout.data_coefficients], np.uint64(layout.radix)
-    most, highest = contributions * (layout.grid.levels - 1), 0
-    for field in range(layout.fields - 1):
-        quotient = rest // radix
-        rest -= quotient * radix
-        highest = max(highest, int(rest.max()) if most < layout.radix - 1 else 0)
-        out[:, field] = rest.view(np.int64)
-        rest = quotient
-    out[:, -1] = rest.view(np.int64)
-    if max(highest, int(rest.max())) > most:
-        raise TagMismatchError(f"a field of an opened sum exceeds {most}")
+    rest, radix, last = plain[:, : layout.data_coefficients], layout.radix, layout.fields - 1
+    middle, first = contributions * layout.grid.half, 0
+    while first < last and radix ** (layout.fields - first) > _EXACT_QUOTIENTS:
+        whole = rest // np.uint64(radix)
+        rest -= whole * np.uint64(radix)
+        np.subtract(rest.view(np.int64), middle, out=out[:, first], casting="unsafe")
+        rest, first = whole, first + 1
+    left = rest.view(np.int64).astype(np.float64)
+    left -= middle * sum(radix**field for field in range(layout.fields - first))
+    quotient = np.empty_like(left)
+    for field in range(first, last):
+        digit = out[:, field]
+        np.multiply(left, 1.0 / radix, out=quotient)
+        np.rint(quotient, out=quotient)
+        np.multiply(quotient, -radix, out=digit)
+        digit += left
+        left, quotient = quotient, left
+    out[:, last] = left
+    # Digits are within the radix; what is more than fewer hospitals can sum to may not be.
+    suspect = left if contributions == layout.hospitals else out
+    if max(float(suspect.max()), -float(suspect.min())) > middle:
+        raise TagMismatchError(f"a field of an opened sum exceeds {2 * middle}")
 
 
-def write_values(
-    fields: Fields, first: int, layout: Layout, contributions: int, out: Vector
-) -> None:
-    """Write the exact integer sums times the step into `out`, float64 `[d]`; `fields` are spent."""
+def write_values(fields: Fields, first: int, layout: Layout, out: Vector) -> None:
+    """Write what `unpack_blocks` returned, times the step, into `out`, float64 `[d]`."""
     rows = len(fields)
     for field, start, taken in _pieces(layout, first, rows):
         piece, plane = out[start : start + rows * taken], fields[:, field, :taken]
-        # The offset that made fields non-negative goes before the step comes in: exact.
-        plane -= contributions * layout.grid.half
         whole, rest = divmod(piece.size, taken)
         np.multiply(
             plane[:whole], layout.grid.step, out=piece[: whole * taken].reshape(whole, taken)

@@ -153,10 +153,10 @@ def decrypt_blocks(
         shared.chunk(first, secret.norm).times(secret, chunk.product, chunk.scratch)
         _decode(chunk, layout, contributions)
         unpack_blocks(chunk.plain, layout, contributions, chunk.fields)
-        products = weights.products(chunk.fields)
+        products = weights.products(chunk.fields, contributions * layout.grid.half)
         digits = read_digits(chunk.plain, layout)
         observed += [found - known for found, known in zip(digits, products, strict=True)]
-        write_values(chunk.fields, first, layout, contributions, opened)
+        write_values(chunk.fields, first, layout, opened)
     _check_tags(observed, pads)
     return opened
 

@@ -68,7 +68,7 @@ def block_pads(
 class FieldWeights:
     """The secret vector alpha of one place, ready for exact products with fields."""
 
-    __slots__ = ("_halves", "_limb_bits", "_limbs")
+    __slots__ = ("_halves", "_limb_bits", "_limbs", "_sum")
 
     def __init__(self, group_key: bytes, place: Place, parameter_id: str, layout: Layout) -> None:
         count = layout.fields * layout.data_coefficients
@@ -81,25 +81,28 @@ class FieldWeights:
         key = derive_key(group_key, b"field weights", place, parameter_id.encode())
         cipher = Cipher(algorithms.AES256(key), modes.CTR(bytes(16))).encryptor()
         words = np.frombuffer(cipher.update(bytes(8 * count)), dtype="<u8") & _MASK
+        high, low = words >> np.uint64(_HALF_BITS), words & np.uint64(2**_HALF_BITS - 1)
+        self._sum = (int(high.sum()) << _HALF_BITS) + int(low.sum())
         limbs = -(-TAG_BITS // self._limb_bits)
         mask = np.uint64(2**self._limb_bits - 1)
-        self._limbs = np.empty((count, limbs))
+        self._limbs = np.empty((limbs, count))
         for limb in range(limbs):
-            self._limbs[:, limb] = (words >> np.uint64(limb * self._limb_bits)) & mask
+            self._limbs[limb] = (words >> np.uint64(limb * self._limb_bits)) & mask
 
-    def products(self, fields: Fields) -> list[int]:
-        """`<alpha, fields>` modulo P for every block of float64 `[rows, V, D]`."""
-        flat = fields.reshape(len(fields), -1)
+    def products(self, fields: Fields, middle: int = 0) -> list[int]:
+        """`<alpha, fields + middle>` modulo P for every block of float64 `[rows, V, D]`."""
+        flat, all_middles = fields.reshape(len(fields), -1), middle * self._sum
         if not self._halves:
-            return self._joined(flat @ self._limbs, 0)
+            whole = self._joined(flat @ self._limbs.T, 0)
+            return [(one + all_middles) % PRIME for one in whole]
         high = np.floor(flat * 2.0**-_HALF_BITS)
         low = flat - high * 2.0**_HALF_BITS
         pairs = zip(
-            self._joined(low @ self._limbs, 0),
-            self._joined(high @ self._limbs, _HALF_BITS),
+            self._joined(low @ self._limbs.T, 0),
+            self._joined(high @ self._limbs.T, _HALF_BITS),
             strict=True,
         )
-        return [(one + other) % PRIME for one, other in pairs]
+        return [(one + other + all_middles) % PRIME for one, other in pairs]
 
     def _joined(self, sums: NDArray[np.float64], shift: int) -> list[int]:
         return [

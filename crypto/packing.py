@@ -137,12 +137,17 @@ def from_planes(blocks: NDArray[np.uint8], width: int, out: Slots) -> None:
     rows, count = out.shape
     if blocks.shape != (rows, plane_bytes(count, width)):
         raise FrameError(f"blocks of shape {blocks.shape}, expected {rows} of {count} residues")
-    out[...] = 0
-    start = 0
+    start, words = 0, out.view("<u4")
     for at, size, dtype in _planes(width):
         end = start + size * count
-        out.view(dtype)[:, at // size :: 8 // size] = blocks[:, start:end].view(dtype)
+        plane = blocks[:, start:end].view(dtype)
+        if at % 4:
+            out.view(dtype)[:, at // size :: 8 // size] = plane
+        else:  # the first of a word's planes takes the whole word, the others find it zeroed
+            words[:, at // 4 :: 2] = plane
         start = end
+    if width < 40:
+        words[:, 1::2] = 0
     if width & 4:
         nibbles, octets = blocks[:, start:], out.view(np.uint8)
         octets[:, width // 8 :: 16] = nibbles & np.uint8(15)
