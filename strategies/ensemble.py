@@ -19,6 +19,7 @@ from clients.contract.kinds import Kind
 from clients.contract.visit_messages import JudgeRequest, VisitRequest
 from strategies.conversation import UNREACHABLE, listed
 from strategies.errors import TrainingStopped
+from strategies.predictors import SEPARATOR
 from strategies.teaching import Meter, Teaching
 
 if TYPE_CHECKING:
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
     from clients.contract.settings import Settings
     from strategies.ceremony import Ceremony
     from strategies.teaching import TrainingContext
-
-#: Between a hospital's name and a tensor's in the released file.
-SEPARATOR = "/"
 
 
 class Ensemble(Teaching):

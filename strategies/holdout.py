@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from clients.data import Cohorts
 from clients.data.public_facts import public_facts
+from clients.data.records import readable
 from clients.learning.evaluation import calibration, confusion, evaluate
 from clients.learning.votes import decide_together
 from clients.models import build_model, prepare_public, user_cache
 from clients.models.weights import set_parameters
+from clients.prediction.artefact import Artefact
+from clients.prediction.doubt import UNKNOWN, measure_doubt
+from clients.prediction.predictor import Predictor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -46,6 +51,7 @@ class Holdout:
         self.largest_hospital = settings.data.largest_hospital or max(
             cohort.patients_by_hospital.values()
         )
+        self._public = cohort.holdout
         self._records = prepare_public(settings, cohort.info, cohort.holdout, keep=user_cache())
         self._model = build_model(settings, cohort.info, settings.public_seed)
         self._model.eval()
@@ -114,6 +120,39 @@ class Holdout:
         inputs = torch.as_tensor(np.asarray((self._records if records is None else records).inputs))
         logits = torch.cat([self._model(chunk) for chunk in torch.split(inputs, CHUNK_RECORDS)])
         return np.asarray(logits.numpy())
+
+    def predictor(
+        self,
+        members: Mapping[str, Mapping[str, torch.Tensor]],
+        vote: str,
+        about: Mapping[str, object],
+    ) -> tuple[bytes, dict[str, Any]]:
+        """Return released models as one file to predict with, and what its doubt is worth.
+
+        The holdout is judged as new patients will be: without the input noise that a training may
+        have behind it.
+
+        Args:
+            members: name -> tensors of each model that decides with the others.
+            vote: how they decide together.
+            about: facts about the training.
+        """
+        whole = self._model.state_dict()  # a release has no buffers, which are constants
+        artefact = Artefact(
+            info=self._info,
+            architecture=self._settings.model.name,
+            members={name: {**whole, **tensors} for name, tensors in members.items()},
+            vote=vote,
+            doubt=UNKNOWN,
+            about=about,
+        )
+        predictor = Predictor(artefact, allowed=(artefact.architecture,))
+        records = readable(self._public)
+        logits = predictor.logits(records.inputs)
+        doubt, figures = measure_doubt(
+            logits, records.labels, records.patients, seed=self._settings.public_seed
+        )
+        return replace(artefact, doubt=doubt).to_bytes(), figures
 
     def judge(self) -> dict[str, object]:
         """Return classes, confusion and calibration of the model measured last, if there is one."""

@@ -113,19 +113,21 @@ def lead(
         if status == "finished":
             training.end()
         prepared.budget.close()
-        _end(folder, settings, tracking, audit, status, message)
+        _end(folder, training, settings, tracking, audit, status, message)
 
 
 def _end(
     folder: RunFolder,
+    training: Training,
     settings: Settings,
     tracking: Tracking,
     audit: AuditRun | None,
     status: str,
     message: str,
 ) -> None:
-    """Audit a training that came to an end, and say how it ended."""
+    """Keep what predicts, audit a training that came to an end, and say how it ended."""
     try:
+        training.keep_predictors(folder)
         if audit is not None and settings.audit.enabled and status in ("finished", "stopped"):
             audit(folder.path, Stages(tracking))
     except Exception as error:

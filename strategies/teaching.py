@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from flwr.app import Message
+from safetensors.torch import save
 
 from clients.learning.shapes import parameters_of
 from strategies.agreement import SharedPart
@@ -324,6 +325,7 @@ class Teaching(ABC):
     def _released(self, model: Mapping[str, torch.Tensor], rounds: int) -> None:
         """Measure a model that hospitals released, and keep it."""
         self.state.model, self.state.released = model, rounds
+        self._journal.keep_release(rounds, save({k: v.contiguous() for k, v in model.items()}))
         with self._conversation.phases.measure("evaluate"):
             self.state.metrics = self.holdout.measure(model)
         self._record_release()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from flwr.app import Message
 
@@ -16,11 +17,15 @@ from clients.contract.kinds import Kind
 from strategies.ceremony import Ceremony, find_members, hold_ceremony
 from strategies.errors import BudgetExhausted
 from strategies.nodes import Nodes
+from strategies.predictors import keep_predictors
 from strategies.replies import BadReply, one_bad_reply, read_figures
 from strategies.run.journal import Kept
 from strategies.run.state import RunState
 from strategies.run.summary import Outcome
 from strategies.teaching import Teaching, TrainingContext
+
+if TYPE_CHECKING:
+    from strategies.run.folder import RunFolder
 
 
 class Training:
@@ -55,6 +60,10 @@ class Training:
             split=holdout.split,
             input_shape=holdout.input_shape,
         )
+
+    def keep_predictors(self, folder: RunFolder) -> None:
+        """Write what predicts: the released model, and its last releases together."""
+        keep_predictors(folder, self._context)
 
     def run(self) -> RunState:
         """Train to the last round and release the model.

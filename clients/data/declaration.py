@@ -22,6 +22,7 @@ is written (`[file]`, `[missing]`, `[units]`), and each hospital has its own.
 from __future__ import annotations
 
 import codecs
+import json
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -259,7 +260,7 @@ class Declaration(_Part):
 
 
 def _listed(names: tuple[str, ...]) -> str:
-    return "[" + ", ".join(f'"{name}"' for name in names) + "]"
+    return json.dumps(list(names), ensure_ascii=False)
 
 
 def _twice(names: tuple[str, ...]) -> list[str]:

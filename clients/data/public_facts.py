@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import tomllib
+from typing import TYPE_CHECKING, Any
 
 from clients.contract.binding import PublicFacts
+from clients.data.declaration import Declaration
 
 if TYPE_CHECKING:
     from clients.data.records import DatasetInfo
@@ -19,3 +21,21 @@ def public_facts(info: DatasetInfo) -> PublicFacts:
         columns=tuple(getattr(info, "columns", ())),
         ranges=(tuple(map(float, info.input_range)),),  # type: ignore[arg-type]
     )
+
+
+def declaration_of(info: DatasetInfo) -> Declaration:
+    """Return the declaration of the table that a model was trained on, from its public part.
+
+    How a file of it is written is not in it: each hospital has its own.
+    """
+    given: dict[str, Any] = {"target": info.target}
+    for key, text in info.declared.items():
+        table, inner, name = key.partition(": ")
+        if key == "columns":
+            continue
+        value = text if table == "censored" else tomllib.loads(f"value = {text}")["value"]
+        if inner:
+            given.setdefault(table, {})[name] = value
+        else:
+            given[key] = value
+    return Declaration.model_validate(given)

@@ -252,6 +252,7 @@ class DatasetInfo:
         files: expected file -> md5 ("" where any file will do).
         declared: what the file beside the data declares, key -> value as it is spelled there, of
             that which all hospitals must agree on; empty where nothing is declared.
+        target: of a declared table: the column that holds the label.
     """
 
     name: str
@@ -267,6 +268,7 @@ class DatasetInfo:
     source: str = ""
     files: tuple[tuple[str, str], ...] = ()
     declared: Mapping[str, str] = field(default_factory=dict)
+    target: str = ""
 
     def __post_init__(self) -> None:
         if self.task not in ("binary", "multiclass", "ordinal"):

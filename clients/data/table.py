@@ -176,6 +176,7 @@ def _dataset(found: list[_Read], declared: Declaration, where: Location) -> Data
             has_patient_ids=bool(declared.patient),
             has_hospital_ids=homes is not None,
             declared=declared.public(),
+            target=declared.target,
         ),
         train=Records(
             inputs=inputs,

@@ -43,6 +43,13 @@ class Architecture:
         """Return a new module, initialised from torch's global generator."""
         return load_function(self.builder)(info)  # type: ignore[no-any-return]
 
+    def prepared(self, info: DatasetInfo, records: Records, keep: Path | None) -> Records:
+        """Return records as the model wants them; `prepare` says how."""
+        if not self.features:
+            return records
+        extracted: Records = load_function(self.features)(info, records, keep)
+        return extracted
+
 
 MODELS: dict[str, Architecture] = {
     "logistic": Architecture(
@@ -127,7 +134,7 @@ def build_model(settings: Settings, info: DatasetInfo, seed: int) -> nn.Module:
     from clients.models.readiness import check_private_ready
     from clients.models.weights import freeze_body, load_weights
 
-    architecture = _architecture(settings.model.name)
+    architecture = architecture_of(settings.model.name)
     if architecture.kinds and info.kind not in architecture.kinds:
         raise ModelError(
             f"model {settings.model.name} is for {' and '.join(architecture.kinds)} data; "
@@ -178,7 +185,12 @@ def _check_training(settings: Settings, info: DatasetInfo, architecture: Archite
         )
 
 
-def _architecture(name: str) -> Architecture:
+def architecture_of(name: str) -> Architecture:
+    """Return a row of the table, or one of the user's own "package.module:function".
+
+    Raises:
+        ModelError: there is none of this name.
+    """
     if name in MODELS:
         return MODELS[name]
     if ":" in name:
@@ -205,11 +217,7 @@ def prepare(
         keep: folder where features are kept, a hospital's own or `user_cache` for public records;
             None: memory alone.
     """
-    architecture = _architecture(settings.model.name)
-    if not architecture.features:
-        return records
-    extracted: Records = load_function(architecture.features)(info, records, keep)
-    return extracted
+    return architecture_of(settings.model.name).prepared(info, records, keep)
 
 
 def input_shape(settings: Settings, info: DatasetInfo) -> tuple[int, ...]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from simulations.pages.doubt import NAMES as DOUBT_NAMES
 from simulations.pages.drawing import (
     BLUE,
     CYCLE,
@@ -229,6 +230,22 @@ def draw_bytes(run: RunResult) -> Figure | None:
     return figure
 
 
+def draw_rejection(run: RunResult) -> Figure | None:
+    """Accuracy on what is left when the least sure records are left to a person."""
+    curves = {key: found.get("rejection") for key, found in run.doubt.items()}
+    if not any(curves.values()):
+        return None
+    figure, axes = _axes()
+    for (key, curve), colour, style in zip(curves.items(), CYCLE, ("o-", "s--"), strict=False):
+        shares = [row["rejected"] for row in curve or []]
+        values = [row["accuracy"] for row in curve or []]
+        axes.plot(shares, values, style, color=colour, markersize=3, label=DOUBT_NAMES[key])
+    axes.set_xlabel("least sure records left to a person (share)")
+    axes.set_ylabel("accuracy on the others (share)")
+    figure.legend(loc="outside upper center", ncols=2)
+    return figure
+
+
 def draw_confusion(run: RunResult) -> Figure | None:
     """The final model's guesses against the truth on the public holdout."""
     counts = run.evaluation.get("confusion")
@@ -333,6 +350,12 @@ DRAWINGS: dict[str, Drawing[RunResult]] = {
         caption="How often the final model is right on the public holdout, against how sure it "
         "is. On the dashed line it is as sure as it is right.",
         draw=draw_calibration,
+    ),
+    "rejection": Drawing(
+        title="Accuracy against rejection",
+        caption="Accuracy on the public holdout when the records of which the model is least sure "
+        "are left to a person: by the released model, and by its last releases together.",
+        draw=draw_rejection,
     ),
     "phases": Drawing(
         title="Phases of a round",

@@ -20,6 +20,7 @@ from simulations.pages.account_book import (
     spending_rows,
 )
 from simulations.pages.audit import audit_part
+from simulations.pages.doubt import COLUMNS, doubt_caption, doubt_rows
 from simulations.pages.tables import (
     is_attacked,
     observer_caption,
@@ -68,6 +69,9 @@ def render_report(run: RunResult) -> str:
         attacked=is_attacked(observers),
         audit=audit_part(run.privacy.get("audit")),
         what=_what(run),
+        doubt=doubt_rows(run.doubt),
+        doubt_columns=COLUMNS,
+        doubt_caption=doubt_caption(run.doubt),
         results=summary_rows(run.summary) if run.summary else [("status", "no summary yet")],
         figures=inline_figures(drawn),
         figures_note=_figures_note(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from clients.contract.printable import printable_lines
+from simulations.pages.doubt import PART
 
 #: What a page is called in its folder.
 REPORT = "report.html"
@@ -252,6 +253,7 @@ PAGE = (
 {%- endfor %}
 </tbody></table>
 """
+    + PART
     + _FIGURES
     + """
 <h2>Ledger: what was spent on patients</h2>

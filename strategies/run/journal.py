@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 #: A line for each attempt that was asked for; a file is written anew for everything else.
 _ATTEMPTS = "attempts.jsonl"
+#: Released models that are kept, and their bytes in all.
+MOST_RELEASES, MOST_RELEASED_BYTES = 10, 256 * 1024**2
 #: What a journal of this form says of itself.
 _FORM = 3
 
@@ -198,6 +200,18 @@ class Journal:
     def read_members(self) -> dict[int, bytes]:
         """Return the finished models of an ensemble by number."""
         return {self._number(path): path.read_bytes() for path in self._numbered("member")}
+
+    def keep_release(self, number: int, model: bytes) -> None:
+        """Keep a model that hospitals released after a round; of many, the last that have room."""
+        self._write(f"release-{number}.bin", model)
+        room = max(1, min(MOST_RELEASES, MOST_RELEASED_BYTES // max(len(model), 1)))
+        for path in sorted(self._numbered("release"), key=self._number)[:-room]:
+            path.unlink()
+
+    def read_releases(self) -> dict[int, bytes]:
+        """Return the last released models by the round after which they were, in order."""
+        paths = sorted(self._numbered("release"), key=self._number)
+        return {self._number(path): path.read_bytes() for path in paths}
 
     def read(self) -> Kept | None:
         """Return what is kept, or ``None`` if no training has begun here.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ class RunResult:
         summary: ``summary.json``.
         privacy: ``privacy.json``: observers, ledger, whether seeded.
         evaluation: ``evaluation.json``: classes, confusion, calibration on the public holdout.
+        doubt: ``doubt.json``: temperature, calibration and rejection of what predicts.
         split: ``split.json``: labels per hospital, only where the data are public.
         provenance: ``provenance.json``: command and versions, written by the command line.
     """
@@ -42,6 +43,7 @@ class RunResult:
     evaluation: dict[str, Any]
     split: dict[str, Any]
     provenance: dict[str, Any]
+    doubt: dict[str, Any] = field(default_factory=dict)
 
     def of_kind(self, kind: str) -> list[dict[str, Any]]:
         """Return the events of one kind, in order."""
@@ -104,6 +106,7 @@ def read_run(path: Path) -> RunResult:
         privacy=_read_json(path / "privacy.json"),
         evaluation=_read_json(path / "evaluation.json"),
         split=_read_json(path / "split.json"),
+        doubt=_read_json(path / "doubt.json"),
         provenance=_read_json(path / "provenance.json"),
     )
 

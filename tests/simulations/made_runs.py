@@ -22,6 +22,26 @@ OBSERVERS = [
         ("a curious neighbour", None, False, "no noise: nothing is claimed"),
     ]
 ]
+DOUBT = {
+    name: {
+        "members": members,
+        "temperature": temperature,
+        "patients": {"temperature": 38, "sets": 76},
+        "ece": {"before": 0.081, "after": 0.034},
+        "brier": {"before": 0.121, "after": 0.102},
+        "coverage": 0.9,
+        "confidence": 0.99,
+        "mean_set_size": 1.21,
+        "single_class": 0.79,
+        "rejection": [
+            {"rejected": share / 20, "accuracy": 0.94 + share / 400} for share in range(19)
+        ],
+    }
+    for name, members, temperature in [
+        ("predictor", ["model"], 0.62),
+        ("iterates", [f"round-{number:06d}" for number in (5, 10)], 0.61),
+    ]
+}
 PHASES = {"sample": 0.002, "gradient": 0.02, "noise": 0.004, "seal": 0.01, "add": 0.003}
 
 
@@ -106,6 +126,7 @@ def end_run(folder, rounds=10, *, seeded=False, status="finished", message=""):
             "hospitals": {f"hospital-{k:02d}": [k * 4, 40 - 3 * k] for k in range(10)},
         },
     )
+    folder.write_json("doubt.json", DOUBT)
     folder.record("end", status=status, message=message)
 
 

@@ -1,0 +1,157 @@
+"""A trained model as one file that says all about itself: a safetensors file, and nothing to run.
+
+Beside the weights stand the data set's public facts (classes, columns, ranges, shapes), the name of
+the architecture, how several models decide together, the temperature and the scores of the public
+holdout, and where it all comes from. Whoever has the file needs no data, no settings and no run
+folder to predict, and reading it executes nothing that it brings along::
+
+    artefact = read_artefact(Path("predictor.safetensors"))
+    artefact.info.classes         # ("malignant", "benign")
+
+**Several models.** A run's last released models can decide together, and so can the models of an
+ensemble. Averaging over iterates of noisy gradient descent is Bayesian sampling by stochastic
+gradient Langevin dynamics (Welling and Teh 2011); that private training is such sampling is Wang,
+Fienberg and Smola (2015), "Privacy for free". It costs no epsilon: each member was *released*, its
+sum is in the ledger, and what is computed of released models is post-processing (Dwork and Roth
+2014, proposition 2.1). A model that was never released is never a member: those who write this file
+hold no other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from clients.data.records import DatasetInfo
+from clients.prediction.doubt import Doubt
+
+#: Key of the description among a safetensors file's metadata, and its form.
+KEY, FORM = "asclepias", 1
+#: Tensor of the scores; all others are "<member>/<tensor>".
+SCORES = "doubt/scores"
+_SEPARATOR = "/"
+
+#: Parameters and buffers of one model.
+State = Mapping[str, torch.Tensor]
+
+
+class ArtefactError(ValueError):
+    """A file that is no model of this app, or not a whole one; the message says what is wrong."""
+
+
+class _Description(BaseModel):
+    """What a file says of itself."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    form: Literal[1]
+    architecture: str
+    vote: Literal["probabilities", "majority"]
+    temperature: float
+    data: dict[str, Any]
+    about: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Artefact:
+    """A trained model and all that is needed to use it.
+
+    Attributes:
+        info: public facts of the data it was trained on.
+        architecture: row of the table of models, or "package.module:function".
+        members: name -> parameters and buffers; one, or several that decide together.
+        vote: how several decide: see `clients.learning.votes`.
+        doubt: temperature and scores, of the public holdout.
+        about: JSON-ready facts about the training, and the model card once it is exported.
+    """
+
+    info: DatasetInfo
+    architecture: str
+    members: Mapping[str, State]
+    vote: str = "probabilities"
+    doubt: Doubt
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_bytes(self) -> bytes:
+        """Return the file."""
+        from safetensors.torch import save
+
+        description = {
+            "form": FORM,
+            "architecture": self.architecture,
+            "vote": self.vote,
+            "temperature": self.doubt.temperature,
+            "data": asdict(self.info),
+            "about": dict(self.about),
+        }
+        tensors = {
+            f"{member}{_SEPARATOR}{name}": tensor.detach().cpu().clone().contiguous()
+            for member, state in self.members.items()
+            for name, tensor in state.items()
+        }
+        tensors[SCORES] = torch.from_numpy(np.asarray(self.doubt.scores, dtype=np.float64))
+        return save(tensors, metadata={"format": "pt", KEY: json.dumps(description)})
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of weights, facts and doubt: what predictions depend on."""
+        digest = hashlib.sha256(json.dumps(asdict(self.info), sort_keys=True).encode())
+        digest.update(f"{self.architecture} {self.vote} {self.doubt.temperature!r}".encode())
+        digest.update(self.doubt.scores.tobytes())
+        for member, state in sorted(self.members.items()):
+            for name, tensor in sorted(state.items()):
+                digest.update(f"{member}{_SEPARATOR}{name}".encode())
+                digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+
+def read_artefact(path: Path) -> Artefact:
+    """Return the model in a file.
+
+    Raises:
+        ArtefactError: it is none, or not whole.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = dict(file.metadata() or {})
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise ArtefactError(f"{path} cannot be read as safetensors ({error})") from None
+    if KEY not in metadata:
+        raise ArtefactError(
+            f"{path} holds weights alone: it does not say for which data they are. Expected a file "
+            "that 'flower-simulation export' wrote, or a run's predictor.safetensors"
+        )
+    try:
+        said = _Description.model_validate_json(metadata[KEY])
+        info = TypeAdapter(DatasetInfo).validate_python(said.data)
+    except (ValidationError, ValueError) as error:
+        raise ArtefactError(f"{path}: what it says of itself is not sound: {error}") from None
+    scores = tensors.pop(SCORES, torch.zeros(0, dtype=torch.float64)).numpy()
+    members: dict[str, dict[str, torch.Tensor]] = {}
+    for name, tensor in tensors.items():
+        member, _, own = name.rpartition(_SEPARATOR)
+        members.setdefault(member, {})[own] = tensor
+    if not members or "" in members:
+        raise ArtefactError(f"{path}: its tensors are of no model; it holds {', '.join(tensors)}")
+    if not (said.temperature > 0 and np.isfinite(scores).all()):
+        raise ArtefactError(f"{path}: its temperature or scores are no numbers to judge by")
+    return Artefact(
+        info=info,
+        architecture=said.architecture,
+        members=dict(sorted(members.items())),
+        vote=said.vote,
+        doubt=Doubt(temperature=said.temperature, scores=np.sort(scores)),
+        about=said.about,
+    )

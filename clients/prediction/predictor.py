@@ -1,0 +1,102 @@
+"""A model that predicts: built from its artefact, checked, and run on records as they were read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from clients.data.records import Inputs, Records
+from clients.learning.evaluation import probabilities
+from clients.learning.votes import decide_together
+from clients.models.catalogue import MODELS, architecture_of
+from clients.prediction.artefact import Artefact, ArtefactError
+
+#: Records that are judged at once.
+CHUNK_RECORDS = 256
+
+
+class Predictor:
+    """The models of an artefact, ready to predict.
+
+    Args:
+        artefact: the model.
+        allowed: functions "package.module:function" that may be imported for an architecture that
+            is not in the table of models. A file that names another is refused: to import it would
+            be to run what the file's writer chose.
+
+    Raises:
+        ArtefactError: the weights fit no such model, or its function is not allowed.
+    """
+
+    def __init__(self, artefact: Artefact, allowed: Sequence[str] = ()) -> None:
+        name = artefact.architecture
+        if name not in MODELS and name not in allowed:
+            raise ArtefactError(
+                f"the model is built by {name}, which is not of this app; --allow {name} imports "
+                "and so runs it: say so only of code that you know"
+            )
+        self.artefact = artefact
+        self._architecture = architecture_of(name)
+        self.modules = {member: self._built(member) for member in artefact.members}
+
+    def _built(self, member: str) -> nn.Module:
+        with torch.random.fork_rng(devices=[]):
+            module = self._architecture.build(self.artefact.info)
+        try:
+            module.load_state_dict(dict(self.artefact.members[member]))
+        except RuntimeError as error:
+            raise ArtefactError(f"{member} is no {self.artefact.architecture}: {error}") from None
+        return module.eval()
+
+    def prepared(self, inputs: Inputs, keep: Path | None = None) -> NDArray[np.float32]:
+        """Return inputs [n, *shape] as the model wants them: fixed features if it uses any."""
+        nobody = np.arange(len(inputs), dtype=np.int64)
+        records = Records(inputs=inputs, labels=np.zeros_like(nobody), patients=nobody)
+        made = self._architecture.prepared(self.artefact.info, records, keep)
+        return np.asarray(made.inputs, dtype=np.float32)
+
+    @torch.no_grad()
+    def each(self, inputs: Inputs) -> list[NDArray[np.float32]]:
+        """Return the logits [n, classes] of each member.
+
+        Args:
+            inputs: float32 [n, *shape], as read; none of them NaN.
+        """
+        chunks = [
+            torch.from_numpy(self.prepared(inputs[start : start + CHUNK_RECORDS]))
+            for start in range(0, len(inputs), CHUNK_RECORDS)
+        ]
+        if not chunks:
+            classes = len(self.artefact.info.classes)
+            return [np.zeros((0, classes), dtype=np.float32) for _ in self.modules]
+        return [
+            np.asarray(torch.cat([module(chunk) for chunk in chunks]).numpy())
+            for module in self.modules.values()
+        ]
+
+    def together(self, each: Sequence[NDArray[np.floating]]) -> NDArray[np.floating]:
+        """Return the logits [n, classes] on which all members agree."""
+        return each[0] if len(each) == 1 else decide_together(each, self.artefact.vote)
+
+    def logits(self, inputs: Inputs) -> NDArray[np.floating]:
+        """Return the logits [n, classes] of records [n, *shape]."""
+        return self.together(self.each(inputs))
+
+    def chances(self, inputs: Inputs) -> NDArray[np.float64]:
+        """Return calibrated probabilities [n, classes] of records [n, *shape]."""
+        return self.artefact.doubt.chances(self.logits(inputs))
+
+
+def spread(each: Sequence[NDArray[np.floating]]) -> NDArray[np.float64]:
+    """Return how far members are apart, [n]: 0 for a single one.
+
+    It is the standard deviation of the probability that each gives the class they favour together.
+    """
+    chances = np.stack([probabilities(one) for one in each])
+    favoured = chances.mean(axis=0).argmax(axis=1)
+    return np.asarray(chances[:, np.arange(chances.shape[1]), favoured].std(axis=0))
