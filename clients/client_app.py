@@ -242,6 +242,10 @@ def _outcome(
         log, every = hospital.site.log_exception, hospital.site.answer_every
         hospital.witnessing.guard(kind, request)
         sigma = request.noise_multiplier if kind in _PROPOSING else None
+        if isinstance(request, JoinRequest):
+            from clients.site.joining import log_differences
+
+            log_differences(request, hospital)
         admitted = hospital.door.admit(
             kind, request, lambda: hospital.terms_digest(sigma), hospital.own_digest
         )

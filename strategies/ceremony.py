@@ -182,6 +182,7 @@ def _gather(
         nonce=agreement.nonce,
         challenge=challenge,
         witness=heads.packed(),
+        terms=agreement.text.encode(),
     ).content()
     ids = list(conversation.grid.get_node_ids())
     joined, twice, claims = _Joined(), set(), dict[int, Claim]()

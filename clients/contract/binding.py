@@ -18,6 +18,7 @@ import base64
 import hashlib
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
@@ -41,6 +42,8 @@ UNBOUND = bytes(32)
 
 _TERMS, _OWN = "asclepias terms 1\n", "asclepias own 1\n"
 _DIGEST = 32
+_DECLARED = "facts.declared"
+_HEX = re.compile(r"-?0x[01]\.[0-9a-f]+p[+-]\d+")
 _ID_LENGTH = 40  # 200 bits: a submitter may look for two sets of terms with one id
 
 Plain = bool | int | float | str | None
@@ -55,15 +58,16 @@ class PublicFacts:
         task: kind of question.
         shape: of one input row.
         classes: names of the classes, in label order.
-        columns: names of the columns of a table; empty where there are none.
-        ranges: lowest and highest value of each column, or of every input.
+        ranges: lowest and highest value of every input.
+        declared: what the file beside the data declares, key and value as it is spelled there;
+            empty where a data set needs no such file.
     """
 
     task: str
     shape: tuple[int, ...]
     classes: tuple[str, ...]
-    columns: tuple[str, ...]
     ranges: tuple[tuple[float, float], ...]
+    declared: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -285,6 +289,34 @@ def differing(old_text: str, new_text: str) -> list[str]:
     old, new = (json.loads(text.partition("\n")[2]) for text in (old_text, new_text))
     missing = object()
     return sorted(k for k in old.keys() | new.keys() if old.get(k, missing) != new.get(k, missing))
+
+
+def differences(theirs: str, own: str) -> list[str]:
+    """Say in which keys two canonical texts differ, with both values, a sentence each.
+
+    Raises:
+        ValueError: a text is none.
+    """
+    said = [json.loads(text.partition("\n")[2]) for text in (theirs, own)]
+    read = [{**one, **_declared(one.pop(_DECLARED, []))} for one in said]
+    return [
+        f"{key} is {_shown(read[0].get(key))} in the run, and {_shown(read[1].get(key))} here"
+        for key in sorted(read[0].keys() | read[1].keys())
+        if read[0].get(key) != read[1].get(key)
+    ]
+
+
+def _declared(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    return {f"declared {key}": value for key, value in pairs}
+
+
+def _shown(value: object) -> str:
+    """A value as a person reads it: floats in decimal."""
+    if isinstance(value, list):
+        return "[" + ", ".join(_shown(one) for one in value) + "]"
+    if isinstance(value, str) and _HEX.fullmatch(value):
+        return f"{float.fromhex(value):g}"
+    return "not there" if value is None else str(value)
 
 
 def _fields(settings: SettingTree) -> Iterable[tuple[str, FieldInfo, Plain]]:

@@ -22,6 +22,7 @@ class JoinRequest(Words):
         challenge: 32 fresh bytes that a hospital which has its keys signs instead of an offer.
         witness: the newest signed headers of all hospitals that the server has seen, packed: each
             finds its own signature itself.
+        terms: the text whose digest ``bind`` is, for a hospital whose terms differ to say in what.
     """
 
     training: str
@@ -30,6 +31,7 @@ class JoinRequest(Words):
     nonce: bytes
     challenge: bytes
     witness: bytes = b""
+    terms: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

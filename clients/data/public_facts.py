@@ -18,8 +18,8 @@ def public_facts(info: DatasetInfo) -> PublicFacts:
         task=info.task,
         shape=tuple(info.shape),
         classes=tuple(str(name) for name in info.classes),
-        columns=tuple(getattr(info, "columns", ())),
         ranges=(tuple(map(float, info.input_range)),),  # type: ignore[arg-type]
+        declared=tuple(info.declared.items()),
     )
 
 

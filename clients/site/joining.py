@@ -8,11 +8,17 @@ nothing any more: it signs that it is there.
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 from accounting import lines
-from clients.contract.binding import bind_digest, check_training_id, members_digest
+from clients.contract.binding import (
+    bind_digest,
+    check_training_id,
+    differences,
+    members_digest,
+)
 from clients.contract.ceremony_messages import (
     JoinReply,
     JoinRequest,
@@ -43,6 +49,25 @@ if TYPE_CHECKING:
     from clients.site.door import Passage, Release
     from clients.site.hospital import Hospital
     from crypto.keys import Keys
+
+
+#: Bytes of a text of terms that is looked at.
+_MOST_TERMS = 2**22
+
+
+def log_differences(request: JoinRequest, hospital: Hospital) -> None:
+    """Say in the hospital's own log in which keys its terms are not those that it is asked on.
+
+    What is asked on other terms is refused at the door; this is for the person who has to mend it.
+    """
+    if len(request.terms) > _MOST_TERMS:
+        return
+    # Whatever was sent, the door decides; what is no text of terms is nothing to compare with.
+    with suppress(Exception):
+        own = hospital.agreement(request.noise_multiplier)
+        if own.digest != request.bind:
+            found = differences(request.terms.decode("ascii"), own.text)
+            hospital.site.log("the terms differ: " + "; ".join(found))
 
 
 class Joining:

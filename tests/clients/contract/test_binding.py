@@ -35,8 +35,8 @@ FACTS = PublicFacts(
     task="binary",
     shape=(30,),
     classes=("benign", "malignant"),
-    columns=("radius", "texture"),
     ranges=((0.0, 1.0), (-1.5, 2.25)),
+    declared=(("classes", '["benign", "malignant"]'), ("ranges: radius", "[0, 1]")),
 )
 PARAMETERS = (
     Parameter(name="linear.weight", shape=(2, 30), dtype="float32"),
@@ -89,7 +89,7 @@ def test_the_text_is_canonical_and_holds_no_rounded_number():
     prefix, _, body = text.partition("\n")
     assert prefix == "asclepias terms 1"
     assert text.isascii()
-    assert " " not in body
+    assert json.dumps(json.loads(body), sort_keys=True, separators=(",", ":")) == body
     read = document(text)
     assert list(read) == sorted(read)
     assert json.dumps(read, sort_keys=True, separators=(",", ":")) == body
@@ -136,7 +136,7 @@ def test_two_hospitals_derive_the_same_bits():
         {"failed_openings": 3},
         {"facts": dataclasses.replace(FACTS, classes=("malignant", "benign"))},
         {"facts": dataclasses.replace(FACTS, ranges=((0.0, 1.0), (-1.5, 2.5)))},
-        {"facts": dataclasses.replace(FACTS, columns=())},
+        {"facts": dataclasses.replace(FACTS, declared=())},
         {"parameters": PARAMETERS[::-1]},
         {"parameters": (dataclasses.replace(PARAMETERS[0], dtype="float64"), PARAMETERS[1])},
         {"weights": "ab" * 32},

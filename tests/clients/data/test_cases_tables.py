@@ -14,6 +14,7 @@ import pytest
 
 from clients.contract.settings import Settings
 from clients.data import Cohorts, DataError, load_dataset
+from clients.data.declaration import read_declaration
 
 CASES = Path(os.environ.get("ASCLEPIAS_DATA", "")).parent / "cases"
 pytestmark = pytest.mark.skipif(
@@ -197,6 +198,13 @@ def test_units_and_bounds_are_read_as_declared(tmp_path, name, declared, row, co
     expected = 0.0 if value is None else 2 * (value - 60) / 180 - 1
     assert loaded.train.inputs[row - 2, column] == pytest.approx(expected)
     assert bool(loaded.log) == (value is None)
+
+
+def test_two_hospitals_that_declare_differently_differ_in_what_the_terms_hold():
+    folder = CASES / "deploy-mismatch"
+    lyon, turin = (read_declaration(folder / f"{name}-visits.toml") for name in ("lyon", "turin"))
+    found = {key for key, value in lyon.public().items() if turin.public()[key] != value}
+    assert found == {"classes", "ranges: age"}
 
 
 def test_labels_joined_in_a_cell_are_read_as_one_against_the_rest(tmp_path):
