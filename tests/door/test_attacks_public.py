@@ -65,6 +65,18 @@ def test_an_exact_visiting_model_is_unveiled_where_all_members_are_public(tmp_pa
     assert unveiled(play_of(tmp_path / "all", OPEN, *CLOSED, **CYCLIC))
 
 
+def test_what_a_run_says_of_the_data_decides_nothing(tmp_path: Path) -> None:
+    """No terms hold it: each hospital says it for itself, in the offers that all are bound to."""
+    says = {"data__public": True}
+    play = play_of(tmp_path / "one", OPEN, **EXACT, **says, training__rounds=5)
+    assert not on_the_way(play).round.model
+    assert not play.replies[1, 1]["hospital-01"].phases
+    assert play.ask("hospital-01", Kind.EVALUATE, play.releasing(())).code == "not-public"
+    assert unveiled(play_of(tmp_path / "visits", OPEN, **CYCLIC, **says)).code == "release-refused"
+    open_all = play_of(tmp_path / "all", OPEN, *CLOSED, **EXACT, training__rounds=5)
+    assert on_the_way(open_all).round.model, "and a run that says nothing forbids nothing"
+
+
 def test_a_site_becomes_public_for_no_training_under_way(tmp_path: Path) -> None:
     play = play_of(tmp_path, **EXACT, training__rounds=5)
     play.run(2)
