@@ -7,7 +7,6 @@ private release and cost nothing. One replica serves all hospitals of a process.
 
 from __future__ import annotations
 
-import hashlib
 import io
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,7 @@ from torch import nn
 
 from accounting.private import Unreleased
 from clients.learning.dp_sgd import PerSample
-from clients.learning.frames import frame_from_bytes, frame_to_bytes
+from clients.learning.frames import frame_digest, frame_from_bytes, frame_size, frame_to_bytes
 from clients.models.weights import set_parameters
 
 if TYPE_CHECKING:
@@ -197,15 +196,14 @@ class Replica(Unreleased):
 
     def state_digest(self) -> bytes:
         """Return SHA-256 of :meth:`to_bytes`: equal wherever the same sums were stepped on."""
-        return hashlib.sha256(self.to_bytes()).digest()
+        return frame_digest(self._state())
 
     def to_bytes(self) -> bytes:
         """Serialise model, optimiser, round and digest: what a hospital needs to catch up.
 
         A frame of a size that the terms decide; settings of the optimiser are not in it.
         """
-        slots = self._optimizer.state_dict()["state"]
-        return frame_to_bytes(self._parts(slots, self.round, self.digest))
+        return frame_to_bytes(self._state())
 
     def restore(self, data: bytes) -> None:
         """Take over what :meth:`to_bytes` wrote at another hospital of the same training.
@@ -215,7 +213,7 @@ class Replica(Unreleased):
         """
         slots = self._first_slots()
         like = self._parts(slots, 1, "")
-        if len(data) == len(frame_to_bytes(unstepped := self._parts({}, 0, ""))):
+        if len(data) == frame_size(unstepped := self._parts({}, 0, "")):
             slots, like = {}, unstepped
         found = frame_from_bytes(data, like)
         tensors = {name: torch.from_numpy(one.copy()) for name, one in found.items()}
@@ -230,6 +228,11 @@ class Replica(Unreleased):
         if self._average is not None:
             self._average = found[_AVERAGE].copy()
         self.round, self.digest = told_in(found)
+
+    def _state(self) -> dict[str, NDArray[Any]]:
+        """Return all that a frame of this replica holds, as it is now."""
+        slots = self._optimizer.state_dict()["state"]
+        return self._parts(slots, self.round, self.digest)
 
     def _parts(
         self, slots: Mapping[int, Mapping[str, Any]], round: int, chain: str

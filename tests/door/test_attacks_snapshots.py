@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.numpy import load, save
+from safetensors.numpy import load
 
 from clients.contract.kinds import Kind
+from clients.learning.frames import frame_to_bytes
 from clients.learning.replica import state_from_bytes
 from clients.site.heads import unmarked
 from clients.site.snapshots import make_snapshot
@@ -35,14 +36,16 @@ def honest(state: bytes) -> bytes:
 
 def sevens(state: bytes) -> bytes:
     """The chain that all have opened, and a model of its own."""
-    return save(
+    return frame_to_bytes(
         {n: np.full_like(a, 7) if n.startswith("model.") else a for n, a in load(state).items()}
     )
 
 
 def other_memory(state: bytes) -> bytes:
     """The right model, and an optimiser that remembers something else."""
-    return save({n: a * 1e30 if n.startswith("optimizer.") else a for n, a in load(state).items()})
+    return frame_to_bytes(
+        {n: a * 1e30 if n.startswith("optimizer.") else a for n, a in load(state).items()}
+    )
 
 
 def bomb(state: bytes) -> bytes:
