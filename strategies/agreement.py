@@ -88,6 +88,16 @@ class Agreement:
         return quorum(noise.hospitals, noise.dropouts, noise.colluders)
 
     @property
+    def quorum_note(self) -> str:
+        """What to say at the start where more must sign than a round needs; "" where not."""
+        if self.quorum <= self.least:
+            return ""
+        return (
+            f"rounds go on with {self.least} of {self.terms.hospitals} hospitals, but a model "
+            f"leaves them only once {self.quorum} have signed the sums that it is made of"
+        )
+
+    @property
     def least(self) -> int:
         """Hospitals without which no sum is closed, K - d."""
         return self.terms.noise.min_contributions

@@ -164,18 +164,21 @@ class Culprits:
         number: int,
         attempt: int,
         *,
-        ahead: int,
-        contributors: Collection[str],
-        opened: Collection[str],
+        names: Collection[str],
+        ahead: int = 0,
+        opened: Collection[str] = (),
+        first: Collection[str] = (),
     ) -> None:
-        """Decide who is left out next, now that hospitals refused a round's sum.
+        """Decide who is left out next, now that a round's sum did not open.
 
         Args:
             number: the round.
             attempt: at it, of the refused sum.
-            ahead: the attempt at the next round with which it was shown; 0: to confirm it.
-            contributors: who is in the sum.
+            names: who is in the sum.
+            ahead: the attempt at the next round with which it was shown; 0: to confirm it, or to
+                nobody, since it never had a key.
             opened: who says to have opened it all the same.
+            first: whom others accuse, which is no proof: they are left out before the rest.
 
         Raises:
             TrainingStopped: nobody is left who could be left out.
@@ -191,7 +194,7 @@ class Culprits:
             )
         searching = self.searching(number)
         blamed = dict.fromkeys((n for n in opened if n not in kept.blamed), (number, FORKED))
-        if kept.returning and kept.returning in contributors:
+        if kept.returning and kept.returning in names:
             blamed[kept.returning] = (number, RETURNED)
         if kept.returning and kept.since <= number:
             if kept.returning not in blamed:
@@ -206,7 +209,7 @@ class Culprits:
         elif searching:
             kept.turn += 1
         else:
-            kept.sets, kept.turn = self._new_sets(contributors), 0
+            kept.sets, kept.turn = self._new_sets(names, first), 0
         self._require_enough(number, progress=bool(blamed or kept.sets))
         self._keep()
 
@@ -273,7 +276,7 @@ class Culprits:
         kept.suspects |= dict.fromkeys(self._set, kept.void_round)
         kept.sets, kept.turn = [], 0
 
-    def _new_sets(self, contributors: Collection[str]) -> list[list[str]]:
+    def _new_sets(self, contributors: Collection[str], first: Collection[str]) -> list[list[str]]:
         """Return the sets that may be left out beside those who are, in a fixed order by name.
 
         A hospital that is away already is missing as well, so the sets are smaller then; unless
@@ -283,6 +286,7 @@ class Culprits:
         if most < 1:
             return []
         names = [name for name in self.asked if name in contributors]
+        names.sort(key=lambda name: name not in first)
         size = most - len(self.asked) + len(names)
         if size * _MOST_TIMES < self._dropouts + 1:
             size = most

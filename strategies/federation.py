@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flwr.app import Message
 from flwr.serverapp.strategy import FedAvg
@@ -88,7 +88,8 @@ class Federation(Teaching):
             sums=self._sums,
             holders=Holders.of(context, ceremony),
         )
-        self._warn_of_quorum()
+        if note := self._agreement.quorum_note:
+            self._tracking.record("warning", message=note)
 
     def _forget_void(self) -> None:
         """Forget a sum that an earlier run of the server found void, but was stopped before."""
@@ -98,16 +99,6 @@ class Federation(Teaching):
         ):
             self._sums.reopen(number)
             self.state.round -= 1
-
-    def _warn_of_quorum(self) -> None:
-        """Say at the start where more hospitals must confirm than a round needs."""
-        needed, least = self._agreement.quorum, self._agreement.least
-        if needed > least:
-            self._tracking.record(
-                "warning",
-                message=f"rounds go on with {least} of {self._hospitals} hospitals, but a model "
-                f"leaves them only once {needed} have signed the sums that it is made of",
-            )
 
     def teach(self) -> None:
         """Close one round after the other."""
@@ -201,8 +192,20 @@ class Federation(Teaching):
             self._void(number - 1, ahead=attempt, opened=outcome.contributors)
         elif verdict is Verdict.STANDS:
             self._stands(number - 1)
-            verdict = Verdict.STANDS if outcome.closed else Verdict.AWAY  # holders were too few
+            verdict = Verdict.STANDS if outcome.closed else self._without_key(number, attempt)
         return verdict
+
+    def _without_key(self, number: int, attempt: int) -> Verdict:
+        """Leave somebody out where too few holders answered since members' shares were none.
+
+        Raises:
+            TrainingStopped: nobody is left who could be left out.
+        """
+        outcome = self.strategy.outcome
+        if not outcome.accused:
+            return Verdict.AWAY
+        self._leave_out(number, attempt, names=outcome.contributors, first=outcome.accused)
+        return Verdict.VOID
 
     def _shown_first(self, number: int, request: RoundRequest) -> Verdict:
         """Show a total that came of a search to few hospitals; ``STANDS`` where all may see it."""
@@ -261,21 +264,19 @@ class Federation(Teaching):
         """
         roster = self._sums.roster(number)
         self.state.round = number - 1
-        try:
-            self._culprits.void(
-                number,
-                roster.place.attempt,
-                ahead=ahead,
-                contributors=roster.names,
-                opened=tuple(opened),
-            )
-        finally:
-            self._note_left_out()
-        self._tracking.record(
-            "void", round=number, attempt=roster.place.attempt, asked=list(self._asked())
+        self._leave_out(
+            number, roster.place.attempt, names=roster.names, ahead=ahead, opened=tuple(opened)
         )
         self._sums.reopen(number)
         self._step_back(number - 1)
+
+    def _leave_out(self, number: int, attempt: int, **about: Any) -> None:
+        """Decide who is left out when an attempt at a round is done again, and record it."""
+        try:
+            self._culprits.void(number, attempt, **about)
+        finally:
+            self._note_left_out()
+        self._tracking.record("void", round=number, attempt=attempt, asked=list(self._asked()))
 
     def _step_back(self, number: int) -> None:
         """Bring what the server itself trains to where it stood after a round."""

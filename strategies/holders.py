@@ -3,7 +3,7 @@
 Where hospitals may be missing from sums under one-time keys, the key of a sum comes of enough
 holders' answers to its roster. The roster is on disk before the first of them is asked, so that a
 server that was killed meanwhile asks for the same one. With too few answers the sum opens nowhere,
-and its place is done again at a new attempt.
+and its place is done again at a new attempt; without those whose shares are none, if any are.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from flwr.app import Message
 
+from clients.contract.faults import Code, read_code
 from clients.contract.kinds import Kind
 from clients.contract.share_messages import SharesRequest
 from crypto.seats import Seats
@@ -170,3 +171,13 @@ class Holders:
             parcels={name: fixed.sent[name].parcel.to_bytes() for name in dealers},
             envelopes={name: fixed.sent[name].envelopes[holder] for name in dealers},
         )
+
+
+def accused(fixed: FixedRoster, faults: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the members whose shares holders refuse, by the codes that they answered with."""
+    names, found = fixed.roster.names, set()
+    for code in faults.values():
+        if read_code(code) is Code.SHARE_REFUSED:
+            number = int(code.partition(":")[2])
+            found |= {names[number - 1]} if 0 < number <= len(names) else set()
+    return tuple(sorted(found))

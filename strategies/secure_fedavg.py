@@ -24,6 +24,7 @@ from crypto.roles import Place, Sealed
 from crypto.rosters import Roster
 from crypto.schemes import make_adder
 from strategies.conversation import fault_code
+from strategies.holders import accused
 from strategies.replies import BadReply, one_bad_reply, read_round
 from strategies.run.fixed_roster import Sent
 
@@ -67,6 +68,7 @@ class RoundOutcome:
         closed: the sealed total and its roster, or ``None`` when too few hospitals answered.
         contributors: the hospitals in the total.
         faults: code by hospital.
+        accused: members whose shares holders refuse, where too few answered.
         extras: a model and a snapshot, if hospitals were asked for them and had them.
         phases: mean seconds by phase over hospitals, where data are public.
         seconds: of work in all phases by hospital, where data are public.
@@ -75,6 +77,7 @@ class RoundOutcome:
     closed: OpenedRound | None = None
     contributors: tuple[str, ...] = ()
     faults: dict[str, str] = field(default_factory=dict)
+    accused: tuple[str, ...] = ()
     extras: Extras = field(default_factory=Extras)
     phases: dict[str, float] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
@@ -198,6 +201,7 @@ class SecureFedAvg(Strategy):
                 if fixed is not None:
                     outcome.contributors = fixed.roster.names
                     outcome.closed = self._holders.answered(fixed, outcome.faults)
+                    outcome.accused = () if outcome.closed else accused(fixed, outcome.faults)
         return self._records(outcome)
 
     def read(self, message: Message) -> RoundReply:

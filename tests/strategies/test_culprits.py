@@ -279,7 +279,7 @@ def test_most_hospitals_decide_what_a_sum_is(
 def test_few_hospitals_are_shown_a_sum_of_a_search(tmp_path: Path) -> None:
     names = [f"h{k}" for k in range(6)]
     culprits = Culprits(names, 2, Journal(tmp_path))
-    culprits.void(3, 1, ahead=1, contributors=names, opened=())
+    culprits.void(3, 1, names=names, ahead=1)
     asked: list[str] = []
 
     def refuse(name: str) -> str:
@@ -303,5 +303,5 @@ def test_a_hospital_that_is_away_counts_among_those_left_out(
     """With two away there is no room for a search, so it is hoped that they come back."""
     names = [f"h{k}" for k in range(6)]
     culprits = Culprits(names, 2, Journal(tmp_path))
-    culprits.void(3, 1, ahead=1, contributors=names[:contributors], opened=())
+    culprits.void(3, 1, names=names[:contributors], ahead=1)
     assert set(names) - set(culprits.asked) == out
