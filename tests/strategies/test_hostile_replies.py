@@ -37,6 +37,7 @@ Change = Callable[[RecordDict], RecordDict | Error | None]
 
 HUGE = 2**45
 SUMS = {"sealing__scheme": "modular", "privacy__dropouts": 1, "training__release_every": 1}
+SHARED = {**SUMS, "sealing__scheme": "one-time", "partition__hospitals": 5}
 VISITS = {"exchange__name": "cyclic", "privacy__regime": "FPDP", "training__rounds": 2}
 ENSEMBLE = {**VISITS, "exchange__name": "ensemble"}
 LAYERS = {
@@ -99,14 +100,13 @@ def with_arrays(**values: Array | None) -> Change:
     return change
 
 
-def every_array(make: Callable[[Array], Array], prefix: str = "") -> Change:
+def every_array(make: Callable[[Array], Array | None], prefix: str = "") -> Change:
     """Put something else in the place of each array whose name begins so."""
 
     def change(content: RecordDict) -> RecordDict:
         arrays = content.array_records[ARRAYS]
-        content[ARRAYS] = ArrayRecord(
-            {n: make(a) if n.startswith(prefix) else a for n, a in arrays.items()}
-        )
+        made = {n: make(a) if n.startswith(prefix) else a for n, a in arrays.items()}
+        content[ARRAYS] = ArrayRecord({n: a for n, a in made.items() if a is not None})
         return content
 
     return change
@@ -158,6 +158,10 @@ def silent(_: RecordDict) -> None:
 
 def far_behind(_: RecordDict) -> Error:
     return Error(FLOWER_ERROR_CODE, "behind:4294967296")
+
+
+def shares_of_a_stranger(_: RecordDict) -> Error:
+    return Error(FLOWER_ERROR_CODE, "share-refused:9999")
 
 
 def always_behind(_: RecordDict) -> Error:
@@ -248,6 +252,25 @@ def cases() -> list[Case]:
         "behind for ever": always_behind,
     }
     add(Kind.TRAIN, {**ANYWHERE, **ROUND, **train}, SUMS)
+    envelopes = {
+        "no envelopes": every_array(lambda _: None, "envelope."),
+        "changed envelopes": every_array(flipped, "envelope."),
+        "short envelopes": every_array(lambda _: JUNK, "envelope."),
+        "endless envelopes": every_array(lambda _: bytes_to_array(b"x" * 10**6), "envelope."),
+        "an envelope for a stranger": with_arrays(envelope__stranger=JUNK),
+        "a changed vector beside shares": every_array(flipped, "sealed"),
+    }
+    add(Kind.TRAIN, envelopes, SHARED)
+    add(Kind.TRAIN, {"envelopes that nobody holds": with_arrays(envelope__x=JUNK)}, SUMS)
+    answers = {
+        "a short answer": with_config(answer=b"x"),
+        "an endless answer": with_config(answer=b"x" * 10**7),
+        "no answer": with_config(answer=None),
+        "an answer of nothing": with_config(answer=bytes(8244)),
+        "shares of a stranger": shares_of_a_stranger,
+        "silence": silent,
+    }
+    add(Kind.ANSWER, {**ANYWHERE, **answers}, SHARED)
     add(Kind.CONFIRM, {**ANYWHERE, **ROUND, "a round far away": far_behind}, SUMS)
     release = {
         "no model": only_config,

@@ -118,7 +118,9 @@ def test_a_round_with_too_few_answers_is_done_again(tmp_path: Path) -> None:
 
     settings = run(tmp_path, lose, privacy__spare_attempts=2)
     assert len(told) == 7  # five holders, and the two silent ones once more
-    attempts = [(row["round"], row["attempt"], row["closed"]) for row in recorded(settings, "round")]
+    attempts = [
+        (row["round"], row["attempt"], row["closed"]) for row in recorded(settings, "round")
+    ]
     assert attempts == [(1, 1, True), (2, 1, False), (2, 2, True), (3, 1, True)]
     for name in NAMES:
         lines = read_chain(tmp_path / "sites" / name / "ledger.jsonl").records
