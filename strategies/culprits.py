@@ -175,10 +175,9 @@ class Culprits:
             number: the round.
             attempt: at it, of the refused sum.
             names: who is in the sum.
-            ahead: the attempt at the next round with which it was shown; 0: to confirm it, or to
-                nobody, since it never had a key.
+            ahead: the attempt at the next round with which it was shown; 0: with none.
             opened: who says to have opened it all the same.
-            first: whom others accuse, which is no proof: they are left out before the rest.
+            first: whom others accuse, without proof: left out before the rest.
 
         Raises:
             TrainingStopped: nobody is left who could be left out.
@@ -189,11 +188,10 @@ class Culprits:
         if not self._dropouts:
             raise TrainingStopped(
                 f"a signed update spoils the sum of round {number}: no hospital opens it. Without "
-                "planned dropouts (privacy.dropouts = 0) nobody can be left out to find whose it "
-                "is."
+                "planned dropouts (privacy.dropouts = 0) nobody can be left out to find whose."
             )
         searching = self.searching(number)
-        blamed = dict.fromkeys((n for n in opened if n not in kept.blamed), (number, FORKED))
+        blamed = {n: (number, FORKED) for n in opened if n not in kept.blamed}
         if kept.returning and kept.returning in names:
             blamed[kept.returning] = (number, RETURNED)
         if kept.returning and kept.since <= number:
@@ -202,8 +200,7 @@ class Culprits:
             kept.returning = ""
         kept.void_round, kept.void_attempt, kept.ahead = number, attempt, ahead
         kept.blamed |= blamed
-        for name in blamed:
-            kept.suspects.pop(name, None)
+        kept.suspects = {n: r for n, r in kept.suspects.items() if n not in blamed}
         if blamed:
             kept.sets, kept.turn = [], 0
         elif searching:

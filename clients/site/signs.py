@@ -118,9 +118,10 @@ def own_headers(request: object, name: str) -> Iterator[bytes]:
     yield from unpack(getattr(request, "witness", b"")) if _joins(request) else ()
     yield from getattr(request, "trail", ())
     rounds: Mapping[int, OpenedRound] = getattr(request, "closed", {})
-    for closed in rounds.values():
+    rosters = [closed.roster for closed in rounds.values()]
+    for roster in (*rosters, getattr(request, "roster", b"")):
         with suppress(SealingError):
-            for signed in Roster.from_bytes(closed.roster).headers:
+            for signed in Roster.from_bytes(roster).headers:
                 if signed.header.sender == name:
                     yield signed.to_bytes()
 
