@@ -24,7 +24,7 @@ from scipy import stats
 from scipy.special import ndtr
 
 from accounting.audit_scores import Sampled, hospitals_of
-from accounting.audit_tails import chance_at_most, law_chance
+from accounting.audit_tails import Draws, chance_at_most, sum_chance
 
 Values = NDArray[np.float64]
 
@@ -315,11 +315,15 @@ class SamplingTally:
             subject=self.subject,
             found=float(np.sqrt(squares.mean())),
             expected=math.sqrt(variance),
-            chance=law_chance(
+            chance=sum_chance(
                 float(squares.sum()),
-                (sizes - mean) ** 2,
-                stats.binom.logpmf(sizes, self.members, self.rate),
-                count=len(self.sizes),
+                [
+                    Draws(
+                        values=(sizes - mean) ** 2,
+                        log_chances=stats.binom.logpmf(sizes, self.members, self.rate),
+                        count=len(self.sizes),
+                    )
+                ],
             ),
         )
 
@@ -341,7 +345,10 @@ class SamplingTally:
             subject=self.subject,
             found=float(self._times.std()),
             expected=math.sqrt(variance),
-            chance=law_chance(float(beyond[self._times].sum()), beyond, logs, count=self.members),
+            chance=sum_chance(
+                float(beyond[self._times].sum()),
+                [Draws(values=beyond, log_chances=logs, count=self.members)],
+            ),
         )
 
 

@@ -14,7 +14,8 @@ the truth, and asks for a tenth more distance than the exact chance would.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,25 +70,41 @@ def chance_at_most(
     return min(1.0, 2.0 * math.exp(min(float(best.fun), 0.0)))
 
 
-def law_chance(found: float, values: Values, log_chances: Values, *, count: int) -> float:
-    """Bound the chance of a sum of so many draws of a law with finitely many values.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draws:
+    """Independent draws of a law with finitely many values.
+
+    Attributes:
+        values: that a draw may have, float64 [n].
+        log_chances: the log of each one's chance, float64 [n].
+        count: of draws.
+    """
+
+    values: Values
+    log_chances: Values
+    count: int
+
+
+def sum_chance(found: float, draws: Sequence[Draws]) -> float:
+    """Bound the chance of a sum of all draws.
 
     Args:
         found: the sum.
-        values: that a draw may have, float64 [n].
-        log_chances: the log of each one's chance, float64 [n].
-        count: of independent draws.
+        draws: of one law or several.
     """
-    known = log_chances > _NEVER
-    values, logs = values[known], log_chances[known]
-    chances = np.exp(logs)
-    mean = float(chances @ values)
-    stddev = math.sqrt(count * float(chances @ (values - mean) ** 2))
+    mean, variance, laws = 0.0, 0.0, []
+    for one in draws:
+        known = one.log_chances > _NEVER
+        values, logs = one.values[known], one.log_chances[known]
+        centre = float(np.exp(logs) @ values)
+        mean += one.count * centre
+        variance += one.count * float(np.exp(logs) @ (values - centre) ** 2)
+        laws.append((one.count, values - centre, logs))
 
     def cumulants(t: float) -> float:
-        return count * float(logsumexp(t * (values - mean) + logs))
+        return float(sum(count * logsumexp(t * away + logs) for count, away, logs in laws))
 
-    return chance_at_most(found - count * mean, cumulants, mean=0.0, stddev=stddev)
+    return chance_at_most(found - mean, cumulants, mean=0.0, stddev=math.sqrt(variance))
 
 
 def pairs_chance(found: float, *, parties: int, count: int) -> float:
@@ -110,7 +127,7 @@ def pairs_chance(found: float, *, parties: int, count: int) -> float:
     return chance_at_most(found, cumulants, mean=0.0, stddev=stddev, least=-1.0, most=1.0 / others)
 
 
-def lag_chance(found: Values | float, count: Values | int) -> Values:
+def lag_chance(found: Values | float, count: Values | float) -> Values:
     """Bound the chance of sums of products of standard normal values with later ones.
 
     Args:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
@@ -34,6 +35,15 @@ LONGEST = (
     "test_models.py",
     "test_fuzz.py",
 )
+
+
+@pytest.fixture
+def chances(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Noise, samples and coins of a test, the same in every run of it."""
+    from tests.same_chances import same_chances
+
+    with same_chances(request.node.name):
+        yield
 
 
 @pytest.hookimpl(trylast=True)

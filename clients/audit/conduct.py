@@ -110,10 +110,11 @@ class _Conduct:
         # A seeded run is audited with the randomness of one that is not.
         run = settings.run.model_copy(update={"seed": -1})
         self._settings = settings.model_copy(update={"run": run})
-        self._names = [f"hospital-{number + 1}" for number in range(plan.hospitals)]
+        members = _members(settings, terms.hospitals)
+        self._names = members[: plan.hospitals]
         self._chances = [Chances(name, self._settings) for name in self._names]
         self._receipts: list[Receipt] = []
-        self._sealing = AuditSealing(terms, self._names)
+        self._sealing = AuditSealing(terms, members, self._names)
         self._left_out = self.canaries.left_out()
         drawn, step = terms.noise_stddev, terms.grid.step
         self._noise = NoiseTallies(
@@ -248,6 +249,12 @@ def _terms_of(settings: Settings, run: RunDescription, canaries: int) -> Terms:
         grid=run.grid,
         sealing=sealing_of(settings, canaries, run.grid),
     )
+
+
+def _members(settings: Settings, hospitals: int) -> list[str]:
+    """Names for all hospitals: a committee that holds shares of keys is named by the settings."""
+    committee = list(settings.sealing.holders)
+    return committee + [f"hospital-{number + 1}" for number in range(hospitals - len(committee))]
 
 
 def _new_training() -> str:

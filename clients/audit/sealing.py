@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,12 +10,14 @@ import numpy as np
 from clients.site.chances import sealed_contribution
 from crypto.ceremony import make_offer
 from crypto.identity import Identity
+from crypto.key_shares import Answers, ShareRequest, answer, seats_of
 from crypto.pairs import PairKeys
+from crypto.parcels import Parcel
 from crypto.roles import Sealed
-from crypto.schemes import make_adder, make_keys, make_opener
+from crypto.schemes import make_adder, make_keys, open_total
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -30,13 +33,14 @@ class AuditSealing:
 
     Args:
         terms: of the audit.
-        names: of its hospitals.
+        members: all hospitals that the terms expect.
+        names: of those that contribute.
     """
 
-    def __init__(self, terms: Terms, names: Sequence[str]) -> None:
+    def __init__(self, terms: Terms, members: Sequence[str], names: Sequence[str]) -> None:
         self._terms = terms
         self._names = list(names)
-        self._keys = _keys_of(terms, self._names)
+        self._keys = _keys_of(terms, members)
 
     def opened(
         self, updates: Sequence[Vector], place: Place, alone: int
@@ -53,13 +57,13 @@ class AuditSealing:
             The sum of all, and those updates.
         """
         if self._terms.sealing.needs_pairs:
-            self._keys = [
-                keys.with_pairs(keys.pairs.at(place.round)) if keys.pairs else keys
-                for keys in self._keys
-            ]
+            self._keys = {
+                name: keys.with_pairs(keys.pairs.at(place.round)) if keys.pairs else keys
+                for name, keys in self._keys.items()
+            }
         sealed = [
-            sealed_contribution(update, self._terms, keys, name, place)
-            for update, keys, name in zip(updates, self._keys, self._names, strict=True)
+            sealed_contribution(update, self._terms, self._keys[name], name, place)
+            for update, name in zip(updates, self._names, strict=True)
         ]
         total = self._sum_of(sealed, range(len(sealed)), place)
         if self._terms.sealing.needs_pairs:
@@ -69,22 +73,46 @@ class AuditSealing:
 
     def _sum_of(self, sealed: Sequence[Sealed], chosen: Sequence[int], place: Place) -> Vector:
         """The opened sum of some contributions: added at a server, opened at the last hospital."""
-        keys = self._keys[-1]
-        adder = make_adder(self._terms.sealing, keys.key_id)
+        plan, keys = self._terms.sealing, self._keys[self._names[-1]]
+        adder = make_adder(plan, keys.key_id)
         for number in chosen:
             adder.add(Sealed(payload=sealed[number].payload))
-        nonces = {self._names[number]: sealed[number].nonce for number in chosen}
-        return make_opener(self._terms.sealing, keys).open(adder.total(), nonces, place)
+        members = {self._names[number]: sealed[number] for number in chosen}
+        nonces = {name: one.nonce for name, one in members.items()}
+        answers = self._answers(members, place) if plan.sharing is not None else None
+        return open_total(plan, keys, adder.total(), nonces, place, answers).values
+
+    def _answers(self, members: Mapping[str, Sealed], place: Place) -> Answers:
+        """What all holders of shares answer to a roster of these hospitals."""
+        plan, roster = self._terms.sealing, secrets.token_bytes(32)
+        assert plan.sharing is not None
+        pairs = self._keys[self._names[-1]].pairs
+        assert pairs is not None
+        answers = {}
+        for holder in seats_of(plan.sharing, pairs).holders:
+            request = ShareRequest(
+                place=place,
+                roster=roster,
+                contributors={name: one.nonce for name, one in members.items()},
+                parcels={n: Parcel.of(one.payload, one.envelopes) for n, one in members.items()},
+                envelopes={
+                    name: one.envelopes[holder]
+                    for name, one in members.items()
+                    if holder in one.envelopes
+                },
+            )
+            answers[holder] = answer(request, plan, self._keys[holder])
+        return Answers(roster=roster, by_holder=answers)
 
 
-def _keys_of(terms: Terms, names: Sequence[str]) -> list[Keys]:
+def _keys_of(terms: Terms, members: Sequence[str]) -> dict[str, Keys]:
     """Each hospital's keys: one set for all, and with every other where the scheme needs it."""
     keys = make_keys(terms.sealing)
     if not terms.sealing.needs_pairs:
-        return [keys] * len(names)
-    made = [make_offer(terms.training, name, Identity.generate()) for name in names]
+        return dict.fromkeys(members, keys)
+    made = [make_offer(terms.training, name, Identity.generate()) for name in members]
     offers = [offer for offer, _ in made]
-    return [
-        keys.with_pairs(PairKeys.derive(offers, secret, name, bytes(32)))
-        for name, (_, secret) in zip(names, made, strict=True)
-    ]
+    return {
+        name: keys.with_pairs(PairKeys.derive(offers, secret, name, bytes(32)))
+        for name, (_, secret) in zip(members, made, strict=True)
+    }

@@ -16,6 +16,7 @@ import numpy as np
 from scipy import stats
 
 from accounting.audit_gates import Gate
+from accounting.audit_tails import Draws, lag_chance, sum_chance
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -162,15 +163,15 @@ def pair_gate(
 ) -> Gate:
     """Return whether any two releases share noise: rounds, hospitals and runs alike."""
     count, width = noise.shape
-    products = noise @ noise.T / width
+    products = noise @ noise.T
     np.fill_diagonal(products, 0.0)
-    first, second = np.unravel_index(np.abs(products).argmax(), products.shape)
+    first, second = divmod(int(np.abs(products).argmax()), count)
     return Gate(
         name=name,
         subject=f"{names[first]} with {names[second]}",
-        found=float(products[first, second]),
+        found=float(products[first, second] / width),
         expected=0.0,
-        chance=most_odd(normal_chance(products[np.triu_indices(count, 1)] * np.sqrt(width))),
+        chance=most_odd(lag_chance(products[np.triu_indices(count, 1)], width)),
     )
 
 
@@ -180,15 +181,15 @@ def _lag_gate(noise: Floats) -> Gate:
     size = flat.size
     spectrum = np.fft.rfft(flat, 2 * size)
     products = np.fft.irfft(spectrum * spectrum.conj(), 2 * size)[1:size]
-    most = int(size * 0.98)  # of the largest distances there are too few pairs to be normal
-    scaled = products[:most] / np.sqrt(size - np.arange(1, most + 1))
-    at = int(np.abs(scaled).argmax())
+    pairs = size - np.arange(1.0, size)
+    chances = lag_chance(products, pairs)
+    at = int(chances.argmin())
     return Gate(
         name="noise that repeats, in standard errors",
         subject=f"at distance {at + 1:,}",
-        found=float(scaled[at]),
+        found=float(products[at] / np.sqrt(pairs[at])),
         expected=0.0,
-        chance=most_odd(normal_chance(scaled)),
+        chance=most_odd(chances),
     )
 
 
@@ -207,7 +208,6 @@ def sampling_gates(taken: dict[str, Floats], rate: float) -> list[Gate]:
     patients = np.concatenate([one.sum(axis=0) for one in drawn.values()])
     rounds = np.concatenate([one.sum(axis=0) for one in known.values()])
     patients, rounds = patients[rounds > 0], rounds[rounds > 0]
-    large = sizes * rate >= _ENOUGH
     each, times = binomial_chance(batches, sizes, rate), binomial_chance(patients, rounds, rate)
     return [
         Gate(
@@ -219,14 +219,10 @@ def sampling_gates(taken: dict[str, Floats], rate: float) -> list[Gate]:
         ),
         _oddest_gate("size of each batch", each, batches, sizes * rate),
         _oddest_gate("how often each patient is drawn", times, patients, rounds * rate),
-        _spread_gate("spread of the batches' sizes", batches[large], sizes[large], rate),
+        _spread_gate("spread of the batches' sizes", batches, sizes, rate),
         _spread_gate("spread of how often patients are drawn", patients, rounds, rate),
         companions_gate(taken, rate),
     ]
-
-
-#: Members of a batch from which on its size is near enough to a normal value.
-_ENOUGH = 10
 
 
 def _oddest_gate(name: str, chances: Floats, found: Floats, expected: Floats) -> Gate:
@@ -242,14 +238,23 @@ def _oddest_gate(name: str, chances: Floats, found: Floats, expected: Floats) ->
 
 def _spread_gate(name: str, found: Floats, counts: Floats, rate: float) -> Gate:
     """Return whether counts spread as binomial ones do: not less, as of a fixed size, nor more."""
-    squares = float((((found - counts * rate) ** 2) / (counts * rate * (1 - rate))).sum())
-    # Binomial counts are a little less regular than normal values far out, hence the room.
+    squares = (found - counts * rate) ** 2 / (counts * rate * (1.0 - rate))
+    draws = []
+    for count, often in zip(*np.unique(counts, return_counts=True), strict=True):
+        numbers = np.arange(count + 1.0)
+        draws.append(
+            Draws(
+                values=(numbers - count * rate) ** 2 / (count * rate * (1.0 - rate)),
+                log_chances=stats.binom.logpmf(numbers, count, rate),
+                count=int(often),
+            )
+        )
     return Gate(
         name=name,
         subject="against a binomial one",
-        found=squares / max(len(found), 1),
+        found=float(squares.mean()) if len(squares) else 1.0,
         expected=1.0,
-        chance=min(1.0, 10.0 * float(chi2_chance(squares, max(len(found), 1)))),
+        chance=sum_chance(float(squares.sum()), draws),
     )
 
 

@@ -118,10 +118,10 @@ def sampling_gates(samples, rate):
 
 
 @pytest.mark.parametrize("rate", [0.0005, 0.03, 0.2, 1.0])
-@pytest.mark.parametrize("rounds, members", [(1, 400), (2, 300), (40, 1000), (3, 20)])
+@pytest.mark.parametrize("rounds, members", [(1, 400), (2, 20), (40, 1000)])
 def test_poisson_samples_pass(rate, rounds, members):
     """No gate's chance is small more often than it says, five standard errors allowed."""
-    rng, samples = np.random.default_rng(6), 200
+    rng, samples = np.random.default_rng(6), 60
     found = [sampling_gates(rng.random((rounds, members)) < rate, rate) for _ in range(samples)]
     for chances in np.array([[gate.chance for gate in gates] for gates in found]).T:
         for level in (0.05, 0.005):

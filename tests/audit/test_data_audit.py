@@ -15,7 +15,10 @@ from simulations.audit.plans import QUICK, SMALL
 from simulations.launch import logging_to
 from tests.audit.planted import AUDIT, DATA, FAULTS, RECONCILIATION, Fault, planted
 
-pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning"),
+    pytest.mark.usefixtures("chances"),
+]
 
 #: One of each way in which a fault shows.
 A_FEW = ("a tenth less noise", "a clip for each tensor", "a retry not charged")

@@ -8,6 +8,8 @@ from simulations.run_audit import attack, planned_run
 from simulations.scenario import find_scenario, resolve
 from tests.audit.planted import AUDIT, FAULTS, Fault, planted
 
+pytestmark = pytest.mark.usefixtures("chances")
+
 #: Fewer canaries than a run's own audit has: as many as show each of these faults.
 CANARIES = 20_000
 SEEN = [fault for fault in FAULTS if AUDIT in fault.caught_by]

@@ -39,7 +39,10 @@ from simulations.scenario import find_scenario, resolve
 from tests.audit.planted import AUDIT, Fault, planted
 from tests.audit.unseen import MISSED, UNSEEN
 
-pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning"),
+    pytest.mark.usefixtures("chances"),
+]
 
 PLACE = Place(training="t", round=1, attempt=1)
 #: Audits that must each see a fault: canaries are drawn anew, and a lucky draw is no detector.

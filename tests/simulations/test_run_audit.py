@@ -20,9 +20,13 @@ from strategies.run.audited import run_to_audit
 from strategies.run.reading import read_run
 from strategies.server_app import make_server_app
 from tests.in_process import InProcessGrid, small_settings
+from tests.same_chances import same_chances
 from tests.simulations.test_progress import printed
 
-pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning"),
+    pytest.mark.usefixtures("chances"),
+]
 
 CANARIES = {"audit__canaries": 1500, "training__sampling_rate": 1.0}
 #: A scenario that is not run, with few claims.
@@ -46,7 +50,8 @@ def train(out: Path, **changes: object) -> None:
 @pytest.fixture(scope="module")
 def audited(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("audited") / "run"
-    train(out)
+    with same_chances("audited"):
+        train(out)
     return out
 
 

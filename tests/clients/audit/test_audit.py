@@ -10,15 +10,16 @@ import pytest
 from accounting.audit_findings import TOTAL_ERROR
 from accounting.observers import observers
 from accounting.randomness import Stream
-from accounting.runs import RunDescription
 from clients.audit import canaries as canary_module
 from clients.audit.conduct import carry_out
-from clients.contract.schedule import LAYER_MESSAGES
+from clients.contract.description import describe_run
 from clients.contract.settings import Settings
 from clients.contract.terms import agree_terms
 from clients.site import chances
 from clients.site.chances import Chances
 from crypto.bfv import BfvOpener
+
+pytestmark = pytest.mark.usefixtures("chances")
 
 DELTA = 1e-4
 BASE = {
@@ -43,19 +44,10 @@ def make(changes):
         largest_hospital=100,
         noise_multiplier=sigma,
     )
-    messages = LAYER_MESSAGES if settings.exchange.name == "layers" else 1
-    run = RunDescription(
-        regime=settings.privacy.regime,
-        exchange=settings.exchange.name,
-        scheme=settings.sealing.scheme,
-        hospitals=terms.hospitals,
-        dropouts=settings.privacy.dropouts,
-        colluders=settings.privacy.colluders,
-        sampling_rate=settings.training.sampling_rate,
+    run = describe_run(
+        settings,
         noise_multiplier=sigma,
-        rounds=terms.schedule.events // messages,
-        messages=messages,
-        delta=DELTA,
+        spent=terms.schedule.events,
         grid=terms.grid if sigma else None,
     )
     return settings, run
@@ -73,6 +65,7 @@ TRAININGS = [
     ({"privacy.dropouts": 1}, False),
     ({"sealing.scheme": "one-time", **ALWAYS}, True),
     ({"privacy.regime": "FPDP", "sealing.scheme": "one-time"}, False),
+    ({"sealing.scheme": "one-time", "partition.hospitals": 5, "privacy.dropouts": 1}, True),
     ({"partition.hospitals": 4, "privacy.dropouts": 1, "privacy.colluders": 2, **ALWAYS}, True),
     ({"sealing.scheme": "modular", "run.seed": 3}, False),
     ({"training.sampling-rate": 1.0, "training.rounds": 1}, False),

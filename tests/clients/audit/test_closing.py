@@ -13,7 +13,10 @@ from clients.site import worker
 from tests.exchange_runs import run_app
 from tests.in_process import small_settings
 
-pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning"),
+    pytest.mark.usefixtures("chances"),
+]
 
 CANARIES = {"audit__canaries": 1000, "training__sampling_rate": 1.0}
 
