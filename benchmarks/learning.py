@@ -206,7 +206,9 @@ TABLES = {
     "claims": """## The scenarios
 
 Sealed with BFV, all hospitals' shares of the noise in the sum (FSCDP). The epsilon is the one that
-the server and the public face, spent over the whole training.
+the server and the public face, spent over the whole training: per patient where it is known whose a
+record is (heart-disease, chest-xray, breast-cancer), per record in MedMNIST and MNIST, which name
+no patients.
 """,
     "steps": """## Step size, clip and batch
 

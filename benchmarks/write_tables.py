@@ -235,7 +235,7 @@ def keep_run(run: Path) -> None:
     found = read_run(run)
     console = Console(file=StringIO(), width=WIDTH, color_system=None, force_terminal=False)
     console.print(summary_table(found.summary))
-    console.print(observer_table(found.privacy["observers"]))
+    console.print(observer_table(found.privacy["observers"], found.privacy["unit"]))
     text = console.file.getvalue()  # type: ignore[attr-defined]
     lines = [line.rstrip() for line in text.splitlines()]
     MEASURED.mkdir(parents=True, exist_ok=True)

@@ -22,7 +22,7 @@ from rich.console import Console
 
 from clients.contract.printable import printable, printable_lines
 from clients.contract.settings import Settings
-from simulations.pages.tables import WIDTH, observer_table, summary_table
+from simulations.pages.tables import PATIENT, WIDTH, observer_table, summary_table
 from simulations.pages.template import REPORT
 from simulations.progress import Display, ProgressThread
 from strategies.run.folder import RunFolder
@@ -171,7 +171,8 @@ def print_results(path: Path, output: Output) -> None:
         if run.summary:
             console.print(summary_table(run.summary), width=width)
         if observers := run.privacy.get("observers"):
-            console.print(observer_table(observers), width=width)
+            unit = run.privacy.get("unit", PATIENT)
+            console.print(observer_table(observers, unit), width=width)
     prefix = "" if output.quiet else "run folder: "
     lines = [f"{prefix}{_short(path)}"]
     if not output.quiet and (path / REPORT).is_file():

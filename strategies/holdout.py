@@ -72,6 +72,11 @@ class Holdout:
         return public_facts(self._info)
 
     @property
+    def unit(self) -> str:
+        """Whom a guarantee covers: a patient, or a record where no patients are named."""
+        return self._info.unit
+
+    @property
     def input_shape(self) -> tuple[int, ...]:
         """Shape of one record as a hospital has it."""
         return self._info.shape

@@ -59,6 +59,7 @@ class Training:
             evaluation=holdout.judge(),
             split=holdout.split,
             input_shape=holdout.input_shape,
+            unit=holdout.unit,
         )
 
     def keep_predictors(self, folder: RunFolder) -> None:

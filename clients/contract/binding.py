@@ -56,6 +56,7 @@ class PublicFacts:
 
     Attributes:
         task: kind of question.
+        unit: whom a guarantee covers: a "patient", or a "record" where no patients are named.
         shape: of one input row.
         classes: names of the classes, in label order.
         ranges: lowest and highest value of every input.
@@ -64,6 +65,7 @@ class PublicFacts:
     """
 
     task: str
+    unit: str
     shape: tuple[int, ...]
     classes: tuple[str, ...]
     ranges: tuple[tuple[float, float], ...]

@@ -33,6 +33,7 @@ INFO = DatasetInfo(
     task="binary",
     shape=(30,),
     classes=("malignant", "benign"),
+    one_record_each=True,
     licence="CC BY 4.0",
     source="https://archive.ics.uci.edu/dataset/17 (bundled with scikit-learn)",
 )

@@ -156,6 +156,7 @@ def _info(variant: str, width: int) -> DatasetInfo:
         shape=(width,),
         classes=("healthy", "disease"),
         has_hospital_ids=True,
+        one_record_each=True,
         licence="CC BY 4.0",
         source=_SOURCE,
         files=tuple((f"{FOLDER}/processed.{one}.data", _MD5[one]) for one in HOSPITALS),

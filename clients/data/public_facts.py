@@ -17,6 +17,7 @@ def public_facts(info: DatasetInfo) -> PublicFacts:
     return PublicFacts(
         task=info.task,
         shape=tuple(info.shape),
+        unit=info.unit,
         classes=tuple(str(name) for name in info.classes),
         ranges=(tuple(map(float, info.input_range)),),  # type: ignore[arg-type]
         declared=tuple(info.declared.items()),

@@ -246,6 +246,7 @@ class DatasetInfo:
         kind: "table", "image", "volume" or "series".
         input_range: lowest and highest value an input can take, a public fact.
         has_patient_ids: several rows can belong to one patient.
+        one_record_each: a published fact: no patient has a second record.
         has_hospital_ids: rows carry real hospitals (the natural partition).
         licence: of the data.
         source: where to get them.
@@ -263,12 +264,18 @@ class DatasetInfo:
     kind: str = "table"
     input_range: tuple[float, float] = (-1.0, 1.0)
     has_patient_ids: bool = False
+    one_record_each: bool = False
     has_hospital_ids: bool = False
     licence: str = ""
     source: str = ""
     files: tuple[tuple[str, str], ...] = ()
     declared: Mapping[str, str] = field(default_factory=dict)
     target: str = ""
+
+    @property
+    def unit(self) -> str:
+        """Whom a guarantee covers: a "patient", or a "record" where nobody knows whose it is."""
+        return "patient" if self.has_patient_ids or self.one_record_each else "record"
 
     def __post_init__(self) -> None:
         if self.task not in ("binary", "multiclass", "ordinal"):

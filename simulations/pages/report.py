@@ -22,6 +22,9 @@ from simulations.pages.account_book import (
 from simulations.pages.audit import audit_part
 from simulations.pages.doubt import COLUMNS, doubt_caption, doubt_rows
 from simulations.pages.tables import (
+    PATIENT,
+    PER_RECORD,
+    RECORD,
     is_attacked,
     observer_caption,
     observer_rows,
@@ -65,7 +68,8 @@ def render_report(run: RunResult) -> str:
         subtitle=_subtitle(run),
         answers=[answer_private(run), answer_whom(run), answer_good(run), answer_cost(run)],
         observers=observer_rows(observers),
-        observers_caption=observer_caption(observers),
+        observers_caption=observer_caption(observers, _unit(run)),
+        unit=_unit(run),
         attacked=is_attacked(observers),
         audit=audit_part(run.privacy.get("audit")),
         what=_what(run),
@@ -89,6 +93,11 @@ def render_report(run: RunResult) -> str:
     )
 
 
+def _unit(run: RunResult) -> str:
+    """Whom the run's epsilons cover: a patient, or a record where the data name no patients."""
+    return str(run.privacy.get("unit", PATIENT))
+
+
 def answer_private(run: RunResult) -> Answer:
     """Whether the run was private, and by how much."""
     question, summary = "Was it private?", run.summary
@@ -99,7 +108,7 @@ def answer_private(run: RunResult) -> Answer:
         return Answer(
             question=question,
             headline="No: no noise was added.",
-            lines=["Whoever sees the model or the sums may learn about single patients."],
+            lines=[f"Whoever sees the model or the sums may learn about single {_unit(run)}s."],
             tone="no",
         )
     if (audit := summary.get("audit")) and not audit["passed"]:
@@ -124,9 +133,10 @@ def answer_private(run: RunResult) -> Answer:
         question=question,
         headline=f"Yes: {claim}.",
         lines=[
-            "Adding or removing one patient at one hospital changes the odds of whatever the "
+            f"Adding or removing one {_unit(run)} at one hospital changes the odds of whatever the "
             f"server or the public may see by a factor of at most {_odds(epsilon)} (e to the "
             "epsilon), but for a chance of delta.",
+            *([f"Every epsilon is {PER_RECORD}."] if _unit(run) == RECORD else []),
             *_audited(run),
             *_left(run),
         ],
@@ -292,13 +302,13 @@ def _what(run: RunResult) -> list[tuple[str, str]]:
         ("sealing", f"{_config(run, 'sealing.scheme')}"),
         (
             "rounds",
-            f"{_config(run, 'training.rounds')}; a patient takes part in each with chance "
+            f"{_config(run, 'training.rounds')}; a {_unit(run)} takes part in each with chance "
             f"{_config(run, 'training.sampling-rate')}",
         ),
     ]
     if private and private.private:
         clip, sigma = _config(run, "privacy.l2-clip"), run.summary.get("noise_multiplier")
-        text = f"gradients clipped to {clip} per patient"
+        text = f"gradients clipped to {clip} per {_unit(run)}"
         rows.append(("noise", f"{text}, noise multiplier {sigma:.4g}" if sigma else text))
     return rows
 

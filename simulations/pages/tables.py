@@ -14,6 +14,9 @@ from simulations.pages.wording import ABSENT, bytes_text, epsilon_text, seconds_
 
 WIDTH = 80
 SEEDED = "seeded: repeatable, no guarantee"
+#: Whom an epsilon covers.
+PATIENT, RECORD = "patient", "record"
+PER_RECORD = "per record, not per patient: the data name no patients"
 ACCOUNTANTS = {"rdp": "RDP", "prv": "PRV"}
 ATTACK = (
     "attack: made-up patients have shown that epsilon is at least this (at 95%, so one honest row "
@@ -35,6 +38,8 @@ def summary_rows(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         if key in epsilon:
             rows.append((f"epsilon ({name})", epsilon_text(epsilon[key])))
     if epsilon:
+        if summary.get("unit") == RECORD:
+            rows.append(("each epsilon is", PER_RECORD))
         rows.append(("delta", f"{summary['delta']:g}"))
         rows.append(("noise multiplier", f"{summary['noise_multiplier']:.4g}"))
     else:
@@ -117,9 +122,11 @@ def is_attacked(observers: Sequence[Mapping[str, Any]]) -> bool:
     return any(one.get("audit") for one in observers)
 
 
-def observer_caption(observers: Sequence[Mapping[str, Any]]) -> str:
-    """Return what must be said beneath the observers' table."""
-    text = "Neighbours: add or remove one patient at one hospital. bound: by target-epsilon."
+def observer_caption(observers: Sequence[Mapping[str, Any]], unit: str = PATIENT) -> str:
+    """Return what must be said beneath the observers' table; `unit` is whom an epsilon covers."""
+    text = f"Neighbours: add or remove one {unit} at one hospital. bound: by target-epsilon."
+    if unit == RECORD:
+        text = f"Every epsilon is {PER_RECORD}. {text}"
     if is_attacked(observers):
         text += f" {ATTACK}"
     if any(one.get("epsilon") and not one.get("guaranteed", True) for one in observers):
@@ -127,12 +134,12 @@ def observer_caption(observers: Sequence[Mapping[str, Any]]) -> str:
     return text
 
 
-def observer_table(observers: Sequence[Mapping[str, Any]]) -> Table:
-    """Return the table of who could learn what about one patient."""
+def observer_table(observers: Sequence[Mapping[str, Any]], unit: str = PATIENT) -> Table:
+    """Return the table of who could learn what about one patient, or one record."""
     deltas = {one.get("delta") for one in observers if one.get("epsilon")} - {None}
     at = f" (at delta {deltas.pop():g})" if len(deltas) == 1 else ""
-    table = _table(f"Who could learn what about a patient: epsilon{at}")
-    table.caption = Text(observer_caption(observers), style="dim")
+    table = _table(f"Who could learn what about a {unit}: epsilon{at}")
+    table.caption = Text(observer_caption(observers, unit), style="dim")
     table.caption_justify = "left"
     table.add_column("observer", width=20)
     table.add_column("RDP", justify="right", no_wrap=True)

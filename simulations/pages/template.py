@@ -174,7 +174,7 @@ _FIGURES = """
 PAGE = (
     _HEAD
     + """
-<h2>Who could learn what about a patient</h2>
+<h2>Who could learn what about a {{ unit }}</h2>
 {%- if observers %}
 <table class="stack" id="observers">
 <thead><tr><th scope="col">Observer</th>
@@ -256,7 +256,7 @@ PAGE = (
     + PART
     + _FIGURES
     + """
-<h2>Ledger: what was spent on patients</h2>
+<h2>Ledger: what was spent on {{ unit }}s</h2>
 {%- if ledgers %}
 <table class="stack" id="ledgers">
 <thead><tr><th scope="col">Whose</th><th scope="col" class="number">Entries</th>

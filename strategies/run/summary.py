@@ -37,6 +37,7 @@ class Outcome:
         evaluation: what ``evaluation.json`` holds; empty without a model.
         split: what ``split.json`` holds; empty where the data are not public.
         input_shape: shape of one record as a hospital has it.
+        unit: whom epsilons cover: a "patient", or a "record" where no patients are named.
     """
 
     training: str
@@ -46,6 +47,7 @@ class Outcome:
     evaluation: Mapping[str, object]
     split: Mapping[str, object]
     input_shape: tuple[int, ...]
+    unit: str = "patient"
 
 
 def write_results(
@@ -101,6 +103,7 @@ def _summary(
         if private
         else None,
         "delta": settings.privacy.delta if private else None,
+        "unit": outcome.unit,
         "noise_multiplier": budget.noise_multiplier,
         "sampling_rate": settings.training.sampling_rate,
         "seed": settings.run.seed if settings.seeded else None,
@@ -133,7 +136,8 @@ def _privacy(settings: Settings, outcome: Outcome, budget: Budget) -> dict[str, 
     if noise is not None:
         rows.append(noise.row(privacy.delta, tuple(ACCOUNTANTS), seeded=settings.seeded))
     return {
-        "neighbouring": "add or remove one patient at one hospital",
+        "unit": outcome.unit,
+        "neighbouring": f"add or remove one {outcome.unit} at one hospital",
         "seeded": settings.seeded,
         "delta": privacy.delta,
         "target_epsilon": privacy.target_epsilon if settings.regime.private else None,

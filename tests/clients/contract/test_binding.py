@@ -33,6 +33,7 @@ from crypto.identity import Identity
 
 FACTS = PublicFacts(
     task="binary",
+    unit="patient",
     shape=(30,),
     classes=("benign", "malignant"),
     ranges=((0.0, 1.0), (-1.5, 2.25)),
