@@ -1,11 +1,15 @@
 """A round on a real local deployment: `asclepias supernode` beside Flower's stock SuperNode.
 
-    python benchmarks/deployed_round.py [--hospitals 2] [--rounds 10] [--json FILE]
+    python benchmarks/deployed_round.py [--hospitals 2] [--rounds 10] [--schemes] [--json FILE]
 
 Both sides run the same app, data and SuperLink (TLS, node authentication, a process per message) on
 this machine; the round does real work: open, step, sample, clip, noise, seal, sign. The time from
 the start of an app's process to its first work ends when the hospital's ledger says what the round
 spends, which is after the sum of the round before was opened and before a record is touched.
+
+With ``--schemes`` it compares ways of sealing as well, at five hospitals: one key of all (`bfv`),
+keys for one sum where none may be missing (one trip), and where one may (a second trip: holders
+answer the round's roster with shares of the sum's key).
 """
 
 from __future__ import annotations
@@ -34,6 +38,13 @@ from tests.deployment.local_deployment import (
 )
 
 NODES = {"asclepias supernode": False, "flower-supernode": True}
+#: What is sealed how, with what a round may take of what one takes under `bfv`.
+SCHEMES: dict[str, tuple[tuple[str, ...], float | None]] = {
+    "bfv": ((), None),
+    "one-time, none may be missing": (("sealing.scheme=one-time",), 1.05),
+    "one-time, one may be missing": (("sealing.scheme=one-time", "privacy.dropouts=1"), 1.7),
+}
+SCHEMES_HOSPITALS = 5
 TARGET_ROUND_SECONDS = 5.0
 TARGET_START_SECONDS = 1.5
 
@@ -85,14 +96,17 @@ def _start_seconds(deployment: LocalDeployment) -> list[float]:
     for name in deployment.names:
         starts = [float(line) for line in _starts(deployment, name).read_text().split()]
         for line in ledger_rounds(deployment, name):
-            if line.get("round", 0) > 1:
+            if line.get("kind") == "spend" and line["round"] > 1:
                 found.append(line["time"] - max(s for s in starts if s <= line["time"]))
     return found
 
 
-def measure(hospitals: int, count: int, *, stock: bool) -> dict[str, Any]:
+def measure(
+    hospitals: int, count: int, *, stock: bool = False, sets: tuple[str, ...] = ()
+) -> dict[str, Any]:
     """Run a training; return what its rounds but the first took, and its processes' starts."""
     changes = (
+        *sets,
         f"partition.hospitals={hospitals}",
         f"training.rounds={count}",
         "run.seed=7",
@@ -157,6 +171,15 @@ def print_table(found: dict[str, Any]) -> None:
         print(f"{what}: {value:.2f} s, target {target} s {verdict}")
 
 
+def print_schemes(found: dict[str, dict[str, Any]]) -> None:
+    """Print one line for each way of sealing, beside `bfv`."""
+    base = statistics.median(found["bfv"]["round_seconds"])
+    print(f"{'sealing':<32}{'median s':>9}{'of bfv':>8}{'target':>8}")
+    for name, (_, target) in SCHEMES.items():
+        seconds = statistics.median(found[name]["round_seconds"])
+        print(f"{name:<32}{seconds:>9.2f}{seconds / base:>8.2f}{target or '-':>8}")
+
+
 def main() -> None:
     """Measure both and print a table."""
     parser = argparse.ArgumentParser(
@@ -164,6 +187,7 @@ def main() -> None:
     )
     parser.add_argument("--hospitals", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--schemes", action="store_true", help="compare ways of sealing too")
     parser.add_argument("--json", type=Path, help="also write what was measured to this file")
     arguments = parser.parse_args()
     found: dict[str, Any] = {
@@ -176,6 +200,13 @@ def main() -> None:
     for name, stock in NODES.items():
         found["nodes"][name] = measure(arguments.hospitals, arguments.rounds, stock=stock)
     print_table(found)
+    if arguments.schemes:
+        found["schemes_hospitals"] = SCHEMES_HOSPITALS
+        found["schemes"] = {
+            name: measure(SCHEMES_HOSPITALS, arguments.rounds, sets=sets)
+            for name, (sets, _) in SCHEMES.items()
+        }
+        print_schemes(found["schemes"])
     if arguments.json:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)
         arguments.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
