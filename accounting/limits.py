@@ -42,6 +42,7 @@ class SpendRequest:
             line will have them.
         rounds: rounds that it covers.
         slack: what the training's grid charges, as the line will have it.
+        held: other hospitals that may work with the server and learn sums alone.
         plan: what the training was bound to, as the caller sees it. It must be what the book says
             (`Account.plans`), or the request is not covered by it; None: the book's is taken.
     """
@@ -56,6 +57,7 @@ class SpendRequest:
     views: Mapping[str, float | None] = field(default_factory=dict)
     rounds: int = 1
     slack: Slack | None = None
+    held: int = 0
     plan: DeclaredPlan | None = None
 
     @property
@@ -80,6 +82,8 @@ class SiteLimits:
         delta: for `max_epsilon`, and the largest delta a run may claim.
         min_noise_multiplier: smallest sigma of a round.
         min_hospitals: fewest honest hospitals a claim may rest on.
+        min_colluders: fewest other hospitals that must be able to work with the server without
+            more coming of it than sums: the scheme's number, whatever the run plans for.
         allowed_regimes: regimes the site takes part in; None: all.
         against: the strongest observer that the site reckons with, for `max_epsilon`.
     """
@@ -88,6 +92,7 @@ class SiteLimits:
     delta: float | None = None
     min_noise_multiplier: float = 0.0
     min_hospitals: int = 0
+    min_colluders: int = 0
     allowed_regimes: tuple[str, ...] | None = None
     against: Against = HOSPITAL
 
@@ -123,6 +128,8 @@ class SiteLimits:
             found.append(LimitRefused("allowed-regimes", request.regime, allowed))
         if request.hospitals < self.min_hospitals:
             found.append(LimitRefused("min-hospitals", request.hospitals, self.min_hospitals))
+        if request.held < self.min_colluders:
+            found.append(LimitRefused("min-colluders", request.held, self.min_colluders))
         if request.noise_multiplier < self.min_noise_multiplier:
             found.append(
                 LimitRefused(

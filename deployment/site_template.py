@@ -56,6 +56,9 @@ against = {against}
 # Smallest noise multiplier of the sum, and fewest honest hospitals it may rest on.
 min-noise-multiplier = {least_noise}
 min-hospitals = {least_hospitals}
+# Other hospitals that may all work with the server without seeing more than sums: 0 under bfv, up
+# to K - 2 under sealing.scheme one-time, fewer with dropouts. 1: none of them alone may matter.
+min-colluders = 0
 # C and CDP pool data in one place; F adds no noise.
 allowed-regimes = {regimes}
 

@@ -75,6 +75,13 @@ class Terms:
         sharing = self.sealing.sharing
         return sharing.most_colluders(self.hospitals) if sharing else None
 
+    @property
+    def sums_alone_for(self) -> int:
+        """Hospitals that may work with the server and learn sums alone, by the scheme."""
+        if self.held is not None:
+            return self.held
+        return max(0, self.hospitals - 2) if self.sealing.ring else 0
+
     def event(self, count: int = 1) -> Event | None:
         """Return what noised sums cost a patient against whoever sees them opened."""
         return self.noise.event(self.schedule.sampling_rate, count)

@@ -361,8 +361,7 @@ class Hospital:
         """
         if self.site.simulated:
             return False
-        state = self.book.state(self.training)
-        here = (session.round, session.chain)
+        state, here = self.book.state(self.training), (session.round, session.chain)
         return session.round > state.closed or (
             session.round == state.closed and here != (state.closed, state.chain)
         )
@@ -397,4 +396,5 @@ class Hospital:
             views=views,
             rounds=rounds,
             slack=slack,
+            held=terms.sums_alone_for,
         )

@@ -43,6 +43,7 @@ def request(**changes):
         "noise_multiplier": 1.5,
         "delta": 1e-5,
         "views": VIEWS,
+        "held": 2,
     }
     return SpendRequest(**{**good, **changes})
 
@@ -52,6 +53,7 @@ LIMITS = SiteLimits(
     delta=1e-5,
     min_noise_multiplier=1.0,
     min_hospitals=3,
+    min_colluders=2,
     allowed_regimes=("FSCDP", "FPDP"),
 )
 
@@ -66,6 +68,7 @@ def test_a_round_within_every_limit_may_go_on(ledger):
     [
         ({"regime": "F"}, "allowed-regimes"),
         ({"hospitals": 2}, "min-hospitals"),
+        ({"held": 1}, "min-colluders"),
         ({"noise_multiplier": 0.9}, "min-noise-multiplier"),
         ({"delta": 1e-4}, "delta"),
         ({"event": None}, "max-epsilon"),

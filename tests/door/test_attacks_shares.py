@@ -248,6 +248,22 @@ def test_a_hospital_that_dies_at_any_moment_of_a_round_goes_on(tmp_path: Path, a
     assert places == sorted(set(places))
 
 
+def test_a_hospital_takes_part_only_where_keys_hold_against_as_many_as_it_asks_for(
+    tmp_path: Path,
+) -> None:
+    """Five hospitals of whom one may be missing: shares hold against the server and one of them."""
+    play = SharedPlay.started(tmp_path).play
+    play.sites.rewrite(A, "min-colluders = 0", "min-colluders = 2")
+    assert play.ask(A, Kind.TRAIN, play.request(1)).code == "limit-refused:min-colluders"
+    assert "spend" not in play.sites.kinds(A)
+    play.sites.rewrite(A, "min-colluders = 2", "min-colluders = 1")
+    assert play.ask(A, Kind.TRAIN, play.request(1))
+    # The control: one key that all hold is held against no hospital.
+    other = started(tmp_path / "other")
+    other.sites.rewrite(A, "min-colluders = 0", "min-colluders = 1")
+    assert other.ask(A, Kind.TRAIN, other.request(1)).code == "limit-refused:min-colluders"
+
+
 def test_a_lost_answer_is_sent_again_and_costs_nothing(tmp_path: Path) -> None:
     shared = SharedPlay.started(tmp_path)
     shared.play.train(1)
