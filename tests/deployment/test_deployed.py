@@ -136,3 +136,30 @@ def test_a_run_under_one_time_keys_ends_in_the_model_of_any_exact_scheme(tmp_pat
             (kept,) = private.glob("pairs-*.bin")
             assert PairKeys.from_bytes(kept.read_bytes()).round == 4  # three rounds are over
     assert model == _simulate(SHORT, tmp_path / "simulated")
+
+
+@pytest.mark.deployment
+def test_a_run_under_one_time_keys_does_without_a_hospital_that_is_killed(tmp_path: Path) -> None:
+    """Five hospitals of whom one may be missing: holders answer, whoever is left opens."""
+    short = tuple(one for one in SHORT if not one.startswith("partition"))
+    common = ("partition.hospitals=5", "privacy.dropouts=1", "privacy.regime=FPDP")
+    planned = (*short, *common, "sealing.scheme=one-time", "run.timeout=120.0")
+    with local_deployment(tmp_path / "c", settings_of("default", planned, {})) as deployment:
+        deployment.start()
+        submission = deployment.submit(*planned)
+        deployment.until(lambda: len(rounds(submission)) >= 1, "a round")
+        deployment.kill("hospital-02")
+        assert deployment.wait(submission) == "finished", events(submission)
+        model = (submission.folder / "model.safetensors").read_bytes()
+        counts = {
+            (one["round"], one["attempt"]): one["contributions"] for one in rounds(submission)
+        }
+        assert (counts[1, 1], counts[max(counts)]) == (5, 4)
+        lines = ledger_rounds(deployment, "hospital-01")
+        assert [one["round"] for one in lines if one.get("kind") == "answer"] == [1, 2, 3]
+        assert_nothing_lost_or_leaked(deployment)
+    gone = _gone_from(min(place for place in counts if counts[place] == 4), "hospital-02")
+    assert model == _simulate(planned, tmp_path / "simulated", gone)
+    gone = _gone_from(min(place for place in counts if counts[place] == 4), "hospital-02")
+    clear = (*planned, "sealing.scheme=modular")
+    assert model == _simulate(clear, tmp_path / "modular", gone)
