@@ -19,6 +19,7 @@ from simulations import describe, inspection
 from simulations.audit import commands as audit_commands
 from simulations.compare import commands as compare_commands
 from simulations.error_messages import FAILED
+from simulations.prediction import commands as prediction_commands
 
 if TYPE_CHECKING:
     from simulations.scenario import Scenario
@@ -237,6 +238,7 @@ def _refuse_misplaced_options(context: typer.Context) -> None:
 
 audit_commands.add_commands(app)
 compare_commands.add_commands(app)
+prediction_commands.add_commands(app)
 inspection.add_commands(app)
 app.command(epilog=describe.EXAMPLES)(describe.describe)
 

@@ -25,6 +25,8 @@ WRITTEN_FOR_USERS = {
     ("crypto.errors", "SealingError"),
     ("clients.data.errors", "DataError"),
     ("clients.models.errors", "ModelError"),
+    ("clients.prediction.artefact", "ArtefactError"),
+    ("simulations.prediction.predicting", "NotPredicted"),
     ("clients.site.site_file", "SiteFileError"),
     ("deployment.errors", "DeploymentError"),
 }

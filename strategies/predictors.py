@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from safetensors.torch import load
-
 if TYPE_CHECKING:
     import torch
 
@@ -35,6 +33,8 @@ def keep_predictors(folder: RunFolder, context: TrainingContext) -> None:
         folder: of the run.
         context: what the server has.
     """
+    from safetensors.torch import load
+
     state, settings = context.state, context.settings
     if not state.model:
         return

@@ -46,6 +46,18 @@ def scale(features: NDArray[np.float64]) -> NDArray[np.float32]:
     return np.asarray(np.clip(2 * shares - 1, -1.0, 1.0), dtype=np.float32)
 
 
+#: What a table of such patients has: columns of measurements, and of what it was.
+COLUMNS = tuple(
+    f"{prefix}{name}{suffix}"
+    for prefix, suffix in (("mean ", ""), ("", " error"), ("worst ", ""))
+    for name in (
+        *("radius", "texture", "perimeter", "area", "smoothness", "compactness", "concavity"),
+        *("concave points", "symmetry", "fractal dimension"),
+    )
+)
+TARGET = "diagnosis"
+
+
 def load(where: Location) -> Dataset:
     """Return the 569 patients, one row each."""
     from sklearn.datasets import load_breast_cancer

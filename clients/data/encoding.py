@@ -95,6 +95,10 @@ class Encoder:
 
     def inputs(self, place: str, row: Row) -> list[float]:
         """Return a row's inputs, in [-1, 1]: measurements, kinds, then columns of missingness."""
+        return self.read(place, row)[0]
+
+    def read(self, place: str, row: Row) -> tuple[list[float], set[str]]:
+        """Return a row's inputs, and the columns of which nothing could be read."""
         values: list[float] = []
         absent = set()
         for column, range_ in self._declared.ranges.items():
@@ -111,7 +115,7 @@ class Encoder:
                 for number in range(len(kinds))
             )
         values.extend(float(column in absent) for column in self._declared.missing.columns)
-        return values
+        return values, absent
 
     def _measured(self, place: str, row: Row, column: str, range_: Range) -> float | None:
         """Return a measurement or date within its range, or None for a missing value."""

@@ -28,7 +28,7 @@ _MD5 = {
     "switzerland": "9a87f7577310b3917730d06ba9349e20",
     "va": "4249d03ca7711e84f4444768c9426170",
 }
-_COLUMNS = (
+COLUMNS = (
     *("age", "sex", "cp", "trestbps", "chol", "fbs", "restecg", "thalach", "exang", "oldpeak"),
     *("slope", "ca", "thal", "num"),
 )
@@ -52,7 +52,7 @@ _KINDS = {
 }
 _ZERO_IS_MISSING = ("trestbps", "chol")
 _ALWAYS_ASKED = ("age", "sex", "cp", "restecg")  # missing in at most two rows: no column of its own
-_COMPLETE = _COLUMNS[:10]  # what FLamby keeps
+COMPLETE = COLUMNS[:10]  # what FLamby keeps
 
 
 def _read(path: Path, log: ReadingLog) -> NDArray[np.float64]:
@@ -64,13 +64,13 @@ def _read(path: Path, log: ReadingLog) -> NDArray[np.float64]:
             continue
         place = f"{path}: row {number}"
         cells = [cell.strip() for cell in line.split(",")]
-        if len(cells) != len(_COLUMNS):
+        if len(cells) != len(COLUMNS):
             log.note(
                 "another number of values: the record is out",
-                f"{place} has {len(cells)} values, expected {len(_COLUMNS)}",
+                f"{place} has {len(cells)} values, expected {len(COLUMNS)}",
             )
             continue
-        row = [_value(f"{place}, column {c}", x, log) for c, x in zip(_COLUMNS, cells, strict=True)]
+        row = [_value(f"{place}, column {c}", x, log) for c, x in zip(COLUMNS, cells, strict=True)]
         if not 0 <= row[-1] <= 4:
             log.note(
                 "no declared class: the record is out",
@@ -78,7 +78,7 @@ def _read(path: Path, log: ReadingLog) -> NDArray[np.float64]:
             )
             continue
         rows.append(row)
-    return np.asarray(rows, dtype=np.float64).reshape(-1, len(_COLUMNS))
+    return np.asarray(rows, dtype=np.float64).reshape(-1, len(COLUMNS))
 
 
 def _value(place: str, cell: str, log: ReadingLog) -> float:
@@ -102,7 +102,7 @@ def encode(table: NDArray[np.float64], columns: tuple[str, ...]) -> NDArray[np.f
     parts: list[NDArray[np.float64]] = []
     missing: list[NDArray[np.float64]] = []
     for column in columns:
-        values = table[:, _COLUMNS.index(column)].copy()
+        values = table[:, COLUMNS.index(column)].copy()
         if column in _ZERO_IS_MISSING:
             values[values == 0] = np.nan
         if column in _KINDS:
@@ -130,11 +130,11 @@ def load(where: Location) -> Dataset:
         path = find(where.data_dir, [f"{FOLDER}/{file}", file], source=_SOURCE, md5=_MD5[hospital])
         table = _read(path, where.log)
         if variant == "complete":
-            table = table[~np.isnan(table[:, : len(_COMPLETE)]).any(axis=1)]
+            table = table[~np.isnan(table[:, : len(COMPLETE)]).any(axis=1)]
         tables.append(table)
         hospitals.append(np.full(len(table), number, dtype=np.int64))
     everything = np.concatenate(tables)
-    inputs = encode(everything, _COMPLETE if variant == "complete" else _COLUMNS[:-1])
+    inputs = encode(everything, COMPLETE if variant == "complete" else COLUMNS[:-1])
     return Dataset(
         info=_info(variant, inputs.shape[1]),
         train=Records(

@@ -50,7 +50,8 @@ class Predictor:
         try:
             module.load_state_dict(dict(self.artefact.members[member]))
         except RuntimeError as error:
-            raise ArtefactError(f"{member} is no {self.artefact.architecture}: {error}") from None
+            said = " ".join(str(error).split())
+            raise ArtefactError(f"{member} is no {self.artefact.architecture}: {said}") from None
         return module.eval()
 
     def prepared(self, inputs: Inputs, keep: Path | None = None) -> NDArray[np.float32]:

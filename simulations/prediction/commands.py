@@ -1,0 +1,129 @@
+"""The commands that use what a run left: predict, and export."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from simulations.prediction.predicting import NotPredicted, Request
+
+if TYPE_CHECKING:
+    pass
+
+Model = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL", help="A run folder, its name in runs/, 'latest', or an exported file."
+    ),
+]
+Data = Annotated[
+    str,
+    typer.Option(
+        metavar="PATH",
+        help="Table, folder of pictures, picture or npz as in training; 'holdout': the run's own.",
+    ),
+]
+Out = Annotated[Path, typer.Option(metavar="FILE", help="The table: .csv or .parquet.")]
+Evaluate = Annotated[bool, typer.Option("--evaluate", help="Say how good, where labels are there.")]
+Coverage = Annotated[
+    float, typer.Option(min=0.01, max=0.999, help="Share of patients whose set holds the truth.")
+]
+Confidence = Annotated[
+    float, typer.Option(min=0.5, max=0.9999, help="Chance that sets hold it as often as asked.")
+]
+Allow = Annotated[
+    list[str] | None,
+    typer.Option(metavar="MODULE:FUNCTION", help="Import this to build a model of your own."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+PREDICT_EXAMPLES = "\n\n".join(
+    [
+        "Examples:",
+        "flower-simulation predict latest --data holdout --evaluate",
+        "flower-simulation predict latest --data visits.csv --out predictions.csv --explain p.html",
+        "flower-simulation predict model.safetensors --data pictures/ --coverage 0.95",
+    ]
+)
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add the commands of this module to the command line."""
+    app.command("predict", epilog=PREDICT_EXAMPLES)(predict)
+
+
+def predict(
+    model: Model,
+    data: Data,
+    out: Out = Path("predictions.csv"),
+    evaluate: Evaluate = False,
+    iterates: Annotated[
+        bool, typer.Option("--iterates", help="Let the run's last releases decide together.")
+    ] = False,
+    coverage: Coverage = 0.9,
+    confidence: Confidence = 0.99,
+    allow: Allow = None,
+    as_json: AsJson = False,
+) -> None:
+    """Predict: calibrated probabilities, prediction sets, and where to abstain.
+
+    Every record is in the table, in order; what cannot be read has an empty prediction and a note.
+    """
+    request = Request(
+        model=model,
+        data=data,
+        out=out,
+        iterates=iterates,
+        coverage=coverage,
+        confidence=confidence,
+        allowed=allow or (),
+    )
+    carry_out(request, evaluate=evaluate, as_json=as_json)
+
+
+def carry_out(request: Request, *, evaluate: bool, as_json: bool) -> None:
+    """Predict, write the table, and say what came of it.
+
+    Raises:
+        NotPredicted, NoRun, ArtefactError, DataError: what was asked for cannot be had.
+    """
+    from clients.contract.printable import printable
+    from simulations.prediction import predicting
+
+    predicting.check_out(request.out, request.data)
+    predictor, made, odd = predicting.predictions_for(request)
+    found: dict[str, Any] = {}
+    if evaluate:
+        try:
+            found = made.evaluation()
+        except ValueError as error:
+            raise NotPredicted(
+                f"{request.data}: {error} ({', '.join(made.classes)}), so --evaluate has nothing "
+                "to hold predictions against"
+            ) from None
+    predicting.write_table(made, request.out)
+    doubt = predicting.doubt_text(request, predictor.artefact)
+    rows = predicting.lines_of(made, doubt, odd)
+    if as_json:
+        unread = made.asked.unread
+        told = {"records": len(made.asked), "unread": unread, "file": str(request.out)}
+        typer.echo(json.dumps({**told, "evaluation": found or None}, indent=2))
+        return
+    _show("Predictions", rows)
+    if found:
+        _show("How good they are", predicting.evaluation_rows(found))
+    typer.echo(printable(str(request.out)))
+
+
+def _show(title: str, rows: list[tuple[str, str]]) -> None:
+    from rich.console import Console
+
+    from simulations.pages.tables import WIDTH, plain_table
+
+    console = Console()
+    table = plain_table(title, ["what", "value"], rows)
+    table.show_header = False
+    console.print(table, width=min(WIDTH, console.width))

@@ -1,0 +1,232 @@
+"""Predicting from the command line: find a model, read records, write a table, say how good."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from strategies.predictors import ITERATES, PREDICTOR
+
+if TYPE_CHECKING:
+    from clients.prediction.artefact import Artefact
+    from clients.prediction.asked import Asked
+    from clients.prediction.own_calibration import OwnCalibration
+    from clients.prediction.predictions import Predictions
+    from clients.prediction.predictor import Predictor
+
+#: In the place of a path: the public holdout of the run itself.
+HOLDOUT = "holdout"
+#: Records that are named one by one where they could not be read.
+MOST_NAMED = 10
+
+
+class NotPredicted(Exception):
+    """Nothing was predicted; the message says why and what to do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What is asked for.
+
+    Attributes:
+        model: a run folder, its name, 'latest', or a file.
+        data: a path, or `HOLDOUT`.
+        out: where the table goes: .csv or .parquet.
+        iterates: whether the run's last releases decide together.
+        coverage: share of patients whose set is to hold the truth.
+        confidence: chance that it does.
+        allowed: functions that may be imported to build the model.
+        own: the hospital's own calibration, where it has one.
+    """
+
+    model: str
+    data: str
+    out: Path
+    iterates: bool = False
+    coverage: float
+    confidence: float
+    allowed: Sequence[str] = ()
+    own: OwnCalibration | None = None
+
+
+def find_artefact(name: str, *, iterates: bool = False) -> Artefact:
+    """Return the model of a run, or in a file.
+
+    Raises:
+        NoRun: the name is neither a file's nor a run's.
+        NotPredicted: the run released no model, or no second one to put beside it.
+        ArtefactError: the file is no model.
+    """
+    from clients.prediction.artefact import read_artefact
+    from strategies.run.reading import find_run
+
+    if Path(name).is_file():
+        if iterates:
+            raise NotPredicted(
+                f"{name} is a file, which says itself which models decide; --iterates is for a run"
+            )
+        return read_artefact(Path(name))
+    folder = find_run(name)
+    if iterates and not (folder / ITERATES).is_file():
+        raise NotPredicted(
+            f"{folder} has no {ITERATES}: it released one model alone. Models are released on the "
+            "way where there is noise, every training.release-every rounds"
+        )
+    file = folder / (ITERATES if iterates else PREDICTOR)
+    if not file.is_file():
+        raise NotPredicted(
+            f"{folder} has no {PREDICTOR}: it ended before a model was released, or was run by an "
+            "earlier version"
+        )
+    return read_artefact(file)
+
+
+def read_asked(request: Request, artefact: Artefact) -> tuple[Asked, tuple[str, ...]]:
+    """Return the records, and what could not be read of them in a line a kind.
+
+    Raises:
+        DataError: they are not there, or no records that the model knows.
+    """
+    from clients.prediction.asked import RowNotes
+    from clients.prediction.asking import ask, ask_records
+
+    log = RowNotes()
+    if request.data != HOLDOUT:
+        return ask(Path(request.data).expanduser(), artefact.info, log), log.lines()
+    from clients.data import Cohorts
+    from strategies.run.reading import find_run, read_settings
+
+    if Path(request.model).is_file():
+        raise NotPredicted("--data holdout is a run's own: name the run, or give a path")
+    settings = read_settings(find_run(request.model))
+    return ask_records(Cohorts().of(settings).holdout), ()
+
+
+def predictions_for(request: Request) -> tuple[Predictor, Predictions, tuple[str, ...]]:
+    """Return the model, what it says of the records, and what could not be read of them.
+
+    Raises:
+        NotPredicted, NoRun, ArtefactError, DataError: what was asked for cannot be had.
+    """
+    from clients.prediction.predictions import predict
+    from clients.prediction.predictor import Predictor
+
+    artefact = find_artefact(request.model, iterates=request.iterates)
+    predictor = Predictor(artefact, request.allowed)
+    asked, odd = read_asked(request, artefact)
+    own = request.own
+    if own is not None and own.model != artefact.digest:
+        own = None
+    threshold = (own or artefact.doubt).threshold(request.coverage, request.confidence)
+    made = predict(
+        predictor,
+        asked,
+        coverage=request.coverage,
+        threshold=threshold,
+        temperature=own.temperature if own else 0.0,
+    )
+    return predictor, made, odd
+
+
+def write_table(made: Predictions, out: Path) -> None:
+    """Write predictions as CSV or Parquet, whole or not at all.
+
+    Raises:
+        NotPredicted: the file's name says that it is something else.
+    """
+    from io import BytesIO
+
+    import pyarrow as pa
+    from pyarrow import csv, parquet
+
+    from crypto.whole_file import write_shared
+
+    columns = made.columns()
+    table = pa.table({name: pa.array(values) for name, values in columns.items()})
+    file = BytesIO()
+    if out.suffix.lower() in (".parquet", ".pq"):
+        parquet.write_table(table, file)
+    elif out.suffix.lower() == ".csv":
+        csv.write_csv(table, file)
+    else:
+        raise NotPredicted(f"{out} is no table; expected a name that ends in .csv or .parquet")
+    write_shared(out, file.getvalue())
+
+
+def check_out(out: Path, data: str) -> None:
+    """Refuse to write over what is read, before anything is computed.
+
+    Raises:
+        NotPredicted: it would be, or the folder is not there.
+    """
+    if data != HOLDOUT and out.resolve() == Path(data).expanduser().resolve():
+        raise NotPredicted(f"{out} is the data: name another file with --out")
+    if out.suffix.lower() not in (".csv", ".parquet", ".pq"):
+        raise NotPredicted(f"{out} is no table; expected a name that ends in .csv or .parquet")
+    if not out.absolute().parent.is_dir():
+        raise NotPredicted(f"{out.absolute().parent} is no folder; make it, or name another --out")
+
+
+def lines_of(made: Predictions, doubt: str, odd: Sequence[str]) -> list[tuple[str, str]]:
+    """Return label and value of what was predicted, for the terminal."""
+    asked = made.asked
+    sets = made.sets.sum(axis=1)
+    rows = [
+        ("records", f"{len(asked):,}"),
+        ("predicted", f"{len(asked.rows):,}"),
+        ("abstained: more than one class in the set", f"{int((sets > 1).sum()):,}"),
+        ("sets", doubt),
+    ]
+    if unread := asked.unread:
+        key, places = next(iter(asked.keys.items()))
+        named = ", ".join(places[row] for row in unread[:MOST_NAMED])
+        more = f" and {len(unread) - MOST_NAMED} more" if len(unread) > MOST_NAMED else ""
+        rows.append((f"not readable: {len(unread)}", f"{key} {named}{more}"))
+    return [*rows, *(("odd", line) for line in odd)]
+
+
+def doubt_text(request: Request, artefact: Artefact) -> str:
+    """Say what sets promise, and of whom."""
+    from clients.prediction.conformal import least_count
+
+    own = request.own is not None and request.own.model == artefact.digest
+    scores = request.own.scores if own and request.own else artefact.doubt.scores
+    whose = "patients of this hospital" if own else "patients like those of the public holdout"
+    levels = {"coverage": request.coverage, "confidence": request.confidence}
+    least = least_count(**levels)
+    if len(scores) < least:
+        return (
+            f"of all classes: {len(scores)} patients are too few to promise {request.coverage:.0%} "
+            f"with {request.confidence:.0%} confidence, {least} are enough"
+        )
+    return (
+        f"hold the truth of {request.coverage:.0%} of {whose} ({request.confidence:.0%} "
+        f"confidence, {len(scores)} patients)"
+    )
+
+
+def evaluation_rows(found: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return label and value of an evaluation, for the terminal."""
+    from simulations.pages.wording import share_text
+
+    rows = [("records with a label", f"{found['records']:,}")]
+    for key in ("accuracy", "balanced_accuracy", "auc", "kappa"):
+        if key in found:
+            rows.append((key.replace("_", " ").replace("auc", "AUC"), share_text(found[key])))
+    for key, name in (("ece", "calibration error"), ("brier", "Brier score")):
+        before, after = (share_text(found[key][when]) for when in ("before", "after"))
+        rows.append((f"{name}, calibrated", f"{after} ({before} before)"))
+    asked = f"{found['asked_coverage']:.0%}"
+    rows += [
+        (f"sets that hold the truth, {asked} asked", share_text(found["coverage"])),
+        *(
+            (f"  of {name}", share_text(value))
+            for name, value in found["coverage_by_class"].items()
+        ),
+        ("classes in a set, mean", f"{found['mean_set_size']:.2f}"),
+        ("abstained", share_text(found["abstained"])),
+        ("accuracy where it did not", share_text(found["accuracy_where_not"])),
+    ]
+    return rows

@@ -1,0 +1,145 @@
+"""``predict``: a table in, a table out, nothing lost, and every misuse in one sentence."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from simulations.cli import main
+from strategies.predictors import ITERATES
+from tests.clients.prediction.models import made_artefact, visits_info, write_visits
+from tests.exchange_runs import run_app
+from tests.in_process import small_settings
+
+pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    run_app(small_settings(folder, training__rounds=4))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    file = folder / "model.safetensors"
+    file.write_bytes(made_artefact(visits_info(folder), "logistic").to_bytes())
+    return file
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_row_is_in_the_table_and_unreadable_ones_are_told(
+    model: Path, tmp_path: Path, capsys
+) -> None:
+    out = tmp_path / "p.csv"
+    data = write_visits(tmp_path)
+    assert main(["predict", str(model), "--data", str(data), "--out", str(out)]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "not readable: 2 row 4, 5" in shown
+    rows = rows_of(out)
+    assert [row["row"] for row in rows] == ["2", "3", "4", "5", "6"]
+    assert [row["prediction"] == "" for row in rows] == [False, False, True, True, False]
+    for row in rows:
+        if row["prediction"]:
+            chances = {name: float(row[f"probability: {name}"]) for name in ("alive", "dead")}
+            assert sum(chances.values()) == pytest.approx(1, abs=2e-6)
+            assert row["prediction"] == max(chances, key=chances.__getitem__)
+            assert row["prediction"] in row["set"].split(" | ")
+            assert row["abstain"] == ("yes" if "|" in row["set"] else "no")
+        else:
+            assert row["abstain"] == "yes" and row["note"]
+
+
+def test_parquet_holds_the_same_as_csv(model: Path, tmp_path: Path) -> None:
+    from pyarrow import parquet
+
+    data = write_visits(tmp_path)
+    for name in ("p.csv", "p.parquet"):
+        out = str(tmp_path / name)
+        assert main(["predict", str(model), "--data", str(data), "--out", out]) == 0
+    typed = parquet.read_table(tmp_path / "p.parquet").to_pylist()
+    texts = rows_of(tmp_path / "p.csv")
+    assert [row["prediction"] or "" for row in typed] == [row["prediction"] for row in texts]
+    assert typed[0]["probability: dead"] == pytest.approx(float(texts[0]["probability: dead"]))
+    assert typed[2]["probability: dead"] is None
+
+
+def test_a_run_predicts_its_own_holdout_and_is_judged(run: Path, tmp_path: Path, capsys) -> None:
+    out = tmp_path / "p.csv"
+    words = ["predict", str(run), "--data", "holdout", "--evaluate", "--json", "--out", str(out)]
+    assert main(words) == 0
+    found = json.loads(capsys.readouterr().out)["evaluation"]
+    summary = json.loads((run / "summary.json").read_text())
+    assert found["accuracy"] == summary["accuracy"]
+    assert found["auc"] == pytest.approx(summary["auc"], abs=1e-9)
+    rows = rows_of(out)
+    right = np.mean([row["prediction"] == row["label"] for row in rows])
+    held = np.mean([row["label"] in row["set"].split(" | ") for row in rows])
+    assert right == pytest.approx(found["accuracy"]) and held == pytest.approx(found["coverage"])
+    assert main([*words, "--iterates"]) == 0
+    capsys.readouterr()
+    assert all(float(row["spread"]) >= 0 for row in rows_of(out))
+
+
+def test_higher_coverage_abstains_more(run: Path, tmp_path: Path, capsys) -> None:
+    abstained = []
+    for coverage in ("0.5", "0.9", "0.97"):
+        words = ["--data", "holdout", "--evaluate", "--json", "--out", str(tmp_path / "p.csv")]
+        assert main(["predict", str(run), *words, "--coverage", coverage]) == 0
+        abstained.append(json.loads(capsys.readouterr().out)["evaluation"]["abstained"])
+    assert abstained == sorted(abstained) and abstained[0] < abstained[2]
+
+
+def test_too_few_patients_for_a_promise_are_said(run: Path, tmp_path: Path, capsys) -> None:
+    words = ["predict", str(run), "--data", "holdout", "--out", str(tmp_path / "p.csv")]
+    assert main([*words, "--coverage", "0.99"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "of all classes" in shown and "are too few to promise 99%" in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["nowhere", "--data", "x.csv"], "nowhere is no run folder"),
+        (["{model}", "--data", "{csv}", "--out", "{csv}"], "is the data"),
+        (["{model}", "--data", "{csv}", "--out", "p.xlsx"], "ends in .csv or .parquet"),
+        (["{model}", "--data", "{csv}", "--out", "no/p.csv"], "is no folder"),
+        (["{model}", "--data", "{none}"], "does not exist; expected a table"),
+        (["{model}", "--data", "holdout"], "is a run's own"),
+        (["{model}", "--data", "{csv}", "--iterates"], "--iterates is for a run"),
+        (["{model}", "--data", "{unlabelled}", "--evaluate"], "no record has a label"),
+        (["{csv}", "--data", "{csv}"], "cannot be read as safetensors"),
+    ],
+    ids=["model", "over", "suffix", "folder", "data", "holdout", "iterates", "labels", "artefact"],
+)
+def test_misuse_is_one_sentence_and_writes_nothing(
+    model: Path, tmp_path: Path, capsys, monkeypatch, words: list[str], said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    data = write_visits(tmp_path)
+    unlabelled = tmp_path / "u.csv"
+    unlabelled.write_text("age,pulse,sex\n50,70,f\n")
+    places = {"model": model, "csv": data, "none": tmp_path / "n.csv", "unlabelled": unlabelled}
+    before = {file: file.read_bytes() for file in tmp_path.iterdir()}
+    assert main(["predict", *(word.format(**places) for word in words)]) in (1, 2)
+    assert said in " ".join(capsys.readouterr().err.split())
+    assert {file: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
+def test_a_run_with_one_release_has_no_iterates(run: Path, tmp_path: Path, capsys) -> None:
+    copy = tmp_path / "run"
+    copy.mkdir()
+    for name in ("config.toml", "predictor.safetensors"):
+        (copy / name).write_bytes((run / name).read_bytes())
+    assert main(["predict", str(copy), "--data", "holdout", "--iterates"]) == 1
+    assert f"has no {ITERATES}" in capsys.readouterr().err
