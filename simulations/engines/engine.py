@@ -152,12 +152,13 @@ def _actors_that_fit(cpus: float, hospitals: int) -> int:
 
 
 def _simulate_on_flower(settings: Settings, options: EngineOptions) -> None:
+    from simulations.engines.app_tracking import tracked
     from simulations.engines.flower_engine import simulate_on_flower
+    from simulations.run_audit import audit_run
 
-    if not simulate_on_flower(settings):
-        raise RunStopped(f"Flower's engine ended without a result; read {settings.run.out}")
-    if settings.audit.enabled:
-        # Flower's engine leads a training in a process of its own, whose trackers have closed.
-        from simulations.run_audit import audit_run
-
-        audit_run(Path(settings.run.out), lambda stage, done, total: None)
+    # Flower's engine leads a training in a process of its own, which ends before the audit.
+    with tracked(settings) as app_settings:
+        if not simulate_on_flower(app_settings):
+            raise RunStopped(f"Flower's engine ended without a result; read {settings.run.out}")
+        if settings.audit.enabled:
+            audit_run(Path(settings.run.out), lambda stage, done, total: None)

@@ -52,6 +52,10 @@ class Tracking:
         """Write the record to the run folder, then offer it to each tracker."""
         fields.setdefault("time", round(time.time(), 3))
         self._folder.record(kind, **fields)
+        self.offer(kind, **fields)
+
+    def offer(self, kind: str, **fields: Any) -> None:
+        """Offer each tracker a record that the run folder has already."""
         for tracker in list(self._trackers):
             try:
                 tracker.record(kind, **fields)

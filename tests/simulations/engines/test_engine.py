@@ -26,6 +26,7 @@ from tests.simulations.engine_runs import (
     simulate,
     wait_for_round,
 )
+from tests.strategies.run.test_tracking_wandb import stored_runs
 
 
 @pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
@@ -36,10 +37,15 @@ def test_an_engine_ends_in_the_model_of_the_apps_alone(
 ) -> None:
     # Each engine starts a Ray of its own; a cluster that happens to be known is not joined.
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")
-    result = simulate(tmp_path / engine, "--seed", "3", "--engine", engine)
+    monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path / "wandb"))
+    tracked = ["--set", "tracking.wandb=offline"]
+    result = simulate(tmp_path / engine, "--seed", "3", "--engine", engine, *tracked)
     assert result.returncode == 0, result.stderr
-    summary = json.loads((run_folder(tmp_path / engine) / "summary.json").read_text())
+    folder = run_folder(tmp_path / engine)
+    summary = json.loads((folder / "summary.json").read_text())
     assert summary["audited"] and summary["audit"]["passed"]
+    shown = stored_runs(folder)["server"].summary
+    assert shown["audited"] and shown["status"] == "finished"
     alone = tmp_path / "alone"
     settings = read_settings(run_folder(tmp_path / engine)).with_config({"run.out": str(alone)})
     run_app(settings)
