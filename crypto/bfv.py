@@ -7,7 +7,7 @@ and parses no ciphertext of SEAL's. Security: RLWE with n = 4096 and q of 60 bit
 special prime of public-key encryption), at least 128 bits.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from crypto.packing import from_planes, plane_bytes, to_planes
 from crypto.parameters import CKKS_SCALE_BITS, COEFFICIENT_PRIME
 from crypto.plans import SealingPlan
 from crypto.roles import Place, Sealed, Vector
-from crypto.vectors import check_contributors, from_slots, new_nonce, to_slots
+from crypto.vectors import check_contributors, check_seeds, from_slots, new_nonce, to_slots
 
 # Sums of up to 15 residues below 2**60 fit uint64, so reduction waits.
 _LAZY = 15
@@ -50,8 +50,9 @@ class BfvSealer:
         secret = keys.secret if plan.key_mode == "symmetric" else b""
         self._encryptor = lattice_of(plan).encryptor(secret=secret, public=keys.public)
 
-    def seal(self, values: Vector, place: Place) -> Sealed:
+    def seal(self, values: Vector, place: Place, seeds: Sequence[bytes] = ()) -> Sealed:
         """Seal float64 `[d]`; every call draws fresh encryption randomness inside SEAL."""
+        check_seeds(seeds, self._plan)
         plan, nonce = self._plan, new_nonce()
         rows = to_slots(values, plan, self._keys, self._hospital, nonce, place)
         return encrypt_rows(rows, plan, self._encryptor, self._keys.key_id, nonce)

@@ -6,7 +6,7 @@ Sums open to within `plan.error_bound_of_mean`, not exactly, and the error depen
 pads: they prove who is in a sum, but not, as the tags of bfv do, that nothing was added to it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from crypto.parameters import CKKS_UNIT_BITS
 from crypto.plans import SealingPlan
 from crypto.roles import Place, Sealed, Vector
 from crypto.tags import check_pads, pads
-from crypto.vectors import check_contributors, check_vector, new_nonce
+from crypto.vectors import check_contributors, check_seeds, check_vector, new_nonce
 
 _UNIT = 2.0**CKKS_UNIT_BITS
 # Sums of pads are compared as integers, so their modulus is above any sum of 1,024.
@@ -34,8 +34,9 @@ class CkksSealer:
         secret = keys.secret if plan.key_mode == "symmetric" else b""
         self._encryptor = lattice_of(plan).encryptor(secret=secret, public=keys.public)
 
-    def seal(self, values: Vector, place: Place) -> Sealed:
+    def seal(self, values: Vector, place: Place, seeds: Sequence[bytes] = ()) -> Sealed:
         """Seal float64 `[d]`, clamped to the grid's bound but not rounded to its step."""
+        check_seeds(seeds, self._plan)
         plan, nonce = self._plan, new_nonce()
         check_vector(values, plan.values)
         slots = np.zeros((plan.ciphertexts, plan.slots))

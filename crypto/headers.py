@@ -24,9 +24,9 @@ from crypto.errors import (
 from crypto.identity import Identity, verify_signature
 from crypto.roles import MAX_LABEL, NONCE_BYTES, Place
 
-HEADER_VERSION = 3
+HEADER_VERSION = 4
 #: The largest header: two labels of MAX_LABEL characters of four bytes, and everything else.
-MAX_HEADER_BYTES = 2560
+MAX_HEADER_BYTES = 3072
 
 _MAGIC = b"AHDR"
 _SIGNATURE = 64
@@ -40,6 +40,7 @@ _BIND, _LEDGER, _HEAD = 32, 8, 16
 MILESTONES = (16, 64, 256, 1024, 4096, 16384)
 _MILESTONES = len(MILESTONES) * _HEAD
 _MOST_ENTRIES, _MOST_ROUNDS = 2**53, 2**32
+_SEED, _MOST_SEEDS = 32, 16
 
 
 class HeaderKind(StrEnum):
@@ -87,6 +88,8 @@ class Header:
             no roster up to it. 0 where it opened every sum itself.
         milestones: Heads of that ledger at the last multiples of `MILESTONES`, 16 bytes each;
             zeros where it shows none.
+        seeds: Digests of the seeds of its noise that are shared with the sum, 32 bytes each
+            (`crypto.seeds`); b"" where there are none.
 
     Raises:
         HeaderError: A field of another type, size or range.
@@ -109,6 +112,7 @@ class Header:
     state: str = ""
     adopted: int = 0
     milestones: bytes = bytes(_MILESTONES)
+    seeds: bytes = b""
     _encoding: bytes = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -129,6 +133,7 @@ class Header:
         _check_bytes("ledger", self.ledger, _LEDGER)
         _check_bytes("head", self.head, _HEAD)
         _check_bytes("milestones", self.milestones, _MILESTONES)
+        self._check_seeds()
         if type(self.adopted) is not int or not 0 <= self.adopted < _MOST_ROUNDS:
             raise HeaderError("adopted is no integer in [0, 2**32)")
         for name in ("entry", "spent"):
@@ -136,6 +141,12 @@ class Header:
             if type(value) is not int or not 0 <= value < _MOST_ENTRIES:
                 raise HeaderError(f"{name} is no integer in [0, 2**53)")
         object.__setattr__(self, "_encoding", self._encoded())
+
+    def _check_seeds(self) -> None:
+        if not isinstance(self.seeds, bytes) or len(self.seeds) % _SEED:
+            raise HeaderError(f"seeds are no digests of {_SEED} bytes")
+        if len(self.seeds) > (_MOST_SEEDS * _SEED if self.kind is HeaderKind.SUM else 0):
+            raise HeaderError(f"a header of kind {self.kind} has {len(self.seeds) // _SEED} seeds")
 
     @property
     def heads(self) -> dict[int, bytes]:
@@ -175,6 +186,7 @@ class Header:
             bytes.fromhex(self.state),
             self.adopted.to_bytes(4, "little"),
             self.milestones,
+            self.seeds,
         )
         return _BEGINNING + b"".join([_SIZE.pack(len(one)) + one for one in fields])
 
@@ -256,7 +268,7 @@ def _header_of(parts: list[bytes]) -> Header:
     try:
         kind, training, number, attempt, sender, *digests = parts
         parameter_id, previous, payload, bind, nonce, ledger, *numbers = digests
-        entry, head, spent, state, adopted, milestones = numbers
+        entry, head, spent, state, adopted, milestones, seeds = numbers
         known = HeaderKind(kind.decode("ascii"))
         names = training.decode(), sender.decode()
     except ValueError:
@@ -281,6 +293,7 @@ def _header_of(parts: list[bytes]) -> Header:
         state=state.hex(),
         adopted=int.from_bytes(adopted, "little"),
         milestones=milestones,
+        seeds=seeds,
     )
 
 

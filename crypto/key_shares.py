@@ -1,7 +1,7 @@
 """Shares of one-time keys: dealt to holders with every vector, and answered for one roster.
 
-    envelopes = deal(secret, plan, pairs, place, nonce)         # every hospital, with its update
-    wrapped = answer(request, plan, keys)                       # every holder, one roster a place
+    envelopes = deal(secret, seeds, plan, pairs, place, nonce)  # every hospital, with its update
+    given = answer(request, plan, keys)                         # every holder, one roster a place
     shares = open_answers(answers, plan, keys, bind, place)     # every hospital that opens
 
 A share travels in an envelope that only its holder opens, and only for the header whose nonce it
@@ -11,21 +11,24 @@ stands for every envelope (`crypto.parcels`), so a bad one is its dealer's fault
 t - 1 of a dealer's shares are derived by their holders instead of sent (`crypto.seats`).
 
 An answer is wrapped under the group key: hospitals may know the sum of keys, the server must not.
+Beside it go, open and not added up, the holder's shares of seeds of noise that the roster gives
+away (`crypto.seeds`): they are shared with the key, and are no secret once enough holders agree.
 That a holder answers one roster a place, for ever, is its caller's to see to (a hospital's book).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from crypto import sharing
+from crypto import seeds, sharing
 from crypto.coins import KeyStream
 from crypto.envelope import unwrap, wrap
 from crypto.errors import EnvelopeError, KeysError, RosterError, ShareError
 from crypto.keys import Keys
-from crypto.one_time_plans import Sharing
+from crypto.one_time_plans import SEED_NUMBERS, Sharing
 from crypto.pairs import PairKeys
 from crypto.parcels import Parcel
 from crypto.plans import SealingPlan
@@ -46,11 +49,11 @@ def seats_of(sharing: Sharing, pairs: PairKeys) -> Seats:
 
 
 def _derived_words(
-    pairs: PairKeys, other: str, place: Place, dealer: str, nonce: bytes, degree: int
+    pairs: PairKeys, other: str, place: Place, dealer: str, nonce: bytes, count: int
 ) -> NDArray[np.uint64]:
-    """What dealer and holder derive a share from, uint64 `[n]`."""
+    """What dealer and holder derive a share from, uint64 `[count]`."""
     key = pairs.key(other, _SHARE, place, dealer.encode(), nonce)
-    return KeyStream(key).words(degree)
+    return KeyStream(key).words(count)
 
 
 def _residues(low: NDArray[np.uint64], high: NDArray[np.uint64]) -> Residues:
@@ -70,9 +73,9 @@ def _packed(residues: Residues) -> bytes:
     return residues.astype("<u2").tobytes()
 
 
-def _unpacked(data: bytes, degree: int, what: str) -> Residues:
-    if len(data) != 2 * degree:
-        raise ShareError(f"{what} has {len(data)} bytes, expected {2 * degree}")
+def _unpacked(data: bytes, count: int, what: str) -> Residues:
+    if len(data) != 2 * count:
+        raise ShareError(f"{what} has {len(data)} bytes, expected {2 * count}")
     values = np.frombuffer(data, dtype="<u2")
     if int(values.max()) >= sharing.PRIME:
         raise ShareError(f"{what} has a number that is no residue modulo {sharing.PRIME}")
@@ -86,12 +89,18 @@ def _sharing(plan: SealingPlan) -> Sharing:
 
 
 def deal(
-    secret: NDArray[np.int64], plan: SealingPlan, pairs: PairKeys, place: Place, nonce: bytes
+    secret: NDArray[np.int64],
+    each: Sequence[bytes],
+    plan: SealingPlan,
+    pairs: PairKeys,
+    place: Place,
+    nonce: bytes,
 ) -> dict[str, bytes]:
     """Envelopes with the shares of a key, by holder; holders who derive theirs get none.
 
     Args:
         secret: The key, int64 `[n]`.
+        each: Seeds of noise that are shared with it.
         plan: Of this training.
         pairs: The dealer's.
         place: The place that the key is for.
@@ -99,16 +108,16 @@ def deal(
     """
     seats, dealer = seats_of(_sharing(plan), pairs), pairs.hospital
     holders = seats.holders
-    every = range(1, len(holders) + 1)
+    every, shared = range(1, len(holders) + 1), np.concatenate([secret, seeds.numbers_of(each)])
     derived = {
         point: _residues(words & _LOW, words >> _HIGH)
         for point in every
         if seats.derives(dealer, point)
-        for words in (_derived_words(pairs, holders[point - 1], place, dealer, nonce, plan.degree),)
+        for words in (_derived_words(pairs, holders[point - 1], place, dealer, nonce, shared.size),)
     }
     points = [point for point in every if point not in derived]
     envelopes = {}
-    for point, share in zip(points, sharing.shares_of(secret, derived, points), strict=True):
+    for point, share in zip(points, sharing.shares_of(shared, derived, points), strict=True):
         holder = holders[point - 1]
         key = pairs.key(holder, _ENVELOPE, place, dealer.encode())
         context = _share_context(plan, pairs, place, dealer, holder, nonce)
@@ -136,7 +145,20 @@ class ShareRequest:
     envelopes: Mapping[str, bytes]
 
 
-def answer(request: ShareRequest, plan: SealingPlan, keys: Keys) -> bytes:
+class Given(NamedTuple):
+    """What a holder gives for one roster.
+
+    Attributes:
+        answer: The sum of its shares of the members' keys, wrapped for hospitals.
+        seeds: Its shares of the members' seeds that the roster gives away, in the order of
+            `seeds.parts_of`; open to all.
+    """
+
+    answer: bytes
+    seeds: bytes
+
+
+def answer(request: ShareRequest, plan: SealingPlan, keys: Keys) -> Given:
     """Answer one roster of a place with the sum of its members' shares, wrapped for hospitals.
 
     Args:
@@ -161,27 +183,37 @@ def answer(request: ShareRequest, plan: SealingPlan, keys: Keys) -> bytes:
         raise RosterError(f"a roster of {len(request.contributors)}, expected {least} members")
     if pairs.hospital not in seats.holders:
         raise ShareError(f"{pairs.hospital!r} holds no shares")
-    total = _sum_of_shares(request, plan, pairs, seats)
+    total, given = _shares_for(request, plan, pairs, seats)
     context = _answer_context(plan, pairs.bind, place, request.roster, pairs.hospital)
-    return wrap(derive_key(keys.group_key, _ANSWER, place), _packed(total), context)
+    wrapped = wrap(derive_key(keys.group_key, _ANSWER, place), _packed(total), context)
+    return Given(answer=wrapped, seeds=given)
 
 
-def _sum_of_shares(
+def _shares_for(
     request: ShareRequest, plan: SealingPlan, pairs: PairKeys, seats: Seats
-) -> Residues:
-    """This holder's shares of all members' keys, added up; float64 `[n]` below p."""
-    holder, place = pairs.hospital, request.place
+) -> tuple[Residues, bytes]:
+    """This holder's shares of all members' keys, added up, and of the seeds that go, one by one.
+
+    The first is float64 `[n]` below p.
+    """
+    holder, place, degree = pairs.hospital, request.place, plan.degree
     point = seats.holders.index(holder) + 1
-    low, high = np.zeros(plan.degree, dtype=np.uint64), np.zeros(plan.degree, dtype=np.uint64)
-    sent = np.zeros(plan.degree)
+    told = _sharing(plan)
+    goes = seeds.given_away(told, plan.hospitals, len(request.contributors))
+    low, high = np.zeros(degree, dtype=np.uint64), np.zeros(degree, dtype=np.uint64)
+    sent, given = np.zeros(degree), []
     for dealer, nonce in sorted(request.contributors.items()):
         if seats.derives(dealer, point):
-            words = _derived_words(pairs, dealer, place, dealer, nonce, plan.degree)
-            low += words & _LOW
-            high += words >> _HIGH
+            words = _derived_words(pairs, dealer, place, dealer, nonce, told.numbers(degree))
+            low += words[:degree] & _LOW
+            high += words[:degree] >> _HIGH
+            of_seeds = _residues(words[degree:] & _LOW, words[degree:] >> _HIGH)
         else:
-            sent += _opened(request, plan, pairs, dealer, nonce)
-    return sharing.reduce(_residues(low, high) + sharing.reduce(sent))
+            share = _opened(request, plan, pairs, dealer, nonce)
+            sent += share[:degree]
+            of_seeds = share[degree:]
+        given.append(_packed(of_seeds.reshape(len(told.seeds), SEED_NUMBERS)[goes.start - 1 :]))
+    return sharing.reduce(_residues(low, high) + sharing.reduce(sent)), b"".join(given)
 
 
 def _opened(
@@ -200,7 +232,8 @@ def _opened(
     context = _share_context(plan, pairs, place, dealer, holder, nonce)
     what = f"the envelope of {dealer!r} for {holder!r}"
     try:
-        return _unpacked(unwrap(key, envelope, context), plan.degree, what)
+        count = _sharing(plan).numbers(plan.degree)
+        return _unpacked(unwrap(key, envelope, context), count, what)
     except (EnvelopeError, ShareError) as fault:
         raise ShareError(f"{what}: {fault}", culprit=dealer) from None
 

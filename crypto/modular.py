@@ -4,7 +4,7 @@ It opens to bit-identical vectors and refuses the same tampering, at a fraction 
 hides nothing from whoever carries it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from crypto.keys import Keys
 from crypto.packing import Slots, from_planes, to_planes
 from crypto.plans import SealingPlan
 from crypto.roles import Place, Sealed, Vector
-from crypto.vectors import check_contributors, from_slots, new_nonce, to_slots
+from crypto.vectors import check_contributors, check_seeds, from_slots, new_nonce, to_slots
 
 
 class ModularSealer:
@@ -24,8 +24,9 @@ class ModularSealer:
         keys.require(plan)
         self._plan, self._keys, self._hospital = plan, keys, hospital
 
-    def seal(self, values: Vector, place: Place) -> Sealed:
+    def seal(self, values: Vector, place: Place, seeds: Sequence[bytes] = ()) -> Sealed:
         """Frame the tagged integers of float64 `[d]`."""
+        check_seeds(seeds, self._plan)
         nonce = new_nonce()
         rows = to_slots(values, self._plan, self._keys, self._hospital, nonce, place)
         return write_frame(

@@ -19,7 +19,7 @@ opened sum are protected by RLWE with what S and the decoding errors give away c
 (`crypto.security`). Keys and errors never touch a disk.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -39,8 +39,9 @@ from crypto.plans import SealingPlan
 from crypto.polynomials import Small
 from crypto.roles import Place, Sealed, Vector
 from crypto.security import COINS
+from crypto.seeds import digests
 from crypto.tags import derive_key
-from crypto.vectors import check_contributors, check_vector, new_nonce
+from crypto.vectors import check_contributors, check_seeds, check_vector, new_nonce
 
 _ADDED = 16_384  # coefficients that the server adds at once
 
@@ -86,14 +87,15 @@ class OneTimeSealer:
             raise KeysError(f"pair keys of {self._pairs.hospital!r}, not of {hospital!r}")
         self._plan, self._layout, self._keys, self._hospital = plan, plan.layout, keys, hospital
 
-    def seal(self, values: Vector, place: Place) -> Sealed:
-        """Seal float64 `[d]` for a sum at `place`.
+    def seal(self, values: Vector, place: Place, seeds: Sequence[bytes] = ()) -> Sealed:
+        """Seal float64 `[d]` for a sum at `place`; seeds of its noise are shared with its key.
 
         Raises:
             KeysError: The round is over for this hospital: its pair keys have moved on.
         """
         plan, degree, pairs = self._plan, self._layout.degree, self._pairs
         check_vector(values, plan.values)
+        check_seeds(seeds, plan)
         nonce, coins = new_nonce(), Coins()
         secret = coins.binomial(degree)
         sent: Mask | None = None
@@ -103,7 +105,7 @@ class OneTimeSealer:
             sent += secret.astype(np.uint16)
             sent += _key_pads(self._keys, place, {self._hospital: nonce}, degree)
         else:
-            envelopes = deal(secret, plan, pairs, place, nonce)
+            envelopes = deal(secret, seeds, plan, pairs, place, nonce)
         sealing = Sealing(layout=self._layout, keys=self._keys, bind=pairs.bind, place=place)
         pads = sealing.pads(self._hospital, nonce)
         body = encrypt_blocks(values, Small(secret), coins, sealing, pads)
@@ -115,7 +117,7 @@ class OneTimeSealer:
             body=[body.reshape(-1).data, b"" if sent is None else sent.data.cast("B")],
             nonce=nonce,
         )
-        return replace(sealed, envelopes=envelopes)
+        return replace(sealed, envelopes=envelopes, seeds=digests(seeds))
 
 
 class OneTimeAdder:

@@ -34,6 +34,8 @@ MOST_HOSPITALS = 1023
 #: Errors are sub-Gaussian: so many standard deviations are passed once in 2**84.
 ROOM_IN_STDDEVS = 10.86
 TAG_BITS = 48
+#: A seed of noise is so many numbers below the prime that keys are shared by: 255.99 bits.
+SEED_NUMBERS = 16
 #: Entropy of a block's salt that is left when the sum of two salts is known, in bits.
 SALT_BITS = 256
 _LEAST_WIDTH, _MOST_CUT = 32, 20
@@ -61,12 +63,15 @@ class Sharing:
         holders: H.
         threshold: t, answers that open a sum.
         committee: The holders' names, sorted; empty where all hospitals hold shares.
+        seeds: For each seed of noise that a hospital shares as well, the most missing hospitals at
+            which it is given away (`crypto.seeds`); rising from 0.
     """
 
     dropouts: int
     holders: int
     threshold: int
     committee: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = ()
 
     def require(self, hospitals: int) -> None:
         """Refuse numbers that hold against nobody.
@@ -86,6 +91,36 @@ class Sharing:
                 f"{self.threshold} of {self.holders} answers with {self.dropouts} of {hospitals} "
                 "hospitals missing do not keep two sums of a place apart"
             )
+        self._require_seeds()
+
+    def _require_seeds(self) -> None:
+        rising = list(self.seeds) == sorted(set(self.seeds)) and self.seeds[:1] in ((), (0,))
+        if not rising or any(most >= self.dropouts for most in self.seeds):
+            raise CapacityError(
+                f"seeds are given away where {self.seeds} are missing, expected rising numbers "
+                f"from 0 that are below the dropouts ({self.dropouts})"
+            )
+
+    def numbers(self, degree: int) -> int:
+        """Numbers of two bytes in one share of a key, and of the seeds that are shared with it."""
+        return degree + SEED_NUMBERS * len(self.seeds)
+
+    def envelope_bytes(self, degree: int) -> int:
+        """Bytes of an envelope with a share."""
+        return 2 * self.numbers(degree) + OVERHEAD
+
+    def describe(self, layout: "Layout") -> dict[str, int | float | str]:
+        """What a person wants to see of it, in order; bytes are at most, with nobody missing."""
+        envelopes = self.holders - self.threshold + 1
+        given = 2 * SEED_NUMBERS * len(self.seeds) * layout.hospitals
+        shares = envelopes * self.envelope_bytes(layout.degree) + layout.answer_bytes + given
+        return {
+            "bytes of shares and answer up": shares,
+            "seeds of noise shared": len(self.seeds),
+            "answers that open": self.threshold,
+            "holders": self.holders,
+            "colluders held": self.most_colluders(layout.hospitals),
+        }
 
     def most_colluders(self, hospitals: int) -> int:
         """How many hospitals the scheme holds against, together with the server."""
@@ -218,8 +253,8 @@ class Layout:
         return 2 * self.degree
 
     @cached_property
-    def share_bytes(self) -> int:
-        """Bytes of an envelope with a share, or of a holder's answer."""
+    def answer_bytes(self) -> int:
+        """Bytes of a holder's answer: its sum of shares of keys, wrapped."""
         return self.key_bytes + OVERHEAD
 
 

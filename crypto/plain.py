@@ -3,7 +3,7 @@
 It shows every vector to whoever carries it, and proves no more than the number of contributors.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from crypto.frames import KEY_ID_BYTES, Content, read_frame, write_frame
 from crypto.keys import Keys
 from crypto.plans import SealingPlan
 from crypto.roles import Place, Sealed, Vector
-from crypto.vectors import check_contributors, check_vector, new_nonce
+from crypto.vectors import check_contributors, check_seeds, check_vector, new_nonce
 
 _NO_KEY = bytes(KEY_ID_BYTES)
 
@@ -23,8 +23,9 @@ class PlainSealer:
     def __init__(self, plan: SealingPlan, keys: Keys, hospital: str) -> None:
         self._plan = plan
 
-    def seal(self, values: Vector, place: Place) -> Sealed:
+    def seal(self, values: Vector, place: Place, seeds: Sequence[bytes] = ()) -> Sealed:
         """Frame float64 `[d]`."""
+        check_seeds(seeds, self._plan)
         vector = check_vector(values, self._plan.values)
         return write_frame(
             self._plan,

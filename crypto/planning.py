@@ -30,12 +30,15 @@ class Absent:
         colluders: Hospitals that may work together with the server.
         committee: Names of those who hold shares; empty: all hospitals, up to 20.
         silent: Holders that may not answer; None: as many as the dropouts.
+        seeds: For each part of the noise that may be taken out of a sum, the most missing hospitals
+            at which it is.
     """
 
     dropouts: int = 0
     colluders: int = 0
     committee: tuple[str, ...] = ()
     silent: int | None = None
+    seeds: tuple[int, ...] = ()
 
 
 NOBODY = Absent()
@@ -117,6 +120,7 @@ def plan_sharing(hospitals: int, absent: Absent) -> Sharing | None:
         holders=holders,
         threshold=threshold,
         committee=tuple(sorted(absent.committee)),
+        seeds=absent.seeds,
     )
 
 

@@ -114,6 +114,7 @@ class SealingPlan:
             numbers += astuple(self.ring)
         if self.sharing is not None:
             numbers += self.sharing.dropouts, self.sharing.holders, self.sharing.threshold
+            numbers += self.sharing.seeds
         if any(type(number) is not int for number in numbers):
             raise CapacityError(f"the numbers {numbers} of a plan must be whole")
 
@@ -308,7 +309,8 @@ class SealingPlan:
             lattice = document.pop("lattice")
             sharing = lattice.pop("sharing", None)
             if sharing is not None:
-                sharing = Sharing(**{**sharing, "committee": tuple(sharing["committee"])})
+                lists = {name: tuple(sharing[name]) for name in ("committee", "seeds")}
+                sharing = Sharing(**{**sharing, **lists})
             ring = Ring(**lattice) if document.get("scheme") == "one-time" else None
             grid = Quantiser(**document.pop("grid"))
             up, down = document.pop("dropped_up"), tuple(document.pop("dropped_down"))
@@ -354,11 +356,7 @@ class SealingPlan:
             rows["modulus bits"] = self.ring.modulus_bits
             rows["core-SVP bits, two honest hospitals"] = int(self.layout.security_bits)
             if self.sharing:
-                sent = self.sharing.holders - self.sharing.threshold + 1
-                rows["bytes of shares and answer up"] = (sent + 1) * self.layout.share_bytes
-                rows["answers that open"] = self.sharing.threshold
-                rows["holders"] = self.sharing.holders
-                rows["colluders held"] = self.sharing.most_colluders(self.hospitals)
+                rows |= self.sharing.describe(self.layout)
         elif self.encrypts:
             rows["coefficient prime"] = COEFFICIENT_PRIME
         if self.scheme == "bfv":

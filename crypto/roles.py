@@ -6,7 +6,7 @@ cannot decrypt. `crypto.schemes` makes them and shows all three at work.
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -102,11 +102,13 @@ class Sealed:
             beside the payload. b"" for a sum, and for what has been received.
         envelopes: Shares of the vector's key by holder, which travel beside the payload; empty
             where the scheme has none.
+        seeds: Digests of the seeds whose shares are in them, for the signed header.
     """
 
     payload: bytes = field(repr=False)
     nonce: bytes = field(default=b"", repr=False)
     envelopes: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    seeds: bytes = field(default=b"", repr=False)
 
     @property
     def size(self) -> int:
@@ -120,11 +122,16 @@ class Sealed:
 class Sealer(Protocol):
     """Seals one hospital's vectors."""
 
-    def seal(self, values: Vector, place: Place) -> Sealed:
+    def seal(self, values: Vector, place: Place, seeds: Sequence[bytes] = ()) -> Sealed:
         """Clamp, round once to the grid, pack and seal `values`, float64 `[d]`, for `place`.
 
         Every call draws a new nonce from the operating system, in seeded runs too: what is sealed
         twice for one place shares no pad.
+
+        Args:
+            values: The vector.
+            place: Where in the training it belongs.
+            seeds: Of parts of its noise, as many as the plan shares among holders.
         """
         ...
 

@@ -9,7 +9,7 @@ one.
 
 import hashlib
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from crypto.errors import PreviousMismatchError, RosterError
@@ -57,6 +57,11 @@ class Roster:
     def nonces(self) -> dict[str, bytes]:
         """Each contributor's nonce by name, as `Opener.open` takes them."""
         return {signed.header.sender: signed.header.nonce for signed in self.headers}
+
+    @property
+    def seeds(self) -> dict[str, bytes]:
+        """The digests of each contributor's seeds of noise by name."""
+        return {signed.header.sender: signed.header.seeds for signed in self.headers}
 
     @property
     def place(self) -> Place:
@@ -118,12 +123,20 @@ class Roster:
         """`fingerprint` of its encoding."""
         return fingerprint(self.to_bytes())
 
-    def digest(self, total_payload: bytes) -> str:
-        """What `next_chain` says was opened: roster and sealed sum, hex."""
+    def digest(self, total_payload: bytes, removed: Iterable[tuple[str, int]] = ()) -> str:
+        """What `next_chain` says was opened: roster, sealed sum and removed noise, hex.
+
+        Args:
+            total_payload: The sealed sum.
+            removed: Parts of the noise that are taken out of it, as (hospital, part), in order.
+        """
         digest = hashlib.sha256(b"asclepias roster 1\n")
         encoded = self.to_bytes()
         digest.update(len(encoded).to_bytes(8, "little") + encoded)
         digest.update(hashlib.sha256(total_payload).digest())
+        for name, part in removed:
+            label = name.encode()
+            digest.update(_SIZE.pack(len(label)) + label + part.to_bytes(4, "little"))
         return digest.hexdigest()
 
     def to_bytes(self) -> bytes:
@@ -170,26 +183,20 @@ def fingerprint(roster: bytes) -> str:
     return hashlib.sha256(b"asclepias roster alone 1\n" + roster).hexdigest()
 
 
-def next_chain(
-    chain_before: bytes, opened_digest: bytes, removed: Sequence[tuple[str, int]] = ()
-) -> bytes:
+def next_chain(chain_before: bytes, opened_digest: bytes) -> bytes:
     """The chain after one more opened sum: SHA-256 of all that decides on the next model.
 
     Args:
         chain_before: The chain so far, 32 bytes; b"" before the first sum.
         opened_digest: `Roster.digest`, 32 bytes.
-        removed: Parts of the noise that were removed from the sum, as (hospital, part), in order.
 
     Raises:
         RosterError: A digest of another size.
     """
     if len(chain_before) not in (0, _DIGEST) or len(opened_digest) != _DIGEST:
         raise RosterError(f"a chain and what was opened have {_DIGEST} bytes each")
-    digest = hashlib.sha256(b"asclepias chain 1\n" + bytes([len(chain_before)]) + chain_before)
-    digest.update(opened_digest + len(removed).to_bytes(4, "little"))
-    for name, part in removed:
-        encoded = name.encode()
-        digest.update(_SIZE.pack(len(encoded)) + encoded + part.to_bytes(4, "little"))
+    digest = hashlib.sha256(b"asclepias chain 2\n" + bytes([len(chain_before)]) + chain_before)
+    digest.update(opened_digest)
     return digest.digest()
 
 

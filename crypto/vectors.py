@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -25,6 +25,13 @@ def check_vector(values: Vector, count: int) -> Vector:
     if not math.isfinite(summed) and not np.isfinite(values).all():
         raise SealError("values hold NaN or infinity, expected finite numbers")
     return values
+
+
+def check_seeds(seeds: Sequence[bytes], plan: SealingPlan) -> None:
+    """As many seeds of noise as the plan shares among holders, or a SealError."""
+    wanted = len(plan.sharing.seeds) if plan.sharing else 0
+    if len(seeds) != wanted:
+        raise SealError(f"{len(seeds)} seeds of noise came with the values, expected {wanted}")
 
 
 def new_nonce() -> bytes:

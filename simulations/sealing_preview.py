@@ -79,5 +79,9 @@ class SealingPreview:
             grid=Quantiser(step=grid.step, bound=grid.bound),
             scheme=self.scheme,
             key_mode=self.key_mode,
-            absent=Absent(dropouts=self.dropouts, colluders=self.colluders),
+            absent=Absent(
+                dropouts=self.dropouts,
+                colluders=self.colluders,
+                seeds=grid.parts.opened_up_to if grid.parts else (),
+            ),
         )

@@ -18,18 +18,22 @@ from clients.contract.faults import Code, read_code
 from clients.contract.kinds import Kind
 from clients.contract.share_messages import SharesRequest
 from crypto.seats import Seats
+from crypto.seeds import SEED_BYTES, packed, parts_of, recovered
 from strategies.conversation import UNREACHABLE, Conversation, fault_code
 from strategies.replies import BadReply, one_bad_reply, read_shares
 from strategies.run.fixed_roster import FixedRoster, Sent
 
 if TYPE_CHECKING:
     from clients.contract.messages import OpenedRound
+    from clients.contract.share_messages import SharesReply
     from crypto.one_time_plans import Sharing
     from crypto.roles import Place
+    from crypto.rosters import Roster
     from strategies.agreement import Agreement
     from strategies.ceremony import Ceremony
     from strategies.heads import Heads
     from strategies.run.journal import Journal
+    from strategies.run.tracking import Tracking
     from strategies.teaching import TrainingContext
 
 
@@ -43,9 +47,10 @@ class Holders:
         heads: of hospitals' ledgers.
         journal: where the roster of a place is kept.
         sharing: how keys are shared.
+        tracking: told of noise that could not be taken out of a sum.
 
     Attributes:
-        share_bytes: bytes of an envelope with a share, and of an answer.
+        envelope_bytes: bytes of an envelope with a share.
     """
 
     def __init__(
@@ -57,15 +62,19 @@ class Holders:
         heads: Heads,
         journal: Journal,
         sharing: Sharing,
+        tracking: Tracking,
     ) -> None:
         self._conversation = conversation
         self._agreement = agreement
         self._nodes = ceremony.nodes
         self._heads = heads
         self._journal = journal
+        self._tracking = tracking
         self._seats = Seats(sharing, ceremony.nodes.public_keys)
-        self._threshold = sharing.threshold
-        self.share_bytes = ceremony.plan.layout.share_bytes
+        self._sharing = sharing
+        self._hospitals = ceremony.plan.hospitals
+        self._answer_bytes = ceremony.plan.layout.answer_bytes
+        self.envelope_bytes = sharing.envelope_bytes(ceremony.plan.degree)
 
     @classmethod
     def of(cls, context: TrainingContext, ceremony: Ceremony) -> Holders | None:
@@ -79,6 +88,7 @@ class Holders:
             heads=context.heads,
             journal=context.journal,
             sharing=ceremony.plan.sharing,
+            tracking=context.tracking,
         )
 
     def check(self, dealer: str, envelopes: Mapping[str, bytes]) -> None:
@@ -89,7 +99,7 @@ class Holders:
         """
         if set(envelopes) != set(self._seats.enveloped(dealer)):
             raise BadReply
-        if any(len(envelope) != self.share_bytes for envelope in envelopes.values()):
+        if any(len(envelope) != self.envelope_bytes for envelope in envelopes.values()):
             raise BadReply
 
     def fix(
@@ -117,11 +127,31 @@ class Holders:
             fixed: sum and roster.
             faults: codes by hospital; holders' are added.
         """
-        answers = self._collect(fixed, faults)
-        enough = len(answers) >= self._threshold
-        return replace(fixed.closed, answers=answers) if enough else None
+        given = self._collect(fixed, faults)
+        if len(given) < self._sharing.threshold:
+            return None
+        answers = {name: one.answer for name, one in given.items()}
+        return replace(fixed.closed, answers=answers, seeds=self._seeds(fixed.roster, given))
 
-    def _collect(self, fixed: FixedRoster, faults: dict[str, str]) -> dict[str, bytes]:
+    def _seeds(self, roster: Roster, given: Mapping[str, SharesReply]) -> bytes:
+        """Return the seeds of noise that goes from a sum; whose did not open is told."""
+        goes = parts_of(self._sharing, self._hospitals, roster.nonces)
+        points = {name: point for point, name in enumerate(self._seats.holders, start=1)}
+        opened = recovered(
+            {points[name]: one.seeds for name, one in given.items()},
+            goes,
+            roster.seeds,
+            self._sharing.threshold,
+        )
+        if stayed := sorted({name for name, part in goes if (name, part) not in opened}):
+            self._tracking.record(
+                "warning",
+                message=f"noise of {', '.join(stayed)} stays in the sum of round "
+                f"{roster.place.round}: what was shared of its seeds is not what was signed",
+            )
+        return packed(opened)
+
+    def _collect(self, fixed: FixedRoster, faults: dict[str, str]) -> dict[str, SharesReply]:
         """Return the answers to a roster, by holder.
 
         Those who are in the sum were there a moment ago; the others, and who was silent, are asked
@@ -130,7 +160,7 @@ class Holders:
         there = [name for name in self._seats.holders if name in self._nodes.ids]
         first = [name for name in there if name in fixed.sent]
         answers = self._ask(fixed, first, faults)
-        if len(answers) < self._threshold:
+        if len(answers) < self._sharing.threshold:
             silent = [name for name in there if faults.get(name) == UNREACHABLE]
             others = [name for name in there if name not in first and name not in silent]
             answers |= self._ask(fixed, [*silent, *others], faults)
@@ -138,7 +168,8 @@ class Holders:
 
     def _ask(
         self, fixed: FixedRoster, holders: Iterable[str], faults: dict[str, str]
-    ) -> dict[str, bytes]:
+    ) -> dict[str, SharesReply]:
+        goes = parts_of(self._sharing, self._hospitals, fixed.roster.nonces)
         asked = [
             Message(self._request(fixed, name).content(), self._nodes.ids[name], Kind.ANSWER)
             for name in holders
@@ -151,7 +182,9 @@ class Holders:
                 continue
             try:
                 with one_bad_reply():
-                    answers[name] = read_shares(reply.content, self.share_bytes)
+                    answers[name] = read_shares(
+                        reply.content, self._answer_bytes, SEED_BYTES * len(goes)
+                    )
             except BadReply as bad:
                 faults[name] = bad.code
             else:

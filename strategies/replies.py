@@ -31,6 +31,7 @@ from clients.contract.messages import (
     RoundReply,
     named_bytes,
 )
+from clients.contract.share_messages import SharesReply
 from clients.contract.visit_messages import Carried, VisitReply
 from clients.contract.words import CONFIG
 from crypto.errors import SealingError
@@ -219,12 +220,13 @@ def read_round(
     )
 
 
-def read_shares(content: RecordDict, size: int) -> bytes:
-    """Read a holder's answer to a roster: exactly so many bytes."""
-    answer = _bytes(_config(content), "answer", size)
-    if len(answer) != size:
+def read_shares(content: RecordDict, size: int, seeds: int) -> SharesReply:
+    """Read a holder's answer to a roster: exactly so many bytes, and of shares of seeds as well."""
+    config = _config(content)
+    reply = SharesReply(answer=_bytes(config, "answer", size), seeds=_bytes(config, "seeds", seeds))
+    if (len(reply.answer), len(reply.seeds)) != (size, seeds):
         raise BadReply
-    return answer
+    return reply
 
 
 def read_visit(content: RecordDict, form: ModelForm) -> VisitReply:

@@ -211,7 +211,7 @@ class SecureFedAvg(Strategy):
             Exception: it has another form; `strategies.replies.one_bad_reply` makes one of all.
         """
         most = self._plan.bytes_up + _MOST_FRAME
-        shares = self._holders.share_bytes if self._holders else 0
+        shares = self._holders.envelope_bytes if self._holders else 0
         return read_round(message.content, self._form, most_sealed=most, most_envelope=shares)
 
     def extras(self, reply: RoundReply, name: str) -> Extras:

@@ -110,7 +110,7 @@ class Sums:
 
     def _read(self, number: int, closed: OpenedRound) -> None:
         roster = self._rosters[number] = Roster.from_bytes(closed.roster)
-        self._opened[number] = roster.digest(closed.total)
+        self._opened[number] = closed.digest(roster)
 
     def _link(self, number: int) -> None:
         before, opened = self._chains[number - 1], self._opened[number]

@@ -11,10 +11,9 @@ books of its own, which are thrown away.
 
 from __future__ import annotations
 
-import math
 import secrets
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +25,7 @@ from accounting.audit_gates import Gate, SamplingTally, exact_gate, overlap_gate
 from accounting.audit_sights import sights_of
 from accounting.book import Book
 from accounting.chain import Flush
+from accounting.noising import without_parts
 from clients.audit.canaries import Canaries
 from clients.audit.plan import AuditPlan, plan_audit
 from clients.audit.sealing import AuditSealing
@@ -33,18 +33,21 @@ from clients.audit.seen import Seen
 from clients.audit.tallies import NoiseTallies
 from clients.contract.schedule import schedule_of
 from clients.contract.terms import Terms, noise_plan, sealing_of
-from clients.site.chances import Chances
+from clients.site.chances import Chances, Released
 from crypto.roles import Place
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from accounting.events import Event
+    from accounting.parts import Seeds
     from accounting.receipts import Receipt
     from accounting.runs import RunDescription
     from clients.contract.settings import Settings
 
     Vector = NDArray[np.float64]
+    #: An update, and the seeds of those parts of its noise that may be taken out of a sum.
+    Made = tuple[Vector, Sequence[Seeds]]
 
 #: Told how many rounds are done, and of how many.
 Progress = Callable[[int, int], None]
@@ -116,11 +119,12 @@ class _Conduct:
         self._receipts: list[Receipt] = []
         self._sealing = AuditSealing(terms, members, self._names)
         self._left_out = self.canaries.left_out()
-        drawn, step = terms.noise_stddev, terms.grid.step
+        #: Hospitals that are not in the audit's sums, so far as the terms reckon with any.
+        self._missing = min(terms.hospitals - plan.hospitals, terms.noise.dropouts)
         self._noise = NoiseTallies(
-            stddev=math.sqrt(plan.steps * (drawn**2 + step**2 / 12.0)),
-            drawn=drawn,
-            step=step,
+            drawn=terms.noise_stddev,
+            kept=terms.noise.kept(self._missing) * terms.l2_clip,
+            step=terms.grid.step,
             steps=plan.steps,
         )
         self._sampling = SamplingTally(
@@ -149,13 +153,15 @@ class _Conduct:
     def round(self, number: int, seen: list[Seen]) -> None:
         """Let every hospital contribute, and every observer look."""
         place = Place(training=self._training, round=number, attempt=1)
-        updates = [self._update(hospital, place) for hospital in range(self._plan.hospitals)]
+        made = [self._update(hospital, place) for hospital in range(self._plan.hospitals)]
+        sent = [update for update, _ in made]
+        updates = [self._kept(update, seeds) for update, seeds in made]
         if self._plan.seals(number):
             # Who sees single updates sees those of all hospitals that know the patient.
             apart = (one.sight.hospitals if one.sight.apart else 1 for one in seen)
             alone = (one.sight.single for one in seen)
             most = max(count * single for count, single in zip(apart, alone, strict=True))
-            total, singles = self._sealing.opened(updates, place, most)
+            total, singles = self._sealing.opened(made, updates, place, most)
             added = [(total, np.sum(updates, axis=0)), *zip(singles, updates, strict=False)]
             for found, expected in added:
                 wrong = np.abs(found - expected) > self._terms.grid.step / 4.0
@@ -164,7 +170,8 @@ class _Conduct:
             total, singles = np.sum(updates, axis=0), updates
         for one in seen:
             one.add(total, updates, singles)
-        self._noise.add(number, [one[self._left_out] for one in updates], total[self._left_out])
+        away = self._left_out
+        self._noise.add(number, [o[away] for o in sent], [o[away] for o in updates], total[away])
 
     def other_training(self, folder: Path, event: Event | None) -> None:
         """Draw noise for another training: none of it may have come before."""
@@ -173,7 +180,7 @@ class _Conduct:
         for number in range(1, _OTHER_ROUNDS + 1):
             place = Place(training=self._training, round=number, attempt=1)
             for hospital in range(self._plan.hospitals):
-                update = self._noised(hospital, place, step=0, total=None)
+                update = self._noised(hospital, place, step=0, total=None).vector
                 self._noise.add_other_training(hospital, number, update[self._left_out])
 
     def gates(self) -> list[Gate]:
@@ -194,9 +201,10 @@ class _Conduct:
             gates.append(exact_gate("values of opened sums that are another", self._wrong_sums))
         return gates
 
-    def _update(self, hospital: int, place: Place) -> Vector:
-        """A hospital's update of a round, noise included."""
+    def _update(self, hospital: int, place: Place) -> Made:
+        """A hospital's update of a round, noise included, and the seeds of what may go of it."""
         update, batches = np.zeros(self.canaries.dimensions), []
+        seeds: list[Seeds] = []
         for step in range(self._plan.steps):
             patients = self.canaries.patients(hospital)
             if self._plan.sampled and len(patients):
@@ -206,18 +214,28 @@ class _Conduct:
                 patients = batch
             total = self.canaries.total(hospital, patients)
             batches.append(total > 0.0)
-            update = update + self._noised(hospital, place, step, total)
+            noised = self._noised(hospital, place, step, total)
+            update = update + noised.vector
+            seeds.append(noised.seeds)
         self._count_pairs(hospital, batches)
-        return update
+        return update, seeds
 
-    def _noised(self, hospital: int, place: Place, step: int, total: Vector | None) -> Vector:
+    def _kept(self, update: Vector, seeds: Sequence[Seeds]) -> Vector:
+        """An update without the noise that is taken out of its sum."""
+        grid = self._terms.grid
+        if grid.parts is None:
+            return update
+        each = [seed for one in seeds for seed in one.each]
+        goes = {("", part): each[part - 1] for part in grid.parts.removed(self._missing)}
+        return without_parts(update, grid, goes, missing=self._missing)
+
+    def _noised(self, hospital: int, place: Place, step: int, total: Vector | None) -> Released:
         """A sum with the hospital's noise, paid for; without one, noise alone."""
         if total is None:
             total = np.zeros(self.canaries.dimensions)
-        vector, _ = self._chances[hospital].noised_sum(
+        return self._chances[hospital].noised_sum(
             total, self._terms.grid, place, self._receipts[hospital], step
         )
-        return vector
 
     def _count_pairs(self, hospital: int, batches: list[NDArray[np.bool_]]) -> None:
         """Count canaries of two hospitals who are in the batches of both."""

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import secrets
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from clients.site.chances import sealed_contribution
+from clients.site.unsealing import SealedSum, unseal
 from crypto.ceremony import make_offer
 from crypto.identity import Identity
 from crypto.key_shares import Answers, ShareRequest, answer, seats_of
 from crypto.pairs import PairKeys
 from crypto.parcels import Parcel
 from crypto.roles import Sealed
-from crypto.schemes import make_adder, make_keys, open_total
+from crypto.schemes import make_adder, make_keys
+from crypto.seeds import Part, parts_of, recovered
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
+    from accounting.parts import Seeds
     from clients.contract.terms import Terms
     from crypto.keys import Keys
     from crypto.roles import Place
@@ -43,12 +47,17 @@ class AuditSealing:
         self._keys = _keys_of(terms, members)
 
     def opened(
-        self, updates: Sequence[Vector], place: Place, alone: int
+        self,
+        made: Sequence[tuple[Vector, Sequence[Seeds]]],
+        updates: Sequence[Vector],
+        place: Place,
+        alone: int,
     ) -> tuple[Vector, list[Vector]]:
         """Seal, add and open.
 
         Args:
-            updates: each hospital's, float64 ``[d]``.
+            made: each hospital's update, float64 ``[d]``, and seeds of its noise.
+            updates: the same without noise that is taken out of the sum.
             place: of the round.
             alone: how many of the first are opened by themselves too, as the server could with a
                 key holder's help. Where a scheme lets nobody, all others take off their own.
@@ -62,8 +71,8 @@ class AuditSealing:
                 for name, keys in self._keys.items()
             }
         sealed = [
-            sealed_contribution(update, self._terms, self._keys[name], name, place)
-            for update, name in zip(updates, self._names, strict=True)
+            sealed_contribution(update, self._terms, self._keys[name], name, place, seeds)
+            for (update, seeds), name in zip(made, self._names, strict=True)
         ]
         total = self._sum_of(sealed, range(len(sealed)), place)
         if self._terms.sealing.needs_pairs:
@@ -78,17 +87,25 @@ class AuditSealing:
         for number in chosen:
             adder.add(Sealed(payload=sealed[number].payload))
         members = {self._names[number]: sealed[number] for number in chosen}
-        nonces = {name: one.nonce for name, one in members.items()}
-        answers = self._answers(members, place) if plan.sharing is not None else None
-        return open_total(plan, keys, adder.total(), nonces, place, answers).values
+        total = SealedSum(
+            total=adder.total(),
+            contributors={name: one.nonce for name, one in members.items()},
+            signed={name: one.seeds for name, one in members.items()},
+        )
+        if plan.sharing is not None:
+            answers, seeds = self._answers(members, place)
+            total = replace(total, answers=answers, seeds=seeds)
+        return unseal(total, self._terms, keys, place).values
 
-    def _answers(self, members: Mapping[str, Sealed], place: Place) -> Answers:
-        """What all holders of shares answer to a roster of these hospitals."""
+    def _answers(
+        self, members: Mapping[str, Sealed], place: Place
+    ) -> tuple[Answers, dict[Part, bytes]]:
+        """What all holders answer to a roster of these hospitals, and the seeds that then open."""
         plan, roster = self._terms.sealing, secrets.token_bytes(32)
         assert plan.sharing is not None
         pairs = self._keys[self._names[-1]].pairs
         assert pairs is not None
-        answers = {}
+        given = {}
         for holder in seats_of(plan.sharing, pairs).holders:
             request = ShareRequest(
                 place=place,
@@ -101,8 +118,15 @@ class AuditSealing:
                     if holder in one.envelopes
                 },
             )
-            answers[holder] = answer(request, plan, self._keys[holder])
-        return Answers(roster=roster, by_holder=answers)
+            given[holder] = answer(request, plan, self._keys[holder])
+        opened = recovered(
+            {point: one.seeds for point, one in enumerate(given.values(), start=1)},
+            parts_of(plan.sharing, plan.hospitals, members),
+            {name: one.seeds for name, one in members.items()},
+            plan.sharing.threshold,
+        )
+        by_holder = {name: one.answer for name, one in given.items()}
+        return Answers(roster=roster, by_holder=by_holder), opened
 
 
 def _keys_of(terms: Terms, members: Sequence[str]) -> dict[str, Keys]:

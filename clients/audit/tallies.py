@@ -35,17 +35,17 @@ class NoiseTallies:
     """Noise of all hospitals over all rounds.
 
     Args:
-        stddev: of one update's noise, rounding to the grid included, in gradient units.
-        drawn: of one draw's noise, before it was rounded.
+        drawn: of one draw's noise, before it was rounded, in gradient units.
+        kept: the same of what stays of it in an opened sum.
         step: of the grid, in gradient units.
         steps: draws that add up to one update.
     """
 
-    def __init__(self, *, stddev: float, drawn: float, step: float, steps: int) -> None:
-        self._stddev = stddev
+    def __init__(self, *, drawn: float, kept: float, step: float, steps: int) -> None:
+        self._stddev = _of_updates(kept, step, steps)
         self._shape = NoiseTally(stddev=drawn, step=step, subject="hospitals' own updates")
         self._shaped = steps == 1
-        self._repeats = RepeatTally(step=step, stddev=stddev)
+        self._repeats = RepeatTally(step=step, stddev=_of_updates(drawn, step, steps))
         self._before: list[Vector] = []
         self._before_total: Vector | None = None
         self._whole: Vector | None = None
@@ -54,18 +54,21 @@ class NoiseTallies:
         self._rounds = 0
         self._lagged = self._lagged_totals = self._crossed = 0.0
 
-    def add(self, round: int, updates: Sequence[Vector], total: Vector) -> None:
+    def add(
+        self, round: int, sent: Sequence[Vector], updates: Sequence[Vector], total: Vector
+    ) -> None:
         """Take one round.
 
         Args:
             round: its number.
-            updates: each hospital's, float64 [n].
+            sent: each hospital's update, as it was sealed, float64 [n].
+            updates: the same without noise that was taken out of the sum.
             total: their sum, as it was opened.
         """
         self._hospitals = len(updates)
         self._count = len(total)
         self._rounds += 1
-        for number, update in enumerate(updates):
+        for number, update in enumerate(sent):
             self._repeats.add(update, f"hospital {number + 1}, round {round}")
         if self._before_total is not None:
             pairs = zip(updates, self._before, strict=True)
@@ -75,7 +78,7 @@ class NoiseTallies:
         if self._shaped:
             # The first hospital has the canaries; of the others, one in turn.
             for number in {0, round % len(updates)}:
-                self._shape.add(updates[number])
+                self._shape.add(sent[number])
         self._whole = total.copy() if self._whole is None else self._whole + total
         self._before, self._before_total = list(updates), total
 
@@ -119,6 +122,11 @@ class NoiseTallies:
                 )
             )
         return gates
+
+
+def _of_updates(drawn: float, step: float, steps: int) -> float:
+    """Standard deviation of an update's noise, rounding to the grid included."""
+    return math.sqrt(steps * (drawn**2 + step**2 / 12.0))
 
 
 def _lag_gate(subject: str, found: float, count: int) -> Gate:

@@ -29,9 +29,12 @@ from clients.contract.words import (
     read_words,
     words_of,
 )
+from crypto.seeds import unpacked
 
 if TYPE_CHECKING:
     import torch
+
+    from crypto.rosters import Roster
 
 ARRAYS, METRICS, PHASES = "arrays", "metrics", "phases"
 NUM_EXAMPLES = "num-examples"
@@ -39,7 +42,7 @@ NUM_EXAMPLES = "num-examples"
 _BYTES = "asclepias.bytes"
 _RELEASE = "model."
 _SUM, _ROSTER, _ANSWER, _SNAPSHOT = "sum.", "roster.", "answer.", "snapshot"
-_ENVELOPE = "envelope."
+_ENVELOPE, _SEEDS = "envelope.", "seeds."
 
 
 class Reply(Protocol):
@@ -97,11 +100,24 @@ class OpenedRound:
         total: the sealed total.
         roster: who is in it.
         answers: by holder, what opens it under keys in shares; empty under any others.
+        seeds: of noise that is taken out of the opened sum, as `crypto.seeds` packs them.
     """
 
     total: bytes
     roster: bytes
     answers: Mapping[str, bytes] = field(default_factory=dict)
+    seeds: bytes = b""
+
+    def digest(self, roster: Roster) -> str:
+        """Return the digest of all that decides on what hospitals open, hex.
+
+        Args:
+            roster: as it was read.
+
+        Raises:
+            SealingError: the seeds are none.
+        """
+        return roster.digest(self.total, unpacked(self.seeds))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,6 +215,8 @@ def _closed_arrays(closed: Mapping[int, OpenedRound], snapshot: bytes) -> ArrayR
         arrays[f"{_ROSTER}{number}"] = bytes_to_array(one.roster)
         for holder, answer in one.answers.items():
             arrays[f"{_ANSWER}{number}.{holder}"] = bytes_to_array(answer)
+        if one.seeds:
+            arrays[f"{_SEEDS}{number}"] = bytes_to_array(one.seeds)
     if snapshot:
         arrays[_SNAPSHOT] = bytes_to_array(snapshot)
     return ArrayRecord(arrays)
@@ -211,6 +229,7 @@ def _closed(arrays: ArrayRecord) -> dict[int, OpenedRound]:
             total=arrays[f"{_SUM}{number}"].data,
             roster=arrays[f"{_ROSTER}{number}"].data,
             answers=named_bytes(arrays, f"{_ANSWER}{number}."),
+            seeds=arrays[f"{_SEEDS}{number}"].data if f"{_SEEDS}{number}" in arrays else b"",
         )
         for number in rounds
     }

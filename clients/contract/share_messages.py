@@ -80,6 +80,9 @@ class SharesReply(Words):
     Attributes:
         answer: the sum of its shares of the members' keys, wrapped for hospitals; the server, which
             may not know it, cannot open it. It was paid for with the members' updates.
+        seeds: its shares of those seeds of the members' noise that the roster gives away, for the
+            server to open.
     """
 
     answer: bytes
+    seeds: bytes

@@ -6,7 +6,7 @@ the cohort. Hospitals compare parameter ids, so two that derived different terms
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from accounting.accountants import epsilon
@@ -168,6 +168,7 @@ def sealing_of(settings: Settings, dimensions: int, grid: GridPlan) -> SealingPl
     """Return how vectors of so many values on a grid are sealed."""
     sums = EXCHANGES[settings.exchange.name].sums
     steps = settings.exchange.local_steps if settings.exchange.name == "weights" else 1
+    seeds = grid.parts.opened_up_to if grid.parts is not None else ()
     return plan_sealing(
         values=dimensions,
         hospitals=hospitals_expected(settings),
@@ -176,7 +177,7 @@ def sealing_of(settings: Settings, dimensions: int, grid: GridPlan) -> SealingPl
         # Where no sum is sealed, the ceremony makes signing names and the group key only.
         scheme=settings.sealing.scheme if sums else "plain",
         key_mode=settings.sealing.key_mode,
-        absent=absent_of(settings),
+        absent=replace(absent_of(settings), seeds=seeds),
     )
 
 

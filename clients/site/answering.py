@@ -55,11 +55,12 @@ class Answering:
             envelopes=request.envelopes,
         )
         try:
-            wrapped = answer(asked, plan, member.keys)
+            given = answer(asked, plan, member.keys)
         except ShareError as error:
             number = 1 + roster.names.index(error.culprit) if error.culprit else 0
             raise Fault(Code.SHARE_REFUSED, str(error), parameter=number) from error
-        return passage.answer(SharesReply(answer=wrapped), digest=roster.fingerprint)
+        reply = SharesReply(answer=given.answer, seeds=given.seeds)
+        return passage.answer(reply, digest=roster.fingerprint)
 
 
 def _signed_parcels(request: SharesRequest, roster: Roster) -> dict[str, Parcel]:

@@ -7,15 +7,18 @@ functions as a hospital its patients.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from accounting.events import ExactEvent
+from accounting.parts import Seeds
 from accounting.private import Private
 from accounting.randomness import Stream
 from accounting.release import exact, noised
 from crypto.schemes import make_sealer
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -26,6 +29,20 @@ if TYPE_CHECKING:
     from clients.contract.terms import Terms
     from crypto import roles
     from crypto.keys import Keys
+
+
+class Released(NamedTuple):
+    """A value as it may leave.
+
+    Attributes:
+        vector: float64 ``[d]``, gradient units.
+        use: what paid for it.
+        seeds: of those parts of its noise that may be taken out of a sum of all.
+    """
+
+    vector: NDArray[np.float64]
+    use: Use
+    seeds: Seeds
 
 
 class Chances:
@@ -61,8 +78,8 @@ class Chances:
         place: Place,
         receipt: Receipt,
         step: int = 0,
-    ) -> tuple[NDArray[np.float64], Use]:
-        """Return a sum of clipped contributions as it may leave, and the use that paid for it.
+    ) -> Released:
+        """Return a sum of clipped contributions as it may leave.
 
         Args:
             total: float64 ``[d]``, gradient units.
@@ -72,7 +89,7 @@ class Chances:
             step: of the place, from 0.
         """
         use = receipt.use(place.round, step + 1)
-        return self.released(Private(total), grid, place, "noise", use, step), use
+        return self.released(Private(total), grid, place, "noise", use, step)
 
     def released(
         self,
@@ -82,15 +99,31 @@ class Chances:
         purpose: str,
         use: Use,
         step: int = 0,
-    ) -> NDArray[np.float64]:
+    ) -> Released:
         """Return a value with this hospital's noise on the grid; exact where that was paid for."""
         if isinstance(use.event, ExactEvent):
-            return exact(value, use, grid).vector
-        return noised(value, grid, self.stream(place, purpose, step), use).vector
+            return Released(exact(value, use, grid).vector, use, Seeds(()))
+        made = noised(value, grid, self.stream(place, purpose, step), use)
+        return Released(made.vector, use, made.seeds)
 
 
 def sealed_contribution(
-    update: NDArray[np.float64], terms: Terms, keys: Keys, hospital: str, place: roles.Place
+    update: NDArray[np.float64],
+    terms: Terms,
+    keys: Keys,
+    hospital: str,
+    place: roles.Place,
+    seeds: Sequence[Seeds] = (),
 ) -> roles.Sealed:
-    """Seal what a hospital contributes to a sum, float64 ``[d]`` on the grid, for one place."""
-    return make_sealer(terms.sealing, keys, hospital).seal(update, place)
+    """Seal what a hospital contributes to a sum, float64 ``[d]`` on the grid, for one place.
+
+    Args:
+        update: what it contributes.
+        terms: of the training.
+        keys: the hospital's.
+        hospital: its name.
+        place: where in the training.
+        seeds: of the noise in it, so far as it may be taken out of the sum.
+    """
+    each = [seed for one in seeds for seed in one.each]
+    return make_sealer(terms.sealing, keys, hospital).seal(update, place, each)

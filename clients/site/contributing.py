@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from clients.contract.layer_messages import TurnReply
@@ -13,9 +14,12 @@ from crypto.headers import HeaderKind, sign_header
 from crypto.parcels import Parcel
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     from numpy.typing import NDArray
 
+    from accounting.parts import Seeds
     from accounting.receipts import Use
     from clients.contract.layer_messages import Arrays, TurnRequest
     from clients.contract.messages import RoundRequest
@@ -40,9 +44,9 @@ class Contributing:
         extras = Releasing(self._hospital).extras(request)
         events = events_of_attempt(self._hospital.settings, request.round, request.attempt)
         receipt = self._hospital.spend(passage.place, events)
-        draws, uses = self._hospital.own.of(receipt, session.terms.grid, phases)
+        draws, taken = self._hospital.own.of(receipt, session.terms.grid, phases)
         update = session.exchange.contribute(session.replica, draws)
-        return self.seal(passage, update, uses, phases, extras=extras)
+        return self.seal(passage, update, taken.uses, phases, seeds=taken.seeds, extras=extras)
 
     def seal(
         self,
@@ -51,21 +55,23 @@ class Contributing:
         uses: list[Use],
         phases: Phases,
         *,
+        seeds: Sequence[Seeds] = (),
         extras: Extras | None = None,
         arrays: Arrays | None = None,
     ) -> Release:
         """Seal what this hospital contributes to a sum, and sign where it belongs."""
         session, member = self._hospital.session(), self._hospital.membership()
         with phases.measure("seal"):
-            name = self._hospital.site.name
-            sealed = sealed_contribution(update, session.terms, member.keys, name, passage.place)
-        header = self._hospital.header(
+            name, place = self._hospital.site.name, passage.place
+            sealed = sealed_contribution(update, session.terms, member.keys, name, place, seeds)
+        plain = self._hospital.header(
             HeaderKind.SUM,
             passage.place,
             payload=Parcel.of(sealed.payload, sealed.envelopes).digest,
             nonce=sealed.nonce,
             previous=self._hospital.book.state(self._hospital.training).chain,
         )
+        header = replace(plain, seeds=sealed.seeds) if sealed.seeds else plain
         extras = extras or Extras()
         reply = extras.reply(
             sealed=sealed.payload,

@@ -52,7 +52,7 @@ class Host:
         hospital.witnessing.require_room()
         terms, replica, phases = session.terms, session.replica, Phases()
         receipt = hospital.spend(place, request.steps)
-        draws, uses = hospital.own.of(receipt, terms.grid, phases)
+        draws, taken = hospital.own.of(receipt, terms.grid, phases)
         visits.train_here(replica, draws, terms, request.steps)
         carried, member = Carried(), hospital.membership()
         if request.carry:
@@ -69,7 +69,9 @@ class Host:
             )
         tensors = dict(session.released()) if released else {}
         digest = hashlib.sha256(carried.header + carried.envelope).hexdigest()
-        return passage.answer(VisitReply(model=carried, released=tensors), digest=digest, uses=uses)
+        return passage.answer(
+            VisitReply(model=carried, released=tensors), digest=digest, uses=taken.uses
+        )
 
     def release_carried(self, passage: Passage[VisitRequest]) -> Release:
         """Release a model that came in an envelope; it is private by what its makers added.

@@ -146,7 +146,7 @@ class Openings:
             closed = request.closed[number]
             roster = Roster.from_bytes(closed.roster)
             committed = make_committed(
-                round=number, attempt=roster.place.attempt, opened=roster.digest(closed.total)
+                round=number, attempt=roster.place.attempt, opened=closed.digest(roster)
             )
             session.advance(committed, closed, roster, self._member.keys)
         return len(missing)
@@ -248,6 +248,8 @@ class Openings:
         for name in session.suspects:
             # No proof against it: the server and one hospital can make an honest one look so.
             self._log(f"the shares that {name} answered do not fit the sum of round {number}")
+        for name, part in session.stayed:
+            self._log(f"part {part} of {name}'s noise stays in the sum of round {number}: no seed")
         return self._state()
 
     def _commit(self, line: Line) -> None:
@@ -289,7 +291,7 @@ class Openings:
         for number in range(start + 1, end + 1):
             if number in request.closed:
                 closed = request.closed[number]
-                opened = Roster.from_bytes(closed.roster).digest(closed.total)
+                opened = closed.digest(Roster.from_bytes(closed.roster))
             elif number in request.opened:
                 opened = request.opened[number]
             else:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
     from accounting.grid import GridPlan
     from accounting.lines import Place
+    from accounting.parts import Seeds
     from accounting.receipts import Receipt, Use
     from clients.contract.phases import Phases
     from clients.contract.settings import Settings
@@ -39,6 +41,20 @@ if TYPE_CHECKING:
     from clients.learning.dp_sgd import GradientSum
     from clients.site.ground import Site
     from clients.site.shared_state import SharedState
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What the noised sums of a place took, in order.
+
+    Attributes:
+        uses: of the receipt.
+        seeds: of the noise that may be taken out of a sum of all.
+    """
+
+    uses: list[Use] = field(default_factory=list)
+    seeds: list[Seeds] = field(default_factory=list)
+
 
 #: Measures of a model on test records, before they may leave.
 Measures = Private[Mapping[str, float]]
@@ -61,16 +77,15 @@ class OwnDraws:
         self._state = state
         self.chances = Chances(site.name, settings)
 
-    def of(self, receipt: Receipt, grid: GridPlan, phases: Phases) -> tuple[Draws, list[Use]]:
-        """Return the draws of a paid place, and the list in which its uses are gathered.
+    def of(self, receipt: Receipt, grid: GridPlan, phases: Phases) -> tuple[Draws, Taken]:
+        """Return the draws of a paid place, and where what they take is gathered.
 
         Args:
             receipt: of the place; each noised sum takes one of its uses.
             grid: on which sums are noised.
             phases: where the seconds are counted.
         """
-        place = receipt.place
-        uses: list[Use] = []
+        place, taken = receipt.place, Taken()
 
         def batch(step: int) -> Batch:
             with phases.measure("sample"):
@@ -85,12 +100,13 @@ class OwnDraws:
                 for reason in gradient.reasons:
                     self._site.log(reason)
             with phases.measure("noise"):
-                vector, use = self.chances.noised_sum(gradient.total, grid, place, receipt, step)
-                uses.append(use)
-                return vector
+                made = self.chances.noised_sum(gradient.total, grid, place, receipt, step)
+                taken.uses.append(made.use)
+                taken.seeds.append(made.seeds)
+                return made.vector
 
         draws = Draws(batch=batch, noised=release, patients=self.patients(), phases=phases)
-        return draws, uses
+        return draws, taken
 
     def patients(self) -> float:
         """Return N_k: as the hospital declares it, else N/K as the run does, else the cohort's."""

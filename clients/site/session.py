@@ -26,13 +26,12 @@ from clients.models import build_model, input_shape
 from clients.site.memory import keep_freed_memory
 from clients.site.proofs import Committed, check_committed
 from clients.site.snapshots import state_tag
+from clients.site.unsealing import SealedSum, unseal
 from clients.site.verified import Verifier
 from crypto.errors import RosterError, SealingError
 from crypto.headers import HeaderKind, SignedHeader, verify_header
-from crypto.key_shares import Answers
-from crypto.roles import Place, Sealed
+from crypto.roles import Place
 from crypto.rosters import Roster, next_chain
-from crypto.schemes import open_total
 
 if TYPE_CHECKING:
     from clients.contract.messages import OpenedRound
@@ -42,7 +41,7 @@ if TYPE_CHECKING:
     from clients.data import Cohort, DatasetInfo
     from clients.site.membership import Membership
     from crypto.keys import Keys
-    from crypto.one_time import Opening
+    from crypto.seeds import Part
 
 #: Copies of the state after a round that wait to be confirmed, of each kind.
 _MOST_COPIES = 2
@@ -77,6 +76,7 @@ class Session:
         verifier: checks rosters, each once.
         signed: name -> the last round whose chain that hospital has signed, as rosters show it.
         suspects: holders whose answers did not fit the sum that was opened last.
+        stayed: parts of the noise that could have gone from it, but whose seeds did not come.
     """
 
     def __init__(
@@ -100,6 +100,7 @@ class Session:
         self.verifier = Verifier(terms)
         self.signed: dict[str, int] = {}
         self.suspects: tuple[str, ...] = ()
+        self.stayed: tuple[Part, ...] = ()
         self._info = info
         self._computes = False
         self._copies: list[Copy] = []
@@ -172,10 +173,10 @@ class Session:
         with _measured(phases, "step"):
             state = self.state(keys)
         with _measured(phases, "open"):
-            opening = self._opening(closed, roster, place, keys)
+            opened = unseal(SealedSum.of(closed, roster), self.terms, keys, place)
         with _measured(phases, "step"):
-            self.exchange.apply(self.replica, opening.values, chain)
-            self.suspects = opening.suspects
+            self.exchange.apply(self.replica, opened.values, chain)
+            self.suspects, self.stayed = opened.suspects, opened.stayed
             self._chains[number] = chain
             for one in roster.headers:
                 if one.header.state == state:
@@ -183,16 +184,6 @@ class Session:
                     self.signed[name] = max(self.signed.get(name, 0), number - 1)
             self._keep_copy()
         return chain
-
-    def _opening(self, closed: OpenedRound, roster: Roster, place: Place, keys: Keys) -> Opening:
-        """Open a total with what came with it."""
-        plan = self.terms.sealing
-        answers = None
-        if plan.sharing is not None:
-            named = bytes.fromhex(roster.fingerprint)
-            answers = Answers(roster=named, by_holder=closed.answers)
-        total = Sealed(payload=closed.total)
-        return open_total(plan, keys, total, roster.nonces, place, answers)
 
     def others(self, roster: Roster) -> list[str]:
         """Return who is in a sum that was stepped on and signed another state before it."""

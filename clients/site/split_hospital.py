@@ -168,7 +168,7 @@ class SplitHospital:
         phases = Phases()
         update = self._hospital.own.chances.released(
             Private(total), session.terms.grid, place, "noise", use
-        )
+        ).vector
         arrays: Arrays = {} if self._noisy else {FACTORS: factors.numpy()}
         return Contributing(self._hospital).seal(passage, update, [use], phases, arrays=arrays)
 
@@ -235,7 +235,7 @@ class SplitHospital:
         whole = placed(clip_rows(rows, session.terms.l2_clip), batch.places, self._size(session))
         vector = self._hospital.own.chances.released(
             Private(whole.reshape(-1)), session.terms.grid, place, purpose, use
-        )
+        ).vector
         return vector.reshape(whole.shape).astype(np.float32)
 
     def _received(self, request: TurnRequest, name: str, session: Session) -> torch.Tensor:

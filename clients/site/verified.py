@@ -84,7 +84,7 @@ class Verifier:
             closed=closed,
             chain=chain,
             roster=roster,
-            opened=roster.digest(closed.total),
+            opened=closed.digest(roster),
             total=hashlib.sha256(closed.total).hexdigest(),
         )
         return self._verified

@@ -17,6 +17,7 @@ from crypto.rosters import Roster
 
 _SIZES = struct.Struct("<IQ")
 _TOTAL, _ROSTER, _ANSWER, _SENT, _PARCEL = "total", "roster", "answer.", "sent.", "parcel"
+_SEEDS = "seeds"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +78,8 @@ class FixedRoster:
 
 def parts_of(closed: OpenedRound) -> dict[str, bytes]:
     """Return a closed round as named parts."""
-    return {_ROSTER: closed.roster, _TOTAL: closed.total, **_of(closed.answers)}
+    found = {_ROSTER: closed.roster, _TOTAL: closed.total, **_of(closed.answers)}
+    return found | ({_SEEDS: closed.seeds} if closed.seeds else {})
 
 
 def closed_of(parts: Mapping[str, bytes]) -> OpenedRound:
@@ -85,7 +87,12 @@ def closed_of(parts: Mapping[str, bytes]) -> OpenedRound:
     answers = {
         name[len(_ANSWER) :]: part for name, part in parts.items() if name.startswith(_ANSWER)
     }
-    return OpenedRound(total=parts[_TOTAL], roster=parts[_ROSTER], answers=answers)
+    return OpenedRound(
+        total=parts[_TOTAL],
+        roster=parts[_ROSTER],
+        answers=answers,
+        seeds=parts.get(_SEEDS, b""),
+    )
 
 
 def packed(parts: Mapping[str, bytes]) -> bytes:

@@ -505,8 +505,8 @@ def _no_answer_without_patients(stack: ExitStack) -> None:
 
 
 def _sealed_by_name_only(stack: ExitStack) -> None:
-    def seal(update: Any, terms: Any, keys: Any, hospital: str, place: Any) -> Sealed:
-        sealed = real(update, terms, keys, hospital, place)
+    def seal(update: Any, *given: Any) -> Sealed:
+        sealed = real(update, *given)
         readable = np.asarray(update, dtype="<f4").tobytes()
         room = len(sealed.payload) - 256
         return replace(sealed, payload=sealed.payload[:256] + readable[:room].ljust(room, b"\0"))

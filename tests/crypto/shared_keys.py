@@ -8,6 +8,8 @@ from crypto.parcels import Parcel
 from crypto.planning import Absent, plan_sealing
 from crypto.roles import Place, Quantiser
 from crypto.schemes import make_adder, make_keys, make_opener, make_sealer
+from crypto.seeds import parts_of, recovered
+from crypto.sharing import PRIME
 
 PLACE = Place(training="t", round=3, attempt=1)
 ROSTER, OTHER_ROSTER = b"r" * 32, b"s" * 32
@@ -18,9 +20,14 @@ def grid_of(bits):
 
 
 class Federation:
-    """Hospitals of one training in which some may be missing, and what each sealed."""
+    """Hospitals of one training in which some may be missing, and what each sealed.
 
-    def __init__(self, hospitals=6, dropouts=1, values=2_000, bits=13, seed=0, committee=0):
+    With `noise_seeds`, one number a part as in a plan, each shares seeds of its noise as well.
+    """
+
+    def __init__(
+        self, hospitals=6, dropouts=1, values=2_000, bits=13, seed=0, committee=0, noise_seeds=()
+    ):
         self.names = tuple(f"hospital-{index:02}" for index in range(hospitals))
         chosen = self.names[1 : 2 * committee : 2]
         self.plan = plan_sealing(
@@ -28,19 +35,29 @@ class Federation:
             hospitals=hospitals,
             grid=grid_of(bits),
             scheme="one-time",
-            absent=Absent(dropouts=dropouts, committee=chosen, silent=4 if committee else None),
+            absent=Absent(
+                dropouts=dropouts,
+                committee=chosen,
+                silent=4 if committee else None,
+                seeds=noise_seeds,
+            ),
         )
         self.holders = chosen or self.names
         self.keys, self.pairs = make_keys(self.plan), pair_keys(self.names)
         dice = np.random.default_rng(seed)
         self.vectors = {name: dice.normal(scale=0.4, size=values) for name in self.names}
+        drawn = {name: dice.integers(0, PRIME, (len(noise_seeds), 16)) for name in self.names}
+        self.seeds = {
+            name: [one.astype("<u2").tobytes() for one in each] for name, each in drawn.items()
+        }
         self.sealed = {name: self.seal(name) for name in self.names}
 
     def of(self, name):
         return self.keys.with_pairs(self.pairs[name])
 
     def seal(self, name, place=PLACE):
-        return make_sealer(self.plan, self.of(name), name).seal(self.vectors[name], place)
+        sealer = make_sealer(self.plan, self.of(name), name)
+        return sealer.seal(self.vectors[name], place, self.seeds[name])
 
     def request(self, holder, members, roster=ROSTER, **changes):
         fields = {
@@ -66,9 +83,32 @@ class Federation:
         return Answers(
             roster=roster,
             by_holder={
-                holder: self.answer(holder, members, roster) for holder in holders or self.holders
+                holder: self.answer(holder, members, roster).answer
+                for holder in holders or self.holders
             },
         )
+
+    def opened_seeds(self, shown, wanted=None):
+        """Seeds that the server opens which shows each holder a roster: {holder: members}."""
+        given = {holder: self.answer(holder, members).seeds for holder, members in shown.items()}
+        points = {name: point for point, name in enumerate(self.holders, start=1)}
+        signed = {name: one.seeds for name, one in self.sealed.items()}
+        sharing, hospitals = self.plan.sharing, self.plan.hospitals
+        found = {}
+        # A roster says which shares come of whom: those of one seed are gathered by hand.
+        goes = {
+            holder: parts_of(sharing, hospitals, dict.fromkeys(members))
+            for holder, members in shown.items()
+        }
+        for part in wanted or sorted({part for each in goes.values() for part in each}):
+            shares = {
+                points[holder]: given[holder][32 * at : 32 * (at + 1)]
+                for holder, each in goes.items()
+                if part in each
+                for at in (each.index(part),)
+            }
+            found |= recovered(shares, [part], signed, sharing.threshold)
+        return found
 
     def total(self, members):
         adder = make_adder(self.plan)

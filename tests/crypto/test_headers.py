@@ -29,22 +29,26 @@ WITHOUT_PAYLOAD = (HeaderKind.CONFIRM, HeaderKind.PRESENCE, HeaderKind.WITNESS)
 
 LABELS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=256)
 DIGESTS = st.binary(min_size=32, max_size=32)
-HEADERS = st.builds(
-    Header,
-    kind=st.sampled_from([HeaderKind.SUM, HeaderKind.SNAPSHOT, HeaderKind.VISIT, HeaderKind.VOUCH]),
-    training=LABELS,
-    round=st.integers(0, 2**31 - 1),
-    attempt=st.integers(0, 2**31 - 1),
-    sender=LABELS,
-    parameter_id=DIGESTS.map(bytes.hex),
-    previous=st.one_of(st.just(""), DIGESTS.map(bytes.hex)),
-    payload=DIGESTS.map(bytes.hex),
-    bind=DIGESTS,
-    nonce=DIGESTS,
-    ledger=st.binary(min_size=8, max_size=8),
-    entry=st.integers(0, 2**53 - 1),
-    head=st.binary(min_size=16, max_size=16),
-    spent=st.integers(0, 2**53 - 1),
+FIELDS = {
+    "training": LABELS,
+    "round": st.integers(0, 2**31 - 1),
+    "attempt": st.integers(0, 2**31 - 1),
+    "sender": LABELS,
+    "parameter_id": DIGESTS.map(bytes.hex),
+    "previous": st.one_of(st.just(""), DIGESTS.map(bytes.hex)),
+    "payload": DIGESTS.map(bytes.hex),
+    "bind": DIGESTS,
+    "nonce": DIGESTS,
+    "ledger": st.binary(min_size=8, max_size=8),
+    "entry": st.integers(0, 2**53 - 1),
+    "head": st.binary(min_size=16, max_size=16),
+    "spent": st.integers(0, 2**53 - 1),
+}
+OTHER_KINDS = [HeaderKind.SNAPSHOT, HeaderKind.VISIT, HeaderKind.VOUCH]
+SEEDS = st.lists(DIGESTS, max_size=3).map(b"".join)
+HEADERS = st.one_of(
+    st.builds(Header, kind=st.just(SUM), seeds=SEEDS, **FIELDS),
+    st.builds(Header, kind=st.sampled_from(OTHER_KINDS), **FIELDS),
 )
 
 
@@ -69,12 +73,23 @@ def test_different_headers_sign_different_texts(one, other):
 
 
 def test_the_largest_header_fits_and_a_larger_text_is_not_read():
-    largest = signed("a", training="\U0001f3e5" * 256)
+    largest = signed("a", training="\U0001f3e5" * 256, seeds=bytes(16 * 32))
     widest = dataclasses.replace(largest.header, sender="\U0001f3e5" * 256)
     data = SignedHeader(header=widest, signature=bytes(64)).to_bytes()
     assert SignedHeader.from_bytes(data).header == widest
     with pytest.raises(HeaderError, match="bytes"):
         SignedHeader.from_bytes(data.ljust(MAX_HEADER_BYTES + 1, b"\0"))
+
+
+def test_seeds_are_whole_digests_in_headers_of_sums_alone():
+    assert signed(seeds=bytes(64)).header.seeds == bytes(64)
+    for wrong in (bytes(31), bytes(33), "", None, bytearray(32)):
+        with pytest.raises(HeaderError, match="no digests"):
+            signed(seeds=wrong)
+    with pytest.raises(HeaderError, match="17 seeds"):
+        signed(seeds=bytes(17 * 32))
+    with pytest.raises(HeaderError, match="kind snapshot has 1 seeds"):
+        signed(kind=HeaderKind.SNAPSHOT, seeds=bytes(32))
 
 
 def test_strangers_forgeries_replays_and_swaps_are_refused_by_name():

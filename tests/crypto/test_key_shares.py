@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 from shared_keys import PLACE, Federation, grid_of, modular_sum, opens
 
-from crypto.errors import CapacityError, ShareError
+from crypto.errors import CapacityError, SealError, ShareError
 from crypto.key_shares import deal
 from crypto.parcels import MAX_PARCEL_BYTES, Parcel
 from crypto.planning import Absent, plan_sealing
@@ -96,7 +96,7 @@ def test_plans_of_shared_keys_survive_json_and_are_proved(six):
     assert SealingPlan.from_json(plan.to_json()) == plan
     assert plan.describe()["answers that open"] == 5
     up = sum(len(one) for one in six.sealed[six.names[0]].envelopes.values())
-    up += len(six.answer(six.names[0], six.names))
+    up += sum(map(len, six.answer(six.names[0], six.names)))
     assert plan.describe()["bytes of shares and answer up"] == up
     assert plan.describe()["colluders held"] == 2
     for change in (
@@ -144,7 +144,7 @@ def test_a_place_is_sealed_in_the_mode_of_its_plan_alone(six):
     with pytest.raises(Exception, match="keys belong to parameters"):
         make_sealer(six.plan, keys.with_pairs(six.pairs[six.names[0]]), six.names[0])
     with pytest.raises(ShareError, match="not shared"):
-        deal(np.zeros(4096, np.int64), full, six.pairs[six.names[0]], PLACE, bytes(32))
+        deal(np.zeros(4096, np.int64), (), full, six.pairs[six.names[0]], PLACE, bytes(32))
     sealed = six.sealed[six.names[0]]
     assert sealed.size == six.plan.bytes_up  # no masked key beside the shares
     assert sealed.envelopes
@@ -176,3 +176,54 @@ def test_lists_of_envelopes_have_one_encoding(six):
     ):
         with pytest.raises(ShareError):
             Parcel.from_bytes(bad)
+
+
+# Seeds of noise
+
+
+@pytest.fixture(name="seeded", scope="module")
+def make_seeded():
+    """Eight hospitals, two may be missing, each with two seeds; one goes where one is missing."""
+    return Federation(hospitals=8, dropouts=2, values=50, noise_seeds=(0, 1))
+
+
+def test_a_roster_gives_away_the_seeds_that_its_sum_can_spare(seeded):
+    for missing, parts in ((0, (1, 2)), (1, (2,)), (2, ())):
+        members = seeded.names[missing:]
+        opened = seeded.opened_seeds(dict.fromkeys(seeded.holders, members))
+        expected = {
+            (name, part): seeded.seeds[name][part - 1] for name in members for part in parts
+        }
+        assert opened == expected
+        assert opens(seeded, members, seeded.holders[2:])
+    # Shares of any t are enough, also of a member that was dealt with and then fell silent.
+    silent = [name for name in seeded.holders if name not in seeded.names[3:5]]
+    assert len(seeded.opened_seeds(dict.fromkeys(silent, seeded.names))) == 16
+    assert seeded.opened_seeds(dict.fromkeys(silent[1:], seeded.names)) == {}
+
+
+def test_what_travels_with_seeds_is_as_long_as_the_plan_says(seeded):
+    plan, name = seeded.plan, seeded.names[0]
+    assert len(plan.sharing.seeds) == 2 and SealingPlan.from_json(plan.to_json()) == plan
+    assert {len(one) for one in seeded.sealed[name].envelopes.values()} == {
+        plan.sharing.envelope_bytes(plan.degree)
+    }
+    answered = seeded.answer(name, seeded.names)
+    assert len(answered.answer) == plan.layout.answer_bytes
+    assert len(answered.seeds) == 8 * 2 * 32
+    up = sum(len(one) for one in seeded.sealed[name].envelopes.values())
+    assert plan.describe()["bytes of shares and answer up"] == up + sum(map(len, answered))
+    assert plan.parameter_id != Federation(8, 2, 50).plan.parameter_id
+    assert len(seeded.sealed[name].seeds) == 64
+
+
+def test_a_sealer_takes_as_many_seeds_as_its_plan_shares(seeded, six):
+    one = bytes(32)
+    for federation, wrong in ((seeded, ()), (seeded, (one,)), (six, (one,))):
+        name = federation.names[0]
+        sealer = make_sealer(federation.plan, federation.of(name), name)
+        with pytest.raises(SealError, match="seeds of noise"):
+            sealer.seal(federation.vectors[name], PLACE, wrong)
+    plain = plan_sealing(values=4, hospitals=2, grid=grid_of(13), scheme="modular")
+    with pytest.raises(SealError, match="expected 0"):
+        make_sealer(plain, make_keys(plain), "a").seal(np.zeros(4), PLACE, (one,))

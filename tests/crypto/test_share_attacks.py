@@ -179,7 +179,7 @@ def test_an_envelope_with_the_header_it_was_made_for_opens_though_sealed_twice(s
 
 
 def test_the_server_cannot_read_an_answer(six):
-    wrapped = six.answer(six.names[0], six.names)
+    wrapped = six.answer(six.names[0], six.names).answer
     key = derive_key(bytes(32), b"asclepias answer 1", PLACE)
     with pytest.raises(EnvelopeError):
         unwrap(key, wrapped, b"")

@@ -21,8 +21,8 @@ class Spoiling:
     def __init__(self, sealer: object, name: str, spoils: Spoils) -> None:
         self._sealer, self._name, self._spoils = sealer, name, spoils
 
-    def seal(self, update: object, place: Place) -> Sealed:
-        sealed = self._sealer.seal(update, place)  # type: ignore[attr-defined]
+    def seal(self, update: object, place: Place, seeds: object = ()) -> Sealed:
+        sealed = self._sealer.seal(update, place, seeds)  # type: ignore[attr-defined]
         if not self._spoils(self._name, place):
             return sealed
         return replace(sealed, nonce=os.urandom(len(sealed.nonce)))

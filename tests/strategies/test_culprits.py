@@ -14,12 +14,13 @@ from flwr.app import Message
 
 from clients.contract.kinds import Kind
 from clients.contract.phases import Phases
+from clients.contract.terms import Terms
+from clients.site import session
 from clients.site.hospital import Hospital
 from clients.site.opening import Behind, Openings
-from clients.site.session import Session
+from clients.site.unsealing import SealedSum, Unsealed
 from crypto.errors import SealingError
 from crypto.headers import Header, HeaderKind
-from crypto.one_time import Opening
 from crypto.roles import Place
 from strategies.culprits import Culprits, Verdict, judge
 from strategies.errors import TrainingStopped
@@ -164,23 +165,23 @@ def test_without_spare_attempts_the_model_before_the_bad_sum_is_released(
 def liar(monkeypatch: pytest.MonkeyPatch) -> str:
     """A hospital that says of every sum that it opens."""
     name, opening = "hospital-00", [""]
-    follow, opened = Openings.follow, Session._opening
+    follow, opened = Openings.follow, session.unseal
 
     def followed(self: Openings, request: Behind, phases: Phases) -> object:
         opening[0] = self._name
         return follow(self, request, phases)
 
-    def credulous(self: Session, *about: Any) -> Opening:
+    def credulous(sealed: SealedSum, terms: Terms, *about: Any) -> Unsealed:
         """Take whatever does not open for a sum of nothing."""
         try:
-            return opened(self, *about)
+            return opened(sealed, terms, *about)
         except SealingError:
             if opening[0] != name:
                 raise
-            return Opening(np.zeros(self.terms.dimensions), ())
+            return Unsealed(np.zeros(terms.dimensions), (), ())
 
     monkeypatch.setattr(Openings, "follow", followed)
-    monkeypatch.setattr(Session, "_opening", credulous)
+    monkeypatch.setattr(session, "unseal", credulous)
     return name
 
 

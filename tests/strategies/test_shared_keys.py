@@ -134,8 +134,10 @@ def spoil_shares(monkeypatch: pytest.MonkeyPatch, dealer: str) -> None:
     """One hospital signs envelopes that hold no shares."""
     deal = one_time.deal
 
-    def spoilt(secret: object, plan: object, pairs: PairKeys, *rest: object) -> dict[str, bytes]:
-        dealt = deal(secret, plan, pairs, *rest)  # type: ignore[arg-type]
+    def spoilt(
+        secret: object, seeds: object, plan: object, pairs: PairKeys, *rest: object
+    ) -> dict[str, bytes]:
+        dealt = deal(secret, seeds, plan, pairs, *rest)  # type: ignore[arg-type]
         if pairs.hospital != dealer:
             return dealt
         return {holder: bytes(len(one)) for holder, one in dealt.items()}
@@ -160,13 +162,13 @@ def test_whose_shares_are_none_is_left_out(tmp_path: Path, monkeypatch: pytest.M
 def test_a_wrong_answer_is_corrected_and_stands_in_the_hospitals_own_logs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    liar, sums = NAMES[1], key_shares._sum_of_shares
+    liar, sums = NAMES[1], key_shares._shares_for
 
     def wrong(request: object, plan: object, pairs: PairKeys, *rest: object) -> object:
-        total = sums(request, plan, pairs, *rest)  # type: ignore[arg-type]
-        return (total + 1) % 65521 if pairs.hospital == liar else total
+        total, seeds = sums(request, plan, pairs, *rest)  # type: ignore[arg-type]
+        return ((total + 1) % 65521 if pairs.hospital == liar else total), seeds
 
-    monkeypatch.setattr(key_shares, "_sum_of_shares", wrong)
+    monkeypatch.setattr(key_shares, "_shares_for", wrong)
     settings = run(tmp_path / "lied")
     logs = [(tmp_path / "lied" / "sites" / name / "hospital.log") for name in NAMES]
     said = "".join(log.read_text() for log in logs if log.exists())

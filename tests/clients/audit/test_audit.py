@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 
 import numpy as np
 import pytest
 
+from accounting import noising
 from accounting.audit_findings import TOTAL_ERROR
 from accounting.observers import observers
 from accounting.randomness import Stream
@@ -258,11 +260,46 @@ def test_a_sum_that_opens_to_something_else_is_found(monkeypatch):
 
 
 def test_a_seal_that_is_skipped_is_found(monkeypatch):
-    def unsealed(update, terms, keys, hospital, place):
-        return chances.make_sealer(terms.sealing, keys, hospital).seal(np.zeros_like(update), place)
+    def unsealed(update, terms, keys, hospital, place, seeds=()):
+        each = [seed for one in seeds for seed in one.each]
+        sealer = chances.make_sealer(terms.sealing, keys, hospital)
+        return sealer.seal(np.zeros_like(update), place, each)
 
     monkeypatch.setattr("clients.audit.sealing.sealed_contribution", unsealed)
     assert NAMES["sums"] in {gate.name for gate in audit(ALWAYS).gates if gate.chance == 0.0}
+
+
+IN_PARTS = {
+    "sealing.scheme": "one-time",
+    "partition.hospitals": 5,
+    "privacy.dropouts": 1,
+    **ALWAYS,
+}
+
+
+def refuted(found):
+    return {gate.name for gate in found.gates if gate.chance < found.error}
+
+
+def test_noise_that_is_not_taken_out_of_a_sum_is_found(monkeypatch):
+    """Five of five: a part of everybody's noise goes."""
+    assert refuted(audit(IN_PARTS)) == set()
+    monkeypatch.setattr("clients.site.unsealing.without_parts", lambda total, *_, **__: total)
+    assert NAMES["sums"] in refuted(audit(IN_PARTS))
+    monkeypatch.setattr("clients.audit.conduct.without_parts", lambda total, *_, **__: total)
+    assert refuted(audit(IN_PARTS)) >= {NAMES["spread"]}
+
+
+def test_noise_that_is_in_parts_of_other_sizes_is_found(monkeypatch):
+    """As much in all, but more of it is taken out again."""
+    honest = noising._in_steps
+
+    def shifted(grid, part):
+        factor = 0.9 if part == 0 else math.sqrt(1 + 0.19 * 4)
+        return honest(grid, part) * factor
+
+    monkeypatch.setattr(noising, "_in_steps", shifted)
+    assert NAMES["spread"] in refuted(audit(IN_PARTS))
 
 
 def test_an_audit_leaves_nothing_behind(tmp_path, monkeypatch):
