@@ -16,7 +16,13 @@ from typing import TYPE_CHECKING, Any
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from clients.contract.ceremony_messages import EndRequest, JoinRequest, KeysRequest, LeadRequest
+from clients.contract.ceremony_messages import (
+    EndRequest,
+    JoinRequest,
+    KeysRequest,
+    LeadRequest,
+    RevealRequest,
+)
 from clients.contract.faults import Code, Fault
 from clients.contract.kinds import Kind
 from clients.contract.layer_messages import TurnRequest
@@ -46,6 +52,7 @@ Handler = Callable[[Passage[Any], "Hospital"], Release]
 #: How a request of each kind is read.
 READERS: Mapping[Kind, Callable[[RecordDict], Any]] = {
     Kind.JOIN: JoinRequest.read,
+    Kind.REVEAL: RevealRequest.read,
     Kind.LEAD: LeadRequest.read,
     Kind.KEYS: KeysRequest.read,
     Kind.TRAIN: RoundRequest.read,
@@ -70,6 +77,13 @@ def join(passage: Passage[JoinRequest], hospital: Hospital) -> Release:
     from clients.site.joining import Joining
 
     return Joining(hospital).join(passage)
+
+
+def reveal(passage: Passage[RevealRequest], hospital: Hospital) -> Release:
+    """Show the number that the hospital's offer committed to."""
+    from clients.site.joining import Joining
+
+    return Joining(hospital).reveal(passage)
 
 
 def lead(passage: Passage[LeadRequest], hospital: Hospital) -> Release:
@@ -183,6 +197,7 @@ def vouch(passage: Passage[VouchRequest], hospital: Hospital) -> Release:
 #: What a hospital does about a request of each kind.
 HANDLERS: Mapping[Kind, Handler] = {
     Kind.JOIN: join,
+    Kind.REVEAL: reveal,
     Kind.LEAD: lead,
     Kind.KEYS: keys,
     Kind.TRAIN: train,
@@ -202,7 +217,7 @@ HANDLERS: Mapping[Kind, Handler] = {
 }
 
 #: Kinds of requests that propose a noise multiplier; to the others that of the keys applies.
-_PROPOSING = frozenset({Kind.JOIN, Kind.LEAD, Kind.KEYS})
+_PROPOSING = frozenset({Kind.JOIN, Kind.REVEAL, Kind.LEAD, Kind.KEYS})
 
 
 def make_client_app(worker: Worker) -> ClientApp:

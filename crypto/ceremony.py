@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from crypto.committees import commitment_to, reveal_of
 from crypto.ephemeral import EphemeralSecret
 from crypto.errors import CeremonyError, EnvelopeError, PinMismatchError
 from crypto.identity import Identity, fingerprint, verify_signature
@@ -63,6 +64,7 @@ def make_offer(
         name=check_label(name, "a name"),
         identity=identity.public,
         ephemeral=secret.public,
+        commitment=commitment_to(reveal_of(secret)),
         public=public,
         signature=bytes(64),
     )

@@ -45,7 +45,7 @@ _LOW, _HIGH = np.uint64(2**32 - 1), np.uint64(32)
 
 def seats_of(sharing: Sharing, pairs: PairKeys) -> Seats:
     """Who holds shares among the hospitals that a ceremony made pair keys for."""
-    return Seats(sharing, (pairs.hospital, *pairs.others))
+    return Seats(sharing, (pairs.hospital, *pairs.others), pairs.committee)
 
 
 def _derived_words(

@@ -13,7 +13,7 @@ from crypto.errors import CeremonyError
 from crypto.identity import verify_signature
 from crypto.roles import MAX_LABEL
 
-_OFFER_DOMAIN = b"asclepias offer 2\n"
+_OFFER_DOMAIN = b"asclepias offer 3\n"
 _BUNDLE_DOMAIN = b"asclepias bundle 1\n"
 _MOST_PUBLIC_BYTES = 1 << 24
 
@@ -63,6 +63,7 @@ class Offer:
         name: The hospital's name.
         identity: Its Ed25519 public key, 32 bytes.
         ephemeral: Its X25519 public key, 32 bytes.
+        commitment: To a number that it shows if a committee is drawn (`crypto.committees`).
         public: Whether it declares its records public; what leaves of shared state depends on it.
         signature: By `identity` over all of it.
     """
@@ -71,6 +72,7 @@ class Offer:
     name: str
     identity: bytes
     ephemeral: bytes
+    commitment: bytes
     public: bool
     signature: bytes
 
@@ -97,6 +99,7 @@ class Offer:
             "name": self.name,
             "identity": self.identity.hex(),
             "ephemeral": self.ephemeral.hex(),
+            "commitment": self.commitment.hex(),
             "public": self.public,
         }
 
@@ -107,7 +110,7 @@ class Offer:
         Raises:
             CeremonyError: The bytes are no offer.
         """
-        names = {"training", "name", "identity", "ephemeral", "public", "signature"}
+        names = {"training", "name", "identity", "ephemeral", "commitment", "public", "signature"}
         document = _parse(data, names, "an offer")
         if type(document["public"]) is not bool:
             raise CeremonyError("an offer says neither that its records are public nor that not")
@@ -116,6 +119,7 @@ class Offer:
             name=check_label(document["name"], "an offer's name"),
             identity=_unhex(document["identity"], 32, "an offer's identity"),
             ephemeral=_unhex(document["ephemeral"], 32, "an offer's ephemeral key"),
+            commitment=_unhex(document["commitment"], 32, "an offer's commitment"),
             public=document["public"],
             signature=_unhex(document["signature"], 64, "an offer's signature"),
         )

@@ -26,7 +26,7 @@ from crypto.errors import CapacityError
 from crypto.packing import plane_bytes
 from crypto.roles import Quantiser
 from crypto.security import FRESH_STDDEV, core_svp_bits, most_modulus_bits, stddev_after_hints
-from crypto.thresholds import most_colluders
+from crypto.thresholds import MOST_HOLDERS, most_colluders
 
 DEGREES = (2048, 4096)
 #: |S| <= 32*1023 is below half of 2**16 and of 65521: sums of keys are recognised, never guessed.
@@ -62,7 +62,8 @@ class Sharing:
         dropouts: d, hospitals that may be missing.
         holders: H.
         threshold: t, answers that open a sum.
-        committee: The holders' names, sorted; empty where all hospitals hold shares.
+        committee: The holders' names, sorted; empty where all hospitals hold shares, or where the
+            holders are drawn in the ceremony.
         seeds: For each seed of noise that a hospital shares as well, the most missing hospitals at
             which it is given away (`crypto.seeds`); rising from 0.
     """
@@ -72,6 +73,10 @@ class Sharing:
     threshold: int
     committee: tuple[str, ...] = ()
     seeds: tuple[int, ...] = ()
+
+    def is_drawn(self, hospitals: int) -> bool:
+        """Whether the holders are drawn from so many hospitals, in the ceremony."""
+        return not self.committee and self.holders < hospitals
 
     def require(self, hospitals: int) -> None:
         """Refuse numbers that hold against nobody.
@@ -84,7 +89,7 @@ class Sharing:
             len(self.committee) == self.holders
             and list(self.committee) == sorted(set(self.committee))
         )
-        if not named or (not self.committee and self.holders != hospitals):
+        if not named or not (self.committee or self.holders == min(hospitals, MOST_HOLDERS)):
             raise CapacityError(f"{self.holders} holders, but a committee of {len(self.committee)}")
         if not 1 <= self.dropouts < hospitals or safe < 0:
             raise CapacityError(

@@ -29,7 +29,7 @@ from crypto.roles import Place
 Mask = NDArray[np.uint16]
 
 _ROOT_BYTES = 32
-_FORMAT = 1
+_FORMAT = 2
 
 
 class PairKeys:
@@ -39,23 +39,36 @@ class PairKeys:
         hospital: Whose they are.
         bind: Digest of the training's terms and members that they belong to, 32 bytes.
         round: The round that they are of; earlier ones cannot be come by any more.
+        committee: Who holds shares, where that was drawn in the ceremony; else empty.
     """
 
-    __slots__ = ("_roots", "bind", "hospital", "round")
+    __slots__ = ("_roots", "bind", "committee", "hospital", "round")
 
     def __init__(
-        self, *, hospital: str, bind: bytes, round: int, roots: Mapping[str, bytes]
+        self,
+        *,
+        hospital: str,
+        bind: bytes,
+        round: int,
+        roots: Mapping[str, bytes],
+        committee: Sequence[str] = (),
     ) -> None:
         if any(len(root) != _ROOT_BYTES for root in roots.values()):
             raise KeysError("pair keys of other sizes")
         if len(bind) != 32 or round < 0:
             raise KeysError("pair keys of no round, or bound to nothing")
         self.hospital, self.bind, self.round = hospital, bind, round
+        self.committee = tuple(committee)
         self._roots = dict(sorted(roots.items()))
 
     @classmethod
     def derive(
-        cls, offers: Sequence[Offer], secret: EphemeralSecret, hospital: str, bind: bytes
+        cls,
+        offers: Sequence[Offer],
+        secret: EphemeralSecret,
+        hospital: str,
+        bind: bytes,
+        committee: Sequence[str] = (),
     ) -> "PairKeys":
         """The keys of round 0, from checked offers and the secret half of one's own.
 
@@ -72,7 +85,7 @@ class PairKeys:
             info = b"asclepias pair 1" + _framed(offer.training) + bind + names
             derive = HKDF(algorithm=SHA256(), length=_ROOT_BYTES, salt=None, info=info)
             roots[offer.name] = derive.derive(secret.shared(offer.ephemeral))
-        return cls(hospital=hospital, bind=bind, round=0, roots=roots)
+        return cls(hospital=hospital, bind=bind, round=0, roots=roots, committee=committee)
 
     @property
     def others(self) -> tuple[str, ...]:
@@ -90,7 +103,13 @@ class PairKeys:
         roots = dict(self._roots)
         for _ in range(round - self.round):
             roots = {name: hmac.digest(root, b"next", "sha256") for name, root in roots.items()}
-        return PairKeys(hospital=self.hospital, bind=self.bind, round=round, roots=roots)
+        return PairKeys(
+            hospital=self.hospital,
+            bind=self.bind,
+            round=round,
+            roots=roots,
+            committee=self.committee,
+        )
 
     def key(self, other: str, purpose: bytes, place: Place, *labels: bytes) -> bytes:
         """A key for one purpose at one place with one other hospital, 32 bytes.
@@ -125,6 +144,7 @@ class PairKeys:
         body = json.dumps(
             {
                 "bind": self.bind.hex(),
+                "committee": list(self.committee),
                 "format": _FORMAT,
                 "hospital": self.hospital,
                 "roots": {name: root.hex() for name, root in self._roots.items()},

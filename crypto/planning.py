@@ -28,7 +28,7 @@ class Absent:
     Attributes:
         dropouts: d, hospitals that may be missing from a sum.
         colluders: Hospitals that may work together with the server.
-        committee: Names of those who hold shares; empty: all hospitals, up to 20.
+        committee: Names of those who hold shares; empty: all hospitals, or 20 who are drawn.
         silent: Holders that may not answer; None: as many as the dropouts.
         seeds: For each part of the noise that may be taken out of a sum, the most missing hospitals
             at which it is.
@@ -101,12 +101,8 @@ def plan_sharing(hospitals: int, absent: Absent) -> Sharing | None:
     """
     if not absent.dropouts:
         return None
-    holders = len(absent.committee) or hospitals
-    if holders > MOST_HOLDERS:
-        raise CapacityError(
-            f"{hospitals} hospitals may be missing from sums only with a committee of at most "
-            f"{MOST_HOLDERS} holders: name one, or set the dropouts to 0"
-        )
+    # More than can hold shares draw a committee in the ceremony, where none is named.
+    holders = len(absent.committee) or min(hospitals, MOST_HOLDERS)
     silent = absent.dropouts if absent.silent is None else absent.silent
     threshold = plan_threshold(
         hospitals=hospitals,

@@ -22,19 +22,29 @@ class Seats:
         holders: Those who hold shares, sorted; holder i's point is i + 1.
     """
 
-    def __init__(self, sharing: Sharing, members: Iterable[str]) -> None:
+    def __init__(
+        self, sharing: Sharing, members: Iterable[str], drawn: tuple[str, ...] = ()
+    ) -> None:
         """Seat the holders.
 
+        Args:
+            sharing: Of the plan.
+            members: All hospitals.
+            drawn: Who was drawn in the ceremony, where the plan says so.
+
         Raises:
-            KeysError: The committee names somebody who is not of this training.
+            KeysError: The committee names somebody who is not of this training, or none was drawn.
         """
         self.members = tuple(sorted(members))
-        strangers = set(sharing.committee) - set(self.members)
+        committee = sharing.committee or drawn
+        strangers = set(committee) - set(self.members)
         if strangers:
             raise KeysError(
                 f"the committee names {sorted(strangers)}, who are not of this training"
             )
-        self.holders = sharing.committee or self.members
+        self.holders = committee or self.members
+        if len(self.holders) != sharing.holders:
+            raise KeysError(f"{len(self.holders)} holders are seated, expected {sharing.holders}")
         self._derived = sharing.threshold - 1
         self._number = {name: index for index, name in enumerate(self.members)}
 

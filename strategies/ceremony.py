@@ -27,6 +27,7 @@ from crypto.offers import offers_digest
 from crypto.plans import SealingPlan
 from strategies.claims import Claim, held_by
 from strategies.conversation import UNREACHABLE, Conversation, fault_code
+from strategies.drawing import committee_of, gather_reveals
 from strategies.errors import TrainingStopped
 from strategies.nodes import Nodes
 from strategies.replies import (
@@ -62,6 +63,7 @@ class Ceremony:
         key_id: public name of the keys.
         bind: digest of terms and members, 32 bytes; hospitals' headers are bound to it.
         faults: code by node or hospital, of those that answered otherwise than they were asked to.
+        committee: who holds shares of keys, where that was drawn; else empty.
     """
 
     nodes: Nodes
@@ -69,6 +71,7 @@ class Ceremony:
     key_id: bytes
     bind: bytes
     faults: Mapping[str, str] = field(default_factory=dict)
+    committee: tuple[str, ...] = ()
 
 
 @dataclass
@@ -132,7 +135,8 @@ def hold_ceremony(
         public_keys={offer.name: offer.identity for offer in offers},
     )
     heads.know(nodes)
-    keys = _KeyMaking(conversation, agreement, nodes, offers)
+    reveals = gather_reveals(conversation, agreement, nodes, offers)
+    keys = _KeyMaking(conversation, agreement, nodes, offers, reveals)
     public = keys.lead()
     return Ceremony(
         nodes=nodes,
@@ -140,6 +144,7 @@ def hold_ceremony(
         key_id=bytes.fromhex(public.key_id),
         bind=bind_digest(agreement.digest, members_digest(offers)),
         faults={**joined.faults, **keys.faults},
+        committee=committee_of(agreement, offers, reveals),
     )
 
 
@@ -167,6 +172,7 @@ def find_members(
         key_id=kept.key_id,
         bind=kept.bind,
         faults=joined.faults,
+        committee=kept.committee,
     )
 
 
@@ -263,7 +269,12 @@ class _KeyMaking:
     """
 
     def __init__(
-        self, talk: Conversation, agreement: Agreement, nodes: Nodes, offers: list[Offer]
+        self,
+        talk: Conversation,
+        agreement: Agreement,
+        nodes: Nodes,
+        offers: list[Offer],
+        reveals: Mapping[str, bytes],
     ) -> None:
         self._talk = talk
         self._agreement = agreement
@@ -275,6 +286,7 @@ class _KeyMaking:
             bind=agreement.bind,
             noise_multiplier=agreement.noise_multiplier,
             offers=tuple(offer.to_bytes() for offer in offers),
+            reveals=tuple(reveals[offer.name] for offer in offers if reveals),
         )
 
     def lead(self) -> BundlePublic:
@@ -354,6 +366,7 @@ class _KeyMaking:
                     bind=request.bind,
                     noise_multiplier=request.noise_multiplier,
                     offers=request.offers,
+                    reveals=request.reveals,
                     public=made.public,
                     wrapped=made.wrapped[name],
                 ).content(),

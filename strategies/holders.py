@@ -70,7 +70,7 @@ class Holders:
         self._heads = heads
         self._journal = journal
         self._tracking = tracking
-        self._seats = Seats(sharing, ceremony.nodes.public_keys)
+        self._seats = Seats(sharing, ceremony.nodes.public_keys, ceremony.committee)
         self._sharing = sharing
         self._hospitals = ceremony.plan.hospitals
         self._answer_bytes = ceremony.plan.layout.answer_bytes

@@ -192,6 +192,12 @@ def read_named(content: RecordDict, name: str) -> None:
         raise BadReply
 
 
+def read_revealed(content: RecordDict, name: str) -> bytes:
+    """Read the number that a hospital committed to."""
+    read_named(content, name)
+    return _bytes(_config(content), "reveal", 32)
+
+
 def read_round(
     content: RecordDict, form: ModelForm, *, most_sealed: int, most_envelope: int = 0
 ) -> RoundReply:

@@ -117,6 +117,7 @@ class Training:
             public_keys=ceremony.nodes.public_keys,
             plan=ceremony.plan,
             key_id=ceremony.key_id,
+            committee=ceremony.committee,
             noise_multiplier=agreement.noise_multiplier,
         )
         return ceremony

@@ -64,13 +64,45 @@ class Named(Words):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LeadRequest(Words):
-    """Asks one hospital to make the training's keys for all that offered."""
+class RevealRequest(Words):
+    """Asks a hospital for the number that its offer committed to, now that the offers are fixed."""
 
     training: str
     bind: str
     noise_multiplier: float
     offers: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revealed(Words):
+    """A hospital's part in the draw of a committee.
+
+    Attributes:
+        name: the hospital's.
+        reveal: the number that its offer committed to, 32 random bytes.
+    """
+
+    name: str
+    reveal: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeadRequest(Words):
+    """Asks one hospital to make the training's keys for all that offered.
+
+    Attributes:
+        training: id of the training.
+        bind: digest of the terms, hex.
+        noise_multiplier: sigma.
+        offers: of all hospitals, by name.
+        reveals: what each of them committed to, in the same order; empty where nothing is drawn.
+    """
+
+    training: str
+    bind: str
+    noise_multiplier: float
+    offers: tuple[bytes, ...]
+    reveals: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +133,7 @@ class KeysRequest(Words):
     offers: tuple[bytes, ...]
     public: bytes
     wrapped: bytes
+    reveals: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,7 @@ class Kind(StrEnum):
     JOIN = "query.join"
     LEAD = "query.lead"
     KEYS = "query.keys"
+    REVEAL = "query.reveal"
     TRAIN = "train"
     FORWARD = "train.forward"
     HEAD = "train.head"
@@ -32,7 +33,9 @@ class Kind(StrEnum):
 
 
 #: The ceremony, the end, and what hospitals say of each other's ledgers: in every exchange.
-_ALWAYS = frozenset({Kind.JOIN, Kind.LEAD, Kind.KEYS, Kind.END, Kind.WITNESS, Kind.VOUCH})
+_ALWAYS = frozenset(
+    {Kind.JOIN, Kind.REVEAL, Kind.LEAD, Kind.KEYS, Kind.END, Kind.WITNESS, Kind.VOUCH}
+)
 #: What opens sums under keys in shares, and what follows opened sums.
 _SUMS = _ALWAYS | {Kind.ANSWER, Kind.CONFIRM, Kind.RELEASE}
 _TURNS = frozenset({Kind.FORWARD, Kind.HEAD, Kind.BACKWARD})

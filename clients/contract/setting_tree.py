@@ -258,7 +258,7 @@ class Sealing(Group):
         max_length=_LIST,
         json_schema_extra=since("0.2"),
         description="one-time keys with dropouts: who holds shares, at most 20, 'lyon,turin' "
-        "('' = all hospitals)",
+        "('' = all hospitals; of more than 20, drawn in the ceremony)",
     )
     silent_holders: int = Field(
         default=-1,

@@ -26,6 +26,8 @@ from clients.contract.ceremony_messages import (
     LeadReply,
     LeadRequest,
     Named,
+    Revealed,
+    RevealRequest,
 )
 from clients.contract.faults import Code, Fault
 from clients.contract.schedule import failures_allowed, last_place, spare_attempts, visits_of
@@ -40,6 +42,7 @@ from crypto.ceremony import (
     make_offer,
     open_bundle,
 )
+from crypto.committees import draw_committee, reveal_of
 from crypto.headers import Header, HeaderKind, sign_header
 from crypto.pairs import PairKeys
 from crypto.pins import known_pins
@@ -49,6 +52,7 @@ if TYPE_CHECKING:
     from clients.site.door import Passage, Release
     from clients.site.hospital import Hospital
     from crypto.keys import Keys
+    from crypto.plans import SealingPlan
 
 
 #: Bytes of a text of terms that is looked at.
@@ -68,6 +72,10 @@ def log_differences(request: JoinRequest, hospital: Hospital) -> None:
         if own.digest != request.bind:
             found = differences(request.terms.decode("ascii"), own.text)
             hospital.site.log("the terms differ: " + "; ".join(found))
+
+
+#: Requests that fix the members.
+_Fixed = RevealRequest | LeadRequest | KeysRequest
 
 
 class Joining:
@@ -97,6 +105,19 @@ class Joining:
             self._file.write(own)
         pins = json.dumps(dict(known_pins(site.pins)), sort_keys=True).encode()
         return passage.answer(JoinReply(name=site.name, offer=own.offer.to_bytes(), pins=pins))
+
+    def reveal(self, passage: Passage[RevealRequest]) -> Release:
+        """Show the number that this hospital's offer committed to, bound to the members for good.
+
+        Raises:
+            Fault: ``wrong-exchange``: no committee is to be drawn in this training.
+        """
+        hospital, request = self._hospital, passage.request
+        offers, own = self._bind(request)
+        sharing = hospital.agreement(request.noise_multiplier).session.terms.sealing.sharing
+        if sharing is None or not sharing.is_drawn(len(offers)):
+            raise Fault(Code.WRONG_EXCHANGE, "no committee is drawn in this training")
+        return passage.answer(Revealed(name=hospital.site.name, reveal=reveal_of(own.secret)))
 
     def lead(self, passage: Passage[LeadRequest]) -> Release:
         """Make the training's keys and wrap them for each hospital that offered."""
@@ -134,7 +155,7 @@ class Joining:
         if nonce or not self._hospital.site.simulated:
             check_training_id(self._hospital.training, bytes.fromhex(bind), nonce)
 
-    def _bind(self, request: LeadRequest | KeysRequest) -> tuple[list[Offer], OwnOffer]:
+    def _bind(self, request: _Fixed) -> tuple[list[Offer], OwnOffer]:
         """Write what the training's id stands for, before any key is made or opened.
 
         Whatever a training is bound to is checked here, where it is written: its id against its
@@ -169,7 +190,7 @@ class Joining:
         hospital.book.append(line)
         return offers, own
 
-    def _line(self, request: LeadRequest | KeysRequest, members: str) -> Line:
+    def _line(self, request: _Fixed, members: str) -> Line:
         hospital, settings = self._hospital, self._hospital.run_settings
         return lines.bind(
             hospital.training,
@@ -196,7 +217,8 @@ class Joining:
         terms = hospital.agreement(request.noise_multiplier).session.terms
         noise, pairs = terms.noise, None
         if terms.sealing.needs_pairs:
-            pairs = PairKeys.derive(offers, own.secret, hospital.site.name, bind)
+            drawn = _drawn(request, offers, terms.sealing)
+            pairs = PairKeys.derive(offers, own.secret, hospital.site.name, bind, drawn)
         kept = {
             "noise-multiplier": request.noise_multiplier,
             "colluders": noise.colluders,
@@ -233,6 +255,20 @@ class Joining:
             **hospital.witness(),
         )
         return sign_header(header, hospital.site.identity).to_bytes()
+
+
+def _drawn(
+    request: LeadRequest | KeysRequest, offers: list[Offer], plan: SealingPlan
+) -> tuple[str, ...]:
+    """Return who holds shares, where that is drawn; else nobody.
+
+    Raises:
+        CeremonyError: a number is missing, or is another one than its hospital had committed to.
+    """
+    if plan.sharing is None or not plan.sharing.is_drawn(len(offers)):
+        return ()
+    reveals = dict(zip((offer.name for offer in offers), request.reveals, strict=False))
+    return draw_committee(offers, reveals, plan.sharing.holders)
 
 
 def _program() -> str:

@@ -53,6 +53,7 @@ _ROUND_WORDS = frozenset({"model-round", "snapshot-round"})
 _WORDS: Mapping[Kind, frozenset[str]] = {
     Kind.JOIN: frozenset({"name", "offer", "pins", "presence"}),
     Kind.KEYS: frozenset({"name"}),
+    Kind.REVEAL: frozenset({"name", "reveal"}),
     Kind.END: frozenset({"name"}),
     Kind.ANSWER: frozenset({"answer"}),
     Kind.WITNESS: frozenset({"name", "standing", "header", "key"}),

@@ -44,6 +44,7 @@ class Kept:
         plan: public sealing parameters.
         key_id: public name of the training's keys.
         noise_multiplier: sigma, as it was calibrated.
+        committee: who holds shares of keys, where that was drawn; else empty.
         closed: sealed totals since the snapshot, by round.
         opened: digests, hex, of rounds up to the snapshot.
         snapshot: the last sealed snapshot, or ``b""``.
@@ -60,6 +61,7 @@ class Kept:
     plan: SealingPlan
     key_id: bytes
     noise_multiplier: float
+    committee: tuple[str, ...] = ()
     closed: dict[int, OpenedRound] = field(default_factory=dict)
     opened: dict[int, str] = field(default_factory=dict)
     snapshot: bytes = b""
@@ -92,6 +94,7 @@ class Journal:
         plan: SealingPlan,
         key_id: bytes,
         noise_multiplier: float,
+        committee: tuple[str, ...] = (),
     ) -> None:
         """Keep who takes part on which terms, and the public parameters."""
         content = {
@@ -104,6 +107,7 @@ class Journal:
             "plan": plan.to_json(),
             "key-id": key_id.hex(),
             "noise-multiplier": noise_multiplier,
+            "committee": list(committee),
         }
         self._write("ceremony.json", json.dumps(content).encode())
 
@@ -239,6 +243,7 @@ class Journal:
             plan=SealingPlan.from_json(content["plan"]),
             key_id=bytes.fromhex(content["key-id"]),
             noise_multiplier=float(content["noise-multiplier"]),
+            committee=tuple(content["committee"]),
             closed=dict(sorted((self._number(p), _opened(p)) for p in self._numbered("round"))),
             opened={int(n): str(d) for n, d in self._read_json("opened.json").items()},
             snapshot=last.read_bytes() if last else b"",

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 from shared_keys import PLACE, Federation, grid_of, modular_sum, opens
 
-from crypto.errors import CapacityError, SealError, ShareError
+from crypto.errors import CapacityError, KeysError, SealError, ShareError
 from crypto.key_shares import deal
 from crypto.parcels import MAX_PARCEL_BYTES, Parcel
 from crypto.planning import Absent, plan_sealing
@@ -125,15 +125,15 @@ def test_a_committee_does_not_depend_on_the_training():
     assert committees == {federation.holders}
 
 
-def test_more_than_twenty_hospitals_need_a_committee():
-    with pytest.raises(CapacityError, match="committee"):
-        plan_sealing(
-            values=10,
-            hospitals=42,
-            grid=grid_of(13),
-            scheme="one-time",
-            absent=Absent(dropouts=3),
-        )
+def test_more_than_twenty_hospitals_draw_a_committee_where_none_is_named():
+    absent = Absent(dropouts=3)
+    plan = plan_sealing(values=10, hospitals=42, grid=grid_of(13), scheme="one-time", absent=absent)
+    assert (plan.sharing.holders, plan.sharing.threshold) == (20, 17)
+    assert plan.sharing.is_drawn(42) and not plan.sharing.is_drawn(20)
+    names = [f"hospital-{k:02}" for k in range(42)]
+    assert Seats(plan.sharing, names, tuple(names[:20])).holders == tuple(names[:20])
+    with pytest.raises(KeysError, match="42 holders are seated, expected 20"):
+        Seats(plan.sharing, names)
 
 
 def test_a_place_is_sealed_in_the_mode_of_its_plan_alone(six):

@@ -46,6 +46,7 @@ def test_nothing_is_pinned_of_offers_that_are_not_all_signed(tmp_path: Path) -> 
         name="berlin",
         identity=BERLIN.public,
         ephemeral=turin.ephemeral,
+        commitment=turin.commitment,
         public=turin.public,
         signature=turin.signature,
     )

@@ -39,6 +39,7 @@ def one_of(play: Play, kind: Kind) -> Asking:
     made = {
         Kind.JOIN: play.joining,
         Kind.LEAD: play.leading,
+        Kind.REVEAL: play.revealing,
         Kind.RELEASE: lambda: ReleaseRequest(**plain, headers=()),
         Kind.EVALUATE: lambda: ReleaseRequest(**plain, headers=()),
         Kind.HEAD: lambda: TurnRequest(**plain, round=1, attempt=1),

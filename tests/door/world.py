@@ -28,6 +28,7 @@ from clients.contract.ceremony_messages import (
     KeysRequest,
     LeadReply,
     LeadRequest,
+    RevealRequest,
 )
 from clients.contract.faults import FLOWER_ERROR_CODE
 from clients.contract.kinds import Kind
@@ -280,6 +281,14 @@ class Play:
             "offers": tuple(self.offers[name] for name in sorted(self.offers)),
         }
         return LeadRequest(**{**fields, **changes})
+
+    def revealing(self) -> RevealRequest:
+        return RevealRequest(
+            training=self.training,
+            bind=self.bind,
+            noise_multiplier=self.agreement.noise_multiplier,
+            offers=tuple(self.offers[name] for name in sorted(self.offers)),
+        )
 
     def join(self, names: Iterable[str] | None = None) -> None:
         for name in names or self.names:

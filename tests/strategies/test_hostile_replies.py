@@ -175,6 +175,7 @@ def offer_of_a_stranger(content: RecordDict) -> RecordDict:
         name=offer.name,
         identity=Identity.generate().public,
         ephemeral=offer.ephemeral,
+        commitment=offer.commitment,
         public=offer.public,
         signature=offer.signature,
     )

@@ -3,7 +3,7 @@ import pytest
 from accounting.vocabulary import EXCHANGES
 from clients.contract.kinds import KINDS, Kind
 
-CEREMONY = {Kind.JOIN, Kind.LEAD, Kind.KEYS, Kind.END}
+CEREMONY = {Kind.JOIN, Kind.REVEAL, Kind.LEAD, Kind.KEYS, Kind.END}
 SUMS = {Kind.ANSWER, Kind.CONFIRM, Kind.RELEASE}
 LEDGERS = {Kind.WITNESS, Kind.VOUCH}
 
