@@ -6,6 +6,7 @@ import numpy as np
 
 from clients.data.errors import DataError
 from clients.data.files import Location, find
+from clients.data.picture_files import PictureForm
 from clients.data.pictures import PictureStore
 from clients.data.records import Dataset, DatasetInfo, LazyInputs, Records
 from clients.data.rows import read_rows
@@ -46,7 +47,7 @@ def load(where: Location) -> Dataset:
             files=(("train.csv", ""), ("train_images/", "")),
         ),
         train=Records(
-            inputs=LazyInputs(PictureStore(files, size, 3, where.log)),
+            inputs=LazyInputs(PictureStore(files, PictureForm(size=size, channels=3), where.log)),
             labels=np.asarray(grades, dtype=np.int64),
             patients=np.arange(len(files), dtype=np.int64),
         ),

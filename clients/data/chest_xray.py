@@ -7,13 +7,16 @@ Read from `kermany_cxr_64.npz` (64 x 64 grey, with patient ids), or from the pub
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from clients.data.errors import DataError
 from clients.data.files import Location, column, find, label_numbers, open_npz
-from clients.data.pictures import PictureStore, gather
+from clients.data.layouts import Found, walk
+from clients.data.picture_files import PictureForm
+from clients.data.pictures import PictureStore
 from clients.data.reading_log import ReadingLog
 from clients.data.records import Dataset, DatasetInfo, LazyInputs, PixelStore, Records, dense
 
@@ -71,19 +74,23 @@ def _from_arrays(path: Path, log: ReadingLog) -> Dataset:
 
 
 def _from_folder(root: Path, where: Location) -> Dataset:
-    parts = [root / "train", root / "test"]
-    for part in parts:
-        if not part.is_dir():
-            raise DataError(f"{part} does not exist. Get it from {_SOURCE}", code="missing-file")
-    found = gather(parts, ("NORMAL", "PNEUMONIA"), where.log)
-    known = [(row, one) for row, file in enumerate(found.files) if (one := _patient(file, where))]
-    found = found.take([row for row, _ in known])
+    found: list[Found] = []
+    for name in ("train", "test"):
+        if not (root / name).is_dir():
+            fault = f"{root / name} does not exist. Get it from {_SOURCE}"
+            raise DataError(fault, code="missing-file")
+        walked = walk(root / name, "class", ("NORMAL", "PNEUMONIA"), where.log)
+        found += [replace(one, trained_on=name == "train") for one in walked]
+    found = [
+        replace(one, patient=patient) for one in found if (patient := _patient(one.file, where))
+    ]
+    form = PictureForm(size=where.image_size, channels=1)
     everything = Records(
-        inputs=LazyInputs(PictureStore(found.files, where.image_size, 1, where.log)),
-        labels=found.labels,
-        patients=dense([one for _, one in known])[0],
+        inputs=LazyInputs(PictureStore([one.file for one in found], form, where.log)),
+        labels=np.asarray([one.label for one in found], dtype=np.int64),
+        patients=dense([one.patient for one in found])[0],
     )
-    return _dataset(everything, found.first, where.log)
+    return _dataset(everything, sum(one.trained_on for one in found), where.log)
 
 
 def _dataset(everything: Records, cut: int, log: ReadingLog) -> Dataset:

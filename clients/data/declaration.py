@@ -21,19 +21,24 @@ is written (`[file]`, `[missing]`, `[units]`), and each hospital has its own.
 
 from __future__ import annotations
 
-import codecs
 import json
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
-from pydantic import WithJsonSchema as Schema
+from pydantic import Field, ValidationError
 
 from clients.contract.setting_faults import nearest
+from clients.data.declared_parts import (
+    FileForm,
+    Missing,
+    Part,
+    Pictures,
+    PublicRange,
+    Texts,
+)
 from clients.data.errors import DataError
-from clients.data.ranges import RANGE_SCHEMA, Range, read_range
 
 #: Beside a folder's classes, or a folder's tables.
 FOLDER_FILE = "dataset.toml"
@@ -48,76 +53,7 @@ _INSTEAD = dict.fromkeys(
 )
 
 
-def _text(value: object) -> object:
-    """A name as cells spell it: 1 and 1.0 are '1'."""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return str(value) if isinstance(value, int | float) else value
-
-
-Text = Annotated[
-    str, BeforeValidator(_text), Schema({"type": ["string", "number", "boolean"]}, mode=None)
-]
-Texts = tuple[Text, ...]
-PublicRange = Annotated[Range, BeforeValidator(read_range), Schema(RANGE_SCHEMA, mode=None)]
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        arbitrary_types_allowed=True,
-        alias_generator=lambda name: name.replace("_", "-"),
-        # A docstring is for readers of the code; the schema has the fields' own descriptions.
-        json_schema_extra=lambda schema: schema.pop("description", None),
-    )
-
-
-class Missing(_Part):
-    """What stands for a value that nobody measured."""
-
-    columns: tuple[str, ...] = Field(
-        default=(), description="columns whose absence is itself an input"
-    )
-    codes: Texts = Field(
-        default=(), description="cells of any column that mean: nothing, such as '-9'"
-    )
-    of: dict[str, Texts] = Field(default={}, description="the same for one column alone")
-
-
-class FileForm(_Part):
-    """How a hospital's file is written; what is not declared follows from its first line."""
-
-    separator: Literal["", ",", ";", "\t", "|"] = Field(default="", description="between cells")
-    decimal: Literal["", ".", ","] = Field(default="", description="decimal sign of numbers")
-    thousands: Literal["", ".", ",", "'", " "] = Field(default="", description="between thousands")
-    encoding: str = Field(default="", description="such as utf-8, latin-1, cp1252, utf-16")
-    dates: str = Field(default="", description="form of dates, such as %d.%m.%Y; else 2025-12-31")
-    sheet: str = Field(default="", description="of an Excel file; else its first")
-
-    def faults(self) -> list[str]:
-        """Return what cannot be so."""
-        found = []
-        if self.decimal and self.decimal == self.thousands:
-            found.append(f"[file] decimal and thousands are both {self.decimal!r}")
-        try:
-            codecs.lookup(self.encoding or "utf-8")
-        except LookupError:
-            found.append(f"[file] encoding = {self.encoding!r} is unknown, such as utf-8, latin-1")
-        if self.dates and not {"%d", "%j"} & {f"%{c[:1]}" for c in self.dates.split("%")[1:]}:
-            found.append(f"[file] dates = {self.dates!r}, expected a form such as %d.%m.%Y")
-        return found
-
-
-class Pictures(_Part):
-    """What pictures, volumes and arrays of them are like."""
-
-    axes: Literal["", "hw", "hwc", "chw", "dhw", "dhwc", "cdhw"] = Field(
-        default="", description="of one image in an array: height, width, depth, channels"
-    )
-
-
-class Declaration(_Part):
+class Declaration(Part):
     """What a file declares; all keys of the format."""
 
     target: str = Field(default="", description="of a table: the column that holds the label")
@@ -161,6 +97,7 @@ class Declaration(_Part):
             *self._kind_faults(),
             *self._column_faults(),
             *self.file.faults(),
+            *self.pictures.faults(),
         ]
 
     def _class_faults(self) -> list[str]:
@@ -256,7 +193,7 @@ class Declaration(_Part):
         said |= {f"censored: {name}": how for name, how in self.censored.items()}
         if self.missing.columns:
             said["missing: columns"] = _listed(self.missing.columns)
-        return said
+        return {**said, **self.pictures.public()}
 
 
 def _listed(names: tuple[str, ...]) -> str:

@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
 
-from clients.data.declaration import FileForm
+from clients.data.declared_parts import FileForm
 
 #: Cells that mean: nothing was measured, whatever is declared; a declared class or category wins.
 ABSENT = ("", "?", "-", ".", "na", "n/a", "#n/a", "nan", "null", "none")

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from clients.data.declaration import FileForm
+from clients.data.declared_parts import FileForm
 from clients.data.dialect import ABSENT, Dialect
 from clients.data.files import read_bounded
 from clients.data.rows import EXCEL, PARQUET, SEPARATORS, cells, text_lines

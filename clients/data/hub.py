@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from clients.data.errors import DataError
 from clients.data.files import Location
-from clients.data.pictures import MOST_PIXELS
+from clients.data.picture_files import MOST_PIXELS
 from clients.data.reading_log import ReadingLog
 from clients.data.records import Dataset, DatasetInfo, Floats, Ints, LazyInputs, Records, dense
 

@@ -1,66 +1,84 @@
-"""Picture files: found by folder, decoded once, on first use, shared by every hospital's view."""
+"""Folders of pictures or volumes: found, decoded once, shared by every hospital's view."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from clients.data.declaration import FOLDER_FILE, declared_beside
+from clients.data.declaration import (
+    FOLDER_FILE,
+    Declaration,
+    check_confirmed,
+    declared_beside,
+)
 from clients.data.errors import DataError
 from clients.data.files import Location, find
+from clients.data.layouts import (
+    Found,
+    seen_classes,
+    seen_layout,
+    usual_layout,
+    walk,
+)
+from clients.data.manifest import OWNERS, listed, owned
+from clients.data.picture_files import (
+    DICOM,
+    NIFTI,
+    PictureForm,
+    Source,
+    open_dicom,
+    read_picture,
+    suffix_of,
+)
 from clients.data.reading_log import ReadingLog
 from clients.data.records import Dataset, DatasetInfo, Floats, Ints, LazyInputs, Records, dense
-from clients.data.rows import read_rows
 
-#: Whose pictures those of a folder are.
-OWNERS = "patients.csv"
-SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp", ".tif", ".tiff", ".webp")
-#: Largest picture that is decoded: its file, and its height times width.
-MOST_BYTES = 256 * 1024**2
-MOST_PIXELS = 80_000_000
 _BUDGET_BYTES = 2 * 1024**3  # decoded pictures kept by a process; beyond it they are decoded again
+#: Pictures whose header is looked at, to tell what a folder holds.
+_LOOKED_AT = 64
 
 
 class PictureStore:
-    """Picture files brought to one size, as bytes, decoded when first read.
+    """Picture files brought to one form, decoded when first read.
 
     Args:
-        files: one a row.
-        size: height and width, pixels.
-        channels: 1 for grey, 3 for colour.
+        sources: files of one picture each: a path, or those of its slices.
+        form: what they are brought to.
         log: where pictures that cannot be read are counted.
     """
 
     def __init__(
-        self, files: Sequence[Path], size: int, channels: int, log: ReadingLog | None = None
+        self, sources: Sequence[Path | Source], form: PictureForm, log: ReadingLog | None = None
     ) -> None:
-        self._files = list(files)
-        self._size = size
-        self._channels = channels
+        self._sources = [(one,) if isinstance(one, Path) else one for one in sources]
+        self._form = form
         self._log = ReadingLog() if log is None else log
         self._unreadable: set[int] = set()
+        kind = np.dtype(np.float32 if form.deep else np.uint8)
+        bytes_each = int(np.prod(form.shape)) * kind.itemsize
         # Memory that was never written to costs nothing; only decoded rows do.
-        kept = min(len(self._files), _BUDGET_BYTES // (size * size * channels))
-        self._pixels = np.empty((kept, channels, size, size), dtype=np.uint8)
+        kept = min(len(self._sources), _BUDGET_BYTES // bytes_each)
+        self._pixels = np.empty((kept, *form.shape), dtype=kind)
         self._decoded = np.zeros(kept, dtype=bool)
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Rows, channels, height, width."""
-        return (len(self._files), self._channels, self._size, self._size)
+        """Rows, channels, then space."""
+        return (len(self._sources), *self._form.shape)
 
     def read(self, rows: Ints) -> Floats:
         """Return the pictures as float32 in [0, 1]; one that cannot be read is all NaN."""
-        out = np.empty((len(rows), *self.shape[1:]), dtype=np.float32)
+        out = np.empty((len(rows), *self._form.shape), dtype=np.float32)
         for place, row in enumerate(rows.tolist()):
             if row < len(self._decoded) and self._decoded[row]:
                 out[place] = self._pixels[row]
                 continue
-            pixels = None if row in self._unreadable else self._decode(self._files[row])
+            pixels = None if row in self._unreadable else self._decode(self._sources[row])
             if pixels is None:
                 self._unreadable.add(row)
                 out[place] = np.nan
@@ -69,45 +87,23 @@ class PictureStore:
             if row < len(self._decoded):
                 self._pixels[row] = pixels
                 self._decoded[row] = True
-        return out / np.float32(255)
+        return out if self._form.deep else out / np.float32(255)
 
     def identity(self) -> bytes:
         """Return what changes when a file does: names, sizes and times of change."""
-        states = [(str(file), *_state(file)) for file in self._files]
+        states = [(str(file), *_state(file)) for source in self._sources for file in source]
         return repr(states).encode()
 
-    def _decode(self, file: Path) -> NDArray[np.uint8] | None:
-        """Return a picture's bytes, or None where it cannot be read."""
+    def _decode(self, source: Source) -> NDArray[Any] | None:
+        """Return a picture's values, or None where it cannot be read."""
         try:
-            return decode(file, self._size, self._channels)
+            return read_picture(source, self._form)
         except Exception as error:
             # What a decoder raises for a damaged file is anybody's guess.
-            self._log.note("not a readable picture: the record is out", f"{file}: {error}")
+            reason = str(error).replace(str(source[0]), source[0].name)
+            note = f"{source[0]}: {reason or type(error).__name__}"
+            self._log.note("not a readable picture: the record is out", note)
             return None
-
-
-def decode(file: Path, size: int, channels: int) -> NDArray[np.uint8]:
-    """Return a picture brought to a size, uint8 [channels, size, size].
-
-    Its size is known from its header before a pixel is decoded.
-
-    Raises:
-        Exception: it cannot be read, or is too large.
-    """
-    from PIL import Image
-
-    if (found := file.stat().st_size) > MOST_BYTES:
-        raise ValueError(f"{found} bytes, at most {MOST_BYTES} are read")
-    with Image.open(file) as image:
-        if image.width * image.height > MOST_PIXELS:
-            raise ValueError(
-                f"{image.width} x {image.height} pixels, at most {MOST_PIXELS} are decoded"
-            )
-        mode = "L" if channels == 1 else "RGB"
-        image.draft(mode, (size * 2, size * 2))
-        resized = image.convert(mode).resize((size, size), Image.Resampling.BOX, reducing_gap=None)
-        pixels = np.asarray(resized, dtype=np.uint8)
-    return pixels[None] if channels == 1 else np.moveaxis(pixels, -1, 0)
 
 
 def _state(file: Path) -> tuple[int, int]:
@@ -119,72 +115,52 @@ def _state(file: Path) -> tuple[int, int]:
     return found.st_size, found.st_mtime_ns
 
 
-def files_below(folder: Path) -> list[Path]:
-    """Return the picture files directly in a folder, sorted by name; hidden ones are none."""
-    return sorted(
-        p
-        for p in folder.iterdir()
-        if p.suffix.lower() in SUFFIXES and not p.name.startswith(".") and p.is_file()
-    )
-
-
-def class_folders(folder: Path) -> tuple[str, ...]:
-    """Return the sub-folders that hold pictures, sorted: the classes."""
-    return tuple(sorted(p.name for p in folder.iterdir() if p.is_dir() and files_below(p)))
-
-
 def load_image_folder(where: Location) -> Dataset:
-    """Return `image-folder:<folder>`: `[train|test/]<class>/<picture>`.
+    """Return `image-folder:<folder>`: folders for classes, hospitals, patients, or a manifest.
 
     A file `patients.csv` in the folder (columns `file`, relative to it, `patient` and, if there is
-    one, `hospital`) says whose picture it is; without it each picture is its own patient.
+    one, `hospital`) says whose picture it is; without it, or folders of patients, each picture is
+    its own patient.
     """
-    root = _named_folder(where)
-    parts = _parts_of(root)
-    found = class_folders(parts[0])
-    file = where.declared_in(root / FOLDER_FILE)
-    classes = declared_beside(file, required=where.declared, found=found).classes
-    if len(classes) < 2:
-        fault = f"{parts[0]}: {len(classes)} folders with pictures, expected one for each class"
-        raise DataError(fault, code="missing-file")
-    pictures = gather(parts, classes, where.log)
-    owners = _owners(root, pictures.files, where.log)
-    if owners is not None:
-        known = [row for row, owner in enumerate(owners) if owner is not None]
-        pictures = pictures.take(known)
-        owned = [owner for owner in owners if owner is not None]
-        patients, _ = dense([patient for patient, _ in owned])
+    root = named_folder(where)
+    declared = _declared(root, where)
+    if declared.pictures.manifest:
+        named, found = bool(declared.patient), listed(root, declared, where)
     else:
-        owned, patients = [], np.arange(len(pictures.files), dtype=np.int64)
-    homes, names = dense([o[1] for o in owned]) if owned and owned[0][1] else (None, ())
-    everything = Records(
-        inputs=LazyInputs(PictureStore(pictures.files, where.image_size, 3, where.log)),
-        labels=pictures.labels,
-        patients=patients,
-        hospitals=homes,
-    )
-    cut = pictures.first
-    test = everything.take(slice(cut, None)) if cut < len(everything) else None
-    return Dataset(
-        info=DatasetInfo(
-            name=f"image-folder:{where.variant}",
-            title=f"pictures in {root.name}",
-            task="binary" if len(classes) == 2 else "multiclass",
-            shape=(3, where.image_size, where.image_size),
-            classes=classes,
-            kind="image",
-            input_range=(0.0, 1.0),
-            has_patient_ids=owners is not None,
-            has_hospital_ids=homes is not None,
-        ),
-        train=everything.take(slice(0, cut)),
-        test=test,
-        hospital_names=names,
-        log=where.log,
+        layout = layout_of(root, declared, where)
+        named = "patient" in layout or (root / OWNERS).is_file()
+        found = walk(root, layout, declared.classes, where.log)
+        found = owned(root, found, where.log)
+    records = _records(found, declared, where)
+    form = _form(records, declared, where, root=root)
+    if not where.declared:
+        _check_some(root, records, form)
+    named = named or declared.pictures.patient == "header"
+    return _dataset(records, form, declared, where, root=root, named=named)
+
+
+def _check_some(root: Path, records: list[_Record], form: PictureForm) -> None:
+    """Refuse a folder of which no picture that is looked at can be read; never a hospital's own.
+
+    Raises:
+        DataError: it holds none, or the first, middle and last cannot be read.
+    """
+    if not records:
+        raise DataError(f"{root}: no picture of a declared class", code="missing-file")
+    reasons = []
+    for place in sorted({0, len(records) // 2, len(records) - 1}):
+        try:
+            read_picture(records[place].source, form)
+            return
+        except Exception as error:
+            reasons.append(f"{records[place].source[0]}: {error or type(error).__name__}")
+    raise DataError(
+        f"none of {len(reasons)} pictures can be read, such as {reasons[0]}", code="unreadable"
     )
 
 
-def _named_folder(where: Location) -> Path:
+def named_folder(where: Location) -> Path:
+    """Return the folder that is named in the settings."""
     if not where.variant:
         raise DataError("say which: image-folder:<folder>", code="unknown-dataset")
     named = Path(where.variant).expanduser()
@@ -194,71 +170,153 @@ def _named_folder(where: Location) -> Path:
     return root
 
 
-def _parts_of(root: Path) -> list[Path]:
-    """Return the folders of the parts: for training, then for testing if there is one."""
-    train, test = root / "train", root / "test"
-    if not train.is_dir():
-        return [root]
-    return [train, test] if test.is_dir() else [train]
+def _declared(root: Path, where: Location) -> Declaration:
+    """Return what is declared of a folder, or the classes that its folders show."""
+    file = where.declared_in(root / FOLDER_FILE)
+    found: tuple[str, ...] = ()
+    if not file.is_file():
+        layout = usual_layout(root) if where.declared else seen_layout(root)
+        found = seen_classes(root, layout)
+        if len(found) < 2 and not where.declared:
+            fault = f"{root}: {len(found)} folders with pictures, expected one for each class"
+            raise DataError(fault, code="missing-file")
+    declared = declared_beside(file, required=where.declared, found=found)
+    check_confirmed(declared, file, unconfirmed=where.unconfirmed)
+    return declared
+
+
+def layout_of(root: Path, declared: Declaration, where: Location) -> str:
+    """Return the declared layout; else the usual one, or what a public folder seems to have."""
+    if declared.pictures.layout:
+        return declared.pictures.layout
+    return usual_layout(root) if where.declared else seen_layout(root)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pictures:
-    """Picture files, their class numbers, and how many of them are in the first part."""
+class _Record:
+    """A picture or volume that takes part."""
 
-    files: list[Path]
-    labels: Ints
-    first: int
-
-    def take(self, rows: Sequence[int]) -> Pictures:
-        """Return some of them, in order."""
-        return Pictures(
-            files=[self.files[row] for row in rows],
-            labels=self.labels[list(rows)],
-            first=sum(row < self.first for row in rows),
-        )
+    source: Source
+    found: Found
 
 
-def gather(parts: Sequence[Path], classes: Sequence[str], log: ReadingLog) -> Pictures:
-    """Return the pictures of all parts; those in a folder of no class are left out."""
-    files: list[Path] = []
-    labels: list[int] = []
-    first = 0
-    for number, part in enumerate(parts):
-        for strange in sorted(set(class_folders(part)) - set(classes)):
-            log.note(
-                "no declared class: the record is out",
-                f"{part}: folder {strange!r}, expected {', '.join(classes)}",
-                count=len(files_below(part / strange)),
-            )
-        for label, name in enumerate(classes):
-            found = files_below(part / name) if (part / name).is_dir() else []
-            files.extend(found)
-            labels.extend([label] * len(found))
-        first = first if number else len(files)
-    return Pictures(files=files, labels=np.asarray(labels, dtype=np.int64), first=first)
+def _records(found: list[Found], declared: Declaration, where: Location) -> list[_Record]:
+    """Return the records: a file each, or the slices of a DICOM series; patients from headers."""
+    said = declared.pictures
+    if not (said.volumes or said.patient == "header"):
+        return [_Record(source=(one.file,), found=one) for one in found]
+    series: dict[tuple[str, ...], list[tuple[float, Found]]] = {}
+    for one in found:
+        key: tuple[str, ...] = (str(one.file),)
+        position, patient = 0.0, one.patient
+        if suffix_of(one.file) in DICOM:
+            try:
+                header = open_dicom(one.file, header_alone=True)
+            except Exception as error:
+                where.log.note("not a readable picture: the record is out", f"{one.file}: {error}")
+                continue
+            if said.patient == "header":
+                patient = str(header.get("PatientID", "") or "")
+            if said.volumes and not int(header.get("NumberOfFrames", 0) or 0) > 1:
+                key = (str(one.label), patient, str(header.get("SeriesInstanceUID", one.file)))
+                position = _position(header)
+        if said.patient == "header" and not patient:
+            where.log.note("no patient is told: the record is out", f"{one.file}: no PatientID")
+            continue
+        series.setdefault(key, []).append((position, replace(one, patient=patient)))
+    records = []
+    for slices in series.values():
+        ordered = sorted(slices, key=lambda one: (one[0], one[1].file))
+        files = tuple(one.file for _, one in ordered)
+        records.append(_Record(source=files, found=ordered[0][1]))
+    return records
 
 
-def _owners(
-    root: Path, files: Sequence[Path], log: ReadingLog
-) -> list[tuple[str, str] | None] | None:
-    """Return (patient, hospital) of each file from the table of owners, None without that table.
+def _position(header: Any) -> float:
+    """Return how far along its series' own direction a slice lies, in millimetres."""
+    place, axes = header.get("ImagePositionPatient"), header.get("ImageOrientationPatient")
+    if not place or not axes or len(axes) != 6:
+        return float(header.get("InstanceNumber", 0) or 0)
+    along = np.cross([float(x) for x in axes[:3]], [float(x) for x in axes[3:]])
+    return float(np.dot([float(x) for x in place], along))
 
-    A file of nobody's is None, and so is one without a hospital where the others have one.
-    """
-    table = root / OWNERS
-    if not table.is_file():
-        return None
-    listed = {}
-    for place, row in read_rows(table, ("file", "patient"), log).rows:
-        if all(row.get(column, "-") for column in ("file", "patient", "hospital")):
-            listed[row["file"].replace("\\", "/")] = (row["patient"], row.get("hospital", ""))
-        else:
-            log.note("no identifier: the record is out", place)
-    owners: list[tuple[str, str] | None] = []
-    for file in files:
-        name = file.relative_to(root).as_posix()
-        if name not in listed:
-            log.note("no patient is told: the record is out", f"{table}: no row for {name}")
-        owners.append(listed.get(name))
-    return owners
+
+def _form(
+    records: list[_Record], declared: Declaration, where: Location, *, root: Path
+) -> PictureForm:
+    """Return the form of a folder's pictures: declared, or as they look where nothing is."""
+    said, files = declared.pictures, [one.source[0] for one in records]
+    # Where there is a declaration it means the same at the server's folder and at a hospital's.
+    told = where.declared or where.declared_in(root / FOLDER_FILE).is_file()
+    channels = said.channels or (3 if told else seen_channels(files))
+    special = any(suffix_of(file) in (*DICOM, *NIFTI) for file in files)
+    return PictureForm(
+        size=where.image_size,
+        channels=1 if said.volumes else channels,
+        volumes=said.volumes,
+        range=declared.ranges.get("values"),
+        spacing=said.spacing,
+        deep=special or said.volumes or "values" in declared.ranges,
+    )
+
+
+def seen_channels(files: Sequence[Path]) -> int:
+    """Return 1 where all of the pictures that are looked at are grey, else 3."""
+    from PIL import Image
+
+    step = max(1, len(files) // _LOOKED_AT)
+    for file in files[::step]:
+        try:
+            with Image.open(file) as image:
+                if image.mode in ("RGB", "RGBA", "P", "CMYK", "YCbCr"):
+                    return 3
+        except Exception:
+            continue
+    return 1
+
+
+def _dataset(
+    records: list[_Record],
+    form: PictureForm,
+    declared: Declaration,
+    where: Location,
+    *,
+    root: Path,
+    named: bool,
+) -> Dataset:
+    patients = np.arange(len(records), dtype=np.int64)
+    names: tuple[str, ...] = ()
+    if named:
+        patients, names = dense([one.found.patient for one in records])
+    homes, hospitals = None, tuple[str, ...]()
+    if any(one.found.hospital for one in records):
+        homes, hospitals = dense([one.found.hospital for one in records])
+    labels = np.asarray([one.found.label for one in records], dtype=np.int64)
+    everything = Records(
+        inputs=LazyInputs(PictureStore([one.source for one in records], form, where.log)),
+        labels=labels,
+        patients=patients,
+        hospitals=homes,
+    )
+    cut = sum(one.found.trained_on for one in records)
+    test = everything.take(slice(cut, None)) if cut < len(records) else None
+    return Dataset(
+        info=DatasetInfo(
+            name=f"image-folder:{where.variant}",
+            title=f"pictures in {root.name}",
+            task=declared.task,
+            shape=form.shape,
+            classes=declared.classes,
+            kind="volume" if form.volumes else "image",
+            input_range=(0.0, 1.0),
+            has_patient_ids=named,
+            has_hospital_ids=homes is not None,
+            declared=declared.public(),
+        ),
+        train=everything.take(slice(0, cut)),
+        test=test,
+        hospital_names=hospitals,
+        # Of a header, a patient's identifier is used and never shown.
+        patient_names=() if declared.pictures.patient == "header" else names,
+        log=where.log,
+    )

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from clients.contract.setting_faults import nearest
-from clients.data.declaration import FileForm
+from clients.data.declared_parts import FileForm
 from clients.data.dialect import Dialect
 from clients.data.errors import DataError
 from clients.data.files import MOST_TABLE_BYTES, read_bounded

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from clients.data.column_draft import Column, look_at
-from clients.data.declaration import FOLDER_FILE, FileForm
+from clients.data.declaration import FOLDER_FILE
+from clients.data.declared_parts import FileForm
 from clients.data.dialect import ABSENT
 from clients.data.draft import Draft, name_of, toml_key, toml_list, toml_string
 from clients.data.errors import DataError

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clients.data.array_values import values_store
-from clients.data.declaration import Declaration, Pictures, read_declaration
+from clients.data.declaration import Declaration, read_declaration
+from clients.data.declared_parts import Pictures
 from clients.data.errors import DataError
 from clients.data.files import Location, label_numbers, npz_keys, open_npz
 from clients.data.public_facts import declaration_of

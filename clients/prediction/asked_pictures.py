@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from clients.data.errors import DataError
-from clients.data.pictures import SUFFIXES, PictureStore
+from clients.data.picture_files import SUFFIXES, PictureForm, is_picture
+from clients.data.pictures import PictureStore
+from clients.data.public_facts import declaration_of
 from clients.data.records import DatasetInfo, LazyInputs
 from clients.prediction.asked import UNTOLD, Asked, RowNotes
 
@@ -37,7 +39,7 @@ def ask_pictures(path: Path, info: DatasetInfo, log: RowNotes) -> Asked:
         )
     root = path if path.is_dir() else path.parent
     files = _files(path)
-    store = PictureStore(files, info.shape[1], info.shape[0], log)
+    store = PictureStore(files, _form(info), log)
     rows, notes = [], []
     log.of_record()
     for row in range(len(files)):
@@ -59,16 +61,22 @@ def ask_pictures(path: Path, info: DatasetInfo, log: RowNotes) -> Asked:
     )
 
 
+def _form(info: DatasetInfo) -> PictureForm:
+    """Return what the pictures that a model was trained on were brought to."""
+    return PictureForm(
+        size=info.shape[1],
+        channels=info.shape[0],
+        range=declaration_of(info).ranges.get("values"),
+        deep=True,
+    )
+
+
 def _files(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
     inside = sorted(path.rglob("*"))
     hidden = {one for one in inside if any(p.startswith(".") for p in one.relative_to(path).parts)}
-    files = [
-        one
-        for one in inside
-        if one.suffix.lower() in SUFFIXES and one.is_file() and one not in hidden
-    ]
+    files = [one for one in inside if is_picture(one) and one.is_file() and one not in hidden]
     if not files:
         raise DataError(
             f"{path}: no picture in it; expected files that end in {', '.join(SUFFIXES)}",

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clients.data import breast_cancer, heart_disease
-from clients.data.declaration import Declaration, FileForm, read_declaration
+from clients.data.declaration import Declaration, read_declaration
+from clients.data.declared_parts import FileForm
 from clients.data.dialect import ABSENT, Dialect
 from clients.data.encoding import Encoder
 from clients.data.errors import DataError

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from clients.data.errors import DataError
-from clients.data.pictures import SUFFIXES
+from clients.data.picture_files import is_picture
 from clients.data.records import DatasetInfo, Records, readable
 from clients.prediction.asked import Asked, RowNotes
 from clients.prediction.asked_arrays import ask_arrays
@@ -41,7 +41,7 @@ def ask(path: Path, info: DatasetInfo, log: RowNotes) -> Asked:
         )
     if path.suffix.lower() == ".npz":
         return ask_arrays(path, info, log)
-    if path.is_dir() or path.suffix.lower() in SUFFIXES:
+    if path.is_dir() or is_picture(path):
         return ask_pictures(path, info, log)
     if info.kind == "table":
         return ask_table(path, info, log)

@@ -14,7 +14,8 @@ import pytest
 
 from clients.data import DataError, load_dataset
 from clients.data.column_draft import look_at, outwards
-from clients.data.declaration import FileForm, declared, json_schema
+from clients.data.declaration import declared, json_schema
+from clients.data.declared_parts import FileForm
 from clients.data.dialect import Dialect
 from clients.data.drafting import draft
 from simulations.cli import main

@@ -15,7 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from clients.data import DataError, load_dataset
-from clients.data.declaration import FileForm, declared
+from clients.data.declaration import declared
+from clients.data.declared_parts import FileForm
 from clients.data.dialect import Dialect
 
 FIRST, LAST = date(1990, 1, 1), date(2030, 1, 1)

@@ -53,6 +53,7 @@ def test_a_view_of_a_view_shows_the_rows_that_were_asked_for():
 
 
 def test_a_hundred_thousand_undecoded_pictures_cost_next_to_nothing(tmp_path):
+    from clients.data.picture_files import PictureForm
     from clients.data.pictures import PictureStore
 
     def resident():
@@ -63,7 +64,7 @@ def test_a_hundred_thousand_undecoded_pictures_cost_next_to_nothing(tmp_path):
         pytest.skip("resident memory is read from /proc")
     gc.collect()
     before = resident()
-    store = PictureStore([tmp_path / "x.png"] * 100_000, 128, 1)
+    store = PictureStore([tmp_path / "x.png"] * 100_000, PictureForm(size=128, channels=1))
     views = [LazyInputs(store).view(np.arange(k, 100_000, 10)) for k in range(10)]
     assert sum(len(view) for view in views) == 100_000
     assert resident() - before < 50e6

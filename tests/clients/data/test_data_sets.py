@@ -4,7 +4,7 @@ import sys
 import numpy as np
 import pytest
 
-from clients.data import DATASETS, DataError, Dataset, files, load_dataset, pictures
+from clients.data import DATASETS, DataError, Dataset, files, load_dataset, picture_files
 from clients.data.chest_xray import patient_of
 from clients.data.records import readable
 
@@ -250,9 +250,9 @@ def test_an_unreadable_picture_is_out_and_named(tmp_path, monkeypatch, damage):
         case "none":
             bad.unlink()
         case "large":
-            monkeypatch.setattr(pictures, "MOST_BYTES", bad.stat().st_size - 1)
+            monkeypatch.setattr(picture_files, "MOST_BYTES", bad.stat().st_size - 1)
         case "pixels":
-            monkeypatch.setattr(pictures, "MOST_PIXELS", 19_999)
+            monkeypatch.setattr(picture_files, "MOST_PIXELS", 19_999)
     written: list[str] = []
     loaded.log.write_to(written.append)
     read = loaded.train.inputs[:]
