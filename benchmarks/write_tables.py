@@ -23,7 +23,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 MEASURED = ROOT / "docs" / "measured"
-PAGES = ("README.md", "docs/performance.md", "docs/audit.md")
+PAGES = ("README.md", "docs/performance.md", "docs/audit.md", "docs/prediction.md")
 BLOCK = re.compile(r"(<!-- measured: (?P<name>[a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -183,6 +183,39 @@ def audit_table() -> str:
     return _rows(head, rows) + f"\n{sizes}. Measured by `{found['command']}`.\n"
 
 
+def own_calibration() -> str:
+    """Return at how many hospitals sets hold the truth, by the pooled threshold and their own."""
+    found = _read("own_calibration.json")
+    rows = []
+    for row in found["rows"]:
+        pooled, own = row["pooled"], row["own"]
+        rows.append(
+            [
+                f"{row['data']}, {row['model']}: by {row['split']}",
+                str(pooled["covered"]),
+                f"{min(own['covered'])} to {max(own['covered'])}",
+                *(f"{one['least']:.3f}" for one in (pooled, own)),
+                *(f"{one['size']:.2f}" for one in (pooled, own)),
+            ]
+        )
+    head = [
+        f"{found['hospitals']} hospitals",
+        "covered: pooled",
+        "own",
+        "least coverage: pooled",
+        "own",
+        "classes in a set: pooled",
+        "own",
+    ]
+    said = (
+        f"Covered: sets hold the truth of at least {found['coverage']:.0%} of the hospital's "
+        f"population. Each hospital calibrates on {found['patients']} patients, "
+        f"{found['repeats']} times over, with {found['confidence']:.0%} confidence. Measured by "
+        f"`{found['command']}`.\n"
+    )
+    return _rows(head, rows) + "\n" + said
+
+
 def planted_faults() -> str:
     """Return which detector sees which planted fault, and by what."""
     found = _read("planted_faults.json")
@@ -222,6 +255,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "deployed": deployed_table,
     "audit": audit_table,
     "planted-faults": planted_faults,
+    "own-calibration": own_calibration,
 }
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from deployment import model_commands
 from deployment.ledger_commands import ledgers
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ Wait = Annotated[
 ]
 
 app.add_typer(ledgers, name="ledger")
+model_commands.add_commands(app)
 
 
 @app.callback()

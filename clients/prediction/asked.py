@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from accounting.private import Unreleased
 from clients.data.reading_log import ReadingLog
@@ -28,6 +28,7 @@ class Asked(Unreleased):
         rows: int64 [m], which records these are, ascending.
         notes: what was odd about each record; "" for nothing.
         labels: int64 [n], class numbers, `UNTOLD` for none; None where no record has any.
+        names: of the patient of each record, "" where none is named; none at all likewise.
         patients: int64 [n], numbers of patients; each record is one's own where none are named.
     """
 
@@ -37,6 +38,7 @@ class Asked(Unreleased):
     notes: Sequence[str]
     labels: Ints | None = None
     patients: Ints
+    names: Sequence[str] = ()
 
     def __len__(self) -> int:
         return len(self.notes)
@@ -45,6 +47,15 @@ class Asked(Unreleased):
     def unread(self) -> list[int]:
         """Records that could not be read."""
         return sorted(set(range(len(self))) - set(self.rows.tolist()))
+
+
+def without_labels(asked: Asked, rows: Ints) -> Asked:
+    """Return the records, some of them as if nobody had told their truth."""
+    if asked.labels is None:
+        return asked
+    labels = asked.labels.copy()
+    labels[rows] = UNTOLD
+    return replace(asked, labels=labels)
 
 
 class RowNotes(ReadingLog):

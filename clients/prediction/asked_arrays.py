@@ -70,6 +70,7 @@ def ask_arrays(path: Path, info: DatasetInfo, log: RowNotes) -> Asked:
         notes=[NOTHING if one else odd for one, odd in zip(unread, _odd(values), strict=True)],
         labels=_labels(path, parts, arrays, info.classes),
         patients=patients,
+        names=keys.get("patient", ()),
     )
 
 

@@ -258,6 +258,7 @@ def _in_order(
         notes=all_notes,
         labels=None if labels is None else told,
         patients=dense(named)[0],
+        names=patients,
     )
 
 

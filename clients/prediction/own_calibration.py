@@ -13,12 +13,13 @@ records; nothing is promised of it.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from accounting.private import Unreleased
 from clients.learning.evaluation import probabilities
 from clients.prediction.asked import UNTOLD, Asked
 from clients.prediction.conformal import one_record_each, scores_of, threshold_at
@@ -28,7 +29,7 @@ from clients.prediction.temperature import fit_temperature
 
 
 @dataclass(frozen=True, kw_only=True)
-class OwnCalibration:
+class OwnCalibration(Unreleased):
     """What one hospital found out about one model.
 
     Attributes:
@@ -39,7 +40,7 @@ class OwnCalibration:
 
     model: str
     temperature: float
-    scores: NDArray[np.float64] = field(repr=False)
+    scores: NDArray[np.float64]
 
     def threshold(self, coverage: float, confidence: float) -> float:
         """Return up to which score a class is in a set, for these levels."""

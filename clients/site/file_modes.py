@@ -22,7 +22,10 @@ _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _ROOT = 0
 #: What in the private folder is for the owner's eyes, besides every key.
-_SECRETS = ("*.key", "keys-*", "pairs-*", "*.secret", "ledger*.jsonl", "first-use.json")
+_SECRETS = (
+    *("*.key", "keys-*", "pairs-*", "*.secret", "ledger*.jsonl", "first-use.json"),
+    "calibration-*.json",
+)
 
 
 def open_files(site: SiteFile) -> list[str]:

@@ -116,18 +116,23 @@ def predictions_for(request: Request) -> tuple[Predictor, Predictions, tuple[str
     artefact = find_artefact(request.model, iterates=request.iterates)
     predictor = Predictor(artefact, request.allowed)
     asked, odd = read_asked(request, artefact)
-    own = request.own
-    if own is not None and own.model != artefact.digest:
-        own = None
-    threshold = (own or artefact.doubt).threshold(request.coverage, request.confidence)
+    own = _own_of(request, artefact)
+    judge = artefact.doubt if own is None else own
+    threshold = judge.threshold(request.coverage, request.confidence)
     made = predict(
         predictor,
         asked,
         coverage=request.coverage,
         threshold=threshold,
-        temperature=own.temperature if own else 0.0,
+        temperature=0.0 if own is None else own.temperature,
     )
     return predictor, made, odd
+
+
+def _own_of(request: Request, artefact: Artefact) -> OwnCalibration | None:
+    """Return the hospital's calibration, if it is of this model."""
+    own = request.own
+    return own if own is not None and own.model == artefact.digest else None
 
 
 def write_table(made: Predictions, out: Path) -> None:
@@ -191,9 +196,13 @@ def doubt_text(request: Request, artefact: Artefact) -> str:
     """Say what sets promise, and of whom."""
     from clients.prediction.conformal import least_count
 
-    own = request.own is not None and request.own.model == artefact.digest
-    scores = request.own.scores if own and request.own else artefact.doubt.scores
-    whose = "patients of this hospital" if own else "patients like those of the public holdout"
+    own = _own_of(request, artefact)
+    scores = artefact.doubt.scores if own is None else own.scores
+    whose = (
+        "patients of this hospital"
+        if own is not None
+        else "patients like those of the public holdout"
+    )
     levels = {"coverage": request.coverage, "confidence": request.confidence}
     least = least_count(**levels)
     if len(scores) < least:
