@@ -109,11 +109,15 @@ def launch(
     silent = output.quiet or output.as_json
     follower = nullcontext() if silent else ProgressThread(path, Console(stderr=True))
     try:
-        with logging_to(path / "run.log", settings.run.log_level, terminal=output.debug), follower:
-            from simulations.engines.engine import EngineOptions, simulate
+        with logging_to(path / "run.log", settings.run.log_level, terminal=output.debug):
+            from simulations.own_data import read_own_data
 
-            simulate(settings, EngineOptions(**options))
-            illustrate(path)
+            read_own_data(settings, Console(stderr=True, quiet=silent))
+            with follower:
+                from simulations.engines.engine import EngineOptions, simulate
+
+                simulate(settings, EngineOptions(**options))
+                illustrate(path)
     except Exception as error:
         error.add_note(f"What was done so far is in {_short(path)}.")
         if (path / "summary.json").is_file():

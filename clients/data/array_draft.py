@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,7 @@ def draft_arrays(path: Path) -> Draft:
         oddities=tuple(oddities),
         text="\n".join(lines) + "\n",
         file=path.with_suffix(".toml"),
-        command=f"flower-simulation run default --set data.name={name_of(path)} "
+        command=f"flower-simulation run default --set data.name={quote(name_of(path))} "
         "--set model.name=scattering",
         facts=tuple(facts),
     )

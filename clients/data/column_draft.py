@@ -115,7 +115,7 @@ def _as_dates(
         base,
         use="date",
         range=(date(first, 1, 1), date(last, 12, 31)),
-        oddities=tuple(_few(odd)),
+        oddities=tuple(few(odd)),
         values=tuple(float(moment.toordinal()) for moment in read),
     )
 
@@ -159,7 +159,7 @@ def _as_numbers(
         codes=codes,
         units=units,
         censored=censored,
-        oddities=tuple(_few(said)),
+        oddities=tuple(few(said)),
         values=tuple(inside.tolist()),
     )
 
@@ -221,10 +221,11 @@ def _as_kinds(base: Column, counts: Mapping[str, int]) -> Column:
         return replace(base, why=f"it holds {len(counts)} different words")
     rare = [f"{kind!r} is met once" for kind, count in ordered.items() if count == 1]
     return replace(
-        base, use="kinds", kinds=tuple(ordered), oddities=tuple(_few(rare)), counts=ordered
+        base, use="kinds", kinds=tuple(ordered), oddities=tuple(few(rare)), counts=ordered
     )
 
 
-def _few(sentences: Sequence[str], most: int = 3) -> list[str]:
-    more = [f"and {len(sentences) - most} more such cells"] if len(sentences) > most else []
+def few(sentences: Sequence[str], what: str = "such cells", most: int = 3) -> list[str]:
+    """Return the first sentences, and how many more there are."""
+    more = [f"and {len(sentences) - most} more {what}"] if len(sentences) > most else []
     return [*sentences[:most], *more]

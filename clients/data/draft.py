@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clients.data.column_draft import MOST_KINDS, Column
+from clients.data.picture_files import is_picture
 from clients.data.rows import EXCEL, PARQUET
 
 
@@ -49,8 +50,8 @@ def name_of(path: Path) -> str:
         return f"npz:{whole}" if path.suffix.lower() == ".npz" else f"csv:{whole}"
     suffixes = Counter(one.suffix.lower() for one in path.iterdir())
     tables = [one for one in (".csv", *EXCEL, *PARQUET) if suffixes[one]]
-    folders = any(one.is_dir() for one in path.iterdir())
-    return f"csv:{whole}/*{tables[0]}" if tables and not folders else f"image-folder:{whole}"
+    pictures = any(one.is_dir() or is_picture(one) for one in path.iterdir())
+    return f"csv:{whole}/*{tables[0]}" if tables and not pictures else f"image-folder:{whole}"
 
 
 def toml_key(name: str) -> str:

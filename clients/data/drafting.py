@@ -11,7 +11,7 @@ from pathlib import Path
 
 from clients.data.array_draft import draft_arrays
 from clients.data.draft import Draft, name_of
-from clients.data.errors import DataError
+from clients.data.picture_draft import draft_pictures
 from clients.data.table_draft import draft_table
 
 
@@ -26,4 +26,4 @@ def draft(path: Path) -> Draft:
         return draft_table(path, sorted(path.glob(Path(name).name)) if path.is_dir() else [path])
     if name.startswith("npz:"):
         return draft_arrays(path)
-    raise DataError(f"{path}: pictures are not drafted so far", code="unreadable")
+    return draft_pictures(path)

@@ -60,7 +60,7 @@ def listed(root: Path, declared: Declaration, where: Location) -> list[Found]:
     found = []
     for place, row in read.rows:
         label = encoder.label(place, row)
-        file = _picture_of(table.parent, row[said.file])
+        file = picture_of(table.parent, row[said.file])
         part = row[said.split].lower() if said.split else "train"
         if label is None:
             continue
@@ -85,7 +85,7 @@ def listed(root: Path, declared: Declaration, where: Location) -> list[Found]:
     return sorted(found, key=lambda one: not one.trained_on)
 
 
-def _picture_of(folder: Path, name: str) -> Path | None:
+def picture_of(folder: Path, name: str) -> Path | None:
     """Return the file that a cell means, with or without the end of its name; None for none."""
     path = folder / name.replace("\\", "/")
     if not name or not path.resolve().is_relative_to(folder.resolve()):

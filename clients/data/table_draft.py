@@ -7,11 +7,12 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from shlex import quote
 
 from clients.data.column_draft import Column, look_at
 from clients.data.declaration import FOLDER_FILE
 from clients.data.declared_parts import FileForm
-from clients.data.dialect import ABSENT
+from clients.data.dialect import ABSENT, Dialect
 from clients.data.draft import Draft, name_of, toml_key, toml_list, toml_string
 from clients.data.errors import DataError
 from clients.data.file_form import Seen, look
@@ -80,8 +81,8 @@ def draft_table(path: Path, files: Sequence[Path]) -> Draft:
     cells = {
         name: [row[name] for _, row in table.rows] for name in dict.fromkeys(table.header) if name
     }
-    columns = tuple(look_at(name, found, table.dialect) for name, found in cells.items())
-    roles = _roles(columns, cells)
+    columns = columns_of(cells, table.dialect)
+    roles = roles_of(columns, cells)
     oddities = [
         *seen.doubts,
         *(f"{line}" for line in log.lines()),
@@ -115,7 +116,7 @@ def draft_table(path: Path, files: Sequence[Path]) -> Draft:
 
 def _command(path: Path, roles: dict[str, str], cells: dict[str, list[str]]) -> str:
     """Return the command that trains on a table."""
-    command = f"flower-simulation run default --set data.name={name_of(path)}"
+    command = f"flower-simulation run default --set data.name={quote(name_of(path))}"
     for column, role in roles.items():
         if role == "hospital":
             homes = _different(cells[column])
@@ -123,7 +124,12 @@ def _command(path: Path, roles: dict[str, str], cells: dict[str, list[str]]) -> 
     return command
 
 
-def _roles(columns: Sequence[Column], cells: dict[str, list[str]]) -> dict[str, str]:
+def columns_of(cells: dict[str, list[str]], dialect: Dialect) -> tuple[Column, ...]:
+    """Return what each column seems to be."""
+    return tuple(look_at(name, found, dialect) for name, found in cells.items())
+
+
+def roles_of(columns: Sequence[Column], cells: dict[str, list[str]]) -> dict[str, str]:
     """Return which columns seem to name patient, hospital and outcome."""
     roles: dict[str, str] = {HOME: "hospital"} if HOME in cells else {}
     for role, pattern in (("patient", _PATIENT), ("hospital", _HOSPITAL), ("target", _TARGET)):
@@ -246,7 +252,7 @@ def _head(path: Path, roles: dict[str, str], cells: dict[str, list[str]]) -> lis
         f"# Drafted from {path.name}: what stands here becomes public, and is the same everywhere.",
         f"target = {json.dumps(by_role.get('target', ''), ensure_ascii=False)}"
         + ("" if "target" in by_role else "   # which column is to be predicted?"),
-        *_classes(by_role, cells),
+        *class_lines(by_role, cells),
     ]
     for role, hint in (("patient", "rows of one patient are clipped together"), ("hospital", "")):
         if by_role.get(role) == HOME:
@@ -267,7 +273,7 @@ def _unconfirmed(used: Sequence[Column]) -> list[str]:
     ]
 
 
-def _classes(by_role: dict[str, str], cells: dict[str, list[str]]) -> list[str]:
+def class_lines(by_role: dict[str, str], cells: dict[str, list[str]]) -> list[str]:
     """Return the lines that declare the classes of the outcome."""
     if "target" not in by_role:
         return ["classes = []"]

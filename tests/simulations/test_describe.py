@@ -230,3 +230,37 @@ def test_tables_as_hospitals_write_them_are_read_by_their_drafts(tmp_path):
         assert not loaded.log, (name, loaded.log.lines())
         assert len(loaded.train) == drafted.rows
         assert loaded.info.has_patient_ids and loaded.info.has_hospital_ids
+
+
+@pytest.mark.skipif(not CASES.is_dir(), reason="no folder 'cases' beside ASCLEPIAS_DATA")
+def test_folders_as_hospitals_export_them_are_read_by_their_drafts(tmp_path):
+    expected = {"nested": 3, "flat": 6, "owners": 6, "owners2": 6}
+    for folder in sorted((CASES / "img").iterdir()):
+        if folder.name in ("dcm", "nifti"):
+            continue  # neither is what its name says
+        drafted = draft(folder)
+        (tmp_path / "it.toml").write_text(drafted.text)
+        jsonschema.validate(tomllib.loads(drafted.text), json_schema())
+        loaded = load_dataset(
+            f"image-folder:{folder}",
+            declared=True,
+            unconfirmed=True,
+            declaration=tmp_path / "it.toml",
+        )
+        inputs = np.asarray(loaded.train.inputs)
+        odd = folder.name in ("corrupt", "notimage", "masks")
+        assert bool(loaded.log) == odd, (folder.name, loaded.log.lines())
+        assert np.nanstd(inputs) > 0.1 and len(loaded.train) >= 12
+        unit = "patient" if folder.name in expected else "record"
+        assert loaded.info.unit == unit, folder.name
+        if folder.name in expected:
+            assert len(loaded.train.patient_ids) == expected[folder.name]
+        assert ("cannot be read" in " ".join(drafted.oddities)) == (
+            folder.name in ("corrupt", "notimage")
+        )
+
+
+def test_a_folder_without_pictures_says_so(tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    code, out = run(capsys, "empty")
+    assert code == 1 and "no picture in it" in out

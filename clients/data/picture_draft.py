@@ -1,0 +1,283 @@
+"""A first declaration of a folder of pictures or volumes, drafted from it for a person to mend."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from shlex import quote
+from typing import Any
+
+import numpy as np
+
+from clients.data.column_draft import Column, few, outwards
+from clients.data.declaration import FOLDER_FILE
+from clients.data.draft import Draft, name_of, toml_list, toml_string
+from clients.data.errors import DataError
+from clients.data.file_form import look
+from clients.data.layouts import (
+    BESIDE,
+    TRAINED_ON,
+    folders_of,
+    pictures_in,
+    seen_classes,
+    seen_layout,
+    walk,
+)
+from clients.data.manifest import OWNERS, picture_of
+from clients.data.picture_files import (
+    DICOM,
+    NIFTI,
+    PictureForm,
+    open_dicom,
+    read_picture,
+    suffix_of,
+)
+from clients.data.pictures import seen_channels
+from clients.data.ranges import Range
+from clients.data.reading_log import ReadingLog
+from clients.data.rows import read_rows
+from clients.data.table_draft import class_lines, columns_of, roles_of
+
+#: Pictures whose values are looked at.
+_LOOKED_AT = 32
+_AS_TRAIN = {name for name, trained in TRAINED_ON.items() if trained} - {"train"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Held:
+    """What folders or a manifest say of the pictures.
+
+    Attributes:
+        head: the first lines of the declaration.
+        pictures: keys of `[pictures]` and their values, as TOML spells them.
+        patients: whether it says whose a picture is.
+        hospitals: how many hospitals it names.
+        columns: of a manifest.
+        roles: of these columns.
+    """
+
+    head: list[str]
+    pictures: dict[str, str]
+    patients: bool
+    hospitals: int = 0
+    columns: tuple[Column, ...] = ()
+    roles: dict[str, str] = field(default_factory=dict)
+
+
+def draft_pictures(root: Path) -> Draft:
+    """Look at a folder of pictures, and draft what could be declared of it.
+
+    Raises:
+        DataError: it holds none.
+    """
+    files = pictures_in(root, deep=True)
+    if not files:
+        raise DataError(f"{root}: no picture in it", code="missing-file")
+    oddities: list[str] = []
+    held = _held(root, oddities)
+    pictures = dict(held.pictures)
+    named = held.patients or (root / OWNERS).is_file()
+    if _of_headers(files, oddities) and not named:
+        pictures["patient"], named = '"header"', True
+    if not named:
+        oddities.append(
+            f"nothing says whose a picture is ({OWNERS}, a folder for each patient): each counts "
+            "as a patient of its own, and what is promised holds for a picture"
+        )
+    looked = files[:: max(1, len(files) // _LOOKED_AT)]
+    volumes = any(_is_volume(file) for file in looked)
+    _unreadable(looked, volumes, oddities)
+    key, value = ("volumes", "true") if volumes else ("channels", str(seen_channels(files)))
+    lines = [
+        f"# Drafted from {root.name}: what stands here becomes public, and is the same everywhere.",
+        *held.head,
+        *_range(looked, oddities),
+        "",
+        "[pictures]",
+        *(f"{name} = {said}" for name, said in {**pictures, key: value}.items()),
+    ]
+    kinds = Counter(suffix_of(file) for file in files)
+    command = f"flower-simulation run default --set data.name={quote(name_of(root))}"
+    if held.hospitals > 1:
+        command += f" --set partition.name=natural --num-supernodes {held.hospitals}"
+    return Draft(
+        columns=held.columns,
+        rows=len(files),
+        roles=held.roles,
+        oddities=tuple(oddities),
+        text="\n".join(lines) + "\n",
+        file=root / FOLDER_FILE,
+        command=f"{command} --set model.name={'cnn' if volumes else 'scattering'}",
+        facts=(
+            f"{len(files)} files: " + ", ".join(f"{kind} {n}" for kind, n in kinds.items()),
+            *_sizes(looked),
+        ),
+    )
+
+
+def _held(root: Path, oddities: list[str]) -> _Held:
+    """Return what a manifest says of the pictures, or else their folders."""
+    loose = pictures_in(root)
+    tables = [one for one in sorted(root.glob("*.csv")) if one.name != OWNERS]
+    for table in tables if loose or not folders_of(root) else []:
+        if found := _manifest(root, table, oddities):
+            return found
+    try:
+        layout = seen_layout(root)
+    except DataError as error:
+        oddities.append(str(error))
+        layout = "class"
+    names = {one.name.lower() for one in folders_of(root)}
+    if beside := sorted(names & set(BESIDE)):
+        oddities.append(f"{', '.join(beside)}: taken for no class")
+    if "part" in layout and (more := sorted(names & _AS_TRAIN)):
+        oddities.append(f"{', '.join(more)}: trained on, as train is; only test is measured on")
+    homes = walk(root, layout, seen_classes(root, layout), ReadingLog())
+    return _Held(
+        head=[f"classes = {toml_list(seen_classes(root, layout))}   # in label order"],
+        pictures={"layout": toml_string(layout)},
+        patients="patient" in layout,
+        hospitals=len({one.hospital for one in homes} - {""}),
+    )
+
+
+def _manifest(root: Path, table: Path, oddities: list[str]) -> _Held | None:
+    """Return what a table beside pictures says of them; None where it names none of them."""
+    seen = look(table)
+    read = read_rows(table, (), ReadingLog(), seen.form)
+    cells = {name: [row[name] for _, row in read.rows] for name in dict.fromkeys(read.header)}
+    naming = {
+        name: sum(picture_of(root, cell) is not None for cell in values[:100])
+        for name, values in cells.items()
+    }
+    file = max(naming, key=lambda name: naming[name], default="")
+    if not file or not naming[file]:
+        return None
+    columns = columns_of(cells, read.dialect)
+    roles = roles_of(tuple(one for one in columns if one.name != file), cells)
+    by_role = {role: name for name, role in roles.items()}
+    if "target" not in by_role:
+        oddities.append(f"{table.name}: no column looks like an outcome: write its name: target")
+    pictures = {"manifest": toml_string(table.name), "file": toml_string(file)}
+    if split := next((name for name in cells if name.lower() in ("split", "part", "fold")), ""):
+        pictures["split"] = toml_string(split)
+    oddities += seen.doubts
+    homes = cells[by_role["hospital"]] if "hospital" in by_role else []
+    return _Held(
+        head=[
+            f"target = {toml_string(by_role.get('target', ''))}",
+            *class_lines(by_role, cells),
+            *(
+                f"{role} = {toml_string(by_role[role])}"
+                for role in ("patient", "hospital")
+                if role in by_role
+            ),
+        ],
+        pictures=pictures,
+        patients="patient" in by_role,
+        hospitals=len(set(homes) - {""}),
+        columns=columns,
+        roles=roles,
+    )
+
+
+def _unreadable(files: Sequence[Path], volumes: bool, oddities: list[str]) -> None:
+    """Say which of the files that are looked at cannot be read, whatever their range."""
+    form = PictureForm(
+        size=8, channels=1, volumes=volumes, range=Range(low=0.0, high=1.0), deep=True
+    )
+    said = []
+    for file in files:
+        try:
+            read_picture((file,), form)
+        except Exception as error:
+            said.append(f"{file} cannot be read, so that it takes no part: {error}")
+    oddities += few(said, "such files")
+
+
+def _of_headers(files: Sequence[Path], oddities: list[str]) -> bool:
+    """Whether DICOM files name their patients."""
+    headed = [file for file in files if suffix_of(file) in DICOM]
+    try:
+        named = [bool(open_dicom(file, header_alone=True).get("PatientID")) for file in headed]
+    except Exception as error:
+        oddities.append(f"{headed[0]}: {error}")
+        return False
+    if headed and not all(named):
+        oddities.append(f"{named.count(False)} DICOM files name no patient")
+    return bool(headed) and any(named)
+
+
+def _is_volume(file: Path) -> bool:
+    try:
+        if suffix_of(file) in NIFTI:
+            from nibabel import load
+
+            shape = [one for one in load(file).shape if one > 1]  # type: ignore[attr-defined]
+            return len(shape) > 2
+        if suffix_of(file) in DICOM:
+            return int(open_dicom(file, header_alone=True).get("NumberOfFrames", 1) or 1) > 1
+    except Exception:
+        return False
+    return False
+
+
+def _range(files: Sequence[Path], oddities: list[str]) -> list[str]:
+    """Return the lines that declare what values can be, where files do not say it."""
+    found = [values for file in files if (values := _values(file)) is not None]
+    if not found:
+        return []
+    low = float(min(values.min() for values in found))
+    high = float(max(values.max() for values in found))
+    if all(values.dtype.kind in "iu" for values in found) and low >= 0:
+        drafted = (0.0, float(2 ** math.ceil(math.log2(high + 1)) - 1) if high else 1.0)
+    elif low >= 0 and high <= 1:
+        drafted = (0.0, 1.0)
+    else:
+        drafted = outwards(low, high)
+    oddities.append(f"values from {low:g} to {high:g}: declare what the device can give")
+    return [
+        "# Taken from these data: put in what the device can give, then take the name out here.",
+        'unconfirmed = ["values"]',
+        "[ranges]",
+        f"values = [{drafted[0]:g}, {drafted[1]:g}]",
+    ]
+
+
+def _values(file: Path) -> np.ndarray[Any, Any] | None:
+    """Return the values of a file that does not say what they can be, None of one that does."""
+    try:
+        if suffix_of(file) in NIFTI:
+            from nibabel import load
+
+            return np.asarray(load(file).dataobj)  # type: ignore[attr-defined]
+        if suffix_of(file) in DICOM:
+            return None
+        from PIL import Image
+
+        with Image.open(file) as image:
+            values = np.asarray(image)
+        return None if values.dtype in (np.uint8, np.bool_) else values
+    except Exception:
+        return None  # said already
+
+
+def _sizes(files: Sequence[Path]) -> list[str]:
+    """Return a line about how large pictures are."""
+    from PIL import Image
+
+    sizes = []
+    for file in files:
+        try:
+            with Image.open(file) as image:
+                sizes.append(image.size)
+        except Exception:
+            continue
+    if not sizes:
+        return []
+    small, large = min(sizes), max(sizes)
+    text = f"{small[0]} x {small[1]} pixels"
+    return [text if small == large else f"{text} to {large[0]} x {large[1]}"]
