@@ -197,16 +197,22 @@ class SiteLimits:
             composed=composed,
         )
 
-    def slack_of(self, grid: GridPlan) -> Slack:
+    def slack_of(self, grid: GridPlan, colluders: int = 0) -> Slack:
         """What a training's grid charges a site with these limits, for the lines of the training.
 
         It is computed for an observer who is within the limits, and sees sums: the dearest.
+
+        Args:
+            grid: of the training.
+            colluders: that it was planned for.
         """
         from accounting.totals import SLACK_PART
 
         if self.max_epsilon is None or self.delta is None:
             return Slack(0.0, 0.0)
-        return Slack(*grid.slack_at(self.max_epsilon, self.delta * SLACK_PART))
+        unplanned = max(0, self.against.hospitals - max(1, colluders))
+        delta = self.delta * SLACK_PART
+        return Slack(*grid.slack_at(self.max_epsilon, delta, unplanned=unplanned))
 
     def _unbounded(self, ledger: Account) -> str:
         """What to say where lines of the book leave out what a bound would need; else ""."""

@@ -3,7 +3,9 @@
     python benchmarks/noise_cost.py [--json FILE] [--repeats 21]
 
 The goal: a standard normal value from an AES-256 keystream, right in the tails, within 3 times
-numpy's. "noised" is the whole step of a hospital: clamp, add noise, round to the grid.
+numpy's. "noised" is the whole step of a hospital: clamp, add noise, round to the grid. "parts" is
+the same in parts, of which two may be taken out, and "taken out" what everybody who opens a sum of
+ten then does if nobody is missing (K = 10, d = 2).
 """
 
 import argparse
@@ -18,19 +20,25 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from accounting.grid import plan_grid
+from accounting.grid import GridPlan, plan_grid
 from accounting.noise import make_noise_plan
-from accounting.noising import noised_unpaid
+from accounting.noising import noised_unpaid, without_parts
+from accounting.parts import Seeds
 from accounting.randomness import Stream
 
 SIZES = (1_000, 725_061, 11_179_077)
 BASELINE = "numpy standard_normal (PCG64)"
 
 
-def _jobs(size: int) -> dict[str, Callable[[], object]]:
-    generator, stream = np.random.default_rng(1), Stream.fresh()
-    plan = make_noise_plan("semi-central", noise_multiplier=5.0, hospitals=10)
-    grid = plan_grid(
+def _grid(size: int, dropouts: int) -> GridPlan:
+    plan = make_noise_plan(
+        "semi-central",
+        noise_multiplier=5.0,
+        hospitals=10,
+        dropouts=dropouts,
+        removable=True,
+    )
+    return plan_grid(
         dimensions=size,
         hospitals=10,
         plan=plan,
@@ -40,11 +48,24 @@ def _jobs(size: int) -> dict[str, Callable[[], object]]:
         epsilon=1.0,
         delta=1e-4,
     )
+
+
+def _jobs(size: int) -> dict[str, Callable[[], object]]:
+    generator, stream = np.random.default_rng(1), Stream.fresh()
+    grid, parted = _grid(size, 0), _grid(size, 2)
+    names = [f"hospital-{number}" for number in range(10)]
+    seeds = {name: Seeds.drawn(stream, parted.parts) for name in names}
+    opened = {(name, part): seeds[name].each[part - 1] for name in names for part in (1, 2)}
+    total = np.rint(generator.standard_normal(size) / parted.step) * parted.step
     values = generator.standard_normal(size)
     return {
         BASELINE: lambda: generator.standard_normal(size),
         "Stream.normal (AES-256-CTR)": lambda: stream.normal(size),
         "noised (clamp, noise, round)": lambda: noised_unpaid(values, grid, stream),
+        "noised in parts (K = 10, d = 2)": lambda: noised_unpaid(
+            values, parted, stream, seeds[names[0]]
+        ),
+        "20 parts taken out of a sum": lambda: without_parts(total, parted, opened, missing=0),
         "Stream.bernoulli": lambda: stream.bernoulli(size, 0.034),
     }
 

@@ -53,13 +53,14 @@ class SealingPreview:
             AccountingError: the noise cannot be planned so.
             SealingError: the scheme cannot hold the sums.
         """
+        scheme = SCHEMES.get(self.scheme)  # one that nobody knows is refused below
         noise = make_noise_plan(
             REGIMES[self.regime].noise,
             noise_multiplier=self.noise_multiplier,
             hospitals=self.hospitals,
             dropouts=self.dropouts,
             colluders=self.colluders,
-            removable=SCHEMES[self.scheme].sums_alone,
+            removable=scheme is not None and scheme.sums_alone,
         )
         event = noise.event(self.sampling_rate, self.rounds)
         grid = plan_grid(

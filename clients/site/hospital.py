@@ -81,12 +81,7 @@ class Hospital:
         self.cohort = cohort
         self.own = OwnDraws(site, settings, training, cohort, state)
         self._state = state
-        self.witnessing = Witnessing(
-            site,
-            training,
-            book=lambda: self.book,
-            member=self.membership,
-        )
+        self.witnessing = Witnessing(site, training, book=lambda: self.book, member=self.membership)
         self.answers = Answers(site, training, state.answers)
         self._pair_file = PairFile(site, training)
         self._agreement: Agreement | None = None
@@ -382,7 +377,9 @@ class Hospital:
                 scheme=settings.sealing.scheme,
                 held=terms.held,
             )
-            slack = self.site.limits.slack_of(terms.grid) if event is not None else None
+            slack = None
+            if event is not None:
+                slack = self.site.limits.slack_of(terms.grid, terms.noise.colluders)
             self._faced = (faced, slack)
         views, slack = self._faced
         return limits.SpendRequest(

@@ -28,6 +28,7 @@ from simulations.pages.tables import (
     is_attacked,
     observer_caption,
     observer_rows,
+    resting_text,
     summary_rows,
 )
 from simulations.pages.template import PAGE, REPORT, Answer, fill_page
@@ -69,6 +70,7 @@ def render_report(run: RunResult) -> str:
         answers=[answer_private(run), answer_whom(run), answer_good(run), answer_cost(run)],
         observers=observer_rows(observers),
         observers_caption=observer_caption(observers, _unit(run)),
+        resting=resting_text(observers),
         unit=_unit(run),
         attacked=is_attacked(observers),
         audit=audit_part(run.privacy.get("audit")),

@@ -134,6 +134,17 @@ def observer_caption(observers: Sequence[Mapping[str, Any]], unit: str = PATIENT
     return text
 
 
+def resting_text(observers: Sequence[Mapping[str, Any]]) -> str:
+    """Return whose claims take encryption to hold as well; empty where nobody's do."""
+    sealed = [str(one["observer"]) for one in observers if "encrypt" in one.get("rests_on", "")]
+    if not sealed:
+        return ""
+    return (
+        f"Of {', '.join(sealed)}: for as long as the encryption holds of what they have kept. All "
+        "other claims rest on noise alone, whatever an observer computes, now or later."
+    )
+
+
 def observer_table(observers: Sequence[Mapping[str, Any]], unit: str = PATIENT) -> Table:
     """Return the table of who could learn what about one patient, or one record."""
     deltas = {one.get("delta") for one in observers if one.get("epsilon")} - {None}

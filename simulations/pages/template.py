@@ -197,6 +197,9 @@ PAGE = (
 </tbody>
 <caption>{{ observers_caption }}</caption>
 </table>
+{%- if resting %}
+<p class="soft">{{ resting }}</p>
+{%- endif %}
 {%- else %}
 <p>The run has left no observer table.</p>
 {%- endif %}

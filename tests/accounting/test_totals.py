@@ -166,6 +166,28 @@ def test_what_lines_do_not_say_of_slack_covers_every_grid_that_is_planned(hospit
     assert SiteLimits().slack_of(grid) == NONE
 
 
+def test_a_limit_against_more_hospitals_than_planned_is_charged_for_rounding_of_fewer():
+    plan = make_noise_plan("semi-central", noise_multiplier=1.15, hospitals=10)
+    grid = plan_grid(
+        dimensions=725_000,
+        hospitals=10,
+        plan=plan,
+        l2_clip=1.0,
+        expected_patients=100.0,
+        rounds=3001,
+        epsilon=1.0,
+        delta=DELTA,
+    )
+
+    def charged(against, colluders=0):
+        limits = SiteLimits(max_epsilon=1.0, delta=DELTA, against=parse_against(against))
+        return limits.slack_of(grid, colluders)
+
+    assert charged("server") == charged("hospital") < charged("colluders:3")
+    assert charged("colluders:3", colluders=3) == charged("hospital")
+    assert charged("server+hospitals:5") == charged("colluders:5") > charged("colluders:3")
+
+
 events = st.builds(
     GaussianEvent,
     sampling_rate=st.sampled_from([0.005, 0.1, 1.0]),

@@ -13,6 +13,7 @@ OBSERVERS = [
         "binds_target": binds,
         "why": why,
         "guaranteed": epsilon is not None,
+        "rests_on": "noise and encryption" if name == "server" else "noise" if epsilon else "",
     }
     for name, epsilon, binds, why in [
         ("server", {"rdp": 1.079, "prv": 0.991}, True, "sees sealed vectors it cannot open"),

@@ -103,6 +103,11 @@ def test_the_page_carries_observers_settings_versions_and_figures(page):
     assert "figure-training" in page.ids
 
 
+def test_the_page_says_whose_claims_take_encryption_to_hold(page):
+    assert "Of server: for as long as the encryption holds" in page.text
+    assert "All other claims rest on noise alone" in page.text
+
+
 def test_the_exact_command_is_shown_where_it_is_known(tmp_path):
     from simulations.launch import write_provenance
 
