@@ -198,7 +198,7 @@ class Cyclic(Teaching):
         faults = {}
         for name in self._nodes.names:
             message = Message(request.content(), self._nodes.ids[name], Kind.RELEASE_CARRIED)
-            [reply] = self._conversation.ask([message])
+            [reply] = self._settled([message])
             model, fault = self._model_in(reply)
             if fault:
                 faults[name] = fault

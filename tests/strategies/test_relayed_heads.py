@@ -111,6 +111,33 @@ def test_a_copied_ledger_is_vouched_for_without_anybodys_doing(tmp_path: Path, c
     assert kinds(grid).count(Kind.VOUCH) == 2
 
 
+@pytest.mark.parametrize("copied", [False, True])
+def test_who_releases_a_visiting_model_is_vouched_for_as_well(
+    tmp_path: Path, consortium, copied: bool
+) -> None:
+    """The last hospital is away at its turn, so another is asked, whose ledger was copied."""
+    path = consortium.site(HONEST) / "private" / "ledger.jsonl"
+
+    def meddle(message: Message, reply: Message | None) -> Message | None:
+        kind, name = message.metadata.message_type, hospital_of(message)
+        if kind == Kind.VISIT and reply is None and name == HOSTILE:
+            return None
+        if kind == Kind.RELEASE_CARRIED and reply is None and copied and not asked:
+            shutil.copy2(path, path.with_suffix(".copy"))
+            path.unlink()
+            shutil.copy2(path.with_suffix(".copy"), path)
+        if kind == Kind.RELEASE_CARRIED and reply is None:
+            asked.append(name)
+        return reply or message
+
+    asked: list[str] = []
+    changes = {"exchange__name": "cyclic", "exchange__cycles": 1, "privacy__regime": "FPDP"}
+    changes |= {"training__release_every": 9, "privacy__dropouts": 0, "run__attempts": 1}
+    settings = settings_of(tmp_path, "one", **changes)
+    train(settings, SiteGrid(settings, consortium, meddle))
+    assert asked == [HONEST] * (1 + copied)
+
+
 def test_a_ledger_that_was_copied_between_runs_is_vouched_for_by_those_who_are_pinned(
     tmp_path: Path, consortium
 ) -> None:
