@@ -226,8 +226,10 @@ class Chain:
             raise LedgerError(f"{self.path} is no ledger but a device or a pipe")
         if found.st_mode & 0o022:
             raise LedgerError(f"{self.path} can be changed by others than its owner")
-        if self._inode is None:
-            self._inode = (found.st_dev, found.st_ino)
+        if self._inode not in (None, (found.st_dev, found.st_ino)):
+            self.rest()
+            raise LedgerError(f"{self.path} was replaced by another file while it was in use")
+        self._inode = (found.st_dev, found.st_ino)
 
     def _after_fork(self) -> None:
         """Open the file anew: a lock belongs to what was opened, which a fork shares."""
@@ -242,11 +244,10 @@ class Chain:
             there = os.stat(self.path)
         except FileNotFoundError:
             raise LedgerError(f"{self.path} is gone") from None
-        found = os.fstat(self._file)
-        if not (there.st_dev, there.st_ino) == (found.st_dev, found.st_ino) == self._inode:
+        if (there.st_dev, there.st_ino) != self._inode:
             raise LedgerError(f"{self.path} was replaced by another file while it was in use")
-        if not self._is_read(found.st_size):
-            self._read(found.st_size)
+        if not self._is_read(there.st_size):
+            self._read(there.st_size)
 
     def _read(self, size: int) -> None:
         reader = self._reader

@@ -9,6 +9,7 @@ special prime of public-key encryption), at least 128 bits.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,14 +42,28 @@ def make_lattice_keys(plan: SealingPlan) -> Keys:
     return Keys.fresh(plan, secret=secret, public=public if plan.key_mode == "public" else b"")
 
 
+#: Encryptors by their keys' digest. Hospitals of one process hold the same keys, and share one.
+_ENCRYPTORS: WeakValueDictionary[bytes, Encryptor] = WeakValueDictionary()
+
+
+def encryptor_of(plan: SealingPlan, keys: Keys) -> Encryptor:
+    """The encryptor of keys, made once; it goes when the last of them go."""
+    found = _ENCRYPTORS.get(keys.digest)
+    if found is None:
+        secret = keys.secret if plan.key_mode == "symmetric" else b""
+        found = lattice_of(plan).encryptor(secret=secret, public=keys.public)
+        _ENCRYPTORS[keys.digest] = found
+    keys.hold(found)
+    return found
+
+
 class BfvSealer:
     """Quantises, packs, tags and encrypts."""
 
     def __init__(self, plan: SealingPlan, keys: Keys, hospital: str) -> None:
         keys.require(plan)
         self._plan, self._keys, self._hospital = plan, keys, hospital
-        secret = keys.secret if plan.key_mode == "symmetric" else b""
-        self._encryptor = lattice_of(plan).encryptor(secret=secret, public=keys.public)
+        self._encryptor = encryptor_of(plan, keys)
 
     def seal(self, values: Vector, place: Place, seeds: Sequence[bytes] = ()) -> Sealed:
         """Seal float64 `[d]`; every call draws fresh encryption randomness inside SEAL."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from crypto.bfv import decrypt_rows, encrypt_rows, lattice_of
+from crypto.bfv import decrypt_rows, encrypt_rows, encryptor_of, lattice_of
 from crypto.errors import TagMismatchError
 from crypto.frames import Content, read_frame
 from crypto.keys import Keys
@@ -31,8 +31,7 @@ class CkksSealer:
     def __init__(self, plan: SealingPlan, keys: Keys, hospital: str) -> None:
         keys.require(plan)
         self._plan, self._keys, self._hospital = plan, keys, hospital
-        secret = keys.secret if plan.key_mode == "symmetric" else b""
-        self._encryptor = lattice_of(plan).encryptor(secret=secret, public=keys.public)
+        self._encryptor = encryptor_of(plan, keys)
 
     def seal(self, values: Vector, place: Place, seeds: Sequence[bytes] = ()) -> Sealed:
         """Seal float64 `[d]`, clamped to the grid's bound but not rounded to its step."""

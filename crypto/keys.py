@@ -33,7 +33,7 @@ class Keys:
             is wrapped, stored or named by `key_id`. None where the scheme has none.
     """
 
-    __slots__ = ("group_key", "pairs", "parameter_id", "public", "secret")
+    __slots__ = ("_digest", "_ready", "group_key", "pairs", "parameter_id", "public", "secret")
 
     def __init__(
         self,
@@ -53,6 +53,8 @@ class Keys:
         self.secret = secret
         self.public = public
         self.pairs = pairs
+        self._digest = b""
+        self._ready: object = None
 
     def with_pairs(self, pairs: PairKeys) -> "Keys":
         """These keys together with one hospital's own pair keys."""
@@ -77,10 +79,21 @@ class Keys:
     @property
     def key_id(self) -> bytes:
         """A public name of these keys: a PRF under them, it tells nothing else."""
-        mac = hmac.new(self.group_key, b"asclepias key id", hashlib.sha256)
-        mac.update(bytes.fromhex(self.parameter_id))
-        mac.update(hashlib.sha256(self.secret).digest() + hashlib.sha256(self.public).digest())
-        return mac.digest()[:KEY_ID_BYTES]
+        return self.digest[:KEY_ID_BYTES]
+
+    @property
+    def digest(self) -> bytes:
+        """All of that PRF, 32 bytes: equal for the same keys alone; made once."""
+        if not self._digest:
+            mac = hmac.new(self.group_key, b"asclepias key id", hashlib.sha256)
+            mac.update(bytes.fromhex(self.parameter_id))
+            mac.update(hashlib.sha256(self.secret).digest() + hashlib.sha256(self.public).digest())
+            self._digest = mac.digest()
+        return self._digest
+
+    def hold(self, ready: object) -> None:
+        """Let something that was made of these keys live as long as they do."""
+        self._ready = ready
 
     def require(self, plan: SealingPlan) -> None:
         """Refuse to be used under another plan."""

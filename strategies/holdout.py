@@ -52,7 +52,7 @@ class Holdout:
             cohort.patients_by_hospital.values()
         )
         self._public = cohort.holdout
-        self._records = prepare_public(settings, cohort.info, cohort.holdout, keep=user_cache())
+        self._records = prepare_public(settings, cohort.info, cohort.holdout, keep=user_cache)
         self._model = build_model(settings, cohort.info, settings.public_seed)
         self._model.eval()
         self._settings, self._info = settings, cohort.info
@@ -103,7 +103,7 @@ class Holdout:
         found = {}
         for name, records in self._cohorts.tests_by_hospital(self._settings).items():
             if len(records):
-                prepared = prepare_public(self._settings, self._info, records, keep=user_cache())
+                prepared = prepare_public(self._settings, self._info, records, keep=user_cache)
                 found[name] = self._evaluate(self._predict(tensors, prepared), records)
         return found
 

@@ -15,12 +15,11 @@ from clients.data.records import Records, readable
 from clients.models.errors import ModelError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from torch import nn
 
     from clients.contract.settings import Settings
     from clients.data.records import DatasetInfo
+    from clients.models.kept_features import Keep
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +42,7 @@ class Architecture:
         """Return a new module, initialised from torch's global generator."""
         return load_function(self.builder)(info)  # type: ignore[no-any-return]
 
-    def prepared(self, info: DatasetInfo, records: Records, keep: Path | None) -> Records:
+    def prepared(self, info: DatasetInfo, records: Records, keep: Keep | None) -> Records:
         """Return records as the model wants them; `prepare` says how."""
         if not self.features:
             return records
@@ -204,7 +203,7 @@ def architecture_of(name: str) -> Architecture:
 
 
 def prepare(
-    settings: Settings, info: DatasetInfo, records: Records, *, keep: Path | None
+    settings: Settings, info: DatasetInfo, records: Records, *, keep: Keep | None
 ) -> Records:
     """Return the records as the model wants them: fixed features if it uses any, else as they are.
 
@@ -214,8 +213,8 @@ def prepare(
         settings: reads model.name.
         info: public facts of the data set.
         records: as they were read.
-        keep: folder where features are kept, a hospital's own or `user_cache` for public records;
-            None: memory alone.
+        keep: names the folder where features are kept, a hospital's own, or `user_cache` for public
+            records; None: memory alone.
     """
     return architecture_of(settings.model.name).prepared(info, records, keep)
 
@@ -231,7 +230,7 @@ def input_shape(settings: Settings, info: DatasetInfo) -> tuple[int, ...]:
 
 
 def prepare_public(
-    settings: Settings, info: DatasetInfo, records: Records, *, keep: Path | None
+    settings: Settings, info: DatasetInfo, records: Records, *, keep: Keep | None
 ) -> Records:
     """Return public records as the model wants them, behind input noise where that is asked for.
 

@@ -13,14 +13,13 @@ from __future__ import annotations
 
 import weakref
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from clients.data.records import Floats, LazyInputs, Records, Store
-from clients.models.kept_features import BLOCK, FeatureRows, FeatureStore
+from clients.models.kept_features import BLOCK, FeatureRows, FeatureStore, Keep
 from clients.models.scattering import Scattering
 
 if TYPE_CHECKING:
@@ -96,18 +95,19 @@ def features_for(shape: tuple[int, ...]) -> Features:
 _ROWS: weakref.WeakKeyDictionary[Store, FeatureRows] = weakref.WeakKeyDictionary()
 
 
-def extract(info: DatasetInfo, records: Records, keep: Path | None) -> Records:
+def extract(info: DatasetInfo, records: Records, keep: Keep | None) -> Records:
     """Return the records with features in the place of pictures.
 
     Args:
         info: public facts of the data set.
         records: pictures.
-        keep: folder where features of all pictures of their store are kept; None: memory alone.
+        keep: names the folder where features of all pictures of their store are kept; None: memory.
     """
     inputs, features = records.inputs, features_for(info.shape)
     if not isinstance(inputs, LazyInputs):
         return records.with_inputs(features(inputs))
     store = inputs.store
     if store not in _ROWS:
-        _ROWS[store] = FeatureRows(store, features, features.width, keep)
+        folder = None if keep is None else keep()
+        _ROWS[store] = FeatureRows(store, features, features.width, folder)
     return records.with_inputs(LazyInputs(FeatureStore(store, _ROWS[store]), inputs.rows))

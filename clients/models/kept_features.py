@@ -33,6 +33,8 @@ BLOCK = 32
 _REPORTED = 256  # pictures between two reports of how far it is
 
 Compute = Callable[[Floats], Floats]
+#: Names the folder where features are kept, once it is needed; None: there is none.
+Keep = Callable[[], Path | None]
 
 
 class FeatureRows:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -54,11 +53,11 @@ class Predictor:
             raise ArtefactError(f"{member} is no {self.artefact.architecture}: {said}") from None
         return module.eval()
 
-    def prepared(self, inputs: Inputs, keep: Path | None = None) -> NDArray[np.float32]:
+    def prepared(self, inputs: Inputs) -> NDArray[np.float32]:
         """Return inputs [n, *shape] as the model wants them: fixed features if it uses any."""
         nobody = np.arange(len(inputs), dtype=np.int64)
         records = Records(inputs=inputs, labels=np.zeros_like(nobody), patients=nobody)
-        made = self._architecture.prepared(self.artefact.info, records, keep)
+        made = self._architecture.prepared(self.artefact.info, records, None)
         return np.asarray(made.inputs, dtype=np.float32)
 
     @torch.no_grad()

@@ -170,6 +170,8 @@ class Hospital:
         Another process may have taken both further, so the book stays as it is meanwhile.
         """
         member = self.membership()
+        if member.keys.pairs is None:
+            return
         with self.book.hold():
             state = self.book.state(self.training)
             keys = self._pair_file.past(member.keys, max(state.closed + 1, state.place[0]))

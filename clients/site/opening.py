@@ -102,7 +102,7 @@ class Openings:
         state = self._state()
         with one_code_for_openings():
             snapshot = self._snapshot(request)
-            left = self._most - self.restore(request, snapshot)
+            left = self._most - self._restore(request, snapshot, state)
             if snapshot is not None and snapshot.round > state.closed:
                 state = self._adopt(request, snapshot, state)
             for number in sorted(request.closed):
@@ -113,18 +113,21 @@ class Openings:
                     state = self._open(number, request.closed[number], state, phases)
         return state
 
-    def restore(self, request: Behind, snapshot: SignedSnapshot | None = None) -> int:
+    def restore(self, request: Behind) -> None:
         """Bring this process's replica to where the book stands; the book does not move.
-
-        Returns:
-            How many sums were opened for it.
 
         Raises:
             Fault: ``behind`` where the request does not hold what is missing, or holds more than is
                 opened for one.
             SealingError: a total does not open.
         """
-        state, session = self._state(), self.session
+        self._restore(request, None, self._state())
+
+    def _restore(
+        self, request: Behind, snapshot: SignedSnapshot | None, state: TrainingState
+    ) -> int:
+        """Do so from where the book stands; returns how many sums were opened for it."""
+        session = self.session
         if session.round < state.closed and snapshot is None:
             snapshot = self._snapshot(request)
         if snapshot is not None and session.round < snapshot.round <= state.closed:
@@ -317,5 +320,6 @@ def check_own(roster: Roster, name: str, state: TrainingState) -> None:
             f"a roster holds this hospital's own signature at {place}, which its book does not "
             f"know: it stands at {state.place}",
         )
-    if place == state.place and state.roster not in ("", roster.fingerprint):
+    answered = state.roster if place == state.place else ""
+    if answered and answered != roster.fingerprint:
         raise RosterError(f"a roster of {place} came, and this hospital answered another")

@@ -127,7 +127,7 @@ class OwnDraws:
             self._settings,
             self._cohort.info,
             records,
-            prepare=partial(prepare, self._settings, self._cohort.info, keep=self._keep()),
+            prepare=partial(prepare, self._settings, self._cohort.info, keep=self._keep),
             folder=self._site.folder,
             kept=self._state.noisy_records,
             streams=lambda noise: self._site.input_noise(
@@ -153,7 +153,7 @@ class OwnDraws:
         records = self._cohort.hospital_test(self._site.name)
         if records is None or not len(records):
             return Private({})
-        records = prepare_public(self._settings, self._cohort.info, records, keep=self._keep())
+        records = prepare_public(self._settings, self._cohort.info, records, keep=self._keep)
         logits = logits_of(torch.as_tensor(np.asarray(records.inputs)))
         measures = evaluate(logits, records.labels, ordinal=self._cohort.info.task == "ordinal")
         return Private({name: value for name, value in measures.items() if math.isfinite(value)})

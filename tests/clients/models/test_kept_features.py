@@ -41,7 +41,7 @@ def pictures(seed: int = 0) -> Records:
 
 
 def features(keep: Path | None, seed: int = 0) -> np.ndarray:
-    return np.asarray(prepare(SETTINGS, INFO, pictures(seed), keep=keep).inputs)
+    return np.asarray(prepare(SETTINGS, INFO, pictures(seed), keep=lambda: keep).inputs)
 
 
 def files(folder: Path) -> list[str]:
