@@ -60,6 +60,8 @@ def start() -> None:
             "Examples:",
             "asclepias init consortium --address fl.example.org:9092 --hospital lyon "
             "--hospital turin --hospital berlin --data csv:visits.csv",
+            "asclepias init consortium --hospital a --hospital b --hospital c --hospital d "
+            "--hospital e --scheme one-time --dropouts 1",
             "asclepias init consortium --benchmark default --set partition.hospitals=3",
         ]
     )
@@ -75,6 +77,12 @@ def init(
     benchmark: Annotated[
         str, typer.Option(metavar="SCENARIO", help="Stand-in hospitals of a public benchmark.")
     ] = "",
+    scheme: Annotated[
+        str, typer.Option(help="Sealing of the drafted run; under one-time nobody holds a key.")
+    ] = "bfv",
+    dropouts: Annotated[
+        int, typer.Option(min=0, help="Hospitals that may be missing in a round of it.")
+    ] = 0,
     assignments: Assignments = None,
     test_mode: Annotated[
         bool, typer.Option("--test-mode", help="Sites allow seeded runs (benchmark data only).")
@@ -91,7 +99,9 @@ def init(
     if benchmark:
         if hospital:
             raise DeploymentError("--benchmark names the hospitals itself; leave --hospital out.")
-        names, values = _benchmark(benchmark, assignments or [])
+        if scheme != "bfv" or dropouts:
+            raise DeploymentError("--benchmark takes the sealing from its scenario and --set.")
+        names, values, scheme, dropouts = _benchmark(benchmark, assignments or [])
     elif test_mode:
         raise DeploymentError("--test-mode is for --benchmark: seeded runs give no privacy.")
     consortium = make_consortium(
@@ -102,11 +112,15 @@ def init(
         partitions=bool(benchmark),
         test_mode=test_mode,
         allowed_apps=[bundle_digest()],
+        scheme=scheme,
+        dropouts=dropouts,
     )
     show_consortium(consortium)
 
 
-def _benchmark(scenario: str, assignments: list[str]) -> tuple[list[str], dict[str, str | bool]]:
+def _benchmark(
+    scenario: str, assignments: list[str]
+) -> tuple[list[str], dict[str, str | bool], str, int]:
     from clients.data import Cohorts
     from deployment.errors import DeploymentError
     from deployment.submission import settings_of
@@ -117,7 +131,8 @@ def _benchmark(scenario: str, assignments: list[str]) -> tuple[list[str], dict[s
     values: dict[str, str | bool] = {"name": settings.data.name, "public": True}
     if settings.data.dir:
         values["dir"] = settings.data.dir
-    return list(Cohorts().split(settings, settings.partition.hospitals).names), values
+    names = list(Cohorts().split(settings, settings.partition.hospitals).names)
+    return names, values, settings.sealing.scheme, settings.privacy.dropouts
 
 
 @app.command(epilog="Example: asclepias superlink consortium/superlink")

@@ -18,12 +18,14 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from clients.site.site_file import PRIVATE
 from crypto.identity import Identity, fingerprint
 from deployment.authority import Authority, write_certificate, write_key, write_node_key
 from deployment.bundle import APP
 from deployment.errors import DeploymentError
+from deployment.run_draft import RUN, draft_run, held_against
 from deployment.site_template import site_text
 from deployment.superlink_folder import SuperLinkFolder
 
@@ -75,6 +77,8 @@ def make_consortium(
     partitions: bool = False,
     test_mode: bool = False,
     allowed_apps: Sequence[str] = (),
+    scheme: str = "bfv",
+    dropouts: int = 0,
 ) -> Consortium:
     """Make a consortium's folder with all keys, certificates and site files.
 
@@ -86,14 +90,37 @@ def make_consortium(
         partitions: number the hospitals as parts of a public benchmark cohort.
         test_mode: whether sites allow seeded runs.
         allowed_apps: SHA-256 of app bundles that sites accept.
+        scheme: of the run that is drafted; sites demand what it holds against, one of them at most.
+        dropouts: hospitals that may be missing in a round of it.
 
     Raises:
         DeploymentError: the folder is not empty, or a name or the address is no good.
     """
     _check(folder, address, hospitals)
+    held = held_against(len(hospitals), scheme=scheme, dropouts=dropouts)
     consortium = Consortium(
         folder=folder.absolute(), address=address, hospitals=tuple(sorted(hospitals))
     )
+    _write_sites(
+        consortium,
+        _make_authority(consortium),
+        {**data},
+        partitions=partitions,
+        test_mode=test_mode,
+        allowed_apps=allowed_apps,
+        least_colluders=min(1, held),
+    )
+    SuperLinkFolder(
+        folder=consortium.superlink, address=address, hospitals=consortium.hospitals
+    ).write()
+    if not partitions:
+        draft = draft_run(hospitals, str(data["name"]), scheme, dropouts=dropouts, held=held)
+        (consortium.superlink / RUN).write_text(draft, encoding="utf-8")
+    return consortium
+
+
+def _make_authority(consortium: Consortium) -> Authority:
+    """Make the folders of authority and SuperLink, and what is signed for the latter."""
     consortium.authority.mkdir(parents=True, mode=0o700)
     consortium.superlink.mkdir(mode=0o700)
     (consortium.superlink / "nodes").mkdir()
@@ -101,21 +128,37 @@ def make_consortium(
     write_key(consortium.authority / "ca.key", authority.key)
     write_certificate(consortium.authority / "ca.pem", authority.certificate)
     renew_server_certificate(consortium, authority)
+    return authority
+
+
+def _write_sites(
+    consortium: Consortium,
+    authority: Authority,
+    data: dict[str, str | bool | int],
+    *,
+    partitions: bool,
+    **same: Any,
+) -> None:
+    """Make every hospital's keys, and its file, in which all others are pinned.
+
+    Args:
+        consortium: its folders.
+        authority: signs for all of it.
+        data: first values of ``[data]``.
+        partitions: whether hospitals are numbered as parts of a public cohort.
+        same: what all files say of the same things, as `site_text` takes it.
+    """
     pins = {name: _make_site(consortium, name, authority) for name in consortium.hospitals}
     for number, name in enumerate(consortium.hospitals):
+        part = {"simulated-partition": number} if partitions else {}
         text = site_text(
             hospital=name,
-            superlink=address,
-            data={**data, **({"simulated-partition": number} if partitions else {})},
+            superlink=consortium.address,
+            data={**data, **part},
             pins=pins,
-            test_mode=test_mode,
-            allowed_apps=allowed_apps,
+            **same,
         )
         _write_site_file(consortium.site(name) / "site.toml", text)
-    SuperLinkFolder(
-        folder=consortium.superlink, address=address, hospitals=consortium.hospitals
-    ).write()
-    return consortium
 
 
 def _write_site_file(path: Path, text: str) -> None:

@@ -58,7 +58,7 @@ min-noise-multiplier = {least_noise}
 min-hospitals = {least_hospitals}
 # Other hospitals that may all work with the server without seeing more than sums: 0 under bfv, up
 # to K - 2 under sealing.scheme one-time, fewer with dropouts. 1: none of them alone may matter.
-min-colluders = 0
+min-colluders = {least_colluders}
 # C and CDP pool data in one place; F adds no noise.
 allowed-regimes = {regimes}
 
@@ -108,6 +108,7 @@ def site_text(
     pins: Mapping[str, str],
     test_mode: bool,
     allowed_apps: Sequence[str],
+    least_colluders: int = 0,
 ) -> str:
     """Return a complete, commented ``site.toml``."""
     benchmark = "simulated-partition" in data
@@ -124,6 +125,7 @@ def site_text(
         budget=budget,
         least_noise="0.0" if benchmark else "0.5",
         least_hospitals=2 if benchmark else min(3, len(pins)),
+        least_colluders=least_colluders,
         regimes=_toml(regimes),
         pins="\n".join(f"{name} = {_toml(pin)}" for name, pin in sorted(pins.items())),
     )

@@ -75,13 +75,6 @@ class Terms:
         sharing = self.sealing.sharing
         return sharing.most_colluders(self.hospitals) if sharing else None
 
-    @property
-    def sums_alone_for(self) -> int:
-        """Hospitals that may work with the server and learn sums alone, by the scheme."""
-        if self.held is not None:
-            return self.held
-        return max(0, self.hospitals - 2) if self.sealing.ring else 0
-
     def event(self, count: int = 1) -> Event | None:
         """Return what noised sums cost a patient against whoever sees them opened."""
         return self.noise.event(self.schedule.sampling_rate, count)
@@ -193,3 +186,13 @@ def held_hospitals(settings: Settings) -> int | None:
     hospitals = hospitals_expected(settings)
     sharing = plan_sharing(hospitals, absent_of(settings))
     return sharing.most_colluders(hospitals) if sharing else None
+
+
+def sums_alone_for(settings: Settings) -> int:
+    """Return how many hospitals may work with the server and learn sums alone, by the scheme."""
+    if not SCHEMES[settings.sealing.scheme].sums_alone:
+        return 0
+    if not EXCHANGES[settings.exchange.name].sums:
+        return 0
+    held = held_hospitals(settings)
+    return max(0, hospitals_expected(settings) - 2) if held is None else held

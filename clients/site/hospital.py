@@ -19,6 +19,7 @@ from accounting.events import ExactEvent
 from clients.contract.faults import Code, Fault, one_code_for_openings
 from clients.contract.messages import ReleaseRequest, RoundRequest
 from clients.contract.phases import Phases
+from clients.contract.terms import sums_alone_for
 from clients.models.errors import ModelError
 from clients.site.agreement import Agreement, agree, own_part
 from clients.site.answers import Answers
@@ -383,7 +384,6 @@ class Hospital:
             if event is not None:
                 slack = self.site.limits.slack_of(terms.grid, terms.noise.colluders)
             self._faced = (faced, slack)
-        views, slack = self._faced
         return limits.SpendRequest(
             regime=settings.privacy.regime,
             event=event,
@@ -392,8 +392,8 @@ class Hospital:
             delta=settings.privacy.delta if event is not None else None,
             training=self.training,
             purpose=settings.exchange.name,
-            views=views,
+            views=self._faced[0],
             rounds=rounds,
-            slack=slack,
-            held=terms.sums_alone_for,
+            slack=self._faced[1],
+            held=sums_alone_for(settings),
         )

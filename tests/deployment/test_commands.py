@@ -16,6 +16,7 @@ from deployment.errors import DeploymentError
 from deployment.submission import with_hospitals
 from deployment.superlink import LocalOnly
 from deployment.superlink_folder import read_superlink
+from simulations.scenario import read_scenario, resolve
 from strategies.run.journal import Journal
 from tests.deployment.real_sites import benchmark_consortium
 
@@ -41,12 +42,48 @@ def test_init_makes_a_consortium_that_its_own_files_describe(
     assert site.pins["lyon"] in printed
 
 
+FOUR = [word for name in "abcd" for word in ("--hospital", name)]
+
+
+@pytest.mark.parametrize(
+    ("more", "held"),
+    [([], 0), (["--scheme", "one-time"], 3), (["--scheme", "one-time", "--dropouts", "1"], 1)],
+    ids=["bfv", "full", "threshold"],
+)
+def test_init_drafts_a_run_and_sites_that_demand_what_its_sealing_holds(
+    tmp_path: Path, more: list[str], held: int
+) -> None:
+    folder = tmp_path / "c"
+    assert main(["init", str(folder), *FOUR, "--hospital", "e", *more]) == 0
+    text = (folder / "superlink" / "run.toml").read_text()
+    assert f"up to {held} of them" in text
+    settings = resolve(read_scenario(folder / "superlink" / "run.toml"))
+    assert settings.partition.invited == ("a", "b", "c", "d", "e")
+    assert settings.sealing.scheme == ("one-time" if more else "bfv")
+    assert settings.privacy.dropouts == (1 if len(more) > 2 else 0)
+    for name in "abcde":
+        site = read_site_file(folder / "sites" / name / "site.toml")
+        assert site.limits.min_colluders == min(1, held)
+
+
+def test_init_takes_the_sealing_of_stand_ins_from_their_scenario(tmp_path: Path) -> None:
+    words = ["--set", "partition.hospitals=5", "--set", "sealing.scheme=one-time"]
+    folder = tmp_path / "c"
+    more = ["--set", "privacy.dropouts=1"]
+    assert main(["init", str(folder), "--benchmark", "default", *words, *more]) == 0
+    site = read_site_file(folder / "sites" / "hospital-00" / "site.toml")
+    assert site.limits.min_colluders == 1
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (["init", "c", "--hospital", "lyon"], "at least two hospitals"),
         (["init", "c", "--hospital", "a", "--hospital", "b", "--test-mode"], "no privacy"),
         (["init", "c", "--benchmark", "default", "--hospital", "a"], "leave --hospital out"),
+        (["init", "c", *FOUR, "--scheme", "one-time", "--dropouts", "1"], "have 5 hospitals at"),
+        (["init", "c", *FOUR, "--scheme", "rsa"], "sealing.scheme"),
+        (["init", "c", "--benchmark", "default", "--dropouts", "1"], "and --set"),
         (["superlink", "nowhere"], "asclepias init"),
         (["status", "nowhere"], "asclepias init"),
         (["supernode", "--site", "nowhere"], "cannot be read"),
