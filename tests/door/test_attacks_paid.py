@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from accounting.errors import BookError, LedgerError, LimitRefused
-from clients.contract.faults import Code, Fault
+from clients.contract.faults import Code, Fault, read_code
 from clients.contract.kinds import Kind
 from clients.contract.settings import SettingsError
 from clients.data import DataError
@@ -25,8 +25,9 @@ pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing:Use
 A = "hospital-00"
 
 ERRORS = [
-    *(Fault(code) for code in Code if code not in (Code.BEHIND, Code.LIMIT_REFUSED)),
+    *(Fault(code) for code in Code if read_code(code.value) is code),
     Fault(Code.BEHIND, parameter=3),
+    Fault(Code.SHARE_REFUSED, parameter=3),
     BookError("stale-place", "a word"),
     LimitRefused("max-epsilon", 2.0, 1.0),
     LedgerError("a word"),
