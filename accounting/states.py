@@ -109,6 +109,12 @@ class TrainingState(NamedTuple):
     about: str = ""
     adopted: int = 0
 
+    @property
+    def takes_keys(self) -> bool:
+        """Whether keys may come, or come again: nothing was paid for, answered or opened yet."""
+        begun = self.closed or self.places or self.failures
+        return self.phase in (Phase.BOUND, Phase.IDLE) and not begun
+
 
 NEW = TrainingState()
 
@@ -151,8 +157,7 @@ def _bind(state: TrainingState, line: Line) -> TrainingState:
 def _keyed(state: TrainingState, line: Line) -> TrainingState:
     if state.bind is None:
         raise BookError("keys-missing", "keys came before the training was bound")
-    untouched = state.phase in (Phase.BOUND, Phase.IDLE) and not state.closed
-    if not untouched or state.places or state.failures:
+    if not state.takes_keys:
         raise BookError("training-bound", "keys cannot be replaced in a training under way")
     return state._replace(keys=line.text("keys"), phase=Phase.IDLE)
 

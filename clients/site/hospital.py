@@ -168,13 +168,16 @@ class Hospital:
     def _past_rounds(self) -> None:
         """Let go of the pair keys of all rounds that the book has left: what they masked is shut.
 
-        Another process may have taken both further, so the book stays as it is meanwhile.
+        The offer's secret would make them anew: it goes once no more keys can come. (Until then a
+        leader's answer may be lost, and another leads.) The book stays as it is meanwhile.
         """
         member = self.membership()
         if member.keys.pairs is None:
             return
         with self.book.hold():
             state = self.book.state(self.training)
+            if not state.takes_keys:
+                OfferFile(self.site, self.training).forget()
             keys = self._pair_file.past(member.keys, max(state.closed + 1, state.place[0]))
         self._state.memberships[self.site.folder] = replace(member, keys=keys)
 
@@ -275,9 +278,6 @@ class Hospital:
             LimitRefused: the hospital's own limits forbid it.
             BookError: the place cannot be paid for.
         """
-        # A hospital that leads keeps its offer's secret after it made the keys, in case that its
-        # answer was lost and another leads. Once a round is paid for, no more keys come.
-        OfferFile(self.site, self.training).forget()
         session = self.session()
         session.check_computes()
         terms = session.terms

@@ -1,7 +1,7 @@
 """A ceremony that a hospital takes part in: what it offered, and the terms that the id is made of.
 
 The file is for the hospital's own eyes: it holds the secret half of its offer. It is there from
-the first request to join until a round is asked for.
+the first request to join until the hospital pays for, answers or opens something.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from clients.contract.messages import OpenedRound
 from crypto.errors import KeysError
 from crypto.pairs import PairKeys
 from crypto.roles import Place
+from tests.door.shared_play import SharedPlay
 from tests.door.world import ONE_TIME, Play, Sites, door_settings, started
 
 pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
@@ -80,6 +81,22 @@ def test_the_secret_half_of_the_offer_is_gone_once_a_round_is_paid_for(tmp_path:
     offer.chmod(0o600)
     play.close(1)
     play.train(2)
+    assert not offer.exists()
+
+
+def test_the_secret_half_is_gone_where_a_hospital_only_opens_and_answers(tmp_path: Path) -> None:
+    """With it whoever takes the folder would derive the pair keys of all rounds once more."""
+    shared = SharedPlay.started(tmp_path)
+    play = shared.play
+    play.train(1, names=play.names[1:])
+    holder = play.names[0]
+    (offer,) = play.sites.folder(holder).glob("ceremony-*")
+    shared.close(1)
+    # It opens the sum, and is not asked for the round after it.
+    assert play.ask(holder, Kind.TRAIN, play.request(3, closed=play.closed)).code == "stale-place"
+    kinds = play.sites.kinds(holder)
+    assert "answer" in kinds and "close" in kinds and "spend" not in kinds
+    assert pairs_of(play, holder).round == 2
     assert not offer.exists()
 
 
