@@ -29,7 +29,8 @@ from simulations.audit.results import sentence  # noqa: E402
 from simulations.launch import logging_to  # noqa: E402
 from simulations.run_audit import attack, planned_run  # noqa: E402
 from simulations.scenario import find_scenario, resolve  # noqa: E402
-from tests.audit.planted import AUDIT, FAULTS, Fault, planted  # noqa: E402
+from tests.audit.faults import AUDIT, Fault, planted  # noqa: E402
+from tests.audit.planted import FAULTS  # noqa: E402
 
 #: Canaries of the audit of a run, to see how many a tenth less noise takes.
 SIZES = (500, 2_000, 10_000, 50_000)

@@ -91,6 +91,12 @@ def lose(*places: tuple[int, str]) -> OnTheWay:
     return on_the_way
 
 
+#: Of trainings in which each hospital's own noise is enough.
+_LOCAL: Mapping[str, ConfigValue] = {
+    "training.sampling-rate": FAINT_RATE,
+    "privacy.regime": "FPDP",
+    "privacy.noise-multiplier": 0.1,
+}
 _FAINT_PLANS = (
     Plan(
         title="gradients, FSCDP, bfv",
@@ -112,12 +118,10 @@ _FAINT_PLANS = (
         reading=Reading.PARTS,
         kind="npz",
         changes={
+            **_LOCAL,
             "exchange.name": "weights",
             "exchange.local-steps": 2,
             "training.rounds": 3,
-            "training.sampling-rate": FAINT_RATE,
-            "privacy.regime": "FPDP",
-            "privacy.noise-multiplier": 0.1,
             "sealing.scheme": "plain",
         },
     ),
@@ -126,21 +130,14 @@ _FAINT_PLANS = (
         reading=Reading.PARTS,
         kind="npz",
         changes={
+            **_LOCAL,
             "exchange.name": "cyclic",
             "exchange.cycles": 9,
             "training.rounds": 9,
-            "training.sampling-rate": FAINT_RATE,
-            "privacy.regime": "FPDP",
-            "privacy.noise-multiplier": 0.1,
         },
     ),
 )
-_SHORT: Mapping[str, ConfigValue] = {
-    "training.rounds": 2,
-    "training.sampling-rate": FAINT_RATE,
-    "privacy.regime": "FPDP",
-    "privacy.noise-multiplier": 0.1,
-}
+_SHORT: Mapping[str, ConfigValue] = {**_LOCAL, "training.rounds": 2}
 _MORE_PLANS = (
     Plan(
         title="gradients, FSCDP, a colluder",

@@ -13,7 +13,8 @@ from simulations.audit.cases import CASES
 from simulations.audit.data_audit import DataAudit, audit_data
 from simulations.audit.plans import QUICK, SMALL
 from simulations.launch import logging_to
-from tests.audit.planted import AUDIT, DATA, FAULTS, RECONCILIATION, Fault, planted
+from tests.audit.faults import AUDIT, DATA, RECONCILIATION, Fault, planted
+from tests.audit.planted import FAULTS
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning"),

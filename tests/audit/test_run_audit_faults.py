@@ -6,7 +6,8 @@ import pytest
 
 from simulations.run_audit import attack, planned_run
 from simulations.scenario import find_scenario, resolve
-from tests.audit.planted import AUDIT, FAULTS, Fault, planted
+from tests.audit.faults import AUDIT, Fault, planted
+from tests.audit.planted import FAULTS
 
 pytestmark = pytest.mark.usefixtures("chances")
 

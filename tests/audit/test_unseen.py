@@ -36,7 +36,7 @@ from simulations.audit.plans import SMALL
 from simulations.launch import logging_to
 from simulations.run_audit import attack, planned_run
 from simulations.scenario import find_scenario, resolve
-from tests.audit.planted import AUDIT, Fault, planted
+from tests.audit.faults import AUDIT, Fault, planted
 from tests.audit.unseen import MISSED, UNSEEN
 
 pytestmark = [

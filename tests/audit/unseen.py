@@ -26,7 +26,7 @@ from clients.site.own_draws import OwnDraws
 from crypto import one_time
 from crypto.coins import Coins, KeyStream
 from crypto.roles import Place, Sealed, Vector
-from tests.audit.planted import AUDIT, DATA, RECONCILIATION, Fault, _swap
+from tests.audit.faults import AUDIT, DATA, RECONCILIATION, Fault, swap
 
 #: Values in a table of noise: 8 MiB, drawn once in a process.
 TABLE = 2**20
@@ -39,7 +39,7 @@ def _noise_of_public_words(stack: ExitStack) -> None:
         words = (place.training, self._name, place.round, place.attempt, purpose, step)
         return Stream.from_key(hashlib.sha256(" ".join(map(str, words)).encode()).digest())
 
-    _swap(stack, Chances, "stream", stream)
+    swap(stack, Chances, "stream", stream)
 
 
 def _table_of_noise(stack: ExitStack) -> None:
@@ -52,7 +52,7 @@ def _table_of_noise(stack: ExitStack) -> None:
         [start] = self.integers(1, TABLE)
         return np.take(table[0], np.arange(start, start + count), mode="wrap")
 
-    _swap(stack, Stream, "normal", normal)
+    swap(stack, Stream, "normal", normal)
 
 
 def _classes_evened_out(stack: ExitStack) -> None:
@@ -74,7 +74,7 @@ def _classes_evened_out(stack: ExitStack) -> None:
         with mock.patch.object(Chances, "sampled", sampled):
             return real(self, place, step)
 
-    _swap(stack, OwnDraws, "_sample", sample)
+    swap(stack, OwnDraws, "_sample", sample)
 
 
 def _clip_at_the_median(stack: ExitStack) -> None:
@@ -88,7 +88,7 @@ def _clip_at_the_median(stack: ExitStack) -> None:
         median = float(squares.double().sqrt().nanmedian())
         return real(squares, min(clip, max(median, 1e-3 * clip)))
 
-    _swap(stack, dp_sgd, "clip_factors", factors)
+    swap(stack, dp_sgd, "clip_factors", factors)
 
 
 def _shares_of_all(stack: ExitStack) -> None:
@@ -102,7 +102,7 @@ def _shares_of_all(stack: ExitStack) -> None:
         return replace(plan, multiplier_of_update=noise_multiplier / hospitals**0.5)
 
     for module in (terms, runs):
-        _swap(stack, module, "make_noise_plan", made)
+        swap(stack, module, "make_noise_plan", made)
 
 
 def _one_key_a_round(stack: ExitStack) -> None:
@@ -120,7 +120,7 @@ def _one_key_a_round(stack: ExitStack) -> None:
         with mock.patch.object(one_time, "Coins", Kept):
             return real(self, values, place)
 
-    _swap(stack, one_time.OneTimeSealer, "seal", seal)
+    swap(stack, one_time.OneTimeSealer, "seal", seal)
 
 
 UNSEEN: tuple[Fault, ...] = (
