@@ -55,7 +55,7 @@ _WORDS: Mapping[Kind, frozenset[str]] = {
     Kind.KEYS: frozenset({"name"}),
     Kind.REVEAL: frozenset({"name", "reveal"}),
     Kind.END: frozenset({"name"}),
-    Kind.ANSWER: frozenset({"answer"}),
+    Kind.ANSWER: frozenset({"answer", "seeds"}),
     Kind.WITNESS: frozenset({"name", "standing", "header", "key"}),
     Kind.VOUCH: frozenset({"header", "key", "known"}),
     **dict.fromkeys((Kind.VISIT, Kind.RELEASE_CARRIED), _NOTHING),

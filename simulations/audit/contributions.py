@@ -84,7 +84,7 @@ def read(
     trained: NDArray[np.bool_],
     *,
     clip: float,
-    noise_stddev: float,
+    noise_stddev: float | Floats,
 ) -> Read:
     """Read releases.
 
@@ -94,22 +94,27 @@ def read(
         trained: who is trained on, bool ``[m]``.
         clip: C.
         noise_stddev: of one noised sum of one hospital, as its ledger has it, rounding included, in
-            gradient units.
+            gradient units; of all releases, or of each.
     """
     at, along = canaries.coordinates(), canaries.direction()
     parts = np.stack([(one.vector[at] * along).sum(axis=1) for one in releases]) / clip
     # Pooled data are one hospital's, whoever collected them.
     homes = np.array(
-        [HOSPITALS.index(n) if n in HOSPITALS else -1 for n in (one.hospital for one in releases)]
+        [[name in _members(one) or not _members(one) for name in HOSPITALS] for one in releases]
     )
-    steps = np.array([one.steps for one in releases])
+    draws = np.array([one.steps * max(1, len(one.members)) for one in releases])
     return Read(
         releases=releases,
         parts=parts,
         canaries=canaries,
-        own=trained & ((canaries.hospitals == homes[:, None]) | (homes[:, None] < 0)),
-        noise_stddev=np.sqrt(steps) * noise_stddev / clip,
+        own=trained & homes[:, canaries.hospitals],
+        noise_stddev=np.sqrt(draws) * noise_stddev / clip,
     )
+
+
+def _members(release: Release) -> tuple[str, ...]:
+    """The hospitals of a file whose patients are in a release; none: those of all."""
+    return tuple(n for n in release.members or (release.hospital,) if n in HOSPITALS)
 
 
 def noise_of(found: Read, canaries: Canaries, *, clip: float) -> Floats:
@@ -190,7 +195,7 @@ def drawn_by_hospital(found: Read) -> dict[str, Floats]:
     """
     taken, canaries = {}, found.canaries
     for number, name in enumerate(HOSPITALS):
-        rows = [row for row, one in enumerate(found.releases) if one.hospital == name]
+        rows = [row for row, one in enumerate(found.releases) if name in _members(one)]
         if not rows:
             continue
         here = np.flatnonzero(found.own[rows[0]] & (canaries.hospitals == number))

@@ -48,8 +48,9 @@ class Release:
         hospital: whose.
         round: or the number of the visit.
         attempt: of the round.
-        steps: noised sums that it is the sum of.
+        steps: noised sums of a hospital that it is the sum of.
         vector: float64 ``[d]``, gradient units.
+        members: hospitals whose updates it is the sum of; none: it is one's own.
     """
 
     hospital: str
@@ -57,6 +58,7 @@ class Release:
     attempt: int
     steps: int
     vector: NDArray[np.float64]
+    members: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 _FAINT = 0.06
 #: And where canaries of a quarter of a clip must stand out of it.
 _FAINTER = 0.035
+#: Of all hospitals together.
+_FAINT_IN_SUMS = 0.075
 #: The sampling rate there.
 FAINT_RATE = 0.25
 
@@ -28,6 +30,8 @@ class Reading(Enum):
 
     #: Noise is faint: each part by itself, and the noise.
     PARTS = "parts"
+    #: Noise is faint in opened sums, and nobody can open a single update.
+    SUMS = "sums"
     #: Noise is faint, and single records show rows.
     ROWS = "rows"
     #: Noise is as a claim of epsilon asks for: coins are guessed.
@@ -179,6 +183,41 @@ _MORE_PLANS = (
     ),
 )
 
+#: Keys that open sums of all and nothing else; those in shares, with somebody missing.
+SUM_PLANS = (
+    Plan(
+        title="gradients, FSCDP, one-time keys",
+        reading=Reading.SUMS,
+        kind="npz",
+        changes={
+            **_SHORT,
+            "exchange.name": "gradients",
+            "privacy.regime": "FSCDP",
+            "privacy.noise-multiplier": _FAINT_IN_SUMS,
+            "training.rounds": 4,
+            "sealing.scheme": "one-time",
+        },
+        on_the_way=lose((2, "north")),
+    ),
+    Plan(
+        title="gradients, FSCDP, one-time keys in shares",
+        reading=Reading.SUMS,
+        kind="npz",
+        changes={
+            **_SHORT,
+            "exchange.name": "gradients",
+            "privacy.regime": "FSCDP",
+            "privacy.noise-multiplier": _FAINT_IN_SUMS,
+            "privacy.dropouts": 1,
+            "training.rounds": 3,
+            "sealing.scheme": "one-time",
+            "sealing.committee": "east,north,south",
+            "sealing.silent-holders": 0,
+        },
+        on_the_way=lose((2, "tiny")),
+    ),
+)
+
 _LAYERS = Plan(
     title="layers, FPDP",
     reading=Reading.ROWS,
@@ -210,4 +249,4 @@ def plans_of(form: Form) -> tuple[Plan, ...]:
             "sealing.scheme": "bfv",
         },
     )
-    return (*_FAINT_PLANS, *_MORE_PLANS, _LAYERS, claimed)
+    return (*_FAINT_PLANS, *_MORE_PLANS, *SUM_PLANS, _LAYERS, claimed)

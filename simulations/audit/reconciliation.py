@@ -23,8 +23,9 @@ from accounting.errors import LedgerError
 from accounting.ledger import read_ledger
 from accounting.vocabulary import EXCHANGES
 from clients.contract.kinds import Kind
-from clients.contract.messages import ARRAYS, content_to_bytes
+from clients.contract.messages import ARRAYS, RoundReply, content_to_bytes
 from clients.contract.terms import hospitals_expected
+from crypto.parcels import Parcel
 from simulations.audit.gates import exact_gate
 from simulations.audit.wire import FIGURES, PRIVATE
 
@@ -265,9 +266,11 @@ def _hold_signed(sent: Sent, book: Book, faults: list[str]) -> None:
     digest, end = book.answered.get(sent.place, ("", 0))
     if sent.kind is Kind.VISIT:
         parts = [arrays[one].data for one in ("header", "envelope") if one in arrays]
+        signed = sha256(b"".join(parts)).hexdigest()
     else:
-        parts = [arrays["sealed"].data] if "sealed" in arrays else []
-    if not end or end > sent.ledger_bytes or digest != sha256(b"".join(parts)).hexdigest():
+        reply = RoundReply.read(sent.content)
+        signed = Parcel.of(reply.sealed, reply.envelopes).digest
+    if not end or end > sent.ledger_bytes or digest != signed:
         faults.append(f"{what} left, and its ledger has {digest[:12] or 'nothing'} there")
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from accounting.audit_gates import Gate, spread_gate
 from accounting.vocabulary import EXCHANGES
+from clients.contract.terms import hospitals_expected
 from simulations.audit.canary_model import CLIP
 from simulations.audit.canary_run import DIMENSIONS
 from simulations.audit.claims import Claim, claims_of
@@ -28,12 +29,13 @@ from simulations.audit.contributions import (
 from simulations.audit.gates import exact_gate, noise_gates, pair_gate, sampling_gates
 from simulations.audit.learning import learning_gate
 from simulations.audit.opened import closed_sums, opened_visits, released_models, snapshots
+from simulations.audit.opened_sums import opened_sums, opener_keys
 from simulations.audit.plans import FAINT_RATE, Reading
 from simulations.audit.reconciliation import share_of
 from simulations.audit.shown import home_noise, shown_gates
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -66,16 +68,22 @@ def judge(title: str, reading: Reading, run: CanaryRun) -> Judged:
     """Return the gates of a training, read as its noise allows."""
     if reading is Reading.ROWS:
         return _by_rows(title, run)
+    if reading is Reading.SUMS:
+        return _by_sums(title, run)
     return _by_parts(title, run) if reading is Reading.PARTS else _by_coins(title, run)
 
 
 def _read(run: CanaryRun, releases: Sequence[Release]) -> tuple[Read, float]:
     """Return releases of a run with the noise that the settings state, and a grid step in it."""
     share = share_of(run.settings, run.noise_multiplier)
+    # Noise that a sum can spare is taken out of it.
+    expected = hospitals_expected(run.settings)
+    missing = np.array([expected - len(one.members) if one.members else -1 for one in releases])
+    kept = [run.terms.noise.kept(int(one)) if one >= 0 else share for one in missing]
     step = run.terms.grid.step
-    stated = float(np.hypot(share * CLIP, step / np.sqrt(12.0)))
+    stated = np.hypot(np.array(kept) * CLIP, step / np.sqrt(12.0))
     found = read(releases, run.canaries, run.trained, clip=CLIP, noise_stddev=stated)
-    return found, step / (stated * float(np.sqrt(found.steps.max())))
+    return found, step / (CLIP * float(found.noise_stddev.max()))
 
 
 def _by_parts(title: str, run: CanaryRun) -> Judged:
@@ -99,6 +107,26 @@ def _by_parts(title: str, run: CanaryRun) -> Judged:
         faults = opened_visits(run.wire, run.terms, run.keys)
         gates.append(exact_gate("models that leave are models that were made", faults))
     return Judged(title=title, gates=gates, found=found, noise=noise)
+
+
+def _by_sums(title: str, run: CanaryRun) -> Judged:
+    """Judge a training of which nothing opens but sums, from these."""
+    keys, rate = opener_keys(run.out, run.training), run.settings.training.sampling_rate
+    sums = opened_sums(run.wire, run.terms, keys)
+    found, step = _read(run, sums)
+    noise = noise_of(found, run.canaries, clip=CLIP)
+    gates = contribution_gates(found, run.canaries) + noise_gates(noise, found.names, step)
+    gates += [*rate_gates(found, run.canaries, rate), beside_gate(found)]
+    gates += sampling_gates(drawn_by_hospital(found), rate)
+    carried = CLIP * found.noise_stddev
+    # The last sum of a round is the one that hospitals go on from.
+    last = {one.round: one.vector for one in sums}
+    return Judged(
+        title=title,
+        gates=[*gates, *_learning_gates(run, float(carried.min()), last)],
+        found=found,
+        noise=noise,
+    )
 
 
 def _copied(run: CanaryRun, found: Read, noise: NDArray[np.float64]) -> list[Gate]:
@@ -150,11 +178,8 @@ def _sum_gates(run: CanaryRun, found: Read, noise: NDArray[np.float64]) -> list[
     left = [noise[[rows[id(one)] for one in members]].sum(axis=0) for members in closed.values()]
     members = np.array([len(one) for one in closed.values()])
     squares = sum(float((one**2).sum() / n) for one, n in zip(left, members, strict=True))
-    share, whole = share_of(run.settings, run.noise_multiplier), run.noise_multiplier
-    least = share * float(np.sqrt(members.min()))
     sums = {number: np.sum([m.vector for m in one], axis=0) for number, one in closed.items()}
-    names, learnt = parameters_of(run.settings, run.info), released_models(run.wire)
-    left_behind, strange = snapshots(run.wire, run.training, run.keys)
+    share = share_of(run.settings, run.noise_multiplier)
     return [
         spread_gate(
             "noise of opened sums, as a share of what is stated",
@@ -163,12 +188,30 @@ def _sum_gates(run: CanaryRun, found: Read, noise: NDArray[np.float64]) -> list[
             count=sum(one.size for one in left),
             stddev=1.0,
         ),
+        *_learning_gates(run, share * CLIP * float(np.sqrt(members.min())), sums),
+    ]
+
+
+def _learning_gates(
+    run: CanaryRun, least: float, sums: Mapping[int, NDArray[np.float64]]
+) -> list[Gate]:
+    """Return whether sums carry the noise that they need, and models follow from them.
+
+    Args:
+        run: an exchange of sums.
+        least: noise that an opened sum carries by its members, in gradient units.
+        sums: by the round that went on from it.
+    """
+    whole = run.noise_multiplier * CLIP
+    names, learnt = parameters_of(run.settings, run.info), released_models(run.wire)
+    left_behind, strange = snapshots(run.wire, run.training, run.keys)
+    return [
         exact_gate(
             "an opened sum carries sigma*C",
             [f"it carries {least:.4g}, claimed is {whole:.4g}"] * (least < whole * (1 - 1e-9)),
         ),
         exact_gate("snapshots hold nothing else", strange),
-        learning_gate([*learnt, *left_behind], sums, run.settings, names),
+        learning_gate([*learnt, *left_behind], dict(sums), run.settings, names),
     ]
 
 

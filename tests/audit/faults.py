@@ -6,7 +6,7 @@ Each says which detector sees it, from what leaves hospitals and from their ledg
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 from unittest import mock
@@ -36,6 +36,7 @@ class Fault:
     caught_by: tuple[str, ...]
 
 
+@contextmanager
 def planted(fault: Fault) -> Iterator[None]:
     """Have the pipeline make a mistake for as long as the block runs."""
     with ExitStack() as stack:

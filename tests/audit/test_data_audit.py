@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from simulations.audit import data_audit
 from simulations.audit.cases import CASES
 from simulations.audit.data_audit import DataAudit, audit_data
-from simulations.audit.plans import QUICK, SMALL
+from simulations.audit.plans import QUICK, SMALL, SUM_PLANS
 from simulations.launch import logging_to
 from tests.audit.faults import AUDIT, DATA, RECONCILIATION, Fault, planted
 from tests.audit.planted import FAULTS
@@ -69,6 +70,20 @@ def test_a_planted_fault_is_caught(quiet: Path, name: str) -> None:
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_every_planted_fault_is_caught(quiet: Path, fault: Fault) -> None:
     assert set(caught(fault, quiet)) >= set(fault.caught_by) - {AUDIT}
+
+
+@pytest.mark.parametrize("number", [0, pytest.param(1, marks=pytest.mark.exhaustive)])
+def test_canaries_show_in_sums_that_nobody_opens_but_whole(
+    quiet: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Under one-time keys, and under those in shares, with a hospital missing."""
+    one_plan, form = SUM_PLANS[number : number + 1], replace(SMALL, cases=())
+    monkeypatch.setattr(data_audit, "plans_of", lambda _: one_plan)
+    assert shut(audit_data(quiet / "honest", form)) == []
+    [fault] = [one for one in FAULTS if one.name == "a clip for each record"]
+    with planted(fault):
+        found = audit_data(quiet / "planted", form)
+    assert "no patient moves a sum by more than the clip" in {one.gate.name for one in found.shut}
 
 
 @pytest.mark.exhaustive
