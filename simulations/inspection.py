@@ -88,11 +88,12 @@ def sealing_plan(
 
     Values get the bits that the guarantee needs. Defaults are those of Dopamine's run.
     """
-    from accounting.vocabulary import REGIMES
+    from accounting.vocabulary import REGIMES, SCHEMES
     from simulations.sealing_preview import SealingPreview
 
-    if regime not in REGIMES:
-        raise typer.BadParameter(f"{regime!r} is no regime; known: {', '.join(REGIMES)}.")
+    for what, name, known in (("regime", regime, REGIMES), ("scheme", scheme, SCHEMES)):
+        if name not in known:
+            raise typer.BadParameter(f"{name!r} is no {what}; known: {', '.join(known)}.")
     preview = SealingPreview(
         parameters=parameters,
         hospitals=hospitals,

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: Names of data that are no published sets.
-OWN = ("csv:", "npz:", "image-folder:")
 #: Records that are read together.
 _BLOCK = 64
 
@@ -34,10 +32,11 @@ def read_own_data(settings: Settings, console: Console) -> None:
     Raises:
         DataError: the data cannot be read as a whole, or not be split as asked.
     """
-    if not settings.data.name.startswith(OWN):
-        return
     from clients.data import Cohorts
+    from clients.data.catalogue import is_own
 
+    if not is_own(settings.data.name):
+        return
     cohort = Cohorts().of(settings)
     parts = [*cohort.records.values(), cohort.holdout]
     with Progress(console=console, transient=True) as progress:

@@ -106,6 +106,9 @@ def resolve(
     """
     changes, faults = read_assignments(assignments)
     config = {"run.scenario": scenario.name, **scenario.config, **changes, **(overrides or {})}
+    if "data.public" not in changes and _is_own(changes.get("data.name")):
+        # A scenario says it of its own data; one's own are not public unless one says so.
+        config["data.public"] = False
     by_rule = config.get(STEP_SIZE) == AUTO
     if by_rule:
         del config[STEP_SIZE]
@@ -184,6 +187,13 @@ def _flatten(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield from _flatten(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
+
+
+def _is_own(name: ConfigValue | None) -> bool:
+    """Whether a data set that is named is of one's own files."""
+    from clients.data.catalogue import is_own
+
+    return name is not None and is_own(str(name))
 
 
 def _registered_names(config: Mapping[str, ConfigValue]) -> dict[str, Collection[str]]:

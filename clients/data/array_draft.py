@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 
 from clients.data.arrays import class_names, open_parts
 from clients.data.column_draft import outwards
-from clients.data.draft import Draft, name_of, toml_list
+from clients.data.draft import Draft, run_command, toml_list
 from clients.data.errors import DataError
 
 
@@ -40,14 +39,15 @@ def draft_arrays(path: Path) -> Draft:
         oddities.append(
             "no arrays train_patient, test_patient: each image counts as a patient of its own"
         )
+    homes = [arrays[part[3]].reshape(-1).astype(str) for part in layout.values() if part[3]]
+    hospitals = len(np.unique(np.concatenate(homes))) if homes else 0
     return Draft(
         roles={},
         rows=len(images),
         oddities=tuple(oddities),
         text="\n".join(lines) + "\n",
         file=path.with_suffix(".toml"),
-        command=f"flower-simulation run default --set data.name={quote(name_of(path))} "
-        "--set model.name=scattering",
+        command=run_command(path, hospitals, "scattering" if images.ndim > 2 else "logistic"),
         facts=tuple(facts),
     )
 

@@ -96,6 +96,16 @@ DATASETS: dict[str, Source] = {
 }
 
 
+#: Sources of data of one's own: nobody has published them.
+OWN = ("csv", "npz", "image-folder")
+
+
+def is_own(name: str) -> bool:
+    """Whether a data set is of one's own files, or of one's own function."""
+    base = name.partition(":")[0]
+    return base in OWN or base not in DATASETS
+
+
 def load_dataset(
     name: str,
     data_dir: str | Path | None = None,

@@ -68,7 +68,7 @@ class Cohorts:
         """
         data, partition = settings.data, settings.partition
         folder = str(Path(data.dir).expanduser()) if data.dir else ""
-        unconfirmed = data.public or not settings.regime.private
+        unconfirmed = not settings.regime.private
         source = (data.name, folder, data.image_size, unconfirmed)
 
         def read() -> Dataset:

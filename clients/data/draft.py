@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 
 from clients.data.column_draft import MOST_KINDS, Column
 from clients.data.picture_files import is_picture
@@ -52,6 +53,17 @@ def name_of(path: Path) -> str:
     tables = [one for one in (".csv", *EXCEL, *PARQUET) if suffixes[one]]
     pictures = any(one.is_dir() or is_picture(one) for one in path.iterdir())
     return f"csv:{whole}/*{tables[0]}" if tables and not pictures else f"image-folder:{whole}"
+
+
+def run_command(path: Path, hospitals: int, model: str = "") -> str:
+    """Return the command that trains on these data."""
+    words = []
+    if hospitals > 1:
+        words += ["partition.name=natural", f"partition.hospitals={hospitals}"]
+    if model:
+        words.append(f"model.name={model}")
+    command = f"flower-simulation run default --set data.name={quote(name_of(path))}"
+    return " --set ".join([command, *words])
 
 
 def toml_key(name: str) -> str:

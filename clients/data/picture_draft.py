@@ -7,14 +7,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from shlex import quote
 from typing import Any
 
 import numpy as np
 
 from clients.data.column_draft import Column, few, outwards
 from clients.data.declaration import FOLDER_FILE
-from clients.data.draft import Draft, name_of, toml_list, toml_string
+from clients.data.draft import Draft, run_command, toml_list, toml_string
 from clients.data.errors import DataError
 from clients.data.file_form import look
 from clients.data.layouts import (
@@ -100,9 +99,6 @@ def draft_pictures(root: Path) -> Draft:
         *(f"{name} = {said}" for name, said in {**pictures, key: value}.items()),
     ]
     kinds = Counter(suffix_of(file) for file in files)
-    command = f"flower-simulation run default --set data.name={quote(name_of(root))}"
-    if held.hospitals > 1:
-        command += f" --set partition.name=natural --num-supernodes {held.hospitals}"
     return Draft(
         columns=held.columns,
         rows=len(files),
@@ -110,7 +106,7 @@ def draft_pictures(root: Path) -> Draft:
         oddities=tuple(oddities),
         text="\n".join(lines) + "\n",
         file=root / FOLDER_FILE,
-        command=f"{command} --set model.name={'cnn' if volumes else 'scattering'}",
+        command=run_command(root, held.hospitals, "cnn" if volumes else "scattering"),
         facts=(
             f"{len(files)} files: " + ", ".join(f"{kind} {n}" for kind, n in kinds.items()),
             *_sizes(looked),

@@ -7,13 +7,12 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from shlex import quote
 
 from clients.data.column_draft import Column, look_at
 from clients.data.declaration import FOLDER_FILE
 from clients.data.declared_parts import FileForm
 from clients.data.dialect import ABSENT, Dialect
-from clients.data.draft import Draft, name_of, toml_key, toml_list, toml_string
+from clients.data.draft import Draft, run_command, toml_key, toml_list, toml_string
 from clients.data.errors import DataError
 from clients.data.file_form import Seen, look
 from clients.data.reading_log import ReadingLog
@@ -109,19 +108,15 @@ def draft_table(path: Path, files: Sequence[Path]) -> Draft:
         oddities=tuple(oddities),
         text=_text(path, columns, roles, cells, seen),
         file=path / FOLDER_FILE if path.is_dir() else path.with_suffix(".toml"),
-        command=_command(path, roles, cells),
+        command=run_command(path, _hospitals(roles, cells)),
         facts=(f"{len(table.rows)} rows, {len(columns)} columns",),
     )
 
 
-def _command(path: Path, roles: dict[str, str], cells: dict[str, list[str]]) -> str:
-    """Return the command that trains on a table."""
-    command = f"flower-simulation run default --set data.name={quote(name_of(path))}"
-    for column, role in roles.items():
-        if role == "hospital":
-            homes = _different(cells[column])
-            command += f" --set partition.name=natural --num-supernodes {homes}"
-    return command
+def _hospitals(roles: dict[str, str], cells: dict[str, list[str]]) -> int:
+    """Return how many hospitals a table names."""
+    homes = [cells[column] for column, role in roles.items() if role == "hospital"]
+    return _different(homes[0]) if homes else 0
 
 
 def columns_of(cells: dict[str, list[str]], dialect: Dialect) -> tuple[Column, ...]:

@@ -12,7 +12,8 @@ import jsonschema
 import numpy as np
 import pytest
 
-from clients.data import DataError, load_dataset
+from clients.contract.settings import Settings
+from clients.data import Cohorts, DataError, load_dataset
 from clients.data.column_draft import look_at, outwards
 from clients.data.declaration import declared, json_schema
 from clients.data.declared_parts import FileForm
@@ -73,8 +74,17 @@ def test_a_table_of_oddities_is_drafted_confirmed_and_read(tmp_path, capsys):
     assert said["censored"] == {"crp": "bound"} and said["units"] == {"gewicht": {"g": 1}}
     assert said["ranges"]["aufnahme"] == ["2018-01-01", "2022-12-31"]
     assert said["unconfirmed"] == ["aufnahme", "alter", "crp", "gewicht", "sex"]
+    assert "--set partition.name=natural" in out
     with pytest.raises(DataError, match="ranges of aufnahme, alter"):
         load_dataset(f"csv:{file}")
+    for regime, public in (("FSCDP", True), ("FPDP", False), ("F", False)):
+        config = {"data.name": f"csv:{file}", "data.public": public, "partition.hospitals": 2}
+        settings = Settings.from_config({**config, "privacy.regime": regime})
+        if regime == "F":
+            assert Cohorts().of(settings).patients
+        else:
+            with pytest.raises(DataError, match="ranges of aufnahme, alter"):
+                Cohorts().of(settings)
     code, out = run(capsys, str(file), "--check", "visite.toml")
     assert code == 0 and "not confirmed" in out and "60 patients" in out
     text = (tmp_path / "visite.toml").read_text()
@@ -136,7 +146,7 @@ def test_a_folder_of_tables_is_drafted_as_one(tmp_path, capsys):
     (folder / "koeln.csv").write_text("\n".join([whole[0], *whole[1:61]]))
     (folder / "lyon.csv").write_text("\n".join([whole[0], *whole[61:]]))
     code, out = run(capsys, "visits")
-    assert code == 0 and "120 rows" in out and "--num-supernodes 2" in out
+    assert code == 0 and "120 rows" in out and "partition.hospitals=2" in out
     loaded = load_dataset("csv:visits/*.csv", tmp_path, unconfirmed=True)
     assert loaded.hospital_names == ("koeln", "lyon") and len(loaded.train) == 120
 

@@ -108,3 +108,17 @@ def test_flowers_run_config_text_is_split_as_flower_does(tmp_path):
     path.write_text("[training]\nrounds = 3\n[data]\npublic = true\ndir = 'x y'\n")
     values, _ = read_assignments(split_run_config(str(path)))
     assert values == {"training.rounds": 3, "data.public": True, "data.dir": "x y"}
+
+
+@pytest.mark.parametrize(
+    ("assignments", "public"),
+    [
+        ([], True),
+        (["data.name=digits"], True),
+        (["data.name=csv:visits.csv"], False),
+        (["data.name=my_hospital:cohort"], False),
+        (["data.name=csv:visits.csv", "data.public=true"], True),
+    ],
+)
+def test_data_of_ones_own_are_not_public_because_a_scenarios_are(assignments, public):
+    assert resolve(find_scenario("default"), assignments).data.public is public
