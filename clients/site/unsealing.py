@@ -54,10 +54,14 @@ class SealedSum:
         Raises:
             RosterError: the seeds are none.
         """
+        answers = None
+        if closed.answers:
+            named = bytes.fromhex(roster.fingerprint)
+            answers = Answers(roster=named, by_holder=closed.answers)
         return cls(
             total=Sealed(payload=closed.total),
             contributors=roster.nonces,
-            answers=Answers(roster=bytes.fromhex(roster.fingerprint), by_holder=closed.answers),
+            answers=answers,
             seeds=unpacked(closed.seeds),
             signed=roster.seeds,
         )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from clients.contract.kinds import Kind
 from clients.contract.settings import Settings
+from clients.contract.shares import in_shares
 from clients.contract.terms import hospitals_expected
 from clients.data import Cohorts
 from simulations.audit.contents import content_gates
@@ -71,6 +72,14 @@ CASES: Mapping[str, Case] = {
     "gradients FPDP, public": _case("gradients", "FPDP", data__public=True),
     "gradients FSCDP, one-time": _case(
         "gradients", "FSCDP", _LOST_THEN_DONE_AGAIN, sealing__scheme="one-time"
+    ),
+    "gradients FSCDP, keys in shares": _case(
+        "gradients",
+        "FSCDP",
+        {(3, 2, 1): Fate.LOST},
+        sealing__scheme="one-time",
+        partition__hospitals=5,
+        privacy__dropouts=1,
     ),
     "gradients FPDP": _case("gradients", "FPDP", _SPOILED),
     "gradients CDP": _case("gradients", "CDP", sealing__scheme="plain"),
@@ -141,6 +150,6 @@ def run_case(case: Case, folder: Path) -> list[Gate]:
         noise_multiplier=float(summary["noise_multiplier"]),
     )
     keys = None if stopped else keys_of(folder, str(summary["training"]))
-    if keys is not None and settings.sealing.scheme == "one-time":
+    if keys is not None and settings.sealing.scheme == "one-time" and not in_shares(settings):
         gates += key_gates(wire, keys)
     return [end_gate(stopped), *gates, *content_gates(wire, settings, info, keys)]
