@@ -150,6 +150,7 @@ def test_a_training_goes_its_way():
             "stale-place",
         ),
         ((*KEYED, lines.answer(at(1), roster="A")), spend(1), "stale-place"),
+        ((*KEYED, lines.answer(at(1), roster="A")), seal(1), "stale-place"),
         # The end.
         ((*KEYED, *whole(1)), lines.end("t", round=2), "stale-place"),
         ((*KEYED, *whole(1), END), spend(2), "stale-place"),
@@ -234,3 +235,11 @@ def test_a_commit_without_its_close_has_failed_and_a_close_takes_it_back():
 def test_a_line_without_its_fields_is_damage():
     with pytest.raises(LedgerError, match="round"):
         after(*KEYED, Line("close", "t", {"chain": "c"}))
+
+
+def test_a_holder_without_an_update_has_signed_nothing_at_the_place_that_it_answers():
+    """A roster that holds a signature of its own there shows a book that has gone back."""
+    state = NEW
+    for line in (*KEYED, spend(1), seal(1), lines.answer(at(1, 2), roster="A")):
+        state = step(state, line)
+    assert (state.place, state.reply, state.roster) == ((1, 2), "", "A")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 from contextlib import suppress
 from dataclasses import replace
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from clients.contract.faults import read_code
 from clients.contract.kinds import Kind
 from clients.contract.messages import OpenedRound
 from crypto.errors import KeysError
@@ -16,8 +18,9 @@ from crypto.pairs import PairKeys
 from crypto.parcels import Parcel
 from crypto.roles import Place
 from tests.door.faults import Killed, failing, full
-from tests.door.shared_play import THRESHOLD, SharedPlay
-from tests.door.world import started
+from tests.door.shared_play import SHARED, THRESHOLD, SharedPlay
+from tests.door.test_attacks_messages import mutated
+from tests.door.world import door_settings, started
 
 pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
 
@@ -262,6 +265,37 @@ def test_a_hospital_takes_part_only_where_keys_hold_against_as_many_as_it_asks_f
     other = started(tmp_path / "other")
     other.sites.rewrite(A, "min-colluders = 0", "min-colluders = 1")
     assert other.ask(A, Kind.TRAIN, other.request(1)).code == "limit-refused:min-colluders"
+
+
+def test_a_place_is_asked_in_one_mode_alone(tmp_path: Path) -> None:
+    """Of masked keys and of shares a sum each: the rest would be the key of who is missing."""
+    shared = SharedPlay.started(tmp_path)
+    play = shared.play
+    play.train(1)
+    full = door_settings(5, **{**SHARED, "privacy__dropouts": 0})
+    for kind, request in ((Kind.TRAIN, play.request(1, 2)), (Kind.ANSWER, shared.request(A, 1))):
+        assert play.sites.ask(A, kind, request, full).code == "training-bound"
+    assert play.sites.kinds(A).count("spend") == 1
+
+
+@pytest.mark.parametrize("count", [60, pytest.param(3000, marks=pytest.mark.exhaustive)])
+def test_mutated_requests_for_shares_get_a_code_or_the_one_answer(
+    tmp_path: Path, count: int
+) -> None:
+    shared = SharedPlay.started(tmp_path)
+    play, draw = shared.play, random.Random(3)
+    play.train(1)
+    play.sites.keep(A)
+    good, left = shared.request(A, 1).content(), set()
+    for _ in range(count):
+        answer = play.ask(A, Kind.ANSWER, mutated(good, draw))
+        assert answer or read_code(answer.code) is not None
+        if answer:
+            left.add(answer.payload)
+    assert len(left) <= 1
+    assert len(shared.answered(A)) == len(left)
+    assert shared.ask(A, 1)
+    play.sites.close()
 
 
 def test_a_lost_answer_is_sent_again_and_costs_nothing(tmp_path: Path) -> None:
