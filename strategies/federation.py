@@ -126,8 +126,10 @@ class Federation(Teaching):
             if self._attempt(number, attempt) is not Verdict.AWAY:
                 return
         outcome = self.strategy.outcome
+        enough = outcome.contributions >= self._agreement.least
+        what = "found too few answers of holders of shares" if enough else "closed"
         raise TrainingStopped(
-            f"round {number} closed with {outcome.contributions} of {self._hospitals} hospitals in "
+            f"round {number} {what} with {outcome.contributions} of {self._hospitals} hospitals in "
             f"{self.settings.run.attempts} attempts ({listed(outcome.faults)})."
             + who_opened(number - 1, outcome.contributors, outcome.faults)
             + " The reasons are in those hospitals' own logs (hospital.log)."

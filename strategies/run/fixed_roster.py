@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from clients.contract.messages import OpenedRound
 from crypto.parcels import Parcel
@@ -33,7 +34,7 @@ class Sent:
     envelopes: Mapping[str, bytes]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class FixedRoster:
     """A place's roster and sum, which wait for the holders' answers.
 
@@ -50,7 +51,7 @@ class FixedRoster:
         """The place that it is the roster of."""
         return self.roster.place
 
-    @property
+    @cached_property
     def roster(self) -> Roster:
         """Who is in the sum."""
         return Roster.from_bytes(self.closed.roster)

@@ -14,6 +14,7 @@ from clients.contract.kinds import Kind
 from clients.contract.settings import Settings, SettingsError
 from crypto import key_shares, one_time
 from crypto.pairs import PairKeys
+from strategies.errors import TrainingStopped
 from tests.exchange_runs import model_bytes, read_json, recorded, run_app
 from tests.in_process import Meddle, hospital_of, small_settings
 
@@ -129,6 +130,14 @@ def test_a_round_with_too_few_answers_is_done_again(tmp_path: Path) -> None:
         assert answered == [(1, 1), (2, 1), (2, 2), (3, 1)]
     reference = run(tmp_path / "reference")
     assert model_bytes(settings) == model_bytes(reference)
+
+
+def test_a_round_that_holders_never_answer_stops_the_run_and_says_so(tmp_path: Path) -> None:
+    plan = {2: dict.fromkeys(NAMES[:2], ANSWER)}
+    with pytest.raises(TrainingStopped, match="round 2 found too few answers of holders"):
+        run(tmp_path, Silent(plan), privacy__spare_attempts=4, run__attempts=2)
+    rounds = [(row["round"], row["closed"]) for row in recorded(shared_settings(tmp_path), "round")]
+    assert rounds == [(1, True), (2, False), (2, False)]
 
 
 def spoil_shares(monkeypatch: pytest.MonkeyPatch, dealer: str) -> None:
