@@ -2,16 +2,20 @@
 
 import dataclasses
 import itertools
+import math
+import random
 
 import pytest
 from shared_keys import PLACE, Federation
 
+from accounting.noise import make_noise_plan, multiplier_against
 from accounting.parts import plan_parts
 from crypto import key_shares, seeds
 from crypto.envelope import wrap
 from crypto.errors import TagMismatchError
 from crypto.key_shares import Answers
 from crypto.parcels import Parcel
+from crypto.planning import Absent, plan_sharing
 
 
 @pytest.fixture(name="eight", scope="module")
@@ -125,3 +129,60 @@ def test_shares_of_seeds_off_the_polynomial_are_passed_over_while_enough_agree(e
     assert isinstance(bad.parcel(dealer), Parcel)
     opened = bad.opened_seeds(dict.fromkeys(bad.holders, bad.names))
     assert opened == {(n, part): bad.seeds[n][part - 1] for n in bad.names for part in (1, 2)}
+
+
+def opened_by(sharing, hospitals, shown, colluders):
+    """Seeds of honest hospitals that honest holders' answers and the colluders' shares open.
+
+    `shown` has for each honest holder the honest members of its roster and the roster's size.
+    """
+    given = {size: seeds.given_away(sharing, hospitals, size) for _, size in shown}
+    counts = {}
+    for members, size in shown:
+        for part in itertools.product(members, given[size]):
+            counts[part] = counts.get(part, 0) + 1
+    return {part for part, count in counts.items() if count >= sharing.threshold - colluders}
+
+
+@pytest.mark.parametrize(
+    ("hospitals", "dropouts", "planned"),
+    [(5, 1, 0), (8, 1, 1), (8, 2, 0), (11, 3, 0), (14, 3, 2), (17, 4, 0), (20, 5, 1)],
+)
+def test_lying_rosters_leave_what_is_claimed_against_the_server_and_hospitals(
+    hospitals, dropouts, planned
+):
+    """For every number of hospitals that keys in shares hold against, planned for or not."""
+    dice = random.Random(hospitals)
+    plan = make_noise_plan(
+        "semi-central",
+        noise_multiplier=1.0,
+        hospitals=hospitals,
+        dropouts=dropouts,
+        colluders=planned,
+        removable=True,
+    )
+    absent = Absent(dropouts=dropouts, colluders=planned, seeds=plan.parts.opened_up_to)
+    sharing = plan_sharing(hospitals, absent)
+    for colluders in range(sharing.most_colluders(hospitals) + 1):
+        honest = range(colluders, hospitals)  # every hospital holds shares
+        enough = sharing.threshold - colluders
+        claim, least = multiplier_against(plan, colluders, sharing.most_colluders(hospitals)), 9.0
+        for trial in range(30 + dropouts + 1):
+            # A roster of few honest ones with all colluders is what gives most away.
+            missing = trial if trial <= dropouts else dice.randint(0, dropouts)
+            group = dice.sample(honest, max(2, len(honest) - missing))
+            shown = [(group, len(group) + colluders)] * enough
+            while len(shown) < len(honest):
+                other = dice.sample(honest, len(honest) - dice.randint(0, dropouts))
+                shown.append((other, len(other) + colluders))
+            opened = opened_by(sharing, hospitals, shown, colluders)
+            left = math.fsum(
+                stddev**2
+                for name in group
+                for part, stddev in enumerate(plan.parts.stddevs)
+                if (name, part) not in opened
+            )
+            least = min(least, math.sqrt(left))
+        assert least >= claim - 1e-12
+        if colluders >= planned:
+            assert least == pytest.approx(claim)  # and not a whit more
