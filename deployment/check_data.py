@@ -20,7 +20,7 @@ from deployment.checks import Finding
 from deployment.errors import DeploymentError
 
 if TYPE_CHECKING:
-    from clients.data import Records
+    from clients.data import DatasetInfo, Records
 
 #: Picture sizes do not matter here; small ones are read as well as large ones.
 _IMAGE_SIZE = 64
@@ -47,7 +47,7 @@ def check_data(folder: Path) -> Iterator[Finding]:
         site.data_name, site.data_dir, image_size=_IMAGE_SIZE, declared=not site.data_public
     )
     records = readable(dataset.train)
-    yield Finding(good=True, text=_counts(records, dataset.info.classes))
+    yield Finding(good=True, text=_counts(records, dataset.info))
     yield from (Finding(good=False, text=line) for line in dataset.log.lines())
     if not site.bound:
         raise DeploymentError(
@@ -70,7 +70,10 @@ def check_data(folder: Path) -> Iterator[Finding]:
     )
 
 
-def _counts(records: Records, classes: tuple[str, ...]) -> str:
-    labels = np.bincount(records.labels, minlength=len(classes))
-    each = ", ".join(f"{name} {count}" for name, count in zip(classes, labels, strict=True))
-    return f"{len(records)} records of {len(records.patient_ids)} patients: {each}"
+def _counts(records: Records, info: DatasetInfo) -> str:
+    labels = np.bincount(records.labels, minlength=len(info.classes))
+    each = ", ".join(f"{name} {count}" for name, count in zip(info.classes, labels, strict=True))
+    whom = f"of {len(records.patient_ids)} patients"
+    if info.unit == "record":
+        whom += " (none is named: each record counts as one)"
+    return f"{len(records)} records {whom}: {each}"

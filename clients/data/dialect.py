@@ -56,7 +56,9 @@ class Dialect:
 
     def number(self, cell: str) -> float | None:
         """Return a finite number, or None for what is none, or may be two."""
-        text = cell.strip().translate(_MINUS)
+        text = cell.strip()
+        if not text.isascii():
+            text = text.translate(_MINUS)
         if thousands := self._form.thousands:
             text = _without_groups(text, thousands, self._decimal)
         if self._either:

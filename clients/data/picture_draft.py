@@ -34,7 +34,7 @@ from clients.data.picture_files import (
     read_picture,
     suffix_of,
 )
-from clients.data.pictures import seen_channels
+from clients.data.pictures import position_of, seen_channels
 from clients.data.ranges import Range
 from clients.data.reading_log import ReadingLog
 from clients.data.rows import read_rows
@@ -87,8 +87,8 @@ def draft_pictures(root: Path) -> Draft:
             "as a patient of its own, and what is promised holds for a picture"
         )
     looked = files[:: max(1, len(files) // _LOOKED_AT)]
-    volumes = any(_is_volume(file) for file in looked)
-    _unreadable(looked, volumes, oddities)
+    volumes = any(_is_volume(file) for file in looked) or _has_series(files)
+    _unreadable(looked, oddities)
     key, value = ("volumes", "true") if volumes else ("channels", str(seen_channels(files)))
     lines = [
         f"# Drafted from {root.name}: what stands here becomes public, and is the same everywhere.",
@@ -180,13 +180,17 @@ def _manifest(root: Path, table: Path, oddities: list[str]) -> _Held | None:
     )
 
 
-def _unreadable(files: Sequence[Path], volumes: bool, oddities: list[str]) -> None:
+def _unreadable(files: Sequence[Path], oddities: list[str]) -> None:
     """Say which of the files that are looked at cannot be read, whatever their range."""
-    form = PictureForm(
-        size=8, channels=1, volumes=volumes, range=Range(low=0.0, high=1.0), deep=True
-    )
     said = []
     for file in files:
+        form = PictureForm(
+            size=8,
+            channels=1,
+            volumes=_is_volume(file),
+            range=Range(low=0.0, high=1.0),
+            deep=True,
+        )
         try:
             read_picture((file,), form)
         except Exception as error:
@@ -205,6 +209,22 @@ def _of_headers(files: Sequence[Path], oddities: list[str]) -> bool:
     if headed and not all(named):
         oddities.append(f"{named.count(False)} DICOM files name no patient")
     return bool(headed) and any(named)
+
+
+def _has_series(files: Sequence[Path]) -> bool:
+    """Whether several DICOM files are slices of one series, at different places."""
+    places: dict[str, set[float]] = {}
+    for file in files:
+        if suffix_of(file) not in DICOM:
+            continue
+        try:
+            header = open_dicom(file, header_alone=True)
+        except Exception:
+            continue
+        if header.get("ImagePositionPatient"):
+            series = str(header.get("SeriesInstanceUID", file))
+            places.setdefault(series, set()).add(position_of(header))
+    return any(len(found) > 1 for found in places.values())
 
 
 def _is_volume(file: Path) -> bool:

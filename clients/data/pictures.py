@@ -219,7 +219,7 @@ def _records(found: list[Found], declared: Declaration, where: Location) -> list
                 patient = str(header.get("PatientID", "") or "")
             if said.volumes and not int(header.get("NumberOfFrames", 0) or 0) > 1:
                 key = (str(one.label), patient, str(header.get("SeriesInstanceUID", one.file)))
-                position = _position(header)
+                position = position_of(header)
         if said.patient == "header" and not patient:
             where.log.note("no patient is told: the record is out", f"{one.file}: no PatientID")
             continue
@@ -232,7 +232,7 @@ def _records(found: list[Found], declared: Declaration, where: Location) -> list
     return records
 
 
-def _position(header: Any) -> float:
+def position_of(header: Any) -> float:
     """Return how far along its series' own direction a slice lies, in millimetres."""
     place, axes = header.get("ImagePositionPatient"), header.get("ImageOrientationPatient")
     if not place or not axes or len(axes) != 6:

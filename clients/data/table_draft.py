@@ -189,9 +189,12 @@ def _of_patients(table: Table, roles: dict[str, str]) -> list[str]:
     )
     if "hospital" not in by_role:
         return said
+    home = by_role["hospital"]
+    if away := [place.rpartition(": ")[2] for place, row in table.rows if not row[home]]:
+        said.append(f"{home}: empty in {len(away)} rows ({away[0]}), which are left out")
     homes: dict[str, set[str]] = {}
     for _, row in table.rows:
-        homes.setdefault(row[patient], set()).add(row[by_role["hospital"]])
+        homes.setdefault(row[patient], set()).add(row[home])
     torn = [name for name, found in homes.items() if name and len(found) > 1]
     if torn:
         said.append(

@@ -111,6 +111,29 @@ def test_frames_and_series_become_the_same_volume(tmp_path):
     assert loaded.train.labels.tolist() == [0, 1]
 
 
+def test_a_series_is_drafted_as_volumes_of_the_patients_that_its_header_names(tmp_path):
+    from clients.data.drafting import draft
+
+    for label in ("a", "b"):
+        for place in range(3):
+            write_dicom(
+                tmp_path / f"set/{label}/{place}.dcm",
+                STORED,
+                SeriesInstanceUID=f"1.2.{ord(label)}",
+                ImagePositionPatient=[0.0, 0.0, 3.0 * place],
+                ImageOrientationPatient=[1, 0, 0, 0, 1, 0],
+            )
+    drafted = draft(tmp_path / "set")
+    assert 'patient = "header"' in drafted.text and "volumes = true" in drafted.text
+    assert "secret" not in drafted.text + " ".join(drafted.oddities)
+    (tmp_path / "it.toml").write_text(drafted.text)
+    loaded = load_dataset(
+        "image-folder:set", tmp_path, image_size=SIZE, declaration=tmp_path / "it.toml"
+    )
+    assert (len(loaded.train), loaded.info.kind, loaded.info.unit) == (2, "volume", "patient")
+    assert not loaded.log
+
+
 def test_patients_of_headers_are_used_and_never_shown(tmp_path):
     folder = tmp_path / "set"
     for label in ("a", "b"):

@@ -136,6 +136,7 @@ def _size(value: object) -> int:
 TABLES = {
     "a cell that is no number": _replace("p3,", "p3,x"),
     "a category that is not declared": _replace(",m,", ",unknown,"),
+    "a value outside its range": _replace("p3,", "p3,9"),
     "a third class": _replace(",b\n", ",c\n"),
     "no class": _replace(",a\n", ",\n"),
     "no patient": _replace("p5,", ","),
