@@ -16,8 +16,9 @@ from accounting.states import Phase
 if TYPE_CHECKING:
     from accounting.book import Book
 
-#: Name of a file of one training: what it is, then the id.
-_FILE = re.compile(r"([a-z]+)-([a-z2-7]{40})[-.].*")
+#: Name of a file of one training: what it is, then the id; behind a dot where a process that died
+#: had not written all of it.
+_FILE = re.compile(r"\.?([a-z]+)-([a-z2-7]{40})[-.].*")
 #: Those that stay: who the others were, and what its audit found.
 _STAY = ("terms", "audit")
 

@@ -56,6 +56,21 @@ def test_no_key_and_no_answer_is_left_of_a_training_that_is_over(
     assert play.release("hospital-01", headers)
 
 
+def test_what_a_process_had_written_aside_that_died_goes_with_the_training(tmp_path: Path) -> None:
+    play = started(tmp_path, **ONE_TIME)
+    folder = play.sites.folder(A)
+    asides = [
+        folder / f".{name}-{play.training}.{end}.4711.0123abcd"
+        for name, end in (("pairs", "bin"), ("keys", "bin"), ("ceremony", "key"))
+    ]
+    for path in asides:
+        path.write_bytes(b"a key")
+        path.chmod(0o600)
+    assert ended(play, A)
+    assert [path for path in asides if path.exists()] == []
+    assert left(folder) == {"terms"}
+
+
 def test_other_terms_end_nothing(tmp_path: Path) -> None:
     play = started(tmp_path)
     other = Play.of(play.sites, door_settings(3, **LOCAL))
