@@ -29,7 +29,8 @@ def make_six():
 
 
 def sums_agree(hospitals, dropouts, data, values, bits, seed):
-    federation = Federation(hospitals, dropouts, values, bits, seed)
+    seeds = tuple(range(dropouts))
+    federation = Federation(hospitals, dropouts, values, bits, seed, noise_seeds=seeds)
     missing = data.draw(some.integers(0, dropouts))
     members = data.draw(some.permutations(federation.names))[missing:]
     threshold = federation.plan.sharing.threshold
@@ -37,7 +38,13 @@ def sums_agree(hospitals, dropouts, data, values, bits, seed):
     opened = federation.opener(data.draw(some.sampled_from(federation.names))).open(
         *federation.total(members), PLACE, federation.answers(members, holders)
     )
-    return np.array_equal(opened, modular_sum(federation, sorted(members)))
+    goes = {
+        (name, part): federation.seeds[name][part - 1]
+        for name in members
+        for part in range(missing + 1, dropouts + 1)
+    }
+    given = federation.opened_seeds(dict.fromkeys(holders, members))
+    return given == goes and np.array_equal(opened, modular_sum(federation, sorted(members)))
 
 
 CASES = {

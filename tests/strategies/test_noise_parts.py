@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from flwr.app import Message
 
+from accounting.chain import read_chain
 from accounting.parts import part_noise
 from clients.contract.kinds import Kind
 from clients.contract.messages import RoundRequest
@@ -128,6 +130,12 @@ def test_a_sum_opens_without_the_noise_that_it_can_spare(
     assert privacy["grid"]["parts"]["levels"] == [1]
     beyond = [one for one in privacy["observers"] if "or more" in one["observer"]]
     assert [one["observer"] for one in beyond] == ["server + any 2 other hospitals or more"]
+    lines = read_chain(tmp_path / "a" / "sites" / "hospital-00" / "ledger.jsonl").records
+    faced = next(one["views"] for one in lines if one["kind"] == "spend")
+    sigma = settings_of(tmp_path).privacy.noise_multiplier
+    assert faced["server"] == sigma
+    assert faced["server+hospitals:1"] == pytest.approx(sigma * math.sqrt(3 / 4))
+    assert faced["server+hospitals:2"] == pytest.approx(sigma / math.sqrt(5))
 
 
 def test_hospitals_with_processes_of_their_own_take_out_the_same_bits(tmp_path: Path) -> None:

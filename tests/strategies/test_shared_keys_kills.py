@@ -22,6 +22,8 @@ from tests.strategies.test_shared_keys import NAMES, shared_settings
 pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
 
 ROUND, LAST = 2, NAMES[-1]
+#: With shares of noise, seeds of noise are opened and kept as the key's shares are.
+OPTIONS: dict[str, object] = {"privacy__spare_attempts": 3, "privacy__regime": "FSCDP"}
 
 
 class Killed(KeyboardInterrupt):
@@ -109,7 +111,7 @@ MORE = [
 def test_a_server_that_was_killed_asks_for_the_roster_that_it_fixed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
-    settings = shared_settings(tmp_path, privacy__spare_attempts=3)
+    settings = shared_settings(tmp_path, **OPTIONS)
     kill = Kill(step, monkeypatch)
     serve = server_of(settings, kill)
     with pytest.raises((Killed, OSError)):
@@ -128,13 +130,14 @@ def test_a_server_that_was_killed_asks_for_the_roster_that_it_fixed(
         places = [(number, attempt) for number, attempt, _ in answers]
         assert places == sorted(set(places))
     assert model_bytes(settings)
+    assert not any("noise of" in row["message"] for row in recorded(settings, "warning"))
 
 
 def test_a_server_that_forgets_its_roster_asks_for_a_second_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The control: hospitals see it then, answer the first alone, and the attempt is void."""
-    settings = shared_settings(tmp_path, privacy__spare_attempts=3)
+    settings = shared_settings(tmp_path, **OPTIONS)
     kill = Kill("half answered", monkeypatch)
     serve = server_of(settings, kill)
     with pytest.raises(Killed):
