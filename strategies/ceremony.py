@@ -27,7 +27,7 @@ from crypto.offers import offers_digest
 from crypto.plans import SealingPlan
 from strategies.claims import Claim, held_by
 from strategies.conversation import UNREACHABLE, Conversation, fault_code
-from strategies.drawing import committee_of, gather_reveals
+from strategies.drawing import check_committee, committee_of, gather_reveals
 from strategies.errors import TrainingStopped
 from strategies.nodes import Nodes
 from strategies.replies import (
@@ -135,6 +135,7 @@ def hold_ceremony(
         public_keys={offer.name: offer.identity for offer in offers},
     )
     heads.know(nodes)
+    check_committee(agreement, offers)
     reveals = gather_reveals(conversation, agreement, nodes, offers)
     keys = _KeyMaking(conversation, agreement, nodes, offers, reveals)
     public = keys.lead()

@@ -1,5 +1,7 @@
 """How the committee of a training is drawn: all hospitals show what they committed to, or none is.
 
+One that is named instead must be of hospitals that take part.
+
 The server carries the numbers and can choose none: they were committed to before any was shown. A
 number that does not come, or is another one, ends the ceremony. There is no second draw in it, so
 nobody can leave until friends sit in the committee without being named for it.
@@ -23,6 +25,21 @@ if TYPE_CHECKING:
     from crypto.offers import Offer
     from strategies.agreement import Agreement
     from strategies.nodes import Nodes
+
+
+def check_committee(agreement: Agreement, offers: Sequence[Offer]) -> None:
+    """Insist that a committee which is named is of this training.
+
+    Raises:
+        TrainingStopped: somebody is not: no hospital would take keys.
+    """
+    sharing, names = agreement.terms.sealing.sharing, sorted(offer.name for offer in offers)
+    strangers = sorted(set(sharing.committee) - set(names)) if sharing else []
+    if strangers:
+        raise TrainingStopped(
+            f"sealing.committee names {', '.join(strangers)}, but these hospitals take part: "
+            f"{', '.join(names)}. Name some of them."
+        )
 
 
 def gather_reveals(

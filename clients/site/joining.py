@@ -44,6 +44,7 @@ from crypto.ceremony import (
 )
 from crypto.committees import draw_committee, reveal_of
 from crypto.headers import Header, HeaderKind, sign_header
+from crypto.key_shares import seats_of
 from crypto.pairs import PairKeys
 from crypto.pins import known_pins
 
@@ -211,7 +212,11 @@ class Joining:
         offers: list[Offer],
         own: OwnOffer,
     ) -> None:
-        """Write keys and the others' public keys to the hospital's own folder."""
+        """Write keys and the others' public keys to the hospital's own folder.
+
+        Raises:
+            KeysError: the committee that holds shares names somebody who is not of this training.
+        """
         hospital = self._hospital
         bind = bind_digest(bytes.fromhex(request.bind), members_digest(offers))
         terms = hospital.agreement(request.noise_multiplier).session.terms
@@ -219,6 +224,9 @@ class Joining:
         if terms.sealing.needs_pairs:
             drawn = _drawn(request, offers, terms.sealing)
             pairs = PairKeys.derive(offers, own.secret, hospital.site.name, bind, drawn)
+        if terms.sealing.sharing is not None and pairs is not None:
+            # Shares for strangers could not be dealt, once a place is paid for.
+            seats_of(terms.sealing.sharing, pairs)
         kept = {
             "noise-multiplier": request.noise_multiplier,
             "colluders": noise.colluders,

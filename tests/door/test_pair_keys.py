@@ -12,7 +12,7 @@ from clients.contract.messages import OpenedRound
 from crypto.errors import KeysError
 from crypto.pairs import PairKeys
 from crypto.roles import Place
-from tests.door.shared_play import SharedPlay
+from tests.door.shared_play import SHARED, SharedPlay
 from tests.door.world import ONE_TIME, Play, Sites, door_settings, started
 
 pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
@@ -154,4 +154,16 @@ def test_a_ceremony_of_fewer_or_more_than_the_plan_has_makes_no_keys(tmp_path: P
     answer = play.ask(play.names[0], Kind.LEAD, play.leading())
     assert answer.code == "malformed", answer.log
     assert not list(play.sites.folder(play.names[0]).glob("pairs-*"))
+    assert not list(play.sites.folder(play.names[0]).glob("keys-*"))
+
+
+def test_a_committee_of_strangers_is_refused_before_anything_is_paid_for(tmp_path: Path) -> None:
+    """Nobody could deal shares to them: every place would be paid for and sealed nowhere."""
+    sites = Sites(tmp_path / "c", 5)
+    changes = {**SHARED, "sealing__committee": "hospital-00,hospital-01,elsewhere"}
+    play = Play.of(sites, door_settings(5, **changes, sealing__silent_holders=0))
+    play.join()
+    answer = play.ask(play.names[0], Kind.LEAD, play.leading())
+    assert answer.code == "keys-missing", answer.log
+    assert "elsewhere" in answer.log
     assert not list(play.sites.folder(play.names[0]).glob("keys-*"))

@@ -97,3 +97,10 @@ def test_numbers_are_shown_in_no_other_training(tmp_path: Path) -> None:
     play = Play.of(Sites(tmp_path / "c", 3), door_settings(3))
     play.join()
     assert play.ask(NAMES[0], Kind.REVEAL, play.revealing()).code == "wrong-exchange"
+
+
+def test_a_committee_of_strangers_ends_the_ceremony_with_the_names_that_there_are(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(TrainingStopped, match=r"names elsewhere, .*hospital-00, hospital-01"):
+        run(tmp_path, sealing__committee="hospital-00,elsewhere", **DRAWN)
