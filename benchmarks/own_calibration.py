@@ -186,6 +186,26 @@ def mnist() -> Parts:
     )
 
 
+def retina() -> Parts:
+    """RetinaMNIST: five grades of diabetic retinopathy, shuffled by a fixed seed."""
+    dataset = load_dataset("medmnist:retinamnist")
+    assert dataset.test is not None
+    inputs = np.concatenate([np.asarray(one.inputs) for one in (dataset.train, dataset.test)])
+    labels = np.concatenate([dataset.train.labels, dataset.test.labels])
+    rows = np.random.default_rng(0).permutation(len(labels))
+
+    def of(chosen: NDArray[np.int64]) -> Arrays:
+        return inputs[chosen], labels[chosen]
+
+    return Parts(
+        train=of(rows[:700]),
+        public=of(rows[700:1000]),
+        rest=of(rows[1000:]),
+        model="logistic",
+        settings={"training.rounds": 40, "training.learning-rate": 0.3},
+    )
+
+
 def chest_xray() -> Parts:
     """Chest X-rays, one picture of each child, shuffled by a fixed seed."""
     dataset = load_dataset("chest-xray")
@@ -204,7 +224,12 @@ def chest_xray() -> Parts:
     )
 
 
-DATA: dict[str, Callable[[], Parts]] = {"made": made, "mnist": mnist, "chest-xray": chest_xray}
+DATA: dict[str, Callable[[], Parts]] = {
+    "made": made,
+    "mnist": mnist,
+    "retinamnist": retina,
+    "chest-xray": chest_xray,
+}
 
 
 def trained(parts: Parts, folder: Path) -> Predictor:
@@ -215,7 +240,9 @@ def trained(parts: Parts, folder: Path) -> Predictor:
     file = folder / "records.npz"
     arrays = {}
     for part, (inputs, labels) in (("train", parts.train), ("test", parts.public)):
-        pixels = np.rint(inputs[:, 0] * 255).astype(np.uint8) if inputs.ndim == 4 else inputs
+        pixels = inputs
+        if inputs.ndim == 4:
+            pixels = np.rint(np.moveaxis(inputs, 1, -1) * 255).astype(np.uint8)
         arrays |= {f"{part}_images": pixels, f"{part}_labels": labels}
     np.savez(file, **arrays)
     config = {

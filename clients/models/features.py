@@ -49,22 +49,22 @@ class Features:
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         channels, height, width = shape
-        self._transform = Scattering(height, width)
-        maps, rows, columns = self._transform.shape
+        self.transform = Scattering(height, width)
+        maps, rows, columns = self.transform.shape
         self._pool = 2 if min(rows, columns) >= 8 else 1
         self.width = channels * maps * (rows // self._pool) * (columns // self._pool)
         self._mean, self._whitener = self._public_statistics(height, width)
 
     def _public_statistics(self, height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the mean [maps] and the whitening matrix [maps, maps] of noise pictures."""
-        noise = self._log_maps(pink_noise(96, height, width, seed=0))
+        noise = self._logarithm(self.transform(pink_noise(96, height, width, seed=0)))
         rows = noise.permute(0, 2, 3, 1).reshape(-1, noise.shape[1]).double()
         values, vectors = torch.linalg.eigh(torch.cov(rows.T))
         weights = (values + _RIDGE * values.mean()).rsqrt()
         return rows.mean(dim=0).float(), ((vectors * weights) @ vectors.T).float()
 
-    def _log_maps(self, pictures: torch.Tensor) -> torch.Tensor:
-        log_maps = torch.log(self._transform(pictures).abs() + _FLOOR)
+    def _logarithm(self, scattered: torch.Tensor) -> torch.Tensor:
+        log_maps = torch.log(scattered.abs() + _FLOOR)
         if self._pool == 1:
             return log_maps
         return torch.nn.functional.avg_pool2d(log_maps, self._pool)
@@ -75,15 +75,18 @@ class Features:
         out = np.empty((len(pictures), self.width), dtype=np.float32)
         for start in range(0, len(pictures), BLOCK):
             chunk = torch.from_numpy(np.ascontiguousarray(pictures[start : start + BLOCK]))
-            log_maps = self._log_maps(chunk)
-            n, maps = log_maps.shape[0], len(self._mean)
-            flat = log_maps.reshape(n, -1, maps, *log_maps.shape[2:])
-            centred = flat - self._mean[:, None, None]
-            white = torch.einsum("nkcyx,cd->nkdyx", centred, self._whitener)
-            channels = white.shape[1]
-            normalised = torch.nn.functional.group_norm(white.flatten(1, 2), channels)
-            out[start : start + n] = normalised.flatten(1).numpy()
+            out[start : start + len(chunk)] = self.of_maps(self.transform(chunk)).numpy()
         return out
+
+    def of_maps(self, scattered: torch.Tensor) -> torch.Tensor:
+        """Return feature rows [n, width] of what `transform` makes of pictures."""
+        log_maps = self._logarithm(scattered)
+        n, maps = log_maps.shape[0], len(self._mean)
+        flat = log_maps.reshape(n, -1, maps, *log_maps.shape[2:])
+        centred = flat - self._mean[:, None, None]
+        white = torch.einsum("nkcyx,cd->nkdyx", centred, self._whitener)
+        channels = white.shape[1]
+        return torch.nn.functional.group_norm(white.flatten(1, 2), channels).flatten(1)
 
 
 @lru_cache(maxsize=4)

@@ -56,7 +56,7 @@ def _morlet(size: tuple[int, int], sigma: float, theta: float, xi: float, slant:
     return np.asarray(wave - envelope * (wave.sum() / envelope.sum()))
 
 
-def _fold(spectrum: torch.Tensor, by: int) -> torch.Tensor:
+def fold(spectrum: torch.Tensor, by: int) -> torch.Tensor:
     """Subsample in space by averaging the spectrum's aliases: [..., h, w] -> [..., h/by, w/by]."""
     if by == 1:
         return spectrum
@@ -84,7 +84,7 @@ def _wavelets(size: tuple[int, int], scale: int, resolution: int) -> torch.Tenso
     ]
     spectra = torch.from_numpy(np.fft.fft2(np.stack(waves)).real).to(torch.float32)
     # A filter sampled every 2^r pixels in both directions must weigh 4^r times as much.
-    folded: torch.Tensor = _fold(spectra, 2**resolution)
+    folded: torch.Tensor = fold(spectra, 2**resolution)
     return torch.mul(folded, 4**resolution)
 
 
@@ -118,8 +118,8 @@ class Scattering:
         top, left = (padded[0] - height) // 2, (padded[1] - width) // 2
         self._pad = (left, padded[1] - width - left, top, padded[0] - height - top)
         self.shape = (channels_of(scales), height // step, width // step)
-        self._first = [_wavelets(self._padded, j, 0) for j in range(scales)]
-        self._second = _wavelets(self._padded, scales - 1, scales - 2)
+        self.first = [_wavelets(self._padded, j, 0) for j in range(scales)]
+        self.second = _wavelets(self._padded, scales - 1, scales - 2)
         self._rows = [_window(height, padded[0], top, scales, r) for r in range(scales)]
         self._columns = [_window(width, padded[1], left, scales, r) for r in range(scales)]
 
@@ -134,20 +134,24 @@ class Scattering:
             float32 [n, channels * maps, height // 2^J, width // 2^J].
         """
         n, channels = pictures.shape[:2]
-        padded = torch.nn.functional.pad(pictures, self._pad, mode="reflect")
-        padded = padded.reshape(n * channels, 1, *self._padded)
+        padded = self.padded(pictures)
         spectrum = torch.fft.fft2(padded)
-        maps = [self._blur(padded, 0)]
-        for scale, waves in enumerate(self._first):
-            ring = torch.fft.ifft2(_fold(spectrum * waves, 2**scale)).abs()
-            maps.append(self._blur(ring, scale))
+        maps = [self.blur(padded, 0)]
+        for scale, waves in enumerate(self.first):
+            ring = torch.fft.ifft2(fold(spectrum * waves, 2**scale)).abs()
+            maps.append(self.blur(ring, scale))
             if scale == self.scales - 2:
-                deeper = torch.fft.fft2(ring).unsqueeze(2) * self._second
-                inner = torch.fft.ifft2(_fold(deeper, 2)).abs().flatten(1, 2)
-                last = self._blur(inner, self.scales - 1)
+                deeper = torch.fft.fft2(ring).unsqueeze(2) * self.second
+                inner = torch.fft.ifft2(fold(deeper, 2)).abs().flatten(1, 2)
+                last = self.blur(inner, self.scales - 1)
         joined = torch.cat([*maps, last], dim=1)
         return joined.reshape(n, channels * self.shape[0], *self.shape[1:])
 
-    def _blur(self, maps: torch.Tensor, resolution: int) -> torch.Tensor:
+    def padded(self, pictures: torch.Tensor) -> torch.Tensor:
+        """Return each channel by itself, with room around it: [n * channels, 1, h', w']."""
+        wide = torch.nn.functional.pad(pictures, self._pad, mode="reflect")
+        return wide.reshape(-1, 1, *self._padded)
+
+    def blur(self, maps: torch.Tensor, resolution: int) -> torch.Tensor:
         """Average under a Gaussian window around each place of the last grid."""
         return torch.matmul(torch.matmul(self._rows[resolution], maps), self._columns[resolution].T)

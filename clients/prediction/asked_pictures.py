@@ -1,4 +1,4 @@
-"""Pictures to predict: a file, or a folder of them with whatever folders are in it.
+"""Pictures and volumes to predict: a file, or a folder of them with whatever folders are in it.
 
 A picture in a folder that is named after a class has that class as its label.
 """
@@ -13,11 +13,8 @@ from clients.data.errors import DataError
 from clients.data.picture_files import SUFFIXES, PictureForm, is_picture
 from clients.data.pictures import PictureStore
 from clients.data.public_facts import declaration_of
-from clients.data.records import DatasetInfo, LazyInputs
+from clients.data.records import SPATIAL_KINDS, DatasetInfo, LazyInputs
 from clients.prediction.asked import UNTOLD, Asked, RowNotes
-
-#: Pictures that are looked at together.
-_BLOCK = 64
 
 
 def ask_pictures(path: Path, info: DatasetInfo, log: RowNotes) -> Asked:
@@ -31,7 +28,7 @@ def ask_pictures(path: Path, info: DatasetInfo, log: RowNotes) -> Asked:
     Raises:
         DataError: there is no picture, or the model is not for pictures.
     """
-    if info.kind != "image" or info.shape[1] != info.shape[2]:
+    if info.kind not in SPATIAL_KINDS or len(set(info.shape[1:])) != 1:
         raise DataError(
             f"{path} holds pictures; the model was trained on {info.kind} records of {info.shape}: "
             "give arrays in an npz file",
@@ -63,10 +60,13 @@ def ask_pictures(path: Path, info: DatasetInfo, log: RowNotes) -> Asked:
 
 def _form(info: DatasetInfo) -> PictureForm:
     """Return what the pictures that a model was trained on were brought to."""
+    declared = declaration_of(info)
     return PictureForm(
         size=info.shape[1],
         channels=info.shape[0],
-        range=declaration_of(info).ranges.get("values"),
+        volumes=info.kind == "volume",
+        range=declared.ranges.get("values"),
+        spacing=declared.pictures.spacing,
         deep=True,
     )
 

@@ -18,7 +18,7 @@ from clients.prediction.asked_tables import ask_table
 _EXPECTED = {
     "table": "a table (CSV, Excel or Parquet)",
     "image": "a folder of pictures, a picture, or arrays (npz)",
-    "volume": "arrays of volumes (npz)",
+    "volume": "a folder of volumes (NIfTI), a volume, or arrays (npz)",
     "series": "arrays of series (npz)",
 }
 

@@ -38,6 +38,9 @@ Allow = Annotated[
     list[str] | None,
     typer.Option(metavar="MODULE:FUNCTION", help="Import this to build a model of your own."),
 ]
+Iterates = Annotated[
+    bool, typer.Option("--iterates", help="Let the run's last releases decide together.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 PREDICT_EXAMPLES = "\n\n".join(
@@ -50,9 +53,20 @@ PREDICT_EXAMPLES = "\n\n".join(
 )
 
 
+EXPORT_EXAMPLES = "\n\n".join(
+    [
+        "Examples:",
+        "flower-simulation export latest --to safetensors",
+        "flower-simulation export latest --to onnx --out model-onnx",
+        "flower-simulation export latest --to monai-bundle --intended-use 'Triage studies.'",
+    ]
+)
+
+
 def add_commands(app: typer.Typer) -> None:
     """Add the commands of this module to the command line."""
     app.command("predict", epilog=PREDICT_EXAMPLES)(predict)
+    app.command("export", epilog=EXPORT_EXAMPLES)(export)
 
 
 def predict(
@@ -60,9 +74,7 @@ def predict(
     data: Data,
     out: Out = Path("predictions.csv"),
     evaluate: Evaluate = False,
-    iterates: Annotated[
-        bool, typer.Option("--iterates", help="Let the run's last releases decide together.")
-    ] = False,
+    iterates: Iterates = False,
     coverage: Coverage = 0.9,
     confidence: Confidence = 0.99,
     allow: Allow = None,
@@ -82,6 +94,28 @@ def predict(
         allowed=allow or (),
     )
     carry_out(request, evaluate=evaluate, as_json=as_json)
+
+
+def export(
+    model: Model,
+    to: Annotated[
+        str, typer.Option("--to", help="safetensors, onnx, torchscript or monai-bundle.")
+    ] = "safetensors",
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="A new folder; else export-FORM in the run.")
+    ] = None,
+    iterates: Iterates = False,
+    intended_use: Annotated[str, typer.Option(help="What it is meant for, for its card.")] = "",
+    allow: Allow = None,
+) -> None:
+    """Export a model with its card, checked by reading it again and comparing what it predicts."""
+    from clients.contract.printable import printable
+    from simulations.prediction import exporting
+
+    place = exporting.export(
+        model, to, out, iterates=iterates, intended=intended_use, allowed=allow or ()
+    )
+    typer.echo(printable(str(place)))
 
 
 def carry_out(request: Request, *, evaluate: bool, as_json: bool) -> None:

@@ -12,17 +12,6 @@ import pytest
 from simulations.cli import main
 from strategies.predictors import ITERATES
 from tests.clients.prediction.models import made_artefact, visits_info, write_visits
-from tests.exchange_runs import run_app
-from tests.in_process import small_settings
-
-pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("runs") / "run"
-    run_app(small_settings(folder, training__rounds=4))
-    return folder
 
 
 @pytest.fixture(scope="module")
