@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import shutil
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -192,33 +193,34 @@ def test_envelopes_of_a_round_that_is_over_are_shut_for_who_steals_the_folder(
 
 
 @pytest.mark.parametrize(
-    "after",
+    ("error", "after"),
     [
-        pytest.param(False, marks=pytest.mark.exhaustive, id="before"),
-        pytest.param(True, id="after"),
+        pytest.param(Killed, False, id="dies before", marks=pytest.mark.exhaustive),
+        pytest.param(Killed, True, id="dies after"),
+        pytest.param(full, False, id="full", marks=pytest.mark.exhaustive),
+        pytest.param(full, True, id="full after", marks=pytest.mark.exhaustive),
     ],
 )
 def test_a_holder_that_dies_or_has_no_room_at_any_moment_answers_one_roster(
-    tmp_path: Path, after: bool
+    tmp_path: Path, error: Callable[[], BaseException], after: bool
 ) -> None:
     shared = SharedPlay.started(tmp_path, training__rounds=20, privacy__spare_attempts=60)
     play, attempt = shared.play, 0
-    for error in (Killed, full):
-        number, done = 0, list[str]()
-        while number <= len(done):
-            attempt += 1
-            play.train(1, attempt)
-            with suppress(Killed), failing(number, error, after=after) as done:
-                asked = shared.ask(A, 1, attempt)
-                assert asked or asked.code == "disk-full"
-            written = bool(shared.answered(A)) and shared.answered(A)[-1][1] == attempt
-            other = shared.ask(A, 1, attempt, members=ALL[:4])
-            assert (other.code == "stale-place") if written else bool(other)
-            members = ALL if written else ALL[:4]
-            again = shared.ask(A, 1, attempt, members=members)
-            assert again and again.payload == shared.ask(A, 1, attempt, members=members).payload
-            number += 1
-        assert number > 3
+    number, done = 0, list[str]()
+    while number <= len(done):
+        attempt += 1
+        play.train(1, attempt)
+        with suppress(Killed), failing(number, error, after=after) as done:
+            asked = shared.ask(A, 1, attempt)
+            assert asked or asked.code == "disk-full"
+        written = bool(shared.answered(A)) and shared.answered(A)[-1][1] == attempt
+        other = shared.ask(A, 1, attempt, members=ALL[:4])
+        assert (other.code == "stale-place") if written else bool(other)
+        members = ALL if written else ALL[:4]
+        again = shared.ask(A, 1, attempt, members=members)
+        assert again and again.payload == shared.ask(A, 1, attempt, members=members).payload
+        number += 1
+    assert number > 3
     rosters = shared.answered(A)
     assert len({place[:2] for place in rosters}) == len(rosters) == attempt
     shared.close(1, attempt, members=members, holders=[n for n in ALL if n != E])
@@ -278,7 +280,7 @@ def test_a_place_is_asked_in_one_mode_alone(tmp_path: Path) -> None:
     assert play.sites.kinds(A).count("spend") == 1
 
 
-@pytest.mark.parametrize("count", [60, pytest.param(3000, marks=pytest.mark.exhaustive)])
+@pytest.mark.parametrize("count", [40, pytest.param(3000, marks=pytest.mark.exhaustive)])
 def test_mutated_requests_for_shares_get_a_code_or_the_one_answer(
     tmp_path: Path, count: int
 ) -> None:

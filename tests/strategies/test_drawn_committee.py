@@ -56,7 +56,14 @@ def meddling(liar: str, reveal: bytes | None) -> Meddle:
 
 
 @pytest.mark.usefixtures("four_hold")
-@pytest.mark.parametrize("reveal", [None, bytes(32), b"x"], ids=["silent", "another", "short"])
+@pytest.mark.parametrize(
+    "reveal",
+    [
+        pytest.param(None, id="silent", marks=pytest.mark.exhaustive),
+        pytest.param(bytes(32), id="another"),
+        pytest.param(b"x", id="short", marks=pytest.mark.exhaustive),
+    ],
+)
 def test_who_does_not_show_its_number_ends_the_ceremony_and_is_named(
     tmp_path: Path, reveal: bytes | None
 ) -> None:

