@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from simulations.prediction.commands import AsJson, Confidence, Coverage, Evaluate, Out
+from simulations.prediction.commands import AsJson, Confidence, Coverage, Evaluate, Explain, Out
 
 Site = Annotated[Path, typer.Option(metavar="DIR", help="The hospital's folder.")]
 Model = Annotated[
@@ -52,6 +52,7 @@ def predict(
     site: Site = Path(),
     out: Out = Path("predictions.csv"),
     evaluate: Evaluate = False,
+    explain: Explain = None,
     coverage: Coverage = 0.9,
     confidence: Confidence = 0.99,
     as_json: AsJson = False,
@@ -76,4 +77,4 @@ def predict(
         allowed=sorted(file.allowed_functions),
         own=read_own(file, read_artefact(model).digest),
     )
-    carry_out(request, evaluate=evaluate, as_json=as_json)
+    carry_out(request, evaluate=evaluate, explain=explain, as_json=as_json)

@@ -117,6 +117,17 @@ def encode(table: NDArray[np.float64], columns: tuple[str, ...]) -> NDArray[np.f
     return np.stack(parts + missing, axis=1).astype(np.float32)
 
 
+def input_names(columns: tuple[str, ...]) -> list[str]:
+    """Return a name for each input that `encode` makes of these columns."""
+    names: list[str] = []
+    for column in columns:
+        if column in _KINDS:
+            names.extend(f"{column} = {kind:g}" for kind in _KINDS[column])
+        else:
+            names.append(column)
+    return names + [f"{column} is missing" for column in columns if column not in _ALWAYS_ASKED]
+
+
 def load(where: Location) -> Dataset:
     """Return the patients of the four hospitals, one row each."""
     variant = where.variant

@@ -123,7 +123,7 @@ pre { background: var(--wash); border: 1px solid var(--line); border-radius: .3r
 }
 """
 
-_HEAD = """<!doctype html>
+HEAD = """<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
@@ -172,7 +172,7 @@ _FIGURES = """
 """
 
 PAGE = (
-    _HEAD
+    HEAD
     + """
 <h2>Who could learn what about a {{ unit }}</h2>
 {%- if observers %}
@@ -314,7 +314,7 @@ PAGE = (
 )
 
 COMPARISON_PAGE = (
-    _HEAD
+    HEAD
     + """
 <h2>What was run</h2>
 <p>{{ description }}</p>

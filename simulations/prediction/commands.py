@@ -41,6 +41,10 @@ Allow = Annotated[
 Iterates = Annotated[
     bool, typer.Option("--iterates", help="Let the run's last releases decide together.")
 ]
+Explain = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Write a page that says why: one self-contained .html."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 PREDICT_EXAMPLES = "\n\n".join(
@@ -75,6 +79,7 @@ def predict(
     out: Out = Path("predictions.csv"),
     evaluate: Evaluate = False,
     iterates: Iterates = False,
+    explain: Explain = None,
     coverage: Coverage = 0.9,
     confidence: Confidence = 0.99,
     allow: Allow = None,
@@ -93,7 +98,7 @@ def predict(
         confidence=confidence,
         allowed=allow or (),
     )
-    carry_out(request, evaluate=evaluate, as_json=as_json)
+    carry_out(request, evaluate=evaluate, explain=explain, as_json=as_json)
 
 
 def export(
@@ -118,7 +123,7 @@ def export(
     typer.echo(printable(str(place)))
 
 
-def carry_out(request: Request, *, evaluate: bool, as_json: bool) -> None:
+def carry_out(request: Request, *, evaluate: bool, explain: Path | None, as_json: bool) -> None:
     """Predict, write the table, and say what came of it.
 
     Raises:
@@ -128,6 +133,8 @@ def carry_out(request: Request, *, evaluate: bool, as_json: bool) -> None:
     from simulations.prediction import predicting
 
     predicting.check_out(request.out, request.data)
+    if explain is not None:
+        predicting.check_page(explain)
     predictor, made, odd = predicting.predictions_for(request)
     found: dict[str, Any] = {}
     if evaluate:
@@ -140,6 +147,10 @@ def carry_out(request: Request, *, evaluate: bool, as_json: bool) -> None:
             ) from None
     predicting.write_table(made, request.out)
     doubt = predicting.doubt_text(request, predictor.artefact)
+    if explain is not None:
+        from simulations.prediction.page import write_page
+
+        write_page(explain, predictor, made, doubt, found)
     rows = predicting.lines_of(made, doubt, odd)
     if as_json:
         unread = made.asked.unread
@@ -149,7 +160,9 @@ def carry_out(request: Request, *, evaluate: bool, as_json: bool) -> None:
     _show("Predictions", rows)
     if found:
         _show("How good they are", predicting.evaluation_rows(found))
-    typer.echo(printable(str(request.out)))
+    for file in (request.out, explain):
+        if file is not None:
+            typer.echo(printable(str(file)))
 
 
 def _show(title: str, rows: list[tuple[str, str]]) -> None:

@@ -76,8 +76,6 @@ def _metadata(info: DatasetInfo, card: Mapping[str, Any]) -> dict[str, Any]:
     import numpy as np
     import torch
 
-    channels, *space = info.shape
-    classes = {str(number): name for number, name in enumerate(info.classes)}
     return {
         "schema": "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/"
         "meta_schema_20240725.json",
@@ -95,31 +93,38 @@ def _metadata(info: DatasetInfo, card: Mapping[str, Any]) -> dict[str, Any]:
         "data_source": info.source or info.name,
         "data_type": info.kind,
         "intended_use": card["intended_use"],
-        "network_data_format": {
-            "inputs": {
-                "image": {
-                    "type": "image",
-                    "format": "magnitude",
-                    "num_channels": channels,
-                    "spatial_shape": space,
-                    "dtype": "float32",
-                    "value_range": list(info.input_range),
-                    "is_patch_data": False,
-                    "channel_def": {str(number): f"channel {number}" for number in range(channels)},
-                }
-            },
-            "outputs": {
-                "pred": {
-                    "type": "probabilities",
-                    "format": "classes",
-                    "num_channels": len(info.classes),
-                    "spatial_shape": [],
-                    "dtype": "float32",
-                    "value_range": [0, 1],
-                    "is_patch_data": False,
-                    "channel_def": classes,
-                }
-            },
+        "network_data_format": _format(info),
+    }
+
+
+def _format(info: DatasetInfo) -> dict[str, Any]:
+    """Return what goes into the network, and what comes out."""
+    channels, *space = info.shape
+    classes = {str(number): name for number, name in enumerate(info.classes)}
+    return {
+        "inputs": {
+            "image": {
+                "type": "image",
+                "format": "magnitude",
+                "num_channels": channels,
+                "spatial_shape": space,
+                "dtype": "float32",
+                "value_range": list(info.input_range),
+                "is_patch_data": False,
+                "channel_def": {str(number): f"channel {number}" for number in range(channels)},
+            }
+        },
+        "outputs": {
+            "pred": {
+                "type": "probabilities",
+                "format": "classes",
+                "num_channels": len(info.classes),
+                "spatial_shape": [],
+                "dtype": "float32",
+                "value_range": [0, 1],
+                "is_patch_data": False,
+                "channel_def": classes,
+            }
         },
     }
 

@@ -174,6 +174,18 @@ def check_out(out: Path, data: str) -> None:
         raise NotPredicted(f"{out.absolute().parent} is no folder; make it, or name another --out")
 
 
+def check_page(file: Path) -> None:
+    """Refuse a page that cannot be written, before anything is computed.
+
+    Raises:
+        NotPredicted: so it is.
+    """
+    if file.suffix.lower() not in (".html", ".htm"):
+        raise NotPredicted(f"{file} is no page; expected a name that ends in .html")
+    if not file.absolute().parent.is_dir():
+        raise NotPredicted(f"{file.absolute().parent} is no folder; make it first")
+
+
 def lines_of(made: Predictions, doubt: str, odd: Sequence[str]) -> list[tuple[str, str]]:
     """Return label and value of what was predicted, for the terminal."""
     asked = made.asked
