@@ -22,6 +22,8 @@ from clients.data.dialect import ABSENT, Dialect
 MOST_KINDS = 20
 #: Values that are often written where nothing was measured.
 _CODES = (-1.0, -9.0, -99.0, -999.0, -9999.0, 9.0, 99.0, 999.0, 9999.0, 99999.0, 888.0, 8888.0)
+#: How many times as often as any value a code is met that does not lie apart.
+_OFTEN = 4
 #: Share of the filled cells that must be of a type.
 _MOST = 0.9
 _CENSORED = re.compile(r"[<>≤≥]=?\s*[\d.,]+(\s*\D+)?")
@@ -106,16 +108,23 @@ def _as_dates(
 ) -> Column | None:
     moments = [(row, cell, dialect.moment(cell)) for row, cell in filled]
     read = [moment for _, _, moment in moments if moment is not None]
-    if len(read) < _MOST * len(filled):
+    codes = _words_for_nothing([cell for _, cell, moment in moments if moment is None])
+    rest = [cell for _, cell, _ in moments if cell not in codes]
+    if len(read) < max(_MOST * len(rest), len(filled) / 2):
         return None
-    odd = [f"row {row}: {cell!r} is no date" for row, cell, moment in moments if moment is None]
+    odd = [
+        f"row {row}: {cell!r} is no date"
+        for row, cell, moment in moments
+        if moment is None and cell not in codes
+    ]
     # A year beyond the ones that are met, on either side, so that no single date decides.
     first, last = min(read).year - 1, max(read).year + 1
     return replace(
         base,
         use="date",
         range=(date(first, 1, 1), date(last, 12, 31)),
-        oddities=tuple(few(odd)),
+        codes=codes,
+        oddities=(*_say_codes(codes), *few(odd)),
         values=tuple(float(moment.toordinal()) for moment in read),
     )
 
@@ -133,13 +142,14 @@ def _as_numbers(
             continue
         censored = censored or _CENSORED.fullmatch(cell) is not None
         read.append((row, value))
-    if len(read) < _MOST * len(filled) - 1 or len(read) < len(filled) / 2:
+    words = _words_for_nothing([cell for _, cell in odd])
+    rest = len(filled) - sum(cell in words for _, cell in odd)
+    if len(read) < max(_MOST * rest - 1, len(filled) / 2):
         return None
     values = np.asarray([value for _, value in read])
     if len(counts) <= 2 and set(np.unique(values)) <= {0.0, 1.0}:
         return None  # yes and no are categories
-    codes = _codes(values)
-    codes += tuple(cell for cell, count in Counter(c for _, c in odd).items() if count > 1)
+    codes = (*_codes(values), *words)
     said = [f"row {row}: {cell!r} is no number" for row, cell in odd if cell not in codes]
     kept = values[~np.isin(values, [float(one) for one in codes if _plain(one)])]
     inside = _without_outliers(kept)
@@ -150,8 +160,6 @@ def _as_numbers(
     ]
     if len(units) > 1:
         said.append(f"has the units {', '.join(units)}: declare a factor for each")
-    if codes:
-        said.insert(0, f"{', '.join(map(repr, codes))} looks like a code for: not measured")
     return replace(
         base,
         use="range",
@@ -159,9 +167,19 @@ def _as_numbers(
         codes=codes,
         units=units,
         censored=censored,
-        oddities=tuple(few(said)),
+        oddities=(*_say_codes(codes), *few(said)),
         values=tuple(inside.tolist()),
     )
+
+
+def _words_for_nothing(cells: Sequence[str]) -> tuple[str, ...]:
+    """Return the words, at most two, that stand again and again where something else should."""
+    return tuple(cell for cell, count in Counter(cells).most_common(2) if count > 1)
+
+
+def _say_codes(codes: Sequence[str]) -> list[str]:
+    named = ", ".join(map(repr, codes))
+    return [f"{named} looks like a code for: not measured"] if codes else []
 
 
 def _plain(text: str) -> bool:
@@ -179,15 +197,18 @@ def _units(filled: Filled, dialect: Dialect) -> tuple[str, ...]:
 
 
 def _codes(values: np.ndarray[Any, Any]) -> tuple[str, ...]:
-    """Return the usual codes for nothing that lie far from all other values."""
+    """Return the usual codes for nothing that lie far from all other values, or are met often."""
     found = []
+    others = values[~np.isin(values, _CODES)]
+    usual = max(Counter(others.tolist()).values(), default=1)
     for code in _CODES:
-        others = values[~np.isin(values, _CODES)]
         if code not in values or not others.size:
             continue
         low, high = float(others.min()), float(others.max())
         gap = max(high - low, 1.0) * 0.25
-        if code > high + gap or code < min(low - gap, 0.0) or (code < 0 <= low):
+        apart = code > high + gap or code < min(low - gap, 0.0) or (code < 0 <= low)
+        # Or it is met several times as often as any value is.
+        if apart or np.count_nonzero(values == code) >= max(_OFTEN * usual, _OFTEN):
             found.append(str(int(code)))
     return tuple(found)
 
@@ -216,12 +237,23 @@ def outwards(low: float, high: float) -> tuple[float, float]:
 
 
 def _as_kinds(base: Column, counts: Mapping[str, int]) -> Column:
+    numeric = {str(int(code)) for code in _CODES}
+    codes = tuple(sorted(numeric & set(counts)))
+    if len(codes) == len([kind for kind in counts if _plain(kind)]) < len(counts) - 1:
+        counts = {kind: count for kind, count in counts.items() if kind not in codes}
+    else:
+        codes = ()  # among other numbers one may be meant
     ordered = dict(sorted(counts.items()))
     if len(counts) > min(MOST_KINDS, max(2, base.filled / 2)):
         return replace(base, why=f"it holds {len(counts)} different words")
     rare = [f"{kind!r} is met once" for kind, count in ordered.items() if count == 1]
     return replace(
-        base, use="kinds", kinds=tuple(ordered), oddities=tuple(few(rare)), counts=ordered
+        base,
+        use="kinds",
+        kinds=tuple(ordered),
+        codes=codes,
+        oddities=(*_say_codes(codes), *few(rare)),
+        counts=ordered,
     )
 
 

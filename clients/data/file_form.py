@@ -25,7 +25,12 @@ from clients.data.rows import EXCEL, PARQUET, SEPARATORS, cells, text_lines
 #: Lines that are looked at for separator, numbers and dates.
 _LINES = 2000
 #: Forms of numbers, likeliest first: decimal sign and sign between thousands.
-_NUMBERS = ((".", ""), (",", ""), (".", ","), (",", "."), (".", "'"), (",", " "), (".", " "))
+_NUMBERS = tuple(
+    (decimal, thousands)
+    for thousands in ("", ",", ".", "'", " ")
+    for decimal in (".", ",")
+    if decimal != thousands
+)
 #: Forms of dates beside 2025-12-31, likeliest first.
 DATES = (
     "%d.%m.%Y",
@@ -171,10 +176,14 @@ def date_form(rows: Sequence[Sequence[str]]) -> tuple[str, tuple[str, ...]]:
 
 
 def _mostly(column: Sequence[str], form: str) -> bool:
-    """Whether nine of ten cells are dates of a form."""
-    if sum(_is_date(cell, form) for cell in column[:10]) < min(len(column), 10) / 2 or not column:
+    """Whether nine of ten cells are dates of a form, but for a word that stands for nothing."""
+    first = column[:20]
+    if not column or sum(_is_date(cell, form) for cell in first) < len(first) / 2:
         return False
-    return sum(_is_date(cell, form) for cell in column) >= 0.9 * len(column)
+    others = Counter(cell for cell in column if not _is_date(cell, form))
+    dates = len(column) - sum(others.values())
+    words = sum(count for _, count in others.most_common(2) if count > 1)
+    return dates >= max(0.9 * (len(column) - words), len(column) / 2)
 
 
 def _is_date(cell: str, form: str) -> bool:

@@ -25,6 +25,8 @@ _MOST_CLASSES = 12
 _PATIENT = (
     r"p(atient)?[_ -]?(id|nr|no|code|key)?|pid|mrn|subj(ect)?[_ -]?(id)?|pseudonym|case[_ -]?id|id"
 )
+#: Identifiers by their form, and how many different ones there are at least.
+_CODED, _FEWEST_PATIENTS = r"[A-Za-z]{1,5}[-_ ]?\d+", 5
 _HOSPITAL = (
     r"(hospital|site|cent(er|re)|clinic|klinik|zentrum|h[oô]pital|ospedale)([_ -]?(id|name))?"
 )
@@ -133,6 +135,16 @@ def roles_of(columns: Sequence[Column], cells: dict[str, list[str]]) -> dict[str
             if column.name not in roles and _may_be(role, column):
                 roles[column.name] = role
                 break
+    if "patient" not in roles.values():
+        # By what stands in it: p017, or MRN-0042.
+        coded = [
+            one.name
+            for one in columns
+            if one.name not in roles
+            and one.different > _FEWEST_PATIENTS
+            and all(re.fullmatch(_CODED, cell) for cell in cells[one.name] if cell)
+        ]
+        roles |= dict.fromkeys(coded[:1], "patient")
     if "target" not in roles.values():
         labels = [
             one.name
@@ -287,6 +299,8 @@ def class_lines(by_role: dict[str, str], cells: dict[str, list[str]]) -> list[st
     for label, _ in labels.most_common():
         whole = re.sub(r"^(-?\d+)[.,]0+$", r"\1", label)  # 1.0 is 1
         folded.setdefault(whole.casefold(), whole)
+    if folded.keys() <= {"0", "1", "true", "false"} and len(folded) > 2:
+        folded = {"0": "0", "1": "1"}  # where some write true for 1
     return [f"classes = {toml_list(sorted(folded.values()))}   # in this order"]
 
 
