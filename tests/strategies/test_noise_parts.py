@@ -145,6 +145,7 @@ def test_hospitals_with_processes_of_their_own_take_out_the_same_bits(tmp_path: 
     assert models[0] == models[1]
 
 
+@pytest.mark.exhaustive
 def test_the_noise_of_a_member_that_dies_after_its_update_goes_all_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
