@@ -136,8 +136,11 @@ class Training:
         agreement, nodes = self._context.agreement, self._nodes
         assert nodes is not None  # a training that has not begun has no end
         content = EndRequest(training=agreement.training, bind=agreement.bind).content()
-        asked = [Message(content, nodes.ids[name], Kind.END) for name in nodes.names]
-        for _ in self._context.heads.settled(asked, self._context.conversation.ask(asked)):
+        conversation = self._context.conversation
+        there = set(conversation.grid.get_node_ids())  # nobody waits for one that is gone
+        ids = [nodes.ids[name] for name in nodes.names if nodes.ids[name] in there]
+        asked = [Message(content, node, Kind.END) for node in ids]
+        for _ in self._context.heads.settled(asked, conversation.ask(asked)):
             pass  # who does not hear it keeps keys that nobody asks for
 
     def _figures(self, teaching: Teaching, nodes: Nodes) -> dict[str, dict[str, float]]:

@@ -25,6 +25,7 @@ from hypothesis.stateful import (
 
 from accounting import states
 from accounting.lines import Line
+from clients.contract.ceremony_messages import EndRequest
 from clients.contract.kinds import Kind
 from clients.contract.messages import OpenedRound
 from clients.contract.settings import Settings
@@ -255,6 +256,13 @@ class Moves(RuleBasedStateMachine):
         if self.play.closed:
             round = max(self.play.closed)
             self.send(name, Kind.CONFIRM, self.play.confirming(round))
+
+    @rule(name=st.sampled_from(NAMES), meant=st.integers(0, 4))
+    def end(self, name: str, meant: int) -> None:
+        """Say that the training is over, now and then: nothing comes after it at that hospital."""
+        if not meant:
+            request = EndRequest(training=self.play.training, bind=self.play.bind)
+            self.send(name, Kind.END, request)
 
     @rule(name=st.sampled_from(NAMES))
     def restart(self, name: str) -> None:

@@ -11,11 +11,15 @@ from hypothesis.stateful import (
 )
 
 from tests.door.planted_faults import (
+    answered_anew,
     attempt_zero_accepted,
+    limit_not_asked,
     named_after_it_opened,
     one_code_more,
     payment_forgotten,
+    released_unconfirmed,
     stuck_after_a_failure,
+    torn_line_cut,
 )
 from tests.door.promises import HostileServer
 
@@ -59,6 +63,10 @@ def test_a_hostile_server_gets_no_more_in_five_hundred_attempts() -> None:
         attempt_zero_accepted,
         one_code_more,
         stuck_after_a_failure,
+        answered_anew,
+        limit_not_asked,
+        released_unconfirmed,
+        torn_line_cut,
     ],
 )
 def test_a_planted_fault_is_found(
