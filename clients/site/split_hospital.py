@@ -114,6 +114,7 @@ class SplitHospital:
         self._hospital = hospital
         self._noisy = hospital.settings.regime.private
         self._name = f"turns-{hospital.training}.npz"
+        self._slots_file = f"slots-{hospital.training}.key"
 
     def forward(self, passage: Passage[RoundRequest]) -> Release:
         """Open what was closed, pay for the pass, and show the batch's activations."""
@@ -121,6 +122,8 @@ class SplitHospital:
         session = hospital.open_closed(passage.request, Phases())
         extras = Releasing(hospital).extras(passage.request)
         receipt = self._pay(session, place)
+        if self._slots_lost(session, place.round):
+            self._draw_slots(session, place.round)
         use = receipt.use(place.round, 1)
         batch, ends = self._batch(session, place.round), self._ends(session)
         activations = torch.zeros(len(batch), *ends.activation)
@@ -140,6 +143,7 @@ class SplitHospital:
         ends, features = self._ends(session), self._received(passage.request, FEATURES, session)
         if ends.head is None:
             raise Fault(Code.WRONG_EXCHANGE, "the head is the server's by exchange.labels")
+        self._require_slots(session, place)
         use = self._hospital.book.receipt(place).use(place.round, 2)
         batch = self._batch(session, place.round)
         mine, at_input = self._rows(features, batch), torch.zeros(len(batch), *ends.features)
@@ -160,6 +164,7 @@ class SplitHospital:
         received = self._received(passage.request, ACTIVATION_GRADIENTS, session)
         norms = None if self._noisy else self._norms(passage.request)
         features = self._kept(place) if self._ends(session).head else None
+        self._require_slots(session, place)
         use = self._hospital.book.receipt(place).use(place.round, 3)
         batch = self._batch(session, place.round)
         if norms is not None and len(norms) != batch.patients:
@@ -301,13 +306,37 @@ class SplitHospital:
         hospital, settings = self._hospital, self._hospital.settings
         if settings.seeded:
             return Stream.from_seed(settings.run.seed, hospital.site.name, "slots", passed)
-        name = f"slots-{hospital.training}.key"
-        kept = hospital.site.read_secret(name) or b""
+        key = self._slots_key(passed)
+        if key is None:
+            raise Fault(Code.STALE_PLACE, "the slots of this pass are lost")
+        return Stream(key, seeded=False)
+
+    def _slots_key(self, passed: int) -> bytes | None:
+        """Return the key of a pass's slots, None where it is not there."""
+        kept = self._hospital.site.read_secret(self._slots_file) or b""
         head = passed.to_bytes(8, "big")
-        if not kept.startswith(head):
-            kept = head + os.urandom(_KEY_BYTES)
-            hospital.site.write_secret(name, kept)
-        return Stream(kept[len(head) :], seeded=False)
+        return kept[len(head) :] if kept.startswith(head) else None
+
+    def _slots_lost(self, session: Session, round: int) -> bool:
+        """Whether slots are dealt by a key which is not there, or not yet."""
+        if not self._noisy or self._hospital.settings.seeded:
+            return False
+        return self._slots_key((round - 1) // session.terms.schedule.batches) is None
+
+    def _draw_slots(self, session: Session, round: int) -> None:
+        """Draw the key of a pass: where it begins, or goes on and is paid for anew.
+
+        Nowhere else: who was in a batch that was shown, and is dealt to one that follows, is shown
+        more often than a pass pays for.
+        """
+        passed = (round - 1) // session.terms.schedule.batches
+        key = passed.to_bytes(8, "big") + os.urandom(_KEY_BYTES)
+        self._hospital.site.write_secret(self._slots_file, key)
+
+    def _require_slots(self, session: Session, place: Place) -> None:
+        """Insist that a place goes on with the slots that it began with."""
+        if self._slots_lost(session, place.round):
+            raise Fault(Code.STALE_PLACE, f"the slots of {place} are lost; it is to begin anew")
 
     def _pay(self, session: Session, place: Place) -> Receipt:
         """Pay for a pass when its first batch is shown, and for every batch that is shown again."""
@@ -315,7 +344,7 @@ class SplitHospital:
         batches = session.terms.schedule.batches
         last = min(-(-place.round // batches) * batches, session.terms.rounds)
         covered = state.covered
-        if self._noisy and not self._hospital.settings.seeded and not self._dealt(place, batches):
+        if self._slots_lost(session, place.round):
             covered = 0
         if covered < place.round:
             rounds = last - place.round + 1
@@ -325,11 +354,6 @@ class SplitHospital:
         if state.place[0] == place.round:
             return self._hospital.spend(place, LAYER_MESSAGES)
         return self._hospital.book.receipt(place)
-
-    def _dealt(self, place: Place, batches: int) -> bool:
-        """Whether the key of the pass is there; a pass whose key is lost is paid for anew."""
-        kept = self._hospital.site.read_secret(f"slots-{self._hospital.training}.key") or b""
-        return kept.startswith(((place.round - 1) // batches).to_bytes(8, "big"))
 
     def _keep(self, place: Place, **arrays: NDArray[np.generic]) -> None:
         """Write what the next turn needs to a file that only the owner can read."""

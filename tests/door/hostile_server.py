@@ -89,6 +89,8 @@ class Moves(RuleBasedStateMachine):
         self.models: dict[int, set[str]] = {}
         self.opened: dict[tuple[str, int], set[str]] = {}
         self.codes: set[str] = set()
+        #: Hospitals whose own limits forbid the training at present.
+        self.tight: set[str] = set()
         #: Digests of the totals that anybody opened, and that any book named.
         self.opened_totals: set[str] = set()
         self.committed: set[str] = set()
@@ -112,8 +114,11 @@ class Moves(RuleBasedStateMachine):
     # What the server does.
 
     def send(self, name: str, kind: Kind, request: Any, submitted: Settings = OWN) -> Answer:
+        before = self.sites.kinds(name).count("spend") if name in self.tight else -1
         answer = self.sites.ask(name, kind, request, submitted)
         self.note(name, kind, request, answer)
+        # The site asks for more noise than the training has.
+        assert before < 0 or before == self.sites.kinds(name).count("spend"), name
         return answer
 
     def note(self, name: str, kind: Kind, request: Any, answer: Answer) -> None:
@@ -335,6 +340,7 @@ class Moves(RuleBasedStateMachine):
         wanted = "min-noise-multiplier = 2.5" if tight else loose
         other = loose if tight else "min-noise-multiplier = 2.5"
         file.write_text(text.replace(other, wanted))
+        (self.tight.add if tight else self.tight.discard)(name)
 
     # What its books say.
 

@@ -131,3 +131,24 @@ def test_the_book_says_of_a_pass_what_an_independent_account_says_of_three_messa
     assert epsilon([entry.event], 1e-4, "prv") == pytest.approx(expected, rel=0.01)
     # And what was added is that noise: sigma*C in each coordinate.
     assert play.agreement.terms.grid.noise_stddev == pytest.approx(sigma * CLIP, rel=1e-3)
+
+
+@pytest.mark.parametrize("turn", [Kind.HEAD, Kind.BACKWARD])
+def test_a_pass_whose_slots_are_lost_between_turns_goes_on_at_no_turn(
+    tmp_path: Path, turn: Kind
+) -> None:
+    """Patients dealt anew in mid place could be shown four times where three were paid for."""
+    play = started(tmp_path, hospitals=2, privacy__dropouts=0, run__seed=-1, **LAYERS)
+    split = SplitPlay(play)
+    assert split.forward(A, 1)
+    if turn is Kind.BACKWARD:
+        assert split.head(A, 1)
+    [key] = play.sites.folder(A).glob("slots-*.key")
+    key.unlink()
+    asked = split.head if turn is Kind.HEAD else split.backward
+    assert asked(A, 1).code == "stale-place"
+    assert not key.exists()
+    # At a higher attempt the rest of the pass is dealt, and paid for, anew.
+    split.round(1, attempt=2, names=[A])
+    spent = [line for line in play.sites.lines(A) if line["kind"] == "spend"]
+    assert [line["uses"] for line in spent] == [6, 6]
