@@ -44,6 +44,7 @@ def ask_pictures(path: Path, info: DatasetInfo, log: RowNotes) -> Asked:
         said = log.of_record()
         if good:
             rows.append(row)
+        said = said.removeprefix(f"{files[row]}: ").partition(": not a readable")[0]
         notes.append("" if good else f"no readable picture: no prediction ({said})")
     named = {one.casefold(): number for number, one in enumerate(info.classes)}
     labels = [named.get(file.parent.name.casefold(), UNTOLD) for file in files]

@@ -1,8 +1,8 @@
 """Why a model says what it says: coefficients, and what a prediction loses without a part.
 
 A linear model is its coefficients. Of any model, a part of a record (a column, a patch of a
-picture) is hidden, that is put to the middle of its public range, and the change of the favoured
-class's probability is its weight (Zeiler and Fergus 2014, "Visualizing and understanding
+picture) is hidden, that is put to the middle of its public range, and what the favoured class's
+log-odds lose by that is its weight (Zeiler and Fergus 2014, "Visualizing and understanding
 convolutional networks"). It explains the model, not the patient: nothing here is a cause.
 """
 
@@ -19,6 +19,8 @@ from clients.data.public_facts import declaration_of
 from clients.data.records import DatasetInfo
 from clients.prediction.predictor import Predictor
 
+#: A probability that no sum of floats tells from none.
+_LEAST = 1e-12
 #: Patches along each side of a picture, and of a volume.
 PATCHES = {2: 8, 3: 4}
 
@@ -104,7 +106,7 @@ def column_weights(
         records: float32 [n, width].
 
     Returns:
-        (column, change of the probability), strongest first.
+        (column, log-odds lost), strongest first.
     """
     parts = groups(predictor.artefact.info)
     found = []
@@ -146,5 +148,6 @@ def _losses(
     predictor: Predictor, record: NDArray[np.float32], hidden: NDArray[np.float32]
 ) -> NDArray[np.float64]:
     chances = predictor.chances(np.concatenate([record[None], hidden]))
-    favoured = chances[0].argmax()
-    return np.asarray(chances[0, favoured] - chances[1:, favoured])
+    favoured = np.clip(chances[:, chances[0].argmax()], _LEAST, 1 - _LEAST)
+    odds = np.log(favoured / (1 - favoured))
+    return np.asarray(odds[0] - odds[1:])

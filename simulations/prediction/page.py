@@ -57,7 +57,8 @@ log-odds of a class change by so much against the mean of all classes.{{ effects
 {%- if one.picture %}
 <p>
 {%- for source, said in ((one.picture, one.name), (one.map, one.words)) %}
-<img src="{{ source }}" alt="{{ said }}" width="{{ one.width }}" height="{{ one.height }}">
+<img src="{{ source }}" alt="{{ said }}" width="{{ one.width }}" height="{{ one.height }}"
+  style="max-width: 100%; margin: 0 .25rem .25rem 0">
 {%- endfor %}
 </p>
 {%- endif %}
@@ -120,7 +121,7 @@ def write_page(
         explained=[_explained(predictor, made, row) for row in rows],
         explained_note=f"The {len(rows)} records of which the model is least sure, of "
         f"{len(made.asked.rows)}. A part is hidden (put to the middle of its range): its weight is "
-        "what the favoured class's probability loses by that.",
+        "what the favoured class's log-odds lose by that.",
         key=key,
         unread=[(places[row], made.asked.notes[row]) for row in unread[:MOST_UNREAD]],
         unread_note=f"{len(unread)} of {len(made.asked)} records.",
@@ -134,7 +135,11 @@ def _answers(made: Predictions, doubt: str, evaluation: dict[str, Any]) -> list[
         Answer(
             question="What was predicted?",
             headline=f"{len(made.asked.rows):,} of {len(made.asked):,} records.",
-            lines=[f"Of {several:,} a person decides: their sets have more than one class."],
+            lines=[
+                f"Of {several:,} a person decides: their sets have more than one class."
+                if several
+                else "All have one class in their sets: none is left to a person."
+            ],
         ),
         Answer(question="What do sets promise?", headline=f"They {doubt}."),
     ]
@@ -180,8 +185,8 @@ def _explained(predictor: Predictor, made: Predictions, row: int) -> dict[str, A
     if info.kind != "table":
         return shown | {"words": "Series are not explained."}
     [weights] = column_weights(predictor, record[None])
-    said = "; ".join(f"{name} {loss:+.3f}" for name, loss in weights[:6])
-    return shown | {"words": f"What {favoured} loses without: {said}."}
+    said = "; ".join(f"{name} {loss:+.2f}" for name, loss in weights[:6])
+    return shown | {"words": f"What {favoured} loses, in log-odds, without: {said}."}
 
 
 def _picture(
@@ -214,7 +219,7 @@ def _picture(
         "width": size[0],
         "height": size[1],
         "words": f"What counts most is {where}: without it {favoured} loses "
-        f"{weights[row, column]:+.3f}. Orange speaks for it, blue against.",
+        f"{weights[row, column]:+.2f} in log-odds. Orange speaks for it, blue against.",
     }
 
 

@@ -151,10 +151,24 @@ def test_a_folder_of_pictures_keeps_the_unreadable_one(tmp_path: Path) -> None:
     found = asked(tmp_path, picture_info())
     assert found.keys["file"] == ["NORMAL/a.png", "PNEUMONIA/b.png", "c.png", "d.png"]
     assert found.labels is not None and found.labels.tolist() == [0, 1, UNTOLD, UNTOLD]
-    assert found.unread == [3] and "no readable picture" in found.notes[3]
+    assert found.unread == [3] and "cannot identify image file 'd.png')" in found.notes[3]
     assert found.inputs.shape == (3, 1, 16, 16)
     alone = asked(tmp_path / "c.png", picture_info())
     assert alone.keys["file"] == ["c.png"] and alone.labels is None
+
+
+def test_a_folder_of_volumes_is_read(tmp_path: Path) -> None:
+    nibabel = pytest.importorskip("nibabel")
+    info = picture_info((1, 8, 8, 8), kind="volume", declared={"ranges: values": "[0, 100]"})
+    values = np.random.default_rng(0).uniform(0, 100, (8, 8, 8)).astype(np.float32)
+    nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), tmp_path / "a.nii.gz")
+    (tmp_path / "b.nii").write_text("no volume")
+    found = asked(tmp_path, info)
+    assert found.keys["file"] == ["a.nii.gz", "b.nii"] and found.unread == [1]
+    inside = np.asarray(found.inputs)
+    assert inside.shape == (1, 1, 8, 8, 8) and np.ptp(inside) > 0.8
+    alone = asked(tmp_path / "a.nii.gz", info)
+    assert np.array_equal(np.asarray(alone.inputs), inside)
 
 
 @pytest.mark.parametrize(

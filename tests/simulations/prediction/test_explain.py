@@ -53,7 +53,7 @@ def test_the_column_that_counts_is_named(predictor: Predictor) -> None:
     assert groups(predictor.artefact.info) == {"age": [0], "pulse": [1], "sex": [2, 3]}
     records = np.array([[0.5, 1, 1, -1], [0.0, 1, -1, 1]], dtype=np.float32)
     old, middle = column_weights(predictor, records)
-    assert old[0][0] == "age" and old[0][1] > 0.1
+    assert old[0][0] == "age" and old[0][1] == pytest.approx(1.0)  # 3 * 0.5 / 1.5
     assert all(abs(loss) < 1e-9 for _, loss in [*old[1:], *middle])
 
 
@@ -86,7 +86,10 @@ def test_the_page_is_one_file_and_escapes_what_it_shows(
     words = ["predict", str(model), "--data", str(data), "--out", str(tmp_path / "p.csv")]
     assert main([*words, "--evaluate", "--explain", str(page)]) == 0
     text = page.read_text(encoding="utf-8")
-    assert "What dead loses without: age" in text and "Records without a prediction" in text
+    assert (
+        "What dead loses, in log-odds, without: age" in text
+        and "Records without a prediction" in text
+    )
     assert "+2.00" in text and "Accuracy" in text
     assert "<b>" not in text and not re.search(r"(src|href)=\"(?!data:)", text)
     assert main([*words, "--explain", "p.txt"]) == 1
