@@ -192,12 +192,9 @@ class Culprits:
             )
         searching = self.searching(number)
         blamed = {n: (number, FORKED) for n in opened if n not in kept.blamed}
-        if kept.returning and kept.returning in names:
-            blamed[kept.returning] = (number, RETURNED)
-        if kept.returning and kept.since <= number:
-            if kept.returning not in blamed:
-                kept.suspects[kept.returning] = number
-            kept.returning = ""
+        # Where others' shares are refused, nothing is said of who has returned.
+        if not first or kept.returning in first:
+            blamed |= self._returned_in_vain(number, names, blamed)
         kept.void_round, kept.void_attempt, kept.ahead = number, attempt, ahead
         kept.blamed |= blamed
         kept.suspects = {n: r for n, r in kept.suspects.items() if n not in blamed}
@@ -266,6 +263,19 @@ class Culprits:
         """The set that is left out now."""
         kept = self._kept
         return tuple(kept.sets[kept.turn]) if kept.turn < len(kept.sets) else ()
+
+    def _returned_in_vain(
+        self, number: int, names: Collection[str], blamed: Collection[str]
+    ) -> dict[str, tuple[int, str]]:
+        """Whom the void sum of a round blames since it returned; else it is a suspect again."""
+        kept, found = self._kept, dict[str, tuple[int, str]]()
+        if kept.returning and kept.returning in names:
+            found[kept.returning] = (number, RETURNED)
+        if kept.returning and kept.since <= number:
+            if kept.returning not in {*blamed, *found}:
+                kept.suspects[kept.returning] = number
+            kept.returning = ""
+        return found
 
     def _end_search(self) -> None:
         """Suspect the set without which a sum opened."""

@@ -22,7 +22,7 @@ from clients.site.unsealing import SealedSum, Unsealed
 from crypto.errors import SealingError
 from crypto.headers import Header, HeaderKind
 from crypto.roles import Place
-from strategies.culprits import Culprits, Verdict, judge
+from strategies.culprits import RETURNED, SUSPECTED, Culprits, Verdict, judge
 from strategies.errors import TrainingStopped
 from strategies.run.journal import Journal
 from tests.exchange_runs import model_bytes, read_json, recorded, run_app
@@ -306,3 +306,19 @@ def test_a_hospital_that_is_away_counts_among_those_left_out(
     culprits = Culprits(names, 2, Journal(tmp_path))
     culprits.void(3, 1, names=names[:contributors], ahead=1)
     assert set(names) - set(culprits.asked) == out
+
+
+def test_who_has_returned_is_not_blamed_for_shares_of_another(tmp_path: Path) -> None:
+    """A dealer that waits for a suspect's return, to have it left out for good in its place."""
+    culprits = Culprits([f"h{k}" for k in range(5)], 1, Journal(tmp_path))
+    culprits.void(1, 1, names=culprits.asked, first=("h3",))
+    culprits.stands(1, culprits.asked)
+    assert culprits.bring_back(2) == "h3"
+    culprits.void(2, 1, names=culprits.asked, first=("h4",))
+    assert culprits.left_out == [] and culprits.asked == ("h0", "h1", "h2", "h3")
+    assert culprits.stands(2, culprits.asked) == ("h3",)
+    assert [(one.hospital, one.why) for one in culprits.left_out] == [("h4", SUSPECTED)]
+    # The control: whose own shares are refused once more is left out for good.
+    assert culprits.bring_back(3) == "h4"
+    culprits.void(3, 1, names=culprits.asked, first=("h4",))
+    assert [(one.hospital, one.why) for one in culprits.left_out] == [("h4", RETURNED)]
