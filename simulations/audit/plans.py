@@ -100,6 +100,8 @@ _LOCAL: Mapping[str, ConfigValue] = {
     "training.sampling-rate": FAINT_RATE,
     "privacy.regime": "FPDP",
     "privacy.noise-multiplier": 0.1,
+    # More are charged for, and at an epsilon as large as faint noise has, that is too much.
+    "privacy.spare-attempts": 3,
 }
 _FAINT_PLANS = (
     Plan(
