@@ -221,8 +221,30 @@ def sampling_gates(taken: dict[str, Floats], rate: float) -> list[Gate]:
         _oddest_gate("how often each patient is drawn", times, patients, rounds * rate),
         _spread_gate("spread of the batches' sizes", batches, sizes, rate),
         _spread_gate("spread of how often patients are drawn", patients, rounds, rate),
+        _empty_gate(batches, sizes, rate),
         companions_gate(taken, rate),
     ]
+
+
+def _empty_gate(batches: Floats, sizes: Floats, rate: float) -> Gate:
+    """Return whether batches of few patients are empty as often as they must be, and no less."""
+    numbers, often = np.unique(sizes, return_counts=True)
+    draws = [
+        Draws(
+            values=np.array([0.0, 1.0]),
+            log_chances=np.array([np.log1p(-((1.0 - rate) ** size)), size * np.log1p(-rate)]),
+            count=int(count),
+        )
+        for size, count in zip(numbers, often, strict=True)
+    ]
+    found = float((batches == 0).sum())
+    return Gate(
+        name="empty batches",
+        subject="of few patients",
+        found=found,
+        expected=float(((1.0 - rate) ** sizes).sum()),
+        chance=sum_chance(found, draws),
+    )
 
 
 def _oddest_gate(name: str, chances: Floats, found: Floats, expected: Floats) -> Gate:

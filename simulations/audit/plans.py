@@ -100,8 +100,8 @@ _LOCAL: Mapping[str, ConfigValue] = {
     "training.sampling-rate": FAINT_RATE,
     "privacy.regime": "FPDP",
     "privacy.noise-multiplier": 0.1,
-    # More are charged for, and at an epsilon as large as faint noise has, that is too much.
-    "privacy.spare-attempts": 3,
+    # They are charged for, and at an epsilon as large as that of faint noise it is too much.
+    "privacy.spare-attempts": 0,
 }
 _FAINT_PLANS = (
     Plan(
@@ -196,6 +196,7 @@ SUM_PLANS = (
             "exchange.name": "gradients",
             "privacy.regime": "FSCDP",
             "privacy.noise-multiplier": _FAINT_IN_SUMS,
+            "privacy.spare-attempts": 2,
             "training.rounds": 4,
             "sealing.scheme": "one-time",
         },
@@ -210,6 +211,7 @@ SUM_PLANS = (
             "exchange.name": "gradients",
             "privacy.regime": "FSCDP",
             "privacy.noise-multiplier": _FAINT_IN_SUMS,
+            "privacy.spare-attempts": 2,
             "privacy.dropouts": 1,
             "training.rounds": 3,
             "sealing.scheme": "one-time",
@@ -231,6 +233,7 @@ _LAYERS = Plan(
         "training.sampling-rate": 0.5,
         "privacy.regime": "FPDP",
         "privacy.noise-multiplier": 0.09,
+        "privacy.spare-attempts": 0,
         "sealing.scheme": "plain",
     },
 )

@@ -110,6 +110,13 @@ def same_everywhere(taken: dict[str, np.ndarray]) -> None:
     taken["west"][:] = taken["east"]
 
 
+def never_empty(taken: dict[str, np.ndarray]) -> None:
+    """A hospital of two patients whose batches are drawn again until they hold one."""
+    random = np.random.default_rng(5)
+    rows = random.random((400, 2)) < RATE
+    taken["tiny"] = rows[rows.any(axis=1)][:40].astype(float)
+
+
 def more(taken: dict[str, np.ndarray]) -> None:
     extra = np.random.default_rng(5).random((ROUNDS, PATIENTS)) < 0.08
     taken["east"] = np.maximum(taken["east"], extra)
@@ -122,8 +129,9 @@ def more(taken: dict[str, np.ndarray]) -> None:
         (epochs, "spread of how often patients are drawn"),
         (same_everywhere, "patients whom two batches share"),
         (more, "sampling rate"),
+        (never_empty, "empty batches"),
     ],
-    ids=["fixed sizes", "epochs", "same everywhere", "more"],
+    ids=["fixed sizes", "epochs", "same everywhere", "more", "never empty"],
 )
 def test_samples_that_are_not_poisson_shut_their_gate(
     change: Callable[[dict[str, np.ndarray]], None], gate: str
