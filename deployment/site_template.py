@@ -90,9 +90,10 @@ answer-every = 0
 """
 
 _DATA_HINTS = """\
-# One of: csv:<file> (with <file>.toml beside it, which names the patient column), npz:<file> (with
-# <file>.toml beside it, which lists the classes), image-folder:<folder> (with dataset.toml in it,
-# which lists them), hf:<dataset>, package.module:function, or a benchmark's name.
+# One of: csv:<file> (CSV, Excel or Parquet, with <file>.toml beside it, which names the patient
+# column), npz:<file> (with <file>.toml beside it, which lists the classes), image-folder:<folder>
+# (pictures, DICOM, NIfTI, with dataset.toml in it, which lists them), hf:<dataset>,
+# package.module:function, or a benchmark's name. 'flower-simulation describe' drafts these files.
 # patients = 120 declares about how many train here. The number becomes public; where the model
 # visits hospital by hospital, it is what steps are divided by, instead of the mean over hospitals.
 # most-patients = 150 declares that no more train here; public too. 'asclepias check-data --site .'

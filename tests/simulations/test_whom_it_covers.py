@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from clients.data import load_dataset
+from clients.data.public_facts import public_facts
 from simulations.pages.report import render_report
 from simulations.pages.tables import observer_table, summary_table
 from strategies.run.reading import read_run
@@ -18,7 +19,7 @@ from tests.in_process import small_settings
 pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
 
 
-def table(folder: Path, *, patients: bool) -> None:
+def table(folder: Path, *, patients: bool = False) -> None:
     rows = [f"p{row // 2},{row % 60},{'ab'[row % 2]}" for row in range(80)]
     (folder / "visits.csv").write_text("\n".join(["who,age,outcome", *rows]) + "\n")
     (folder / "visits.toml").write_text(
@@ -35,28 +36,37 @@ def printed(*tables) -> str:
     return " ".join(text.getvalue().split())
 
 
-@pytest.mark.parametrize("patients", [False, True])
-def test_a_run_says_whom_its_epsilons_cover(tmp_path: Path, patients: bool) -> None:
-    table(tmp_path, patients=patients)
+def test_a_run_says_that_its_epsilons_cover_a_record(tmp_path: Path) -> None:
+    table(tmp_path)
     settings = small_settings(
         tmp_path / "run",
         data__name="csv:visits.csv",
         data__dir=str(tmp_path),
         data__public=False,
         partition__name="iid",
+        partition__hospitals=2,
+        training__rounds=1,
         audit__enabled=False,
     )
     run_app(settings)
-    unit = "patient" if patients else "record"
     privacy, summary = (read_json(settings, f"{name}.json") for name in ("privacy", "summary"))
-    assert privacy["unit"] == summary["unit"] == unit
-    assert privacy["neighbouring"] == f"add or remove one {unit} at one hospital"
-    run = read_run(Path(settings.run.out))
-    shown = [printed(summary_table(summary), observer_table(privacy["observers"], unit))]
-    shown.append(" ".join(render_report(run).split()))
-    for text in shown:
-        assert ("per record, not per patient" in text) != patients
-        assert f"Who could learn what about a {unit}" in text
+    assert privacy["unit"] == summary["unit"] == "record"
+    assert privacy["neighbouring"] == "add or remove one record at one hospital"
+    page = render_report(read_run(Path(settings.run.out)))
+    shown = printed(summary_table(summary), observer_table(privacy["observers"], "record"))
+    for text in (shown, " ".join(page.split())):
+        assert "per record, not per patient" in text
+        assert "Who could learn what about a record" in text
+    named = {**summary, "unit": "patient"}
+    text = printed(summary_table(named), observer_table(privacy["observers"]))
+    assert "per record" not in text and "Who could learn what about a patient" in text
+
+
+@pytest.mark.parametrize("patients", [False, True])
+def test_a_table_that_names_patients_is_about_patients(tmp_path: Path, patients: bool) -> None:
+    table(tmp_path, patients=patients)
+    info = load_dataset("csv:visits.csv", tmp_path).info
+    assert info.unit == public_facts(info).unit == ("patient" if patients else "record")
 
 
 @pytest.mark.parametrize(("name", "unit"), [("breast-cancer", "patient"), ("digits", "record")])

@@ -162,7 +162,7 @@ def check(table, spelling, folder):
 SHARED = [HealthCheck.function_scoped_fixture]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=SHARED)
+@settings(max_examples=30, deadline=None, suppress_health_check=SHARED)
 @given(table=rows, spelling=spellings())
 def test_a_table_comes_out_the_same_in_any_spelling(tmp_path, table, spelling):
     check(table, spelling, tmp_path)
@@ -175,7 +175,7 @@ def test_many_tables_come_out_the_same_in_any_spelling(tmp_path, table, spelling
     check(table, spelling, tmp_path)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=SHARED)
+@settings(max_examples=30, deadline=None, suppress_health_check=SHARED)
 @given(table=rows, spelling=spellings())
 def test_what_is_not_declared_is_missing_and_never_another_value(tmp_path, table, spelling):
     write(table, spelling, tmp_path, say_form=False)

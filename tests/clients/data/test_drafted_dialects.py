@@ -72,7 +72,7 @@ def check(seed: int, spelling: Spelling, folder) -> None:
             assert right or "dates such as" in doubts, (name, row, value, expected)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=SHARED)
+@settings(max_examples=12, deadline=None, suppress_health_check=SHARED)
 @given(seed=st.integers(0, 2**20), spelling=spellings())
 def test_a_draft_reads_what_was_written(tmp_path, seed, spelling):
     check(seed, spelling, tmp_path)
