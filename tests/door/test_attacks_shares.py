@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from accounting import states
+from accounting.lines import Line
 from clients.contract.faults import read_code
 from clients.contract.kinds import Kind
 from clients.contract.messages import OpenedRound
@@ -326,3 +328,56 @@ def test_a_dealer_that_signs_an_envelope_of_nothing_is_numbered(
     assert shared.ask(holder, 1).code == "share-refused:2"
     # The holder may answer the roster that lacks it.
     assert shared.ask(holder, 1, members=[name for name in ALL if name != B])
+
+
+def ask_in_any_order(folder: Path, seed: int) -> None:
+    """Updates and shares of three attempts, any rosters, lost answers, a new process each time."""
+    shared = SharedPlay.started(folder, privacy__spare_attempts=6)
+    play, draw = shared.play, random.Random(seed)
+    for attempt in (1, 2, 3):
+        play.train(1, attempt, names=ALL[1:])
+    given: dict[int, set[frozenset[str]]] = {}
+    for step in range(24):
+        attempt = 1 + step // 8 if draw.random() < 0.8 else draw.choice((1, 2, 3))
+        if draw.random() < (0.6 if step % 8 == 0 else 0.15):
+            answer = play.ask(A, Kind.TRAIN, play.request(1, attempt))
+            if answer:
+                play.replies[1, attempt][A] = answer.round
+            continue
+        if draw.random() < 0.2:
+            for kept in play.sites.folder(A).glob("reply-*answer*"):
+                kept.unlink()
+        there = sorted(play.replies[1, attempt])
+        members = draw.sample(there, draw.choice((4, len(there))))
+        if shared.ask(A, 1, attempt, members=members):
+            given.setdefault(attempt, set()).add(frozenset(members))
+    assert given and all(len(rosters) == 1 for rosters in given.values())
+    lines = [(one["kind"], one.get("attempt")) for one in play.sites.lines(A)]
+    for attempt in given:
+        later = lines[lines.index(("answer", attempt)) :]
+        assert ("seal", attempt) not in later and ("spend", attempt) not in later
+
+
+@pytest.mark.parametrize(
+    "seed", [3, *(pytest.param(n, marks=pytest.mark.exhaustive) for n in range(4, 14))]
+)
+def test_whatever_is_asked_in_whatever_order_one_roster_a_place_is_answered(
+    tmp_path: Path, seed: int
+) -> None:
+    ask_in_any_order(tmp_path, seed)
+
+
+@pytest.mark.exhaustive
+def test_a_book_that_forgot_what_was_answered_is_found_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The control: a hospital that takes every roster for the first."""
+
+    def forgetful(state: states.TrainingState, line: Line) -> states.TrainingState:
+        place = (line.whole("round"), line.whole("attempt"))
+        return state._replace(phase=states.Phase.ANSWERED, place=place, roster=line.text("roster"))
+
+    monkeypatch.setitem(states._MOVES, "answer", forgetful)
+    for seed in (3, 4):
+        with pytest.raises(AssertionError):
+            ask_in_any_order(tmp_path / str(seed), seed)
