@@ -13,7 +13,7 @@ from clients.data.public_facts import public_facts
 from clients.data.records import readable
 from clients.learning.evaluation import calibration, confusion, evaluate
 from clients.learning.votes import decide_together
-from clients.models import build_model, prepare_public, user_cache
+from clients.models import build_model, prepare, prepare_public, user_cache
 from clients.models.weights import set_parameters
 from clients.prediction.artefact import Artefact
 from clients.prediction.doubt import UNKNOWN, measure_doubt
@@ -152,8 +152,11 @@ class Holdout:
             about=about,
         )
         predictor = Predictor(artefact, allowed=(artefact.architecture,))
-        records = readable(self._public)
-        logits = predictor.logits(records.inputs)
+        records = self._records
+        if self._settings.privacy.input_laplace:
+            clean = readable(self._public)
+            records = prepare(self._settings, self._info, clean, keep=user_cache)
+        logits = predictor.together(predictor.each_of_prepared(records.inputs))
         doubt, figures = measure_doubt(
             logits, records.labels, records.patients, seed=self._settings.public_seed
         )

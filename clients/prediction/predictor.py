@@ -60,17 +60,23 @@ class Predictor:
         made = self._architecture.prepared(self.artefact.info, records, None)
         return np.asarray(made.inputs, dtype=np.float32)
 
-    @torch.no_grad()
     def each(self, inputs: Inputs) -> list[NDArray[np.float32]]:
         """Return the logits [n, classes] of each member.
 
         Args:
             inputs: float32 [n, *shape], as read; none of them NaN.
         """
-        chunks = [
-            torch.from_numpy(self.prepared(inputs[start : start + CHUNK_RECORDS]))
-            for start in range(0, len(inputs), CHUNK_RECORDS)
-        ]
+        starts = range(0, len(inputs), CHUNK_RECORDS)
+        return self._each([self.prepared(inputs[one : one + CHUNK_RECORDS]) for one in starts])
+
+    def each_of_prepared(self, inputs: Inputs) -> list[NDArray[np.float32]]:
+        """Return what `each` does, of inputs that are as the model wants them already."""
+        starts = range(0, len(inputs), CHUNK_RECORDS)
+        return self._each([np.asarray(inputs[one : one + CHUNK_RECORDS]) for one in starts])
+
+    @torch.no_grad()
+    def _each(self, prepared: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+        chunks = [torch.from_numpy(np.ascontiguousarray(chunk)) for chunk in prepared]
         if not chunks:
             classes = len(self.artefact.info.classes)
             return [np.zeros((0, classes), dtype=np.float32) for _ in self.modules]

@@ -10,6 +10,7 @@ import torch
 
 from clients.data.records import readable
 from clients.prediction.artefact import read_artefact
+from clients.prediction.doubt import measure_doubt
 from clients.prediction.predictor import Predictor, spread
 from strategies.predictors import ITERATES, MODEL, PREDICTOR
 from strategies.run.journal import MOST_RELEASES, Journal
@@ -100,3 +101,14 @@ def test_only_the_last_releases_are_kept(tmp_path: Path) -> None:
     kept = journal.read_releases()
     assert list(kept) == list(range(30 - MOST_RELEASES, 30))
     assert kept[29] == bytes([29])
+
+
+def test_behind_input_noise_doubt_is_measured_on_clean_records(tmp_path: Path) -> None:
+    """New patients have no noise; the holdout that a training judges itself on has."""
+    settings = small_settings(tmp_path, privacy__input_laplace=0.4, training__rounds=2)
+    run_app(settings)
+    artefact = read_artefact(tmp_path / PREDICTOR)
+    holdout = readable(COHORTS.of(settings).holdout)
+    logits = Predictor(artefact).logits(holdout.inputs)
+    doubt, _ = measure_doubt(logits, holdout.labels, holdout.patients, seed=settings.public_seed)
+    assert np.array_equal(doubt.scores, artefact.doubt.scores)

@@ -71,7 +71,9 @@ def test_torchscript_needs_nothing_of_this_app(
     assert np.allclose(found, expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("architecture", ["logistic", "scattering"])
+@pytest.mark.parametrize(
+    "architecture", ["logistic", pytest.param("scattering", marks=pytest.mark.exhaustive)]
+)
 def test_onnx_needs_nothing_of_this_app(tmp_path: Path, architecture: str) -> None:
     pytest.importorskip("onnxscript")
     runtime = pytest.importorskip("onnxruntime")
@@ -123,7 +125,9 @@ def test_members_decide_in_an_export_as_they_do_here(vote: str) -> None:
     assert np.allclose(found, predictor.chances(pictures()), atol=1e-6)
 
 
-@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 50, 64)])
+@pytest.mark.parametrize(
+    "shape", [(1, 16, 20), pytest.param((3, 50, 64), marks=pytest.mark.exhaustive)]
+)
 def test_scattering_without_complex_numbers_is_the_same(shape: tuple[int, ...]) -> None:
     predictor = Predictor(made_artefact(picture_info(shape), "scattering"))
     records = torch.from_numpy(pictures(shape, count=2))
