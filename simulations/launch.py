@@ -22,8 +22,9 @@ from rich.console import Console
 
 from clients.contract.printable import printable, printable_lines
 from clients.contract.settings import Settings
-from simulations.pages.tables import PATIENT, WIDTH, observer_table, summary_table
+from simulations.pages.tables import WIDTH, observer_table, summary_table
 from simulations.pages.template import REPORT
+from simulations.pages.wording import PATIENT
 from simulations.progress import Display, ProgressThread
 from strategies.run.folder import RunFolder
 from strategies.run.reading import NoRun, read_run, read_settings

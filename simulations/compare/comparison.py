@@ -38,6 +38,7 @@ from simulations.compare.axes import Axes, Cell, Plan, cell_folder, plan_compari
 from simulations.compare.folder import COMPARISON
 from simulations.compare.rows import Row, is_finished, paired_rows, read_row
 from simulations.compare.workers import run_trainings
+from simulations.pages.wording import PATIENT
 from simulations.progress import describe_place
 from simulations.scenario import Scenario, check_cut, resolve
 from strategies.run.events import last_change, run_progress
@@ -158,6 +159,7 @@ class Comparison:
             "model": settings.model.name,
             "rounds": settings.training.rounds,
             "delta": settings.privacy.delta,
+            "unit": rows[-1].unit if rows else PATIENT,
             "seeds": axes.seeds,
             "tuned": {key: list(values) for key, values in axes.tune.items()},
             "tuning_seeds": axes.tuning_seeds if plan.tuning_cells() else 0,

@@ -30,7 +30,16 @@ from simulations.compare.tables import (
 from simulations.pages.drawing import inline_figures
 from simulations.pages.tables import epsilon_cells
 from simulations.pages.template import COMPARISON_PAGE, REPORT, Answer, fill_page
-from simulations.pages.wording import ABSENT, bytes_text, epsilon_text, seconds_text, versions_text
+from simulations.pages.wording import (
+    ABSENT,
+    PATIENT,
+    PER_RECORD,
+    RECORD,
+    bytes_text,
+    epsilon_text,
+    seconds_text,
+    versions_text,
+)
 
 Content = Mapping[str, Any]
 Row = Mapping[str, Any]
@@ -196,11 +205,13 @@ def _tables(content: Content) -> list[tuple[str, Table, str]]:
                 CLEAR,
             )
         )
+    unit = content.get("unit", PATIENT)
     found.append(
         (
-            "Who could learn what about a patient",
+            f"Who could learn what about a {unit}",
             observer_matrix(content),
-            f"Epsilon (PRV) at delta {content['delta']:g} for adding or removing one patient at "
+            (f"Every epsilon is {PER_RECORD}. " if unit == RECORD else "")
+            + f"Epsilon (PRV) at delta {content['delta']:g} for adding or removing one {unit} at "
             "one hospital. In brackets: what the training would have promised unseeded; seeded, it "
             "guarantees nothing.",
         )

@@ -17,6 +17,7 @@ from typing import Any
 from accounting.vocabulary import REGIMES
 from clients.contract.settings import ConfigValue
 from simulations.compare.axes import Cell, Setup, cell_folder
+from simulations.pages.wording import PATIENT
 from strategies.run.reading import RunResult, read_run
 
 LEVEL = 0.95
@@ -74,6 +75,7 @@ class Row:
         ledger_entries: of the server, over all trainings.
         versions: of Python and the libraries, at the last training.
         cells: names of the run folders.
+        unit: whom epsilons cover: a patient, or a record where the data name no patients.
     """
 
     setup: Setup
@@ -91,6 +93,7 @@ class Row:
     ledger_entries: int = 0
     versions: Mapping[str, str] = field(default_factory=dict)
     cells: list[str] = field(default_factory=list)
+    unit: str = PATIENT
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values, with intervals beside the values that they come from."""
@@ -150,6 +153,7 @@ def read_row(out: Path, cells: Sequence[Cell]) -> Row:
         ledger_entries=sum(len(run.privacy.get("ledger") or []) for run in runs),
         versions=dict(last.get("versions") or {}),
         cells=[cell.name for cell in done],
+        unit=str(last.get("unit", PATIENT)),
     )
 
 

@@ -22,9 +22,6 @@ from simulations.pages.account_book import (
 from simulations.pages.audit import audit_part
 from simulations.pages.doubt import COLUMNS, doubt_caption, doubt_rows
 from simulations.pages.tables import (
-    PATIENT,
-    PER_RECORD,
-    RECORD,
     is_attacked,
     observer_caption,
     observer_rows,
@@ -34,6 +31,9 @@ from simulations.pages.tables import (
 from simulations.pages.template import PAGE, REPORT, Answer, fill_page
 from simulations.pages.wording import (
     ABSENT,
+    PATIENT,
+    PER_RECORD,
+    RECORD,
     bytes_text,
     epsilon_text,
     seconds_text,

@@ -10,13 +10,19 @@ from rich.table import Table
 from rich.text import Text
 
 from clients.contract.printable import printable
-from simulations.pages.wording import ABSENT, bytes_text, epsilon_text, seconds_text, share_text
+from simulations.pages.wording import (
+    ABSENT,
+    PATIENT,
+    PER_RECORD,
+    RECORD,
+    bytes_text,
+    epsilon_text,
+    seconds_text,
+    share_text,
+)
 
 WIDTH = 80
 SEEDED = "seeded: repeatable, no guarantee"
-#: Whom an epsilon covers.
-PATIENT, RECORD = "patient", "record"
-PER_RECORD = "per record, not per patient: the data name no patients"
 ACCOUNTANTS = {"rdp": "RDP", "prv": "PRV"}
 ATTACK = (
     "attack: made-up patients have shown that epsilon is at least this (at 95%, so one honest row "

@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+#: Whom an epsilon covers.
+PATIENT, RECORD = "patient", "record"
+PER_RECORD = "per record, not per patient: the data name no patients"
 ABSENT = "-"
 
 
