@@ -216,6 +216,26 @@ def rate_gates(found: Read, canaries: Canaries, rate: float) -> list[Gate]:
     return gates
 
 
+def again_gate(found: Read, rate: float) -> Gate:
+    """Return whether a place that is asked for again has a batch of its own each time."""
+    last: dict[tuple[str, int], int] = {}
+    both = trials = 0
+    for row, one in enumerate(found.releases):
+        before = last.get((one.hospital, one.round))
+        if before is not None:
+            here = found.own[row] & found.own[before] & found.canaries.quiet
+            both += int(((found.counts[row] > 0) & (found.counts[before] > 0))[here].sum())
+            trials += int(here.sum())
+        last[one.hospital, one.round] = row
+    return count_gate(
+        "patients in the batches of two attempts at a place",
+        "all places",
+        found=both,
+        trials=trials,
+        probability=rate**2,
+    )
+
+
 def step_gates(found: Read, canaries: Canaries, rate: float) -> list[Gate]:
     """Return whether local steps draw their batches apart: how often somebody is in one of two."""
     gates = []

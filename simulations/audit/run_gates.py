@@ -16,6 +16,7 @@ from simulations.audit.claims import Claim, claims_of
 from simulations.audit.contents import parameters_of
 from simulations.audit.contributions import (
     Read,
+    again_gate,
     beside_gate,
     contribution_gates,
     copy_gates,
@@ -100,6 +101,7 @@ def _by_parts(title: str, run: CanaryRun) -> Judged:
     gates += step_gates(found, run.canaries, run.settings.training.sampling_rate)
     if (found.steps == 1).all():
         gates.append(beside_gate(found))
+        gates.append(again_gate(found, run.settings.training.sampling_rate))
         gates += rate_gates(found, run.canaries, run.settings.training.sampling_rate)
     if EXCHANGES[run.settings.exchange.name].sums:
         gates += _sum_gates(run, found, noise)

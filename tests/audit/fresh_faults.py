@@ -206,8 +206,12 @@ def _noise_by_the_batch(stack: ExitStack) -> None:
         full[0] = max(found.patients, 1) / 45.0
         return found
 
+    def normal(self: Stream, count: int) -> Any:
+        root, full[0] = full[0] ** 0.5, 1.0
+        return root * _normal(self, count)
+
     in_sums(stack, made)
-    swap(stack, Stream, "normal", lambda self, count: full[0] ** 0.5 * _normal(self, count))
+    swap(stack, Stream, "normal", normal)
 
 
 FRESH: tuple[Fault, ...] = (
