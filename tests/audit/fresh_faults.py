@@ -226,7 +226,7 @@ FRESH: tuple[Fault, ...] = (
         caught_by=(AUDIT, DATA),
     ),
     Fault(name="everybody once in every epoch", plant=_epochs, caught_by=(AUDIT, DATA)),
-    Fault(name="an empty batch drawn again", plant=_never_empty, caught_by=()),
+    Fault(name="an empty batch drawn again", plant=_never_empty, caught_by=(DATA,)),
     Fault(
         name="the same batch in every attempt",
         plant=_same_batch_in_every_attempt,
