@@ -10,11 +10,13 @@ from rich.console import Console
 
 from clients.data import load_dataset
 from clients.data.public_facts import public_facts
+from simulations.compare.report import render_comparison_report
 from simulations.pages.report import render_report
 from simulations.pages.tables import observer_table, summary_table
 from strategies.run.reading import read_run
 from tests.exchange_runs import read_json, run_app
 from tests.in_process import small_settings
+from tests.simulations.compare.made_comparisons import made_content
 
 pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
 
@@ -72,3 +74,11 @@ def test_a_table_that_names_patients_is_about_patients(tmp_path: Path, patients:
 @pytest.mark.parametrize(("name", "unit"), [("breast-cancer", "patient"), ("digits", "record")])
 def test_published_sets_say_whether_a_record_is_a_patient(name: str, unit: str) -> None:
     assert load_dataset(name).info.unit == unit
+
+
+@pytest.mark.parametrize("unit", ["patient", "record"])
+def test_the_report_of_a_comparison_says_it_too(unit: str) -> None:
+    page = " ".join(render_comparison_report({**made_content(), "unit": unit}).split())
+    assert f"Who could learn what about a {unit}" in page
+    assert f"adding or removing one {unit} at one hospital" in page
+    assert ("per record, not per patient" in page) == (unit == "record")
