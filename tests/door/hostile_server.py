@@ -209,6 +209,23 @@ class Moves(RuleBasedStateMachine):
                 self.play.close(round, attempt)
                 self.totals.append(self.play.closed[round])
 
+    @rule(attempt=st.integers(1, 3), meant=st.integers(0, 1))
+    def fork(self, attempt: int, meant: int) -> None:
+        """Two sums of one round to two hospitals, each of which is asked for what it makes."""
+        round = len(self.play.closed) + 1
+        if meant or round >= ROUNDS:
+            return
+        for name in NAMES:
+            self.send(name, Kind.TRAIN, self.play.request(round, attempt))
+        here = self.play.replies.get((round, attempt), {})
+        for name, members in ((A, NAMES), (B, (A, B))):
+            if set(members) <= set(here):
+                with suppress(KeyMismatchError):
+                    sums = {round: self.play.sum(round, attempt, members)}
+                    self.send(name, Kind.CONFIRM, self.play.request(round, closed=sums))
+                    release = self.play.releasing(self.headers[-2:], closed=sums)
+                    self.send(name, Kind.RELEASE, release)
+
     @rule(data=st.data())
     def make_a_total(self, data: st.DataObject) -> None:
         """Of any two or three answers, perhaps spoilt, perhaps of a roster of others."""

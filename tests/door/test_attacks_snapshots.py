@@ -14,7 +14,7 @@ from safetensors.numpy import load
 
 from clients.contract.kinds import Kind
 from clients.learning.frames import frame_to_bytes
-from clients.learning.replica import state_from_bytes
+from clients.learning.replica import state_from_bytes, state_to_bytes
 from clients.site.heads import unmarked
 from clients.site.snapshots import make_snapshot
 from crypto.identity import Identity
@@ -138,20 +138,36 @@ def test_a_snapshot_is_taken_over_with_the_roster_that_names_it(tmp_path: Path) 
     assert helped(play, snapshot_of(play, honest), closed={}).code == "behind:0"
 
 
-def test_nothing_is_released_of_a_replica_that_no_quorum_holds(tmp_path: Path) -> None:
-    """A hospital whose own file was changed by hand signs another state than the others."""
-    play = started(tmp_path, training__rounds=3)
-    play.run(2)
+def change_by_hand(play: Play) -> None:
+    """Put sevens into the model that a hospital keeps on its own disk."""
     path = play.sites.folder(AWAY) / f"replica-{play.training}.bin"
-    from clients.learning.replica import state_to_bytes
-
     data = path.read_bytes()
     mark = len(data) - len(unmarked(data))
     session = state_from_bytes(data[mark:])
     frame = sevens(session["replica"].numpy().tobytes())
     session["replica"] = torch.from_numpy(np.frombuffer(frame, dtype=np.uint8).copy())
     path.write_bytes(data[:mark] + state_to_bytes(session))
+
+
+def test_nothing_is_released_of_a_replica_that_no_quorum_holds(tmp_path: Path) -> None:
+    """A hospital whose own file was changed by hand signs another state than the others."""
+    play = started(tmp_path, training__rounds=3)
+    play.run(2)
+    change_by_hand(play)
     play.run(3, first=3)
     headers = play.confirm(3)
     assert play.release(AWAY, headers).code == "release-refused"
     assert play.release("hospital-01", headers)
+
+
+def test_rosters_of_those_who_hold_another_replica_confirm_none(tmp_path: Path) -> None:
+    play = started(tmp_path, training__rounds=6)
+    play.run(2)
+    change_by_hand(play)
+    left = {}
+    for name, round in ((AWAY, 4), ("hospital-01", 5)):
+        play.run(round - 1, first=len(play.closed) + 1)
+        left[name] = play.train(round, release_from=name)[name].model_round
+        play.close(round)
+    assert left[AWAY] < 2, "a model from before its file was changed"
+    assert left["hospital-01"] == 3
