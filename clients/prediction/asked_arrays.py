@@ -68,7 +68,7 @@ def ask_arrays(path: Path, info: DatasetInfo, log: RowNotes) -> Asked:
         inputs=LazyInputs(store).view(np.flatnonzero(~unread)),
         rows=np.flatnonzero(~unread),
         notes=[NOTHING if one else odd for one, odd in zip(unread, _odd(values), strict=True)],
-        labels=_labels(path, parts, arrays, info.classes),
+        labels=_labels(path, parts, arrays, info.classes, log),
         patients=patients,
         names=keys.get("patient", ()),
     )
@@ -141,6 +141,7 @@ def _labels(
     parts: list[tuple[str, str, str]],
     arrays: dict[str, NDArray[Any]],
     classes: tuple[str, ...],
+    log: RowNotes,
 ) -> NDArray[np.int64] | None:
     if not all(part[1] for part in parts):
         return None
@@ -154,5 +155,13 @@ def _labels(
                 f"of {len(arrays[images])} records",
                 code="shape",
             )
-        found.append(label_numbers(column, classes))
+        numbers = label_numbers(column, classes)
+        if len(odd := np.flatnonzero(numbers < 0)):
+            log.note(
+                "no class of the model",
+                f"{path}: {labels} row {odd[0]}: {column[odd[0]].item()!r}, expected "
+                f"{', '.join(classes)}",
+                count=len(odd),
+            )
+        found.append(numbers)
     return np.concatenate(found)

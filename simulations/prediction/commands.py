@@ -143,7 +143,7 @@ def carry_out(request: Request, *, evaluate: bool, explain: Path | None, as_json
         except ValueError as error:
             raise NotPredicted(
                 f"{request.data}: {error} ({', '.join(made.classes)}), so --evaluate has nothing "
-                "to hold predictions against"
+                f"to hold predictions against{''.join(f'; {line}' for line in odd)}"
             ) from None
     predicting.write_table(made, request.out)
     doubt = predicting.doubt_text(request, predictor.artefact)

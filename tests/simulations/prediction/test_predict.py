@@ -11,7 +11,12 @@ import pytest
 
 from simulations.cli import main
 from strategies.predictors import ITERATES
-from tests.clients.prediction.models import made_artefact, visits_info, write_visits
+from tests.clients.prediction.models import (
+    made_artefact,
+    picture_info,
+    visits_info,
+    write_visits,
+)
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +128,16 @@ def test_misuse_is_one_sentence_and_writes_nothing(
     assert main(["predict", *(word.format(**places) for word in words)]) in (1, 2)
     assert said in " ".join(capsys.readouterr().err.split())
     assert {file: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
+def test_labels_of_other_classes_are_named(tmp_path: Path, capsys) -> None:
+    model, data = tmp_path / "m.safetensors", tmp_path / "d.npz"
+    model.write_bytes(made_artefact(picture_info(), "logistic").to_bytes())
+    np.savez(data, images=np.zeros((2, 16, 16), np.uint8), labels=np.array([7, 8]))
+    words = ["predict", str(model), "--data", str(data), "--out", str(tmp_path / "p.csv")]
+    assert main([*words, "--evaluate"]) == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert "no class of the model: 2" in said and "labels row 0: 7, expected normal, pneu" in said
 
 
 def test_a_run_with_one_release_has_no_iterates(run: Path, tmp_path: Path, capsys) -> None:
