@@ -47,9 +47,16 @@ def draft_arrays(path: Path) -> Draft:
         oddities=tuple(oddities),
         text="\n".join(lines) + "\n",
         file=path.with_suffix(".toml"),
-        command=run_command(path, hospitals, "scattering" if images.ndim > 2 else "logistic"),
+        command=run_command(path, hospitals, _model(images.shape)),
         facts=tuple(facts),
     )
+
+
+def _model(shape: tuple[int, ...]) -> str:
+    """Return a model for pictures or volumes; "" for the scenario's own."""
+    if len(shape) == 4 and not {1, 3, 4} & {shape[1], shape[-1]}:
+        return "cnn3d"
+    return "scattering" if len(shape) in (3, 4) else ""
 
 
 def _values(images: NDArray[Any], oddities: list[str]) -> list[str]:

@@ -78,8 +78,10 @@ def draft_pictures(root: Path) -> Draft:
     oddities: list[str] = []
     held = _held(root, oddities)
     pictures = dict(held.pictures)
-    named = held.patients or (root / OWNERS).is_file()
-    if _of_headers(files, oddities) and not named:
+    listed = (root / OWNERS).is_file() or "manifest" in pictures
+    named = held.patients or listed
+    if _of_headers(files, oddities) and not listed:
+        # A header is surer than a folder, whose name may be met in two classes.
         pictures["patient"], named = '"header"', True
     if not named:
         oddities.append(
@@ -106,7 +108,7 @@ def draft_pictures(root: Path) -> Draft:
         oddities=tuple(oddities),
         text="\n".join(lines) + "\n",
         file=root / FOLDER_FILE,
-        command=run_command(root, held.hospitals, "cnn" if volumes else "scattering"),
+        command=run_command(root, held.hospitals, "cnn3d" if volumes else "scattering"),
         facts=(
             f"{len(files)} files: " + ", ".join(f"{kind} {n}" for kind, n in kinds.items()),
             *_sizes(looked),

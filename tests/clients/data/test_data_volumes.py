@@ -125,6 +125,7 @@ def test_a_series_is_drafted_as_volumes_of_the_patients_that_its_header_names(tm
             )
     drafted = draft(tmp_path / "set")
     assert 'patient = "header"' in drafted.text and "volumes = true" in drafted.text
+    assert drafted.command.endswith("--set model.name=cnn3d")
     assert "secret" not in drafted.text + " ".join(drafted.oddities)
     (tmp_path / "it.toml").write_text(drafted.text)
     loaded = load_dataset(
