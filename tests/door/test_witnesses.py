@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -153,3 +154,24 @@ def test_who_took_a_snapshot_over_is_no_witness_of_the_rounds_in_it(tmp_path: Pa
     with Book(play.sites.folder(ONE) / "ledger.jsonl", site=ONE, cohort="breast-cancer") as book:
         book.append(lines.adopt(play.training, round=2, chain="ab" * 32))
         assert shown_of(book, play.training, milestones=True)["adopted"] == 2
+
+
+@pytest.mark.parametrize(("colluders", "goes_on"), [(0, True), (1, False)])
+def test_a_place_is_known_once_one_more_than_may_collude_have_seen_it(
+    tmp_path: Path, colluders: int, goes_on: bool
+) -> None:
+    """Two of three play alone: where one may collude, the one peer that knows may be it."""
+    changes = {"training__rounds": 9, "privacy__colluders": colluders}
+    play = started(tmp_path, unwitnessed=4, **changes)
+    for name in play.names:
+        file = play.sites.consortium.site(name) / "site.toml"
+        file.write_text(re.sub("min-hospitals = [0-9]+", "min-hospitals = 1", file.read_text()))
+    two, codes = play.names[:2], []
+    for round in range(1, 8):
+        answers = {name: play.ask(name, Kind.TRAIN, play.request(round)) for name in two}
+        codes += [answer.code for answer in answers.values()]
+        if not all(answers.values()):
+            break
+        play.replies[round, 1] = {name: answer.round for name, answer in answers.items()}
+        play.close(round)
+    assert set(codes) == ({""} if goes_on else {"", "ledger-behind"})
