@@ -18,8 +18,7 @@ Each is above the truth with chance `error` at most, so one honest run in twenty
 above what holds. Scores, thresholds and numbers of guesses follow from the claimed event alone,
 before anything is drawn: a choice made on the same scores would void every one of them.
 
-    >>> from accounting.audit_evidence import refutes
-from accounting.audit_scores import scores_of
+    >>> from accounting.audit_scores import scores_of
     >>> from accounting.events import GaussianEvent
     >>> event = GaussianEvent(sampling_rate=0.2, noise_multiplier=3.0, count=60)
     >>> rng = np.random.default_rng(1)

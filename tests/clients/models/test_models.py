@@ -6,7 +6,7 @@ from torch.nn import functional
 
 from clients.contract.settings import Settings
 from clients.data import DatasetInfo, LazyInputs, Records
-from clients.data.pictures import PictureStore
+from clients.data.pictures import PictureForm, PictureStore
 from clients.data.records import PixelStore
 from clients.learning.cuts import pieces_of
 from clients.models import MODELS, ModelError, build_model, input_shape, prepare, prepare_public
@@ -216,7 +216,7 @@ def damaged(tmp_path):
     for number, file in enumerate(files):
         Image.new("L", (32, 32), 50 * number + 20).save(file)
     files[1].write_bytes(b"junk")
-    return LazyInputs(PictureStore(files, 32, 1))
+    return LazyInputs(PictureStore(files, PictureForm(size=32, channels=1)))
 
 
 @pytest.mark.parametrize("name", ["cnn", "scattering"])
