@@ -7,7 +7,7 @@ None of them had a part in how a detector was made. What is caught is held; what
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
@@ -110,7 +110,9 @@ def _one_key_a_round(stack: ExitStack) -> None:
     real = one_time.OneTimeSealer.seal
     secret = b"the hospital's own, for as long as it runs"
 
-    def seal(self: one_time.OneTimeSealer, values: Vector, place: Place) -> Sealed:
+    def seal(
+        self: one_time.OneTimeSealer, values: Vector, place: Place, seeds: Sequence[bytes] = ()
+    ) -> Sealed:
         class Kept(Coins):
             def __init__(self) -> None:
                 words = (secret, place.training, hospital, place.round)
@@ -118,7 +120,7 @@ def _one_key_a_round(stack: ExitStack) -> None:
 
         hospital = self._hospital
         with mock.patch.object(one_time, "Coins", Kept):
-            return real(self, values, place)
+            return real(self, values, place, seeds)
 
     swap(stack, one_time.OneTimeSealer, "seal", seal)
 
