@@ -202,7 +202,7 @@ trainings_that_spend = st.lists(
 limits = st.sampled_from([0.5, 2.0, 8.0])
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=3, deadline=None)
 @given(trainings_that_spend, limits)
 def test_neither_way_is_ever_below_the_exact_composition_of_what_was_spent(trainings, limit):
     check_against_exact_composition(trainings, limit)

@@ -81,6 +81,7 @@ def test_checks_are_green_and_hospitals_shown_while_all_is_well(
     assert all(name in printed for name in deployment.names)
 
 
+@pytest.mark.exhaustive
 def test_a_deployed_run_does_without_a_killed_hospital_and_ends_in_the_simulated_model(
     deployment: LocalDeployment, tmp_path: Path
 ) -> None:

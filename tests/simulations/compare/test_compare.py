@@ -217,6 +217,7 @@ def test_finished_cells_are_not_run_again(compared):
     assert times == {path: path.stat().st_mtime_ns for path in out.glob("cells/*/summary.json")}
 
 
+@pytest.mark.exhaustive
 def test_a_dead_process_loses_its_training_alone_and_one_cut_short_is_made_anew(compared):
     out, _, content = compared
     folder = out / "cells" / content["rows"][1]["cells"][0]

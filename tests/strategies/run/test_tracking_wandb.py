@@ -273,11 +273,12 @@ NOBODY_THERE = "http://127.0.0.1:9"
 KEY = "0123456789" * 4
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("key", "said"),
     [
         ("", "NotLoggedIn: no API key is configured: run 'wandb login'"),
-        pytest.param(KEY, "CommError", marks=pytest.mark.exhaustive),
+        (KEY, "CommError"),
     ],
     ids=["nobody is logged in", "the network is gone"],
 )
