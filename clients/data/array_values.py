@@ -11,6 +11,7 @@ Which axis is which, and what the numbers can be, is declared, or follows from s
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -154,7 +155,7 @@ def _check_channels(path: Path, axes: str, shape: tuple[int, ...]) -> None:
 def _note_outside(path: Path, values: NDArray[Any], range_: Range, log: ReadingLog) -> None:
     """Count images with values beyond the range, or that are no number."""
     for start in range(0, len(values), _BLOCK):
-        block = values[start : start + _BLOCK].reshape(len(values[start : start + _BLOCK]), -1)
+        block = _flat(values[start : start + _BLOCK])
         outside = (block < range_.low) | (block > range_.high)
         _note(path, outside, start, "values outside the declared range: cut to it", log)
         if block.dtype.kind == "f":
@@ -168,7 +169,7 @@ def _as_they_are(path: Path, values: NDArray[Any], range_: Range | None, where: 
     in others it is a mistake that is better said.
     """
     low, high = (range_.low, range_.high) if range_ else (-1.0, 1.0)
-    flat = values.reshape(len(values), -1)
+    flat = _flat(values)
     _note(path, np.isnan(flat), 0, "a value that is no number: a missing value", where.log)
     outside = (flat < low) | (flat > high)
     rows = _note(path, outside, 0, f"a value outside [{low:g}, {high:g}]: cut to it", where.log)
@@ -182,6 +183,11 @@ def _as_they_are(path: Path, values: NDArray[Any], range_: Range | None, where: 
         return ArrayStore(np.clip(np.nan_to_num(values), -1, 1).astype(np.float32, copy=False))
     scaled = np.clip(2 * (values - low) / (high - low) - 1, -1, 1)
     return ArrayStore(np.nan_to_num(scaled).astype(np.float32))
+
+
+def _flat(values: NDArray[Any]) -> NDArray[Any]:
+    """Return one row an image, also where there is none."""
+    return values.reshape(len(values), math.prod(values.shape[1:]))
 
 
 def _note(path: Path, odd: NDArray[np.bool_], start: int, kind: str, log: ReadingLog) -> list[int]:

@@ -195,8 +195,9 @@ def read_parts(
             classes=declared.classes,
             kind=_KINDS.get(len(store.shape) - 1, "table"),
             input_range=(-1.0, 1.0) if isinstance(store, ArrayStore) else (0.0, 1.0),
-            has_patient_ids=bool(names),
-            has_hospital_ids=bool(hospital_names),
+            # Of the file's layout: no names are met where there are no records.
+            has_patient_ids=numbers is not None,
+            has_hospital_ids=homes is not None,
             licence=known.licence if known else "",
             source=known.source if known else "",
             files=((path.name, known.md5 if known else ""),),

@@ -88,8 +88,11 @@ def listed(root: Path, declared: Declaration, where: Location) -> list[Found]:
 def picture_of(folder: Path, name: str) -> Path | None:
     """Return the file that a cell means, with or without the end of its name; None for none."""
     path = folder / name.replace("\\", "/")
-    if not name or not path.resolve().is_relative_to(folder.resolve()):
+    try:
+        if not name or not path.resolve().is_relative_to(folder.resolve()):
+            return None
+        tried = (path.with_name(path.name + ending) for ending in ("", *SUFFIXES))
+        return next((one for one in tried if one.is_file()), None)
+    except (OSError, ValueError, RuntimeError):
+        # No name that a file can have: too long, or with a zero byte, or links in a circle.
         return None
-    endings = ("", *SUFFIXES)
-    tried = (path.with_name(path.name + ending) for ending in endings)
-    return next((one for one in tried if one.is_file()), None)

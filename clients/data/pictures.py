@@ -16,6 +16,7 @@ from clients.data.declaration import (
     check_confirmed,
     declared_beside,
 )
+from clients.data.declared_parts import Pictures
 from clients.data.errors import DataError
 from clients.data.files import Location, find
 from clients.data.layouts import (
@@ -207,19 +208,12 @@ def _records(found: list[Found], declared: Declaration, where: Location) -> list
         return [_Record(source=(one.file,), found=one) for one in found]
     series: dict[tuple[str, ...], list[tuple[float, Found]]] = {}
     for one in found:
-        key: tuple[str, ...] = (str(one.file),)
-        position, patient = 0.0, one.patient
-        if suffix_of(one.file) in DICOM:
-            try:
-                header = open_dicom(one.file, header_alone=True)
-            except Exception as error:
-                where.log.note("not a readable picture: the record is out", f"{one.file}: {error}")
-                continue
-            if said.patient == "header":
-                patient = str(header.get("PatientID", "") or "")
-            if said.volumes and not int(header.get("NumberOfFrames", 0) or 0) > 1:
-                key = (str(one.label), patient, str(header.get("SeriesInstanceUID", one.file)))
-                position = position_of(header)
+        try:
+            key, position, patient = _place_in_series(one, said)
+        except Exception as error:
+            # What a damaged header makes its reader raise is anybody's guess.
+            where.log.note("not a readable picture: the record is out", f"{one.file}: {error}")
+            continue
         if said.patient == "header" and not patient:
             where.log.note("no patient is told: the record is out", f"{one.file}: no PatientID")
             continue
@@ -230,6 +224,24 @@ def _records(found: list[Found], declared: Declaration, where: Location) -> list
         files = tuple(one.file for _, one in ordered)
         records.append(_Record(source=files, found=ordered[0][1]))
     return records
+
+
+def _place_in_series(one: Found, said: Pictures) -> tuple[tuple[str, ...], float, str]:
+    """Return which record a file belongs to, how far along it lies, and whose it is.
+
+    Raises:
+        Exception: its header cannot be read, or holds no such numbers.
+    """
+    key: tuple[str, ...] = (str(one.file),)
+    if suffix_of(one.file) not in DICOM:
+        return key, 0.0, one.patient
+    header, position, patient = open_dicom(one.file, header_alone=True), 0.0, one.patient
+    if said.patient == "header":
+        patient = str(header.get("PatientID", "") or "")
+    if said.volumes and not int(header.get("NumberOfFrames", 0) or 0) > 1:
+        key = (str(one.label), patient, str(header.get("SeriesInstanceUID", one.file)))
+        position = position_of(header)
+    return key, position, patient
 
 
 def position_of(header: Any) -> float:

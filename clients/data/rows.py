@@ -79,7 +79,7 @@ def read_rows(
     form = FileForm() if form is None else form
     suffix = path.suffix.lower()
     if suffix in EXCEL or suffix in PARQUET:
-        return _typed(path, columns, form)
+        return _typed(path, columns, form, log)
     if instead := _OTHERS.get(suffix):
         raise DataError(f"{path}: {suffix} files are not read; {instead}", code="unreadable")
     lines = text_lines(read_bounded(path), form.encoding)
@@ -89,17 +89,23 @@ def read_rows(
         place = f"{path}: row {number}"
         if not line.strip():
             continue
-        found = cells(line, separator)
-        while len(found) > len(header) and not found[-1]:
-            found.pop()
-        if len(found) != len(header):
-            log.note(
-                "another number of cells than the header: the record is out",
-                f"{place} has {len(found)}, expected {len(header)}",
-            )
-            continue
-        rows.append((place, dict(zip(header, found, strict=True))))
+        row = _row(place, header, cells(line, separator), log)
+        if row is not None:
+            rows.append((place, row))
     return Table(header=tuple(header), rows=rows, dialect=Dialect(form, separator))
+
+
+def _row(place: str, header: Sequence[str], found: list[str], log: ReadingLog) -> Row | None:
+    """Return cells by column; None where there are more or fewer, and the record is out."""
+    while len(found) > len(header) and not found[-1]:
+        found.pop()
+    if len(found) == len(header):
+        return dict(zip(header, found, strict=True))
+    log.note(
+        "another number of cells than the header: the record is out",
+        f"{place} has {len(found)}, expected {len(header)}",
+    )
+    return None
 
 
 def text_lines(data: bytes, encoding: str = "") -> list[str]:
@@ -173,7 +179,7 @@ def missing_column(path: Path, header: Sequence[str], columns: Sequence[str]) ->
     )
 
 
-def _typed(path: Path, columns: Sequence[str], form: FileForm) -> Table:
+def _typed(path: Path, columns: Sequence[str], form: FileForm, log: ReadingLog) -> Table:
     """Read a file whose cells have types of their own."""
     excel = path.suffix.lower() in EXCEL
     try:
@@ -192,10 +198,14 @@ def _typed(path: Path, columns: Sequence[str], form: FileForm) -> Table:
     _check_once(path, header, columns)
     dialect = Dialect(form, separator="")
     rows: list[tuple[str, Row]] = []
-    for number, row in enumerate(values, start=2):
-        texts = [dialect.written(value).strip() for value in row]
+    for number, cells_ in enumerate(values, start=2):
+        place, texts = f"{path}: row {number}", [dialect.written(one).strip() for one in cells_]
         if any(texts):
-            rows.append((f"{path}: row {number}", dict(zip(header, texts, strict=True))))
+            # Excel files need not hold the empty cells at a row's end.
+            texts += [""] * (len(header) - len(texts))
+            row = _row(place, header, texts, log)
+            if row is not None:
+                rows.append((place, row))
     return Table(header=tuple(header), rows=rows, dialect=dialect)
 
 
@@ -245,4 +255,19 @@ def _parquet(path: Path) -> tuple[list[str], Iterable[Sequence[Any]]]:
     from pyarrow import parquet
 
     table = parquet.read_table(path)
-    return list(table.column_names), zip(*(one.to_pylist() for one in table.columns), strict=True)
+    return list(table.column_names), zip(*map(_values, table.columns), strict=True)
+
+
+def _values(column: Any) -> list[Any]:
+    """Return a column's values; what Python cannot hold, as a day beyond year 9999, is None."""
+    try:
+        return list(column.to_pylist())
+    except Exception:
+        return [_value(one) for one in column]
+
+
+def _value(scalar: Any) -> Any:
+    try:
+        return scalar.as_py()
+    except Exception:
+        return None
