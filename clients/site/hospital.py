@@ -49,9 +49,9 @@ if TYPE_CHECKING:
     from clients.site.session import Session
     from clients.site.shared_state import SharedState
 
-
 #: The least and largest sigma that a run may propose, unless it proposes none: 0.
 LEAST_NOISE, MOST_NOISE = 1e-6, 1e6
+_UNDERIVED = (ModelError, OSError, ArithmeticError, CapacityError, ValueError)
 
 
 class Hospital:
@@ -146,11 +146,12 @@ class Hospital:
             raise Fault(Code.MALFORMED, f"a noise multiplier of {noise_multiplier}")
         try:
             return agree(self.run_settings, self.cohort, self.training, noise_multiplier)
-        except (ModelError, OSError) as error:
+        except Exception as error:
+            if not (self.settings.model.weights or isinstance(error, _UNDERIVED)):
+                raise
+            # Where weights are named, how far it came would tell what lies at their path.
             known = Code.TRAINING_BOUND if self.settings.model.weights else Code.SETTINGS_REFUSED
             raise Fault(known, f"{type(error).__name__}: {error}") from error
-        except (ArithmeticError, CapacityError, ValueError) as error:
-            raise Fault(Code.SETTINGS_REFUSED, f"{type(error).__name__}: {error}") from error
 
     def membership(self) -> Membership:
         """Return keys and session, from this process's cache or the hospital's folder.

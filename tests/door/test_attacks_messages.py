@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -199,7 +200,8 @@ def test_weights_at_a_path_of_a_run_tell_nothing_of_what_is_there(tmp_path: Path
     (tmp_path / "secret").write_bytes(b"x")
     (tmp_path / "secret").chmod(0)
     save_file({"other": torch.zeros(2)}, tmp_path / "other.safetensors")
-    save_file({"weight": torch.zeros(2, 30), "bias": torch.zeros(2)}, tmp_path / "fits.safetensors")
+    head = {"head.weight": torch.zeros(2, 30), "head.bias": torch.zeros(2)}
+    save_file(head, tmp_path / "fits.safetensors")
     torch.save({"state_dict": 3}, tmp_path / "three.pt")
     paths = [
         tmp_path / "text",
@@ -211,12 +213,19 @@ def test_weights_at_a_path_of_a_run_tell_nothing_of_what_is_there(tmp_path: Path
         tmp_path,
         Path("/dev/zero"),
         sites.folder(A) / "identity.key",
+        Path("~nobody-has-this-name/file"),
+        Path("x" * 300),
     ]
-    codes = {
-        sites.ask(A, Kind.JOIN, play.joining(), door_settings(model__weights=str(path))).code
-        for path in paths
-    }
-    assert codes == {"training-bound"}
+    asked = play.joining()
+    # No grid fits such noise, which shows once a model was made.
+    for request in (asked, replace(asked, noise_multiplier=1e-6)):
+        codes = {
+            path.name: sites.ask(
+                A, Kind.JOIN, request, door_settings(model__weights=str(path))
+            ).code
+            for path in paths
+        }
+        assert set(codes.values()) == {"training-bound"}, codes
 
 
 def test_a_turn_with_rows_of_another_shape_or_value_pays_at_most_once(tmp_path: Path) -> None:
