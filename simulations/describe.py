@@ -53,7 +53,7 @@ def describe(
 
     Look at it and mend it, then take the names out of 'unconfirmed'.
 
-    Private runs refuse ranges that were taken from the data.
+    Private runs refuse what was taken from the data and is not confirmed.
     """
     if schema:
         from clients.data.declaration import json_schema

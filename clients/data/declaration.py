@@ -52,6 +52,9 @@ _INSTEAD = dict.fromkeys(
     "time to an event is not trained: declare the outcome after a fixed time as classes",
 )
 
+#: In `unconfirmed`: the labels, which a draft took from the data.
+CLASSES = "classes"
+
 
 class Declaration(Part):
     """What a file declares; all keys of the format."""
@@ -72,7 +75,8 @@ class Declaration(Part):
     hospital: str = Field(default="", description="of a table: the column that names the hospital")
     unconfirmed: tuple[str, ...] = Field(
         default=(),
-        description="ranges that were drafted from the data: look, mend, then take out of here",
+        description="what was drafted from the data, `classes` too: look, mend, then take out of "
+        "here",
     )
     ranges: dict[str, PublicRange] = Field(
         default={}, description="column = [lowest, highest], numbers or dates"
@@ -136,7 +140,7 @@ class Declaration(Part):
             "[missing.of]": (one for one in self.missing.of if one != self.target),
             "[censored]": self.censored,
             "[units]": self.units,
-            "unconfirmed": self.unconfirmed,
+            "unconfirmed": (one for one in self.unconfirmed if one != CLASSES),
         }
         found = [
             f"{place} names {column!r}, which is in neither [ranges] nor [kinds]"
@@ -301,20 +305,20 @@ def declared_beside(path: Path, *, required: bool, found: tuple[str, ...]) -> De
 
 
 def check_confirmed(made: Declaration, path: Path, *, unconfirmed: bool) -> None:
-    """Refuse ranges that were taken from the data and that nobody has looked at since.
+    """Refuse what was taken from the data, and that nobody has looked at since.
 
     Args:
         made: the declaration.
         path: of its file.
-        unconfirmed: whether such ranges may be used: nothing is promised of these records.
+        unconfirmed: whether that may be used: nothing is promised of these records.
 
     Raises:
         DataError: `declaration`.
     """
     if made.unconfirmed and not unconfirmed:
         raise DataError(
-            f"{path}: the ranges of {', '.join(made.unconfirmed)} were taken from the data, whose "
-            "extreme values they would tell: put what is plausible for any patient in their place, "
+            f"{path}: what it says of {', '.join(made.unconfirmed)} was taken from the data, and "
+            "would tell of single patients: put what is plausible for any patient in its place, "
             "then take the names out of 'unconfirmed'",
             code="declaration",
         )

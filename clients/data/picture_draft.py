@@ -259,7 +259,7 @@ def _range(files: Sequence[Path], oddities: list[str]) -> list[str]:
     oddities.append(f"values from {low:g} to {high:g}: declare what the device can give")
     return [
         "# Taken from these data: put in what the device can give, then take the name out here.",
-        'unconfirmed = ["values"]',
+        'unconfirmed = ["classes", "values"]',
         "[ranges]",
         f"values = [{drafted[0]:g}, {drafted[1]:g}]",
     ]

@@ -226,7 +226,7 @@ def _text(
 ) -> str:
     """Return the declaration as TOML."""
     used = [one for one in columns if one.name not in roles and one.use != "unused"]
-    lines = [*_head(path, roles, cells), *_unconfirmed(used)]
+    lines = [*_head(path, roles, cells), *_unconfirmed(used, classes="target" in roles.values())]
     lines += _table("ranges", {one.name: _range(one) for one in used if one.range is not None})
     lines += _table("kinds", {one.name: toml_list(one.kinds) for one in used if one.kinds})
     lines += _table("censored", {one.name: '"bound"' for one in used if one.censored})
@@ -276,10 +276,11 @@ def _head(path: Path, roles: dict[str, str], cells: dict[str, list[str]]) -> lis
     return lines
 
 
-def _unconfirmed(used: Sequence[Column]) -> list[str]:
+def _unconfirmed(used: Sequence[Column], *, classes: bool) -> list[str]:
+    names = [*(["classes"] if classes else []), *(one.name for one in used)]
     return [
         "# Taken from these data: put in what holds for any patient, then take the name out here.",
-        f"unconfirmed = {toml_list([one.name for one in used], wide=True)}",
+        f"unconfirmed = {toml_list(names, wide=True)}",
     ]
 
 

@@ -73,9 +73,9 @@ def test_a_table_of_oddities_is_drafted_confirmed_and_read(tmp_path, capsys):
     assert said["missing"]["of"] == {"alter": ["999"]}
     assert said["censored"] == {"crp": "bound"} and said["units"] == {"gewicht": {"g": 1}}
     assert said["ranges"]["aufnahme"] == ["2018-01-01", "2022-12-31"]
-    assert said["unconfirmed"] == ["aufnahme", "alter", "crp", "gewicht", "sex"]
+    assert said["unconfirmed"] == ["classes", "aufnahme", "alter", "crp", "gewicht", "sex"]
     assert "--set partition.name=natural" in out
-    with pytest.raises(DataError, match="ranges of aufnahme, alter"):
+    with pytest.raises(DataError, match="of classes, aufnahme, alter"):
         load_dataset(f"csv:{file}")
     for regime, public in (("FSCDP", True), ("FPDP", False), ("F", False)):
         config = {"data.name": f"csv:{file}", "data.public": public, "partition.hospitals": 2}
@@ -83,7 +83,7 @@ def test_a_table_of_oddities_is_drafted_confirmed_and_read(tmp_path, capsys):
         if regime == "F":
             assert Cohorts().of(settings).patients
         else:
-            with pytest.raises(DataError, match="ranges of aufnahme, alter"):
+            with pytest.raises(DataError, match="of classes, aufnahme, alter"):
                 Cohorts().of(settings)
     code, out = run(capsys, str(file), "--check", "visite.toml")
     assert code == 0 and "not confirmed" in out and "60 patients" in out
@@ -157,7 +157,7 @@ def test_arrays_are_drafted_with_the_range_of_their_numbers(tmp_path, capsys):
     code, out = run(capsys, "scans.npz")
     assert code == 0 and "train_images: uint16 [20, 8, 8]" in out
     assert "each image counts as a patient of its own" in out
-    with pytest.raises(DataError, match="ranges of values were taken"):
+    with pytest.raises(DataError, match="of classes, values was taken"):
         load_dataset("npz:scans", tmp_path)
     code, out = run(capsys, "scans.npz", "--check", "scans.toml")
     assert code == 0 and "20 records: 1 10, 2 10" in out and "no patients are named" in out
