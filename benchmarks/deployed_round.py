@@ -7,9 +7,9 @@ this machine; the round does real work: open, step, sample, clip, noise, seal, s
 the start of an app's process to its first work ends when the hospital's ledger says what the round
 spends, which is after the sum of the round before was opened and before a record is touched.
 
-With ``--schemes`` it compares ways of sealing as well, at five hospitals: one key of all (`bfv`),
+With ``--schemes`` it compares ways of sealing instead, at five hospitals: one key of all (`bfv`),
 keys for one sum where none may be missing (one trip), and where one may (a second trip: holders
-answer the round's roster with shares of the sum's key).
+answer the round's roster with shares of the sum's key). The file keeps both.
 """
 
 from __future__ import annotations
@@ -181,17 +181,27 @@ def print_schemes(found: dict[str, dict[str, Any]]) -> None:
 
 
 def main() -> None:
-    """Measure both and print a table."""
+    """Measure and print a table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--hospitals", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--schemes", action="store_true", help="compare ways of sealing too")
+    parser.add_argument("--schemes", action="store_true", help="compare ways of sealing instead")
     parser.add_argument("--json", type=Path, help="also write what was measured to this file")
     arguments = parser.parse_args()
+    found = measured_schemes(arguments.rounds) if arguments.schemes else measured_nodes(arguments)
+    found["command"] = shlex.join(["python", "benchmarks/deployed_round.py", *sys.argv[1:]])
+    if arguments.json:
+        kept = json.loads(arguments.json.read_text()) if arguments.json.exists() else {}
+        kept["schemes" if arguments.schemes else "nodes"] = found
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
+        arguments.json.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+
+
+def measured_nodes(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Measure both kinds of SuperNode and print a table."""
     found: dict[str, Any] = {
-        "command": shlex.join(["python", "benchmarks/deployed_round.py", *sys.argv[1:]]),
         "processors": os.cpu_count(),
         "hospitals": arguments.hospitals,
         "torch_import_seconds": import_seconds("torch"),
@@ -200,16 +210,17 @@ def main() -> None:
     for name, stock in NODES.items():
         found["nodes"][name] = measure(arguments.hospitals, arguments.rounds, stock=stock)
     print_table(found)
-    if arguments.schemes:
-        found["schemes_hospitals"] = SCHEMES_HOSPITALS
-        found["schemes"] = {
-            name: measure(SCHEMES_HOSPITALS, arguments.rounds, sets=sets)
-            for name, (sets, _) in SCHEMES.items()
-        }
-        print_schemes(found["schemes"])
-    if arguments.json:
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        arguments.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    return found
+
+
+def measured_schemes(count: int) -> dict[str, Any]:
+    """Measure ways of sealing and print a table."""
+    found = {
+        name: measure(SCHEMES_HOSPITALS, count, sets=sets) for name, (sets, _) in SCHEMES.items()
+    }
+    print_schemes(found)
+    targets = {name: target for name, (_, target) in SCHEMES.items()}
+    return {"hospitals": SCHEMES_HOSPITALS, "schemes": found, "targets": targets}
 
 
 if __name__ == "__main__":

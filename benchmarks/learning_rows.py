@@ -7,6 +7,8 @@ from typing import Any
 
 #: The same integers as bfv, so the same model; for the tables in which nothing is claimed of time.
 FAST = "sealing.scheme=modular"
+#: Settings are chosen on lower seeds; the table of claims uses this one and those after it.
+FRESH = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +25,8 @@ class Row:
         least: what it must reach; "majority" for five points above the commonest class.
         published: figures of others, for comparison.
         seeds: trainings.
+
+    `chance` lists their seeds: a claim is made on seeds that no setting was ever chosen on.
     """
 
     table: str
@@ -34,6 +38,12 @@ class Row:
     least: float | str | None = None
     published: str = ""
     seeds: int = 5
+
+    @property
+    def chance(self) -> range:
+        """The seeds of the trainings."""
+        first = FRESH if self.table == "claims" else 0
+        return range(first, first + self.seeds)
 
 
 def _claims() -> list[Row]:

@@ -124,7 +124,7 @@ def scale_table() -> str:
 
 def deployed_table() -> str:
     """Return what a round of a real local deployment takes, beside Flower's SuperNode."""
-    found = _read("deployed_round.json")
+    found = _read("deployed_round.json")["nodes"]
     torch = found["torch_import_seconds"]
     rows = []
     for name, node in found["nodes"].items():

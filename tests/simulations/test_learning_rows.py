@@ -43,6 +43,16 @@ def test_claims_are_of_sealed_scenarios_as_they_are(learning: ModuleType) -> Non
             assert (settings.sealing.scheme, settings.privacy.regime) == ("bfv", "FSCDP")
 
 
+def test_nothing_is_claimed_on_seeds_that_settings_were_chosen_on(learning: ModuleType) -> None:
+    chosen = {seed for row in learning.ROWS if row.table != "claims" for seed in row.chance}
+    claimed = {seed for row in learning.ROWS if row.table == "claims" for seed in row.chance}
+    assert not chosen & claimed
+    kept = json.loads(learning.MEASURED.read_text())
+    kept["heart-disease"]["seeds"][2]["seed"] = 2
+    with pytest.raises(ValueError, match=r"heart-disease was measured on seeds .*run it again"):
+        learning.page(kept)
+
+
 def test_the_page_is_what_was_measured(learning: ModuleType) -> None:
     kept = json.loads(learning.MEASURED.read_text())
     assert learning.PAGE.read_text() == learning.page(kept)
