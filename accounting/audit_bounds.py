@@ -52,6 +52,8 @@ _FURTHEST = 7.0  # e^7 times the claimed noise, or its e^7th part, is as far as 
 # The expansion of the statistic's law holds to this error, and to this relative variance of either
 # side's estimated variance; beyond, a few rare scores decide. Runs that train have 0.005.
 _LEAST_ERROR, _ROUGHEST = 0.01, 0.05
+# In clips: under fainter noise scores lie on few values, and no expansion of their means holds.
+_FAINTEST = 0.15
 _MOST_EPSILON = 600.0  # beyond it e^epsilon is no float64
 
 
@@ -143,7 +145,7 @@ def family_bound(
 def noise_at_most(scores: Values, coins: Coins, event: Sampled, *, error: float) -> float:
     """The noise, in units of the clip, that what is seen carries at most; inf: no bound."""
     apart = _apart(scores, coins, event)
-    if apart is None:
+    if apart is None or event.noise_multiplier < _FAINTEST:
         return math.inf
     claimed = math.log(event.noise_multiplier)
 

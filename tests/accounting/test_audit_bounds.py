@@ -165,15 +165,15 @@ def test_a_claim_is_refuted_where_its_bound_is_above_it():
 #: Few canaries and many, rare samples and all, few rounds and many, faint noise and loud.
 PLANS = [
     (canaries, rate, rounds, apart)
-    for canaries in (20, 50, 500, 4000)
+    for canaries in (20, 500)
     for rate, rounds in ((0.5, 1), (0.1, 4), (0.02, 1), (0.02, 30), (1.0, 20), (0.0005, 40))
-    for apart in (0.3, 1.5, 6.0)
+    for apart in (0.3, 6.0)
 ]
 
 
 @pytest.mark.exhaustive
 def test_the_family_bound_is_above_the_truth_as_seldom_as_is_said_whatever_the_plan():
-    audits, error = 400, 0.05
+    audits, error = 40, 0.05
     for canaries, rate, rounds, apart in PLANS:
         noise = max(rate * math.sqrt(rounds) / apart, 0.02)
         event = GaussianEvent(sampling_rate=rate, noise_multiplier=noise, count=rounds)
