@@ -29,7 +29,7 @@ from clients.site.hospital import Hospital
 from clients.site.own_draws import OwnDraws
 from crypto.roles import Sealed
 from strategies.run import budget
-from tests.audit.faults import AUDIT, DATA, RECONCILIATION, Fault, in_sums, swap
+from tests.audit.faults import DATA, RECONCILIATION, Fault, in_sums, swap
 
 _sum, _schedule = dp_sgd.clipped_gradient_sum, schedule.schedule_of
 
