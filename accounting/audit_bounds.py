@@ -41,11 +41,12 @@ from scipy import stats
 from scipy.optimize import brentq
 from scipy.special import log_ndtr, ndtr, ndtri
 
-from accounting.accountants import epsilon
 from accounting.audit_evidence import refutes
 from accounting.audit_scores import Coins, Moments, Sampled, Values, moments_of
 from accounting.errors import AccountingError
 from accounting.events import check_delta
+from accounting.prv import prv_epsilon
+from accounting.rdp import rdp_epsilon
 
 ERROR = 0.05  # of the bounds that are shown: 95%
 _FURTHEST = 7.0  # e^7 times the claimed noise, or its e^7th part, is as far as is looked
@@ -54,6 +55,7 @@ _FURTHEST = 7.0  # e^7 times the claimed noise, or its e^7th part, is as far as 
 _LEAST_ERROR, _ROUGHEST = 0.01, 0.05
 # In clips: under fainter noise scores lie on few values, and no expansion of their means holds.
 _FAINTEST = 0.15
+_SAME = 1e-6  # of a claim: what two ways to the same epsilon may differ by
 _MOST_EPSILON = 600.0  # beyond it e^epsilon is no float64
 
 
@@ -208,11 +210,30 @@ def _distance(event: Sampled, noise: float, here: int, away: int) -> tuple[float
     return expected, math.sqrt(variance), third / variance**1.5
 
 
+def noise_of_claim(event: Sampled, claim: float, delta: float) -> float:
+    """The least noise, in units of the clip, at which an event costs no more than is claimed.
+
+    It is the event's own where that is enough; else the claim is below what its noise costs, and
+    more is looked for.
+    """
+
+    def excess(log_noise: float) -> float:
+        return _epsilon_of(replace(event, noise_multiplier=math.exp(log_noise)), delta)[0] - claim
+
+    low = high = math.log(event.noise_multiplier)
+    if excess(low) <= _SAME * claim:
+        return event.noise_multiplier
+    while excess(high) > 0.0 and high < low + _FURTHEST:
+        high += 0.5
+    return math.exp(float(brentq(excess, low, high, xtol=1e-3)) if excess(high) <= 0.0 else high)
+
+
 def _epsilon_of(event: Sampled, delta: float) -> tuple[float, str]:
+    # By the functions themselves, whatever claims are made by.
     try:
-        return epsilon([event], delta, "prv"), "prv"
+        return prv_epsilon([event], delta), "prv"
     except AccountingError:
-        return epsilon([event], delta, "rdp"), "rdp"
+        return rdp_epsilon([event], delta), "rdp"
 
 
 def threshold_bound(

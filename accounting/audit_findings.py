@@ -11,12 +11,13 @@ smaller chance, `TOTAL_ERROR` over all that an audit looks at, and by tests that
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from accounting.audit_bounds import (
     ERROR,
     Bound,
     family_bound,
+    noise_of_claim,
     one_run_bound,
     plan_guesses,
     threshold_bound,
@@ -94,11 +95,13 @@ def weigh(
     claim = min(min(row.epsilon.values()) for row in rows if row.epsilon)
     shown = _attacks(event, scores, coins, delta=delta, error=ERROR)
     far = _attacks(event, scores, coins, delta=delta, error=error)
-    # An honest run has `noise`, which may be more than is claimed: both must be out of question.
+    # An honest run has `noise`, which may be more than a claim needs: then both must be out of
+    # question. A claim that needs more than `noise` is held to what it needs.
+    needed = noise_of_claim(replace(event, noise_multiplier=sight.claimed_noise), claim, delta)
     refuted = {
         "family": all(
             refutes(scores, coins, event, noise=one, error=error)
-            for one in {sight.claimed_noise, noise}
+            for one in {needed, max(needed, noise)}
         ),
         # Samples make of a Gaussian mechanism another one, of which its bound may be untrue.
         "gaussian": event.sampling_rate == 1.0 and far[0].value > claim,

@@ -29,7 +29,7 @@ from clients.site.hospital import Hospital
 from clients.site.own_draws import OwnDraws
 from crypto.roles import Sealed
 from strategies.run import budget
-from tests.audit.faults import DATA, RECONCILIATION, Fault, in_sums, swap
+from tests.audit.faults import AUDIT, DATA, RECONCILIATION, Fault, in_sums, swap
 
 _sum, _schedule = dp_sgd.clipped_gradient_sum, schedule.schedule_of
 
@@ -243,7 +243,7 @@ BOOK_FAULTS: tuple[Fault, ...] = (
     Fault(
         name="q used twice, in the accountants",
         plant=_claims_twice_in_accounts,
-        caught_by=(DATA,),
+        caught_by=(AUDIT, DATA),
     ),
     Fault(name="an exact sum beside the noised one", plant=_exact_beside, caught_by=(DATA,)),
     Fault(name="an exact sum moves the model as well", plant=_own_sum_added, caught_by=(DATA,)),

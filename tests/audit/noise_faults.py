@@ -161,7 +161,7 @@ NOISE_FAULTS: tuple[Fault, ...] = (
         caught_by=(AUDIT, DATA),
     ),
     Fault(name="tails cut at 3 sigma", plant=_cut_tails, caught_by=(AUDIT, DATA)),
-    Fault(name="sigma/K for sigma/sqrt(K)", plant=_sigma_over_hospitals, caught_by=(DATA,)),
+    Fault(name="sigma/K for sigma/sqrt(K)", plant=_sigma_over_hospitals, caught_by=(AUDIT, DATA)),
     Fault(name="no noise for an empty batch", plant=_silent_when_empty, caught_by=(AUDIT, DATA)),
     Fault(
         name="noise only where a gradient is", plant=_noise_where_touched, caught_by=(AUDIT, DATA)

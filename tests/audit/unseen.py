@@ -26,7 +26,7 @@ from clients.site.own_draws import OwnDraws
 from crypto import one_time
 from crypto.coins import Coins, KeyStream
 from crypto.roles import Place, Sealed, Vector
-from tests.audit.faults import AUDIT, DATA, RECONCILIATION, Fault, swap
+from tests.audit.faults import DATA, RECONCILIATION, Fault, swap
 
 #: Values in a table of noise: 8 MiB, drawn once in a process.
 TABLE = 2**20
@@ -127,7 +127,8 @@ def _one_key_a_round(stack: ExitStack) -> None:
 
 UNSEEN: tuple[Fault, ...] = (
     Fault(name="noise keyed by public words", plant=_noise_of_public_words, caught_by=(DATA,)),
-    Fault(name="noise read from a table", plant=_table_of_noise, caught_by=(AUDIT, DATA)),
+    # A run's own audit sees it by the shape of most tables, but not of all.
+    Fault(name="noise read from a table", plant=_table_of_noise, caught_by=(DATA,)),
     Fault(name="classes evened out by sampling", plant=_classes_evened_out, caught_by=(DATA,)),
     Fault(
         name="a clip at the median of those beside", plant=_clip_at_the_median, caught_by=(DATA,)
