@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from clients.data.arrays import class_names, open_parts
 from clients.data.column_draft import outwards
-from clients.data.draft import Draft, run_command, toml_list
+from clients.data.draft import Draft, run_command, toml_list, value_lines
 from clients.data.errors import DataError
 
 
@@ -32,7 +32,7 @@ def draft_arrays(path: Path) -> Draft:
     lines = [
         f"# Drafted from {path.name}: what stands here becomes public, and is the same everywhere.",
         f"classes = {toml_list(classes)}   # in label order; names may replace numbers",
-        *_values(images, oddities),
+        *value_lines(_range(images, oddities), oddities),
         *_axes(images, oddities),
     ]
     if all(part[2] is None for part in layout.values()):
@@ -59,26 +59,19 @@ def _model(shape: tuple[int, ...]) -> str:
     return "scattering" if len(shape) in (3, 4) else ""
 
 
-def _values(images: NDArray[Any], oddities: list[str]) -> list[str]:
-    """Return the lines that declare what the numbers can be, where they need one."""
+def _range(images: NDArray[Any], oddities: list[str]) -> tuple[float, float] | None:
+    """Return what the numbers can be, rounded outwards; None where they need no range."""
     if images.dtype == np.uint8 or images.dtype.kind not in "iuf":
-        return []
+        return None
     finite = images[np.isfinite(images)] if images.dtype.kind == "f" else images
     if finite.size < images.size:
         oddities.append(f"{images.size - finite.size} values are no number: each is the middle")
     if not finite.size:
-        return []
+        return None
     low, high = float(finite.min()), float(finite.max())
     if images.dtype.kind == "f" and low >= -1 and high <= 1:
-        return []
-    drafted = outwards(low, high)
-    oddities.append(f"values from {low:g} to {high:g}: declare what the device can give")
-    return [
-        "# Taken from these data: put in what the device can give, then take the name out here.",
-        'unconfirmed = ["classes", "values"]',
-        "[ranges]",
-        f"values = [{drafted[0]:g}, {drafted[1]:g}]",
-    ]
+        return None
+    return outwards(low, high)
 
 
 def _axes(images: NDArray[Any], oddities: list[str]) -> list[str]:

@@ -76,6 +76,27 @@ def toml_string(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
+def unconfirmed_lines(names: Sequence[str]) -> list[str]:
+    """Return the lines that say what was taken from the data; runs that add noise refuse it."""
+    return [
+        "# Taken from these data: put in what holds for any patient, then take the name out here.",
+        f"unconfirmed = {toml_list(names, wide=True)}",
+    ]
+
+
+def value_lines(drafted: tuple[float, float] | None, oddities: list[str]) -> list[str]:
+    """Return the lines about classes and, where a range was drafted, numbers of pictures."""
+    if drafted is None:
+        return unconfirmed_lines(["classes"])
+    low, high = drafted
+    oddities.append(f"values from {low:g} to {high:g}: declare what the device can give")
+    return [
+        *unconfirmed_lines(["classes", "values"]),
+        "[ranges]",
+        f"values = [{low:g}, {high:g}]",
+    ]
+
+
 def toml_list(names: Sequence[str], *, wide: bool = False) -> str:
     """Return a list of texts as TOML spells it; a wide one may have a line for each."""
     found = [toml_string(name) for name in names]

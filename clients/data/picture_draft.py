@@ -13,7 +13,7 @@ import numpy as np
 
 from clients.data.column_draft import Column, few, outwards
 from clients.data.declaration import FOLDER_FILE
-from clients.data.draft import Draft, run_command, toml_list, toml_string
+from clients.data.draft import Draft, run_command, toml_list, toml_string, value_lines
 from clients.data.errors import DataError
 from clients.data.file_form import look
 from clients.data.layouts import (
@@ -95,7 +95,7 @@ def draft_pictures(root: Path) -> Draft:
     lines = [
         f"# Drafted from {root.name}: what stands here becomes public, and is the same everywhere.",
         *held.head,
-        *_range(looked, oddities),
+        *value_lines(_range(looked), oddities),
         "",
         "[pictures]",
         *(f"{name} = {said}" for name, said in {**pictures, key: value}.items()),
@@ -243,26 +243,16 @@ def _is_volume(file: Path) -> bool:
     return False
 
 
-def _range(files: Sequence[Path], oddities: list[str]) -> list[str]:
-    """Return the lines that declare what values can be, where files do not say it."""
+def _range(files: Sequence[Path]) -> tuple[float, float] | None:
+    """Return what values can be, rounded outwards; None where files say it."""
     found = [values for file in files if (values := _values(file)) is not None]
     if not found:
-        return []
+        return None
     low = float(min(values.min() for values in found))
     high = float(max(values.max() for values in found))
     if all(values.dtype.kind in "iu" for values in found) and low >= 0:
-        drafted = (0.0, float(2 ** math.ceil(math.log2(high + 1)) - 1) if high else 1.0)
-    elif low >= 0 and high <= 1:
-        drafted = (0.0, 1.0)
-    else:
-        drafted = outwards(low, high)
-    oddities.append(f"values from {low:g} to {high:g}: declare what the device can give")
-    return [
-        "# Taken from these data: put in what the device can give, then take the name out here.",
-        'unconfirmed = ["classes", "values"]',
-        "[ranges]",
-        f"values = [{drafted[0]:g}, {drafted[1]:g}]",
-    ]
+        return 0.0, float(2 ** math.ceil(math.log2(high + 1)) - 1) if high else 1.0
+    return (0.0, 1.0) if low >= 0 and high <= 1 else outwards(low, high)
 
 
 def _values(file: Path) -> np.ndarray[Any, Any] | None:

@@ -12,7 +12,14 @@ from clients.data.column_draft import Column, look_at
 from clients.data.declaration import FOLDER_FILE
 from clients.data.declared_parts import FileForm
 from clients.data.dialect import ABSENT, Dialect
-from clients.data.draft import Draft, run_command, toml_key, toml_list, toml_string
+from clients.data.draft import (
+    Draft,
+    run_command,
+    toml_key,
+    toml_list,
+    toml_string,
+    unconfirmed_lines,
+)
 from clients.data.errors import DataError
 from clients.data.file_form import Seen, look
 from clients.data.reading_log import ReadingLog
@@ -226,7 +233,9 @@ def _text(
 ) -> str:
     """Return the declaration as TOML."""
     used = [one for one in columns if one.name not in roles and one.use != "unused"]
-    lines = [*_head(path, roles, cells), *_unconfirmed(used, classes="target" in roles.values())]
+    taken = ["classes"] if "target" in roles.values() else []
+    taken += [one.name for one in used]
+    lines = [*_head(path, roles, cells), *unconfirmed_lines(taken)]
     lines += _table("ranges", {one.name: _range(one) for one in used if one.range is not None})
     lines += _table("kinds", {one.name: toml_list(one.kinds) for one in used if one.kinds})
     lines += _table("censored", {one.name: '"bound"' for one in used if one.censored})
@@ -274,14 +283,6 @@ def _head(path: Path, roles: dict[str, str], cells: dict[str, list[str]]) -> lis
         else:
             lines.append(f'# {role} = ""')
     return lines
-
-
-def _unconfirmed(used: Sequence[Column], *, classes: bool) -> list[str]:
-    names = [*(["classes"] if classes else []), *(one.name for one in used)]
-    return [
-        "# Taken from these data: put in what holds for any patient, then take the name out here.",
-        f"unconfirmed = {toml_list(names, wide=True)}",
-    ]
 
 
 def class_lines(by_role: dict[str, str], cells: dict[str, list[str]]) -> list[str]:

@@ -128,9 +128,10 @@ def test_a_series_is_drafted_as_volumes_of_the_patients_that_its_header_names(tm
     assert drafted.command.endswith("--set model.name=cnn3d")
     assert "secret" not in drafted.text + " ".join(drafted.oddities)
     (tmp_path / "it.toml").write_text(drafted.text)
-    loaded = load_dataset(
-        "image-folder:set", tmp_path, image_size=SIZE, declaration=tmp_path / "it.toml"
-    )
+    given = {"image_size": SIZE, "declaration": tmp_path / "it.toml"}
+    with pytest.raises(DataError, match="of classes was taken"):
+        load_dataset("image-folder:set", tmp_path, **given)
+    loaded = load_dataset("image-folder:set", tmp_path, unconfirmed=True, **given)
     assert (len(loaded.train), loaded.info.kind, loaded.info.unit) == (2, "volume", "patient")
     assert not loaded.log
 
