@@ -5,15 +5,12 @@ first, they are a `FirstUse`: the first key seen for a name is pinned in the hos
 and another key for that name is refused from then on.
 """
 
-import fcntl
 import json
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
 from crypto.errors import PinMismatchError
-from crypto.whole_file import write_private
+from crypto.whole_file import locked, write_private
 
 
 class FirstUse:
@@ -39,7 +36,7 @@ class FirstUse:
             PinMismatchError: The file cannot be read as what it should be.
             OSError: A new pin cannot be written; then nothing is pinned.
         """
-        with self._lock():
+        with locked(self.path.with_name(f".{self.path.name}.lock")):
             kept = {**self._read(), **self._own}
             pins = {**seen, **kept}
             if pins != kept or not self.path.exists():
@@ -64,17 +61,6 @@ class FirstUse:
         if not isinstance(found, dict) or not all(isinstance(one, str) for one in found.values()):
             raise PinMismatchError(f"{self.path} is damaged: it holds no fingerprints by name")
         return found
-
-    @contextmanager
-    def _lock(self) -> Iterator[None]:
-        """Let one process at a time read and write."""
-        lock = self.path.with_name(f".{self.path.name}.lock")
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(descriptor)
 
 
 #: Fingerprints by name (empty: none is pinned; when any is, all must be), or the first keys seen.

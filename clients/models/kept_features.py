@@ -8,8 +8,6 @@ are asked for, the same to the bit, and each process does it for itself.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
 import io
 import logging
@@ -23,7 +21,7 @@ from numpy.typing import NDArray
 from clients.contract.stages import report
 from clients.data.pictures import PictureStore
 from clients.data.records import Floats, Ints, Store
-from crypto.whole_file import write_private
+from crypto.whole_file import locked, write_private
 
 logger = logging.getLogger(__name__)
 
@@ -95,7 +93,7 @@ def _kept(
     """Return all rows from the file, which is written if it is not there; None: it cannot be."""
     path = keep / f"scattering-{VERSION}-{fingerprint(pictures)}.npy"
     try:
-        with _locked(path.with_suffix(".lock")):
+        with locked(path.with_suffix(".lock")):
             if (found := _read(path, shape)) is None:
                 write_private(path, _pieces(pictures, compute, shape), durable=False)
                 found = _read(path, shape)
@@ -138,14 +136,3 @@ def fingerprint(pictures: Store) -> str:
         rows = np.arange(start, min(start + 1024, pictures.shape[0]), dtype=np.int64)
         digest.update(pictures.read(rows).tobytes())
     return digest.hexdigest()[:24]
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Let one process of the machine compute while the others wait."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)

@@ -7,6 +7,7 @@ answers for one. What each hospital has committed to and may release is in its o
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -87,7 +88,7 @@ class Session:
         info: DatasetInfo,
         ends: Ends | None = None,
     ) -> None:
-        torch.set_num_threads(settings.run.threads)
+        torch.set_num_threads(min(settings.run.threads, os.cpu_count() or 1))
         keep_freed_memory()
         self.settings = settings
         self.terms = terms

@@ -100,3 +100,19 @@ def test_few_books_are_open_at_a_time_and_all_can_be_used(tmp_path: Path) -> Non
         assert open_ledgers(tmp_path) == 128
     books.close_all()
     assert open_ledgers(tmp_path) == 0
+
+
+def test_a_run_takes_no_more_threads_than_the_machine_has_cores(
+    tmp_path: Path, cohorts: Cohorts
+) -> None:
+    import torch
+
+    from clients.site.session import make_session
+
+    before = torch.get_num_threads()
+    settings = small_settings(tmp_path, run__threads=1024)
+    make_session(settings, cohorts.of(settings), "t", 1.0)
+    try:
+        assert torch.get_num_threads() <= (os.cpu_count() or 1)
+    finally:
+        torch.set_num_threads(before)
