@@ -15,7 +15,7 @@ from clients.learning.evaluation import calibration, confusion, evaluate
 from clients.learning.votes import decide_together
 from clients.models import build_model, prepare, prepare_public, user_cache
 from clients.models.weights import set_parameters
-from clients.prediction.artefact import Artefact
+from clients.prediction.artefact import Artefact, unplaced
 from clients.prediction.doubt import UNKNOWN, measure_doubt
 from clients.prediction.predictor import Predictor
 
@@ -144,7 +144,7 @@ class Holdout:
         """
         whole = self._model.state_dict()  # a release has no buffers, which are constants
         artefact = Artefact(
-            info=self._info,
+            info=replace(self._info, name=unplaced(self._info.name)),
             architecture=self._settings.model.name,
             members={name: {**whole, **tensors} for name, tensors in members.items()},
             vote=vote,

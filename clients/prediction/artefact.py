@@ -24,7 +24,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Literal
 
 import numpy as np
@@ -112,6 +112,16 @@ class Artefact:
                 digest.update(f"{member}{_SEPARATOR}{name}".encode())
                 digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
+
+
+def unplaced(name: str) -> str:
+    """Return the name of data without the folder that they lie in, which is nobody else's business.
+
+    >>> unplaced("csv:/home/ward-3/visits.csv"), unplaced("heart-disease:complete")
+    ('csv:visits.csv', 'heart-disease:complete')
+    """
+    kind, separator, place = name.partition(":")
+    return f"{kind}{separator}{PurePath(place).name}"
 
 
 def read_artefact(path: Path) -> Artefact:

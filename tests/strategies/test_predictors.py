@@ -112,3 +112,22 @@ def test_behind_input_noise_doubt_is_measured_on_clean_records(tmp_path: Path) -
     logits = Predictor(artefact).logits(holdout.inputs)
     doubt, _ = measure_doubt(logits, holdout.labels, holdout.patients, seed=settings.public_seed)
     assert np.array_equal(doubt.scores, artefact.doubt.scores)
+
+
+def test_the_file_does_not_say_where_the_data_lie(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    folder = tmp_path / "ward-of-the-third-floor"
+    folder.mkdir()
+    labels = np.repeat([0, 1], 60)
+    images = (random.integers(0, 99, (120, 16, 16)) + 99 * labels[:, None, None]).astype(np.uint8)
+    np.savez(folder / "scans.npz", train_images=images, train_labels=labels)
+    settings = small_settings(
+        tmp_path / "run",
+        data__name=f"npz:{folder}/scans.npz",
+        model__name="cnn",
+        training__rounds=1,
+    )
+    run_app(settings)
+    content = (tmp_path / "run" / PREDICTOR).read_bytes()
+    assert b"npz:scans.npz" in content
+    assert b"third-floor" not in content
