@@ -21,7 +21,8 @@ from crypto.rosters import Roster, next_chain
 
 if TYPE_CHECKING:
     from tests.door.hostile_server import Moves
-    from tests.door.world import Answer, Play
+    from tests.door.sites import Answer
+from tests.door.world import Play
 
 #: Hospitals without whom there is no quorum; of three, one may be missing.
 QUORUM = 2

@@ -36,7 +36,8 @@ from crypto.roles import Sealed
 from crypto.rosters import Roster
 from crypto.schemes import make_adder
 from tests.door.faults import Killed, failing, full
-from tests.door.world import Answer, Play, Sites, agreement_of, door_settings
+from tests.door.sites import Answer, Sites
+from tests.door.world import Play, agreement_of, door_settings
 
 A, B, C = NAMES = ("hospital-00", "hospital-01", "hospital-02")
 ROUNDS, SPARE, EPSILON = 3, 2, 12.0

@@ -12,7 +12,8 @@ from clients.contract.share_messages import SharesReply, SharesRequest
 from crypto.parcels import Parcel
 from crypto.rosters import Roster
 from crypto.seats import Seats
-from tests.door.world import Answer, Play, started
+from tests.door.sites import Answer
+from tests.door.world import Play, started
 
 #: Five hospitals of whom one may be missing; four answers open a sum.
 SHARED = {"sealing__scheme": "one-time", "privacy__dropouts": 1, "privacy__regime": "FPDP"}

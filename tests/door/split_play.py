@@ -21,7 +21,8 @@ from clients.contract.layer_messages import (
 )
 from clients.learning.cuts import cut_model
 from strategies.holdout import Holdout
-from tests.door.world import Answer, Play
+from tests.door.sites import Answer
+from tests.door.world import Play
 from tests.in_process import COHORTS
 
 LAYERS = {

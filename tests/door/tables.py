@@ -6,7 +6,8 @@ import re
 from pathlib import Path
 
 from clients.contract.settings import Settings
-from tests.door.world import Sites, door_settings
+from tests.door.sites import Sites
+from tests.door.world import door_settings
 
 A = "hospital-00"
 

@@ -14,18 +14,9 @@ from clients.contract.visit_messages import JudgeRequest, VisitRequest
 from clients.site import own_offer
 from crypto.headers import HeaderKind, SignedHeader
 from crypto.identity import Identity
+from tests.door.sites import Asking, Sites
 from tests.door.split_play import LAYERS
-from tests.door.world import (
-    CHALLENGE,
-    EXACT,
-    LOCAL,
-    Asking,
-    Play,
-    Sites,
-    agreement_of,
-    door_settings,
-    started,
-)
+from tests.door.world import CHALLENGE, EXACT, LOCAL, Play, agreement_of, door_settings, started
 
 pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
 

@@ -10,7 +10,8 @@ import pytest
 from clients.contract.ceremony_messages import LeadReply
 from clients.contract.kinds import Kind
 from tests.door.faults import Killed, failing, full
-from tests.door.world import Answer, Play, started
+from tests.door.sites import Answer, Sites
+from tests.door.world import Play, door_settings, started
 
 pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
 
@@ -65,8 +66,6 @@ def test_a_log_that_cannot_be_written_changes_no_answer(tmp_path: Path) -> None:
 def test_a_disk_that_is_full_in_the_ceremony_leaves_a_hospital_that_can_join_again(
     tmp_path: Path,
 ) -> None:
-    from tests.door.world import Sites, door_settings
-
     play = Play.of(Sites(tmp_path / "c"), door_settings())
     for kind in (Kind.JOIN, Kind.LEAD):
         number, answer = 0, Answer()

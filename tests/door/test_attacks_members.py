@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from clients.contract.kinds import Kind
-from tests.door.world import Play, Sites, door_settings, started
+from tests.door.sites import Sites
+from tests.door.world import Play, door_settings, started
 
 pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
 

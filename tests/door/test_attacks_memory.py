@@ -14,8 +14,9 @@ import pytest
 
 from clients.contract.kinds import Kind
 from clients.site.data_stamp import write_stamp
+from tests.door.sites import Answer, Sites
 from tests.door.split_play import LAYERS, SplitPlay
-from tests.door.world import Answer, Play, Sites, agreement_of, door_settings
+from tests.door.world import Play, agreement_of, door_settings
 
 pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
 

@@ -22,9 +22,10 @@ from clients.contract.messages import (
 )
 from clients.contract.settings import DEFAULTS, SettingsError
 from clients.contract.words import CONFIG
+from tests.door.sites import Answer, Sites
 from tests.door.split_play import LAYERS
 from tests.door.test_attacks_binding import one_of
-from tests.door.world import LOCAL, Answer, Play, Sites, door_settings, started
+from tests.door.world import LOCAL, Play, door_settings, started
 
 pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
 

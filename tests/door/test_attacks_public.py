@@ -9,8 +9,9 @@ import pytest
 from clients.contract.kinds import Kind
 from clients.contract.schedule import steps_of_visit
 from clients.contract.visit_messages import VisitReply, VisitRequest
+from tests.door.sites import Answer, Sites
 from tests.door.test_attacks_visits import CYCLIC, PRIVATE
-from tests.door.world import EXACT, Answer, Play, Sites, door_settings
+from tests.door.world import EXACT, Play, door_settings
 
 pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
 

@@ -13,7 +13,8 @@ from clients.contract.messages import METRICS
 from clients.contract.visit_messages import JudgeRequest
 from clients.contract.witness_messages import head_in
 from clients.models import build_model
-from tests.door.world import EXACT, LOCAL, Answer, Play, Sites, door_settings, started
+from tests.door.sites import Answer, Sites
+from tests.door.world import EXACT, LOCAL, Play, door_settings, started
 from tests.in_process import COHORTS
 
 pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")

@@ -20,7 +20,8 @@ from clients.site.snapshots import make_snapshot
 from crypto.identity import Identity
 from crypto.keys import Keys
 from crypto.rosters import Roster
-from tests.door.world import Answer, Play, started
+from tests.door.sites import Answer
+from tests.door.world import Play, started
 
 pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
 

@@ -9,7 +9,8 @@ import pytest
 from clients.contract.kinds import Kind
 from clients.contract.schedule import steps_of_visit
 from clients.contract.visit_messages import Carried, VisitReply, VisitRequest
-from tests.door.world import EXACT, Answer, Play, started
+from tests.door.sites import Answer, Sites
+from tests.door.world import EXACT, Play, door_settings, started
 
 pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
 
@@ -19,8 +20,6 @@ PRIVATE = {"data": {"name": "breast-cancer", "public": False}}
 
 
 def begun(folder: Path, **changes: object) -> Play:
-    from tests.door.world import Sites, door_settings
-
     sites = Sites(folder / "c", 3, **PRIVATE)
     play = Play.of(sites, door_settings(**{**CYCLIC, "data__public": False, **changes}))
     play.begin()

@@ -15,8 +15,9 @@ from clients.site.heads import unmarked
 from crypto.keys import Keys
 from tests.deployment.real_sites import SiteGrid, benchmark_consortium, train, vouched
 from tests.door.faults import Killed
+from tests.door.sites import Answer
 from tests.door.test_attacks_binding import one_of
-from tests.door.world import LOCAL, ONE_TIME, Answer, Play, agreement_of, door_settings, started
+from tests.door.world import LOCAL, ONE_TIME, Play, agreement_of, door_settings, started
 from tests.in_process import InProcessGrid, small_settings
 
 pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")

@@ -13,7 +13,8 @@ from crypto.errors import KeysError
 from crypto.pairs import PairKeys
 from crypto.roles import Place
 from tests.door.shared_play import SHARED, SharedPlay
-from tests.door.world import ONE_TIME, Play, Sites, door_settings, started
+from tests.door.sites import Sites
+from tests.door.world import ONE_TIME, Play, door_settings, started
 
 pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
 

@@ -19,8 +19,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from clients.contract.kinds import Kind
 from clients.contract.messages import OpenedRound
 from crypto.errors import KeyMismatchError
+from tests.door.sites import Answer
 from tests.door.tables import table_settings, with_tables
-from tests.door.world import Answer, Play, agreement_of
+from tests.door.world import Play, agreement_of
 
 A, B, C = NAMES = ("hospital-00", "hospital-01", "hospital-02")
 ROUNDS = 3

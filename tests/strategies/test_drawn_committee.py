@@ -12,7 +12,8 @@ from clients.contract.kinds import Kind
 from crypto import one_time_plans, planning, thresholds
 from strategies.errors import TrainingStopped
 from strategies.run.journal import Journal
-from tests.door.world import Play, Sites, door_settings
+from tests.door.sites import Sites
+from tests.door.world import Play, door_settings
 from tests.in_process import Meddle, hospital_of
 from tests.strategies.test_shared_keys import SHARED, UPDATE, run, same_model
 
