@@ -34,6 +34,9 @@ LONGEST = (
     "test_accountants.py",
     "test_models.py",
     "test_fuzz.py",
+    "test_audit_bounds.py",
+    "test_audit_evidence.py",
+    "test_shared_keys.py",
 )
 
 

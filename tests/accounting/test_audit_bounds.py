@@ -173,7 +173,7 @@ PLANS = [
 
 @pytest.mark.exhaustive
 def test_the_family_bound_is_above_the_truth_as_seldom_as_is_said_whatever_the_plan():
-    audits, error = 40, 0.05
+    audits, error = 20, 0.05
     for canaries, rate, rounds, apart in PLANS:
         noise = max(rate * math.sqrt(rounds) / apart, 0.02)
         event = GaussianEvent(sampling_rate=rate, noise_multiplier=noise, count=rounds)
