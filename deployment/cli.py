@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deployment import model_commands
+from deployment.inference.commands import infer
 from deployment.ledger_commands import ledgers
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ Wait = Annotated[
 ]
 
 app.add_typer(ledgers, name="ledger")
+app.add_typer(infer, name="infer")
 model_commands.add_commands(app)
 
 

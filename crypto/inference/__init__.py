@@ -1,0 +1,1 @@
+"""Private inference: a model that one has, computed on what another has; neither shows it."""

@@ -1,0 +1,1 @@
+"""Private inference between real machines: provider, dealer, and a patient's own agent."""

@@ -1,0 +1,309 @@
+"""The patient's agent, on the patient's own machine: it has a share of the picture, or all of it.
+
+    with Agent(read_folder(Path("patients/ada"), "patient")) as agent:
+        agent.prepare()                       # before there is a picture
+        answer = agent.predict(share)         # the picture itself, or a page's share and token
+
+Everything that a prediction takes beside the picture is prepared before, and used for one alone.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crypto.inference.encrypted import RowKeys
+from crypto.inference.links import FrameLink, LinkError
+from crypto.inference.parties import Party
+from crypto.inference.programs import Program, read_program
+from crypto.inference.sources import SEED, PatientSource, Role
+from crypto.inference.words import Reals, Words, decode
+from crypto.whole_file import write_private
+from deployment.errors import DeploymentError
+from deployment.inference.folders import Folder
+from deployment.inference.identities import connect
+from deployment.inference.packets import FRAME, ID, Packet, Packets
+
+#: Bytes of a packet that an agent takes from a dealer.
+MOST_OF_A_PACKET = 1 << 34
+#: Bytes of one encrypted answer, likewise from a provider; and to what its logits are rounded.
+MOST_OF_AN_ANSWER = 1 << 20
+ROUNDED = 2.0**-12
+
+
+@dataclass(frozen=True)
+class About:
+    """What a provider says of its model; public.
+
+    Attributes:
+        classes: names, in the order of the probabilities.
+        gain: of each channel: what is shared is pixel * gain + offset.
+        offset: likewise.
+        features: name of fixed features to compute from the picture first; "" for none.
+        answer: "probabilities" or "class".
+        encrypted: whether it takes encrypted rows, which need no dealer.
+        threshold: score up to which a class is in a prediction set; None: sets hold all classes.
+        coverage: share of patients whose set holds the truth.
+        data: public facts of the data that the model was trained on.
+    """
+
+    classes: tuple[str, ...]
+    gain: tuple[float, ...]
+    offset: tuple[float, ...]
+    features: str
+    answer: str
+    encrypted: bool
+    threshold: float | None
+    coverage: float
+    data: dict[str, Any]
+
+    @classmethod
+    def read(cls, said: Any) -> About:
+        """Return what came.
+
+        Raises:
+            LinkError: it is not what it should be.
+        """
+        try:
+            return cls(
+                tuple(map(str, said["classes"])),
+                tuple(map(float, said["gain"])),
+                tuple(map(float, said["offset"])),
+                str(said["features"]),
+                str(said["answer"]),
+                bool(said["encrypted"]),
+                None if said["threshold"] is None else float(said["threshold"]),
+                float(said["coverage"]),
+                dict(said["data"]),
+            )
+        except (KeyError, TypeError, ValueError):
+            raise LinkError("the provider says of its model what cannot be read") from None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came out, known to the patient alone.
+
+    Attributes:
+        favourite: number of the most probable class.
+        chances: calibrated probabilities [classes]; None where the class alone is opened.
+        within: numbers of the classes in the prediction set; None likewise.
+    """
+
+    favourite: int
+    chances: NDArray[np.float64] | None = field(default=None, repr=False)
+    within: tuple[int, ...] | None = None
+
+    @classmethod
+    def opened(cls, words: Words, about: About) -> Answer:
+        """Return what the opened words say."""
+        return cls(int(words[0])) if about.answer == "class" else cls.of(decode(words), about)
+
+    @classmethod
+    def of(cls, logits: Reals, about: About) -> Answer:
+        """Return what logits [classes] say."""
+        powers = np.exp(logits - logits.max())
+        chances = powers / powers.sum()
+        most = np.inf if about.threshold is None else about.threshold
+        inside = 1.0 - chances <= most
+        inside[chances.argmax()] = True
+        return cls(int(chances.argmax()), chances, tuple(np.flatnonzero(inside).tolist()))
+
+
+@dataclass
+class Traffic:
+    """Bytes of one agent's connections, TLS left out, and seconds.
+
+    Attributes:
+        sent: peer -> bytes.
+        received: likewise.
+        seconds: of "packet", "prepare" and "online".
+        rounds: of the last prediction.
+    """
+
+    sent: dict[str, int] = field(default_factory=dict)
+    received: dict[str, int] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    rounds: int = 0
+
+
+class Agent:
+    """A patient's agent, connected to the provider.
+
+    Args:
+        folder: the patient's.
+        patience: seconds that a peer may be silent.
+
+    Raises:
+        LinkError: the provider cannot be reached, or is another.
+        ProgramError: its list of layers is none.
+    """
+
+    def __init__(self, folder: Folder, *, patience: float = 60.0) -> None:
+        self._folder, self._patience = folder, patience
+        self._provider = connect(
+            folder.path, folder.file.provider, folder.peer("provider"), patience=patience
+        )
+        self.traffic = Traffic()
+        self._prepared: list[Any] | None = None
+        try:
+            said = self._provider.ask({"ask": "model"})
+            self.model, self.left = str(said.get("model")), int(said.get("left", 0))
+            if not ID.fullmatch(self.model):
+                raise LinkError("the provider names its model by no id")
+            self.program: Program = read_program(said.get("program"))
+            self.about = About.read(said.get("about"))
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Agent:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the connection; what was prepared is gone."""
+        self._prepared = None
+        self._provider.close()
+
+    @property
+    def packets(self) -> Packets:
+        """The packets for this model that lie on this machine."""
+        return Packets(self._folder.own("packets") / self.model)
+
+    def fetch(self, count: int) -> Iterator[int]:
+        """Get packets from the dealer for later, and yield how many lie here after each."""
+        for _ in range(count):
+            packet = self._from_dealer()
+            self.packets.put(packet.name, [packet.content])
+            yield len(self.packets)
+
+    def prepare(self) -> None:
+        """Make ready for one prediction: it counts from now on, whether it is made or not.
+
+        Raises:
+            Refusal: the provider or the dealer refuses, and says why.
+            LinkError: one of them is gone.
+        """
+        weights = self._weights()
+        begun = time.perf_counter()
+        packet = self.packets.take() or self._from_dealer()
+        self.traffic.seconds["packet"] = time.perf_counter() - begun
+        begun = time.perf_counter()
+        self._provider.say({"ask": "prepare", "model": self.model, "packet": packet.name})
+        source = PatientSource(packet.seed, weights, packet.read)
+        materials = list(self.program.deal(source))
+        self.left = int(self._provider.hear().get("left", 0))
+        self._prepared = materials
+        self.traffic.seconds["prepare"] = time.perf_counter() - begun
+
+    def predict(self, share: Words, deposit: str = "") -> Answer:
+        """Return the answer for one picture; `prepare` comes before each.
+
+        Args:
+            share: this agent's, [*program.shape]; the whole picture where nothing is deposited.
+            deposit: the provider's token for the other share.
+
+        Raises:
+            DeploymentError: nothing is prepared.
+            Refusal: as `prepare`.
+            LinkError: likewise.
+        """
+        materials, self._prepared = self._prepared, None
+        if materials is None:
+            raise DeploymentError("nothing is prepared: each prediction takes a packet of its own")
+        link, begun = self._provider, time.perf_counter()
+        sent, received = link.sent, link.received
+        link.ask({"ask": "predict", "deposit": deposit})
+        party = Party(Role.PATIENT, link)
+        opened = self.program.run(party, materials, share)
+        self.traffic.seconds["online"] = time.perf_counter() - begun
+        self.traffic.sent["provider"] = link.sent - sent
+        self.traffic.received["provider"] = link.received - received
+        self.traffic.rounds = party.rounds
+        return Answer.opened(opened, self.about)
+
+    def predict_encrypted(self, row: Words) -> Answer:
+        """Return the answer of a linear model to a row that is encrypted here, without a dealer.
+
+        Args:
+            row: the values, [*program.shape].
+
+        Raises:
+            DeploymentError: the provider's model is not linear.
+            Refusal: the provider refuses.
+            LinkError: it is gone.
+        """
+        if not self.about.encrypted:
+            raise DeploymentError("only linear models take encrypted rows; use the dealer's way")
+        link, begun = self._provider, time.perf_counter()
+        sent, received = link.sent, link.received
+        keys = RowKeys.make()
+        pieces = [*keys.public, *keys.encrypt(decode(row.reshape(-1)))]
+        sizes = [len(piece) for piece in pieces]
+        link.say({"ask": "encrypted", "model": self.model, "sizes": sizes})
+        for piece in pieces:
+            link.send(piece)
+        said = link.hear()
+        self.left = int(said.get("left", 0))
+        sizes = said.get("sizes", [])
+        if len(sizes) != len(self.about.classes) or max(sizes) > MOST_OF_AN_ANSWER:
+            raise LinkError(f"the provider answers in pieces of {sizes} bytes")
+        logits = keys.decrypt([bytes(link.receive(size)) for size in sizes])
+        self.traffic.seconds["encrypted"] = time.perf_counter() - begun
+        self.traffic.sent["provider"] = link.sent - sent
+        self.traffic.received["provider"] = link.received - received
+        return Answer.of(np.rint(logits / ROUNDED) * ROUNDED, self.about)
+
+    def _from_dealer(self) -> Packet:
+        with self._dealer() as dealer:
+            said = dealer.ask({"ask": "packet", "model": self.model})
+            name, size = str(said.get("packet")), int(said.get("bytes", 0))
+            if not ID.fullmatch(name) or not SEED <= size <= MOST_OF_A_PACKET:
+                raise LinkError(f"the dealer offers a packet of {size} bytes")
+            content = memoryview(bytearray(size))
+            for start in range(0, size, FRAME):
+                piece = dealer.receive(min(FRAME, size - start))
+                content[start : start + len(piece)] = piece
+            self.traffic.sent["dealer"] = dealer.sent
+            self.traffic.received["dealer"] = dealer.received
+        return Packet(name, content)
+
+    def _dealer(self) -> FrameLink:
+        pins = self._folder.peer("dealer")
+        # A dealer whose stock is empty makes a packet first.
+        return connect(
+            self._folder.path, self._folder.file.dealer, pins, patience=2 * self._patience
+        )
+
+    def _weights(self) -> dict[str, Words]:
+        """Return the masked weights: from this machine if they are here, else from the provider."""
+        shapes = self.program.weight_shapes()
+        size = 8 * sum(map(prod, shapes.values()))
+        path = self._folder.own("weights") / f"{self.model}.words"
+        with suppress(FileNotFoundError):
+            if path.stat().st_size == size:
+                return _cut(path.read_bytes(), shapes)
+        self._provider.ask({"ask": "weights", "model": self.model})
+        came = self._provider.receive(size)
+        self.traffic.received["weights"] = size
+        write_private(path, bytes(came), durable=False)
+        return _cut(came, shapes)
+
+
+def _cut(words: bytes | memoryview, shapes: dict[str, tuple[int, ...]]) -> dict[str, Words]:
+    """Return one array for each shape."""
+    flat, found, start = np.frombuffer(words, dtype="<u8"), {}, 0
+    for name, shape in shapes.items():
+        found[name] = flat[start : start + prod(shape)].reshape(shape)
+        start += prod(shape)
+    return found

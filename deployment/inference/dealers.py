@@ -1,0 +1,171 @@
+"""The dealer: makes packets in advance, hands each to one patient, and its half to the provider.
+
+It gets a model's list of layers and the seed of its mask, once, and then ids. What it sees says
+nothing of a picture or of weights.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from crypto.inference.links import FrameLink
+from crypto.inference.programs import Program, read_program
+from crypto.inference.sources import SEED
+from crypto.inference.words import Words
+from crypto.whole_file import write_private
+from deployment.inference.folders import Folder
+from deployment.inference.packets import (
+    FRAME,
+    ID,
+    Packets,
+    ProviderSeeds,
+    new_id,
+    packet_pieces,
+)
+from deployment.inference.servers import Denied, Server
+
+_log = logging.getLogger("asclepias.inference")
+#: Seconds that a provider's half is kept for a patient who has the other, and that one waits.
+KEEP_SECONDS, WAIT_SECONDS = 7 * 86400.0, 60.0
+PROVIDER = "provider"
+
+
+@dataclass(frozen=True)
+class _Model:
+    """A model as the dealer knows it."""
+
+    program: Program
+    mask: bytes
+    packets: Packets
+
+
+class Dealer:
+    """Serves provider and patients.
+
+    Args:
+        folder: the dealer's.
+        wait: seconds that a patient waits for a packet where none is ready.
+        patience: seconds that a peer may be silent.
+    """
+
+    def __init__(
+        self, folder: Folder, *, wait: float = WAIT_SECONDS, patience: float = 60.0
+    ) -> None:
+        self._folder, self._wait = folder, wait
+        self._seeds = ProviderSeeds(folder.own("seeds"), keep_seconds=KEEP_SECONDS)
+        self._models: dict[str, _Model] = {}
+        self._change = threading.Condition()
+        self._closed = False
+        for path in sorted(folder.own("models").glob("*.json")):
+            said = json.loads(path.read_text(encoding="utf-8"))
+            self._know(path.stem, read_program(said["program"]), bytes.fromhex(said["mask"]))
+        pins = folder.guests(PROVIDER)
+        self.server = Server(folder.path, pins, folder.file.listen, self._serve, patience=patience)
+        self._maker = threading.Thread(target=self._make, daemon=True)
+
+    def start(self) -> Dealer:
+        """Begin to listen and to make packets."""
+        self.server.start()
+        self._maker.start()
+        return self
+
+    def close(self) -> None:
+        """Take in nobody any more, and end making."""
+        self.server.close()
+        with self._change:
+            self._closed = True
+            self._change.notify_all()
+        self._maker.join()
+
+    def ready(self, model: str) -> int:
+        """Return how many packets of a model are ready."""
+        return len(self._models[model].packets) if model in self._models else 0
+
+    def _know(self, name: str, program: Program, mask: bytes) -> None:
+        packets = Packets(self._folder.own("stock") / name)
+        self._models[name] = _Model(program, mask, packets)
+
+    def _serve(self, link: FrameLink, peer: str) -> None:
+        while True:
+            words = link.hear()
+            asked = (words.get("ask"), peer == PROVIDER)
+            if asked == ("register", True):
+                self._register(link, words)
+            elif asked == ("seed", True):
+                seed = self._seeds.take(str(words.get("packet")))
+                link.say({"ok": True})
+                link.send(seed)
+            elif asked == ("packet", False):
+                self._hand_out(link, str(words.get("model")), peer)
+            else:
+                raise Denied("unknown", f"{peer} may not ask for {str(words.get('ask'))[:40]!r}")
+
+    def _register(self, link: FrameLink, words: dict[str, Any]) -> None:
+        name, program = str(words.get("model")), read_program(words.get("program"))
+        if not ID.fullmatch(name):
+            raise Denied("model", "a model's id is 32 hex digits")
+        mask = bytes(link.receive(SEED))
+        with self._change:
+            known = self._models.get(name)
+            if known is None:
+                kept = {"program": program.to_json(), "mask": mask.hex()}
+                path = self._folder.own("models") / f"{name}.json"
+                write_private(path, json.dumps(kept).encode())
+                self._know(name, program, mask)
+                self._change.notify_all()
+            elif known.mask != mask or known.program != program:
+                raise Denied("model", "this id is another model's")
+        link.say({"ok": True})
+
+    def _hand_out(self, link: FrameLink, model: str, peer: str) -> None:
+        deadline = time.monotonic() + self._wait
+        with self._change:
+            if model not in self._models:
+                raise Denied("model", "the provider has not registered this model with the dealer")
+            packet = self._models[model].packets.take()
+            while packet is None:
+                self._change.notify_all()
+                if not self._change.wait(deadline - time.monotonic()):
+                    raise Denied("dry", "no packet is ready: ask again in a minute")
+                packet = self._models[model].packets.take()
+            self._change.notify_all()
+        size = len(packet.content)
+        link.say({"packet": packet.name, "bytes": size})
+        for start in range(0, size, FRAME):
+            link.send(packet.content[start : start + FRAME])
+        _log.info("a packet went to %s; %d are ready", peer, self.ready(model))
+
+    def _make(self) -> None:
+        while True:
+            with self._change:
+                short = self._short()
+                while short is None and not self._closed:
+                    self._change.wait(60.0)
+                    self._seeds.forget_old()
+                    short = self._short()
+                if self._closed or short is None:
+                    return
+            try:
+                self._make_one(short)
+            except OSError as error:
+                # A full disk, say: patients are told that the dealer is dry until there is room.
+                _log.error("no packet can be made: %s", error.strerror)
+                time.sleep(1.0)
+
+    def _short(self) -> _Model | None:
+        few = [one for one in self._models.values() if len(one.packets) < self._folder.file.stock]
+        return min(few, key=lambda one: len(one.packets), default=None)
+
+    def _make_one(self, model: _Model) -> None:
+        name, provider, patient = new_id(), os.urandom(SEED), os.urandom(SEED)
+        masks: dict[str, Words] = model.program.masks(model.mask)
+        self._seeds.put(name, provider)
+        model.packets.put(name, packet_pieces(model.program, masks, provider, patient))
+        with self._change:
+            self._change.notify_all()

@@ -1,0 +1,168 @@
+"""Packets: the randomness of one prediction each, on disk until it is used, and used once.
+
+A packet is a seed and the tape for it. It is taken out of its folder before anything is made of it:
+a process that dies then has lost it, and nobody uses it again.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import re
+import secrets
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, cast
+
+from crypto.errors import SealingError
+from crypto.inference.programs import Program
+from crypto.inference.sources import SEED, DealerSource
+from crypto.inference.words import Words, as_bytes
+from crypto.whole_file import sweep, write_private
+
+_SUFFIX, _SEEDS = ".packet", ".seed"
+ID = re.compile(r"[0-9a-f]{32}")
+#: Bytes of a packet that travel in one frame.
+FRAME = 1 << 20
+
+
+class PacketError(SealingError):
+    """A packet that is no longer there, or not whole."""
+
+    code = "packet"
+
+
+def new_id() -> str:
+    """Return an id that tells nothing."""
+    return secrets.token_hex(16)
+
+
+class Packet:
+    """One packet, which is nowhere else any more.
+
+    Args:
+        name: its id.
+        content: seed, then tape.
+    """
+
+    def __init__(self, name: str, content: memoryview) -> None:
+        if len(content) < SEED:
+            raise PacketError(f"packet {name} holds {len(content)} bytes: less than a seed")
+        self.name, self.content = name, content
+        self.seed, self._tape = bytes(content[:SEED]), content[SEED:]
+
+    def read(self, size: int) -> memoryview:
+        """Return the next bytes of the tape.
+
+        Raises:
+            PacketError: there are fewer.
+        """
+        if size > len(self._tape):
+            raise PacketError(f"packet {self.name} ends before its program does")
+        piece, self._tape = self._tape[:size], self._tape[size:]
+        return piece
+
+    def __repr__(self) -> str:
+        return f"Packet({self.name}, hidden)"
+
+
+class Packets:
+    """A folder of packets for one model."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        sweep(folder)
+        self._folder = folder
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self._folder.glob(f"*{_SUFFIX}"))
+
+    def put(self, name: str, pieces: Iterable[Any]) -> None:
+        """Keep a packet, whole or not at all."""
+        path = self._folder / f"{name}{_SUFFIX}"
+        write_private(path, cast(Iterable[bytes], pieces), durable=False)
+
+    def take(self) -> Packet | None:
+        """Take a packet out, the oldest first; None where there is none."""
+        for path in sorted(self._folder.glob(f"*{_SUFFIX}"), key=_age):
+            try:
+                descriptor = os.open(path, os.O_RDONLY)
+            except FileNotFoundError:
+                continue
+            with os.fdopen(descriptor, "rb") as file:
+                if not removed(path):
+                    continue
+                content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            return Packet(path.stem, memoryview(content))
+        return None
+
+
+def _age(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
+def removed(path: Path) -> bool:
+    """Remove a file for good, and say whether it was this call that did: one of several is."""
+    mine = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
+    try:
+        os.rename(path, mine)
+    except FileNotFoundError:
+        return False
+    os.unlink(mine)
+    descriptor = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    return True
+
+
+class ProviderSeeds:
+    """The providers' halves of packets that a dealer has made, each handed out once."""
+
+    def __init__(self, folder: Path, *, keep_seconds: float) -> None:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._folder, self._keep_seconds = folder, keep_seconds
+        sweep(folder)
+
+    def put(self, name: str, seed: bytes) -> None:
+        """Keep a seed until it is asked for."""
+        write_private(self._folder / f"{name}{_SEEDS}", seed, anew=True)
+
+    def take(self, name: str) -> bytes:
+        """Return a packet's seed, which is then here no more.
+
+        Raises:
+            PacketError: there is none of this name, or it was taken before.
+        """
+        path = self._folder / f"{name}{_SEEDS}"
+        if ID.fullmatch(name):
+            try:
+                seed = path.read_bytes()
+            except FileNotFoundError:
+                seed = b""
+            if seed and removed(path):
+                return seed
+        raise PacketError("no such packet, or it was used before")
+
+    def forget_old(self) -> None:
+        """Remove seeds that nobody has asked for in time."""
+        for path in self._folder.glob(f"*{_SEEDS}"):
+            if _age(path) < time.time() - self._keep_seconds:
+                removed(path)
+
+
+def packet_pieces(
+    program: Program, masks: dict[str, Words], provider: bytes, patient: bytes
+) -> Iterator[Any]:
+    """Yield a packet's bytes: the patient's seed, then what the dealer computes for it."""
+    yield patient
+    made: list[Any] = []
+    for _ in program.deal(DealerSource(provider, patient, masks, made.append)):
+        for piece in made:
+            yield as_bytes(piece)
+        made.clear()

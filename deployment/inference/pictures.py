@@ -1,0 +1,61 @@
+"""From a record on the patient's machine to what is shared: read, features, gain and offset."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from pydantic import TypeAdapter, ValidationError
+
+from clients.data.records import DatasetInfo, Records
+from clients.models.catalogue import MODELS
+from clients.prediction.asked import RowNotes
+from clients.prediction.asking import ask
+from clients.prediction.private_program import TAKEN, prepared
+from crypto.inference.links import LinkError
+from crypto.inference.words import Words, encode
+from deployment.errors import DeploymentError
+from deployment.inference.agents import About
+
+
+def shares_of(path: Path, about: About, shape: tuple[int, ...]) -> Iterator[tuple[str, Words]]:
+    """Yield each record that a path holds: which it is, and its values as words [*shape].
+
+    Args:
+        path: as `clients.prediction.asking.ask` reads it.
+        about: what the provider says of its model.
+        shape: of the program's input.
+
+    Raises:
+        DeploymentError: a record cannot be read.
+        DataError: nothing at the path can be.
+        LinkError: what the provider says of its data is not sound.
+    """
+    try:
+        info = TypeAdapter(DatasetInfo).validate_python(about.data)
+    except (ValidationError, ValueError):
+        raise LinkError("the provider says of its data what cannot be read") from None
+    asked = ask(path, info, RowNotes())
+    if asked.unread:
+        first = asked.unread[0]
+        which = ", ".join(str(values[first]) for values in asked.keys.values())
+        raise DeploymentError(f"{path}: {which}: {asked.notes[first]}; nothing was sent")
+    names = [", ".join(map(str, row)) for row in zip(*asked.keys.values(), strict=True)]
+    for number, name in enumerate(names):
+        inputs = np.asarray(asked.inputs[number : number + 1], dtype=np.float32)
+        if about.features:
+            inputs = _features(about.features, info, inputs)
+        values = prepared(inputs[0], shape, about.gain, about.offset)
+        yield name, encode(values)
+
+
+def _features(
+    name: str, info: DatasetInfo, inputs: np.ndarray[tuple[int, ...], np.dtype[np.float32]]
+) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    if name not in TAKEN or not MODELS[name].features:
+        raise LinkError(f"the provider asks for features {name[:40]!r}, which are not known here")
+    nobody = np.zeros(len(inputs), dtype=np.int64)
+    records = Records(inputs=inputs, labels=nobody, patients=nobody)
+    made = MODELS[name].prepared(info, records, None)
+    return np.asarray(made.inputs, dtype=np.float32)

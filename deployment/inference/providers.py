@@ -1,0 +1,196 @@
+"""The provider: has the model, serves patients' agents, and sees neither picture nor answer."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from clients.prediction.artefact import Artefact, read_artefact
+from clients.prediction.conformal import COVERAGE
+from clients.prediction.private_program import Compiled, compile_model
+from crypto.inference.links import FrameLink, LinkError, Refusal
+from crypto.inference.parties import Party
+from crypto.inference.sources import SEED, ProviderSource, Role
+from crypto.whole_file import write_private
+from deployment.inference.allowances import Allowances
+from deployment.inference.deposits import Deposits
+from deployment.inference.encrypted_rows import EncryptedRows, linear_of
+from deployment.inference.folders import Folder
+from deployment.inference.identities import connect
+from deployment.inference.packets import new_id
+from deployment.inference.servers import Denied, Server
+
+_log = logging.getLogger("asclepias.inference")
+
+
+@dataclass(frozen=True)
+class Known:
+    """By what others know a model, and the seed of its mask; for one model for ever."""
+
+    model: str
+    mask: bytes
+
+    @classmethod
+    def of(cls, folder: Path, digest: str) -> Known:
+        """Return what is kept for a model, or make it."""
+        path = folder / f"{digest}.json"
+        if not path.exists():
+            made = {"model": new_id(), "mask": os.urandom(SEED).hex()}
+            write_private(path, json.dumps(made).encode())
+        said = json.loads(path.read_text(encoding="utf-8"))
+        return cls(said["model"], bytes.fromhex(said["mask"]))
+
+    def __repr__(self) -> str:
+        return f"Known({self.model}, hidden)"
+
+
+def about(artefact: Artefact, compiled: Compiled, answer: str) -> dict[str, Any]:
+    """Return what a patient has to know of a model, JSON-ready."""
+    threshold = artefact.doubt.threshold()
+    return {
+        "classes": list(artefact.info.classes),
+        "shape": list(compiled.program.shape),
+        "gain": list(compiled.gain),
+        "offset": list(compiled.offset),
+        "features": compiled.features,
+        "answer": answer,
+        "encrypted": linear_of(compiled) is not None,
+        "threshold": threshold if math.isfinite(threshold) else None,
+        "coverage": COVERAGE,
+        "data": asdict(artefact.info),
+    }
+
+
+class Provider:
+    """Serves the agents of patients.
+
+    Args:
+        folder: the provider's.
+        patience: seconds that a peer may be silent.
+
+    Raises:
+        LinkError: the dealer is not there.
+        Refusal: the dealer refuses the model.
+        ArtefactError: the model is none, or none that can be computed on shares.
+    """
+
+    def __init__(self, folder: Folder, *, patience: float = 60.0) -> None:
+        self._folder, said = folder, folder.file
+        self._patience = patience
+        artefact = read_artefact(folder.path / said.model)
+        self.compiled = compile_model(artefact, said.answer)
+        self.program = self.compiled.program
+        layers = json.dumps(self.program.to_json()).encode()
+        digest = hashlib.sha256(artefact.digest.encode() + layers).hexdigest()
+        self._known = Known.of(folder.own("models"), digest)
+        self._about = about(artefact, self.compiled, said.answer)
+        self._masked = _masked(self.compiled, self._known.mask)
+        self.allowances = Allowances(folder.own("counts"), per_day=said.per_day, in_all=said.in_all)
+        self.deposits = Deposits(self.program.shape)
+        linear = linear_of(self.compiled)
+        self._encrypted = None if linear is None else EncryptedRows(*linear)
+        self._register()
+        self.server = Server(
+            folder.path, folder.guests(), said.listen, self._serve, patience=patience
+        )
+
+    def start(self) -> Provider:
+        """Begin to listen."""
+        self.server.start()
+        return self
+
+    def close(self) -> None:
+        """Take in nobody any more."""
+        self.server.close()
+        if self._encrypted is not None:
+            self._encrypted.close()
+
+    @property
+    def model(self) -> str:
+        """The model's id."""
+        return self._known.model
+
+    def _dealer(self) -> FrameLink:
+        pins = self._folder.peer("dealer")
+        return connect(self._folder.path, self._folder.file.dealer, pins, patience=self._patience)
+
+    def _register(self) -> None:
+        with self._dealer() as dealer:
+            words = {"ask": "register", "model": self.model, "program": self.program.to_json()}
+            dealer.say(words)
+            dealer.send(self._known.mask)
+            dealer.hear()
+
+    def _serve(self, link: FrameLink, patient: str) -> None:
+        while True:
+            words = link.hear()
+            asked = words.get("ask")
+            if asked == "model":
+                link.say(self._introduction(patient))
+                continue
+            if words.get("model") != self.model:
+                raise Denied("model", "another model is served here now; ask for it")
+            if asked == "weights":
+                link.say({"ok": True})
+                link.send(self._masked)
+            elif asked == "prepare":
+                self._predict(link, patient, str(words.get("packet")))
+            elif asked == "encrypted" and self._encrypted is not None:
+                self._answer_row(link, patient, self._encrypted, words.get("sizes"))
+            else:
+                raise Denied("unknown", f"{str(asked)[:40]!r} is nothing to ask this provider")
+
+    def _introduction(self, patient: str) -> dict[str, Any]:
+        return {
+            "model": self.model,
+            "program": self.program.to_json(),
+            "about": self._about,
+            "left": self.allowances.left(patient),
+        }
+
+    def _predict(self, link: FrameLink, patient: str, packet: str) -> None:
+        """Count, get the packet's seed, expand it; then, once there is a picture, run."""
+        left = self.allowances.use(patient)
+        try:
+            with self._dealer() as dealer:
+                dealer.say({"ask": "seed", "packet": packet})
+                dealer.hear()
+                seed = bytes(dealer.receive(SEED))
+        except Refusal:
+            raise Denied("packet", "the dealer has no such packet, or gave it out before") from None
+        except LinkError:
+            raise Denied("dealer", "the dealer cannot be reached; try again later") from None
+        materials = list(self.program.deal(ProviderSource(seed)))
+        link.say({"ok": True, "left": left})
+        words = link.hear()
+        if words.get("ask") != "predict":
+            raise Denied("unknown", "after 'prepare' comes 'predict'")
+        share = self.deposits.take(str(words.get("deposit", "")))
+        link.say({"ok": True})
+        self.program.run(Party(Role.PROVIDER, link, self.compiled.weights), materials, share)
+        _log.info("answered %s; %d left today", patient, left)
+
+    def _answer_row(self, link: FrameLink, patient: str, rows: EncryptedRows, sizes: Any) -> None:
+        """Answer an encrypted row; counted before it is read."""
+        left = self.allowances.use(patient)
+        answers = rows.answer(*rows.receive(link, sizes))
+        link.say({"ok": True, "left": left, "sizes": [len(one) for one in answers]})
+        for one in answers:
+            link.send(one)
+        _log.info("answered an encrypted row of %s; %d left today", patient, left)
+
+
+def _masked(compiled: Compiled, mask: bytes) -> bytes:
+    """Return every weight minus its mask, in the order of the layers."""
+    weights: Mapping[str, Any] = compiled.weights
+    return b"".join(
+        (weights[name].words.reshape(drawn.shape) - drawn).tobytes()
+        for name, drawn in compiled.program.masks(mask).items()
+    )

@@ -1,0 +1,114 @@
+"""A server of private inference: pinned peers, a thread for each, a clear end for every error."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from crypto.errors import SealingError
+from crypto.inference.links import FrameLink, LinkError
+from deployment.errors import DeploymentError
+from deployment.inference.identities import Greeter, Pins
+
+_log = logging.getLogger("asclepias.inference")
+#: Connections at once.
+MOST_GUESTS = 32
+
+
+class Denied(SealingError):
+    """What a server tells a peer that it will not do; its text travels.
+
+    Attributes:
+        reason: a code.
+    """
+
+    code = "denied"
+
+    def __init__(self, reason: str, text: str) -> None:
+        super().__init__(text)
+        self.reason = reason
+
+
+class Server:
+    """Listens, and lets pinned peers be served.
+
+    Args:
+        folder: of the party.
+        pins: who may connect.
+        address: "host:port"; port 0 for a free one.
+        serve: is given the link and the peer's name, and returns when the peer has gone.
+        patience: seconds that a peer may be silent.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        pins: Pins,
+        address: str,
+        serve: Callable[[FrameLink, str], None],
+        *,
+        patience: float = 60.0,
+    ) -> None:
+        host, _, port = address.rpartition(":")
+        self._greeter, self._serve, self._patience = Greeter(folder, pins), serve, patience
+        try:
+            self._socket = socket.create_server((host.strip("[]"), int(port)), backlog=MOST_GUESTS)
+        except OSError as error:
+            raise DeploymentError(f"cannot listen on {address}: {error}") from None
+        self.port: int = self._socket.getsockname()[1]
+        self._places = threading.BoundedSemaphore(MOST_GUESTS)
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+
+    def start(self) -> Server:
+        """Begin to listen, in a thread of its own."""
+        self._thread.start()
+        return self
+
+    def close(self) -> None:
+        """Take in nobody any more; a second time this does nothing."""
+        # A thread that waits in accept is woken by this, and by a plain close it is not.
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+        self._thread.join()
+
+    def _listen(self) -> None:
+        while True:
+            self._places.acquire()
+            try:
+                plain, _ = self._socket.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._receive, args=(plain,), daemon=True).start()
+
+    def _receive(self, plain: socket.socket) -> None:
+        try:
+            link, name = self._greeter.greet(plain, patience=self._patience)
+            with link:
+                self._attend(link, name)
+        except LinkError as error:
+            _log.info("%s", error)
+        finally:
+            self._places.release()
+
+    def _attend(self, link: FrameLink, name: str) -> None:
+        try:
+            self._serve(link, name)
+        except Denied as error:
+            _log.info("%s is denied: %s", name, error)
+            link.say({"error": error.reason, "text": str(error)})
+        except LinkError:
+            raise
+        except SealingError as error:
+            _log.info("%s: %s", name, error)
+            link.say({"error": error.code, "text": ""})
+        except Exception as error:
+            # Its text may hold anything: neither a log nor a peer gets it.
+            where = "".join(traceback.format_tb(error.__traceback__))
+            _log.error("serving %s failed: %s at\n%s", name, type(error).__name__, where)
+            link.say({"error": "failed", "text": "the server's own log says where"})

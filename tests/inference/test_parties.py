@@ -1,0 +1,304 @@
+"""Provider, dealer and patient over TLS: what they send, and how each of their faults ends."""
+
+from __future__ import annotations
+
+import errno
+import json
+import threading
+import time
+
+import numpy as np
+import pytest
+from some_models import artefact
+from three_parties import Parties, change, heard, parties
+
+from clients.prediction.predictor import Predictor
+from clients.prediction.private_program import compile_model
+from crypto.coins import KeyStream
+from crypto.errors import IdentityError
+from crypto.inference.links import LinkError, Refusal
+from crypto.inference.parties import Party
+from crypto.inference.words import encode
+from deployment.errors import DeploymentError
+from deployment.inference.folders import read_folder
+from deployment.inference.identities import make_identity
+from deployment.inference.packets import Packets, ProviderSeeds
+
+SHAPE = (3, 4, 4)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return artefact("logistic", SHAPE)
+
+
+@pytest.fixture
+def three(tmp_path, model):
+    with parties(tmp_path, model) as made:
+        yield made
+
+
+def picture(seed=0):
+    return np.random.default_rng(seed).random(SHAPE).astype(np.float32)
+
+
+def shared(model, inputs):
+    return encode(compile_model(model).prepared(inputs))
+
+
+def predicted(agent, model, inputs):
+    agent.prepare()
+    return agent.predict(shared(model, inputs)).chances
+
+
+def needles(model, inputs):
+    """Return the picture and the weights in all forms that they have here, whole and in part."""
+    compiled = compile_model(model)
+    prepared = compiled.prepared(inputs)
+    ((_, weights),) = compiled.weights.items()
+    state = next(iter(model.members.values()))
+    arrays = [inputs, (inputs * 255).astype(np.uint8), prepared, encode(prepared)]
+    arrays += [weights.matrix, weights.words, weights.bias, *(t.numpy() for t in state.values())]
+    whole = [np.ascontiguousarray(array).tobytes() for array in arrays]
+    return [form[at : at + 16] for form in whole for at in (0, (len(form) // 32) * 16)]
+
+
+def test_neither_picture_nor_model_is_in_what_is_sent_logged_or_written(
+    three, model, monkeypatch, caplog
+):
+    caplog.set_level("DEBUG")
+    sent, inputs = heard(monkeypatch), picture()
+    with three.agent() as agent:
+        list(agent.fetch(1))
+        for _ in range(2):
+            found = predicted(agent, model, inputs)
+    assert np.abs(found - Predictor(model).chances(inputs[None])[0]).max() < 1e-3
+    written = [
+        file.read_bytes()
+        for file in three.folder.rglob("*")
+        if file.is_file() and file.name != "predictor.safetensors"
+    ]
+    places = [*map(bytes, sent.values()), *written, caplog.text.encode()]
+    assert set(sent) == {"the provider", "the dealer", "provider", "ada"}
+    assert not [one for one in needles(model, inputs) if any(one in place for place in places)]
+    assert f"{found[0]:.4f}" not in caplog.text
+
+
+def test_control_without_randomness_the_search_finds_both(tmp_path, model, monkeypatch):
+    monkeypatch.setattr(KeyStream, "words", lambda self, count: np.zeros(count, np.uint64))
+    with parties(tmp_path, model) as three:
+        sent, inputs = heard(monkeypatch), picture()
+        with three.agent() as agent:
+            predicted(agent, model, inputs)
+    words = needles(model, inputs)[6:8]
+    assert any(one in sent["the provider"] for one in words), "the picture, at the provider"
+    matrix = compile_model(model).weights["2"].words.tobytes()
+    assert matrix in sent["ada"], "the weights, at the patient"
+
+
+def test_what_the_dealer_gets_depends_on_neither_picture_nor_weights(tmp_path, monkeypatch):
+    got = []
+    for seed in (0, 1):
+        made = artefact("logistic", SHAPE, seed=seed)
+        sent = heard(monkeypatch)
+        (tmp_path / str(seed)).mkdir()
+        with parties(tmp_path / str(seed), made) as three, three.agent() as agent:
+            predicted(agent, made, picture(seed))
+        got.append(bytes(sent["the dealer"]))
+        monkeypatch.undo()
+    frames = [_frames(one) for one in got]
+    ids = {"model", "packet"}
+    for one, other in zip(*frames, strict=True):
+        if one.startswith(b"{"):
+            first, second = json.loads(one), json.loads(other)
+            assert {k: v for k, v in first.items() if k not in ids} == {
+                k: v for k, v in second.items() if k not in ids
+            }
+        else:
+            assert len(one) == len(other) == 32, "the seed of a mask, from the operating system"
+
+
+def _frames(sent):
+    frames = []
+    while sent:
+        size = int.from_bytes(sent[:4], "little")
+        frames.append(sent[4 : 4 + size])
+        sent = sent[4 + size :]
+    return frames
+
+
+def test_a_page_gives_one_share_to_each(three, model):
+    inputs = picture(5)
+    whole = shared(model, inputs)
+    other = np.random.default_rng(1).integers(0, 2**64, whole.shape, dtype=np.uint64)
+    token = three.provider.deposits.put(other.tobytes())
+    with three.agent() as agent:
+        agent.prepare()
+        found = agent.predict(whole - other, token).chances
+        assert np.abs(found - Predictor(model).chances(inputs[None])[0]).max() < 1e-3
+        agent.prepare()
+        with pytest.raises(Refusal, match="used, or is too old"):
+            agent.predict(whole - other, token)
+    with pytest.raises(Exception, match="expected 384"):
+        three.provider.deposits.put(b"short")
+
+
+def test_a_packet_is_used_once_whoever_asks_again(three, model):
+    with three.agent() as agent:
+        list(agent.fetch(1))
+        (file,) = agent.packets._folder.glob("*.packet")
+        copy = file.read_bytes()
+        predicted(agent, model, picture())
+        assert not list(agent.packets._folder.iterdir()), "removed before it was used"
+        agent.packets.put(file.stem, [copy])
+        with pytest.raises(Refusal, match="gave it out before"):
+            agent.prepare()
+
+
+def test_of_many_who_take_a_packet_at_once_one_gets_it(tmp_path):
+    packets, seeds = Packets(tmp_path / "a"), ProviderSeeds(tmp_path / "b", keep_seconds=9.0)
+    for round_ in range(10):
+        packets.put(f"{round_:032x}", [bytes(64)])
+        seeds.put(f"{round_:032x}", bytes(32))
+        got = []
+
+        def take(name=f"{round_:032x}", got=got):
+            got.append(packets.take())
+            try:
+                got.append(seeds.take(name))
+            except Exception as error:
+                assert "used before" in str(error)
+
+        threads = [threading.Thread(target=take) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sum(one is not None for one in got) == 2, "one packet, one seed"
+
+
+def test_answers_are_limited_and_the_count_outlives_the_provider(tmp_path, model):
+    three = Parties(tmp_path, model, per_day=2, in_all=3)
+    try:
+        three.start_dealer()
+        three.start_provider()
+        with three.agent() as agent:
+            assert agent.left == 2
+            predicted(agent, model, picture())
+            agent.prepare()  # begun is counted
+        three.provider.close()
+        three.start_provider()
+        with three.agent() as agent, pytest.raises(Refusal, match="2 predictions a day") as error:
+            agent.prepare()
+        assert error.value.reason == "limit"
+        with three.agent() as agent:
+            assert agent.left == 0
+    finally:
+        three.close()
+
+
+def test_a_dealer_without_packets_says_so(tmp_path, model, monkeypatch):
+    def full(self, model):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    three = Parties(tmp_path, model)
+    monkeypatch.setattr("deployment.inference.dealers.Dealer._make_one", full)
+    try:
+        three.start_dealer(wait=0.3)
+        three.start_provider()
+        with three.agent() as agent, pytest.raises(Refusal, match="no packet is ready") as error:
+            agent.prepare()
+        assert error.value.reason == "dry"
+        assert three.provider.allowances.left("ada") == 20, "nothing was used up"
+    finally:
+        three.close()
+
+
+def test_a_dealer_that_is_gone_is_named_and_the_packet_is_lost(three, model):
+    with three.agent() as agent:
+        list(agent.fetch(1))
+        three.dealer.close()
+        with pytest.raises(Refusal, match="dealer cannot be reached"):
+            agent.prepare()
+        assert len(agent.packets) == 0
+    with three.agent() as agent, pytest.raises(LinkError, match="the dealer cannot be reached"):
+        agent.prepare()
+
+
+def test_a_patient_who_disappears_ends_one_prediction_and_no_other(three, model, monkeypatch):
+    with three.agent() as gone:
+        gone.prepare()
+        # Half of the way: the provider waits for what never comes.
+        gone._provider.ask({"ask": "predict", "deposit": ""})
+    with three.agent() as agent:
+        assert np.isfinite(predicted(agent, model, picture())).all()
+    deadline = time.monotonic() + 5
+    while threading.active_count() > 4 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not list((three.folder / "dealer" / "seeds").glob("*.taken"))
+    with pytest.raises(DeploymentError, match="nothing is prepared"):
+        gone.predict(shared(model, picture()))
+
+
+def test_a_connection_that_is_cut_half_way_names_the_provider(three, model, monkeypatch):
+    def cut(self, share, shape):
+        self._link._connection.close()
+        raise LinkError("cut")
+
+    with three.agent(patience=5.0) as agent:
+        agent.prepare()
+        with monkeypatch.context() as patch:
+            patch.setattr(Party, "to_patient", lambda self, share: cut(self, share, None))
+            with pytest.raises(LinkError):
+                agent.predict(shared(model, picture()))
+        with pytest.raises(DeploymentError, match="a packet of its own"):
+            agent.predict(shared(model, picture()))
+    with three.agent() as agent:
+        assert np.isfinite(predicted(agent, model, picture())).all()
+
+
+def test_strangers_are_let_in_nowhere(three, tmp_path, model):
+    stranger = three.folder / "patients" / "ada"
+    for name in ("key.pem", "certificate.pem"):
+        (stranger / name).unlink()
+    make_identity(stranger, "ada")
+    with pytest.raises(LinkError):
+        three.agent(patience=3.0)
+
+
+def test_a_provider_with_another_certificate_is_not_asked(three, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    make_identity(other, "provider")
+    pin = three.folder / "patients" / "ada" / "peers" / "provider.pem"
+    pin.write_bytes((other / "certificate.pem").read_bytes())
+    with pytest.raises(LinkError, match="not the pinned provider"):
+        three.agent()
+    pin.write_text("no certificate")
+    with pytest.raises(IdentityError, match=r"provider\.pem is missing or no certificate"):
+        three.agent()
+
+
+def test_a_patient_may_not_ask_what_the_provider_asks(three):
+    with three.agent() as agent:
+        for words in ({"ask": "seed", "packet": "0" * 32}, {"ask": "register"}, {"ask": 7}):
+            with agent._dealer() as dealer, pytest.raises(Refusal, match="may not ask"):
+                dealer.ask(words)
+        with pytest.raises(Refusal, match="another model"):
+            agent._provider.ask({"ask": "weights", "model": "0" * 32})
+
+
+def test_a_folder_says_what_is_wrong_with_it(tmp_path, model):
+    three = Parties(tmp_path, model)
+    path = three.folder / "provider"
+    change(path, per_day=0)
+    with pytest.raises(DeploymentError, match="per-day is 0"):
+        read_folder(path, "provider")
+    with pytest.raises(DeploymentError, match="role is 'provider'"):
+        read_folder(path, "dealer")
+    with pytest.raises(DeploymentError, match="infer init"):
+        read_folder(tmp_path, "dealer")
+    (path / "key.pem").unlink()
+    change(path, per_day=1)
+    with pytest.raises(DeploymentError, match="infer key"):
+        read_folder(path, "provider")
