@@ -111,6 +111,7 @@ def bind(
     spare: int,
     failures: int,
     visits: int = 0,
+    events: int = 0,
 ) -> Line:
     """What a training's id means here, for ever.
 
@@ -124,9 +125,12 @@ def bind(
         spare: attempts beyond one a round (or a visit here) that may be spent.
         failures: failed openings after which the training is over here.
         visits: visits planned here; 0 where hospitals' vectors are summed.
+        events: all that places may cost together, spare attempts included, which noise and grid
+            were planned for; 0: as many as there are places for.
     """
     digests = {"terms": terms, "own": own, "members": members, "code": code}
     numbers = {"rounds": rounds, "spare": spare, "failures": failures, "visits": visits}
+    numbers |= {"events": events} if events else {}
     return Line("bind", training, {**digests, **numbers, "time": time.time()})
 
 

@@ -42,7 +42,11 @@ class Phase(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bind:
-    """What an id stands for, as in `lines.bind`. Binds that differ in `code` alone are equal."""
+    """What an id stands for, as in `lines.bind`. Binds that differ in `code` alone are equal.
+
+    How many `events` there may be follows from the terms; a book of an earlier version does not say
+    it.
+    """
 
     terms: str
     own: str
@@ -52,6 +56,7 @@ class Bind:
     failures: int
     visits: int
     code: str = field(compare=False)
+    events: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +89,7 @@ class TrainingState(NamedTuple):
         failures: commits without a close, pending ones included.
         places: how many were begun.
         spent: events, counted.
+        paid: those of them that places cost; the others were charged.
         figures: answers about public records.
         about: what the last of them was about.
         adopted: the last round that was taken over rather than opened.
@@ -105,6 +111,7 @@ class TrainingState(NamedTuple):
     failures: int = 0
     places: int = 0
     spent: int = 0
+    paid: int = 0
     figures: int = 0
     about: str = ""
     adopted: int = 0
@@ -144,6 +151,7 @@ def _bind(state: TrainingState, line: Line) -> TrainingState:
         spare=line.whole("spare"),
         failures=line.whole("failures"),
         visits=line.whole("visits"),
+        events=line.whole("events") if "events" in line.fields else 0,
     )
     if not given.rounds or not given.failures:
         raise BookError("malformed", "a training has a round, and a failure that ends it, at least")
@@ -173,6 +181,11 @@ def _spend(state: TrainingState, line: Line) -> TrainingState:
             f"{line.count()} events for {uses} messages in {rounds} rounds, expected 1 of each or "
             "more, and as many messages in each round",
         )
+    paid = state.paid + line.count()
+    if 0 < bind.events < paid:
+        raise BookError(
+            "stale-place", f"{paid} events with {place}, the training has {bind.events} in all"
+        )
     last = place[0] + rounds - 1
     if rounds > 1 and (bind.visits or last > bind.rounds):
         raise BookError("malformed", f"a pass of {rounds} rounds from {place[0]} on")
@@ -189,6 +202,7 @@ def _spend(state: TrainingState, line: Line) -> TrainingState:
         roster="",
         places=state.places + 1,
         spent=state.spent + line.count(),
+        paid=paid,
     )
 
 

@@ -30,7 +30,13 @@ from clients.contract.ceremony_messages import (
     RevealRequest,
 )
 from clients.contract.faults import Code, Fault
-from clients.contract.schedule import failures_allowed, last_place, spare_attempts, visits_of
+from clients.contract.schedule import (
+    failures_allowed,
+    last_place,
+    permitted_events,
+    spare_attempts,
+    visits_of,
+)
 from clients.site.leftovers import forget_retired
 from clients.site.own_offer import OfferFile, OwnOffer
 from clients.site.own_settings import invited_offers
@@ -203,6 +209,7 @@ class Joining:
             spare=spare_attempts(settings),
             failures=failures_allowed(settings),
             visits=visits_of(settings),
+            events=permitted_events(settings),
         )
 
     def _keep(
