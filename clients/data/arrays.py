@@ -311,4 +311,4 @@ def _identifiers(
         )
     if not given:
         return None, ()
-    return dense(np.concatenate([arrays[name].reshape(-1).astype(str) for name in given]))
+    return dense([one for name in given for one in arrays[name].reshape(-1).astype(str).tolist()])

@@ -226,11 +226,18 @@ def join(first: Records, second: Records) -> Records:
 def dense(values: Any) -> tuple[Ints, tuple[str, ...]]:
     """Number arbitrary identifiers 0, 1, ... in sorted order.
 
+    Each text stands for itself: in an array of texts all would be as wide as the longest, so that
+    one patient's identifier could take the memory that there is.
+
     Returns:
         int64 [n] numbers, and the identifier behind each number.
     """
-    names, numbers = np.unique(np.asarray(values).astype(str), return_inverse=True)
-    return numbers.reshape(-1).astype(np.int64), tuple(str(name) for name in names)
+    listed = list(values)
+    if not all(type(one) is str for one in listed):
+        listed = np.asarray(values).reshape(-1).astype(str).tolist()
+    names = sorted(set(listed))
+    number_of = {name: number for number, name in enumerate(names)}
+    return np.array([number_of[one] for one in listed], dtype=np.int64), tuple(names)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -119,7 +119,16 @@ def text_lines(data: bytes, encoding: str = "") -> list[str]:
     body = data.removeprefix(mark)
     if not known:
         return [_by_itself(line) for line in body.splitlines()]
+    if _ends_lines_alike(known):
+        # Line by line: a shift of letters that a cell opens and never closes ends with its row.
+        lines = [line.decode(known, errors="replace") for line in body.splitlines()]
+        return [line.removeprefix("\ufeff") for line in lines[:1]] + lines[1:]
     return re.split(r"\r\n|\r|\n", body.decode(known, errors="replace").removeprefix("\ufeff"))
+
+
+def _ends_lines_alike(encoding: str) -> bool:
+    """Whether lines end with the same bytes as in ASCII, and these are in no letter."""
+    return "\n".encode(encoding).removeprefix(codecs.BOM_UTF8) == b"\n"
 
 
 def _two_bytes(data: bytes) -> str:

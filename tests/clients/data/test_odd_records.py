@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -119,3 +120,61 @@ def test_arrays_of_nobody_declare_what_those_of_one_patient_do(tmp_path: Path, k
         facts.append((read.info.unit, read.info.shape, read.info.kind))
         assert len(read.train) == count
     assert facts[0] == facts[1]
+
+
+def most_memory(path: Path) -> int:
+    tracemalloc.start()
+    try:
+        own(f"csv:{path}")
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_one_patients_identifier_does_not_decide_on_how_much_memory_is_taken(
+    tmp_path: Path,
+) -> None:
+    """In an array of texts each would be as wide as the longest: gigabytes for one odd cell."""
+    found = []
+    for name in ("p", "p" * 50_000):
+        rows = [f"{name if k == 7 else k},{k % 2},5" for k in range(2000)]
+        (tmp_path / "visits.csv").write_text("\n".join(["who,y,age", *rows]) + "\n")
+        (tmp_path / "visits.toml").write_text(f'patient = "who"\n{TABLE}[ranges]\nage = [0, 9]\n')
+        found.append(most_memory(tmp_path / "visits.csv"))
+    # The cell itself is read, decoded and looked at a few times.
+    assert found[1] < found[0] + 100 * 50_000
+
+
+def test_an_identifier_in_one_part_is_no_wider_in_the_others(tmp_path: Path) -> None:
+    for width in (2, 20_000):
+        np.savez(
+            tmp_path / "some.npz",
+            **{f"{part}_images": np.zeros((n, 8), np.float32) for part, n in PARTS.items()},
+            **{f"{part}_labels": np.zeros(n, int) for part, n in PARTS.items()},
+            train_patient=np.array([f"p{k}" for k in range(PARTS["train"])]),
+            val_patient=np.array(["v" * width]),
+        )
+        (tmp_path / "some.toml").write_text('classes = ["0", "1"]\n')
+        tracemalloc.start()
+        read = own(f"npz:{tmp_path}/some.npz")
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert len(read.train.patient_ids) == PARTS["train"] + 1
+        assert most < 20_000_000
+
+
+PARTS = {"train": 1000, "val": 1}
+
+
+@pytest.mark.parametrize(("encoding", "opened"), [("iso2022_jp", b"\x1b$B"), ("utf-7", b"+")])
+def test_letters_that_one_cell_shifts_and_never_back_end_with_its_row(
+    tmp_path: Path, encoding: str, opened: bytes
+) -> None:
+    path = tmp_path / "visits.csv"
+    path.write_bytes(b"y,age,note\n1,5,\n0,6," + opened + b"\n1,7,\n0,8,\n")
+    (tmp_path / "visits.toml").write_text(
+        f'{TABLE}[ranges]\nage = [0, 9]\n[file]\nencoding = "{encoding}"\n'
+    )
+    ages = own(f"csv:{path}").train.inputs[:, 0]
+    assert len(ages) >= 3
+    assert {round(float(age) * 4.5 + 4.5) for age in ages} >= {5, 7, 8}
