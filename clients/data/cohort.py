@@ -37,6 +37,8 @@ class Cohort:
         holdout: public rows for evaluation, of patients that no hospital trains on.
         records: hospital -> its own training rows.
         tests: hospital -> its own test rows, a part of the holdout; only for data declared public.
+        patient_names: the hospital's own name behind each patient's number, where records are a
+            hospital's own and name patients; for its own eyes.
     """
 
     info: DatasetInfo
@@ -44,6 +46,7 @@ class Cohort:
     holdout: Records
     records: dict[str, Records] = field(repr=False)
     tests: dict[str, Records] = field(default_factory=dict, repr=False)
+    patient_names: tuple[str, ...] = field(default=(), repr=False)
 
     def hospital(self, name: str) -> Records:
         """Return what one hospital trains on (possibly nothing)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -89,6 +90,10 @@ class PictureStore:
                 self._pixels[row] = pixels
                 self._decoded[row] = True
         return out if self._form.deep else out / np.float32(255)
+
+    def files(self, row: int) -> tuple[bytes, ...]:
+        """Return the names of the files of a picture."""
+        return tuple(os.fsencode(file) for file in self._sources[row])
 
     def identity(self) -> bytes:
         """Return what changes when a file does: names, sizes and times of change."""

@@ -11,6 +11,8 @@ Take that patient's entry out of the order and put it at the end: this is a bije
 the order that it makes is uniformly random as well, and with it the smaller data set's patients get
 exactly the slots that they have in the larger one. A message clipped to C for each slot therefore
 changes by at most C ("zero-out" of a slot), and so does a sum of contributions of slots.
+
+A pass is dealt once: `clients.site.deals` keeps its deal, whatever becomes of records meanwhile.
 """
 
 from __future__ import annotations

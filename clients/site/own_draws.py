@@ -19,6 +19,7 @@ import torch
 from accounting.private import Private
 from clients.contract.faults import Code, Fault
 from clients.contract.terms import hospitals_expected
+from clients.data.identities import identities
 from clients.data.noisy_inputs import training_records
 from clients.learning.augmentation import augmented
 from clients.learning.dp_sgd import Batch
@@ -134,6 +135,16 @@ class OwnDraws:
                 noise, self._cohort.info, self._settings, self._training
             ),
         )
+
+    def identities(self) -> Mapping[int, bytes]:
+        """Return who each patient is, by number: the same however often records are read.
+
+        A published data set does not change, so its numbers will do.
+        """
+        records = self._cohort.hospital(self._site.name)
+        if self._site.simulated or self._site.partition is not None:
+            return {number: str(number).encode() for number in records.patient_ids.tolist()}
+        return identities(records, self._cohort.patient_names)
 
     def require_public(self) -> None:
         """Insist that the hospital itself declares its data public.

@@ -77,6 +77,7 @@ def _own_records(file: SiteFile, settings: Settings) -> Cohort:
         holdout=dataset.train.take([]),
         records={file.hospital: dataset.train},
         tests={} if dataset.test is None else {file.hospital: dataset.test},
+        patient_names=dataset.patient_names,
     )
 
 

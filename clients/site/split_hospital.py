@@ -22,7 +22,6 @@ Which turn comes next is the book's to say.
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -32,7 +31,6 @@ import torch
 
 from accounting.events import ExactEvent
 from accounting.private import Private, Unreleased
-from accounting.randomness import Stream
 from accounting.release import exact
 from clients.contract.faults import Code, Fault
 from clients.contract.layer_messages import (
@@ -53,9 +51,9 @@ from clients.contract.schedule import LAYER_MESSAGES
 from clients.learning.cuts import slots_of
 from clients.learning.dp_sgd import chunks_of_patients, clip_factors
 from clients.learning.late_rows import LateRows
-from clients.learning.slots import deal_slots
 from clients.learning.split_ends import Ends, by_patient, clip_rows, placed
 from clients.site.contributing import Contributing
+from clients.site.deals import Deals
 from clients.site.releasing import Releasing
 
 if TYPE_CHECKING:
@@ -67,8 +65,6 @@ if TYPE_CHECKING:
     from clients.site.hospital import Hospital
     from clients.site.session import Session
     from crypto.roles import Place
-
-_KEY_BYTES = 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +110,6 @@ class SplitHospital:
         self._hospital = hospital
         self._noisy = hospital.settings.regime.private
         self._name = f"turns-{hospital.training}.npz"
-        self._slots_file = f"slots-{hospital.training}.key"
 
     def forward(self, passage: Passage[RoundRequest]) -> Release:
         """Open what was closed, pay for the pass, and show the batch's activations."""
@@ -122,8 +117,9 @@ class SplitHospital:
         session = hospital.open_closed(passage.request, Phases())
         extras = Releasing(hospital).extras(passage.request)
         receipt = self._pay(session, place)
-        if self._slots_lost(session, place.round):
-            self._draw_slots(session, place.round)
+        deals = self._deals(session)
+        if deals is not None and deals.is_lost(place.round):
+            deals.draw(place.round, hospital.own.records().patient_ids)
         use = receipt.use(place.round, 1)
         batch, ends = self._batch(session, place.round), self._ends(session)
         activations = torch.zeros(len(batch), *ends.activation)
@@ -277,13 +273,8 @@ class SplitHospital:
         batches = session.terms.schedule.batches
         number, passed = (round - 1) % batches, (round - 1) // batches
         records = self._hospital.own.records()
-        if self._noisy:
-            size = self._size(session)
-            slots = deal_slots(
-                len(records.patient_ids), batches=batches, size=size, stream=self._deal(passed)
-            )
-            here = np.flatnonzero(slots // size == number)
-            chosen, places = records.patient_ids[here], slots[here] % size
+        if (deals := self._deals(session)) is not None:
+            chosen, places = deals.batch(round, records.patient_ids)
             rows = [np.flatnonzero(records.patients == p) for p in chosen]
             records = records.take(np.array([r[passed % len(r)] for r in rows], dtype=np.int64))
             owners, members = np.arange(len(chosen)), len(chosen)
@@ -301,51 +292,25 @@ class SplitHospital:
             patients=members,
         )
 
-    def _deal(self, passed: int) -> Stream:
-        """Open the secret stream that deals the slots of a pass; the same in all its rounds."""
-        hospital, settings = self._hospital, self._hospital.settings
-        if settings.seeded:
-            return Stream.from_seed(settings.run.seed, hospital.site.name, "slots", passed)
-        key = self._slots_key(passed)
-        if key is None:
-            raise Fault(Code.STALE_PLACE, "the slots of this pass are lost")
-        return Stream(key, seeded=False)
-
-    def _slots_key(self, passed: int) -> bytes | None:
-        """Return the key of a pass's slots, None where it is not there."""
-        kept = self._hospital.site.read_secret(self._slots_file) or b""
-        head = passed.to_bytes(8, "big")
-        return kept[len(head) :] if kept.startswith(head) else None
-
-    def _slots_lost(self, session: Session, round: int) -> bool:
-        """Whether slots are dealt by a key which is not there, or not yet."""
-        if not self._noisy or self._hospital.settings.seeded:
-            return False
-        return self._slots_key((round - 1) // session.terms.schedule.batches) is None
-
-    def _draw_slots(self, session: Session, round: int) -> None:
-        """Draw the key of a pass: where it begins, or goes on and is paid for anew.
-
-        Nowhere else: who was in a batch that was shown, and is dealt to one that follows, is shown
-        more often than a pass pays for.
-        """
-        passed = (round - 1) // session.terms.schedule.batches
-        key = passed.to_bytes(8, "big") + os.urandom(_KEY_BYTES)
-        self._hospital.site.write_secret(self._slots_file, key)
+    def _deals(self, session: Session) -> Deals | None:
+        """Return who is in which slot; None where batches go by order, without noise."""
+        if not self._noisy:
+            return None
+        batches = session.terms.schedule.batches
+        return Deals(self._hospital, batches=batches, size=self._size(session))
 
     def _require_slots(self, session: Session, place: Place) -> None:
-        """Insist that a place goes on with the slots that it began with."""
-        if self._slots_lost(session, place.round):
-            raise Fault(Code.STALE_PLACE, f"the slots of {place} are lost; it is to begin anew")
+        if (deals := self._deals(session)) is not None:
+            deals.require(place)
 
     def _pay(self, session: Session, place: Place) -> Receipt:
         """Pay for a pass when its first batch is shown, and for every batch that is shown again."""
         state = self._hospital.book.state(place.training)
         batches = session.terms.schedule.batches
         last = min(-(-place.round // batches) * batches, session.terms.rounds)
-        covered = state.covered
-        if self._slots_lost(session, place.round):
-            covered = 0
+        deals = self._deals(session)
+        lost = deals is not None and deals.is_lost(place.round)
+        covered = 0 if lost else state.covered
         if covered < place.round:
             rounds = last - place.round + 1
             return self._hospital.spend(

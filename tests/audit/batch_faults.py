@@ -16,7 +16,7 @@ from clients.learning import dp_sgd, split_ends
 from clients.learning.dp_sgd import Batch, GradientSum
 from clients.learning.gradients import Gradients
 from clients.learning.replica import Replica
-from clients.site import split_hospital
+from clients.site import deals, split_hospital
 from clients.site.chances import Chances
 from clients.site.own_draws import OwnDraws
 from tests.audit.faults import AUDIT, DATA, Fault, Patch, in_sums, swap
@@ -139,7 +139,7 @@ def _unclipped_rows(stack: ExitStack) -> None:
 
 
 def _slots_in_order(stack: ExitStack) -> None:
-    swap(stack, split_hospital, "deal_slots", lambda patients, **_: np.arange(patients))
+    swap(stack, deals, "deal_slots", lambda patients, **_: np.arange(patients))
 
 
 def _one_batch_for_all_steps(stack: ExitStack) -> None:

@@ -14,7 +14,7 @@ import pytest
 from accounting.ledger import read_ledger
 from clients.contract.kinds import Kind
 from clients.data import Records
-from clients.site import split_hospital
+from clients.site import deals
 from clients.site.chances import Chances
 from clients.site.own_draws import OwnDraws
 from tests.door.split_play import LAYERS, SplitPlay
@@ -36,7 +36,7 @@ def world(leaver: int | None, *, in_order: bool = False) -> Iterator[list[np.nda
         in_order: deal patients by their order instead, as a control.
     """
     before: list[np.ndarray] = []
-    released, records, deal = Chances.released, OwnDraws.records, split_hospital.deal_slots
+    released, records, deal = Chances.released, OwnDraws.records, deals.deal_slots
 
     def watched(self: Chances, value: Any, *given: Any, **more: Any) -> Any:
         value.map(lambda vector: before.append(np.array(vector).ravel()))
@@ -58,14 +58,19 @@ def world(leaver: int | None, *, in_order: bool = False) -> Iterator[list[np.nda
     with (
         mock.patch.object(Chances, "released", watched),
         mock.patch.object(OwnDraws, "records", here),
-        mock.patch.object(split_hospital, "deal_slots", dealt),
+        mock.patch.object(deals, "deal_slots", dealt),
     ):
         yield before
 
 
 def messages(play: Play, attempt: int, leaver: int | None, seen: Any = None, **how: bool) -> Any:
-    """The three messages of round 1 before noise; the server says the same in both worlds."""
+    """The three messages of round 1 before noise; the server says the same in both worlds.
+
+    Whoever is away was never there, so the pass is dealt anew.
+    """
     split = SplitPlay(play)
+    for kept in play.sites.folder(A).glob("slots-*.key"):
+        kept.unlink()
     with world(leaver, **how) as before:
         answer = split.forward(A, 1, attempt)
         assert answer, answer.log[-1500:]
