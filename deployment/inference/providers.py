@@ -14,6 +14,7 @@ from typing import Any
 
 from clients.prediction.artefact import Artefact, read_artefact
 from clients.prediction.conformal import COVERAGE
+from clients.prediction.private_check import check_compiled
 from clients.prediction.private_program import Compiled, compile_model
 from crypto.inference.links import FrameLink, LinkError, Refusal
 from crypto.inference.parties import Party
@@ -78,7 +79,7 @@ class Provider:
     Raises:
         LinkError: the dealer is not there.
         Refusal: the dealer refuses the model.
-        ArtefactError: the model is none, or none that can be computed on shares.
+        ArtefactError: the model is none, or none that is right when computed on shares.
     """
 
     def __init__(self, folder: Folder, *, patience: float = 60.0) -> None:
@@ -89,6 +90,9 @@ class Provider:
         self.program = self.compiled.program
         layers = json.dumps(self.program.to_json()).encode()
         digest = hashlib.sha256(artefact.digest.encode() + layers).hexdigest()
+        if not (folder.own("models") / f"{digest}.json").exists():
+            worst = check_compiled(artefact, self.compiled)
+            _log.info("rehearsed: the worst error of a probability is %.1g", worst)
         self._known = Known.of(folder.own("models"), digest)
         self._about = about(artefact, self.compiled, said.answer)
         self._masked = _masked(self.compiled, self._known.mask)

@@ -15,6 +15,7 @@ from clients.learning.evaluation import probabilities
 from clients.models.deep import Residual
 from clients.prediction.artefact import ArtefactError
 from clients.prediction.predictor import Predictor
+from clients.prediction.private_check import check_compiled
 from clients.prediction.private_program import compile_layers, compile_model
 
 MODELS = (
@@ -85,6 +86,18 @@ def test_what_cannot_be_computed_on_shares_is_refused_by_name():
     several = replace(one, members={"a": one.members["model"], "b": one.members["model"]})
     with pytest.raises(ArtefactError, match=r"predictor\.safetensors"):
         compile_model(several)
+
+
+def test_a_model_whose_numbers_leave_the_range_is_not_served():
+    made = artefact("logistic", (3, 8, 8))
+    for answer in ("probabilities", "class"):
+        assert check_compiled(made, compile_model(made, answer)) < 1e-3
+    (state,) = made.members.values()
+    large = {name: torch.zeros_like(tensor) for name, tensor in state.items()}
+    large["head.weight"][0] = 375.0  # a logit of 36,000, where 32 bits hold 32,768
+    wild = replace(made, members={"model": large})
+    with pytest.raises(ArtefactError, match="too large for shares"):
+        check_compiled(wild, compile_model(wild))
 
 
 def test_weights_show_in_no_repr():
