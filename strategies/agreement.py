@@ -135,7 +135,7 @@ def agree(
         parameters=shared.parameters,
         spare_attempts=spare_attempts(settings),
         failed_openings=failures_allowed(settings),
-        weights=weights_digest(settings.model.weights),
+        weights=weights_digest(settings.model),
     ).text()
     digest = terms_digest(text)
     if kept is not None and kept.terms != text:

@@ -13,7 +13,14 @@ from clients.data.public_facts import public_facts
 from clients.data.records import readable
 from clients.learning.evaluation import calibration, confusion, evaluate
 from clients.learning.votes import decide_together
-from clients.models import build_model, prepare, prepare_public, user_cache
+from clients.models import (
+    backbone_of,
+    build_model,
+    imports,
+    prepare,
+    prepare_public,
+    user_cache,
+)
 from clients.models.weights import set_parameters
 from clients.prediction.artefact import Artefact, unplaced
 from clients.prediction.doubt import UNKNOWN, measure_doubt
@@ -143,15 +150,19 @@ class Holdout:
             about: facts about the training.
         """
         whole = self._model.state_dict()  # a release has no buffers, which are constants
+        model = self._settings.model
         artefact = Artefact(
             info=replace(self._info, name=unplaced(self._info.name)),
-            architecture=self._settings.model.name,
+            architecture=model.name,
+            hidden=model.hidden,
+            tuned_stages=model.tuned_stages,
+            backbone=backbone_of(model),
             members={name: {**whole, **tensors} for name, tensors in members.items()},
             vote=vote,
             doubt=UNKNOWN,
             about=about,
         )
-        predictor = Predictor(artefact, allowed=(artefact.architecture,))
+        predictor = Predictor(artefact, allowed=(imports(model.name),))
         records = self._records
         if self._settings.privacy.input_laplace:
             clean = readable(self._public)

@@ -6,7 +6,7 @@ be combined is a table of its own, in ``clients.contract.soundness``.
 
 from collections.abc import Callable, Collection
 
-from clients.contract.setting_tree import SettingTree
+from clients.contract.setting_tree import PRETRAINED, SettingTree
 from clients.contract.soundness import check_sound, unsealed_shares
 
 
@@ -87,6 +87,16 @@ def _whole_model_at_home(s: SettingTree) -> str | None:
     )
 
 
+def _net_to_build_on(s: SettingTree) -> str | None:
+    if s.model.name.startswith(PRETRAINED) or not (s.model.hidden or s.model.tuned_stages):
+        return None
+    return (
+        f"model.hidden = {s.model.hidden} and model.tuned-stages = {s.model.tuned_stages} are for "
+        f"models on a pretrained net; set them to 0, or model.name = {s.model.name!r} to "
+        f"'{PRETRAINED}<name>'."
+    )
+
+
 def _enough_canaries(s: SettingTree) -> str | None:
     if not 0 < s.audit.canaries < LEAST_CANARIES:
         return None
@@ -128,6 +138,7 @@ _COMBINATIONS: list[tuple[set[str], Callable[[SettingTree], str | None]]] = [
         _shares_hold,
     ),
     ({"audit.canaries"}, _enough_canaries),
+    ({"model.name", "model.hidden", "model.tuned-stages"}, _net_to_build_on),
     ({"privacy.regime", "partition.hospitals"}, _sum_has_shares),
     ({"privacy.dropouts", "privacy.colluders", "partition.hospitals"}, _someone_remains),
     ({"partition.sites", "partition.hospitals"}, _one_name_a_hospital),

@@ -24,6 +24,9 @@ _LINE, _PATH, _LIST = 256, 4096, 8_000_000
 #: normal number, 2^-126, so that norms and steps of that size lose their digits.
 LEAST_CLIP = 2.0**-63
 
+#: What the name of a model begins with that learns from the features of a pretrained net.
+PRETRAINED = "pretrained:"
+
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
 
@@ -115,6 +118,20 @@ class Model(Group):
         description="SHA-256 of that file in hex digits ('' = any file)",
     )
     freeze: bool = Field(default=False, description="train the last layer only")
+    hidden: int = Field(
+        default=0,
+        ge=0,
+        le=4096,
+        json_schema_extra=since("0.2"),
+        description="units of a hidden layer on a pretrained net's features (0 = none)",
+    )
+    tuned_stages: int = Field(
+        default=0,
+        ge=0,
+        le=64,
+        json_schema_extra=since("0.2"),
+        description="last stages of a pretrained net that are trained too (0 = none)",
+    )
 
 
 class Exchange(Group):

@@ -57,6 +57,7 @@ DATASETS: dict[str, Source] = {
         title=chest_xray.info().title,
         load=chest_xray.load,
         needs=f"{chest_xray.NPZ} or {chest_xray.FOLDER}/",
+        variants=chest_xray.VARIANT,
     ),
     "aptos": Source(title=aptos.TITLE, load=aptos.load, needs="train.csv, train_images/"),
     "medmnist": Source(

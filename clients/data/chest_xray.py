@@ -22,6 +22,8 @@ from clients.data.records import Dataset, DatasetInfo, LazyInputs, PixelStore, R
 
 NPZ = "kermany_cxr_64.npz"
 FOLDER = "chest_xray"
+#: Variant of the name: the folder of pictures, even where the small arrays are beside it.
+VARIANT = "folder"
 _SOURCE = "https://data.mendeley.com/datasets/rscbjbr9sj/2 (reduced to 64 x 64)"
 _MD5 = "5a3cc52815dbc303c3ff48e5684ca10c"
 _CLASSES = ("normal", "pneumonia")
@@ -45,8 +47,17 @@ def info(shape: tuple[int, ...] = (1, 64, 64)) -> DatasetInfo:
 
 
 def load(where: Location) -> Dataset:
-    """Return the training and the official test pictures."""
-    path = find(where.data_dir, [NPZ, FOLDER], source=_SOURCE)
+    """Return the training and the official test pictures; of the variant `folder` the large ones.
+
+    Raises:
+        DataError: another variant, or there are no such files.
+    """
+    if where.variant not in ("", VARIANT):
+        raise DataError(
+            f"chest-xray has the variant {VARIANT!r}; found {where.variant!r}",
+            code="unknown-dataset",
+        )
+    path = find(where.data_dir, [FOLDER] if where.variant else [NPZ, FOLDER], source=_SOURCE)
     return _from_folder(path, where) if path.is_dir() else _from_arrays(path, where.log)
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 from torch import nn
 
 from clients.contract.binding import Parameter
+from clients.contract.setting_tree import PRETRAINED, Model
+from clients.models.known_nets import built_in_digest
 
 
 def parameters_of(module: nn.Module) -> tuple[Parameter, ...]:
@@ -23,10 +25,15 @@ def parameters_of(module: nn.Module) -> tuple[Parameter, ...]:
     )
 
 
-def weights_digest(path: str) -> str:
-    """Return the SHA-256 of a file of starting weights, hex; "" where there is none.
+def weights_digest(model: Model) -> str:
+    """Return SHA-256 of the file of weights that a model starts from or is built on, hex.
+
+    "" where there is none. Of a pretrained net that a package carries it is the one that the net
+    is read by, and no other.
 
     Raises:
         OSError: the file cannot be read.
     """
-    return hashlib.sha256(Path(path).expanduser().read_bytes()).hexdigest() if path else ""
+    if model.weights:
+        return hashlib.sha256(Path(model.weights).expanduser().read_bytes()).hexdigest()
+    return built_in_digest(model.name.removeprefix(PRETRAINED))

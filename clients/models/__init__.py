@@ -1,13 +1,23 @@
 """Models that can be trained under noise."""
 
-from clients.models.catalogue import MODELS, build_model, input_shape, prepare, prepare_public
+from clients.models.catalogue import (
+    MODELS,
+    backbone_of,
+    build_model,
+    imports,
+    input_shape,
+    prepare,
+    prepare_public,
+)
 from clients.models.errors import ModelError
 from clients.models.kept_features import user_cache
 
 __all__ = [
     "MODELS",
     "ModelError",
+    "backbone_of",
     "build_model",
+    "imports",
     "input_shape",
     "prepare",
     "prepare_public",

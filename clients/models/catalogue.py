@@ -3,51 +3,24 @@
 from __future__ import annotations
 
 import difflib
-import importlib
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-
+from clients.contract.setting_tree import PRETRAINED, Model
 from clients.data.records import Records, readable
+from clients.models.architecture import Architecture
 from clients.models.errors import ModelError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import torch
     from torch import nn
 
     from clients.contract.settings import Settings
     from clients.data.records import DatasetInfo
     from clients.models.kept_features import Keep
-
-
-@dataclass(frozen=True, kw_only=True)
-class Architecture:
-    """A row of the table of models.
-
-    Attributes:
-        title: a line for people.
-        builder: "module:function" taking a DatasetInfo, imported only when it is asked for.
-        kinds: kinds of data set it accepts; empty for any.
-        features: "module:function" (info, records, keep) -> records, "" for none.
-    """
-
-    title: str
-    builder: str
-    kinds: tuple[str, ...] = ()
-    features: str = ""
-
-    def build(self, info: DatasetInfo) -> nn.Module:
-        """Return a new module, initialised from torch's global generator."""
-        return load_function(self.builder)(info)  # type: ignore[no-any-return]
-
-    def prepared(self, info: DatasetInfo, records: Records, keep: Keep | None) -> Records:
-        """Return records as the model wants them; `prepare` says how."""
-        if not self.features:
-            return records
-        extracted: Records = load_function(self.features)(info, records, keep)
-        return extracted
+    from clients.models.pretrained import Backbone
 
 
 MODELS: dict[str, Architecture] = {
@@ -64,7 +37,13 @@ MODELS: dict[str, Architecture] = {
         title="a linear head on fixed wavelet scattering: cheap, and good at small epsilon",
         builder="clients.models.linear_scattering:scattering",
         kinds=("image",),
-        features="clients.models.features:extract",
+        features="clients.models.features:feature_map",
+    ),
+    "scattering-pyramid": Architecture(
+        title="the same on several scales of a large picture, and on its colours",
+        builder="clients.models.pyramid:pyramid",
+        kinds=("image",),
+        features="clients.models.pyramid:feature_map",
     ),
     "squeezenet": Architecture(
         title="SqueezeNet 1.1; takes torchvision's weights from a file",
@@ -93,20 +72,8 @@ MODELS: dict[str, Architecture] = {
 
 
 def imports(name: str) -> str:
-    """Return the function that ``model.name`` makes a process import, "" for a row of the table."""
-    return name if name not in MODELS and ":" in name else ""
-
-
-def load_function(path: str) -> Callable[..., Any]:
-    """Return the function at "package.module:function"."""
-    module, _, name = path.partition(":")
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ModelError(f"{path}: cannot be imported ({error})", code="unknown-model") from error
-    if not callable(found):
-        raise ModelError(f"{path} is no function", code="unknown-model")
-    return found  # type: ignore[no-any-return]
+    """Return the function that ``model.name`` makes a process import; "" for what is built in."""
+    return name.removeprefix(PRETRAINED) if ":" in name.removeprefix(PRETRAINED) else ""
 
 
 def build_model(settings: Settings, info: DatasetInfo, seed: int) -> nn.Module:
@@ -133,7 +100,7 @@ def build_model(settings: Settings, info: DatasetInfo, seed: int) -> nn.Module:
     from clients.models.readiness import check_private_ready
     from clients.models.weights import freeze_body, load_weights
 
-    architecture = architecture_of(settings.model.name)
+    architecture = architecture_of(settings.model)
     if architecture.kinds and info.kind not in architecture.kinds:
         raise ModelError(
             f"model {settings.model.name} is for {' and '.join(architecture.kinds)} data; "
@@ -145,7 +112,8 @@ def build_model(settings: Settings, info: DatasetInfo, seed: int) -> nn.Module:
         torch.manual_seed(seed)
         module = architecture.build(info)
     public: set[str] = set()
-    if settings.model.weights:
+    built_on = settings.model.name.startswith(PRETRAINED)
+    if settings.model.weights and not built_on:  # there they are the net's below
         digest = settings.model.weights_digest
         kept = load_weights(module, settings.model.weights, digest)
         public = set(module.state_dict()) - set(kept) if digest else set()
@@ -153,7 +121,7 @@ def build_model(settings: Settings, info: DatasetInfo, seed: int) -> nn.Module:
         freeze_body(module)
     module.train()
     # The table's own models are run on made-up records by the tests.
-    own = settings.model.name not in MODELS
+    own = settings.model.name not in MODELS and not built_on
     check_private_ready(module, info if own else None, public=public)
     return module
 
@@ -184,22 +152,40 @@ def _check_training(settings: Settings, info: DatasetInfo, architecture: Archite
         )
 
 
-def architecture_of(name: str) -> Architecture:
-    """Return a row of the table, or one of the user's own "package.module:function".
+def architecture_of(model: Model) -> Architecture:
+    """Return a row of the table, one on a pretrained net, or the user's own.
+
+    Args:
+        model: the settings of the model.
 
     Raises:
-        ModelError: there is none of this name.
+        ModelError: there is none of this name, or its pretrained net cannot be had.
     """
+    name = model.name
     if name in MODELS:
         return MODELS[name]
+    if name.startswith(PRETRAINED):
+        from clients.models.pretrained import Pretrained
+
+        made = Pretrained(_backbone(model), hidden=model.hidden, tuned=model.tuned_stages)
+        return made.architecture()
     if ":" in name:
         return Architecture(title=f"your own {name}", builder=name)
     near = difflib.get_close_matches(name, MODELS, n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
-    raise ModelError(
-        f"unknown model {name!r}{hint} Known: {', '.join(sorted(MODELS))}, package.module:function",
-        code="unknown-model",
-    )
+    known = f"{', '.join(sorted(MODELS))}, {PRETRAINED}<name>, package.module:function"
+    raise ModelError(f"unknown model {name!r}{hint} Known: {known}", code="unknown-model")
+
+
+def _backbone(model: Model) -> Backbone:
+    from clients.models.pretrained import load_backbone
+
+    return load_backbone(model.name.removeprefix(PRETRAINED), model.weights, model.weights_digest)
+
+
+def backbone_of(model: Model) -> Mapping[str, torch.Tensor]:
+    """Return all tensors of the pretrained net that a model is built on; empty if there is none."""
+    return _backbone(model).tensors if model.name.startswith(PRETRAINED) else {}
 
 
 def prepare(
@@ -216,17 +202,12 @@ def prepare(
         keep: names the folder where features are kept, a hospital's own, or `user_cache` for public
             records; None: memory alone.
     """
-    return architecture_of(settings.model.name).prepared(info, records, keep)
+    return architecture_of(settings.model).prepared(info, records, keep)
 
 
 def input_shape(settings: Settings, info: DatasetInfo) -> tuple[int, ...]:
     """Return the shape of one record as the model gets it; found without looking at a record."""
-    made_up = Records(
-        inputs=np.zeros((1, *info.shape), dtype=np.float32),
-        labels=np.zeros(1, dtype=np.int64),
-        patients=np.zeros(1, dtype=np.int64),
-    )
-    return tuple(prepare(settings, info, made_up, keep=None).inputs.shape[1:])
+    return architecture_of(settings.model).input_shape(info)
 
 
 def prepare_public(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 from typing import Any
 
@@ -98,6 +99,28 @@ def densenet121(info: DatasetInfo) -> nn.Module:
         if isinstance(layer, nn.ReLU):
             layer.inplace = False
     return nn.Sequential(OrderedDict(centre=centre(info), pad=PadTo(32), net=net))
+
+
+def densenet121_stages() -> nn.Sequential:
+    """Return MONAI's DenseNet-121 as it is published, with BatchNorms and without a classifier."""
+    from monai.networks.nets.densenet import DenseNet121
+
+    net = DenseNet121(spatial_dims=2, in_channels=3, out_channels=1)
+    return net.features.append(nn.ReLU())  # type: ignore[no-any-return]
+
+
+def own_name(published: str) -> str:
+    """Return what a tensor of a published DenseNet is called among the stages; "" elsewhere.
+
+    MONAI's names, and torchvision's, which have changed once.
+
+    >>> own_name("features.denseblock1.denselayer1.norm.1.weight")
+    'denseblock1.denselayer1.layers.norm1.weight'
+    """
+    if not published.startswith("features."):
+        return ""
+    name = published.removeprefix("features.")
+    return re.sub(r"(denselayer\d+)\.(?:layers\.)?(norm|conv)\.?(\d)\.", r"\1.layers.\2\3.", name)
 
 
 def cnn3d(info: DatasetInfo) -> nn.Module:

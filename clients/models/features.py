@@ -11,15 +11,14 @@ Features are a function of each row alone, computed once and kept (`kept_feature
 
 from __future__ import annotations
 
-import weakref
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from clients.data.records import Floats, LazyInputs, Records, Store
-from clients.models.kept_features import BLOCK, FeatureRows, FeatureStore, Keep
+from clients.data.records import Floats
+from clients.models.kept_features import BLOCK
 from clients.models.scattering import Scattering
 
 if TYPE_CHECKING:
@@ -45,19 +44,26 @@ class Features:
 
     Args:
         shape: of a picture, (channels, height, width).
+        pool: places per side that are averaged into one; 0 for 2 where there are 8 and more.
+        seen: noise pictures that mean and covariance are taken from.
     """
 
-    def __init__(self, shape: tuple[int, ...]) -> None:
+    identity = "scattering-1"
+    title = "scattering features"
+
+    def __init__(self, shape: tuple[int, ...], *, pool: int = 0, seen: int = 96) -> None:
         channels, height, width = shape
         self.transform = Scattering(height, width)
         maps, rows, columns = self.transform.shape
-        self._pool = 2 if min(rows, columns) >= 8 else 1
+        self._pool = pool or (2 if min(rows, columns) >= 8 else 1)
+        self._seen = seen
         self.width = channels * maps * (rows // self._pool) * (columns // self._pool)
+        self.shape = (self.width,)
         self._mean, self._whitener = self._public_statistics(height, width)
 
     def _public_statistics(self, height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the mean [maps] and the whitening matrix [maps, maps] of noise pictures."""
-        noise = self._logarithm(self.transform(pink_noise(96, height, width, seed=0)))
+        noise = self._logarithm(self.transform(pink_noise(self._seen, height, width, seed=0)))
         rows = noise.permute(0, 2, 3, 1).reshape(-1, noise.shape[1]).double()
         values, vectors = torch.linalg.eigh(torch.cov(rows.T))
         weights = (values + _RIDGE * values.mean()).rsqrt()
@@ -95,22 +101,6 @@ def features_for(shape: tuple[int, ...]) -> Features:
     return Features(shape)
 
 
-_ROWS: weakref.WeakKeyDictionary[Store, FeatureRows] = weakref.WeakKeyDictionary()
-
-
-def extract(info: DatasetInfo, records: Records, keep: Keep | None) -> Records:
-    """Return the records with features in the place of pictures.
-
-    Args:
-        info: public facts of the data set.
-        records: pictures.
-        keep: names the folder where features of all pictures of their store are kept; None: memory.
-    """
-    inputs, features = records.inputs, features_for(info.shape)
-    if not isinstance(inputs, LazyInputs):
-        return records.with_inputs(features(inputs))
-    store = inputs.store
-    if store not in _ROWS:
-        folder = None if keep is None else keep()
-        _ROWS[store] = FeatureRows(store, features, features.width, folder)
-    return records.with_inputs(LazyInputs(FeatureStore(store, _ROWS[store]), inputs.rows))
+def feature_map(info: DatasetInfo) -> Features:
+    """Return the features that the model `scattering` learns from."""
+    return features_for(info.shape)

@@ -12,27 +12,49 @@ import hashlib
 import io
 import logging
 import os
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clients.contract.stages import report
 from clients.data.pictures import PictureStore
-from clients.data.records import Floats, Ints, Store
+from clients.data.records import Floats, Ints, LazyInputs, Records, Store
 from crypto.whole_file import locked, write_private
 
 logger = logging.getLogger(__name__)
 
-VERSION = 1  # of the numbers in a file; part of its name
 #: Pictures whose features are computed together; larger blocks fall out of the processor's caches.
 BLOCK = 32
 _REPORTED = 256  # pictures between two reports of how far it is
 
-Compute = Callable[[Floats], Floats]
 #: Names the folder where features are kept, once it is needed; None: there is none.
 Keep = Callable[[], Path | None]
+
+
+class FeatureMap(Protocol):
+    """Fixed features: a public constant function of each record alone.
+
+    Attributes:
+        identity: what decides on the numbers, as a part of a file's name.
+        title: what is computed, for people.
+        shape: of the features of one record.
+    """
+
+    @property
+    def identity(self) -> str: ...  # noqa: D102
+
+    @property
+    def title(self) -> str: ...  # noqa: D102
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...  # noqa: D102
+
+    def __call__(self, pictures: Floats, /) -> Floats:
+        """Return float32 ``[n, *shape]`` for pictures, float32; all NaN where one is not finite."""
 
 
 class FeatureRows:
@@ -40,16 +62,15 @@ class FeatureRows:
 
     Args:
         pictures: where the pictures are; not kept.
-        compute: float32 ``[n, *shape]`` -> float32 ``[n, width]``, each row by itself.
-        width: features of a picture.
+        compute: what is computed of them.
         keep: folder of the file; None: memory alone.
     """
 
-    def __init__(self, pictures: Store, compute: Compute, width: int, keep: Path | None) -> None:
+    def __init__(self, pictures: Store, compute: FeatureMap, keep: Path | None) -> None:
         count = pictures.shape[0]
-        self.shape = (count, width)
+        self.shape: tuple[int, ...] = (count, *compute.shape)
         self._compute = compute
-        kept = None if keep is None else _kept(pictures, compute, self.shape, keep)
+        kept = None if keep is None else _kept(pictures, compute, keep)
         # Memory that was never written to costs nothing.
         self._rows = np.empty(self.shape, dtype=np.float16) if kept is None else kept
         self._made = np.full(-(-count // BLOCK), kept is not None)
@@ -87,15 +108,37 @@ def user_cache() -> Path | None:
     return folder
 
 
-def _kept(
-    pictures: Store, compute: Compute, shape: tuple[int, int], keep: Path
-) -> NDArray[np.float16] | None:
+_ROWS: weakref.WeakKeyDictionary[Store, dict[str, FeatureRows]] = weakref.WeakKeyDictionary()
+
+
+def with_features(records: Records, compute: FeatureMap, keep: Keep | None) -> Records:
+    """Return the records with features in the place of pictures.
+
+    Args:
+        records: pictures.
+        compute: what is computed of each.
+        keep: names the folder where features of all pictures of their store are kept; None: memory.
+    """
+    inputs = records.inputs
+    if not isinstance(inputs, LazyInputs):
+        return records.with_inputs(compute(inputs))
+    store = inputs.store
+    made = _ROWS.setdefault(store, {})
+    if compute.identity not in made:
+        folder = None if keep is None else keep()
+        made[compute.identity] = FeatureRows(store, compute, folder)
+    features = FeatureStore(store, made[compute.identity])
+    return records.with_inputs(LazyInputs(features, inputs.rows))
+
+
+def _kept(pictures: Store, compute: FeatureMap, keep: Path) -> NDArray[np.float16] | None:
     """Return all rows from the file, which is written if it is not there; None: it cannot be."""
-    path = keep / f"scattering-{VERSION}-{fingerprint(pictures)}.npy"
+    path = keep / f"{compute.identity}-{fingerprint(pictures)}.npy"
+    shape = (pictures.shape[0], *compute.shape)
     try:
         with locked(path.with_suffix(".lock")):
             if (found := _read(path, shape)) is None:
-                write_private(path, _pieces(pictures, compute, shape), durable=False)
+                write_private(path, _pieces(pictures, compute), durable=False)
                 found = _read(path, shape)
             return found
     except OSError as error:
@@ -103,7 +146,7 @@ def _kept(
         return None
 
 
-def _read(path: Path, shape: tuple[int, int]) -> NDArray[np.float16] | None:
+def _read(path: Path, shape: tuple[int, ...]) -> NDArray[np.float16] | None:
     try:
         rows = np.lib.format.open_memmap(path, mode="r")
     except (FileNotFoundError, ValueError):
@@ -111,18 +154,19 @@ def _read(path: Path, shape: tuple[int, int]) -> NDArray[np.float16] | None:
     return rows if rows.shape == shape and rows.dtype == np.float16 else None
 
 
-def _pieces(pictures: Store, compute: Compute, shape: tuple[int, int]) -> Iterator[bytes]:
+def _pieces(pictures: Store, compute: FeatureMap) -> Iterator[bytes]:
     """Yield the bytes of a file of all rows."""
+    count = pictures.shape[0]
     head = io.BytesIO()
-    form = {"descr": "<f2", "fortran_order": False, "shape": shape}
+    form = {"descr": "<f2", "fortran_order": False, "shape": (count, *compute.shape)}
     np.lib.format.write_array_header_1_0(head, form)
     yield head.getvalue()
-    for start in range(0, shape[0], BLOCK):
+    for start in range(0, count, BLOCK):
         if start % _REPORTED == 0:
-            report("scattering features", start, shape[0])
-        rows = np.arange(start, min(start + BLOCK, shape[0]), dtype=np.int64)
+            report(compute.title, start, count)
+        rows = np.arange(start, min(start + BLOCK, count), dtype=np.int64)
         yield compute(pictures.read(rows)).astype("<f2").tobytes()
-    report("scattering features", shape[0], shape[0])
+    report(compute.title, count, count)
 
 
 def fingerprint(pictures: Store) -> str:

@@ -8,10 +8,7 @@ import torch
 from torch import nn
 
 from clients.data.records import DatasetInfo
-
-# Mean and standard deviation of ImageNet's channels, as published with the pretrained weights.
-_MEAN = (0.485, 0.456, 0.406)
-_STD = (0.229, 0.224, 0.225)
+from clients.models.known_nets import MEAN, STD
 
 
 class Fire(nn.Module):
@@ -36,10 +33,12 @@ class Colours(nn.Module):
     mean: torch.Tensor
     std: torch.Tensor
 
-    def __init__(self) -> None:
+    def __init__(
+        self, mean: tuple[float, float, float] = MEAN, std: tuple[float, float, float] = STD
+    ) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.tensor(_MEAN).reshape(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(_STD).reshape(3, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(mean).reshape(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).reshape(3, 1, 1), persistent=False)
 
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
         """Return [n, 3, h, w]."""
@@ -52,21 +51,7 @@ def squeezenet(info: DatasetInfo) -> nn.Module:
     Without dropout, and without the ReLU that would cut negative logits off; layers with nothing to
     learn keep torchvision's numbers in their place. A plain sequence, so that it can be cut.
     """
-    features = nn.Sequential(
-        nn.Conv2d(3, 64, 3, stride=2),
-        nn.ReLU(),
-        nn.MaxPool2d(3, stride=2, ceil_mode=True),
-        Fire(64, 16, 64),
-        Fire(128, 16, 64),
-        nn.MaxPool2d(3, stride=2, ceil_mode=True),
-        Fire(128, 32, 128),
-        Fire(256, 32, 128),
-        nn.MaxPool2d(3, stride=2, ceil_mode=True),
-        Fire(256, 48, 192),
-        Fire(384, 48, 192),
-        Fire(384, 64, 256),
-        Fire(512, 64, 256),
-    )
+    features = stages()
     head = nn.Conv2d(512, len(info.classes), 1)
     classifier = nn.Sequential(nn.Identity(), head, nn.Identity(), nn.AdaptiveAvgPool2d(1))
     model = nn.Sequential(
@@ -81,3 +66,31 @@ def squeezenet(info: DatasetInfo) -> nn.Module:
             nn.init.zeros_(layer.bias)
     nn.init.normal_(head.weight, std=0.01)
     return model
+
+
+def stages() -> nn.Sequential:
+    """Return all layers but the classifier's."""
+    return nn.Sequential(
+        nn.Conv2d(3, 64, 3, stride=2),
+        nn.ReLU(),
+        nn.MaxPool2d(3, stride=2, ceil_mode=True),
+        Fire(64, 16, 64),
+        Fire(128, 16, 64),
+        nn.MaxPool2d(3, stride=2, ceil_mode=True),
+        Fire(128, 32, 128),
+        Fire(256, 32, 128),
+        nn.MaxPool2d(3, stride=2, ceil_mode=True),
+        Fire(256, 48, 192),
+        Fire(384, 48, 192),
+        Fire(384, 64, 256),
+        Fire(512, 64, 256),
+    )
+
+
+def own_name(published: str) -> str:
+    """Return what a tensor of torchvision's file is called here; "" for the classifier's.
+
+    >>> own_name("features.3.squeeze.weight"), own_name("classifier.1.bias")
+    ('3.squeeze.weight', '')
+    """
+    return "" if published.startswith("classifier.") else published.removeprefix("features.")

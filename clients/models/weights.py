@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,16 +13,33 @@ from torch import nn
 from clients.models.errors import ModelError
 
 
-def read_state(path: Path) -> dict[str, torch.Tensor]:
-    """Return the tensors of a safetensors file or of a torch state dict."""
-    if not path.is_file():
-        raise ModelError(f"model.weights: {path} does not exist", code="missing-file")
+def read_state(path: Path, digest: str = "") -> dict[str, torch.Tensor]:
+    """Return the tensors of a safetensors file or of a torch state dict.
+
+    Args:
+        path: the file.
+        digest: SHA-256 of the file in hex digits, held against the very bytes that are then read;
+            "" for any.
+
+    Raises:
+        ModelError: `missing-file`, `weights-mismatch` for another digest, or `unreadable`.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        reason = "does not exist" if isinstance(error, FileNotFoundError) else "cannot be read"
+        raise ModelError(f"model.weights: {path} {reason}", code="missing-file") from error
+    found = hashlib.sha256(data).hexdigest() if digest else ""
+    if found != digest:
+        raise ModelError(
+            f"model.weights: {path} has SHA-256 {found}, expected {digest}", code="weights-mismatch"
+        )
     try:
         if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
+            from safetensors.torch import load
 
-            return dict(load_file(path))
-        state = torch.load(path, map_location="cpu", weights_only=True)
+            return dict(load(data))
+        state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:
         # Whatever a damaged file makes the readers raise, the answer is the same.
         raise ModelError(
@@ -53,12 +71,7 @@ def load_weights(module: nn.Module, path: str | Path, digest: str = "") -> tuple
             layer, or a layer of another shape that is not the head.
     """
     file = Path(path).expanduser()
-    state = read_state(file)
-    found = hashlib.sha256(file.read_bytes()).hexdigest() if digest else ""
-    if found != digest:
-        raise ModelError(
-            f"model.weights: {file} has SHA-256 {found}, expected {digest}", code="weights-mismatch"
-        )
+    state = read_state(file, digest)
     own = module.state_dict()
     fits = {k: v for k, v in state.items() if k in own and v.shape == own[k].shape}
     if not fits:

@@ -39,6 +39,8 @@ KEY, FORM = "asclepias", 1
 #: Tensor of the scores; all others are "<member>/<tensor>".
 SCORES = "doubt/scores"
 _SEPARATOR = "/"
+#: Where the tensors of a pretrained net lie; no member is called so.
+_BACKBONE = "backbone:"
 
 #: Parameters and buffers of one model.
 State = Mapping[str, torch.Tensor]
@@ -59,6 +61,8 @@ class _Description(BaseModel):
     temperature: float
     data: dict[str, Any]
     about: dict[str, Any]
+    hidden: int = 0
+    tuned_stages: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,11 +71,15 @@ class Artefact:
 
     Attributes:
         info: public facts of the data it was trained on.
-        architecture: row of the table of models, or "package.module:function".
+        architecture: row of the table of models, "package.module:function", or "pretrained:" and
+            the name of a net.
         members: name -> parameters and buffers; one, or several that decide together.
         vote: how several decide: see `clients.learning.votes`.
         doubt: temperature and scores, of the public holdout.
         about: JSON-ready facts about the training, and the model card once it is exported.
+        hidden: units of a hidden layer on a pretrained net's features.
+        tuned_stages: last stages of a pretrained net that are the members' own.
+        backbone: all tensors of the pretrained net; empty where there is none.
     """
 
     info: DatasetInfo
@@ -80,6 +88,15 @@ class Artefact:
     vote: str = "probabilities"
     doubt: Doubt
     about: Mapping[str, Any] = field(default_factory=dict)
+    hidden: int = 0
+    tuned_stages: int = 0
+    backbone: State = field(default_factory=dict)
+
+    @property
+    def _on_net(self) -> dict[str, int]:
+        """What is said of a model on a pretrained net, and of no other."""
+        given = {"hidden": self.hidden, "tuned_stages": self.tuned_stages}
+        return given if self.backbone else {}
 
     def to_bytes(self) -> bytes:
         """Return the file."""
@@ -92,10 +109,12 @@ class Artefact:
             "temperature": self.doubt.temperature,
             "data": asdict(self.info),
             "about": dict(self.about),
+            **self._on_net,
         }
+        states = {**self.members, **({_BACKBONE: self.backbone} if self.backbone else {})}
         tensors = {
             f"{member}{_SEPARATOR}{name}": tensor.detach().cpu().clone().contiguous()
-            for member, state in self.members.items()
+            for member, state in states.items()
             for name, tensor in state.items()
         }
         tensors[SCORES] = torch.from_numpy(np.asarray(self.doubt.scores, dtype=np.float64))
@@ -107,7 +126,10 @@ class Artefact:
         digest = hashlib.sha256(json.dumps(asdict(self.info), sort_keys=True).encode())
         digest.update(f"{self.architecture} {self.vote} {self.doubt.temperature!r}".encode())
         digest.update(self.doubt.scores.tobytes())
-        for member, state in sorted(self.members.items()):
+        if self.backbone:
+            digest.update(f"{self._on_net}".encode())
+        states = {**self.members, _BACKBONE: self.backbone}
+        for member, state in sorted(states.items()):
             for name, tensor in sorted(state.items()):
                 digest.update(f"{member}{_SEPARATOR}{name}".encode())
                 digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
@@ -153,6 +175,7 @@ def read_artefact(path: Path) -> Artefact:
     for name, tensor in tensors.items():
         member, _, own = name.rpartition(_SEPARATOR)
         members.setdefault(member, {})[own] = tensor
+    backbone = members.pop(_BACKBONE, {})
     if not members or "" in members:
         raise ArtefactError(f"{path}: its tensors are of no model; it holds {', '.join(tensors)}")
     if not (said.temperature > 0 and np.isfinite(scores).all()):
@@ -164,4 +187,7 @@ def read_artefact(path: Path) -> Artefact:
         vote=said.vote,
         doubt=Doubt(temperature=said.temperature, scores=np.sort(scores)),
         about=said.about,
+        hidden=said.hidden,
+        tuned_stages=said.tuned_stages,
+        backbone=backbone,
     )

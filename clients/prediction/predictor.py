@@ -9,10 +9,14 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from clients.contract.setting_tree import PRETRAINED, Model
 from clients.data.records import Inputs, Records
 from clients.learning.evaluation import probabilities
 from clients.learning.votes import decide_together
-from clients.models.catalogue import MODELS, architecture_of
+from clients.models.architecture import Architecture
+from clients.models.catalogue import MODELS, architecture_of, imports
+from clients.models.errors import ModelError
+from clients.models.pretrained import Backbone, Pretrained
 from clients.prediction.artefact import Artefact, ArtefactError
 
 #: Records that are judged at once.
@@ -34,18 +38,20 @@ class Predictor:
 
     def __init__(self, artefact: Artefact, allowed: Sequence[str] = ()) -> None:
         name = artefact.architecture
-        if name not in MODELS and name not in allowed:
+        needed = imports(name) or name
+        built_in = name in MODELS or (name.startswith(PRETRAINED) and not imports(name))
+        if not built_in and needed not in allowed:
             raise ArtefactError(
-                f"the model is built by {name}, which is not of this app; --allow {name} imports "
-                "and so runs it: say so only of code that you know"
+                f"the model is built by {needed}, which is not of this app; --allow {needed} "
+                "imports and so runs it: say so only of code that you know"
             )
         self.artefact = artefact
-        self._architecture = architecture_of(name)
+        self.architecture = _architecture(artefact)
         self.modules = {member: self._built(member) for member in artefact.members}
 
     def _built(self, member: str) -> nn.Module:
         with torch.random.fork_rng(devices=[]):
-            module = self._architecture.build(self.artefact.info)
+            module = self.architecture.build(self.artefact.info)
         try:
             module.load_state_dict(dict(self.artefact.members[member]))
         except RuntimeError as error:
@@ -57,7 +63,7 @@ class Predictor:
         """Return inputs [n, *shape] as the model wants them: fixed features if it uses any."""
         nobody = np.arange(len(inputs), dtype=np.int64)
         records = Records(inputs=inputs, labels=np.zeros_like(nobody), patients=nobody)
-        made = self._architecture.prepared(self.artefact.info, records, None)
+        made = self.architecture.prepared(self.artefact.info, records, None)
         return np.asarray(made.inputs, dtype=np.float32)
 
     def each(self, inputs: Inputs) -> list[NDArray[np.float32]]:
@@ -96,6 +102,19 @@ class Predictor:
     def chances(self, inputs: Inputs) -> NDArray[np.float64]:
         """Return calibrated probabilities [n, classes] of records [n, *shape]."""
         return self.artefact.doubt.chances(self.logits(inputs))
+
+
+def _architecture(artefact: Artefact) -> Architecture:
+    """Return what the members are built by; a pretrained net comes from the same file."""
+    name = artefact.architecture
+    if not name.startswith(PRETRAINED):
+        return architecture_of(Model(name=name))
+    try:
+        backbone = Backbone(name.removeprefix(PRETRAINED), artefact.backbone)
+    except ModelError as error:
+        raise ArtefactError(str(error)) from None
+    made = Pretrained(backbone, hidden=artefact.hidden, tuned=artefact.tuned_stages)
+    return made.architecture()
 
 
 def spread(each: Sequence[NDArray[np.floating]]) -> NDArray[np.float64]:

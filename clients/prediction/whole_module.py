@@ -9,8 +9,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from clients.models.catalogue import MODELS
-from clients.models.features import Features, features_for
+from clients.models.features import Features
+from clients.models.pretrained import BackboneFeatures
 from clients.models.scattering import Scattering, fold
 from clients.prediction.predictor import Predictor
 
@@ -32,20 +32,25 @@ class WholeModule(nn.Module):
     def __init__(self, predictor: Predictor, *, real: bool = False) -> None:
         super().__init__()
         artefact = predictor.artefact
-        row = MODELS.get(artefact.architecture)
-        if row and row.features and artefact.architecture != "scattering":
-            raise ValueError(f"features of {artefact.architecture} are not exported")
+        made = predictor.architecture.feature_map(artefact.info)
         self._features: Features | None = None
         self._real: RealScattering | None = None
-        if row and row.features:
-            self._features = features_for(artefact.info.shape)
-            self._real = RealScattering(self._features.transform) if real else None
+        self._net: nn.Module | None = None
+        if isinstance(made, Features):
+            self._features = made
+            self._real = RealScattering(made.transform) if real else None
+        elif isinstance(made, BackboneFeatures):
+            self._net = made.net
+        elif made is not None:
+            raise ValueError(f"features of {artefact.architecture} are not exported")
         self.members = nn.ModuleList(predictor.modules.values())
         self._majority = artefact.vote == "majority"
         self._temperature = artefact.doubt.temperature
 
     def forward(self, records: torch.Tensor) -> torch.Tensor:
         """Return probabilities [n, classes]."""
+        if self._net is not None:
+            records = self._net(records)
         if self._features is not None:
             transform = self._real or self._features.transform
             records = self._features.of_maps(transform(records))

@@ -67,7 +67,7 @@ def agree(settings: Settings, cohort: Cohort, training: str, noise_multiplier: f
         parameters=parameters_of(session.replica.module),
         spare_attempts=spare_attempts(settings),
         failed_openings=failures_allowed(settings),
-        weights=weights_digest(settings.model.weights),
+        weights=weights_digest(settings.model),
     )
     text = bound.text()
     return Agreement(

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from clients.contract.setting_tree import Model
 from clients.data.records import DatasetInfo
 from clients.models.catalogue import architecture_of
 from clients.prediction.artefact import Artefact
@@ -70,7 +71,7 @@ def made_artefact(
     states = {}
     for number in range(members):
         torch.manual_seed(seed + number)
-        module = architecture_of(architecture).build(info)
+        module = architecture_of(Model(name=architecture)).build(info)
         with torch.no_grad():
             for parameter in module.parameters():
                 parameter.normal_(std=0.5)

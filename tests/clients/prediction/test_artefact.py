@@ -12,6 +12,7 @@ from safetensors.torch import load, save
 
 from clients.prediction.artefact import KEY, Artefact, ArtefactError, read_artefact
 from clients.prediction.predictor import Predictor
+from clients.prediction.whole_module import WholeModule
 from tests.clients.prediction.models import made_artefact, picture_info, visits_info
 
 
@@ -94,3 +95,34 @@ def test_a_file_s_own_function_is_not_imported_unasked(tmp_path: Path, info) -> 
         Predictor(read_artefact(written(tmp_path, planted)))
     own = replace(planted, architecture="clients.models.small:logistic")
     Predictor(own, allowed=["clients.models.small:logistic"])
+
+
+@pytest.mark.parametrize("more", [{}, {"hidden": 3}, {"tuned_stages": 1}])
+def test_a_pretrained_net_travels_in_the_file_of_a_model_on_it(tmp_path: Path, more) -> None:
+    from clients.models.pretrained import Backbone, Pretrained
+    from tests.clients.models import nets
+
+    name, shape = "tests.clients.models.nets:staged", (3, 16, 16)
+    path, _ = nets.written(tmp_path, nets.staged())
+    net = Backbone(name, torch.load(path, weights_only=True))
+    plain = made_artefact(picture_info(shape), "cnn")
+    options = {"hidden": more.get("hidden", 0), "tuned": more.get("tuned_stages", 0)}
+    module = Pretrained(net, **options).build(plain.info)
+    made = replace(
+        plain,
+        architecture=f"pretrained:{name}",
+        members={"model": module.state_dict()},
+        backbone=dict(net.tensors),
+        **more,
+    )
+    found = read_artefact(written(tmp_path, made))
+    assert found.digest == made.digest != replace(made, backbone=plain.members["model"]).digest
+    shown = np.random.default_rng(0).random((3, *shape), dtype=np.float32)
+    predictor = Predictor(found, allowed=(name,))
+    assert np.array_equal(predictor.chances(shown), Predictor(made, allowed=(name,)).chances(shown))
+    with torch.no_grad():
+        whole = WholeModule(predictor)(torch.from_numpy(shown)).numpy()
+    assert np.allclose(whole, predictor.chances(shown), atol=1e-5)
+    for wrong in ({}, {"stem.weight": torch.zeros(1)}):
+        with pytest.raises(ArtefactError, match="of another net"):
+            Predictor(replace(made, backbone=wrong), allowed=(name,))

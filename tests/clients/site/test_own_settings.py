@@ -47,9 +47,21 @@ def test_a_function_is_imported_only_from_the_hospitals_own_list(
     assert planted not in sys.modules
 
 
-def test_a_row_of_the_table_needs_no_permission(tmp_path: Path) -> None:
+def test_a_pretrained_net_of_ones_own_is_imported_only_from_that_list(
+    tmp_path: Path, planted: str
+) -> None:
+    asked = Settings.from_config({"model.name": f"pretrained:{planted}:build"})
+    with pytest.raises(Fault, match="settings-refused"):
+        own_settings(read_site_file(written(tmp_path)), asked)
+    allowed = written(tmp_path, f'[allow]\nfunctions = ["{planted}:build"]\n')
+    assert own_settings(read_site_file(allowed), asked).model.name == asked.model.name
+    assert planted not in sys.modules
+
+
+@pytest.mark.parametrize("name", ["mlp", "pretrained:efficientnet-lite0"])
+def test_a_row_of_the_table_needs_no_permission(tmp_path: Path, name: str) -> None:
     file = read_site_file(written(tmp_path))
-    assert own_settings(file, Settings.from_config({"model.name": "mlp"})).model.name == "mlp"
+    assert own_settings(file, Settings.from_config({"model.name": name})).model.name == name
 
 
 @pytest.mark.parametrize("value", ['["os"]', '["os.system"]', "[3]", '"a:b"', '["../a:b"]'])
