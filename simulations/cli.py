@@ -198,13 +198,13 @@ def _run(
     output: dict[str, bool],
 ) -> None:
     from simulations.launch import Output, launch, make_run_folder
-    from simulations.scenario import check_cut, resolve
+    from simulations.scenario import check_model, resolve
 
     _check_engine(str(options["engine"]))
     given = {"partition.hospitals": num_supernodes, "run.seed": seed}
     overrides = {key: value for key, value in given.items() if value is not None}
     settings = resolve(scenario, assignments, overrides)
-    check_cut(settings)
+    check_model(settings)
     settings = make_run_folder(settings, out)
     launch(settings, options, Output(**output), command=_command())
 

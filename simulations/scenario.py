@@ -121,19 +121,23 @@ def resolve(
     return settings.with_config({STEP_SIZE: planned_step_size(settings)}) if by_rule else settings
 
 
-def check_cut(settings: Settings) -> None:
-    """Refuse a model that cannot be cut as asked, before anything is started.
+def check_model(settings: Settings) -> None:
+    """Refuse a model that cannot be had, or not be cut as asked, before anything is started.
 
-    Which layers there are is known from the model alone, so it is built, and the data are read.
+    Which layers there are is known from the model alone, so where it is to be cut it is built, and
+    the data are read.
 
     Raises:
         SettingsError: the layer is none of those that it can be cut after, which are listed.
+        ModelError: the file of its pretrained net is not there, or is another one.
     """
+    from clients.models import backbone_of, build_model
+
+    backbone_of(settings.model)
     if settings.exchange.name != "layers":
         return
     from clients.data import Cohorts
     from clients.learning.cuts import cut_model
-    from clients.models import build_model
 
     cut_model(settings, build_model(settings, Cohorts().of(settings).info, 0))
 

@@ -36,7 +36,8 @@ def folded(stage: nn.Module, maps: torch.Tensor) -> nn.Module:
     made = copy.deepcopy(stage)
     for layer in list(made.modules()):
         if getattr(layer, "inplace", False):
-            layer.inplace = False  # hooks must see what was, not what became of it
+            # Hooks must see what was, not what became of it.
+            layer.inplace = False  # type: ignore[assignment]
         for (at, conv), (after, norm) in pairwise(list(layer.named_children())):
             if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
                 setattr(layer, at, fuse_conv_bn_eval(conv, norm))

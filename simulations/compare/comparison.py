@@ -40,7 +40,7 @@ from simulations.compare.rows import Row, is_finished, paired_rows, read_row
 from simulations.compare.workers import run_trainings
 from simulations.pages.wording import PATIENT
 from simulations.progress import describe_place
-from simulations.scenario import Scenario, check_cut, resolve
+from simulations.scenario import Scenario, check_model, resolve
 from strategies.run.events import last_change, run_progress
 from strategies.run.reading import read_run
 
@@ -82,7 +82,7 @@ class Comparison:
         """
         plan = plan_comparison(scenario, axes)
         for setup in plan.setups:
-            check_cut(plan.cells(setup)[0].settings)
+            check_model(plan.cells(setup)[0].settings)
         with held(self.out):
             return self._run(plan)
 
