@@ -28,7 +28,7 @@ from clients.models.small import start_at_zero
 SIDES = (64, 128, 224)
 #: Places per side that are left of each edition.
 _GRID = 4
-_SEEN = 24  # a large noise picture has hundreds of places to take statistics from
+_SEEN = 8  # a large noise picture has hundreds of places to take statistics from
 #: Light and two differences of colour, orthonormal (Ohta, Kanade and Sakai 1980), rows to columns.
 _LIGHT = (1 / math.sqrt(3),) * 3
 _COLOURS = (

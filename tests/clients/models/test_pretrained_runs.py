@@ -29,6 +29,8 @@ SMALL = (
     "run.seed=3",
     "data.holdout=0.3",
 )
+#: Opacus' hooks sit on layers whose inputs are data; torch remarks on it.
+pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing")
 NET = "tests.clients.models.nets:staged"
 
 
