@@ -21,9 +21,18 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+
+from private_tables import private_tables  # noqa: E402  (after the path is set)
+
 MEASURED = ROOT / "docs" / "measured"
-PAGES = ("README.md", "docs/performance.md", "docs/audit.md", "docs/prediction.md")
+PAGES = (
+    "README.md",
+    "docs/performance.md",
+    "docs/audit.md",
+    "docs/prediction.md",
+    "docs/private-inference.md",
+)
 #: When a planted fault came -> words for a count of them.
 FAULT_SETS = {
     "known": "faults that detectors were made with",
@@ -255,6 +264,11 @@ def _seen(found: dict[str, Any]) -> str:
     return f"{found['gate']} ({found['shut']})" if found["shut"] else "-"
 
 
+def private_inference() -> str:
+    """Return what private predictions cost, who sends how much, and how often they are right."""
+    return private_tables(_read("private_inference.json"), _rows)
+
+
 def _read(name: str) -> Any:
     return json.loads((MEASURED / name).read_text(encoding="utf-8"))
 
@@ -270,6 +284,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "audit": audit_table,
     "planted-faults": planted_faults,
     "own-calibration": own_calibration,
+    "private-inference": private_inference,
 }
 
 

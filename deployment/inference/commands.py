@@ -61,13 +61,13 @@ def key(
 ) -> None:
     """Make a party's key and certificate on its own machine; nothing is overwritten."""
     from deployment.errors import DeploymentError
-    from deployment.inference.identities import make_identity
+    from deployment.inference.identities import KEY, make_identity
     from deployment.report import line
 
     try:
         fingerprint = make_identity(folder, name)
-    except FileExistsError as error:
-        raise DeploymentError(f"{error.filename} exists already; move it away first.") from None
+    except FileExistsError:
+        raise DeploymentError(f"{folder / KEY} exists already; move it away first.") from None
     line(True, f"{folder / 'certificate.pem'} is for the others; its SHA-256 is {fingerprint}")
 
 
