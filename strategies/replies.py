@@ -32,6 +32,7 @@ from clients.contract.messages import (
     named_bytes,
 )
 from clients.contract.share_messages import SharesReply
+from clients.contract.tensors import numbers_in
 from clients.contract.visit_messages import Carried, VisitReply
 from clients.contract.words import CONFIG
 from crypto.errors import SealingError
@@ -281,7 +282,7 @@ def read_layer(
     rows = most_rows if shape and shape[0] == -1 else (shape[0] if shape else 1)
     if len(array.data) > 8 * rows * math.prod(shape[1:]) + _MOST_PREFACE:
         raise BadReply
-    values = array.numpy()
+    values = numbers_in(array)
     if values.dtype.kind not in kinds or values.ndim != len(shape):
         raise BadReply
     if values.shape[1:] != shape[1:] or (shape and shape[0] not in (-1, len(values))):
@@ -370,7 +371,7 @@ def _values(array: Array, shape: tuple[int, ...], dtype: str) -> NDArray[np.gene
     size = math.prod(shape) * kind.itemsize
     if not size <= len(array.data) <= size + _MOST_PREFACE:
         raise BadReply
-    values = array.numpy()
+    values = numbers_in(array)
     if values.shape != shape or values.dtype != kind or not np.isfinite(values).all():
         raise BadReply
     return values
