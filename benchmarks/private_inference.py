@@ -93,7 +93,7 @@ def trained(row: Row) -> tuple[Artefact, Any]:
         data = load_dataset(row.data, os.environ.get("ASCLEPIAS_DATA"), image_size=64)
     info, records = data.info, data.train
     order = np.random.default_rng(0).permutation(len(records))
-    used, rest = order[: min(3000, len(order) - 1000)], order[-1000:]
+    used, rest = order[: min(3000, len(order) - 1001)], order[-1001:]
     architecture = MODELS[row.model]
     torch.manual_seed(0)
     module = architecture.build(info)

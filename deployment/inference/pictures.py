@@ -46,7 +46,10 @@ def shares_of(path: Path, about: About, shape: tuple[int, ...]) -> Iterator[tupl
         inputs = np.asarray(asked.inputs[number : number + 1], dtype=np.float32)
         if about.features:
             inputs = _features(about.features, info, inputs)
-        values = prepared(inputs[0], shape, about.gain, about.offset)
+        try:
+            values = prepared(inputs[0], shape, about.gain, about.offset)
+        except ValueError:
+            raise LinkError("the provider's model takes other pictures than it says") from None
         yield name, encode(values)
 
 

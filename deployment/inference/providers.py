@@ -7,6 +7,7 @@ import json
 import logging
 import math
 import os
+import threading
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from clients.prediction.private_program import Compiled, compile_model
 from crypto.inference.links import FrameLink, LinkError, Refusal
 from crypto.inference.parties import Party
 from crypto.inference.sources import SEED, ProviderSource, Role
+from crypto.inference.words import Words
 from crypto.whole_file import write_private
 from deployment.inference.allowances import Allowances
 from deployment.inference.deposits import Deposits
@@ -29,6 +31,10 @@ from deployment.inference.packets import new_id
 from deployment.inference.servers import Denied, Server
 
 _log = logging.getLogger("asclepias.inference")
+#: Predictions at once, each with some hundred megabytes of randomness for a deep net.
+MOST_AT_ONCE = 8
+#: Seconds that a patient who is prepared has for choosing a picture.
+PICTURE_SECONDS = 600.0
 
 
 @dataclass(frozen=True)
@@ -98,6 +104,7 @@ class Provider:
         self._masked = _masked(self.compiled, self._known.mask)
         self.allowances = Allowances(folder.own("counts"), per_day=said.per_day, in_all=said.in_all)
         self.deposits = Deposits(self.program.shape)
+        self._places = threading.BoundedSemaphore(MOST_AT_ONCE)
         linear = linear_of(self.compiled)
         self._encrypted = None if linear is None else EncryptedRows(*linear)
         self._register()
@@ -161,25 +168,37 @@ class Provider:
 
     def _predict(self, link: FrameLink, patient: str, packet: str) -> None:
         """Count, get the packet's seed, expand it; then, once there is a picture, run."""
-        left = self.allowances.use(patient)
+        if not self._places.acquire(timeout=self._patience / 2):
+            raise Denied("busy", f"{MOST_AT_ONCE} predictions are under way; try again in a minute")
+        try:
+            left = self.allowances.use(patient)
+            materials = list(self.program.deal(ProviderSource(self._seed(packet))))
+            link.say({"ok": True, "left": left})
+            share = self._picture(link)
+            link.say({"ok": True})
+            self.program.run(Party(Role.PROVIDER, link, self.compiled.weights), materials, share)
+        finally:
+            self._places.release()
+        _log.info("answered %s; %d left today", patient, left)
+
+    def _seed(self, packet: str) -> bytes:
         try:
             with self._dealer() as dealer:
-                dealer.say({"ask": "seed", "packet": packet})
-                dealer.hear()
-                seed = bytes(dealer.receive(SEED))
+                dealer.ask({"ask": "seed", "packet": packet})
+                return bytes(dealer.receive(SEED))
         except Refusal:
             raise Denied("packet", "the dealer has no such packet, or gave it out before") from None
         except LinkError:
             raise Denied("dealer", "the dealer cannot be reached; try again later") from None
-        materials = list(self.program.deal(ProviderSource(seed)))
-        link.say({"ok": True, "left": left})
+
+    def _picture(self, link: FrameLink) -> Words:
+        """Return the provider's share, once the patient has a picture."""
+        patience, link.patience = link.patience, max(link.patience, PICTURE_SECONDS)
         words = link.hear()
+        link.patience = patience
         if words.get("ask") != "predict":
             raise Denied("unknown", "after 'prepare' comes 'predict'")
-        share = self.deposits.take(str(words.get("deposit", "")))
-        link.say({"ok": True})
-        self.program.run(Party(Role.PROVIDER, link, self.compiled.weights), materials, share)
-        _log.info("answered %s; %d left today", patient, left)
+        return self.deposits.take(str(words.get("deposit", "")))
 
     def _answer_row(self, link: FrameLink, patient: str, rows: EncryptedRows, sizes: Any) -> None:
         """Answer an encrypted row; counted before it is read."""

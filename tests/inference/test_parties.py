@@ -23,6 +23,7 @@ from deployment.errors import DeploymentError
 from deployment.inference.folders import read_folder
 from deployment.inference.identities import make_identity
 from deployment.inference.packets import Packets, ProviderSeeds
+from deployment.inference.providers import MOST_AT_ONCE
 
 SHAPE = (3, 4, 4)
 
@@ -255,6 +256,33 @@ def test_a_connection_that_is_cut_half_way_names_the_provider(three, model, monk
             agent.predict(shared(model, picture()))
     with three.agent() as agent:
         assert np.isfinite(predicted(agent, model, picture())).all()
+
+
+def test_a_provider_that_is_busy_says_so_before_it_counts(three, model):
+    three.provider._patience = 0.2
+    for _ in range(MOST_AT_ONCE):
+        three.provider._places.acquire()
+    with three.agent() as agent, pytest.raises(Refusal, match="under way") as error:
+        agent.prepare()
+    assert error.value.reason == "busy"
+    assert three.provider.allowances.left("ada") == 20
+    for _ in range(MOST_AT_ONCE):
+        three.provider._places.release()
+    with three.agent() as agent:
+        assert np.isfinite(predicted(agent, model, picture())).all()
+
+
+def test_a_patient_has_time_to_choose_a_picture(tmp_path, model):
+    three = Parties(tmp_path, model)
+    try:
+        three.start_dealer()
+        three.start_provider(patience=0.3)
+        with three.agent() as agent:
+            agent.prepare()
+            time.sleep(0.6)
+            assert np.isfinite(agent.predict(shared(model, picture())).chances).all()
+    finally:
+        three.close()
 
 
 def test_strangers_are_let_in_nowhere(three, tmp_path, model):

@@ -1,0 +1,71 @@
+"""From a file on the patient's machine to what is shared; what cannot be read is not sent."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+from PIL import Image
+from some_models import artefact
+
+from clients.data.errors import DataError
+from clients.prediction.predictor import Predictor
+from clients.prediction.private_program import compile_model
+from crypto.inference.links import LinkError
+from crypto.inference.words import decode
+from deployment.errors import DeploymentError
+from deployment.inference.agents import About
+from deployment.inference.pictures import shares_of
+from deployment.inference.providers import about
+
+
+def known(name="scattering", shape=(1, 16, 16)):
+    made = artefact(name, shape)
+    compiled = compile_model(made)
+    return made, compiled, About.read(about(made, compiled, "probabilities"))
+
+
+def test_a_picture_becomes_what_the_model_takes_features_included(tmp_path):
+    made, compiled, said = known()
+    grey = np.random.default_rng(0).integers(0, 256, (16, 16), dtype=np.uint8)
+    Image.fromarray(grey).save(tmp_path / "one.png")
+    ((name, words),) = shares_of(tmp_path / "one.png", said, compiled.program.shape)
+    row = Predictor(made).prepared(grey[None, None].astype(np.float32) / 255)[0]
+    assert name == "one.png"
+    assert np.abs(decode(words) - row).max() < 2**-16
+
+
+def test_gain_and_offset_are_per_channel_and_grey_serves_for_colours(tmp_path):
+    _, compiled, said = known("squeezenet", (1, 33, 33))
+    Image.fromarray(np.full((33, 33), 51, np.uint8)).save(tmp_path / "one.png")
+    ((_, words),) = shares_of(tmp_path / "one.png", said, compiled.program.shape)
+    expected = (0.2 - np.array([0.485, 0.456, 0.406])) / np.array([0.229, 0.224, 0.225])
+    assert words.shape == (3, 33, 33)
+    assert np.abs(decode(words) - expected[:, None, None]).max() < 2**-15
+
+
+def test_what_is_no_picture_is_not_sent(tmp_path):
+    _, compiled, said = known()
+    (tmp_path / "text.png").write_text("none")
+    with pytest.raises(DeploymentError, match="nothing was sent"):
+        list(shares_of(tmp_path / "text.png", said, compiled.program.shape))
+    (tmp_path / "notes.txt").write_text("none")
+    with pytest.raises(DataError):
+        list(shares_of(tmp_path / "notes.txt", said, compiled.program.shape))
+    with pytest.raises(DataError, match="does not exist"):
+        list(shares_of(tmp_path / "two.png", said, compiled.program.shape))
+
+
+def test_a_provider_that_says_nonsense_of_its_model_is_not_believed(tmp_path):
+    made, compiled, said = known()
+    good = about(made, compiled, "probabilities")
+    for key in good:
+        if key != "shape":
+            with pytest.raises(LinkError, match="cannot be read"):
+                About.read({name: value for name, value in good.items() if name != key})
+    Image.fromarray(np.zeros((16, 16), np.uint8)).save(tmp_path / "one.png")
+    for wrong in ({"features": "os:system"}, {"features": "cnn"}, {"data": {"name": 1}}):
+        bad = About(**{**{k: getattr(said, k) for k in asdict(said)}, **wrong})
+        with pytest.raises(LinkError):
+            list(shares_of(tmp_path / "one.png", bad, compiled.program.shape))
