@@ -5,6 +5,9 @@ Each visit is a round here: paid for, attempted, recorded and kept like any othe
 at the visit that comes next. A hospital that is gone at its turn is skipped, and that is said, or
 waited for through all attempts, as ``exchange.absent`` has it. A skipped hospital's patients taught
 nothing in that visit; what a lost reply may have cost them stays paid.
+
+Nobody but hospitals can open a model on its way. Where two of them refuse one, it opens nowhere, or
+both of them lie: the model before it goes on, and its maker is named.
 """
 
 from __future__ import annotations
@@ -38,6 +41,10 @@ if TYPE_CHECKING:
     from strategies.teaching import TrainingContext
 
 
+#: Models that are kept beside the one that goes round; hospitals whose refusals count.
+_MOST_BEFORE, _ENOUGH = 4, 2
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
     """One planned visit: its number in the whole run, its cycle, and whose turn it is."""
@@ -55,6 +62,9 @@ class Cyclic(Teaching):
         self._parameter_id = ceremony.plan.parameter_id
         kept = context.journal.read()
         self._model, self._trail = _from_bytes(kept.snapshot if kept else b"")
+        #: Models before the one that goes round, the newest last; who refuses that one.
+        self._before: list[tuple[Carried, tuple[bytes, ...]]] = []
+        self._refusing: set[str] = set()
         self._skipped: list[str] = []
 
     @staticmethod
@@ -112,6 +122,8 @@ class Cyclic(Teaching):
             )
         if code:
             self._skipped.append(f"{turn.name} at visit {turn.visit} ({code})")
+        if code == Code.OPENING_REFUSED and self._doubt(turn.name):
+            self._journal.keep_snapshot(self.state.round, _to_bytes(self._model, self._trail))
 
     def _places(self) -> int:
         return cycles_of(self.settings)
@@ -157,6 +169,8 @@ class Cyclic(Teaching):
 
     def _take_model(self, turn: Turn, answer: VisitReply) -> None:
         """Carry a model on, and the signature of who made it."""
+        self._before = [*self._before, (self._model, self._trail)][-_MOST_BEFORE:]
+        self._refusing.clear()
         self._model = answer.model
         self._trail = (*self._trail, answer.model.header)
         self._ledger_heads.see([answer.model.header])
@@ -183,11 +197,51 @@ class Cyclic(Teaching):
         if header.previous != expected:
             raise PreviousMismatchError(f"{turn.name!r} trained another model than was brought")
 
+    def _doubt(self, name: str) -> bool:
+        """Count who refuses the model; True where the one before it goes on instead."""
+        if not self._before or not self._trail:
+            return False
+        maker = SignedHeader.from_bytes(self._trail[-1]).header
+        self._refusing |= {name} - {maker.sender}
+        if len(self._refusing) < max(1, min(_ENOUGH, len(self._nodes.public_keys) - 1)):
+            return False
+        others = ", ".join(sorted(self._refusing))
+        said = f"{maker.sender} at visit {maker.round} (its model was refused by {others})"
+        self._skipped.append(said)
+        self._tracking.record(
+            "warning",
+            hospital=maker.sender,
+            message=f"skipped {said}; the model before it goes on",
+        )
+        self._model, self._trail = self._before.pop()
+        self._refusing.clear()
+        return True
+
     def release_last(self) -> None:
         """Ask hospitals in turn to release the model, if the last visit did not."""
         if self.state.released == self.state.round:
             return
-        request = VisitRequest(
+        faults: dict[str, str] = {}
+        asked = list(self._nodes.names)
+        while asked and self._model:
+            name = asked.pop(0)
+            message = Message(
+                self._releasing().content(), self._nodes.ids[name], Kind.RELEASE_CARRIED
+            )
+            [reply] = self._settled([message])
+            model, fault = self._model_in(reply)
+            if not fault:
+                self._record_faults(self.state.round, 1, faults)
+                self._released(model, self.state.round)
+                return
+            faults[name] = fault
+            if fault == Code.OPENING_REFUSED and self._doubt(name):
+                asked = list(self._nodes.names)
+                self.state.note = f"skipped: {', '.join(self._skipped)}"
+        raise TrainingStopped(f"no hospital released the model ({listed(faults)})")
+
+    def _releasing(self) -> VisitRequest:
+        return VisitRequest(
             training=self.training,
             bind=self._agreement.bind,
             round=self.planned_rounds(self.settings) + 1,
@@ -195,18 +249,6 @@ class Cyclic(Teaching):
             trail=self._trail,
             release=True,
         )
-        faults = {}
-        for name in self._nodes.names:
-            message = Message(request.content(), self._nodes.ids[name], Kind.RELEASE_CARRIED)
-            [reply] = self._settled([message])
-            model, fault = self._model_in(reply)
-            if fault:
-                faults[name] = fault
-                continue
-            self._record_faults(self.state.round, 1, faults)
-            self._released(model, self.state.round)
-            return
-        raise TrainingStopped(f"no hospital released the model ({listed(faults)})")
 
     def judge_request(self) -> tuple[Kind, RecordDict]:
         """Return the request to judge the model that was released."""
@@ -224,9 +266,9 @@ def _to_bytes(model: Carried, trail: tuple[bytes, ...]) -> bytes:
 
 def _from_bytes(data: bytes) -> tuple[Carried, tuple[bytes, ...]]:
     """What `_to_bytes` wrote; no model and no makers for no bytes."""
-    if not data:
-        return Carried(), ()
     count = int.from_bytes(data[:4], "big")
+    if not count:
+        return Carried(), ()
     at, trail = 4 * (count + 1), []
     for number in range(1, count + 1):
         size = int.from_bytes(data[4 * number : 4 * number + 4], "big")

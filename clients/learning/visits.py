@@ -106,7 +106,8 @@ def take_over(
 
     Raises:
         SealingError: it is not signed by a hospital of this training, or does not open.
-        Fault: it is of another training, or not from before this visit.
+        Fault: it is of another training, not from before this visit, of another size, or holds a
+            number that is none, which no step would mend.
     """
     header = _verified(carried.header, training, public_keys, bind, carried.envelope)
     if not header.round < before:
@@ -114,7 +115,9 @@ def take_over(
     context = _context(training, header.round, header.sender)
     vector = np.frombuffer(unwrap(group_key, carried.envelope, context), dtype=np.float32)
     if len(vector) != dimensions:
-        raise Fault(Code.MALFORMED, f"a model of {len(vector)} values, expected {dimensions}")
+        raise Fault(Code.OPENING_REFUSED, f"a model of {len(vector)} values, not {dimensions}")
+    if not np.isfinite(vector).all():
+        raise Fault(Code.OPENING_REFUSED, "a model with a number that is none")
     return vector.astype(np.float64)
 
 

@@ -48,6 +48,7 @@ def test_a_batch_is_not_shown_again_instead_of_the_rounds_that_were_planned(
     play.sites.close()
 
 
+@pytest.mark.exhaustive
 def test_the_planned_rounds_and_spare_attempts_are_all_there(tmp_path: Path) -> None:
     play = started(
         tmp_path,

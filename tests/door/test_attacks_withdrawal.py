@@ -98,7 +98,6 @@ def shown(split: SplitPlay, round: int) -> list[tuple[float, ...]]:
 @pytest.mark.parametrize(
     ("named", "change_name"),
     [
-        (True, "the first withdraws"),
         (False, "the first withdraws, two come, and the file is sorted otherwise"),
         *(
             pytest.param(named, name, marks=pytest.mark.exhaustive)
