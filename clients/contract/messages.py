@@ -224,11 +224,15 @@ def _closed_arrays(closed: Mapping[int, OpenedRound], snapshot: bytes) -> ArrayR
 
 def _closed(arrays: ArrayRecord) -> dict[int, OpenedRound]:
     rounds = sorted(int(key[len(_SUM) :]) for key in arrays if key.startswith(_SUM))
+    answers: dict[str, dict[str, bytes]] = {}
+    for rest, answer in named_bytes(arrays, _ANSWER).items():
+        number, _, holder = rest.partition(".")
+        answers.setdefault(number, {})[holder] = answer
     return {
         number: OpenedRound(
             total=arrays[f"{_SUM}{number}"].data,
             roster=arrays[f"{_ROSTER}{number}"].data,
-            answers=named_bytes(arrays, f"{_ANSWER}{number}."),
+            answers=answers.get(str(number), {}),
             seeds=arrays[f"{_SEEDS}{number}"].data if f"{_SEEDS}{number}" in arrays else b"",
         )
         for number in rounds

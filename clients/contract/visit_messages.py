@@ -142,7 +142,14 @@ class JudgeRequest:
         count: int = read_word(config, "models", "int")
         if not 0 <= count <= len(arrays):
             raise ValueError(f"{count} models in {len(arrays)} arrays")
-        models = tuple(unpack_tensors(f"{number}.", arrays) for number in range(count))
+        by_number: dict[str, dict[str, Array]] = {}
+        for key, array in arrays.items():
+            number, _, name = key.partition(".")
+            by_number.setdefault(number, {})[name] = array
+        models = tuple(
+            unpack_tensors("", ArrayRecord(by_number.get(str(number), {})))
+            for number in range(count)
+        )
         return cls(**read_words(cls, config), models=models)
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from flwr.app import Array, ArrayRecord
 
-from clients.contract.messages import ARRAYS
+from clients.contract.messages import ARRAYS, OpenedRound, RoundRequest, bytes_to_array
 from clients.contract.tensors import numbers_in, pack_arrays, unpack_arrays, unpack_tensors
 from clients.contract.visit_messages import JudgeRequest
 
@@ -87,3 +87,25 @@ def test_numbers_come_as_they_were_sent(values: np.ndarray) -> None:
     np.save(file, values)
     sent = Array("float32", (1,), "numpy.ndarray", file.getvalue())
     assert np.array_equal(numbers_in(sent), values)
+
+
+@pytest.mark.exhaustive
+def test_many_sums_and_many_models_are_read_in_as_many_steps() -> None:
+    """What is read before anything is checked takes time in proportion to what came."""
+    many, start = 6000, time.process_time()
+    closed = {
+        n: OpenedRound(total=b"t", roster=b"r", answers={"a.b": b"%d" % n, "": b"x"})
+        for n in range(1, many)
+    }
+    request = RoundRequest(training="t", bind="", round=1, closed=closed)
+    assert RoundRequest.read(request.content()).closed == closed
+    content = JudgeRequest(training="t", bind="", models=({},) * many).content()
+    values = pack_arrays("", {"w.0": np.ones(1, dtype=np.float32)})["w.0"]
+    content[ARRAYS] = ArrayRecord({f"{n}.w.0": values for n in range(many)})
+    models = JudgeRequest.read(content).models
+    assert [list(one) for one in models] == [["w.0"]] * many
+    assert time.process_time() - start < 5.0
+    short = ArrayRecord({"0.w.0": values, "x": bytes_to_array(b"")})
+    content[ARRAYS] = short
+    with pytest.raises(ValueError, match="6000 models in 2 arrays"):
+        JudgeRequest.read(content)
