@@ -38,6 +38,7 @@ FAULT_SETS = {
     "known": "faults that detectors were made with",
     "unseen": "planted by somebody else when these were frozen, that gates were added for",
     "fresh": "planted when they were frozen again",
+    "later": "planted when they were frozen a third time, thought up before they were read",
 }
 BLOCK = re.compile(r"(<!-- measured: (?P<name>[a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 

@@ -51,7 +51,8 @@ if TYPE_CHECKING:
 
 #: Told how many rounds are done, and of how many.
 Progress = Callable[[int, int], None]
-#: Rounds of the other training, in which noise of the first must not come again.
+#: Rounds of the other training, in which noise of the first must not come again; in one more there
+#: is a long vector.
 _OTHER_ROUNDS = 2
 
 
@@ -92,7 +93,7 @@ def carry_out(
             conduct.round(round, seen)
             if progress is not None:
                 progress(round, plan.rounds)
-        conduct.other_training(Path(folder), terms.event(_OTHER_ROUNDS * plan.steps))
+        conduct.other_training(Path(folder), terms.event((_OTHER_ROUNDS + 1) * plan.steps))
     gates = [*conduct.gates(), *(gate for one in seen for gate in one.gates())]
     error = TOTAL_ERROR / (len(gates) + TESTS * len(sights))
     findings = [
@@ -182,6 +183,9 @@ class _Conduct:
             for hospital in range(self._plan.hospitals):
                 update = self._noised(hospital, place, step=0, total=None).vector
                 self._noise.add_other_training(hospital, number, update[self._left_out])
+        place = Place(training=self._training, round=_OTHER_ROUNDS + 1, attempt=1)
+        nothing = np.zeros(self._plan.longest)
+        self._noise.add_long(self._noised(0, place, step=0, total=nothing).vector)
 
     def gates(self) -> list[Gate]:
         """What was measured of samples, noise and sums."""

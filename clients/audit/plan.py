@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from accounting.audit_sights import Sight, contributions_of
 from accounting.vocabulary import EXCHANGES
 from clients.audit.canaries import sizes_of
-from clients.contract.schedule import schedule_of
+from clients.contract.schedule import permitted_events, schedule_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 MOST, LEAST = 50_000, 500
 #: Noised values that an audit draws: somewhat more than a second of a processor.
 VALUES = 20_000_000
+#: Values of the longest vector of noise, at the least and at the most; between them, the model's.
+SHORTEST, LONGEST = 1 << 17, 1 << 20
 #: Vectors that are sealed; in the rounds between, the same vectors are added as they are.
 SEALED = 60
 
@@ -37,6 +39,7 @@ class AuditPlan:
         sums: whether updates are added up, and sealed in the run's own way.
         sealed_every: every so many rounds they really are.
         sampled: whether patients are sampled in each round; else everybody is in it.
+        longest: values of the vector in which noise is looked for that has to do with its place.
     """
 
     rounds: int
@@ -46,6 +49,7 @@ class AuditPlan:
     sums: bool
     sealed_every: int
     sampled: bool
+    longest: int = 0
 
     def seals(self, round: int) -> bool:
         """Whether the updates of a round are sealed, added and opened; the first and last are."""
@@ -81,4 +85,11 @@ def plan_audit(settings: Settings, run: RunDescription, sights: Iterable[Sight])
         sums=sums,
         sealed_every=max(1, -(-rounds * hospitals // SEALED)),
         sampled=not schedule_of(settings).batches,
+        longest=_longest(settings, run),
     )
+
+
+def _longest(settings: Settings, run: RunDescription) -> int:
+    """Values of a vector as the run's own, so far as that costs a fraction of a second."""
+    own = run.grid.sums / max(permitted_events(settings), 1) if run.grid is not None else 0.0
+    return min(max(round(own), SHORTEST), LONGEST)

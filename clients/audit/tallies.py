@@ -16,6 +16,7 @@ from accounting.audit_gates import (
     RepeatTally,
     spread_gate,
 )
+from accounting.audit_repeats import repeat_gate, stretch_gate
 from accounting.audit_tails import lag_chance, pairs_chance
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ class NoiseTallies:
         self._shape = NoiseTally(stddev=drawn, step=step, subject="hospitals' own updates")
         self._shaped = steps == 1
         self._repeats = RepeatTally(step=step, stddev=_of_updates(drawn, step, steps))
+        self._drawn = _of_updates(drawn, step, 1)
+        self._long: list[Gate] = []
         self._before: list[Vector] = []
         self._before_total: Vector | None = None
         self._whole: Vector | None = None
@@ -86,11 +89,19 @@ class NoiseTallies:
         """Take the noise of a round of another training, which must not come again."""
         self._repeats.add(update, f"hospital {hospital + 1}, round {round} of another training")
 
+    def add_long(self, update: Vector) -> None:
+        """Take one draw's noise in a vector that may be as long as a model's."""
+        values, whose = update / self._drawn, "a long vector"
+        self._long = [
+            repeat_gate(values, name="noise that repeats within a vector", subject=f"{whose}, "),
+            stretch_gate(values, name="noise of each stretch of a vector", subject=whose),
+        ]
+
     def gates(self) -> list[Gate]:
         """All that follow."""
         if not self._rounds or not self._count:
             return []
-        gates = [*self._shape.gates(), self._repeats.gate()]
+        gates = [*self._shape.gates(), self._repeats.gate(), *self._long]
         variance, hospitals = self._stddev**2, self._hospitals
         lags = self._count * (self._rounds - 1)
         if lags:

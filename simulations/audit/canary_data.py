@@ -18,8 +18,9 @@ from simulations.audit.canary_model import BASE, BELOW, FAINT, HIGHEST, LOUD, PL
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-#: Hospitals, and the share of the canaries at each. The last has so few that batches are empty.
-HOSPITALS = ("east", "north", "south", "tiny")
+#: Hospitals, and the share of the canaries at each. The fourth has so few that batches are empty;
+#: the fifth is in some files only.
+HOSPITALS = ("east", "north", "south", "tiny", "west")
 SHARES = (0.4, 0.35, 0.25)
 TINY = 6
 #: Patients of the public test part of an arrays file.
@@ -71,6 +72,20 @@ class Canaries:
         turns = np.arange(len(self)) % 5
         levels = np.where(turns < len(BELOW), FAINT + turns, 0)
         return replace(self, loudness=np.where(self.loudness == 0, levels, self.loudness))
+
+    def with_fifth(self) -> Canaries:
+        """Return the same with a fifth hospital, which has a fifth of the first one's.
+
+        With as many, noise is in more parts than one where hospitals can take it out of a sum.
+        """
+        moved = (self.hospitals == 0) & (np.arange(len(self)) % 5 == 0)
+        fifth = HOSPITALS.index("west")
+        return replace(self, hospitals=np.where(moved, fifth, self.hospitals))
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """The hospitals of the file."""
+        return HOSPITALS[: int(self.hospitals.max()) + 1]
 
     @property
     def largest(self) -> int:
@@ -161,6 +176,6 @@ def write_arrays(canaries: Canaries, folder: Path) -> Path:
         test_images=np.zeros((PUBLIC, len(HIGHEST)), dtype=np.float32),
         test_labels=public % 2,
         test_patient=np.array([f"public {one}" for one in public]),
-        test_hospital=np.array(HOSPITALS)[public % len(HOSPITALS)],
+        test_hospital=np.array(canaries.places)[public % len(canaries.places)],
     )
     return path

@@ -4,8 +4,9 @@ A record is three numbers, two digits of the canary's number and a loudness; the
 a vector with one place for each canary, and puts two linear heads without bias on it, started at
 zero. The gradient of a record's loss then lies in four coordinates that no other canary touches, as
 (-1, 1, -1, 1)/2 for the first class and the opposite for the second, far above any clip used here,
-or below it by a share that is known. It spreads over two tensors, so that a clip of each tensor by
-itself shows.
+or below it by a share that is known. It spreads over three tensors, a matrix, one of a bias's shape
+and name, and one of a kernel's, so that a clip of each tensor by itself shows, and one that leaves
+out some kind of tensor.
 """
 
 from __future__ import annotations
@@ -53,16 +54,29 @@ class Places(nn.Module):
         return places + 0.0 * inputs.sum(dim=1, keepdim=True)
 
 
+class Apart(nn.Module):
+    """A linear head of two classes whose weights are a tensor of one axis and one of four."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(PLACES))
+        self.kernel = nn.Parameter(torch.zeros(1, 1, BASE, BASE))
+
+    def forward(self, places: torch.Tensor) -> torch.Tensor:
+        """Return logits ``[n, 2]``."""
+        weights = torch.stack([self.bias, self.kernel.reshape(PLACES)])
+        return functional.linear(places, weights)
+
+
 class Heads(nn.Module):
     """Two heads on the same places, whose logits add up."""
 
-    def __init__(self, classes: int) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self.places = Places()
-        self.left = nn.Linear(PLACES, classes, bias=False)
-        self.right = nn.Linear(PLACES, classes, bias=False)
-        for head in (self.left, self.right):
-            nn.init.zeros_(head.weight)
+        self.left = nn.Linear(PLACES, 2, bias=False)
+        self.right = Apart()
+        nn.init.zeros_(self.left.weight)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Return logits ``[n, classes]``."""
@@ -72,8 +86,9 @@ class Heads(nn.Module):
 
 
 def heads(info: DatasetInfo) -> nn.Module:
-    """Return the model, started at zero."""
-    return Heads(len(info.classes))
+    """Return the model, started at zero, for two classes."""
+    assert len(info.classes) == 2
+    return Heads()
 
 
 def stack(info: DatasetInfo) -> nn.Module:

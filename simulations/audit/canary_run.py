@@ -12,7 +12,7 @@ import numpy as np
 
 from clients.contract.settings import Settings
 from clients.data import Cohorts, DatasetInfo
-from simulations.audit.canary_data import HOSPITALS, Canaries, write_arrays, write_table
+from simulations.audit.canary_data import Canaries, write_arrays, write_table
 from simulations.audit.canary_model import CLIP, NAME, PLACES
 from simulations.audit.copies import Copies
 from simulations.audit.opened import Release, keys_of, releases_of, terms_of
@@ -50,7 +50,7 @@ def canary_settings(
             "data.patients": len(canaries) // 2,
             "data.largest-hospital": canaries.largest,
             "partition.name": "natural",
-            "partition.hospitals": len(HOSPITALS),
+            "partition.hospitals": len(canaries.places),
             "model.name": NAME,
             "training.momentum": 0.0,
             "training.learning-rate": 0.1,

@@ -88,7 +88,7 @@ def seen_by(observer: str, found: Read) -> Floats:
     if observer == "server + one key holder":
         return np.asarray(own)
     if observer == "any one other hospital":
-        curious = (found.canaries.hospitals + 1) % len(HOSPITALS)
+        curious = (found.canaries.hospitals + 1) % len(found.canaries.places)
         return np.asarray(by_home.sum(axis=0) - by_home[curious, :, canaries].T)
     return np.asarray(by_home.sum(axis=0))
 

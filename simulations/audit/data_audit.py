@@ -20,6 +20,7 @@ from simulations.audit.canary_run import run_canaries
 from simulations.audit.cases import CASES, run_case
 from simulations.audit.contents import content_gates
 from simulations.audit.gates import ERROR, MOST_GATES, end_gate, exact_gate
+from simulations.audit.limits_kept import LIMITS, limit_gates
 from simulations.audit.plans import Form, Plan, Reading, plans_of
 from simulations.audit.reconciliation import reconcile
 from simulations.audit.run_gates import Judged, across_runs, judge
@@ -98,7 +99,9 @@ def audit_data(
     audit.add(DATA, "all trainings over canaries", across_runs(canaries, judged))
     for name in form.cases:
         say(f"reconciliation: {name}")
-        audit.add(RECONCILIATION, name, run_case(CASES[name], folder / f"case {name}"))
+        own = folder / f"case {name}"
+        gates = limit_gates(own) if name == LIMITS else run_case(CASES[name], own)
+        audit.add(RECONCILIATION, name, gates)
         if enough(audit):
             break
     return audit
@@ -109,6 +112,8 @@ def _run(audit: DataAudit, canaries: Canaries, folder: Path, plan: Plan) -> Judg
     changes = {"privacy.target-epsilon": 0.0, **plan.changes}
     if plan.faint:
         canaries = canaries.with_faint()
+    if plan.fifth:
+        canaries = canaries.with_fifth()
     run = run_canaries(
         canaries,
         folder,

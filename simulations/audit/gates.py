@@ -16,6 +16,7 @@ import numpy as np
 from scipy import stats
 
 from accounting.audit_gates import Gate
+from accounting.audit_repeats import repeat_gate
 from accounting.audit_tails import Draws, lag_chance, sum_chance
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ def noise_gates(noise: Floats, names: Sequence[str], step: float) -> list[Gate]:
         ),
         *_distribution_gates(blurred.ravel()),
         pair_gate(noise, names),
-        _lag_gate(noise),
+        repeat_gate(noise.ravel(), name="noise that repeats, in standard errors"),
     ]
 
 
@@ -172,24 +173,6 @@ def pair_gate(
         found=float(products[first, second] / width),
         expected=0.0,
         chance=most_odd(lag_chance(products[np.triu_indices(count, 1)], width)),
-    )
-
-
-def _lag_gate(noise: Floats) -> Gate:
-    """Return whether noise repeats at any distance in the order in which it was drawn."""
-    flat = noise.ravel()
-    size = flat.size
-    spectrum = np.fft.rfft(flat, 2 * size)
-    products = np.fft.irfft(spectrum * spectrum.conj(), 2 * size)[1:size]
-    pairs = size - np.arange(1.0, size)
-    chances = lag_chance(products, pairs)
-    at = int(chances.argmin())
-    return Gate(
-        name="noise that repeats, in standard errors",
-        subject=f"at distance {at + 1:,}",
-        found=float(products[at] / np.sqrt(pairs[at])),
-        expected=0.0,
-        chance=most_odd(chances),
     )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from simulations.audit.canary_model import PLACES, STACK
 from simulations.audit.cases import CASES, SAMPLE
+from simulations.audit.limits_kept import LIMITS
 from simulations.audit.wire import Fate
 
 if TYPE_CHECKING:
@@ -57,11 +58,14 @@ class Form:
 
 #: As little as shows a fault of any kind.
 SMALL = Form(
-    canaries=600, most_records=40, rounds=4, cases=("weights FPDP", "gradients FSCDP, one-time")
+    canaries=600,
+    most_records=40,
+    rounds=4,
+    cases=("weights FPDP", "gradients FSCDP, one-time", LIMITS),
 )
 #: What anybody waits for, and what takes a minute or two.
-QUICK = Form(canaries=1_200, most_records=1_100, rounds=12, cases=SAMPLE)
-WHOLE = Form(canaries=4_000, most_records=1_100, rounds=40, cases=tuple(CASES))
+QUICK = Form(canaries=1_200, most_records=1_100, rounds=12, cases=(*SAMPLE, LIMITS))
+WHOLE = Form(canaries=4_000, most_records=1_100, rounds=40, cases=(*CASES, LIMITS))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +79,7 @@ class Plan:
         changes: settings, dotted.
         on_the_way: what becomes of answers.
         faint: whether most canaries' gradients lie below the clip.
+        fifth: whether there is a fifth hospital.
     """
 
     title: str
@@ -83,6 +88,7 @@ class Plan:
     changes: Mapping[str, ConfigValue]
     on_the_way: OnTheWay | None = None
     faint: bool = False
+    fifth: bool = False
 
 
 def lose(*places: tuple[int, str]) -> OnTheWay:
@@ -185,7 +191,8 @@ _MORE_PLANS = (
     ),
 )
 
-#: Keys that open sums of all and nothing else; those in shares, with somebody missing.
+#: Keys that open sums of all and nothing else; those in shares, with somebody missing where two
+#: may be: of the two parts of the noise that can go one stays then, and one goes.
 SUM_PLANS = (
     Plan(
         title="gradients, FSCDP, one-time keys",
@@ -206,13 +213,14 @@ SUM_PLANS = (
         title="gradients, FSCDP, one-time keys in shares",
         reading=Reading.SUMS,
         kind="npz",
+        fifth=True,
         changes={
             **_SHORT,
             "exchange.name": "gradients",
             "privacy.regime": "FSCDP",
             "privacy.noise-multiplier": _FAINT_IN_SUMS,
             "privacy.spare-attempts": 2,
-            "privacy.dropouts": 1,
+            "privacy.dropouts": 2,
             "training.rounds": 3,
             "sealing.scheme": "one-time",
             "sealing.committee": "east,north,south",

@@ -9,6 +9,7 @@ import numpy as np
 
 from accounting.audit_gates import Gate, spread_gate
 from accounting.vocabulary import EXCHANGES
+from clients.contract.shares import in_shares
 from clients.contract.terms import hospitals_expected
 from simulations.audit.canary_model import CLIP
 from simulations.audit.canary_run import DIMENSIONS
@@ -30,7 +31,7 @@ from simulations.audit.contributions import (
 from simulations.audit.gates import exact_gate, noise_gates, pair_gate, sampling_gates
 from simulations.audit.learning import learning_gate
 from simulations.audit.opened import closed_sums, opened_visits, released_models, snapshots
-from simulations.audit.opened_sums import opened_sums, opener_keys
+from simulations.audit.opened_sums import opened_sums, opener_keys, parts_gates
 from simulations.audit.plans import FAINT_RATE, Reading
 from simulations.audit.reconciliation import share_of
 from simulations.audit.shown import home_noise, shown_gates
@@ -120,6 +121,7 @@ def _by_sums(title: str, run: CanaryRun) -> Judged:
     gates = contribution_gates(found, run.canaries) + noise_gates(noise, found.names, step)
     gates += [*rate_gates(found, run.canaries, rate), beside_gate(found)]
     gates += sampling_gates(drawn_by_hospital(found), rate)
+    gates += parts_gates(run.wire, noise, found.names, shared=in_shares(run.settings))
     carried = CLIP * found.noise_stddev
     # The last sum of a round is the one that hospitals go on from.
     last = {one.round: one.vector for one in sums}

@@ -16,7 +16,6 @@ from scipy import optimize, stats
 from accounting.audit_gates import Gate, spread_gate
 from clients.contract.kinds import Kind
 from clients.contract.layer_messages import ACTIVATIONS, FEATURE_GRADIENTS, arrays_of
-from simulations.audit.canary_data import HOSPITALS
 from simulations.audit.canary_model import PLACES, WIDTH
 from simulations.audit.gates import most_odd, normal_chance, two_sided
 
@@ -125,7 +124,7 @@ def _passes(
 ) -> Iterator[tuple[str, list[NDArray[np.bool_]]]]:
     """Yield each hospital's passes: which slots of all its batches are filled."""
     batches = run.terms.schedule.batches
-    for name in HOSPITALS:
+    for name in run.canaries.places:
         rounds = [filled[name, one] for one in range(1, run.settings.training.rounds + 1)]
         yield (
             name,

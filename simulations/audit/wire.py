@@ -7,7 +7,7 @@ changed on its way, as the test of a retry wants it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -177,11 +177,20 @@ def _spoiled(reply: Message, asked: Message) -> Message:
     return Message(content, reply_to=asked)
 
 
-def watched_run(settings: Settings, cohorts: Cohorts, wire: Wire) -> str:
-    """Train to the end; return why it ended before its last round, "" where it did not."""
+def watched_run(
+    settings: Settings, cohorts: Cohorts, wire: Wire, sites: Sequence[Path] = ()
+) -> str:
+    """Train to the end; return why it ended before its last round, "" where it did not.
+
+    Args:
+        settings: of the run.
+        cohorts: where its data are read.
+        wire: where what leaves the hospitals is kept.
+        sites: their own files, where they are no simulated ones.
+    """
     try:
         # What it gives away is found out from the wire, not by an audit of its own.
-        train_here(settings.with_config({"audit.enabled": False}), cohorts, wire.transport)
+        train_here(settings.with_config({"audit.enabled": False}), cohorts, wire.transport, sites)
     except TrainingStopped as stopped:
         return str(stopped) or type(stopped).__name__
     except Exception as error:

@@ -14,6 +14,9 @@ from flwr.app import Context, Error, Message, Metadata, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
     from flwr.app import UserConfig
     from flwr.clientapp import ClientApp
 
@@ -32,12 +35,20 @@ class Hospitals:
         app: the ClientApp, or "module:attribute" where this process is to import its own.
         run_config: what the app is told of the run.
         nodes: part of the data by node id.
+        sites: each part's own ``site.toml``; none: hospitals are simulated.
     """
 
-    def __init__(self, app: str | ClientApp, run_config: UserConfig, nodes: dict[int, int]) -> None:
+    def __init__(
+        self,
+        app: str | ClientApp,
+        run_config: UserConfig,
+        nodes: dict[int, int],
+        sites: Sequence[Path] = (),
+    ) -> None:
         self._named = app
         self._run_config = run_config
         self._nodes = nodes
+        self._sites = sites
         self._contexts: dict[int, Context] = {}
 
     def ready(self) -> bool:
@@ -91,10 +102,12 @@ class Hospitals:
     def _context(self, envelope: Metadata) -> Context:
         node = envelope.dst_node_id
         if node not in self._contexts:
+            part = self._nodes[node]
+            own = {"site": str(self._sites[part])} if self._sites else {}
             self._contexts[node] = Context(
                 run_id=envelope.run_id,
                 node_id=node,
-                node_config={"partition-id": self._nodes[node], "num-partitions": len(self._nodes)},
+                node_config={"partition-id": part, "num-partitions": len(self._nodes), **own},
                 state=RecordDict(),
                 run_config=self._run_config,
             )

@@ -7,9 +7,10 @@ where it is sent. Nothing has to be started, so a run of a comparison costs its 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -63,6 +64,7 @@ def train_here(
     settings: Settings,
     cohorts: Cohorts,
     transport: Callable[[Hospitals, dict[int, int], Run], DirectTransport] = DirectTransport,
+    sites: Sequence[Path] = (),
 ) -> None:
     """Run a training to its end in this process; ``run.out`` names its folder.
 
@@ -70,6 +72,7 @@ def train_here(
         settings: the run's settings.
         cohorts: where both sides read data, so that trainings that follow need not read them again.
         transport: what carries the messages; made from the hospitals, their nodes and the run.
+        sites: each hospital's own ``site.toml``; none: they are simulated, in the run's folder.
 
     Raises:
         TrainingStopped: the run ended cleanly before its last round.
@@ -87,5 +90,5 @@ def train_here(
     config = settings.to_config()
     lead = make_server_app(partial(Holdout, cohorts=cohorts), audit_run)
     with closing(Worker(cohorts)) as worker:
-        hospitals = Hospitals(make_client_app(worker), config, nodes)
+        hospitals = Hospitals(make_client_app(worker), config, nodes, sites)
         lead(transport(hospitals, nodes, run), server_context(run, config))

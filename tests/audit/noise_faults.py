@@ -16,7 +16,6 @@ from accounting.randomness import Stream
 from clients.contract.layer_messages import FEATURE_GRADIENTS
 from clients.site import chances
 from clients.site.chances import Chances
-from simulations.audit.canary_data import HOSPITALS
 from tests.audit.faults import AUDIT, DATA, Fault, Patch, swap
 
 _normal, _stream = Stream.normal, Chances.stream
@@ -132,7 +131,7 @@ NOISE_FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         name="no noise at one hospital",
-        plant=_silent(lambda own, place, _: own._name == HOSPITALS[-1]),
+        plant=_silent(lambda own, place, _: own._name == "tiny"),
         caught_by=(DATA,),
     ),
     Fault(

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from accounting import audit_sights
 from accounting.audit_sights import sights_of
 from accounting.observers import observers
-from clients.audit.plan import LEAST, MOST, VALUES, AuditPlan, plan_audit
+from clients.audit.plan import (
+    LEAST,
+    LONGEST,
+    MOST,
+    SHORTEST,
+    VALUES,
+    AuditPlan,
+    plan_audit,
+)
 from clients.contract.description import describe_run
 from clients.contract.settings import Settings
 from clients.contract.terms import agree_terms
@@ -68,8 +78,11 @@ def test_rounds_and_hospitals_decide_on_the_number(
     assert sealed <= 60 + 2 * plan.hospitals
 
 
-def test_a_large_model_has_the_audit_of_a_small_one() -> None:
-    assert planned(dimensions=725_061) == planned(dimensions=31)
+def test_a_large_model_has_the_audit_of_a_small_one_but_for_one_vector() -> None:
+    large, small = planned(dimensions=725_061), planned(dimensions=31)
+    assert replace(large, longest=0) == replace(small, longest=0)
+    assert (large.longest, small.longest) == (725_061, SHORTEST)
+    assert planned(dimensions=LONGEST + 1).longest == LONGEST
 
 
 def test_where_nobody_sees_a_sum_a_second_hospital_shows_whether_noise_is_shared() -> None:
