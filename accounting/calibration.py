@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
 
 from accounting.accountants import find_accountant
@@ -19,8 +20,10 @@ from accounting.events import (
     check_delta,
     check_rounds,
     check_sampling_rate,
+    hollow_delta,
 )
 from accounting.grid import DELTA_SLACK, EPSILON_SLACK
+from accounting.prv import gaussian_epsilon
 
 PRECISION = 1e-3
 _LARGEST = 1e6
@@ -49,15 +52,19 @@ def noise_multiplier_for(
         accountant: a name in `ACCOUNTANTS`.
 
     Raises:
-        AccountingError: a parameter is out of range, or even sigma = 1e6 does not meet the target.
+        AccountingError: a parameter is out of range, any noise at all meets the target, or even
+            sigma = 1e6 does not.
 
     Source: bisection; epsilon does not grow with sigma. With "prv" the search starts at the
-    multiplier that RDP finds, which is enough.
+    multiplier that RDP finds, which is enough; where RDP finds none, at that of the central limit
+    (Dong, Roth and Su 2022, section 5.2).
     """
     _check(target_epsilon, delta, sampling_rate)
     check_rounds(rounds)
     if rounds < 1:
         raise AccountingError("rounds is 0, expected >= 1: nothing to calibrate")
+    if fault := hollow_delta(delta, sampling_rate, rounds):
+        raise AccountingError(fault)
     return _search(target_epsilon, delta, sampling_rate, rounds, accountant)
 
 
@@ -68,31 +75,61 @@ def _check(target_epsilon: float, delta: float, sampling_rate: float) -> None:
         raise AccountingError(f"target_epsilon is {target_epsilon}, expected > 0 and finite")
 
 
-def _meets(
-    name: str, target: float, delta: float, sampling_rate: float, sigma: float, rounds: int
-) -> bool:
-    """Whether the target holds with the grid's reserve."""
+def _spent(name: str, delta: float, sampling_rate: float, sigma: float, rounds: int) -> float:
+    """Epsilon with the grid's reserve of delta."""
     event = GaussianEvent(sampling_rate=sampling_rate, noise_multiplier=sigma, count=rounds)
-    goal = target - EPSILON_SLACK * min(target, 1.0)
-    return find_accountant(name)([event], delta * (1 - DELTA_SLACK)) <= goal
+    return find_accountant(name)([event], delta * (1 - DELTA_SLACK))
 
 
 @lru_cache(maxsize=256)
 def _search(target: float, delta: float, sampling_rate: float, rounds: int, name: str) -> float:
-    def enough(sigma: float) -> bool:
-        return _meets(name, target, delta, sampling_rate, sigma, rounds)
+    goal = target - EPSILON_SLACK * min(target, 1.0)
 
-    high = 1.0 if name == "rdp" else _search(target, delta, sampling_rate, rounds, "rdp")
+    def spent(sigma: float) -> float:
+        return _spent(name, delta, sampling_rate, sigma, rounds)
+
+    high = 1.0
+    if name != "rdp":
+        try:
+            high = _search(target, delta, sampling_rate, rounds, "rdp")
+        except AccountingError:  # RDP has no epsilon as small
+            start = _by_central_limit(goal, delta, sampling_rate, rounds)
+            return _rescaled(start, spent, goal, f"epsilon {target} at delta {delta} by {name}")
     low = high * (0.5 if name == "rdp" else 0.9)
-    while not enough(high):
+    while spent(high) > goal:
         low, high = high, 1.5 * high
         if high > _LARGEST:
-            raise AccountingError(
-                f"no noise_multiplier up to {_LARGEST:g} gives epsilon {target} at delta {delta}"
-            )
-    while enough(low):
+            raise _none_found(f"epsilon {target} at delta {delta} by {name}")
+    while spent(low) <= goal:
         low, high = low / 1.5, low
     while high / low > 1 + PRECISION:
         middle = math.sqrt(low * high)
-        low, high = (low, middle) if enough(middle) else (middle, high)
+        low, high = (low, middle) if spent(middle) <= goal else (middle, high)
     return high
+
+
+def _rescaled(sigma: float, spent: Callable[[float], float], goal: float, what: str) -> float:
+    """Search where epsilon is small, and so nearly in proportion to 1/sigma: in few steps."""
+    while sigma <= _LARGEST:
+        found = spent(sigma)
+        if goal * (1 - 2 * PRECISION) <= found <= goal:
+            return sigma
+        sigma *= found / goal * (1 + PRECISION / 2)
+    raise _none_found(what)
+
+
+def _none_found(what: str) -> AccountingError:
+    hint = ": use the prv accountant" if what.endswith("rdp") else ""
+    return AccountingError(f"no noise_multiplier up to {_LARGEST:g} gives {what}{hint}")
+
+
+def _by_central_limit(target: float, delta: float, sampling_rate: float, rounds: int) -> float:
+    """The multiplier of many rounds, were their sum one Gaussian: where a search may start."""
+    low, high = 1e-9, 1e3
+    while high / low > 1 + PRECISION:
+        middle = math.sqrt(low * high)
+        if gaussian_epsilon(middle**2, delta) <= target:
+            low = middle
+        else:
+            high = middle
+    return min(1.0 / math.sqrt(math.log1p((low / sampling_rate) ** 2 / rounds)), _LARGEST)

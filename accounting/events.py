@@ -44,6 +44,22 @@ def check_delta(delta: float) -> None:
         raise AccountingError(f"delta is {delta}, expected 0 < delta < 1")
 
 
+def hollow_delta(delta: float, sampling_rate: float, rounds: int) -> str:
+    """Say why a delta protects nobody: a mechanism without noise would keep to it; "" if it does.
+
+    A patient who is never drawn is not in any sum, so who publishes bare sums is (0, delta)-private
+    at a delta of 1 - (1 - q)^T, the chance to be drawn at all.
+    """
+    drawn = 1.0 if sampling_rate >= 1.0 else -math.expm1(rounds * math.log1p(-sampling_rate))
+    if delta < drawn:
+        return ""
+    return (
+        f"delta is {delta:g}, no less than {drawn:.3g}, the chance that a patient is drawn at all "
+        f"in {rounds} rounds at sampling rate {sampling_rate:g}: it would hold without any noise. "
+        "Expected a delta well below 1/N, of N patients"
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GaussianEvent:
     """`count` sums over Poisson samples of patients, each with Gaussian noise.

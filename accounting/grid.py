@@ -128,7 +128,10 @@ class GridPlan:
             beyond += float(np.logaddexp(0.0, epsilon))
             charged += 2.0 * _PART * delta + math.exp(min(beyond, 100.0))
         drift *= 2.0  # once on each of two neighbours
-        return drift, charged * math.exp(drift) + delta * math.expm1(drift)
+        grown = min(
+            drift, 700.0
+        )  # beyond which e^drift is no float64, and nothing is left of delta
+        return drift, charged * math.exp(grown) + delta * math.expm1(grown)
 
     def _floating_drift(self, reach: float, log_part: float) -> float:
         stddevs = self.parts.stddevs if self.parts else (self.noise_stddev,)
@@ -250,7 +253,7 @@ def _noised_grid(
     if 2 * bound_steps + 1 > 2**MAX_BITS:
         raise AccountingError(
             f"rounding at epsilon {epsilon:g} needs more than {MAX_BITS} bits per value, expected "
-            "fewer patients in a round, fewer rounds or a larger epsilon"
+            "fewer patients in a round, fewer rounds, more noise, or a larger target"
         )
     grid = GridPlan(
         step=step,
@@ -283,7 +286,7 @@ def _charged(grid: GridPlan, epsilon: float, delta: float, allowed: float) -> Gr
     if epsilon_slack > allowed:
         raise AccountingError(
             f"floating point costs epsilon {epsilon_slack:.2g} over {grid.draws:.2g} draws, "
-            f"expected at most {allowed:.2g}: fewer rounds, or a larger epsilon"
+            f"expected at most {allowed:.2g}: fewer rounds, more noise, or a larger target"
         )
     return replace(grid, epsilon_slack=epsilon_slack, delta_slack=delta_slack)
 

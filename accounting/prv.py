@@ -78,7 +78,7 @@ def _simplest(event: Event) -> Event:
 @lru_cache(maxsize=1024)
 def _composed(events: tuple[Event, ...], delta: float) -> float:
     if all(isinstance(event, GaussianEvent) and event.sampling_rate == 1.0 for event in events):
-        return _gaussian_epsilon(math.fsum(_squared_shift(event) for event in events), delta)
+        return gaussian_epsilon(math.fsum(_squared_shift(event) for event in events), delta)
     if math.fsum(map(_chance, events)) <= delta:
         return 0.0
     bound = rdp_epsilon(events, delta)
@@ -105,7 +105,7 @@ def _squared_shift(event: Event) -> float:
     return event.count / event.noise_multiplier**2
 
 
-def _gaussian_epsilon(squared_shift: float, delta: float) -> float:
+def gaussian_epsilon(squared_shift: float, delta: float) -> float:
     """Epsilon of a Gaussian with sensitivity/stddev mu, exact (Balle and Wang 2018, Theorem 8)."""
     mu = math.sqrt(squared_shift)
 
@@ -134,17 +134,8 @@ def _numerical(events: tuple[Event, ...], delta: float, bound: float, *, reverse
         discretize,
     )
 
-    delta_error = delta / 1000
-    width = _domain(events, delta_error)
     counts = [event.count for event in events]
-    # The mesh that gives an epsilon within `error` (Gopi et al. 2021, Theorem 5.5).
-    rate = math.sqrt(sum(counts) * math.log(12 / delta_error) / 2)
-    error = max(min(0.01, 2e-3 * bound), 1e-3 * bound, 2 * width * rate / _MAX_POINTS)
-    if error > 0.05 * max(bound, 0.2):
-        raise AccountingError(
-            f"prv cannot account for {sum(counts)} rounds of epsilon about {bound:.3g} within 5%: "
-            "use the rdp accountant"
-        )
+    delta_error, width, rate, error = _mesh(events, delta, bound)
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -158,6 +149,34 @@ def _numerical(events: tuple[Event, ...], delta: float, bound: float, *, reverse
     if not math.isfinite(upper):
         raise AccountingError(f"prv found epsilon {upper} where rdp has {bound:.3g}; use rdp")
     return float(upper)
+
+
+def _mesh(
+    events: tuple[Event, ...], delta: float, bound: float
+) -> tuple[float, float, float, float]:
+    """Return (delta's error, half width, rate, epsilon's error) of the mesh for these events."""
+    delta_error = delta / 1000
+    width = _domain(events, delta_error)
+    rounds = sum(event.count for event in events)
+    # The mesh that gives an epsilon within `error` (Gopi et al. 2021, Theorem 5.5).
+    rate = math.sqrt(rounds * math.log(12 / delta_error) / 2)
+    error = max(min(0.01, 2e-3 * bound), 1e-3 * bound, 2 * width * rate / _MAX_POINTS)
+    if error > 0.05 * max(bound, 0.2):
+        raise AccountingError(
+            f"prv cannot account for {rounds} rounds of epsilon about {bound:.3g} within 5%: "
+            "use the rdp accountant"
+        )
+    return delta_error, width, rate, error
+
+
+def check_mesh(event: GaussianEvent, delta: float) -> None:
+    """Insist that an event's epsilon can be found on a mesh, without making one.
+
+    Raises:
+        AccountingError: as `prv_epsilon` would, at once.
+    """
+    if event.sampling_rate < 1.0 and _chance(event) > delta:
+        _mesh((event,), delta, rdp_epsilon([event], delta))
 
 
 def _domain(events: tuple[Event, ...], delta_error: float) -> float:

@@ -59,13 +59,13 @@ def ray_rounds(app: str, hospitals: int) -> Iterator[Round]:
     from flwr.app import Message
     from flwr.supercore.run import Run
 
-    from simulations.engines.actors import start_actors
+    from simulations.engines.actors import Crew
     from simulations.engines.ray_transport import RayTransport
 
     nodes = {1000 + k: k for k in range(hospitals)}
-    actors = start_actors(2, {"keep-memory": True}, nodes, cpus=1, app=app)
-    ray.get([actor.ready.remote() for actor in actors])
-    transport = RayTransport(actors, nodes, Run.create_empty(7))
+    crew = Crew(2, {"keep-memory": True}, nodes, cpus=1, app=app)
+    ray.get([actor.ready.remote() for actor in crew.actors])
+    transport = RayTransport(crew, nodes, Run.create_empty(7))
 
     def run_round() -> None:
         content = engine_apps.request()
@@ -77,8 +77,7 @@ def ray_rounds(app: str, hospitals: int) -> Iterator[Round]:
     try:
         yield run_round
     finally:
-        for actor in actors:
-            ray.kill(actor)
+        crew.end()
 
 
 @contextmanager

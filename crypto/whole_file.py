@@ -88,11 +88,21 @@ def _flush_names(folder: Path) -> None:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Let one process of the machine on while the others wait; the empty file at `path` stays."""
+def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
+    """Let one process of the machine on while the others wait; the empty file at `path` stays.
+
+    The lock goes with the process that has it, however that ends.
+
+    Args:
+        path: The file; its folder must exist.
+        wait: For whoever has the lock.
+
+    Raises:
+        BlockingIOError: Another has it, and nobody waits.
+    """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _PRIVATE)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     finally:
         os.close(descriptor)

@@ -17,6 +17,7 @@ import typer
 from deployment import model_commands
 from deployment.inference.commands import infer
 from deployment.ledger_commands import ledgers
+from simulations.versions import Version
 
 if TYPE_CHECKING:
     from clients.contract.settings import Settings
@@ -52,7 +53,7 @@ model_commands.add_commands(app)
 
 
 @app.callback()
-def start() -> None:
+def start(version: Version = False) -> None:
     """Run the app at real hospitals: keys, SuperLink, SuperNodes, runs, checks."""
 
 

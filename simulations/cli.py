@@ -2,7 +2,7 @@
 
 Nothing heavy is imported before a command needs it. Every error that a user can cause is one
 paragraph that says what to do; the exit code is 2 for what was asked wrongly (nothing was started),
-1 for a run that failed, 130 after Ctrl-C.
+1 for a run that failed, 130 after Ctrl-C, 143 after SIGTERM.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from simulations.audit import commands as audit_commands
 from simulations.compare import commands as compare_commands
 from simulations.error_messages import FAILED
 from simulations.prediction import commands as prediction_commands
+from simulations.versions import Version
 
 if TYPE_CHECKING:
     from simulations.scenario import Scenario
@@ -83,6 +84,7 @@ def start(
     quiet: Quiet = False,
     as_json: AsJson = False,
     debug: Debug = False,
+    version: Version = False,
 ) -> None:
     """Train one model across simulated hospitals, with a stated privacy guarantee.
 
@@ -152,13 +154,12 @@ def resume(
 
     Its ledgers stay as they are: nothing that was spent is forgotten.
     """
-    from simulations.launch import Output, launch, training_to_resume
+    from simulations import launch
     from strategies.run.reading import find_run
 
-    settings = training_to_resume(find_run(run_name))
-    output = Output(quiet=quiet, as_json=as_json, debug=debug)
     _check_engine(engine)
-    launch(settings, {"engine": engine}, output, command=_command())
+    output = launch.Output(quiet=quiet, as_json=as_json, debug=debug)
+    launch.resume(find_run(run_name), {"engine": engine}, output, command=_command())
 
 
 @app.command(
@@ -198,15 +199,17 @@ def _run(
     output: dict[str, bool],
 ) -> None:
     from simulations.launch import Output, launch, make_run_folder
+    from simulations.preflight import check_run
     from simulations.scenario import check_model, resolve
 
     _check_engine(str(options["engine"]))
     given = {"partition.hospitals": num_supernodes, "run.seed": seed}
     overrides = {key: value for key, value in given.items() if value is not None}
     settings = resolve(scenario, assignments, overrides)
+    checked = check_run(settings, ray_address=str(options.get("ray_address", "")))
     check_model(settings)
-    settings = make_run_folder(settings, out)
-    launch(settings, options, Output(**output), command=_command())
+    settings = make_run_folder(settings, out, option="--out")
+    launch(settings, options, Output(**output), command=_command(), checked=checked)
 
 
 def _check_engine(name: str) -> None:
@@ -257,13 +260,15 @@ def _takes_debug(words: Sequence[str]) -> bool:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
     from simulations.error_messages import show_error
+    from simulations.signals import heeding_sigterm
 
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     if debug and not _takes_debug(words):
         words.remove("--debug")
     try:
-        result = app(words, prog_name="flower-simulation", standalone_mode=False)
+        with heeding_sigterm():
+            result = app(words, prog_name="flower-simulation", standalone_mode=False)
     except (Exception, KeyboardInterrupt) as error:
         return show_error(error, debug=debug)
     return result if isinstance(result, int) else 0

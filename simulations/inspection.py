@@ -137,6 +137,19 @@ def account(
     """Say who could learn what about a patient, before a run."""
     from accounting import statement
 
+    given = {
+        "training.sampling-rate": sampling_rate,
+        "training.rounds": rounds,
+        "privacy.delta": delta,
+        "privacy.noise-multiplier": noise_multiplier,
+        "privacy.target-epsilon": target_epsilon,
+        "privacy.regime": regime,
+        "privacy.dropouts": dropouts,
+        "privacy.colluders": colluders,
+        "privacy.accountant": accountant,
+        "partition.hospitals": hospitals,
+    }
+    _check_as_a_run(given)
     with _faults_as_usage():
         planned = statement.PlannedRun(
             sampling_rate=sampling_rate,
@@ -157,10 +170,26 @@ def account(
     _print_account(answer)
 
 
+def _check_as_a_run(given: Mapping[str, Any]) -> None:
+    """Refuse what a run would refuse.
+
+    Raises:
+        typer.BadParameter: with every fault.
+    """
+    from clients.contract.settings import Settings, SettingsError
+
+    noise = dict.fromkeys(("privacy.noise-multiplier", "privacy.target-epsilon"), 0.0)
+    told = {key: value for key, value in given.items() if value is not None}
+    try:
+        Settings.from_config({**noise, **told})
+    except SettingsError as error:
+        raise typer.BadParameter("\n".join(["no run can be so.", *error.faults])) from None
+
+
 def _print_account(answer: Mapping[str, Any]) -> None:
     from rich.console import Console
 
-    from simulations.pages.tables import WIDTH, observer_table
+    from simulations.pages.tables import observer_table, show_table
     from simulations.pages.wording import epsilon_text
 
     rows = [("noise multiplier", f"{answer['noise_multiplier']:.4g}")]
@@ -171,7 +200,7 @@ def _print_account(answer: Mapping[str, Any]) -> None:
     if answer["observers"]:
         console = Console()
         table = observer_table(answer["observers"])
-        console.print(table, width=min(WIDTH, console.width))
+        show_table(console, table)
 
 
 def ledger(
@@ -299,7 +328,7 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     """Print a table of texts; columns whose name ends in ``#`` hold numbers."""
     from rich.console import Console
 
-    from simulations.pages.tables import WIDTH, plain_table
+    from simulations.pages.tables import plain_table, show_table
 
     console = Console()
-    console.print(plain_table(title, columns, rows), width=min(WIDTH, console.width))
+    show_table(console, plain_table(title, columns, rows))

@@ -10,6 +10,7 @@ import json
 import logging
 import platform
 import shlex
+import shutil
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -22,18 +23,16 @@ from rich.console import Console
 
 from clients.contract.printable import printable, printable_lines
 from clients.contract.settings import Settings
-from simulations.pages.tables import WIDTH, observer_table, summary_table
+from simulations.error_messages import asked_of_the_machine, interrupted
+from simulations.pages.tables import observer_table, show_table, summary_table
 from simulations.pages.template import REPORT
 from simulations.pages.wording import PATIENT
+from simulations.preflight import Checked, check_run
 from simulations.progress import Display, ProgressThread
 from strategies.run.folder import RunFolder
 from strategies.run.reading import NoRun, read_run, read_settings
 
 logger = logging.getLogger(__name__)
-
-
-class Interrupted(Exception):
-    """The user ended a run with Ctrl-C; what was done is on disk."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,24 +50,38 @@ class Output:
     debug: bool = False
 
 
-def make_run_folder(settings: Settings, parent: Path) -> Settings:
+def make_run_folder(settings: Settings, parent: Path, *, option: str = "") -> Settings:
     """Make ``<parent>/<time>-<scenario>`` with its ``config.toml``.
+
+    Args:
+        settings: the run's.
+        parent: where run folders are made.
+        option: of the command line, which chooses it.
 
     Returns:
         The settings with ``run.out`` set to the new folder, absolute.
+
+    Raises:
+        NotStarted: it cannot be made; nothing is left of it.
     """
     moment = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     name = f"{moment}-{settings.run.scenario}"
-    parent.mkdir(parents=True, exist_ok=True)
-    for attempt in range(1, 1000):
-        path = parent.absolute() / (name if attempt == 1 else f"{name}-{attempt}")
+    with asked_of_the_machine(parent, option):
+        parent.mkdir(parents=True, exist_ok=True)
+        parent = parent.absolute()
+        for attempt in range(1, 1000):
+            path = parent / (name if attempt == 1 else f"{name}-{attempt}")
+            try:
+                path.mkdir()
+            except FileExistsError:
+                continue
+            break
+        settings = settings.with_config({"run.out": str(path)})
         try:
-            path.mkdir()
-        except FileExistsError:
-            continue
-        break
-    settings = settings.with_config({"run.out": str(path)})
-    RunFolder(path).write_config(settings)
+            RunFolder(path).write_config(settings)
+        except OSError:
+            shutil.rmtree(path, ignore_errors=True)
+            raise
     return settings
 
 
@@ -91,7 +104,12 @@ def training_to_resume(path: Path) -> Settings:
 
 
 def launch(
-    settings: Settings, options: dict[str, Any], output: Output, *, command: Sequence[str]
+    settings: Settings,
+    options: dict[str, Any],
+    output: Output,
+    *,
+    command: Sequence[str],
+    checked: Checked,
 ) -> None:
     """Run a training into ``run.out`` and print its results.
 
@@ -100,24 +118,53 @@ def launch(
         options: fields of `simulations.engines.engine.EngineOptions`.
         output: what is printed, and where logs go.
         command: what the user typed; kept in ``provenance.json``.
+        checked: what looking at the run beforehand has brought.
 
     Raises:
         RunStopped: the run ended cleanly before its last round.
+        RunInUse: another command has the folder.
         Interrupted: the user ended it.
     """
+    with RunFolder(Path(settings.run.out)).held():
+        _launch(settings, options, output, command, checked)
+
+
+def resume(path: Path, options: dict[str, Any], output: Output, *, command: Sequence[str]) -> None:
+    """Take up an interrupted run and print its results; arguments and errors as for `launch`.
+
+    Raises:
+        NoRun: there is nothing to take up.
+        NotStarted: what the run needs is not there.
+    """
+    with RunFolder(path).held():
+        settings = training_to_resume(path)
+        checked = check_run(settings, ray_address=str(options.get("ray_address", "")))
+        _launch(settings, options, output, command, checked)
+
+
+def _launch(
+    settings: Settings,
+    options: dict[str, Any],
+    output: Output,
+    command: Sequence[str],
+    checked: Checked,
+) -> None:
     path = Path(settings.run.out)
-    write_provenance(path, command)
     silent = output.quiet or output.as_json
     follower = nullcontext() if silent else ProgressThread(path, Console(stderr=True))
     try:
+        write_provenance(path, command)
         with logging_to(path / "run.log", settings.run.log_level, terminal=output.debug):
             from simulations.own_data import read_own_data
 
-            read_own_data(settings, Console(stderr=True, quiet=silent))
+            for record in checked.said:
+                if record.levelno >= logging.getLogger().level:
+                    logging.getLogger(record.name).handle(record)
+            read_own_data(settings, Console(stderr=True, quiet=silent), checked.cohorts)
             with follower:
                 from simulations.engines.engine import EngineOptions, simulate
 
-                simulate(settings, EngineOptions(**options))
+                simulate(settings, EngineOptions(**options), checked.cohorts)
                 illustrate(path)
     except Exception as error:
         error.add_note(f"What was done so far is in {_short(path)}.")
@@ -125,12 +172,27 @@ def launch(
             illustrate(path)
             print_results(path, output)
         raise
-    except KeyboardInterrupt:
-        raise Interrupted(
-            f"Interrupted; what was done so far is in {_short(path)}. "
-            f"'flower-simulation resume {_short(path)}' goes on from there."
-        ) from None
+    except KeyboardInterrupt as error:
+        raise interrupted(f"Interrupted; {_how_to_go_on(path)}", error) from None
     print_results(path, output)
+
+
+def _how_to_go_on(path: Path) -> str:
+    """Say what can be done about a run that was interrupted, whenever that was."""
+    short = _short(path)
+    try:
+        training_to_resume(path)
+    except NoRun:
+        if read_run(path).progress.status == "finished":
+            return f"the training was finished, and {short} holds it."
+        return (
+            f"its training had not begun, so nothing was spent and {short} holds no more than its "
+            "settings. The same command starts it anew."
+        )
+    return (
+        f"what was done so far is in {short}. 'flower-simulation resume {short}' goes on from "
+        "there."
+    )
 
 
 def follow_to_end(path: Path, output: Output) -> bool:
@@ -172,12 +234,10 @@ def print_results(path: Path, output: Output) -> None:
         console.out(json.dumps(content, indent=2), highlight=False)
         return
     if not output.quiet:
-        width = min(WIDTH, console.width)
         if run.summary:
-            console.print(summary_table(run.summary), width=width)
+            show_table(console, summary_table(run.summary))
         if observers := run.privacy.get("observers"):
-            unit = run.privacy.get("unit", PATIENT)
-            console.print(observer_table(observers, unit), width=width)
+            show_table(console, observer_table(observers, run.privacy.get("unit", PATIENT)))
     prefix = "" if output.quiet else "run folder: "
     lines = [f"{prefix}{_short(path)}"]
     if not output.quiet and (path / REPORT).is_file():
@@ -197,12 +257,19 @@ class _PlainFormatter(logging.Formatter):
         return printable_lines(super().format(record))
 
 
+class _LogFile(logging.FileHandler):
+    """A log that says nothing of itself: where the disk is full, what is done says so."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Lose a line that cannot be written."""
+
+
 @contextmanager
 def logging_to(file: Path, level: str, *, terminal: bool) -> Iterator[None]:
     """Send every log and warning of this process to a file; to the terminal only when asked."""
     import flwr.app  # noqa: F401  (its import sets up a handler of its own, taken off below)
 
-    handlers: list[logging.Handler] = [logging.FileHandler(file, encoding="utf-8")]
+    handlers: list[logging.Handler] = [_LogFile(file, encoding="utf-8")]
     if terminal:
         handlers.append(logging.StreamHandler())
     root, flower = logging.getLogger(), logging.getLogger("flwr")

@@ -14,7 +14,7 @@ from rich.progress import Progress
 
 if TYPE_CHECKING:
     from clients.contract.settings import Settings
-    from clients.data import Records
+    from clients.data import Cohorts, Records
 
 logger = logging.getLogger(__name__)
 
@@ -22,22 +22,22 @@ logger = logging.getLogger(__name__)
 _BLOCK = 64
 
 
-def read_own_data(settings: Settings, console: Console) -> None:
+def read_own_data(settings: Settings, console: Console, cohorts: Cohorts) -> None:
     """Read every record of a run over data of one's own; what is odd goes to the run's log.
 
     Args:
         settings: the run's.
         console: where progress is shown.
+        cohorts: where the data are read.
 
     Raises:
         DataError: the data cannot be read as a whole, or not be split as asked.
     """
-    from clients.data import Cohorts
     from clients.data.catalogue import is_own
 
     if not is_own(settings.data.name):
         return
-    cohort = Cohorts().of(settings)
+    cohort = cohorts.of(settings)
     parts = [*cohort.records.values(), cohort.holdout]
     with Progress(console=console, transient=True) as progress:
         task = progress.add_task("reading data", total=sum(map(len, parts)))

@@ -12,14 +12,62 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console
-from rich.progress import BarColumn, TextColumn
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.measure import Measurement
+from rich.progress import BarColumn, ProgressColumn, Task, TextColumn
 from rich.progress import Progress as Bar
 from rich.table import Column
+from rich.text import Text
 
 from clients.contract.printable import printable
 from simulations.pages.wording import bytes_text, epsilon_text, seconds_text, share_text
 from strategies.run.events import Event, RunProgress, follow
+
+#: Columns of the shortest bar, with a blank on both sides.
+_LEAST_BAR = 3
+
+
+def whole_parts(text: str, room: int) -> str:
+    """Return as many parts of a line as there is room for, none of them cut.
+
+    Half an epsilon reads like a smaller one.
+
+    Args:
+        text: parts with ", " or "; " between them.
+        room: columns.
+    """
+    while text and cell_len(text) > room:
+        cut = max(text.rfind(", "), text.rfind("; "), 0)
+        text = text[:cut]
+    return text
+
+
+class WholeParts:
+    """A line in whole parts, for a column whose width shows when it is drawn."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Yield the parts that fit."""
+        yield Text(whole_parts(self._text, options.max_width), no_wrap=True)
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        """Return that there may be any room, and how much is of use."""
+        return Measurement(1, max(1, min(cell_len(self._text), options.max_width)))
+
+
+class PartsColumn(ProgressColumn):
+    """A column of a progress bar with a task's field, in whole parts."""
+
+    def __init__(self, field: str, column: Column | None = None) -> None:
+        super().__init__(column)
+        self._field = field
+
+    def render(self, task: Task) -> WholeParts:
+        """Return what is shown of a task."""
+        return WholeParts(str(task.fields[self._field]))
 
 
 def describe_progress(progress: RunProgress) -> str:
@@ -121,12 +169,14 @@ class Display:
     def _refresh(self) -> None:
         progress = self.progress
         word, done, total = describe_place(progress)
+        word = printable(word)
+        room = self._console.width - cell_len(word) - _LEAST_BAR
         self._bar.update(
             self._task,
-            description=printable(word),
+            description=word,
             completed=done,
             total=total or None,
-            state=describe_progress(progress),
+            state=whole_parts(describe_progress(progress), room),
         )
 
 

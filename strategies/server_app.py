@@ -75,20 +75,38 @@ def lead(
 
     Raises:
         AuditFailed: what was promised does not hold; the summary says why.
+        TrainingStopped: another process leads the training of this folder.
     """
     end_when_orphaned()
     shorten_fetch_pause()
     settings = Settings.from_config(context.run_config)
     folder = RunFolder.open(settings)
+    journal = Journal(folder.path / "server")
+    with journal.held():
+        _lead(grid, settings, folder, journal, open_holdout, audit)
+
+
+def _lead(
+    grid: Grid,
+    settings: Settings,
+    folder: RunFolder,
+    journal: Journal,
+    open_holdout: Callable[[Settings], Holdout],
+    audit: AuditRun | None,
+) -> None:
     tracking = Tracking(folder, make_trackers(settings, folder.path))
     started = time.perf_counter()
     try:
-        prepared = _prepare(grid, settings, folder, tracking, open_holdout)
+        prepared = _prepare(grid, settings, folder, journal, tracking, open_holdout)
         training = Training(prepared, TEACHINGS[settings.exchange.name])
         tracking.record("start", **_start_fields(prepared, training))
     except BaseException as error:
-        folder.log_exception(error)
-        tracking.record("end", status="stopped", message=_where_to_read(error))
+        status, message = "stopped", _where_to_read(error)
+        if isinstance(error, KeyboardInterrupt):
+            status, message = "interrupted", "interrupted before the training began"
+        else:
+            folder.log_exception(error)
+        tracking.record("end", status=status, message=message)
         tracking.close()
         raise
     status, message = "interrupted", "interrupted; what was done so far is saved"
@@ -143,13 +161,13 @@ def _prepare(
     grid: Grid,
     settings: Settings,
     folder: RunFolder,
+    journal: Journal,
     tracking: Tracking,
     open_holdout: Callable[[Settings], Holdout],
 ) -> TrainingContext:
     """Plan the noise, read the holdout, and find out whether a training goes on here."""
     stages = Stages(tracking)
     stages("planning the noise")
-    journal = Journal(folder.path / "server")
     kept = journal.read()
     budget = Budget(
         settings,

@@ -331,10 +331,11 @@ class Teaching(ABC):
         self._record_release()
 
     def _record_release(self) -> None:
+        spent = self._budget.epsilons()
         self._tracking.record(
             "release",
             round=self.state.released,
             **self.state.metrics,
-            epsilon_rdp=self._budget.epsilon(accountant="rdp") or None,
-            epsilon_prv=self._budget.epsilon(accountant="prv") or None,
+            epsilon_rdp=spent.get("rdp") or None,
+            epsilon_prv=spent.get("prv") or None,
         )

@@ -6,6 +6,8 @@ be combined is a table of its own, in ``clients.contract.soundness``.
 
 from collections.abc import Callable, Collection
 
+from accounting.events import hollow_delta
+from clients.contract.schedule import schedule_of
 from clients.contract.setting_tree import PRETRAINED, SettingTree
 from clients.contract.soundness import check_sound, unsealed_shares
 
@@ -24,6 +26,14 @@ def _noise_given_once(s: SettingTree) -> str | None:
         "privacy.target-epsilon and privacy.noise-multiplier are both 0; a private regime needs "
         "one of them (or choose privacy.regime F or C)."
     )
+
+
+def _delta_protects(s: SettingTree) -> str | None:
+    if not s.regime.private:
+        return None
+    schedule = schedule_of(s)
+    fault = hollow_delta(s.privacy.delta, schedule.sampling_rate, schedule.events)
+    return f"privacy.{fault}." if fault else None
 
 
 def _sum_has_shares(s: SettingTree) -> str | None:
@@ -121,6 +131,17 @@ _COMBINATIONS: list[tuple[set[str], Callable[[SettingTree], str | None]]] = [
     (
         {"privacy.regime", "privacy.target-epsilon", "privacy.noise-multiplier"},
         _noise_given_once,
+    ),
+    (
+        {
+            "privacy.regime",
+            "privacy.delta",
+            "training.sampling-rate",
+            "training.rounds",
+            "exchange.name",
+            "exchange.local-steps",
+        },
+        _delta_protects,
     ),
     ({"privacy.regime", "sealing.scheme", "run.seed"}, unsealed_shares),
     (

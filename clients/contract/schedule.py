@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from accounting.vocabulary import EXCHANGES
 
 if TYPE_CHECKING:
-    from clients.contract.settings import Settings
+    from clients.contract.setting_tree import SettingTree
 
 #: Attempts beyond one for each place where nobody has planned for any, over all places together.
 _SPARE = 2
@@ -38,7 +38,7 @@ class Schedule:
     batches: int = 0
 
 
-def schedule_of(settings: Settings) -> Schedule:
+def schedule_of(settings: SettingTree) -> Schedule:
     """Return the schedule of a run; only settings enter."""
     training, name = settings.training, settings.exchange.name
     if name == "weights":
@@ -51,19 +51,19 @@ def schedule_of(settings: Settings) -> Schedule:
     return Schedule(sampling_rate=training.sampling_rate, events=training.rounds)
 
 
-def last_place(settings: Settings) -> int:
+def last_place(settings: SettingTree) -> int:
     """Return the last round, or the last visit of all, that there can be."""
     if visits := visits_of(settings):
         return visits * (1 if settings.regime.pooled else settings.partition.hospitals)
     return settings.training.rounds
 
 
-def visits_of(settings: Settings) -> int:
+def visits_of(settings: SettingTree) -> int:
     """Return how often a model visits each hospital; 0 where hospitals contribute to sums."""
     return cycles_of(settings) if EXCHANGES[settings.exchange.name].travels else 0
 
 
-def spare_attempts(settings: Settings) -> int:
+def spare_attempts(settings: SettingTree) -> int:
     """Return how many attempts beyond one for each place a hospital may be asked for in all.
 
     With a target the noise is planned for no more than was asked for, so a retry may end the run
@@ -78,7 +78,7 @@ def spare_attempts(settings: Settings) -> int:
     return _SPARE * (visits_of(settings) or settings.training.rounds)
 
 
-def permitted_events(settings: Settings) -> int:
+def permitted_events(settings: SettingTree) -> int:
     """Return the noised messages about one patient that hospitals let out at most, retries too.
 
     Noise is calibrated for so many where there is a target, and the grid charges for all of them.
@@ -86,7 +86,7 @@ def permitted_events(settings: Settings) -> int:
     return schedule_of(settings).events + spare_attempts(settings) * _events_of_spare(settings)
 
 
-def _events_of_spare(settings: Settings) -> int:
+def _events_of_spare(settings: SettingTree) -> int:
     """Return the most that one attempt beyond the first may cost."""
     name = settings.exchange.name
     if name == "layers":
@@ -96,7 +96,7 @@ def _events_of_spare(settings: Settings) -> int:
     return steps_of_visit(settings, 1) if EXCHANGES[name].travels else 1
 
 
-def failures_allowed(settings: Settings) -> int:
+def failures_allowed(settings: SettingTree) -> int:
     """Return how many sums may fail to open at a hospital before it ends its part for good.
 
     A hospital that cannot be left out needs no more than its own retries; a search for one that
@@ -105,7 +105,7 @@ def failures_allowed(settings: Settings) -> int:
     return 6 if settings.privacy.dropouts else 3
 
 
-def events_of_attempt(settings: Settings, round: int, attempt: int) -> int:
+def events_of_attempt(settings: SettingTree, round: int, attempt: int) -> int:
     """Return the noised messages about one patient that an attempt at a round of sums costs.
 
     A patient is in one batch of a pass of `layers`, so a pass is paid for with its first round; a
@@ -120,13 +120,13 @@ def events_of_attempt(settings: Settings, round: int, attempt: int) -> int:
     return 1
 
 
-def steps_of_visit(settings: Settings, cycle: int) -> int:
+def steps_of_visit(settings: SettingTree, cycle: int) -> int:
     """Return the steps of one visit in a cycle, from 1; all visits to a hospital add up to T."""
     cycles = cycles_of(settings)
     rounds = settings.training.rounds
     return rounds // cycles + (1 if cycle <= rounds % cycles else 0)
 
 
-def cycles_of(settings: Settings) -> int:
+def cycles_of(settings: SettingTree) -> int:
     """Return how often each hospital is visited."""
     return settings.exchange.cycles if settings.exchange.name == "cyclic" else 1

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from accounting.accountants import epsilon
+from accounting.errors import AccountingError
 from accounting.grid import GridPlan, plan_grid
 from accounting.noise import NoisePlan, make_noise_plan
 from accounting.vocabulary import EXCHANGES, SCHEMES
@@ -125,16 +126,22 @@ def agree_terms(
     plan, schedule = noise_plan(settings, noise_multiplier), schedule_of(settings)
     rate, privacy = settings.training.sampling_rate, settings.privacy
     share = 1.0 / schedule.batches if schedule.batches else rate
-    grid = plan_grid(
-        dimensions=dimensions + message_values,
-        hospitals=hospitals_expected(settings),
-        plan=plan,
-        l2_clip=privacy.l2_clip,
-        expected_patients=share * largest_hospital,
-        rounds=permitted_events(settings),
-        epsilon=_claimed_epsilon(settings, schedule, plan),
-        delta=privacy.delta,
-    )
+    try:
+        grid = plan_grid(
+            dimensions=dimensions + message_values,
+            hospitals=hospitals_expected(settings),
+            plan=plan,
+            l2_clip=privacy.l2_clip,
+            expected_patients=share * largest_hospital,
+            rounds=permitted_events(settings),
+            epsilon=_claimed_epsilon(settings, schedule, plan),
+            delta=privacy.delta,
+        )
+    except AccountingError as error:
+        raise AccountingError(
+            f"{_given_noise(settings, noise_multiplier)} leaves no grid that values could be "
+            f"rounded to before they are sealed: {error}"
+        ) from error
     return Terms(
         training=training,
         hospitals=hospitals_expected(settings),
@@ -148,6 +155,15 @@ def agree_terms(
         grid=grid,
         sealing=sealing_of(settings, dimensions, grid),
     )
+
+
+def _given_noise(settings: Settings, noise_multiplier: float) -> str:
+    """Return the setting that the noise comes from, as people wrote it."""
+    privacy = settings.privacy
+    if privacy.target_epsilon:
+        noise = f"noise of {noise_multiplier:.3g} clips"
+        return f"privacy.target-epsilon = {privacy.target_epsilon:g} ({noise})"
+    return f"privacy.noise-multiplier = {privacy.noise_multiplier:g}"
 
 
 def _claimed_epsilon(settings: Settings, schedule: Schedule, plan: NoisePlan) -> float:

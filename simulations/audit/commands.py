@@ -111,7 +111,7 @@ def _audit_data(thorough: bool, as_json: bool) -> None:
     from simulations.audit.plans import QUICK, WHOLE
     from simulations.audit.results import require_passed, show, to_json
     from simulations.launch import logging_to
-    from simulations.pages.tables import WIDTH
+    from simulations.pages.tables import show_table
 
     form = WHOLE if thorough else QUICK
     with tempfile.TemporaryDirectory() as folder, _progress() as listener:
@@ -124,7 +124,7 @@ def _audit_data(thorough: bool, as_json: bool) -> None:
         typer.echo(json.dumps(to_json(found), indent=2))
     else:
         console = Console()
-        show(found, lambda table: console.print(table, width=min(WIDTH, console.width)))
+        show(found, lambda table: show_table(console, table))
     require_passed(found)
 
 
@@ -159,10 +159,10 @@ def _print(audit: Audit, canaries: int, seconds: float) -> None:
 def _print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from rich.console import Console
 
-    from simulations.pages.tables import WIDTH, plain_table
+    from simulations.pages.tables import plain_table, show_table
 
     console = Console()
-    console.print(plain_table(title, columns, rows), width=min(WIDTH, console.width))
+    show_table(console, plain_table(title, columns, rows))
 
 
 @contextmanager

@@ -124,7 +124,7 @@ def _compare(
 
     from clients.contract.printable import printable
     from simulations.compare.comparison import Comparison, axes_of
-    from simulations.launch import Interrupted
+    from simulations.error_messages import interrupted
 
     comparison = Comparison(
         out=folder,
@@ -134,10 +134,9 @@ def _compare(
     )
     try:
         content = comparison.run(scenario, axes_of(scenario, given))
-    except KeyboardInterrupt:
-        raise Interrupted(
-            f"Interrupted; finished trainings are in {folder}. The same command goes on from there."
-        ) from None
+    except KeyboardInterrupt as error:
+        text = f"finished trainings are in {folder}. The same command goes on from there."
+        raise interrupted(f"Interrupted; {text}", error) from None
     _illustrate(content, folder)
     if printing.as_json:
         typer.echo(json.dumps(content, indent=2))
@@ -176,11 +175,11 @@ def _print(content: dict[str, Any], folder: Path) -> None:
 
     from clients.contract.printable import printable
     from simulations.compare.tables import terminal_tables
-    from simulations.pages.tables import WIDTH
+    from simulations.pages.tables import show_table
 
     console = Console()
     for part in terminal_tables(content):
-        console.print(part, width=min(WIDTH, console.width))
+        show_table(console, part)
     for name, path in (("comparison", folder), ("report", folder / "report.html")):
         text = printable(f"{name}: {path}")
         console.print(text, soft_wrap=True, markup=False, highlight=False)

@@ -8,15 +8,14 @@ figures are made from.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import shlex
 import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,13 +32,16 @@ from rich.table import Column
 
 from clients.contract.printable import printable
 from clients.contract.settings import ConfigValue, SettingsError
-from crypto.whole_file import write_shared
+from clients.data import Cohorts
+from crypto.whole_file import locked, write_shared
 from simulations.compare.axes import Axes, Cell, Plan, cell_folder, plan_comparison
 from simulations.compare.folder import COMPARISON
 from simulations.compare.rows import Row, is_finished, paired_rows, read_row
 from simulations.compare.workers import run_trainings
+from simulations.error_messages import NotStarted, asked_of_the_machine
 from simulations.pages.wording import PATIENT
-from simulations.progress import describe_place
+from simulations.preflight import fault_of, log_kept
+from simulations.progress import PartsColumn, describe_place
 from simulations.scenario import Scenario, check_model, resolve
 from strategies.run.events import last_change, run_progress
 from strategies.run.reading import read_run
@@ -79,8 +81,9 @@ class Comparison:
         Raises:
             SettingsError: nothing of the grid is sound, a model cannot be cut as asked, or the
                 folder is in use.
+            NotStarted: nothing of the grid can be run.
         """
-        plan = plan_comparison(scenario, axes)
+        plan = possible(plan_comparison(scenario, axes))
         for setup in plan.setups:
             check_model(plan.cells(setup)[0].settings)
         with held(self.out):
@@ -175,18 +178,47 @@ class Comparison:
         }
 
 
+def possible(plan: Plan) -> Plan:
+    """Return a plan without the setups that cannot be run, whose reasons stand with those skipped.
+
+    Every setting, every file and every noise of the grid is looked at, before anything starts.
+
+    Raises:
+        SettingsError: a value that is tuned over cannot be.
+        NotStarted: none can be run; what all share is said once.
+    """
+    cohorts = Cohorts()
+    faults: dict[str, list[str]] = {}
+    setups = []
+    for setup in plan.setups:
+        firsts = [plan.cells(setup, choice)[0] for choice in plan.choices]
+        with log_kept():  # each training writes it into its own log
+            found = [fault for one in firsts if (fault := fault_of(one.settings, cohorts))]
+        for fault in dict.fromkeys(found):
+            faults.setdefault(fault, []).append(setup.label)
+        if not found:
+            setups.append(setup)
+    if not setups:
+        raise NotStarted("\n".join(faults))
+    skipped = (*plan.skipped, *(((why,), tuple(labels)) for why, labels in faults.items()))
+    return replace(plan, setups=tuple(setups), skipped=skipped)
+
+
 @contextmanager
 def held(out: Path) -> Iterator[None]:
     """Keep a comparison's folder to one command at a time.
 
     Raises:
         SettingsError: another command has it.
+        NotStarted: it cannot be made.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / ".lock").open("w") as file:
+    with asked_of_the_machine(out, "--out"):
+        out.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+            with asked_of_the_machine(out, "--out"):
+                stack.enter_context(locked(out / ".lock", wait=False))
+        except BlockingIOError:
             raise SettingsError([f"another comparison is running in {out}; give --out."]) from None
         yield
 
@@ -243,9 +275,7 @@ def comparison_bar(console: Console | None, total: int) -> Iterator[Bar]:
     with Progress(
         BarColumn(bar_width=16),
         MofNCompleteColumn(),
-        TextColumn(
-            "{task.fields[label]}", markup=False, table_column=Column(no_wrap=True, ratio=1)
-        ),
+        PartsColumn("label", Column(ratio=1)),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),

@@ -146,7 +146,7 @@ def read_row(out: Path, cells: Sequence[Cell]) -> Row:
         ],
         sent_bytes=[_by_hospital(one, "uplink_bytes_total") for one in summaries],
         received_bytes=[_by_hospital(one, "downlink_bytes_total") for one in summaries],
-        epsilon=(last.get("epsilon") or {}).get("prv"),
+        epsilon=min((last.get("epsilon") or {}).values(), default=None),
         noise_multiplier=float(last.get("noise_multiplier") or 0.0),
         seconds=[float(one["seconds"]["total"]) for one in summaries],
         observers=_observers(runs[-1]) if runs else [],

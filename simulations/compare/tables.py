@@ -123,15 +123,23 @@ def terminal_tables(content: Content) -> list[RenderableType]:
 def left_out(content: Content) -> list[tuple[str, list[str]]]:
     """Return what was not run and what ended early: headings, each with its lines."""
     skipped = [f"{'; '.join(one['setups'])}: {one['why']}" for one in content["skipped"]]
-    failed = [f"{one['cell']}: {one['why']}" for one in content["failed"]]
+    cells: dict[str, list[str]] = {}
+    for one in content["failed"]:
+        cells.setdefault(one["why"], []).append(one["cell"])
+    failed = [f"{_cells_text(names)}: {why}" for why, names in cells.items()]
     asked_less = content.get("unasked") or {}  # files of before do not say
     unasked = [f"{axis}: {', '.join(values)}" for axis, values in asked_less.items()]
     found = [
         ("Part of the scenario, but not asked for by this command", unasked),
-        ("Not sound, and so not run", skipped),
+        ("Not sound, or not possible, and so not run", skipped),
         ("Ended early, and left out", failed),
     ]
     return [(head, lines) for head, lines in found if lines]
+
+
+def _cells_text(names: Sequence[str]) -> str:
+    """Return which trainings share a fate; of many, the first."""
+    return names[0] if len(names) == 1 else f"{len(names)} trainings, {names[0]} the first of them"
 
 
 def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

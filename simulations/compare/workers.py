@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clients.contract.settings import ConfigValue, Settings
+from simulations.error_messages import MACHINE, machine_fault
 
 if TYPE_CHECKING:
     from clients.data import Cohorts
@@ -161,6 +162,14 @@ def _end_with_parent() -> None:
 
 
 def _train(settings: Settings, command: list[str], cohorts: Cohorts) -> RunResult:
+    """Run one training; whatever ends it is a result, and the process goes on."""
+    try:
+        return _train_anew(settings, command, cohorts)
+    except OSError as error:  # a disk that is full has no room for a log either
+        return RunResult(status="failed", message=_why(error))
+
+
+def _train_anew(settings: Settings, command: list[str], cohorts: Cohorts) -> RunResult:
     from simulations.engines.direct_transport import train_here
     from simulations.launch import logging_to, write_provenance
     from strategies.errors import TrainingStopped
@@ -178,5 +187,11 @@ def _train(settings: Settings, command: list[str], cohorts: Cohorts) -> RunResul
             return RunResult(status="stopped", message=str(stopped))
         except Exception as error:
             logging.getLogger(__name__).exception("a training of a comparison failed")
-            return RunResult(status="failed", message=f"{type(error).__name__}: {error}")
+            return RunResult(status="failed", message=_why(error))
     return RunResult(status="finished")
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno in MACHINE:
+        return machine_fault(error)
+    return f"{type(error).__name__}: {error}"

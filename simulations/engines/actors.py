@@ -7,6 +7,7 @@ the number of hospitals that it answers for. It runs the very ClientApp that a S
 from __future__ import annotations
 
 import time
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, cast
 
@@ -120,16 +121,49 @@ class Hospitals:
         return cast("ClientApp", getattr(import_module(module), attribute))
 
 
-def start_actors(
-    count: int,
-    run_config: UserConfig,
-    nodes: dict[int, int],
-    *,
-    cpus: float,
-    app: str = CLIENT_APP,
-) -> list[Any]:
-    """Start ``count`` actors that run a ClientApp, and return their handles."""
-    import ray
+class Crew:
+    """The actors of a run; one that died is replaced by a new one, not waited for.
 
-    remote = ray.remote(num_cpus=cpus, max_restarts=1)(Hospitals)
-    return [remote.remote(app, run_config, nodes) for _ in range(count)]
+    Ray can start an actor's process again by itself, but refuses calls until it has, and for good
+    after so many deaths. A new actor takes calls at once and answers them when it has started.
+
+    Args:
+        count: how many actors.
+        run_config: what the app is told of the run.
+        nodes: part of the data by node id.
+        cpus: processors of one actor.
+        app: "module:attribute" of the ClientApp.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        run_config: UserConfig,
+        nodes: dict[int, int],
+        *,
+        cpus: float,
+        app: str = CLIENT_APP,
+    ) -> None:
+        import ray
+
+        self._kill = ray.kill
+        remote = ray.remote(num_cpus=cpus)(Hospitals)
+        self._make = partial(remote.remote, app, run_config, nodes)
+        self.actors: list[Any] = [self._begun() for _ in range(count)]
+
+    def _begun(self) -> Any:
+        """Start an actor, which imports what it needs while others work."""
+        actor = self._make()
+        actor.ready.remote()
+        return actor
+
+    def replace(self, place: int, actor: Any) -> None:
+        """Put a new actor in the place of one that died, unless that was done before."""
+        if self.actors[place] is actor:
+            self._kill(actor)  # it may be alive and out of reach: nobody answers twice
+            self.actors[place] = self._begun()
+
+    def end(self) -> None:
+        """End all actors."""
+        for actor in self.actors:
+            self._kill(actor)

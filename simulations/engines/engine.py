@@ -6,17 +6,16 @@ Both run the same two apps. `ray` hands messages straight to long-lived actors; 
 
 from __future__ import annotations
 
-import logging
 import os
 import secrets
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from clients.contract.settings import Settings
-
-logger = logging.getLogger(__name__)
+    from clients.data import Cohorts
 
 
 class RunStopped(Exception):
@@ -38,14 +37,18 @@ class EngineOptions:
     actors: int = 0
 
 
-def simulate(settings: Settings, options: EngineOptions | None = None) -> None:
+def simulate(
+    settings: Settings, options: EngineOptions | None = None, cohorts: Cohorts | None = None
+) -> None:
     """Run a training to its end, in this process.
 
     Args:
         settings: the run's settings; ``settings.run.out`` is the run folder.
         options: which engine, and with what.
+        cohorts: what has been read of the data already, for an engine whose server is this process.
 
     Raises:
+        NotStarted: there is no Ray to run on.
         RunStopped: the run ended cleanly before its last round; the message says why.
         AuditFailed: what the run promised does not hold against an attack; its files say why.
         KeyboardInterrupt: after everything that was started has been ended.
@@ -55,18 +58,19 @@ def simulate(settings: Settings, options: EngineOptions | None = None) -> None:
     if options.engine not in engines:
         raise ValueError(f"unknown engine {options.engine!r}; known: {', '.join(engines)}")
     os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
-    engines[options.engine](settings, options)
+    engines[options.engine](settings, options, cohorts)
 
 
-def _simulate_on_ray(settings: Settings, options: EngineOptions) -> None:
+def _simulate_on_ray(settings: Settings, options: EngineOptions, cohorts: Cohorts | None) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     import ray
     from flwr.supercore.run import Run
 
     from clients.contract.terms import hospitals_expected
-    from simulations.engines.actors import start_actors
+    from simulations.engines.actors import Crew
     from simulations.engines.local_transport import server_context
+    from simulations.engines.ray_cluster import actors_that_fit, start_ray
     from simulations.engines.ray_transport import RayTransport
     from simulations.run_audit import audit_run
     from strategies.errors import TrainingStopped
@@ -76,25 +80,23 @@ def _simulate_on_ray(settings: Settings, options: EngineOptions) -> None:
     nodes = {secrets.randbits(62) + 2: k for k in range(hospitals_expected(settings))}
     run = Run.create_empty(secrets.randbits(62))
     config = settings.to_config()
-    started_here = _start_ray(options)
-    actors: list[Any] = []
+    started_here = start_ray(options.ray_address)
+    crew: Crew | None = None
     try:
         cpus = float(settings.run.threads)
-        count = options.actors or _actors_that_fit(cpus, len(nodes))
-        actors = start_actors(count, config, nodes, cpus=cpus)
-        for actor in actors:
-            actor.ready.remote()  # imports while this process prepares the server's side
-        transport = RayTransport(actors, nodes, run)
+        count = options.actors or actors_that_fit(cpus, len(nodes))
+        crew = Crew(count, config, nodes, cpus=cpus)
+        transport = RayTransport(crew, nodes, run)
         try:
-            lead = make_server_app(Holdout, audit_run)
+            lead = make_server_app(partial(Holdout, cohorts=cohorts), audit_run)
             lead(transport, server_context(run, config))
         finally:
             _report_memory(Path(settings.run.out), transport.peak_memory_bytes())
     except TrainingStopped as stopped:
         raise RunStopped(str(stopped)) from stopped
     finally:
-        for actor in actors:
-            ray.kill(actor)
+        if crew is not None:
+            crew.end()
         if started_here:
             ray.shutdown()
 
@@ -118,40 +120,9 @@ def _report_memory(folder: Path, hospitals_bytes: list[int]) -> None:
     write_shared(file, json.dumps(summary, indent=2).encode() + b"\n", durable=False)
 
 
-def _start_ray(options: EngineOptions) -> bool:
-    import ray
-
-    if ray.is_initialized():
-        return False
-    # Ray gives its processes way to all others; here they are the work, not the background.
-    os.environ.setdefault("RAY_worker_niceness", "0")
-    common: dict[str, Any] = {
-        "logging_level": logging.ERROR,
-        "log_to_driver": False,
-        "configure_logging": True,
-    }
-    if options.ray_address:
-        ray.init(address=options.ray_address, **common)
-    else:
-        # Without an address Ray joins whatever cluster it finds on the machine, and waits for room.
-        ray.init(address="local", include_dashboard=False, **common)
-    return True
-
-
-def _actors_that_fit(cpus: float, hospitals: int) -> int:
-    import ray
-
-    processors = ray.cluster_resources().get("CPU", 1)
-    fit = int(processors // cpus)
-    if fit < 1:
-        raise RunStopped(
-            f"no process of hospitals fits: each needs {cpus:g} processors, the machine has "
-            f"{processors:g}. Lower run.threads."
-        )
-    return min(fit, hospitals)
-
-
-def _simulate_on_flower(settings: Settings, options: EngineOptions) -> None:
+def _simulate_on_flower(
+    settings: Settings, options: EngineOptions, cohorts: Cohorts | None
+) -> None:
     from simulations.engines.app_tracking import tracked
     from simulations.engines.flower_engine import simulate_on_flower
     from simulations.run_audit import audit_run

@@ -16,7 +16,7 @@ import logging
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 from uuid import uuid4
 
 import ray
@@ -36,7 +36,7 @@ CALL_MESSAGES = 64
 LAST_COUNTS = 0.5
 #: Calls that wait at an actor, so that it never waits for the driver.
 CALLS_IN_FLIGHT = 2
-#: Times that a call is made, should the process that answers it die.
+#: Times that a call is made, should the process that answers it die: what it holds may be why.
 ATTEMPTS = 2
 #: Longest that `pull_messages` waits for a first reply, in seconds.
 PULL_SECONDS = 0.5
@@ -55,16 +55,31 @@ class _Call:
     attempt: int = 1
 
 
-class RayTransport(LocalTransport):
-    """Carries messages between a ServerApp in this process and hospitals in Ray actors."""
+class Actors(Protocol):
+    """Actors by their places, where others can take the places of those that died."""
 
-    def __init__(self, actors: list[Any], nodes: dict[int, int], run: Run) -> None:
+    actors: list[Any]
+
+    def replace(self, place: int, actor: Any) -> None:
+        """Put a new actor in the place of one that died, unless that was done before."""
+
+
+class RayTransport(LocalTransport):
+    """Carries messages between a ServerApp in this process and hospitals in Ray actors.
+
+    What an actor was asked when it died is asked once more, of another in its place. A hospital
+    that had answered by then, and whose answer is lost, refuses the place, as it must; the server's
+    next attempt is a new one, which is paid for.
+    """
+
+    def __init__(self, crew: Actors, nodes: dict[int, int], run: Run) -> None:
         super().__init__(nodes, run)
-        self._actors = actors
-        self._home = {node: place % len(actors) for node, place in nodes.items()}
-        self._waiting: list[deque[_Call]] = [deque() for _ in actors]
-        self._running: dict[Any, tuple[int, _Call]] = {}
-        self._load = [0] * len(actors)
+        self._crew = crew
+        places = len(crew.actors)
+        self._home = {node: place % places for node, place in nodes.items()}
+        self._waiting: list[deque[_Call]] = [deque() for _ in range(places)]
+        self._running: dict[Any, tuple[int, Any, _Call]] = {}
+        self._load = [0] * places
         self._expected: dict[tuple[int, str], float] = {}
         self._reply_bytes: dict[str, int] = {}
         self._replies: dict[str, Message] = {}
@@ -114,7 +129,7 @@ class RayTransport(LocalTransport):
     def peak_memory_bytes(self) -> list[int]:
         """Return the most memory that each actor has held; nothing if one does not say in time."""
         try:
-            asked = [actor.peak_memory_bytes.remote() for actor in self._actors]
+            asked = [actor.peak_memory_bytes.remote() for actor in self._crew.actors]
             return list(ray.get(asked, timeout=PEAK_SECONDS))
         except ray.exceptions.RayError:
             return []
@@ -149,7 +164,7 @@ class RayTransport(LocalTransport):
         self._reply_bytes[kind_of_all] = max(map(_array_bytes, replies))
 
     def _submit(self) -> None:
-        for index, actor in enumerate(self._actors):
+        for index, actor in enumerate(self._crew.actors):
             while self._load[index] < CALLS_IN_FLIGHT:
                 own = self._waiting[index]
                 source = own or (max(self._waiting, key=_work) if self._load[index] == 0 else own)
@@ -157,16 +172,18 @@ class RayTransport(LocalTransport):
                     break
                 call = source.popleft() if source is own else source.pop()
                 reference = actor.answer.remote(call.content, call.envelopes)
-                self._running[reference] = (index, call)
+                self._running[reference] = (index, actor, call)
                 self._load[index] += 1
 
     def _collect(self, reference: Any) -> None:
-        index, call = self._running.pop(reference)
+        index, actor, call = self._running.pop(reference)
         self._load[index] -= 1
         try:
             replies, seconds = ray.get(reference)
             self._learn(call, replies, seconds)
         except ray.exceptions.RayError as error:
+            if isinstance(error, ray.exceptions.RayActorError):
+                self._crew.replace(index, actor)
             if call.attempt < ATTEMPTS:
                 call.attempt += 1
                 logger.warning("a process of hospitals died; its messages are sent once more")

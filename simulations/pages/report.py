@@ -120,10 +120,12 @@ def answer_private(run: RunResult) -> Answer:
             lines=audit["failures"],
             tone="no",
         )
-    claim = (
-        f"epsilon {epsilon_text(epsilon.get('prv'))} (PRV) or {epsilon_text(epsilon.get('rdp'))} "
-        f"(RDP) at delta {summary['delta']:g}"
+    spent = (
+        f"{epsilon_text(epsilon[name])} ({name.upper()})"
+        for name in ("prv", "rdp")
+        if name in epsilon
     )
+    claim = f"epsilon {' or '.join(spent)} at delta {summary['delta']:g}"
     if summary.get("seeded"):
         return Answer(
             question=question,

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Literal
 
 from rich import box
+from rich.cells import cell_len
+from rich.console import Console, RenderableType
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -28,6 +32,48 @@ ATTACK = (
     "attack: made-up patients have shown that epsilon is at least this (at 95%, so one honest row "
     "in twenty has it above its claim)."
 )
+
+
+def show_table(console: Console, table: RenderableType) -> None:
+    """Print a table, at most `WIDTH` columns wide; where it has no room, cell by cell.
+
+    No number is ever cut: half an epsilon reads like a smaller one. Text is printed as it is.
+    """
+    width = min(WIDTH, console.width)
+    if not isinstance(table, Table):
+        console.print(table, width=width)
+        return
+    for column in table.columns:
+        texts = [column.header, *column.cells]
+        column.min_width = column.width or max(map(partial(_needs, whole=column.no_wrap), texts))
+    anywhere = console.options.update(width=10 * WIDTH)  # measured, a table needs no more than that
+    if Measurement.get(console, anywhere, table).minimum <= width:
+        console.print(table, width=width)
+        return
+    for text in _lines(table):
+        console.print(text, soft_wrap=True)
+
+
+def _needs(text: Any, whole: bool) -> int:
+    """Return the columns that a cell needs: those of its longest word, or of all of it."""
+    plain = str(text)
+    return max(map(cell_len, [plain] if whole else plain.split()), default=0)
+
+
+def _lines(table: Table) -> Iterator[Text]:
+    """Yield a table as lines: the title, then each row's cells, each below the one before."""
+    yield Text.assemble(table.title or "")
+    headers = [str(column.header) for column in table.columns]
+    for first, *rest in zip(*(column.cells for column in table.columns), strict=True):
+        if not table.show_header:
+            yield Text.assemble(str(first), ": ", *map(str, rest))
+            continue
+        yield Text(str(first))
+        for header, cell in zip(headers[1:], rest, strict=True):
+            if str(cell):
+                yield Text(f"  {header}: {cell}")
+    if table.caption:
+        yield Text.assemble(table.caption)
 
 
 def summary_rows(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -60,8 +106,8 @@ def summary_rows(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("rounds, hospitals", f"{rounds}, {hospitals}"),
         ("a hospital sends per round", bytes_text(up)),
         ("a hospital receives per round", bytes_text(down)),
-        ("time, median per round", f"{seconds_text(seconds.get('total'))}, "
-         f"{seconds_text(seconds.get('round_median'))}"),
+        ("time", f"{seconds_text(seconds.get('total'))} in all, "
+         f"{seconds_text(seconds.get('round_median'))} a round (median)"),
     ]  # fmt: skip
 
 
@@ -105,14 +151,15 @@ def observer_rows(observers: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...
 
 
 def epsilon_cells(observer: Mapping[str, Any]) -> list[str]:
-    """Return an observer's epsilon by RDP and by PRV.
+    """Return an observer's epsilon by RDP and by PRV; absent where one accountant alone has one.
 
     One in brackets is what the run would have had unseeded: it is no guarantee.
     """
     epsilon = observer.get("epsilon") or {}
     pattern = "{}" if observer.get("guaranteed", True) else "({})"
+    missing = ABSENT if epsilon else "none"
     return [
-        pattern.format(epsilon_text(epsilon[name])) if name in epsilon else "none"
+        pattern.format(epsilon_text(epsilon[name])) if name in epsilon else missing
         for name in ACCOUNTANTS
     ]
 

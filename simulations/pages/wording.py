@@ -23,14 +23,14 @@ def bytes_text(count: float | None) -> str:
 
 
 def seconds_text(seconds: float | None) -> str:
-    """Write a duration: ``0.31 s``, ``42 s``, ``3:07``, ``1:03:07``."""
+    """Write a duration: ``0.48 s``, ``12.4 s``, ``3 min 7 s``, ``1 h 3 min``."""
     if seconds is None:
         return ABSENT
-    if seconds < 59.5:
-        return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
+    if seconds < 59.95:
+        return f"{seconds:.2g} s" if seconds < 9.95 else f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
 
 
 def share_text(value: float | None) -> str:

@@ -168,9 +168,9 @@ def carry_out(request: Request, *, evaluate: bool, explain: Path | None, as_json
 def _show(title: str, rows: list[tuple[str, str]]) -> None:
     from rich.console import Console
 
-    from simulations.pages.tables import WIDTH, plain_table
+    from simulations.pages.tables import plain_table, show_table
 
     console = Console()
     table = plain_table(title, ["what", "value"], rows)
     table.show_header = False
-    console.print(table, width=min(WIDTH, console.width))
+    show_table(console, table)

@@ -7,12 +7,14 @@ would exceed what was promised, retries included.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from accounting.accountants import epsilon
+from accounting.accountants import ACCOUNTANTS, epsilon
 from accounting.calibration import noise_multiplier_for
+from accounting.errors import AccountingError
 from accounting.grid import DELTA_SLACK, EPSILON_SLACK
 from accounting.ledger import Ledger
 from clients.contract.schedule import permitted_events, schedule_of
@@ -141,6 +143,14 @@ class Budget:
         events = [replace(self._event, count=rounds)]
         found = epsilon(events, self.delta, accountant or self._settings.privacy.accountant)
         return found + self._slack(found)
+
+    def epsilons(self) -> dict[str, float]:
+        """Return what was spent by every accountant that can tell; prv has no large epsilons."""
+        found = {}
+        for name in ACCOUNTANTS:
+            with suppress(AccountingError):
+                found[name] = self.epsilon(accountant=name)
+        return found
 
     @staticmethod
     def _slack(epsilon: float) -> float:

@@ -9,17 +9,22 @@ from __future__ import annotations
 import json
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from crypto.whole_file import write_shared
+from crypto.whole_file import locked, write_shared
 
 if TYPE_CHECKING:
     import torch
 
     from clients.contract.settings import Settings
+
+
+class RunInUse(Exception):
+    """Another command has a run's folder; nothing was changed in it."""
 
 
 class RunFolder:
@@ -42,6 +47,23 @@ class RunFolder:
         if not (path / "config.toml").exists():
             folder.write_config(settings)
         return folder
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep the folder to one command at a time, for as long as its process lives.
+
+        Raises:
+            RunInUse: another command has it.
+        """
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(locked(self.path / ".lock", wait=False))
+            except BlockingIOError:
+                raise RunInUse(
+                    f"Another command is running {self.path}; nothing was changed. "
+                    f"'flower-simulation watch {self.path}' follows it."
+                ) from None
+            yield
 
     def write_config(self, settings: Settings) -> None:
         """Write every setting, resolved."""

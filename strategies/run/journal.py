@@ -7,18 +7,18 @@ that is here it holds anyway, and no more. Keys, replicas and books are kept by 
 from __future__ import annotations
 
 import json
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crypto.plans import SealingPlan
-from crypto.whole_file import write_private
+from crypto.whole_file import locked, write_private
 from strategies.errors import TrainingStopped
 from strategies.run.fixed_roster import FixedRoster, closed_of, packed, parts_of, unpacked
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from clients.contract.messages import OpenedRound
     from crypto.roles import Place
@@ -82,6 +82,24 @@ class Journal:
         self._folder = folder
         self._ceremony = folder / "ceremony.json"
         self._made: dict[str, tuple[int, int, int]] | None = None
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep a training to one server at a time: two would forget each other's paid sums.
+
+        Raises:
+            TrainingStopped: another process leads it.
+        """
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(locked(self._folder / ".lock", wait=False))
+            except BlockingIOError:
+                raise TrainingStopped(
+                    f"another process leads the training in {self._folder.parent}; nothing was "
+                    "asked of a hospital"
+                ) from None
+            yield
 
     def keep_ceremony(
         self,

@@ -96,12 +96,7 @@ def _summary(
         "metrics": state.metrics,
         "hospital_accuracy": own or None,
         "mean_hospital_accuracy": statistics.fmean(own.values()) if own else None,
-        "epsilon": {
-            "rdp": budget.epsilon(accountant="rdp"),
-            "prv": budget.epsilon(accountant="prv"),
-        }
-        if private
-        else None,
+        "epsilon": budget.epsilons() if private else None,
         "delta": settings.privacy.delta if private else None,
         "unit": outcome.unit,
         "noise_multiplier": budget.noise_multiplier,

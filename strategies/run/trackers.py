@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 from collections.abc import Callable
@@ -11,6 +12,9 @@ from typing import Any
 from clients.contract.settings import Settings
 from strategies.run.tracking import Tracker
 
+#: Ways to use Weights & Biases, the quietest first; and words that it had for them.
+_MODES = ("disabled", "offline", "online")
+_OLD_WORDS = {"dryrun": "offline", "run": "online"}
 #: How long the end of a run waits for a tracker, in seconds.
 CLOSE_SECONDS = 60.0
 
@@ -84,6 +88,7 @@ def make_trackers(settings: Settings, folder: Path) -> list[Tracker]:
         settings: reads ``tracking.wandb``.
         folder: the run folder.
     """
+    settings = settings.with_config({"tracking.wandb": wandb_mode(settings.tracking.wandb)})
     if settings.tracking.wandb == "disabled":
         return []
 
@@ -93,3 +98,19 @@ def make_trackers(settings: Settings, folder: Path) -> list[Tracker]:
         return WandbTracker(settings, folder)
 
     return [Background("Weights & Biases", make_wandb)]
+
+
+def wandb_mode(asked: str) -> str:
+    """Return how Weights & Biases is used: as asked, or less where the environment wants less.
+
+    ``WANDB_MODE`` never turns the network on: it may be set for other work on the machine, and what
+    a run shows of patients' data is decided where its settings are.
+
+    Args:
+        asked: as the settings have it.
+    """
+    here = os.environ.get("WANDB_MODE", "").lower()
+    if os.environ.get("WANDB_DISABLED", "").lower() in ("1", "true"):
+        here = "disabled"
+    wanted = _OLD_WORDS.get(here, here)
+    return min(asked, wanted, key=_MODES.index) if wanted in _MODES else asked

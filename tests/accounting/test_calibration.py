@@ -1,3 +1,5 @@
+import math
+
 import pytest
 
 from accounting.accountants import epsilon
@@ -78,3 +80,28 @@ def test_a_target_that_no_noise_meets_is_refused():
         noise_multiplier_for(
             target_epsilon=1e-5, delta=1e-9, sampling_rate=0.9, rounds=10**6, accountant="rdp"
         )
+
+
+@pytest.mark.parametrize("q", [1.0, pytest.param(0.2, marks=pytest.mark.exhaustive)])
+def test_an_epsilon_below_all_that_rdp_can_show_is_found_by_prv(q):
+    asked = {"target_epsilon": 0.001, "delta": 1e-4, "sampling_rate": q, "rounds": 60}
+    with pytest.raises(AccountingError, match="by rdp: use the prv accountant"):
+        noise_multiplier_for(**asked, accountant="rdp")
+    sigma = noise_multiplier_for(**asked)
+    event = GaussianEvent(sampling_rate=q, noise_multiplier=sigma, count=60)
+    assert epsilon([event], 1e-4, "prv") <= 0.001
+    weaker = GaussianEvent(sampling_rate=q, noise_multiplier=0.97 * sigma, count=60)
+    assert epsilon([weaker], 1e-4, "prv") > 0.001
+
+
+@pytest.mark.parametrize("accountant", ["rdp", "prv"])
+@pytest.mark.parametrize(("q", "rounds"), [(0.01, 1), (0.01, 40), (0.2, 60), (0.999, 1)])
+def test_a_delta_that_holds_without_noise_is_refused_and_any_below_is_answered(
+    accountant, q, rounds
+):
+    drawn = 1.0 - (1.0 - q) ** rounds
+    asked = {"target_epsilon": 1.0, "sampling_rate": q, "rounds": rounds, "accountant": accountant}
+    for delta in (math.nextafter(drawn, 1.0), (1.0 + drawn) / 2):
+        with pytest.raises(AccountingError, match="would hold without any noise"):
+            noise_multiplier_for(**asked, delta=delta)
+    assert noise_multiplier_for(**asked, delta=drawn / 2) > 0.0

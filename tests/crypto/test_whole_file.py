@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from crypto.whole_file import sweep, write_private, write_shared
+from crypto.whole_file import locked, sweep, write_private, write_shared
 
 
 def mode_of(path: Path) -> int:
@@ -86,3 +88,21 @@ def test_what_a_dead_process_left_aside_is_removed_once_it_is_old(tmp_path: Path
         os.utime(path, (0, 0))
     sweep(tmp_path)
     assert sorted(tmp_path.iterdir()) == sorted([young, *others])
+
+
+def test_a_lock_that_nobody_waits_for_is_refused_and_goes_with_its_process(tmp_path: Path) -> None:
+    path = tmp_path / ".lock"
+    code = (
+        "import sys; from pathlib import Path; from crypto.whole_file import locked\n"
+        "with locked(Path(sys.argv[1])): print('has it', flush=True); sys.stdin.read()"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    with holder:
+        assert holder.stdout and holder.stdout.readline() == b"has it\n"
+        with pytest.raises(BlockingIOError), locked(path, wait=False):
+            pass
+        holder.kill()
+    with locked(path, wait=False):
+        pass

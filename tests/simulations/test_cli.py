@@ -31,7 +31,7 @@ def engine(monkeypatch):
     """Stand in for a training: it writes what one writes, and notes what it was asked."""
     asked = []
 
-    def simulate(settings, options):
+    def simulate(settings, options, cohorts):
         asked.append((settings, options))
         path = Path(settings.run.out)
         folder = start_run(path, settings.training.rounds)
@@ -174,8 +174,8 @@ def test_a_cut_that_does_not_exist_starts_nothing_and_lists_those_that_do(engine
         (["run", "default", "--seed", "x"], "x"),
         (["watch", "nowhere"], "no run folder"),
         (["resume", "latest"], "There is no run"),
-        (["account", "--sampling-rate", "2", "--rounds", "3", "--noise-multiplier", "1"], "is 2"),
-        (["account", "--sampling-rate", "0.1", "--rounds", "3"], "noise_multiplier"),
+        (["account", "--sampling-rate", "2", "--rounds", "3", "--noise-multiplier", "1"], "2.0 is"),
+        (["account", "--sampling-rate", "0.1", "--rounds", "3"], "noise-multiplier"),
         (["sealing-plan", "--parameters", "9", "--hospitals", "10", "--scheme", "x"], "known"),
         (["sealing-plan", "--parameters", "9", "--hospitals", "10", "--regime", "x"], "FSCDP"),
         (["ledger", "nowhere"], "no run folder"),
@@ -191,7 +191,7 @@ def test_what_is_asked_wrongly_is_one_paragraph_and_exit_code_two(words, part, c
 def test_a_stopped_run_exits_with_one_its_tables_and_its_message(monkeypatch, capsys):
     from simulations.engines.engine import RunStopped
 
-    def simulate(settings, options):
+    def simulate(settings, options, cohorts):
         end_run(start_run(Path(settings.run.out)), 2, status="stopped", message="round 3")
         raise RunStopped("round 3 closed with 9 of 10 hospitals; read hospital-04's log")
 
@@ -205,7 +205,7 @@ def test_a_stopped_run_exits_with_one_its_tables_and_its_message(monkeypatch, ca
 
 @pytest.mark.parametrize(("words", "shown"), [([], False), (["--debug"], True)])
 def test_a_fault_of_ours_shows_its_traceback_only_when_asked(monkeypatch, capsys, words, shown):
-    def simulate(settings, options):
+    def simulate(settings, options, cohorts):
         raise ZeroDivisionError("by zero")
 
     monkeypatch.setattr("simulations.engines.engine.simulate", simulate)
@@ -265,7 +265,7 @@ def test_pages_show_commands():
 
 
 def test_ctrl_c_exits_with_130_and_says_how_to_go_on(monkeypatch, capsys):
-    def simulate(settings, options):
+    def simulate(settings, options, cohorts):
         start_run(Path(settings.run.out))
         raise KeyboardInterrupt
 

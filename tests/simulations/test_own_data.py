@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from clients.data import DataError
+from clients.data import Cohorts, DataError
 from simulations.cli import main
 from simulations.own_data import read_own_data
 from tests.in_process import small_settings
@@ -41,13 +41,15 @@ def test_what_cannot_be_read_is_named_before_round_one(tmp_path, caplog):
     (tmp_path / "scans/a/3.png").write_bytes(b"junk")
     shown = io.StringIO()
     with caplog.at_level(logging.WARNING):
-        read_own_data(settings_of(tmp_path, "image-folder:scans"), Console(file=shown, width=100))
+        read_own_data(
+            settings_of(tmp_path, "image-folder:scans"), Console(file=shown, width=100), Cohorts()
+        )
     assert "1 of 20 records cannot be read and take no part" in shown.getvalue()
     assert "scans/a/3.png" in caplog.text
 
 
 def test_published_sets_are_not_read_twice(tmp_path):
-    read_own_data(settings_of(tmp_path, "digits"), Console(file=io.StringIO()))
+    read_own_data(settings_of(tmp_path, "digits"), Console(file=io.StringIO()), Cohorts())
 
 
 def test_a_table_that_does_not_fit_ends_a_run_before_its_engine(tmp_path, monkeypatch, capsys):
@@ -62,7 +64,9 @@ def test_a_table_that_does_not_fit_ends_a_run_before_its_engine(tmp_path, monkey
 
     monkeypatch.setattr("simulations.engines.engine.simulate", never)
     words = ["run", "default", "--quiet", "--set", "data.name=csv:visits.csv"]
-    assert main([*words, "--set", f"data.dir={tmp_path}"]) == 1
+    assert main([*words, "--set", f"data.dir={tmp_path}"]) == 2
     assert "no column 'height'; it has age, outcome" in capsys.readouterr().err
     with pytest.raises(DataError):
-        read_own_data(settings_of(tmp_path, "csv:visits.csv"), Console(file=io.StringIO()))
+        read_own_data(
+            settings_of(tmp_path, "csv:visits.csv"), Console(file=io.StringIO()), Cohorts()
+        )

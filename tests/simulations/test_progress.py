@@ -1,11 +1,13 @@
 """The terminal says where a run is, without control codes where there is no terminal."""
 
 import io
+import re
 import threading
 
+import pytest
 from rich.console import Console
 
-from simulations.pages.tables import observer_table, plain_table, summary_table
+from simulations.pages.tables import observer_table, plain_table, show_table, summary_table
 from simulations.pages.wording import bytes_text, epsilon_text, seconds_text, share_text
 from simulations.progress import Display, ProgressThread
 from strategies.run.events import RunProgress, read_events
@@ -13,9 +15,9 @@ from strategies.run.reading import read_run
 from tests.simulations.made_runs import OBSERVERS, end_run, make_run, run_round, start_run, summary
 
 
-def shown(path, *, terminal, since=0.0):
+def shown(path, *, terminal, since=0.0, width=80):
     file = io.StringIO()
-    console = Console(file=file, force_terminal=terminal, width=80)
+    console = Console(file=file, force_terminal=terminal, width=width)
     display = Display(console, since=since)
     display.show(path, until=threading.Event(), stop_at_end=True)
     return file.getvalue(), display.progress
@@ -109,10 +111,27 @@ def test_the_thread_shows_what_is_written_inside_its_block(tmp_path):
     assert "round 1/10: accuracy 0.735" in file.getvalue()
 
 
+@pytest.mark.parametrize("width", range(8, 90, 9))
+def test_no_terminal_is_so_narrow_that_an_epsilon_is_cut(tmp_path, width):
+    rows = [
+        {**one, "epsilon": one["epsilon"] and {"rdp": 123456.7, "prv": 0.0123}} for one in OBSERVERS
+    ]
+    file = io.StringIO()
+    console = Console(file=file, width=width)
+    show_table(console, observer_table(rows))
+    show_table(console, summary_table(summary(60) | {"epsilon": {"rdp": 123456.7}}))
+    text = file.getvalue()
+    assert text.count("123,457") == text.count("0.0123") + 1 == 5
+    assert "…" not in text
+    bar, _ = shown(make_run(tmp_path / "run"), terminal=True, width=width)
+    for found in re.findall(r"epsilon.{0,40}", bar):
+        assert re.match(r"epsilon <=\d\.\d+ \(target 1\)", found), found
+
+
 def test_end_tables_fit_eighty_columns_and_hold_the_numbers():
     text = printed(summary_table(summary(60))) + printed(observer_table(OBSERVERS))
     assert max(len(line) for line in text.splitlines()) <= 80
-    for part in ("0.939", "0.991", "1.08", "24.8 kB", "49 kB", "12 s", "0.05 s", "10"):
+    for part in ("0.939", "0.991", "1.08", "24.8 kB", "49 kB", "0.05 s a round", "10"):
         assert part in text
     assert "server + one key" in text
     assert "none" in text
@@ -145,7 +164,7 @@ def test_numbers_are_worded_for_people():
         "0 B", "999 B", "1.23 kB", "24.8 kB", "1.5 GB", "-",
     ]  # fmt: skip
     assert [seconds_text(s) for s in (0.05, 3.14, 42.4, 187, 3787, 59.9)] == [
-        "0.05 s", "3.1 s", "42 s", "3:07", "1:03:07", "1:00",
+        "0.05 s", "3.1 s", "42.4 s", "3 min 7 s", "1 h 3 min", "59.9 s",
     ]  # fmt: skip
     assert [share_text(s) for s in (0.93864, None, float("nan"))] == ["0.939", "-", "-"]
     assert [epsilon_text(e) for e in (0.9914, 206.4, 12345, None, float("inf"))] == [

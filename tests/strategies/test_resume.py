@@ -9,6 +9,7 @@ from flwr.app import Message
 
 from clients.contract.kinds import Kind
 from strategies.errors import TrainingStopped
+from strategies.run.journal import Journal
 from tests.exchange_runs import model_bytes, read_json, recorded, run_app
 from tests.in_process import hospital_of, small_settings
 
@@ -124,3 +125,17 @@ def test_a_training_with_other_terms_does_not_go_on(tmp_path: Path) -> None:
     # What is a server's own patience may change.
     run_app(settings.with_config({"run.timeout": 1.0, "run.attempts": 7}))
     assert read_json(settings, "summary.json")["rounds"] == 3
+
+
+def test_a_training_that_another_process_leads_is_left_alone(tmp_path: Path) -> None:
+    settings = small_settings(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        run_app(settings, KilledAt(2))
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with (
+        Journal(tmp_path / "server").held(),
+        pytest.raises(TrainingStopped, match="another process leads the training"),
+    ):
+        run_app(settings)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    assert not run_app.grid.requests

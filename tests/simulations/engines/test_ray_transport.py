@@ -76,9 +76,23 @@ def stand_in_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray_transport, "ray", StandInRay())
 
 
-def transport_of(actors: list[StandInActor], nodes: Iterable[int]) -> RayTransport:
+class StandInCrew:
+    """Actors, and those that take their places."""
+
+    def __init__(self, actors: list[StandInActor], spare: Iterable[StandInActor] = ()) -> None:
+        self.actors = list(actors)
+        self._spare = list(spare)
+
+    def replace(self, place: int, actor: StandInActor) -> None:
+        if self.actors[place] is actor and self._spare:
+            self.actors[place] = self._spare.pop(0)
+
+
+def transport_of(
+    actors: list[StandInActor], nodes: Iterable[int], spare: Iterable[StandInActor] = ()
+) -> RayTransport:
     places = {node: place for place, node in enumerate(nodes)}
-    return RayTransport(actors, places, Run.create_empty(7))
+    return RayTransport(StandInCrew(actors, spare), places, Run.create_empty(7))
 
 
 def play_round(transport: RayTransport, nodes: Iterable[int]) -> list[Message]:
@@ -145,22 +159,33 @@ def test_a_hospital_that_has_become_slow_is_asked_first() -> None:
 def test_an_actor_with_nothing_to_do_takes_work_from_the_one_with_most() -> None:
     nodes = range(10, 42)
     busy, idle = StandInActor(dict.fromkeys(nodes, 0.5)), StandInActor()
-    transport = RayTransport([busy, idle], dict.fromkeys(nodes, 0), Run.create_empty(7))
+    crew = StandInCrew([busy, idle])
+    transport = RayTransport(crew, dict.fromkeys(nodes, 0), Run.create_empty(7))
     assert len(play_round(transport, nodes)) == len(nodes)
     assert idle.calls and busy.calls
 
 
-def test_what_an_actor_that_died_was_asked_is_asked_once_more() -> None:
+def test_what_an_actor_that_died_was_asked_is_asked_of_the_one_in_its_place() -> None:
     nodes = range(10, 12)
-    actor = StandInActor(deaths=1)
-    replies = play_round(transport_of([actor], nodes), nodes)
-    assert actor.calls[0] == actor.calls[1] == [*nodes]
+    dead, new = StandInActor(deaths=9), StandInActor()
+    replies = play_round(transport_of([dead], nodes, [new]), nodes)
+    assert dead.calls == new.calls == [[*nodes]]
     assert [reply.has_error() for reply in replies] == [False, False]
 
 
-def test_hospitals_whose_actor_dies_again_are_unreachable() -> None:
+def test_calls_that_died_with_one_actor_do_not_replace_the_next() -> None:
+    nodes = range(10, 42)
+    dead, new = StandInActor(deaths=9), StandInActor()
+    transport = transport_of([dead], nodes, [new, StandInActor(deaths=9)])
+    for node in nodes:
+        transport._expected[node, "train"] = 0.5  # so many calls that two wait at the actor
+    assert not any(reply.has_error() for reply in play_round(transport, nodes))
+    assert len(dead.calls) == 2 and len(new.calls) > 2
+
+
+def test_hospitals_whose_actors_die_again_and_again_are_unreachable() -> None:
     nodes = range(10, 12)
-    actor = StandInActor(deaths=2)
-    replies = play_round(transport_of([actor], nodes), nodes)
-    assert len(actor.calls) == 2
+    first, second = StandInActor(deaths=9), StandInActor(deaths=9)
+    replies = play_round(transport_of([first], nodes, [second]), nodes)
+    assert len(first.calls) == len(second.calls) == 1
     assert [reply.error.reason for reply in replies] == ["unreachable", "unreachable"]

@@ -12,7 +12,7 @@ import pytest
 from clients.contract.settings import Settings
 from clients.contract.stages import listening, report
 from strategies.run.folder import RunFolder
-from strategies.run.trackers import Background, make_trackers
+from strategies.run.trackers import Background, make_trackers, wandb_mode
 from strategies.run.tracking import Stages, Tracking, refusal
 from tests.exchange_runs import read_json, recorded, run_app
 from tests.in_process import small_settings
@@ -160,6 +160,35 @@ def test_what_another_thread_prepares_is_no_part_of_this_ones_stages() -> None:
 def test_only_what_the_settings_name_is_started(tmp_path: Path) -> None:
     assert make_trackers(Settings.from_config({"tracking.wandb": "disabled"}), tmp_path) == []
     assert Settings().tracking.wandb == "offline"
+
+
+@pytest.mark.parametrize(
+    ("asked", "environment", "mode"),
+    [
+        ("offline", {}, "offline"),
+        ("online", {"WANDB_MODE": "offline"}, "offline"),
+        ("offline", {"WANDB_MODE": "disabled"}, "disabled"),
+        ("online", {"WANDB_MODE": "dryrun"}, "offline"),
+        ("online", {"WANDB_DISABLED": "true"}, "disabled"),
+        ("offline", {"WANDB_MODE": "online"}, "offline"),
+        ("disabled", {"WANDB_MODE": "online"}, "disabled"),
+        ("online", {"WANDB_MODE": "nonsense"}, "online"),
+    ],
+)
+def test_the_environment_makes_a_tracker_quieter_and_never_louder(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    asked: str,
+    environment: dict[str, str],
+    mode: str,
+) -> None:
+    for name in ("WANDB_MODE", "WANDB_DISABLED"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert wandb_mode(asked) == mode
+    if mode == "disabled":
+        assert make_trackers(small_settings(tmp_path, tracking__wandb=asked), tmp_path) == []
 
 
 def test_hospitals_series_are_refused_with_the_reason_unless_data_are_public() -> None:
