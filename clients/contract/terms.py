@@ -124,37 +124,56 @@ def agree_terms(
         ValueError: if no grid, or no sealing parameters, meet the guarantee.
     """
     plan, schedule = noise_plan(settings, noise_multiplier), schedule_of(settings)
-    rate, privacy = settings.training.sampling_rate, settings.privacy
-    share = 1.0 / schedule.batches if schedule.batches else rate
+    grid = _grid(
+        settings,
+        plan,
+        schedule,
+        values=dimensions + message_values,
+        largest_hospital=largest_hospital,
+        noise_multiplier=noise_multiplier,
+    )
+    return Terms(
+        training=training,
+        hospitals=hospitals_expected(settings),
+        patients=patients,
+        sampling_rate=settings.training.sampling_rate,
+        dimensions=dimensions,
+        rounds=settings.training.rounds,
+        l2_clip=settings.privacy.l2_clip,
+        schedule=schedule,
+        noise=plan,
+        grid=grid,
+        sealing=sealing_of(settings, dimensions, grid),
+    )
+
+
+def _grid(
+    settings: Settings,
+    plan: NoisePlan,
+    schedule: Schedule,
+    *,
+    values: int,
+    largest_hospital: int,
+    noise_multiplier: float,
+) -> GridPlan:
+    """Return the grid that values are rounded to; where noise has none, its setting is named."""
+    share = 1.0 / schedule.batches if schedule.batches else settings.training.sampling_rate
     try:
-        grid = plan_grid(
-            dimensions=dimensions + message_values,
+        return plan_grid(
+            dimensions=values,
             hospitals=hospitals_expected(settings),
             plan=plan,
-            l2_clip=privacy.l2_clip,
+            l2_clip=settings.privacy.l2_clip,
             expected_patients=share * largest_hospital,
             rounds=permitted_events(settings),
             epsilon=_claimed_epsilon(settings, schedule, plan),
-            delta=privacy.delta,
+            delta=settings.privacy.delta,
         )
     except AccountingError as error:
         raise AccountingError(
             f"{_given_noise(settings, noise_multiplier)} leaves no grid that values could be "
             f"rounded to before they are sealed: {error}"
         ) from error
-    return Terms(
-        training=training,
-        hospitals=hospitals_expected(settings),
-        patients=patients,
-        sampling_rate=rate,
-        dimensions=dimensions,
-        rounds=settings.training.rounds,
-        l2_clip=privacy.l2_clip,
-        schedule=schedule,
-        noise=plan,
-        grid=grid,
-        sealing=sealing_of(settings, dimensions, grid),
-    )
 
 
 def _given_noise(settings: Settings, noise_multiplier: float) -> str:
