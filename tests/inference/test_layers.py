@@ -79,16 +79,17 @@ def test_a_division_is_off_by_less_than_one_unit_at_any_size(seed, shift):
     assert (np.abs(found - np.maximum(exact, 0))[small] < 1).all()
 
 
-def test_divisions_are_right_at_the_ends_of_the_range():
-    ends = np.array([2**62 - 1, -(2**62), 2**61, -(2**61) - 1, 5, -5], np.int64).view(np.uint64)
-    program = Program(
-        (6,),
-        (Truncation(inputs=(0,), shift=31), Truncation(inputs=(1,), shift=2), Logits(inputs=(2,))),
+@pytest.mark.parametrize("first", [Truncation, Relu])
+def test_divisions_and_signs_are_right_at_the_ends_of_the_range(first):
+    ends = np.array([2**62 - 1, -(2**62), 2**61, -(2**61) - 1, 5, -5, 0, -1], np.int64)
+    layers = (first(inputs=(0,), shift=31), Truncation(inputs=(1,), shift=2), Logits(inputs=(2,)))
+    nothing = np.zeros(len(ends), np.uint64)
+    # Shared as they are, as numbers so large cannot be encoded.
+    made = play(
+        Program((len(ends),), layers), {}, nothing, providers=ends.view(np.uint64), patients=nothing
     )
-    shared = play(
-        program, {}, np.zeros(6), providers=ends, patients=np.zeros(6, np.uint64)
-    ).answer.view(np.int64)
-    assert (np.abs(shared - ends.view(np.int64) / 2.0**33) < 1.5).all()
+    expected = (np.maximum(ends, 0) if first is Relu else ends) / 2.0**33
+    assert (np.abs(made.answer.view(np.int64) - expected) < 1.5).all()
 
 
 @few
