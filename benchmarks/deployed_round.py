@@ -220,7 +220,12 @@ def measured_schemes(count: int) -> dict[str, Any]:
     }
     print_schemes(found)
     targets = {name: target for name, (_, target) in SCHEMES.items()}
-    return {"hospitals": SCHEMES_HOSPITALS, "schemes": found, "targets": targets}
+    return {
+        "processors": os.cpu_count(),
+        "hospitals": SCHEMES_HOSPITALS,
+        "schemes": found,
+        "targets": targets,
+    }
 
 
 if __name__ == "__main__":

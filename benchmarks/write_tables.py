@@ -163,6 +163,33 @@ def deployed_table() -> str:
     return "\n".join([_rows(head, rows), said])
 
 
+def deployed_schemes() -> str:
+    """Return what a round of a real local deployment takes for each way of sealing."""
+    found = _read("deployed_round.json")["schemes"]
+    base = statistics.median(found["schemes"]["bfv"]["round_seconds"])
+    rows = []
+    for name, run in found["schemes"].items():
+        seconds = run["round_seconds"]
+        median, target = statistics.median(seconds), found["targets"][name]
+        rows.append(
+            [
+                name,
+                *(f"{value:.2f}" for value in (median, min(seconds), max(seconds))),
+                f"{median / base:.2f}",
+                f"{target:.2f}" if target else "",
+                f"{sum(run['phases_median'].values()):.2f}",
+                f"{run['load_before']:.1f} to {run['load_after']:.1f}",
+            ]
+        )
+    head = ["sealing", "a round, s", "least", "most", "of bfv", "at most", "work in it, s", "load"]
+    count = len(found["schemes"]["bfv"]["round_seconds"])
+    said = (
+        f"{count} rounds each with {found['hospitals']} hospitals on {found['processors']} "
+        f"processors, by `{found['command']}`.\n"
+    )
+    return "\n".join([_rows(head, rows), said])
+
+
 def many_rounds() -> str:
     """Return what many rounds of the default scenario take, start and reports included."""
     found = _read("engine_cost.json")["default"]
@@ -282,6 +309,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "scale": scale_table,
     "many-rounds": many_rounds,
     "deployed": deployed_table,
+    "deployed-schemes": deployed_schemes,
     "audit": audit_table,
     "planted-faults": planted_faults,
     "own-calibration": own_calibration,

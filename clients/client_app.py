@@ -27,6 +27,7 @@ from clients.contract.faults import Code, Fault
 from clients.contract.kinds import Kind
 from clients.contract.layer_messages import TurnRequest
 from clients.contract.messages import ReleaseRequest, RoundRequest
+from clients.contract.one_object import from_one_object
 from clients.contract.printable import printable
 from clients.contract.settings import SettingsError
 from clients.contract.share_messages import SharesRequest
@@ -282,7 +283,7 @@ def _outcome(
 
 def _read(kind: Kind, content: RecordDict) -> Any:
     try:
-        return READERS[kind](content)
+        return READERS[kind](from_one_object(content))
     except Exception as error:
         # What was sent may be as long as its sender likes.
         text = f"{kind}: {type(error).__name__}: {str(error)[:MOST_TEXT]}"

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
-from flwr.supercore.run import Run
+
+from strategies.delegating_grid import DelegatingGrid
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,47 +42,13 @@ class Nodes:
         return MembersGrid(grid, tuple(self.ids[name] for name in self.names))
 
 
-class MembersGrid(Grid):
+class MembersGrid(DelegatingGrid):
     """A grid that shows some of another grid's nodes and delegates the rest."""
 
     def __init__(self, grid: Grid, members: tuple[int, ...]) -> None:
-        self._grid = grid
+        super().__init__(grid)
         self._members = members
 
     def get_node_ids(self) -> Iterable[int]:
         """Return the members, whether they answer or not."""
         return list(self._members)
-
-    def set_run(self, run: Run) -> None:
-        """Delegate."""
-        self._grid.set_run(run)
-
-    @property
-    def run(self) -> Run:
-        """Delegate."""
-        return self._grid.run
-
-    def create_message(
-        self,
-        content: RecordDict,
-        message_type: str,
-        dst_node_id: int,
-        group_id: str,
-        ttl: float | None = None,
-    ) -> Message:
-        """Delegate."""
-        return self._grid.create_message(content, message_type, dst_node_id, group_id, ttl)
-
-    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        """Delegate."""
-        return self._grid.push_messages(messages)
-
-    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """Delegate."""
-        return self._grid.pull_messages(message_ids)
-
-    def send_and_receive(
-        self, messages: Iterable[Message], *, timeout: float | None = None
-    ) -> Iterable[Message]:
-        """Delegate."""
-        return self._grid.send_and_receive(messages, timeout=timeout)

@@ -24,6 +24,7 @@ from strategies.federation import Federation
 from strategies.flower_patches import shorten_fetch_pause
 from strategies.heads import Heads
 from strategies.holdout import Holdout
+from strategies.one_object_grid import OneObjectGrid
 from strategies.orphan import end_when_orphaned
 from strategies.run.budget import Budget
 from strategies.run.folder import RunFolder
@@ -51,16 +52,24 @@ AuditRun = Callable[[Path, Listener], None]
 
 
 def make_server_app(
-    open_holdout: Callable[[Settings], Holdout], audit: AuditRun | None = None
+    open_holdout: Callable[[Settings], Holdout],
+    audit: AuditRun | None = None,
+    *,
+    by_way_of: Callable[[Grid], Grid] = lambda grid: grid,
 ) -> ServerApp:
     """Return the app of a server that opens the public holdout in a way of its own.
 
     Args:
         open_holdout: returns it.
         audit: called when a training has ended, where one process plays all parts.
+        by_way_of: what stands between the training and the grid that the app is given.
     """
     made = ServerApp()
-    made.main()(partial(lead, open_holdout=open_holdout, audit=audit))
+
+    @made.main()
+    def main(grid: Grid, context: Context) -> None:
+        lead(by_way_of(grid), context, open_holdout=open_holdout, audit=audit)
+
     return made
 
 
@@ -225,4 +234,4 @@ def _start_fields(context: TrainingContext, training: Training) -> dict[str, obj
     }
 
 
-app = make_server_app(Holdout)
+app = make_server_app(Holdout, by_way_of=OneObjectGrid)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from flwr.app import Error, Message
 
 from clients.contract.faults import FLOWER_ERROR_CODE
+from clients.contract.one_object import as_one_object, is_one_object
 from clients.site.door import Refusal, Release, let_go
 
 
@@ -16,4 +17,7 @@ def leave(outcome: Release | Refusal, asked: Message) -> Message:
     """
     if isinstance(outcome, Refusal):
         return Message(Error(FLOWER_ERROR_CODE, outcome.code), reply_to=asked)
-    return Message(let_go(outcome).content(), reply_to=asked)
+    content = let_go(outcome).content()
+    # In the form in which it was asked.
+    joined = is_one_object(asked.content)
+    return Message(as_one_object(content) if joined else content, reply_to=asked)

@@ -14,12 +14,16 @@ def flip_a_bit(push: Any) -> Any:
     def push_tampered(client: Any, message: Any, context: Any) -> None:
         from flwr.app import Array
 
-        arrays = message.content.array_records.get("arrays", {}) if message.has_content() else {}
+        from clients.contract.one_object import as_one_object, from_one_object
+
+        content = from_one_object(message.content) if message.has_content() else {}
+        arrays = content.array_records.get("arrays", {}) if content else {}
         if "sealed" in arrays:
             sealed = arrays["sealed"]
             data = bytearray(sealed.data)
             data[-20] ^= 1
             arrays["sealed"] = Array(sealed.dtype, sealed.shape, sealed.stype, bytes(data))
+            message.content = as_one_object(content)
         push(client, message, context)
 
     return push_tampered
