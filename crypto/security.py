@@ -14,6 +14,7 @@ pick those samples whose sum is largest, where that variance is smallest.
 """
 
 import math
+from bisect import bisect_left
 from functools import lru_cache
 
 CLASSICAL, QUANTUM = 0.292, 0.265
@@ -112,5 +113,7 @@ def most_modulus_bits(degree: int, samples: int) -> int:
 
 @lru_cache(maxsize=64)
 def _most_modulus_bits(degree: int, stddev: float) -> int:
-    fit = [k for k in range(8, 65) if core_svp_bits(degree, k, stddev) >= LEAST_BITS]
-    return max(fit, default=0)
+    widths = range(8, 65)
+    # A wider modulus is weaker, so the widths that are strong enough come first.
+    enough = bisect_left(widths, 1, key=lambda k: core_svp_bits(degree, k, stddev) < LEAST_BITS)
+    return widths[enough - 1] if enough else 0

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import hashlib
 import importlib
 import json
 import os
@@ -18,12 +19,15 @@ import sys
 import traceback
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
+from crypto.whole_file import write_private
 from deployment.core_dumps import forbid_core_dumps
 from strategies.flower_patches import shorten_fetch_pause
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from flwr.supercore.constant import TaskType
     from flwr.supercore.superexec.executor import ExecutionSpec, LaunchResult
 
@@ -102,6 +106,7 @@ def _fork_for_each(tasks: TextIO) -> None:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
     shorten_fetch_pause()
+    install_once()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     while line := tasks.readline():
         if os.fork() == 0:
@@ -109,6 +114,30 @@ def _fork_for_each(tasks: TextIO) -> None:
             signal.signal(signal.SIGINT, signal.default_int_handler)
             os.close(tasks.fileno())
             _become_app(json.loads(line))
+
+
+def install_once() -> None:
+    """Have a bundle unpacked and checked when it is new, not for every message.
+
+    Flower unpacks it each time, compares every file with its digest, and then finds it installed:
+    half of what an app process takes. What was installed is known by the digest of the bundle.
+    """
+    from flwr.supercore.utils import get_flwr_home
+    from flwr.supernode.runtime import run_clientapp
+
+    flower: Any = run_clientapp
+    install: Callable[[bytes, Path | None, bool], Path] = flower.install_from_fab
+
+    def install_new(fab: bytes, install_dir: Path | None = None, skip_prompt: bool = False) -> Path:
+        mark = get_flwr_home() / "installed" / hashlib.sha256(fab).hexdigest()
+        if mark.is_file() and (found := Path(mark.read_text(encoding="utf-8"))).is_dir():
+            return found
+        made = install(fab, install_dir, skip_prompt)
+        mark.parent.mkdir(exist_ok=True)
+        write_private(mark, str(made).encode())
+        return made
+
+    flower.install_from_fab = install_new
 
 
 def _become_app(spec: dict[str, object]) -> None:

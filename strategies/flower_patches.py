@@ -1,6 +1,6 @@
 """What is changed in Flower itself, where it offers no setting: one place, applied by the apps.
 
-Flower 1.41 announces a message before its bytes have arrived. Whoever fetches them too early pauses
+Flower announces a message before its bytes have arrived. Whoever fetches them too early pauses
 for a second before asking again, so each hand-over would take that second. The pause is a default
 of two functions, which no option, argument or variable of Flower's reaches.
 """

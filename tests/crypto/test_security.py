@@ -89,3 +89,10 @@ def test_salt_is_uniform_below_its_bound(bound):
 def test_two_streams_of_coins_share_nothing():
     assert not np.array_equal(Coins().words(8).copy(), Coins().words(8).copy())
     assert "hidden" in repr(Coins())
+
+
+@pytest.mark.parametrize("degree", [1024, 2048])
+def test_a_wider_modulus_is_never_stronger(degree):
+    """What lets the widest one be found by halves."""
+    bits = [core_svp_bits(degree, k, 2.69) for k in range(8, 65)]
+    assert bits == sorted(bits, reverse=True)
