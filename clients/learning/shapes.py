@@ -10,6 +10,7 @@ from torch import nn
 from clients.contract.binding import Parameter
 from clients.contract.setting_tree import PRETRAINED, Model
 from clients.models.known_nets import built_in_digest
+from clients.models.weights import weights_bytes
 
 
 def parameters_of(module: nn.Module) -> tuple[Parameter, ...]:
@@ -35,5 +36,5 @@ def weights_digest(model: Model) -> str:
         OSError: the file cannot be read.
     """
     if model.weights:
-        return hashlib.sha256(Path(model.weights).expanduser().read_bytes()).hexdigest()
+        return hashlib.sha256(weights_bytes(Path(model.weights).expanduser())).hexdigest()
     return built_in_digest(model.name.removeprefix(PRETRAINED))

@@ -18,7 +18,7 @@ from torch import nn
 from clients.models.architecture import load_function
 from clients.models.errors import ModelError
 from clients.models.known_nets import BACKBONES, Known
-from clients.models.weights import read_state
+from clients.models.weights import read_state, weights_bytes
 
 
 def known(name: str) -> Known | None:
@@ -98,7 +98,7 @@ def read_weights(name: str, path: str, digest: str) -> Mapping[str, torch.Tensor
 
 def _digest_or_nothing(path: str) -> str:
     try:
-        return f", {hashlib.sha256(Path(path).expanduser().read_bytes()).hexdigest()}"
+        return f", {hashlib.sha256(weights_bytes(Path(path).expanduser())).hexdigest()}"
     except OSError:
         return ""
 

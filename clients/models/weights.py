@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
+import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,6 +14,30 @@ import torch
 from torch import nn
 
 from clients.models.errors import ModelError
+
+#: The largest file of weights that is read: half a billion numbers.
+MOST_BYTES = 2 * 1024**3
+
+
+def weights_bytes(path: Path) -> bytes:
+    """Return the bytes of a file of weights.
+
+    A run may name any path: a device has no end, a pipe no beginning, and of some files it is said
+    that they are empty.
+
+    Raises:
+        OSError: it cannot be read, is no plain file, or is larger than `MOST_BYTES`.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "is no plain file", str(path))
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > MOST_BYTES:
+            raise OSError(errno.EFBIG, f"has {size} bytes, at most {MOST_BYTES}", str(path))
+        data = file.read(size + 1)
+    if len(data) != size:
+        raise OSError(errno.EINVAL, "is no plain file", str(path))
+    return data
 
 
 def read_state(path: Path, digest: str = "") -> dict[str, torch.Tensor]:
@@ -25,7 +52,7 @@ def read_state(path: Path, digest: str = "") -> dict[str, torch.Tensor]:
         ModelError: `missing-file`, `weights-mismatch` for another digest, or `unreadable`.
     """
     try:
-        data = path.read_bytes()
+        data = weights_bytes(path)
     except OSError as error:
         reason = "does not exist" if isinstance(error, FileNotFoundError) else "cannot be read"
         raise ModelError(f"model.weights: {path} {reason}", code="missing-file") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from dataclasses import replace
@@ -204,6 +205,9 @@ def test_weights_at_a_path_of_a_run_tell_nothing_of_what_is_there(tmp_path: Path
     head = {"head.weight": torch.zeros(2, 30), "head.bias": torch.zeros(2)}
     save_file(head, tmp_path / "fits.safetensors")
     torch.save({"state_dict": 3}, tmp_path / "three.pt")
+    os.mkfifo(tmp_path / "pipe")
+    with (tmp_path / "vast").open("wb") as vast:
+        vast.truncate(2**40)
     paths = [
         tmp_path / "text",
         tmp_path / "secret",
@@ -213,6 +217,9 @@ def test_weights_at_a_path_of_a_run_tell_nothing_of_what_is_there(tmp_path: Path
         tmp_path / "missing",
         tmp_path,
         Path("/dev/zero"),
+        Path("/proc/self/status"),
+        tmp_path / "pipe",
+        tmp_path / "vast",
         sites.folder(A) / "identity.key",
         Path("~nobody-has-this-name/file"),
         Path("x" * 300),
