@@ -41,11 +41,11 @@ def private_tables(found: Any, table: Table) -> str:
         times.append(
             [
                 name,
-                f"{1000 * row['plain']:.1f} ms",
-                *(f"{seconds:.2f} s" for seconds in (row["best_online"], processor, whole)),
+                _seconds(row["plain"]),
+                *map(_seconds, (row["best_online"], processor, whole)),
                 str(row["rounds"]),
-                "-" if encrypted is None else f"{encrypted['seconds']:.2f} s",
-                "-" if spu is None else f"{spu:.1f} s",
+                "-" if encrypted is None else _seconds(encrypted["seconds"]),
+                "-" if spu is None else _seconds(spu),
             ]
         )
         sizes.append([name, *(_megabytes(row["bytes"][way]) for way in _WAYS)])
@@ -70,6 +70,10 @@ def private_tables(found: Any, table: Table) -> str:
         f"`{found['command']}`.\n"
     )
     return "\n".join([*parts, said])
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.2f} s" if seconds >= 0.2 else f"{1000 * seconds:.2g} ms"
 
 
 def _megabytes(size: int) -> str:

@@ -22,9 +22,6 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
-
-from private_tables import private_tables  # noqa: E402  (after the path is set)
-
 MEASURED = ROOT / "docs" / "measured"
 PAGES = (
     "README.md",
@@ -294,6 +291,8 @@ def _seen(found: dict[str, Any]) -> str:
 
 def private_inference() -> str:
     """Return what private predictions cost, who sends how much, and how often they are right."""
+    from private_tables import private_tables
+
     return private_tables(_read("private_inference.json"), _rows)
 
 
