@@ -148,26 +148,19 @@ class DealerSource:
         return made
 
 
-class ProviderSource:
-    """The provider's: all of it comes from one seed."""
+class _OwnSource:
+    """A party's: shares of masks from its own seed."""
 
-    role = Role.PROVIDER
-
-    def __init__(self, seed: bytes) -> None:
-        self._draws = Draws(seed)
-        self.weights: Mapping[str, Any] = {}
+    def __init__(self, seed: bytes, weights: Mapping[str, Any]) -> None:
+        self._draws, self.weights = Draws(seed), weights
 
     def mask(self, shape: Shape, dtype: type[np.unsignedinteger[Any]] = np.uint64) -> Array:
-        """Return the provider's share."""
+        """Return the party's share."""
         return self._draws.take(shape, dtype)
 
     def bits(self, shape: Shape, dtype: type[np.unsignedinteger[Any]]) -> Array:
-        """Return the provider's share."""
+        """Return the party's share."""
         return self._draws.take(shape, dtype)
-
-    def patients(self, shape: Shape) -> Words | None:
-        """Return None: the provider has none of it."""
-        return None
 
     def derived(
         self,
@@ -175,17 +168,36 @@ class ProviderSource:
         shape: Shape,
         dtype: type[np.unsignedinteger[Any]] = np.uint64,
     ) -> Array:
-        """Return the provider's share."""
-        return self._draws.take(shape, dtype)
+        """Return the party's share."""
+        return self._dealt(shape, dtype)
 
     def derived_bits(
         self, value: Callable[[], Array], shape: Shape, dtype: type[np.unsignedinteger[Any]]
     ) -> Array:
-        """Return the provider's share."""
+        """Return the party's share."""
+        return self._dealt(shape, dtype)
+
+    def _dealt(self, shape: Shape, dtype: type[np.unsignedinteger[Any]]) -> Array:
+        raise NotImplementedError
+
+
+class ProviderSource(_OwnSource):
+    """The provider's: all of it comes from one seed."""
+
+    role = Role.PROVIDER
+
+    def __init__(self, seed: bytes) -> None:
+        super().__init__(seed, {})
+
+    def patients(self, shape: Shape) -> Words | None:
+        """Return None: the provider has none of it."""
+        return None
+
+    def _dealt(self, shape: Shape, dtype: type[np.unsignedinteger[Any]]) -> Array:
         return self._draws.take(shape, dtype)
 
 
-class PatientSource:
+class PatientSource(_OwnSource):
     """The patient's: masks from a seed, derived values from the tape.
 
     Args:
@@ -199,35 +211,13 @@ class PatientSource:
     def __init__(
         self, seed: bytes, weights: Mapping[str, Any], read: Callable[[int], memoryview]
     ) -> None:
-        self._draws, self.weights, self._read = Draws(seed), weights, read
-
-    def mask(self, shape: Shape, dtype: type[np.unsignedinteger[Any]] = np.uint64) -> Array:
-        """Return the patient's share."""
-        return self._draws.take(shape, dtype)
-
-    def bits(self, shape: Shape, dtype: type[np.unsignedinteger[Any]]) -> Array:
-        """Return the patient's share."""
-        return self._draws.take(shape, dtype)
+        super().__init__(seed, weights)
+        self._read = read
 
     def patients(self, shape: Shape) -> Words | None:
         """Return the mask."""
         return self._draws.take(shape)
 
-    def derived(
-        self,
-        value: Callable[[], Array],
-        shape: Shape,
-        dtype: type[np.unsignedinteger[Any]] = np.uint64,
-    ) -> Array:
-        """Return the patient's share."""
-        return self._from_tape(shape, dtype)
-
-    def derived_bits(
-        self, value: Callable[[], Array], shape: Shape, dtype: type[np.unsignedinteger[Any]]
-    ) -> Array:
-        """Return the patient's share."""
-        return self._from_tape(shape, dtype)
-
-    def _from_tape(self, shape: Shape, dtype: type[np.unsignedinteger[Any]]) -> Array:
+    def _dealt(self, shape: Shape, dtype: type[np.unsignedinteger[Any]]) -> Array:
         size = prod(shape) * np.dtype(dtype).itemsize
         return np.frombuffer(self._read(size), dtype=dtype).reshape(shape)

@@ -191,9 +191,12 @@ class Agent:
         """Make ready for one prediction: it counts from now on, whether it is made or not.
 
         Raises:
+            DeploymentError: the provider has said that nothing is left.
             Refusal: the provider or the dealer refuses, and says why.
             LinkError: one of them is gone.
         """
+        if not self.left:
+            raise DeploymentError("the provider answers no more today; no packet was used")
         weights = self._weights()
         begun = time.perf_counter()
         packet = self.packets.take() or self._from_dealer()

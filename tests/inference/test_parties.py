@@ -189,8 +189,12 @@ def test_answers_are_limited_and_the_count_outlives_the_provider(tmp_path, model
             agent.prepare()  # begun is counted
         three.provider.close()
         three.start_provider()
-        with three.agent() as agent, pytest.raises(Refusal, match="2 predictions a day") as error:
-            agent.prepare()
+        with three.agent() as agent:
+            with pytest.raises(DeploymentError, match="no packet was used"):
+                agent.prepare()
+            agent.left = 1  # a patient who insists
+            with pytest.raises(Refusal, match="2 predictions a day") as error:
+                agent.prepare()
         assert error.value.reason == "limit"
         with three.agent() as agent:
             assert agent.left == 0
