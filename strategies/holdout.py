@@ -155,6 +155,7 @@ class Holdout:
             info=replace(self._info, name=unplaced(self._info.name)),
             architecture=model.name,
             hidden=model.hidden,
+            stages=model.stages,
             tuned_stages=model.tuned_stages,
             backbone=backbone_of(model),
             members={name: {**whole, **tensors} for name, tensors in members.items()},

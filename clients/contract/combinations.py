@@ -7,8 +7,9 @@ be combined is a table of its own, in ``clients.contract.soundness``.
 from collections.abc import Callable, Collection
 
 from accounting.events import hollow_delta
+from clients.contract.model_settings import PRETRAINED
 from clients.contract.schedule import schedule_of
-from clients.contract.setting_tree import PRETRAINED, SettingTree
+from clients.contract.setting_tree import SettingTree
 from clients.contract.soundness import check_sound, unsealed_shares
 
 
@@ -98,12 +99,15 @@ def _whole_model_at_home(s: SettingTree) -> str | None:
 
 
 def _net_to_build_on(s: SettingTree) -> str | None:
-    if s.model.name.startswith(PRETRAINED) or not (s.model.hidden or s.model.tuned_stages):
+    model = s.model
+    if model.name.startswith(PRETRAINED) or not (
+        model.hidden or model.stages or model.tuned_stages
+    ):
         return None
     return (
-        f"model.hidden = {s.model.hidden} and model.tuned-stages = {s.model.tuned_stages} are for "
-        f"models on a pretrained net; set them to 0, or model.name = {s.model.name!r} to "
-        f"'{PRETRAINED}<name>'."
+        f"model.hidden = {model.hidden}, model.stages = {model.stages} and model.tuned-stages = "
+        f"{model.tuned_stages} are for models on a pretrained net; set them to 0, or model.name = "
+        f"{model.name!r} to '{PRETRAINED}<name>'."
     )
 
 
@@ -159,7 +163,7 @@ _COMBINATIONS: list[tuple[set[str], Callable[[SettingTree], str | None]]] = [
         _shares_hold,
     ),
     ({"audit.canaries"}, _enough_canaries),
-    ({"model.name", "model.hidden", "model.tuned-stages"}, _net_to_build_on),
+    ({"model.name", "model.hidden", "model.stages", "model.tuned-stages"}, _net_to_build_on),
     ({"privacy.regime", "partition.hospitals"}, _sum_has_shares),
     ({"privacy.dropouts", "privacy.colluders", "partition.hospitals"}, _someone_remains),
     ({"partition.sites", "partition.hospitals"}, _one_name_a_hospital),

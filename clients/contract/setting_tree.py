@@ -14,6 +14,7 @@ from typing import Literal
 from pydantic import Field
 
 from accounting.vocabulary import REGIMES, ExchangeName, Regime, RegimeName, SchemeName
+from clients.contract.model_settings import Model
 from clients.contract.setting_group import FREE, OWN, Group, since
 
 _MOST_HOSPITALS = 100_000
@@ -23,9 +24,6 @@ _LINE, _PATH, _LIST = 256, 4096, 8_000_000
 #: Least l2-clip, 2^-63: models are float32, and what is smaller has a square below float32's least
 #: normal number, 2^-126, so that norms and steps of that size lose their digits.
 LEAST_CLIP = 2.0**-63
-
-#: What the name of a model begins with that learns from the features of a pretrained net.
-PRETRAINED = "pretrained:"
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
@@ -102,36 +100,6 @@ class Partition(Group):
     def invited(self) -> tuple[str, ...]:
         """The hospitals that may take part, sorted; empty where none is named."""
         return tuple(sorted(one.strip() for one in self.sites.split(",") if one.strip()))
-
-
-class Model(Group):
-    """What is trained."""
-
-    name: str = Field(default="logistic", min_length=1, max_length=_LINE, description="model")
-    weights: str = Field(
-        default="", max_length=_PATH, description="safetensors file of starting weights ('' = none)"
-    )
-    weights_digest: str = Field(
-        default="",
-        max_length=64,
-        pattern=r"^$|^[0-9a-f]{64}$",
-        description="SHA-256 of that file in hex digits ('' = any file)",
-    )
-    freeze: bool = Field(default=False, description="train the last layer only")
-    hidden: int = Field(
-        default=0,
-        ge=0,
-        le=4096,
-        json_schema_extra=since("0.2"),
-        description="units of a hidden layer on a pretrained net's features (0 = none)",
-    )
-    tuned_stages: int = Field(
-        default=0,
-        ge=0,
-        le=64,
-        json_schema_extra=since("0.2"),
-        description="last stages of a pretrained net that are trained too (0 = none)",
-    )
 
 
 class Exchange(Group):

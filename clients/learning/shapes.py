@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import nn
 
 from clients.contract.binding import Parameter
-from clients.contract.setting_tree import PRETRAINED, Model
+from clients.contract.model_settings import PRETRAINED, Model
 from clients.models.known_nets import built_in_digest
 from clients.models.weights import weights_bytes
 

@@ -6,7 +6,7 @@ import difflib
 from functools import partial
 from typing import TYPE_CHECKING
 
-from clients.contract.setting_tree import PRETRAINED, Model
+from clients.contract.model_settings import PRETRAINED, Model
 from clients.data.records import Records, readable
 from clients.models.architecture import Architecture
 from clients.models.errors import ModelError
@@ -167,7 +167,9 @@ def architecture_of(model: Model) -> Architecture:
     if name.startswith(PRETRAINED):
         from clients.models.pretrained import Pretrained
 
-        made = Pretrained(_backbone(model), hidden=model.hidden, tuned=model.tuned_stages)
+        made = Pretrained(
+            _backbone(model), hidden=model.hidden, stages=model.stages, tuned=model.tuned_stages
+        )
         return made.architecture()
     if ":" in name:
         return Architecture(title=f"your own {name}", builder=name)

@@ -3,8 +3,9 @@
 What a patient shows is turned into features by a net that was trained elsewhere on public pictures
 (`clients.models.backbones`), and only what comes after is trained on patients: a linear head, with
 a hidden layer before it (`model.hidden`) if asked for, and, if asked for, the net's own last stages
-(`model.tuned-stages`). That under noise good features beat more training is Tramèr and Boneh
-(2021), "Differentially private learning needs better features".
+(`model.tuned-stages`). Last stages know most of what the net was trained for; of pictures unlike
+those, features of earlier ones can be better (`model.stages`). That under noise good features beat
+more training is Tramèr and Boneh (2021), "Differentially private learning needs better features".
 
 **Why the frozen part costs nothing.** It is in inference mode, always: `Backbone` is no part of the
 module that is trained, so nothing switches it. Its BatchNorm then divides by statistics of the
@@ -110,30 +111,32 @@ class BackboneFeatures:
 
     Args:
         backbone: the net.
-        tuned: how many of its last stages are trained, and so are not computed here.
+        frozen: how many of its first stages are computed.
+        pooled: whether their maps are averaged over all places, and centred: they go into a head,
+            not into a stage that is trained.
         shape: of a picture, (channels, height, width); 1 or 3 channels.
 
     Attributes:
         net: from pictures [n, *shape] in [0, 1] to features; frozen, in inference mode.
-        shape: of one record's features: (channels,) where the whole net is frozen, else the maps
-            that go into the first stage that is trained.
+        shape: of one record's features: (channels,) where they are pooled, else of the maps.
     """
 
     title = "pretrained features"
 
-    def __init__(self, backbone: Backbone, tuned: int, shape: tuple[int, ...]) -> None:
-        _check_tuned(backbone, tuned)
+    def __init__(
+        self, backbone: Backbone, frozen: int, pooled: bool, shape: tuple[int, ...]
+    ) -> None:
         if len(shape) != 3 or shape[0] not in (1, 3):
             raise ModelError(
                 f"model pretrained:{backbone.name} is for pictures, grey or in three colours; "
                 f"found records of shape {shape}",
                 code="wrong-kind",
             )
-        self.identity = f"pretrained-{_VERSION}-{backbone.fingerprint[:16]}-{tuned}"
-        frozen = list(backbone.stages)[: len(backbone.stages) - tuned]
-        after = () if tuned else (Pool(), Centred())
-        resize = Resize((shape[1], shape[2]), SIDE)
-        self.net = nn.Sequential(resize, backbone.colours, *frozen, *after).eval()
+        what = f"{frozen}{'' if pooled else '-maps'}"
+        self.identity = f"pretrained-{_VERSION}-{backbone.fingerprint[:16]}-{what}"
+        after = (Pool(), Centred()) if pooled else ()
+        resize, stages = Resize((shape[1], shape[2]), SIDE), list(backbone.stages)[:frozen]
+        self.net = nn.Sequential(resize, backbone.colours, *stages, *after).eval()
         self.shape: tuple[int, ...] = self(np.zeros((1, *shape), dtype=np.float32)).shape[1:]
 
     @torch.no_grad()
@@ -162,11 +165,27 @@ class Pretrained:
     Args:
         backbone: the net.
         hidden: units of a hidden layer; 0 for none.
-        tuned: last stages of the net that are trained too; 0 for none.
+        stages: first stages of the net that are used; 0 for all.
+        tuned: last ones of these that are trained too; 0 for none.
+
+    Raises:
+        ModelError: the net has fewer stages, or none would stay frozen.
     """
 
-    def __init__(self, backbone: Backbone, *, hidden: int = 0, tuned: int = 0) -> None:
-        self.backbone, self.hidden, self.tuned = backbone, hidden, tuned
+    def __init__(
+        self, backbone: Backbone, *, hidden: int = 0, stages: int = 0, tuned: int = 0
+    ) -> None:
+        there = len(backbone.stages)
+        used = stages or there
+        if used > there or tuned >= used:
+            raise ModelError(
+                f"model.stages = {stages} and model.tuned-stages = {tuned}: "
+                f"pretrained:{backbone.name} has {there} stages, of which at least the first "
+                "stays frozen",
+                code="wrong-kind",
+            )
+        self.backbone, self.hidden = backbone, hidden
+        self.frozen, self.used = used - tuned, used
 
     def architecture(self) -> Architecture:
         """Return it as a model among others."""
@@ -179,7 +198,7 @@ class Pretrained:
 
     def features(self, info: DatasetInfo) -> BackboneFeatures:
         """Return the fixed features of a data set's pictures."""
-        return _features(self.backbone, self.tuned, info.shape)
+        return _features(self.backbone, self.frozen, self.frozen == self.used, info.shape)
 
     def build(self, info: DatasetInfo) -> nn.Module:
         """Return the layers that are trained, from features to logits.
@@ -187,14 +206,13 @@ class Pretrained:
         Tuned stages begin as they were published, their BatchNorms folded into convolutions; the
         head begins at zero.
         """
-        _check_tuned(self.backbone, self.tuned)
         layers: OrderedDict[str, nn.Module] = OrderedDict()
         named = list(self.backbone.stages.named_children())
         maps = torch.rand(2, *self.features(info).shape)
-        for name, stage in named[len(named) - self.tuned :]:
+        for name, stage in named[self.frozen : self.used]:
             layers[f"tuned-{name}"] = folded(stage, maps)
             maps = stage(maps)
-        if self.tuned:
+        if layers:
             layers["pool"], layers["centred"] = Pool(), Centred()
             maps = Pool()(maps)
         width = maps.shape[1]
@@ -203,15 +221,6 @@ class Pretrained:
             width = self.hidden
         layers["head"] = start_at_zero(nn.Linear(width, len(info.classes)))
         return nn.Sequential(layers)
-
-
-def _check_tuned(backbone: Backbone, tuned: int) -> None:
-    if tuned >= len(backbone.stages) and tuned:
-        raise ModelError(
-            f"model.tuned-stages = {tuned}: pretrained:{backbone.name} has {len(backbone.stages)} "
-            "stages, of which at least the first stays frozen",
-            code="wrong-kind",
-        )
 
 
 def _without_classifier(
@@ -230,8 +239,10 @@ def _without_classifier(
 
 
 @lru_cache(maxsize=8)
-def _features(backbone: Backbone, tuned: int, shape: tuple[int, ...]) -> BackboneFeatures:
-    return BackboneFeatures(backbone, tuned, shape)
+def _features(
+    backbone: Backbone, frozen: int, pooled: bool, shape: tuple[int, ...]
+) -> BackboneFeatures:
+    return BackboneFeatures(backbone, frozen, pooled, shape)
 
 
 @lru_cache(maxsize=4)

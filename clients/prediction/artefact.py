@@ -62,6 +62,7 @@ class _Description(BaseModel):
     data: dict[str, Any]
     about: dict[str, Any]
     hidden: int = 0
+    stages: int = 0
     tuned_stages: int = 0
 
 
@@ -78,7 +79,8 @@ class Artefact:
         doubt: temperature and scores, of the public holdout.
         about: JSON-ready facts about the training, and the model card once it is exported.
         hidden: units of a hidden layer on a pretrained net's features.
-        tuned_stages: last stages of a pretrained net that are the members' own.
+        stages: first stages of a pretrained net that are used; 0 for all.
+        tuned_stages: last ones of these that are the members' own.
         backbone: all tensors of the pretrained net; empty where there is none.
     """
 
@@ -89,13 +91,18 @@ class Artefact:
     doubt: Doubt
     about: Mapping[str, Any] = field(default_factory=dict)
     hidden: int = 0
+    stages: int = 0
     tuned_stages: int = 0
     backbone: State = field(default_factory=dict)
 
     @property
     def _on_net(self) -> dict[str, int]:
         """What is said of a model on a pretrained net, and of no other."""
-        given = {"hidden": self.hidden, "tuned_stages": self.tuned_stages}
+        given = {
+            "hidden": self.hidden,
+            "stages": self.stages,
+            "tuned_stages": self.tuned_stages,
+        }
         return given if self.backbone else {}
 
     def to_bytes(self) -> bytes:
@@ -188,6 +195,7 @@ def read_artefact(path: Path) -> Artefact:
         doubt=Doubt(temperature=said.temperature, scores=np.sort(scores)),
         about=said.about,
         hidden=said.hidden,
+        stages=said.stages,
         tuned_stages=said.tuned_stages,
         backbone=backbone,
     )

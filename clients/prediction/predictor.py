@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from clients.contract.setting_tree import PRETRAINED, Model
+from clients.contract.model_settings import PRETRAINED, Model
 from clients.data.records import Inputs, Records
 from clients.learning.evaluation import probabilities
 from clients.learning.votes import decide_together
@@ -110,10 +110,14 @@ def _architecture(artefact: Artefact) -> Architecture:
     if not name.startswith(PRETRAINED):
         return architecture_of(Model(name=name))
     try:
-        backbone = Backbone(name.removeprefix(PRETRAINED), artefact.backbone)
+        made = Pretrained(
+            Backbone(name.removeprefix(PRETRAINED), artefact.backbone),
+            hidden=artefact.hidden,
+            stages=artefact.stages,
+            tuned=artefact.tuned_stages,
+        )
     except ModelError as error:
         raise ArtefactError(str(error)) from None
-    made = Pretrained(backbone, hidden=artefact.hidden, tuned=artefact.tuned_stages)
     return made.architecture()
 
 

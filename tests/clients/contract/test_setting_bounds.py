@@ -100,7 +100,8 @@ def test_what_does_not_bind_a_training_is_listed_and_all_else_does():
     assert {key for key, binds in said.items() if binds == "own"} == OWN
     assert {key for key, binds in said.items() if binds == "terms"} == set(said) - NOT_BOUND - OWN
     later = {key: since_of(field) for key, field in FIELDS.items() if since_of(field)}
-    added = ("privacy.spare-attempts", "sealing.committee", "sealing.silent-holders")
+    added = {"privacy.spare-attempts", "sealing.committee", "sealing.silent-holders"}
+    added |= {"model.hidden", "model.stages", "model.tuned-stages"}
     assert later == dict.fromkeys(added, "0.2")
 
 

@@ -84,7 +84,7 @@ def test_its_features_tell_pictures_apart_by_what_they_show(lite: Backbone) -> N
     stripes, moved = np.sin(40 * x), np.sin(40 * x + 2.0)
     rings = np.sin(40 * np.hypot(x - 0.5, y - 0.5))
     shown = np.stack([stripes, moved, rings])[:, None].astype(np.float32) * 0.4 + 0.5
-    rows = BackboneFeatures(lite, 0, (1, 64, 64))(shown)
+    rows = BackboneFeatures(lite, 9, True, (1, 64, 64))(shown)
     apart = np.linalg.norm(rows[0] - rows[1]), np.linalg.norm(rows[0] - rows[2])
     assert apart[0] < 0.5 * apart[1]
 
@@ -113,9 +113,9 @@ def net_of(settings: Settings) -> Backbone:
 def test_a_picture_that_is_not_finite_has_no_features_and_changes_no_other(tmp_path: Path) -> None:
     shown = pictures(3)
     whole = net_of(own(tmp_path))
-    expected = BackboneFeatures(whole, 0, (1, 32, 32))(shown)
+    expected = BackboneFeatures(whole, 4, True, (1, 32, 32))(shown)
     shown[1, 0, 5, 5] = np.nan
-    found = BackboneFeatures(whole, 0, (1, 32, 32))(shown)
+    found = BackboneFeatures(whole, 4, True, (1, 32, 32))(shown)
     assert np.isnan(found[1]).all()
     np.testing.assert_array_equal(found[[0, 2]], expected[[0, 2]])
 
@@ -185,8 +185,20 @@ def test_a_stage_that_cannot_be_trained_as_it_was_published_is_refused(tmp_path:
     assert caught.value.code == "not-private-ready"
     with pytest.raises(ModelError, match=r"tuned-norm1 \(BatchNorm2d\).*GroupNorm"):
         build_model(own(tmp_path, tuned_stages=3), info_of(), 0)
-    with pytest.raises(ModelError, match="at least the first stays frozen"):
-        build_model(own(tmp_path, tuned_stages=4), info_of(), 0)
+    for stages, tuned in ((0, 4), (3, 3), (5, 0)):
+        with pytest.raises(ModelError, match="at least the first stays frozen"):
+            build_model(own(tmp_path, stages=stages, tuned_stages=tuned), info_of(), 0)
+
+
+def test_features_may_come_from_earlier_stages(tmp_path: Path) -> None:
+    settings, shown = own(tmp_path, stages=3), pictures(2)
+    found = np.asarray(prepare(settings, info_of(), records_of(shown), keep=None).inputs)
+    assert input_shape(settings, info_of()) == found.shape[1:] == (6,)
+    with torch.no_grad():
+        large = Resize((32, 32), 224)(torch.from_numpy(shown))
+        maps = net_of(settings).stages[:3](net_of(settings).colours(large)).mean(dim=(2, 3))
+    expected = functional.layer_norm(maps, (6,)).numpy()
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_a_net_that_mixes_pictures_is_refused(tmp_path: Path) -> None:
@@ -294,7 +306,7 @@ def test_data_that_are_no_pictures_are_refused(tmp_path: Path) -> None:
 
 
 def test_layers_on_a_net_are_for_pretrained_nets() -> None:
-    with pytest.raises(SettingsError, match=r"model\.hidden = 8 .*pretrained:<name>"):
+    with pytest.raises(SettingsError, match=r"model\.hidden = 8, .*pretrained:<name>"):
         Settings.from_config({"model.name": "logistic", "model.hidden": 8})
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from clients.contract.setting_tree import Model
+from clients.contract.model_settings import Model
 from clients.data.records import DatasetInfo
 from clients.models.catalogue import architecture_of
 from clients.prediction.artefact import Artefact
