@@ -167,6 +167,8 @@ def _launch(
                 simulate(settings, EngineOptions(**options), checked.cohorts)
                 illustrate(path)
     except Exception as error:
+        if (ended := _interrupt_behind(error)) is not None:
+            raise interrupted(f"Interrupted; {_how_to_go_on(path)}", ended) from error
         error.add_note(f"What was done so far is in {_short(path)}.")
         if (path / "summary.json").is_file():
             illustrate(path)
@@ -175,6 +177,13 @@ def _launch(
     except KeyboardInterrupt as error:
         raise interrupted(f"Interrupted; {_how_to_go_on(path)}", error) from None
     print_results(path, output)
+
+
+def _interrupt_behind(error: BaseException | None) -> KeyboardInterrupt | None:
+    """Return what ended a run that then failed to be put down, as half an import may make it."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error
 
 
 def _how_to_go_on(path: Path) -> str:

@@ -214,6 +214,24 @@ def test_what_is_ended_while_it_prepares_is_not_told_to_resume(tmp_path, number,
     assert main(["resume", str(folder)]) == 2
 
 
+def test_a_run_that_is_ended_while_it_imports_is_interrupted_whatever_fails_then(
+    monkeypatch, capsys
+):
+    """A library that is imported in part raises what it likes when it is next asked for."""
+
+    def simulate(settings, options, cohorts):
+        run_round(start_run(Path(settings.run.out)), 1)
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            raise AttributeError("module 'half' has no attribute 'imported'")
+
+    monkeypatch.setattr("simulations.engines.engine.simulate", simulate)
+    assert main(["run", "default"]) == 143
+    err = capsys.readouterr().err
+    assert "resume" in err and "half" not in err
+
+
 @pytest.mark.parametrize(
     ("words", "part"),
     [

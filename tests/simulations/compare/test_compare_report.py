@@ -47,7 +47,7 @@ def test_a_comparisons_report_answers_whether_it_was_private_against_whom_how_go
     assert "knows the seed" in whom.lines[0]
     assert good.headline == "Best with noise: CDP, epsilon 0.5: accuracy 0.940 ±0.025."
     assert good.lines[0] == "Best without noise: C: accuracy 0.970 ±0.025."
-    assert cost.headline == "33 trainings, 33 s one after another."
+    assert cost.headline == "33 trainings, 33.0 s one after another."
     assert "sends 550 kB to 650 kB" in cost.lines[0]
 
 

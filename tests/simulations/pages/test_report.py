@@ -90,7 +90,7 @@ def test_the_page_answers_the_four_questions(page):
         "Server, public after release",
         "server + one key holder (4.44)",
         "Accuracy 0.939, AUC 0.991",
-        "12 s, 7.38 MB in all",
+        "12.3 s, 7.38 MB in all",
     ):
         assert part in page.text
 
