@@ -22,11 +22,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from clients.models.catalogue import MODELS
+from clients.contract.model_settings import PRETRAINED
+from clients.models.catalogue import imports
 from clients.models.deep import Residual
 from clients.models.small import Centre
 from clients.models.squeezenet import Colours, Fire
 from clients.prediction.artefact import Artefact, ArtefactError
+from clients.prediction.doubt import UNKNOWN
 from clients.prediction.predictor import Predictor
 from crypto.inference.activations import Relu, Tanh
 from crypto.inference.answers import Favourite, Logits
@@ -261,20 +263,37 @@ def compile_model(artefact: Artefact, answer: Answer = "probabilities") -> Compi
         PrecisionError: its weights are not finite, or too large.
     """
     name = artefact.architecture
-    if name not in TAKEN:
+    on_net = name.startswith(PRETRAINED) and not imports(name)
+    if name not in TAKEN and not on_net:
         raise ArtefactError(
-            f"{name} is not computed on shares; private inference takes {', '.join(TAKEN)}"
+            f"{name} is not computed on shares; private inference takes {', '.join(TAKEN)}, and "
+            "heads on the pretrained nets of the table"
+        )
+    if artefact.tuned_stages:
+        raise ArtefactError(
+            f"{artefact.tuned_stages} stages of {name} were trained with its head; private "
+            "inference takes heads on frozen nets alone, whose features a patient computes"
         )
     if len(artefact.members) != 1:
         raise ArtefactError(
             f"{len(artefact.members)} models decide together here; private inference takes one: "
             "predictor.safetensors of a run, not iterates.safetensors or an ensemble"
         )
-    (module,) = Predictor(artefact).modules.values()
-    features = name if MODELS[name].features else ""
-    shape = _features_shape(artefact) if features else artefact.info.shape
+    predictor = Predictor(artefact)
+    (module,) = predictor.modules.values()
+    features = name if predictor.architecture.features else ""
+    shape = predictor.architecture.input_shape(artefact.info)
     temperature = artefact.doubt.temperature
     return compile_layers(list(module.children()), shape, temperature, answer, features)
+
+
+def public_part(artefact: Artefact) -> Artefact:
+    """Return what a patient computes features by: the model with its own weights taken out."""
+    nothing = {
+        member: {name: torch.zeros_like(tensor) for name, tensor in state.items()}
+        for member, state in artefact.members.items()
+    }
+    return replace(artefact, members=nothing, doubt=UNKNOWN, about={})
 
 
 def compile_layers(
@@ -302,14 +321,6 @@ def compile_layers(
     compiler.add(opened(inputs=(value.number,)), FRACTION)
     program = Program(shared, tuple(compiler.layers))
     return Compiled(program, compiler.weights, gain, offset, features)
-
-
-def _features_shape(artefact: Artefact) -> tuple[int, ...]:
-    from clients.models.features import features_for
-
-    if artefact.architecture != "scattering":
-        raise ArtefactError(f"features of {artefact.architecture} are not computed by a patient")
-    return (features_for(artefact.info.shape).width,)
 
 
 def _public_start(

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from math import prod
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,8 @@ from deployment.inference.packets import FRAME, ID, Packet, Packets
 
 #: Bytes of a packet that an agent takes from a dealer.
 MOST_OF_A_PACKET = 1 << 34
+#: Bytes of fixed features that it takes from a provider: a pretrained net is 5 to 100 MB.
+MOST_OF_FEATURES = 1 << 29
 #: Bytes of one encrypted answer, likewise from a provider; and to what its logits are rounded.
 MOST_OF_AN_ANSWER = 1 << 20
 ROUNDED = 2.0**-12
@@ -179,6 +182,22 @@ class Agent:
     def packets(self) -> Packets:
         """The packets for this model that lie on this machine."""
         return Packets(self._folder.own("packets") / self.model)
+
+    def features_file(self) -> Path | None:
+        """Return the file that features are computed by, got once; None where there are none.
+
+        It holds what is public of the model: its fixed features, and no weights of its own.
+        """
+        if not self.about.features:
+            return None
+        path = self._folder.own("features") / f"{self.model}.safetensors"
+        if not path.exists():
+            said = self._provider.ask({"ask": "features", "model": self.model})
+            size = int(said.get("bytes", 0))
+            if not 0 < size <= MOST_OF_FEATURES:
+                raise LinkError(f"the provider offers features of {size} bytes")
+            write_private(path, bytes(self._provider.receive(size)), durable=False)
+        return path
 
     def fetch(self, count: int) -> Iterator[int]:
         """Get packets from the dealer for later, and yield how many lie here after each."""

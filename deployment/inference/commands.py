@@ -145,7 +145,8 @@ def predict(
     from deployment.report import line
 
     with Agent(read_folder(folder, "patient")) as agent:
-        for name, share in shares_of(data, agent.about, agent.program.shape):
+        features, shape = agent.features_file(), agent.program.shape
+        for name, share in shares_of(data, agent.about, shape, features):
             if encrypted:
                 answer = agent.predict_encrypted(share)
             else:

@@ -8,29 +8,34 @@ from pathlib import Path
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
-from clients.data.records import DatasetInfo, Records
-from clients.models.catalogue import MODELS
+from clients.data.records import DatasetInfo
+from clients.prediction.artefact import read_artefact
 from clients.prediction.asked import RowNotes
 from clients.prediction.asking import ask
-from clients.prediction.private_program import TAKEN, prepared
+from clients.prediction.predictor import Predictor
+from clients.prediction.private_program import prepared
 from crypto.inference.links import LinkError
 from crypto.inference.words import Words, encode
 from deployment.errors import DeploymentError
 from deployment.inference.agents import About
 
 
-def shares_of(path: Path, about: About, shape: tuple[int, ...]) -> Iterator[tuple[str, Words]]:
+def shares_of(
+    path: Path, about: About, shape: tuple[int, ...], features: Path | None
+) -> Iterator[tuple[str, Words]]:
     """Yield each record that a path holds: which it is, and its values as words [*shape].
 
     Args:
         path: as `clients.prediction.asking.ask` reads it.
         about: what the provider says of its model.
         shape: of the program's input.
+        features: the file that features are computed by, as `Agent.features_file` returns it.
 
     Raises:
         DeploymentError: a record cannot be read.
         DataError: nothing at the path can be.
         LinkError: what the provider says of its data is not sound.
+        ArtefactError: its features are of no net that is known here.
     """
     try:
         info = TypeAdapter(DatasetInfo).validate_python(about.data)
@@ -41,24 +46,13 @@ def shares_of(path: Path, about: About, shape: tuple[int, ...]) -> Iterator[tupl
         first = asked.unread[0]
         which = ", ".join(str(values[first]) for values in asked.keys.values())
         raise DeploymentError(f"{path}: {which}: {asked.notes[first]}; nothing was sent")
+    net = None if features is None else Predictor(read_artefact(features))
     names = [", ".join(map(str, row)) for row in zip(*asked.keys.values(), strict=True)]
     for number, name in enumerate(names):
         inputs = np.asarray(asked.inputs[number : number + 1], dtype=np.float32)
-        if about.features:
-            inputs = _features(about.features, info, inputs)
         try:
-            values = prepared(inputs[0], shape, about.gain, about.offset)
+            row = inputs[0] if net is None else net.prepared(inputs)[0]
+            values = prepared(row, shape, about.gain, about.offset)
         except ValueError:
             raise LinkError("the provider's model takes other pictures than it says") from None
         yield name, encode(values)
-
-
-def _features(
-    name: str, info: DatasetInfo, inputs: np.ndarray[tuple[int, ...], np.dtype[np.float32]]
-) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-    if name not in TAKEN or not MODELS[name].features:
-        raise LinkError(f"the provider asks for features {name[:40]!r}, which are not known here")
-    nobody = np.zeros(len(inputs), dtype=np.int64)
-    records = Records(inputs=inputs, labels=nobody, patients=nobody)
-    made = MODELS[name].prepared(info, records, None)
-    return np.asarray(made.inputs, dtype=np.float32)

@@ -16,7 +16,7 @@ from typing import Any
 from clients.prediction.artefact import Artefact, read_artefact
 from clients.prediction.conformal import COVERAGE
 from clients.prediction.private_check import check_compiled
-from clients.prediction.private_program import Compiled, compile_model
+from clients.prediction.private_program import Compiled, compile_model, public_part
 from crypto.inference.links import FrameLink, LinkError, Refusal
 from crypto.inference.parties import Party
 from crypto.inference.sources import SEED, ProviderSource, Role
@@ -100,6 +100,7 @@ class Provider:
             worst = check_compiled(artefact, self.compiled)
             _log.info("rehearsed: the worst error of a probability is %.1g", worst)
         self._known = Known.of(folder.own("models"), digest)
+        self._public = public_part(artefact).to_bytes() if self.compiled.features else b""
         self._about = about(artefact, self.compiled, said.answer)
         self._masked = _masked(self.compiled, self._known.mask)
         self.allowances = Allowances(folder.own("counts"), per_day=said.per_day, in_all=said.in_all)
@@ -151,6 +152,9 @@ class Provider:
             if asked == "weights":
                 link.say({"ok": True})
                 link.send(self._masked)
+            elif asked == "features" and self.compiled.features:
+                link.say({"ok": True, "bytes": len(self._public)})
+                link.send(self._public)
             elif asked == "prepare":
                 self._predict(link, patient, str(words.get("packet")))
             elif asked == "encrypted" and self._encrypted is not None:

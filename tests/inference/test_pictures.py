@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from some_models import artefact
+from three_parties import parties
 
 from clients.data.errors import DataError
+from clients.models.backbones import empty_stages
+from clients.models.pretrained import Backbone, Pretrained
+from clients.prediction.artefact import Artefact, ArtefactError, read_artefact
+from clients.prediction.doubt import Doubt
 from clients.prediction.predictor import Predictor
 from clients.prediction.private_program import compile_model
 from crypto.inference.links import LinkError
@@ -20,6 +26,26 @@ from deployment.inference.pictures import shares_of
 from deployment.inference.providers import about
 
 
+def on_a_net():
+    """Return a small head on a net whose weights are drawn, and not published."""
+    torch.manual_seed(0)
+    stages, _ = empty_stages("squeezenet")
+    backbone = stages.state_dict()
+    info = artefact("logistic", (3, 32, 32)).info
+    head = Pretrained(Backbone("squeezenet", backbone), hidden=6).build(info)
+    with torch.no_grad():
+        for tensor in head.parameters():
+            tensor += 0.1 * torch.randn_like(tensor)
+    return Artefact(
+        info=info,
+        architecture="pretrained:squeezenet",
+        members={"model": head.state_dict()},
+        doubt=Doubt(temperature=1.0, scores=np.zeros(0)),
+        hidden=6,
+        backbone=backbone,
+    )
+
+
 def known(name="scattering", shape=(1, 16, 16)):
     made = artefact(name, shape)
     compiled = compile_model(made)
@@ -27,19 +53,41 @@ def known(name="scattering", shape=(1, 16, 16)):
 
 
 def test_a_picture_becomes_what_the_model_takes_features_included(tmp_path):
-    made, compiled, said = known()
+    made = artefact("scattering", (1, 16, 16))
+    compiled = compile_model(made)
     grey = np.random.default_rng(0).integers(0, 256, (16, 16), dtype=np.uint8)
     Image.fromarray(grey).save(tmp_path / "one.png")
-    ((name, words),) = shares_of(tmp_path / "one.png", said, compiled.program.shape)
+    with parties(tmp_path, made) as three, three.agent() as agent:
+        file, said = agent.features_file(), agent.about
+    ((name, words),) = shares_of(tmp_path / "one.png", said, compiled.program.shape, file)
     row = Predictor(made).prepared(grey[None, None].astype(np.float32) / 255)[0]
     assert name == "one.png"
     assert np.abs(decode(words) - row).max() < 2**-16
 
 
+def test_a_head_on_a_pretrained_net_is_answered_and_its_weights_stay(tmp_path):
+    made = on_a_net()
+    picture = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    Image.fromarray(picture).save(tmp_path / "one.png")
+    with parties(tmp_path, made) as three, three.agent() as agent:
+        file = agent.features_file()
+        ((_, share),) = shares_of(tmp_path / "one.png", agent.about, agent.program.shape, file)
+        agent.prepare()
+        found = agent.predict(share).chances
+    plain = Predictor(made).chances(np.moveaxis(picture, 2, 0)[None].astype(np.float32) / 255)[0]
+    assert np.abs(found - plain).max() < 1e-3
+    shown = read_artefact(file)
+    assert not any(tensor.any() for tensor in shown.members["model"].values())
+    own = made.members["model"]["hidden.weight"].numpy().tobytes()
+    assert own[:64] not in file.read_bytes()
+    with pytest.raises(ArtefactError, match="2 stages of pretrained:squeezenet were trained"):
+        compile_model(replace(made, tuned_stages=2))
+
+
 def test_gain_and_offset_are_per_channel_and_grey_serves_for_colours(tmp_path):
     _, compiled, said = known("squeezenet", (1, 33, 33))
     Image.fromarray(np.full((33, 33), 51, np.uint8)).save(tmp_path / "one.png")
-    ((_, words),) = shares_of(tmp_path / "one.png", said, compiled.program.shape)
+    ((_, words),) = shares_of(tmp_path / "one.png", said, compiled.program.shape, None)
     expected = (0.2 - np.array([0.485, 0.456, 0.406])) / np.array([0.229, 0.224, 0.225])
     assert words.shape == (3, 33, 33)
     assert np.abs(decode(words) - expected[:, None, None]).max() < 2**-15
@@ -49,12 +97,12 @@ def test_what_is_no_picture_is_not_sent(tmp_path):
     _, compiled, said = known()
     (tmp_path / "text.png").write_text("none")
     with pytest.raises(DeploymentError, match="nothing was sent"):
-        list(shares_of(tmp_path / "text.png", said, compiled.program.shape))
+        list(shares_of(tmp_path / "text.png", said, compiled.program.shape, None))
     (tmp_path / "notes.txt").write_text("none")
     with pytest.raises(DataError):
-        list(shares_of(tmp_path / "notes.txt", said, compiled.program.shape))
+        list(shares_of(tmp_path / "notes.txt", said, compiled.program.shape, None))
     with pytest.raises(DataError, match="does not exist"):
-        list(shares_of(tmp_path / "two.png", said, compiled.program.shape))
+        list(shares_of(tmp_path / "two.png", said, compiled.program.shape, None))
 
 
 def test_a_provider_that_says_nonsense_of_its_model_is_not_believed(tmp_path):
@@ -65,7 +113,7 @@ def test_a_provider_that_says_nonsense_of_its_model_is_not_believed(tmp_path):
             with pytest.raises(LinkError, match="cannot be read"):
                 About.read({name: value for name, value in good.items() if name != key})
     Image.fromarray(np.zeros((16, 16), np.uint8)).save(tmp_path / "one.png")
-    for wrong in ({"features": "os:system"}, {"features": "cnn"}, {"data": {"name": 1}}):
+    for wrong in ({"gain": (1.0, 2.0)}, {"data": {"name": 1}}):
         bad = About(**{**{k: getattr(said, k) for k in asdict(said)}, **wrong})
         with pytest.raises(LinkError):
-            list(shares_of(tmp_path / "one.png", bad, compiled.program.shape))
+            list(shares_of(tmp_path / "one.png", bad, compiled.program.shape, None))

@@ -73,7 +73,9 @@ def test_a_provider_that_is_killed_half_way_and_comes_back(tmp_path, monkeypatch
 
     with three.agent() as agent:
         list(agent.fetch(2))
-        ((_, share),) = shares_of(tmp_path / "one.npz", agent.about, agent.program.shape)
+        ((_, share),) = shares_of(
+            tmp_path / "one.npz", agent.about, agent.program.shape, agent.features_file()
+        )
         agent.prepare()
         with monkeypatch.context() as patch:
             patch.setattr(FrameLink, "exchange", killing)
