@@ -55,7 +55,7 @@ def _model() -> Any:
     import torch
     from torch import nn
 
-    from clients.learning.dp_sgd import PerSample
+    from clients.learning.per_sample import PerSample
 
     torch.set_num_threads(1)
     torch.manual_seed(0)

@@ -29,6 +29,7 @@ PAGES = (
     "docs/audit.md",
     "docs/prediction.md",
     "docs/private-inference.md",
+    "docs/data.md",
 )
 #: When a planted fault came -> words for a count of them.
 FAULT_SETS = {
@@ -281,6 +282,14 @@ def planted_faults() -> str:
     return table + "\n" + _rows(tenth, by_size)
 
 
+def uneven_table() -> str:
+    """Return what is learnt from a table whose classes are uneven, beside its truth."""
+    from uneven_table import page_rows
+
+    head, rows, said = page_rows(_read("uneven_table.json"))
+    return _rows(head, rows) + "\n" + said
+
+
 def _is_seen(row: dict[str, Any]) -> bool:
     return any(one["shut"] for one in row["detectors"].values())
 
@@ -313,6 +322,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "planted-faults": planted_faults,
     "own-calibration": own_calibration,
     "private-inference": private_inference,
+    "uneven-table": uneven_table,
 }
 
 

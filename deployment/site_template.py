@@ -13,7 +13,7 @@ from accounting.events import GaussianEvent
 from accounting.noise import make_noise_plan
 from accounting.spending import DeclaredPlan, Spending, views_tuple
 from accounting.totals import declared_total
-from clients.contract.setting_tree import Training
+from clients.contract.training_settings import Training
 
 #: Delta of the limits, as the file says it.
 DELTA_TEXT = "1e-4"

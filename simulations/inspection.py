@@ -321,7 +321,9 @@ def _print_path(path: Path) -> None:
 
 
 def _print_json(content: Mapping[str, Any] | Sequence[Any]) -> None:
-    typer.echo(json.dumps(content, indent=2))
+    from clients.contract.plain_json import json_text
+
+    typer.echo(json_text(content, indent=2))
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -21,6 +21,7 @@ from typing import Any
 
 from rich.console import Console
 
+from clients.contract.plain_json import json_text
 from clients.contract.printable import printable, printable_lines
 from clients.contract.settings import Settings
 from simulations.error_messages import asked_of_the_machine, interrupted
@@ -240,7 +241,7 @@ def print_results(path: Path, output: Output) -> None:
     console = Console()
     if output.as_json:
         content = {**run.summary, "observers": run.privacy.get("observers"), "run": str(path)}
-        console.out(json.dumps(content, indent=2), highlight=False)
+        console.out(json_text(content, indent=2), highlight=False)
         return
     if not output.quiet:
         if run.summary:

@@ -76,9 +76,10 @@ def describe_progress(progress: RunProgress) -> str:
     if progress.released:
         parts.append(f"accuracy {share_text(progress.released.get('accuracy'))}")
     if progress.epsilon is not None:
-        target = progress.facts.get("target_epsilon")
+        target, at = progress.facts.get("target_epsilon"), progress.epsilon_round
         aim = f" (target {target:g})" if target else ""
-        parts.append(f"epsilon <={epsilon_text(progress.epsilon)}{aim}")
+        after = f" after round {at}" if at < progress.round else ""
+        parts.append(f"epsilon <={epsilon_text(progress.epsilon)}{after}{aim}")
     if progress.bytes_sent:
         parts.append(f"sent {bytes_text(progress.bytes_sent)}")
     if progress.seconds_left is not None and not progress.status:

@@ -19,10 +19,15 @@ from pathlib import Path
 from typing import Any
 
 from clients.contract.setting_faults import nearest
-from clients.contract.settings import ConfigValue, Settings, SettingsError
+from clients.contract.settings import DEFAULTS, ConfigValue, Settings, SettingsError
+from clients.contract.training_settings import LEARNED
 from simulations.step_size import AUTO, planned_step_size
 
-STEP_SIZE = "training.learning-rate"
+STEP_SIZE, SHARES = "training.learning-rate", "training.class-shares"
+BALANCE, CLIP = "training.balance", "privacy.l2-clip"
+#: Clip over data of one's own, whose columns are declared far wider than most values lie: with that
+#: of the scenarios, steps are so short that little is learnt in their rounds (docs/data.md).
+OWN_CLIP = 1.0
 FOLDER = Path(__file__).with_name("scenarios")
 
 
@@ -99,7 +104,9 @@ def resolve(
 ) -> Settings:
     """Lay ``key=value`` texts, then overrides, on a scenario and check the whole.
 
-    A ``training.learning-rate`` of ``auto`` becomes the number that public sizes give.
+    A ``training.learning-rate`` of ``auto`` becomes the number that public sizes give. Over data of
+    one's own, of which nobody has said how common each class is, that is learnt with the model, and
+    the clip is wider than those of the scenarios.
 
     Raises:
         SettingsError: with every fault of file, texts and combination.
@@ -109,6 +116,8 @@ def resolve(
     if "data.public" not in changes and _is_own(changes.get("data.name")):
         # A scenario says it of its own data; one's own are not public unless one says so.
         config["data.public"] = False
+    if _is_own(config.get("data.name")):
+        config.update(_for_own_data(config, changes))
     by_rule = config.get(STEP_SIZE) == AUTO
     if by_rule:
         del config[STEP_SIZE]
@@ -198,6 +207,23 @@ def _is_own(name: ConfigValue | None) -> bool:
     from clients.data.catalogue import is_own
 
     return name is not None and is_own(str(name))
+
+
+def _for_own_data(
+    config: Mapping[str, ConfigValue], changes: Mapping[str, ConfigValue]
+) -> dict[str, ConfigValue]:
+    """Return what is not said of data of one's own: how uneven classes are made up for, the clip.
+
+    What a scenario says, it says of its own data.
+    """
+    said = changes if _is_own(changes.get("data.name")) else config
+    exchange = config.get("exchange.name", DEFAULTS["exchange.name"])
+    if exchange not in ("gradients", "weights"):
+        return {}
+    found: dict[str, ConfigValue] = {CLIP: OWN_CLIP, SHARES: LEARNED, BALANCE: "clip"}
+    if said.get(SHARES) == "":
+        del found[BALANCE]
+    return {key: value for key, value in found.items() if key not in said}
 
 
 def _registered_names(config: Mapping[str, ConfigValue]) -> dict[str, Collection[str]]:

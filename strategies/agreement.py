@@ -6,7 +6,6 @@ they could not check: not even the training's id, which is made of the terms.
 
 from __future__ import annotations
 
-import math
 import os
 import re
 from dataclasses import dataclass, replace
@@ -22,7 +21,7 @@ from clients.contract.binding import (
 )
 from clients.contract.schedule import failures_allowed, spare_attempts
 from clients.contract.terms import Terms, agree_terms
-from clients.learning.shapes import weights_digest
+from clients.learning.shapes import dimensions_of, weights_digest
 from crypto.rosters import quorum
 from strategies.errors import TrainingStopped
 
@@ -51,7 +50,7 @@ class SharedPart:
     @property
     def dimensions(self) -> int:
         """How many numbers the tensors hold, d."""
-        return sum(math.prod(one.shape) for one in self.parameters)
+        return dimensions_of(self.parameters)
 
 
 @dataclass(frozen=True, kw_only=True)

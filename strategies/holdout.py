@@ -11,7 +11,7 @@ import torch
 from clients.data import Cohorts
 from clients.data.public_facts import public_facts
 from clients.data.records import readable
-from clients.learning.evaluation import calibration, confusion, evaluate
+from clients.learning.evaluation import calibration, confusion, evaluate, probabilities
 from clients.learning.votes import decide_together
 from clients.models import (
     backbone_of,
@@ -24,6 +24,7 @@ from clients.models import (
 from clients.models.weights import set_parameters
 from clients.prediction.artefact import Artefact, unplaced
 from clients.prediction.doubt import UNKNOWN, measure_doubt
+from clients.prediction.merit import measure_merit
 from clients.prediction.predictor import Predictor
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class Holdout:
         self.largest_hospital = settings.data.largest_hospital or max(
             cohort.patients_by_hospital.values()
         )
-        self._public = cohort.holdout
+        self._public, self._origin = cohort.holdout, cohort.origin
         self._records = prepare_public(settings, cohort.info, cohort.holdout, keep=user_cache)
         self._model = build_model(settings, cohort.info, settings.public_seed)
         self._model.eval()
@@ -98,8 +99,29 @@ class Holdout:
         """Shape of one record as the model wants it."""
         return tuple(self._records.inputs.shape[1:])
 
+    @property
+    def source(self) -> dict[str, object]:
+        """Whose records models are measured on; public, so no epsilon covers these patients.
+
+        Returns:
+            `origin` ("own": taken from the patients of the data; "test": their own test part;
+            "other": the data that are `named`; "server": public records at the server; "none"),
+            `patients` and `records`, how many.
+        """
+        data = self._settings.data
+        # Where patients are declared they are at real hospitals, and these records are not.
+        server = data.patients and self._origin in ("own", "test")
+        return {
+            "origin": "server" if server else self._origin,
+            "named": unplaced(data.holdout_from if self._origin == "other" else data.name),
+            "patients": len(self._records.patient_ids),
+            "records": len(self._records),
+        }
+
     def measure(self, tensors: Mapping[str, torch.Tensor]) -> dict[str, float]:
-        """Return the metrics of a released model, given by tensor name."""
+        """Return the metrics of a released model, given by tensor name; none without records."""
+        if not len(self._records):
+            return {}
         self._logits = self._predict(tensors)
         return self._evaluate(self._logits, self._records)
 
@@ -121,6 +143,8 @@ class Holdout:
         self, models: Sequence[Mapping[str, torch.Tensor]], vote: str
     ) -> dict[str, float]:
         """Return the metrics of an ensemble; `vote` is how its models decide together."""
+        if not len(self._records):
+            return {}
         self._logits = decide_together([self._predict(tensors) for tensors in models], vote)
         return self._evaluate(self._logits, self._records)
 
@@ -175,10 +199,19 @@ class Holdout:
         return replace(artefact, doubt=doubt).to_bytes(), figures
 
     def judge(self) -> dict[str, object]:
-        """Return classes, confusion and calibration of the model measured last, if there is one."""
+        """Return classes, confusion, calibration and merit of the model measured last, if any."""
         if self._logits is None:
             return {}
+        records = self._records
+        merit = measure_merit(
+            probabilities(self._logits),
+            records.labels,
+            records.patients,
+            self._classes,
+            seed=self._settings.public_seed,
+        )
         return {
+            "merit": merit,
             "classes": self._classes,
             "confusion": confusion(self._logits, self._records.labels).tolist(),
             "calibration": calibration(self._logits, self._records.labels),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from flwr.app import Context
@@ -107,7 +107,7 @@ def _lead(
     try:
         prepared = _prepare(grid, settings, folder, journal, tracking, open_holdout)
         training = Training(prepared, TEACHINGS[settings.exchange.name])
-        tracking.record("start", **_start_fields(prepared, training))
+        _announce(tracking, prepared, training)
     except BaseException as error:
         status, message = "stopped", _where_to_read(error)
         if isinstance(error, KeyboardInterrupt):
@@ -217,6 +217,13 @@ def _where_to_read(error: BaseException) -> str:
     return f"{type(error).__name__}; run.log in the run's folder has the traceback"
 
 
+def _announce(tracking: Tracking, context: TrainingContext, training: Training) -> None:
+    """Write that a run begins, and what of it is sound and yet not worth much."""
+    tracking.record("start", **_start_fields(context, training))
+    for text in _warnings(context):
+        tracking.record("warning", message=text)
+
+
 def _start_fields(context: TrainingContext, training: Training) -> dict[str, object]:
     settings = context.settings
     return {
@@ -228,9 +235,22 @@ def _start_fields(context: TrainingContext, training: Training) -> dict[str, obj
         "exchange": settings.exchange.name,
         "scheme": scheme_of(settings),
         "target_epsilon": settings.privacy.target_epsilon if settings.regime.private else None,
+        "accountant": settings.privacy.accountant,
         "delta": settings.privacy.delta,
+        "patients": context.holdout.patients,
         "noise_multiplier": context.budget.noise_multiplier,
     }
+
+
+def _warnings(context: TrainingContext) -> Iterator[str]:
+    """Yield what is sound and yet not worth much."""
+    delta, patients = context.settings.privacy.delta, context.holdout.patients
+    if context.settings.regime.private and delta * patients > 1:
+        unit = context.holdout.unit
+        yield (
+            f"privacy.delta = {delta:g} is above 1/N = {1 / patients:.2g} (N = {patients:,} "
+            f"{unit}s): publishing one {unit} in N whole would keep to it; set it below"
+        )
 
 
 app = make_server_app(Holdout, by_way_of=OneObjectGrid)

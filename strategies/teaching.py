@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from flwr.app import Message
 from safetensors.torch import save
 
-from clients.learning.shapes import parameters_of
+from clients.learning.shapes import shared_parameters
 from strategies.agreement import SharedPart
 from strategies.conversation import UNREACHABLE, fault_code, renewed
 from strategies.errors import BudgetExhausted
@@ -135,7 +135,8 @@ class Teaching(ABC):
         Raises:
             SettingsError: the model cannot be cut as the settings ask.
         """
-        return SharedPart(parameters=parameters_of(holdout.module))
+        classes = len(holdout.facts.classes)
+        return SharedPart(parameters=shared_parameters(settings, holdout.module, classes))
 
     @staticmethod
     def form(settings: Settings, holdout: Holdout) -> ModelForm:

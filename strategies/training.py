@@ -60,6 +60,8 @@ class Training:
             split=holdout.split,
             input_shape=holdout.input_shape,
             unit=holdout.unit,
+            patients=holdout.patients,
+            holdout=holdout.source,
         )
 
     def keep_predictors(self, folder: RunFolder) -> None:

@@ -79,6 +79,34 @@ def _shares_add_up(s: SettingTree) -> str | None:
     )
 
 
+def _judged_on_others(s: SettingTree) -> str | None:
+    if not s.data.holdout_from or s.data.holdout_from != s.data.name:
+        return None
+    return (
+        f"data.holdout-from = data.name = {s.data.name!r}: models would be measured on the records "
+        "that they learn from; name other public data, or '' to hold a share of the patients out."
+    )
+
+
+def _something_to_balance(s: SettingTree) -> str | None:
+    if s.training.balance == "loss" or s.training.class_shares:
+        return None
+    return (
+        f"training.balance = {s.training.balance!r} evens out training.class-shares, of which "
+        "there are none; set them to 'learned' or to shares such as '0.26,0.74'."
+    )
+
+
+def _shares_of_sums(s: SettingTree) -> str | None:
+    if not s.training.learns_shares or s.exchange.name in ("gradients", "weights"):
+        return None
+    return (
+        f"training.class-shares = 'learned' with exchange.name {s.exchange.name}: they are learnt "
+        "from sums that all hospitals open; use gradients or weights, or declare the shares "
+        "('0.26,0.74')."
+    )
+
+
 def _average_of_sums(s: SettingTree) -> str | None:
     if not s.training.averaging or s.exchange.name in ("gradients", "weights"):
         return None
@@ -89,8 +117,8 @@ def _average_of_sums(s: SettingTree) -> str | None:
 
 
 def _whole_model_at_home(s: SettingTree) -> str | None:
-    asked = s.training.augmentations or s.training.class_shares
-    if not asked or s.exchange.name != "layers":
+    declared = s.training.class_shares and not s.training.learns_shares
+    if not (s.training.augmentations or declared) or s.exchange.name != "layers":
         return None
     return (
         "training.augmentations and training.class-shares are for models that learn where the "
@@ -167,7 +195,10 @@ _COMBINATIONS: list[tuple[set[str], Callable[[SettingTree], str | None]]] = [
     ({"privacy.regime", "partition.hospitals"}, _sum_has_shares),
     ({"privacy.dropouts", "privacy.colluders", "partition.hospitals"}, _someone_remains),
     ({"partition.sites", "partition.hospitals"}, _one_name_a_hospital),
+    ({"data.holdout-from", "data.name"}, _judged_on_others),
     ({"training.class-shares"}, _shares_add_up),
+    ({"training.class-shares", "exchange.name"}, _shares_of_sums),
+    ({"training.class-shares", "training.balance"}, _something_to_balance),
     ({"training.averaging", "exchange.name"}, _average_of_sums),
     (
         {"training.augmentations", "training.class-shares", "exchange.name"},

@@ -16,10 +16,10 @@ from pydantic import Field
 from accounting.vocabulary import REGIMES, ExchangeName, Regime, RegimeName, SchemeName
 from clients.contract.model_settings import Model
 from clients.contract.setting_group import FREE, OWN, Group, since
+from clients.contract.training_settings import MOST_ROUNDS, Training
 
 _MOST_HOSPITALS = 100_000
 _MOST_PATIENTS = 1_000_000_000
-_MOST_ROUNDS = 1_000_000
 _LINE, _PATH, _LIST = 256, 4096, 8_000_000
 #: Least l2-clip, 2^-63: models are float32, and what is smaller has a square below float32's least
 #: normal number, 2^-126, so that norms and steps of that size lose their digits.
@@ -51,6 +51,13 @@ class Data(Group):
     )
     holdout: float = Field(
         default=0.2, gt=0, lt=1, description="share of patients in the public holdout"
+    )
+    holdout_from: str = Field(
+        default="",
+        max_length=_PATH,
+        json_schema_extra=since("0.2"),
+        description="public data to measure on, named as data.name is ('' = a share of the "
+        "patients, 'none' = nothing is measured)",
     )
     image_size: int = Field(
         default=64, ge=8, le=1024, description="pixels per side that picture files are brought to"
@@ -124,7 +131,7 @@ class Exchange(Group):
     cycles: int = Field(
         default=1,
         ge=1,
-        le=_MOST_ROUNDS,
+        le=MOST_ROUNDS,
         description="visits to each hospital; they share the rounds (cyclic)",
     )
     absent: Literal["skip", "wait"] = Field(
@@ -141,48 +148,6 @@ class Exchange(Group):
     labels: Literal["home", "server"] = Field(
         default="home", description="where head and loss are (layers)"
     )
-
-
-class Training(Group):
-    """How long and how fast."""
-
-    rounds: int = Field(default=60, ge=1, le=_MOST_ROUNDS, description="rounds, T")
-    sampling_rate: float = Field(
-        default=0.2, ge=1e-9, le=1, description="chance of each patient in each round, q"
-    )
-    learning_rate: float = Field(
-        default=0.3,
-        gt=0,
-        le=1e6,
-        description="step size ('auto' on a command line: by public sizes)",
-    )
-    momentum: float = Field(default=0.9, ge=0, lt=1, description="momentum of sgd")
-    release_every: int = Field(
-        default=5, ge=1, le=_MOST_ROUNDS, description="rounds between released models"
-    )
-    averaging: float = Field(
-        default=0.0,
-        ge=0,
-        lt=1,
-        description="weight of the past in the average that is released (0 = the last model)",
-    )
-    augmentations: int = Field(
-        default=0,
-        ge=0,
-        le=64,
-        description="altered copies of a picture, averaged before the clip (0 = as it is)",
-    )
-    class_shares: str = Field(
-        default="",
-        pattern=r"^$|^[0-9.eE+-]+(,[0-9.eE+-]+)+$",
-        max_length=_PATH,
-        description="public shares of the classes, '0.26,0.74' ('' = none): learn as if even",
-    )
-
-    @property
-    def shares(self) -> tuple[float, ...]:
-        """The public shares of the classes as numbers; empty where none are given."""
-        return tuple(float(one) for one in self.class_shares.split(",") if one)
 
 
 class Privacy(Group):
@@ -214,7 +179,7 @@ class Privacy(Group):
     spare_attempts: int = Field(
         default=-1,
         ge=-1,
-        le=_MOST_ROUNDS,
+        le=MOST_ROUNDS,
         description="attempts beyond one for each round (-1: none with a target, else two for "
         "each)",
         json_schema_extra=since("0.2"),
@@ -320,7 +285,7 @@ class Run(Group):
         description="training id to resume ('' = a new training)",
     )
     snapshot_every: int = Field(
-        default=20, ge=1, le=_MOST_ROUNDS, description="rounds between snapshots for late hospitals"
+        default=20, ge=1, le=MOST_ROUNDS, description="rounds between snapshots for late hospitals"
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", json_schema_extra=FREE, description="least level that is logged"

@@ -12,19 +12,25 @@ patients.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from clients.data.errors import DataError
-from clients.data.records import Dataset, DatasetInfo, Ints, Records
+from clients.data.records import Dataset, DatasetInfo, Ints, Records, join
 from clients.data.scanner import through_scanners
 
 if TYPE_CHECKING:
     from clients.contract.settings import Settings
     from clients.data.partition import PatientTable
+
+#: Where a holdout comes from: a share of the patients, the data's own test part, other data, or
+#: there is none.
+Origin = Literal["own", "test", "other", "none"]
+#: What `data.holdout-from` says for the last.
+NONE = "none"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +45,7 @@ class Cohort:
         tests: hospital -> its own test rows, a part of the holdout; only for data declared public.
         patient_names: the hospital's own name behind each patient's number, where records are a
             hospital's own and name patients; for its own eyes.
+        origin: where the holdout comes from.
     """
 
     info: DatasetInfo
@@ -47,6 +54,7 @@ class Cohort:
     records: dict[str, Records] = field(repr=False)
     tests: dict[str, Records] = field(default_factory=dict, repr=False)
     patient_names: tuple[str, ...] = field(default=(), repr=False)
+    origin: Origin = "none"
 
     def hospital(self, name: str) -> Records:
         """Return what one hospital trains on (possibly nothing)."""
@@ -74,13 +82,17 @@ class Cohort:
         return sum(self.patients_by_hospital.values())
 
 
-def split_cohort(dataset: Dataset, settings: Settings, hospitals: int) -> Cohort:
+def split_cohort(
+    dataset: Dataset, settings: Settings, hospitals: int, judged: Dataset | None = None
+) -> Cohort:
     """Split a data set into the cohort that the settings describe.
 
     Args:
         dataset: the data set that the settings name.
-        settings: reads data.{public,holdout}, run.seed and partition.{name,alpha,shards,shift}.
+        settings: reads data.{public,holdout,holdout-from}, run.seed and
+            partition.{name,alpha,shards,shift}.
         hospitals: how many hospitals to split into; a natural partition must agree.
+        judged: the data set that `data.holdout-from` names, if it does.
 
     Raises:
         DataError: anything wrong with the split or the number of hospitals.
@@ -88,7 +100,7 @@ def split_cohort(dataset: Dataset, settings: Settings, hospitals: int) -> Cohort
     from clients.data.partition import partition_patients, patient_table
 
     partition, seed = settings.partition, settings.public_seed
-    train, holdout = public_holdout(dataset, settings.data.holdout, seed)
+    train, holdout, origin = _parts(dataset, settings, judged)
     table = patient_table(train, dataset.patient_names)
     names, parts = partition_patients(
         table,
@@ -108,7 +120,64 @@ def split_cohort(dataset: Dataset, settings: Settings, hospitals: int) -> Cohort
     if shift := partition.shift:
         records = through_scanners(dataset.info, records, strength=shift, seed=seed)
         tests = through_scanners(dataset.info, tests, strength=shift, seed=seed)
-    return Cohort(info=dataset.info, names=names, holdout=holdout, records=records, tests=tests)
+    return Cohort(
+        info=dataset.info,
+        names=names,
+        holdout=holdout,
+        records=records,
+        tests=tests,
+        origin=origin,
+    )
+
+
+def _parts(
+    dataset: Dataset, settings: Settings, judged: Dataset | None
+) -> tuple[Records, Records, Origin]:
+    """Return the rows to train on, the public ones, and where these come from."""
+    data = settings.data
+    if data.holdout_from:
+        own = dataset.train if dataset.test is None else join(dataset.train, dataset.test)
+        if judged is None:
+            return own, own.take([]), "none"
+        return own, records_apart(judged, dataset), "other"
+    train, holdout = public_holdout(dataset, data.holdout, settings.public_seed)
+    return train, holdout, "own" if dataset.test is None else "test"
+
+
+def records_apart(judged: Dataset, dataset: Dataset) -> Records:
+    """Return all records of a data set that another is judged on, in the other's numbering.
+
+    Those of patients who are trained on are left out, where both name their patients.
+
+    Raises:
+        DataError: `holdout`, they are not of the same form: what differs is named.
+    """
+    mine, theirs = dataset.info, judged.info
+    for name in ("task", "shape", "classes", "kind", "input_range", "declared"):
+        if getattr(mine, name) != getattr(theirs, name):
+            raise DataError(
+                f"data.holdout-from = {theirs.name}: its {name.replace('_', ' ')} is "
+                f"{getattr(theirs, name)}, that of {mine.name} is {getattr(mine, name)}; models "
+                "are measured on records of the form that they learn from",
+                code="holdout",
+            )
+    whole = judged.train if judged.test is None else join(judged.train, judged.test)
+    numbers = whole.patients
+    if mine.has_patient_ids and dataset.patient_names and judged.patient_names:
+        known = {name: number for number, name in enumerate(dataset.patient_names)}
+        names = [judged.patient_names[number] for number in numbers.tolist()]
+        stays = np.array([name not in known for name in names], dtype=bool)
+        if not stays.all():
+            dataset.log.note(
+                "of a patient who is trained on: the record of the holdout is out",
+                f"{theirs.name}: patient {names[int(np.flatnonzero(~stays)[0])]}",
+                count=int((~stays).sum()),
+            )
+        whole = whole.take(np.flatnonzero(stays))
+    first = int(dataset.train.patients.max(initial=-1)) + 1
+    if dataset.test is not None:
+        first = max(first, int(dataset.test.patients.max(initial=-1)) + 1)
+    return replace(whole, patients=whole.patients + first, hospitals=None)
 
 
 def public_holdout(dataset: Dataset, share: float, seed: int) -> tuple[Records, Records]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from clients.data.catalogue import load_dataset
-from clients.data.cohort import split_cohort
+from clients.data.cohort import NONE, split_cohort
 from clients.data.errors import DataError
 
 if TYPE_CHECKING:
@@ -69,22 +69,27 @@ class Cohorts:
         data, partition = settings.data, settings.partition
         folder = str(Path(data.dir).expanduser()) if data.dir else ""
         unconfirmed = not settings.regime.private
-        source = (data.name, folder, data.image_size, unconfirmed)
+        source = (folder, data.image_size, unconfirmed)
 
-        def read() -> Dataset:
+        def read(name: str) -> Dataset:
             dataset = load_dataset(
-                data.name, folder, image_size=data.image_size, unconfirmed=unconfirmed
+                name, folder, image_size=data.image_size, unconfirmed=unconfirmed
             )
-            dataset.log.write_to(lambda line: logger.warning("%s: %s", data.name, line))
+            dataset.log.write_to(lambda line: logger.warning("%s: %s", name, line))
             return dataset
 
+        def known(name: str) -> Dataset:
+            return _remembered(self._datasets, (name, *source), lambda: read(name))
+
         def build() -> Cohort:
-            dataset = _remembered(self._datasets, source, read)
-            return split_cohort(dataset, settings, hospitals)
+            judged = known(data.holdout_from) if data.holdout_from not in ("", NONE) else None
+            return split_cohort(known(data.name), settings, hospitals, judged)
 
         key = (
+            data.name,
             *source,
             data.holdout,
+            data.holdout_from,
             data.public,
             partition.name,
             partition.alpha,

@@ -18,21 +18,23 @@ Everything here is a pure function of tensors. Noise, sampling and sealing live 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import nn
-from torch.nn import functional
 
 from accounting.private import Unreleased
+from clients.learning.class_shares import PART, REST
 from clients.learning.device_check import check_computes
 from clients.learning.late_rows import LateRows
+from clients.learning.per_sample import PerSample
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from clients.learning.class_shares import Marks
 
 #: Records whose gradients are held at once. Larger chunks are slower: per-sample gradients of 3,200
 #: records fall out of the processor's caches, those of 32 do not.
@@ -77,7 +79,8 @@ class GradientSum(Unreleased):
     """A sum of clipped gradients over patients, in gradient units.
 
     Attributes:
-        total: float64 ``[d]``, trainable parameters in the model's order, flattened.
+        total: float64 ``[d]``, trainable parameters in the model's order, flattened; where classes
+            are counted, their counts after them.
         patients: how many patients were in the batch. Private: it never leaves the hospital.
         discarded: patients whose gradient was not finite, or whose records could not be read or
             computed; they count as zero. Private as well.
@@ -88,78 +91,6 @@ class GradientSum(Unreleased):
     patients: int
     discarded: int
     reasons: tuple[str, ...] = field(default=(), repr=False)
-
-
-class PerSample:
-    """A model that yields one gradient per record, by Opacus' hooks.
-
-    Hooks are attached once and stay; the wrapped module is the caller's own and keeps its
-    parameters, so an optimiser step on it is seen here.
-
-    Args:
-        module: the model.
-        class_shares: public shares of the classes; the loss is then that of logits moved by their
-            logarithms, so that the model itself learns as if classes were even (Menon et al. 2021,
-            "Long-tail learning via logit adjustment", equation 10). Empty: the plain loss.
-    """
-
-    def __init__(self, module: nn.Module, class_shares: Sequence[float] = ()) -> None:
-        from opacus.grad_sample import GradSampleModule
-
-        self.module = module
-        self._hooked = GradSampleModule(module, loss_reduction="sum")
-        self.parameters = [p for p in module.parameters() if p.requires_grad]
-        self.dimensions = sum(p.numel() for p in self.parameters)
-        self._moved = torch.log(torch.tensor(class_shares)) if class_shares else None
-
-    def gradients(self, inputs: torch.Tensor, labels: torch.Tensor) -> list[torch.Tensor]:
-        """Return one tensor ``[n, *parameter.shape]`` for each trainable parameter.
-
-        Whatever a pass raises, the hooks are left ready for the next one.
-        """
-        try:
-            logits = self._hooked(inputs)
-            if self._moved is not None:
-                logits = logits + self._moved
-            loss = functional.cross_entropy(logits, labels, reduction="sum")
-            loss.backward()  # type: ignore[no-untyped-call]
-            return take_gradients(self.parameters)
-        except Exception:
-            forget_pass(self.module)
-            raise
-
-
-def forget_pass(module: nn.Module) -> None:
-    """Clear what Opacus' hooks hold of a pass that did not come to its end.
-
-    Activations of a broken pass would be taken for a part of the next one.
-    """
-    for layer in module.modules():
-        for left in ("activations", "max_batch_len"):
-            if left in layer.__dict__:
-                delattr(layer, left)
-        for parameter in layer.parameters(recurse=False):
-            if hasattr(parameter, "_current_grad_sample"):
-                del parameter._current_grad_sample
-            if hasattr(parameter, "grad_sample"):
-                parameter.grad_sample = None
-            if hasattr(parameter, "_forward_counter"):
-                parameter._forward_counter = 0
-            parameter.grad = None
-
-
-def take_gradients(parameters: Iterable[nn.Parameter]) -> list[torch.Tensor]:
-    """Return what Opacus' hooks left, ``[n, *parameter.shape]`` for each, and clear it."""
-    gradients = []
-    for parameter in parameters:
-        gradient = parameter.grad_sample  # type: ignore[attr-defined]
-        # A module that is called twice in one pass leaves a list: its calls add up.
-        if isinstance(gradient, list):
-            gradient = torch.stack(gradient).sum(dim=0)
-        gradients.append(gradient)
-        parameter.grad_sample = None  # type: ignore[attr-defined]
-        parameter.grad = None
-    return gradients
 
 
 def clipped_gradient_sum(
@@ -202,7 +133,7 @@ def clipped_gradient_sum(
         raised += failed
         unread += _distinct(chunk.patients) - failed - (len(gradients[0]) if gradients else 0)
         if gradients:
-            discarded += _add_clipped(total, gradients, l2_clip, reasons)
+            discarded += _add_clipped(total, gradients, l2_clip, reasons, model.marks_in(gradients))
     reasons["no record could be read"] = unread
     if raised and raised == patients - discarded - unread:
         check_computes(model, tuple(batch.inputs.shape[1:]), classes=2)
@@ -291,10 +222,18 @@ def _add_clipped(
     gradients: list[torch.Tensor],
     l2_clip: float,
     reasons: dict[str, int],
+    marks: Marks | None = None,
 ) -> int:
-    """Add patients' clipped gradients to a total; return how many are not finite and left out."""
+    """Add patients' clipped gradients to a total; return how many are not finite and left out.
+
+    Where classes are counted, each part has a bound of its own; both together have C.
+    """
     squared_norms = _squared_norms(gradients)
-    scale, finite = clip_factors(squared_norms, l2_clip), torch.isfinite(squared_norms)
+    counted = marks is not None and marks.counted
+    bound = REST * l2_clip if counted else l2_clip
+    scale, finite = clip_factors(squared_norms, bound), torch.isfinite(squared_norms)
+    if marks is not None and marks.weights is not None:
+        scale = scale * (marks.rows.double() @ marks.weights)
     offset, all_finite = 0, _all_finite(squared_norms)
     for gradient in gradients:
         flat = gradient.reshape(len(scale), -1)
@@ -303,6 +242,9 @@ def _add_clipped(
         size = flat.shape[1]
         total[offset : offset + size] += (scale @ flat.double()).numpy()
         offset += size
+    if marks is not None and marks.counted:
+        each = PART * l2_clip * (1.0 - MARGIN) * finite.double()
+        total[offset:] += (each @ marks.rows.double()).numpy()
     wrong = 0 if all_finite else int((~finite).sum())
     if wrong:
         reason = "the gradient is not finite"

@@ -46,7 +46,8 @@ class LocalSteps:
         """Return the noised update, in gradient units; the replica is left as it was."""
         denominator = self._terms.sampling_rate * max(draws.patients, 1.0)
         start = replica.vector()
-        weights, update = start.copy(), np.zeros_like(start)
+        # Counts of classes follow the gradient in a sum; local weights have none.
+        weights, update = start.copy(), np.zeros(replica.dimensions)
         try:
             for step in range(self._steps):
                 batch = draws.batch(step)
@@ -56,9 +57,10 @@ class LocalSteps:
                     )
                 moved = draws.noised(gradient, step)
                 if self._proximal:
-                    moved = moved + denominator * self._proximal * (weights - start)
+                    moved = moved.copy()
+                    moved[: len(start)] += denominator * self._proximal * (weights - start)
                 update += moved
-                weights -= self._rate / denominator * moved
+                weights -= self._rate / denominator * moved[: len(start)]
                 if step + 1 < self._steps:
                     replica.load_vector(weights)
         finally:

@@ -16,8 +16,10 @@ import torch
 from torch import nn
 
 from accounting.private import Unreleased
-from clients.learning.dp_sgd import PerSample
+from clients.learning.class_shares import NAME as _COUNTS
+from clients.learning.class_shares import ClassCounts, ClassShares
 from clients.learning.frames import frame_digest, frame_from_bytes, frame_size, frame_to_bytes
+from clients.learning.per_sample import PerSample
 from clients.models.weights import set_parameters
 
 if TYPE_CHECKING:
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 _MODEL, _SLOT, _AVERAGE, _ROUND, _CHAIN = "model.", "optimizer.", "average", "round", "chain"
 _DIGEST = 32
 #: Names in a frame that are no tensor's.
-FRAME_NAMES = frozenset({_AVERAGE, _ROUND, _CHAIN})
+FRAME_NAMES = frozenset({_AVERAGE, _COUNTS, _ROUND, _CHAIN})
 
 
 class Yogi(torch.optim.Optimizer):
@@ -102,9 +104,15 @@ def state_from_bytes(data: bytes) -> dict[str, Any]:
 
 
 class Replica(Unreleased):
-    """The model after ``round`` opened sums, its optimiser, and a digest of what was opened."""
+    """The model after ``round`` opened sums, its optimiser, and a digest of what was opened.
 
-    def __init__(self, module: nn.Module, settings: Settings) -> None:
+    Args:
+        module: where it begins.
+        settings: the run's.
+        classes: how many there are; needed where their shares are learnt.
+    """
+
+    def __init__(self, module: nn.Module, settings: Settings, classes: int = 0) -> None:
         self.module = module
         self.round = 0
         #: Chain of every roster and sum applied so far; equal at every honest hospital.
@@ -115,27 +123,36 @@ class Replica(Unreleased):
         self._optimizer = make_optimizer(settings, self._parameters)
         self._averaging = settings.training.averaging
         self._average = self.vector() if self._averaging else None
+        self._counts = (
+            ClassCounts(classes, settings.privacy.l2_clip)
+            if settings.training.learns_shares
+            else None
+        )
 
     @property
     def per_sample(self) -> PerSample:
         """The model with per-sample gradients; hooks are attached on first use."""
         if self._per_sample is None:
-            self._per_sample = PerSample(self.module, self._settings.training.shares)
+            training, shares = self._settings.training, None
+            if training.class_shares:
+                shares = ClassShares(training.shares, self._counts, training.balance)
+            self._per_sample = PerSample(self.module, shares)
         return self._per_sample
 
     @property
     def dimensions(self) -> int:
-        """Number of trainable parameters, d."""
-        return sum(p.numel() for p in self._parameters)
+        """Values of a sum, d: trainable parameters, and classes where these are counted."""
+        counted = self._counts.classes if self._counts is not None else 0
+        return sum(p.numel() for p in self._parameters) + counted
 
     def vector(self) -> NDArray[np.float64]:
-        """Return the trainable parameters as one vector, float64 ``[d]``."""
+        """Return the trainable parameters as one vector, float64."""
         pieces = [p.detach().reshape(-1).double() for p in self._parameters]
         return np.asarray(torch.cat(pieces).numpy())
 
     @torch.no_grad()
     def load_vector(self, vector: NDArray[np.float64]) -> None:
-        """Set the trainable parameters from one vector, float64 ``[d]``."""
+        """Set the trainable parameters from one vector, float64."""
         offset = 0
         for parameter in self._parameters:
             piece = torch.from_numpy(vector[offset : offset + parameter.numel()])
@@ -163,6 +180,8 @@ class Replica(Unreleased):
         self._optimizer.step()
         for parameter in self._parameters:
             parameter.grad = None
+        if self._counts is not None:
+            self._counts.add(mean_gradient[offset:])
         self.digest = chain
         self.round += 1
         if self._average is not None:
@@ -227,6 +246,8 @@ class Replica(Unreleased):
         self._optimizer.load_state_dict({"state": slots, "param_groups": groups})
         if self._average is not None:
             self._average = found[_AVERAGE].copy()
+        if self._counts is not None:
+            self._counts.total = found[_COUNTS].copy()
         self.round, self.digest = told_in(found)
 
     def _state(self) -> dict[str, NDArray[Any]]:
@@ -245,6 +266,8 @@ class Replica(Unreleased):
                     parts[f"{_SLOT}{index}.{name}"] = torch.as_tensor(one).numpy()
         if self._average is not None:
             parts[_AVERAGE] = self._average
+        if self._counts is not None:
+            parts[_COUNTS] = self._counts.total
         parts[_ROUND] = np.asarray([round], dtype=np.int64)
         opened = bytes.fromhex(chain)
         padded = bytes([len(opened)]) + opened.ljust(_DIGEST, b"\0")

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import math
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from torch import nn
 
 from clients.contract.binding import Parameter
 from clients.contract.model_settings import PRETRAINED, Model
+from clients.learning.class_shares import NAME
 from clients.models.known_nets import built_in_digest
 from clients.models.weights import weights_bytes
+
+if TYPE_CHECKING:
+    from clients.contract.settings import Settings
 
 
 def parameters_of(module: nn.Module) -> tuple[Parameter, ...]:
@@ -24,6 +31,23 @@ def parameters_of(module: nn.Module) -> tuple[Parameter, ...]:
         for name, parameter in module.named_parameters()
         if parameter.requires_grad
     )
+
+
+def shared_parameters(settings: Settings, module: nn.Module, classes: int) -> tuple[Parameter, ...]:
+    """Return what sums are of: the parameters that are trained, and counts of classes if asked for.
+
+    Args:
+        settings: the run's.
+        module: its model.
+        classes: how many there are.
+    """
+    counted = (Parameter(name=NAME, shape=(classes,), dtype="float64"),)
+    return parameters_of(module) + (counted if settings.training.learns_shares else ())
+
+
+def dimensions_of(parameters: Iterable[Parameter]) -> int:
+    """Return how many numbers parameters hold, d."""
+    return sum(math.prod(one.shape) for one in parameters)
 
 
 def weights_digest(model: Model) -> str:

@@ -18,7 +18,8 @@ from torch import nn
 from torch.nn import functional
 
 from clients.learning.device_check import check_computes
-from clients.learning.dp_sgd import clip_factors, forget_pass, take_gradients
+from clients.learning.dp_sgd import clip_factors
+from clients.learning.per_sample import forget_pass, take_gradients
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

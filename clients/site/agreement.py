@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from clients.contract.binding import BoundTerms, own_digest, own_text, terms_digest
 from clients.contract.schedule import failures_allowed, spare_attempts
 from clients.data.public_facts import public_facts
-from clients.learning.shapes import parameters_of, weights_digest
+from clients.learning.shapes import shared_parameters, weights_digest
 from clients.site.session import Session, make_session
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def agree(settings: Settings, cohort: Cohort, training: str, noise_multiplier: f
         noise_multiplier=noise_multiplier,
         largest_hospital=largest,
         facts=public_facts(cohort.info),
-        parameters=parameters_of(session.replica.module),
+        parameters=shared_parameters(settings, session.replica.module, len(cohort.info.classes)),
         spare_attempts=spare_attempts(settings),
         failed_openings=failures_allowed(settings),
         weights=weights_digest(settings.model),

@@ -21,6 +21,7 @@ from clients.contract.terms import agree_terms
 from clients.learning.cuts import cut_model, values_of_messages
 from clients.learning.device_check import check_computes
 from clients.learning.replica import Replica, state_from_bytes, state_to_bytes
+from clients.learning.shapes import dimensions_of, shared_parameters
 from clients.learning.split_ends import Ends
 from clients.learning.sum_exchange import make_exchange
 from clients.models import build_model, input_shape
@@ -93,7 +94,7 @@ class Session:
         self.settings = settings
         self.terms = terms
         self.ends = ends
-        self.replica = Replica(module, settings)
+        self.replica = Replica(module, settings, len(info.classes))
         kind = EXCHANGES[settings.exchange.name]
         if kind.sums:
             self.exchange = make_exchange(settings, terms)
@@ -336,7 +337,7 @@ def make_session(
     terms = agree_terms(
         settings,
         training=training,
-        dimensions=sum(p.numel() for p in module.parameters() if p.requires_grad),
+        dimensions=dimensions_of(shared_parameters(settings, module, len(cohort.info.classes))),
         patients=settings.data.patients or cohort.patients,
         largest_hospital=largest,
         noise_multiplier=noise_multiplier,

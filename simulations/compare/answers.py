@@ -1,8 +1,9 @@
 """What a comparison's differences say, in sentences made from its numbers.
 
 Two ways of training together are compared at every place that both have: a split, a number of
-hospitals, an epsilon. A difference counts as shown only where its 95% interval excludes 0; where it
-does not, nothing is said of which is better, and the sentence gives how far the intervals reach::
+hospitals, an epsilon. A difference counts as shown only where its 95% interval, over three seeds at
+the least, excludes 0; where it does not, nothing is said of which is better, and the sentence gives
+how far the intervals reach::
 
     F, gradients against F, cyclic:6: clearly better at K = 50 (+0.031); no clear difference at
     K = 2, 5 (all intervals together: -0.035 to +0.081). Sends 270 to 310 times the bytes.
@@ -13,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from simulations.compare.measures import LEAST_CLEAR, goodness, is_clear, measure_of
 from simulations.compare.tables import AXES, axis_text, way_text
 
 Content = Mapping[str, Any]
@@ -23,13 +25,14 @@ _MARKS = {"hospitals": "K = ", "epsilon": "epsilon "}
 
 def answers(content: Content) -> list[str]:
     """Return a sentence for every two ways of training together that were compared."""
+    measure = measure_of(content)
     grouped: dict[tuple[str, str], list[Pair]] = {}
     for pair in content["paired"]:
         if pair["difference"]["low"] is not None:
             grouped.setdefault(_names(pair), []).append(pair)
     axes = [axis for axis in PLACES if len({row[axis] for row in content["rows"]} - {None}) > 1]
     return [
-        _sentence(names, pairs, axes) + _bytes(pairs, content["rows"])
+        _sentence(names, pairs, axes, measure) + _bytes(pairs, content["rows"])
         for names, pairs in grouped.items()
     ]
 
@@ -38,11 +41,15 @@ def _names(pair: Pair) -> tuple[str, str]:
     return way_text(pair), way_text(pair["against"])
 
 
-def _sentence(names: tuple[str, str], pairs: Sequence[Pair], axes: Sequence[str]) -> str:
-    above = [pair for pair in pairs if pair["difference"]["low"] > 0]
-    below = [pair for pair in pairs if pair["difference"]["high"] < 0]
+def _sentence(
+    names: tuple[str, str], pairs: Sequence[Pair], axes: Sequence[str], measure: str
+) -> str:
+    clear = [pair for pair in pairs if is_clear(pair["difference"])]
+    above = [pair for pair in clear if goodness(pair["difference"]["mean"], measure) > 0]
+    below = [pair for pair in clear if pair not in above]
     even = [pair for pair in pairs if not any(pair["difference"]["values"])]
-    open_ = [pair for pair in pairs if pair not in (*above, *below, *even)]
+    few = [pair for pair in pairs if pair["difference"]["count"] < LEAST_CLEAR and pair not in even]
+    open_ = [pair for pair in pairs if pair not in (*above, *below, *even, *few)]
     parts = []
     for word, found in (("clearly better", above), ("clearly worse", below)):
         if found:
@@ -50,6 +57,8 @@ def _sentence(names: tuple[str, str], pairs: Sequence[Pair], axes: Sequence[str]
             parts.append(f"{word}{_at(found, axes)} ({_span(means, means)})")
     if even:
         parts.append(f"the same on every seed{_at(even, axes)}")
+    if few:
+        parts.append(f"too few seeds to say{_at(few, axes)}")
     if open_:
         lows = [pair["difference"]["low"] for pair in open_]
         highs = [pair["difference"]["high"] for pair in open_]

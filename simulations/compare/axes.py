@@ -26,6 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from clients.contract.settings import ConfigValue, Settings, SettingsError
+from simulations.compare.measures import MEASURES
 from simulations.scenario import Scenario, read_assignments, resolve
 
 #: What a number or name after a colon sets: ``dirichlet:0.1``, ``weights:5``, ``gradients:adam``.
@@ -62,8 +63,10 @@ class Axes:
         hospitals: numbers of hospitals.
         without: ways of training, as ``FPDP, gradients``, that the question does without.
         seeds: trainings of each setup, seeded 0, 1, and so on.
-        tune: values by key; each setup takes the combination with the best mean accuracy.
+        tune: values by key; each setup takes the combination that is best by `measure`.
         tuning_seeds: trainings of each combination, on seeds that the results do not use.
+        measure: what is compared and tuned by, of `MEASURES` ('' = accuracy, or balanced accuracy
+            where classes are uneven).
         assignments: ``key=value`` for every training.
     """
 
@@ -76,6 +79,7 @@ class Axes:
     seeds: int = 5
     tune: Mapping[str, tuple[ConfigValue, ...]] = field(default_factory=dict)
     tuning_seeds: int = 3
+    measure: str = ""
     assignments: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -84,6 +88,9 @@ class Axes:
             faults.append(f"seeds = {self.seeds}; a comparison needs one at least.")
         if self.tune and self.tuning_seeds < 1:
             faults.append(f"tuning-seeds = {self.tuning_seeds}; tuning needs one at least.")
+        if self.measure and self.measure not in MEASURES:
+            known = ", ".join(MEASURES)
+            faults.append(f"measure = {self.measure!r} is none; known: {known}.")
         if not all(0 < epsilon < float("inf") for epsilon in self.epsilons):
             faults.append(f"epsilons = {self.epsilons}; each must be positive and finite.")
         if faults:

@@ -36,9 +36,17 @@ Hospitals = Annotated[Listed, typer.Option(metavar="A,B,..", help="Numbers, K.")
 Seeds = Annotated[
     int | None, typer.Option(min=1, help="Trainings of each setup (5, or the scenario's).")
 ]
+Measure = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="What is compared and tuned by: accuracy, balanced_accuracy, auc, "
+        "average_precision, ... (accuracy; balanced where classes are uneven).",
+    ),
+]
 Tune = Annotated[
     list[str] | None,
-    typer.Option(metavar="KEY=A,B,..", help="Choose by accuracy; may be given repeatedly."),
+    typer.Option(metavar="KEY=A,B,..", help="Choose by --measure; may be given repeatedly."),
 ]
 TuningSeeds = Annotated[
     int | None, typer.Option(min=1, help="Trainings a combination, on other seeds (3).")
@@ -84,6 +92,7 @@ def compare(
     seeds: Seeds = None,
     tune: Tune = None,
     tuning_seeds: TuningSeeds = None,
+    measure: Measure = "",
     assignments: Assignments = None,
     jobs: Jobs = 1,
     out: Out = None,
@@ -108,6 +117,7 @@ def compare(
         "seeds": seeds,
         "tune": _tuning(tune or []) or None,
         "tuning_seeds": tuning_seeds,
+        "measure": measure,
         "assignments": tuple(assignments or ()),
     }
     folder = out or Path("runs") / f"compare-{found.name}"
@@ -118,10 +128,9 @@ def _compare(
     scenario: Scenario, given: Mapping[str, Any], folder: Path, jobs: int, printing: Printing
 ) -> None:
     """Run what was asked for and print what came of it; exit with 1 if a training failed."""
-    import json
-
     from rich.console import Console
 
+    from clients.contract.plain_json import json_text
     from clients.contract.printable import printable
     from simulations.compare.comparison import Comparison, axes_of
     from simulations.error_messages import interrupted
@@ -139,7 +148,7 @@ def _compare(
         raise interrupted(f"Interrupted; {text}", error) from None
     _illustrate(content, folder)
     if printing.as_json:
-        typer.echo(json.dumps(content, indent=2))
+        typer.echo(json_text(content, indent=2))
     elif printing.quiet:
         typer.echo(printable(str(folder)))
     else:

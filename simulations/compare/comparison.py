@@ -8,7 +8,6 @@ figures are made from.
 
 from __future__ import annotations
 
-import json
 import shlex
 import statistics
 import threading
@@ -30,12 +29,14 @@ from rich.progress import (
 )
 from rich.table import Column
 
+from clients.contract.plain_json import json_text
 from clients.contract.printable import printable
 from clients.contract.settings import ConfigValue, SettingsError
 from clients.data import Cohorts
 from crypto.whole_file import locked, write_shared
 from simulations.compare.axes import Axes, Cell, Plan, cell_folder, plan_comparison
 from simulations.compare.folder import COMPARISON
+from simulations.compare.measures import default_measure, goodness
 from simulations.compare.rows import Row, is_finished, paired_rows, read_row
 from simulations.compare.workers import run_trainings
 from simulations.error_messages import NotStarted, asked_of_the_machine
@@ -95,12 +96,15 @@ class Comparison:
         total = len(tuning) + len(plan.setups) * axes.seeds
         with comparison_bar(self.console, total) as bar:
             failed = self._train(tuning, bar)
-            choices = {setup: self._best(plan, setup, tuning) for setup in plan.setups}
+            measure = axes.measure or default_measure(
+                read_run(cell_folder(self.out, cell)).summary for cell in tuning
+            )
+            choices = {setup: self._best(plan, setup, tuning, measure) for setup in plan.setups}
             cells = {setup: plan.cells(setup, choices[setup]) for setup in plan.setups}
             failed |= self._train([cell for one in cells.values() for cell in one], bar)
         rows = [read_row(self.out, cells[setup]) for setup in plan.setups]
         content = self._content(plan, rows, failed)
-        text = json.dumps(content, indent=1) + "\n"
+        text = json_text(content, indent=1) + "\n"
         write_shared(self.out / COMPARISON, text.encode())
         return content
 
@@ -128,15 +132,20 @@ class Comparison:
     def _finished(self, cell: Cell) -> bool:
         return is_finished(read_run(cell_folder(self.out, cell)))
 
-    def _best(self, plan: Plan, setup: Any, tuning: Sequence[Cell]) -> Choice:
-        """Return the combination with the best mean accuracy; the lower loss breaks a tie."""
+    def _best(self, plan: Plan, setup: Any, tuning: Sequence[Cell], measure: str) -> Choice:
+        """Return the combination with the best mean figure; the lower loss breaks a tie.
+
+        A training without the figure, or without a model, is worse than any that has it.
+        """
         scores: dict[Choice, tuple[float, float]] = {}
         for choice in plan.choices:
             figures = []
             for cell in tuning:
                 if cell.setup == setup and cell.choice == choice:
                     metrics = read_run(cell_folder(self.out, cell)).summary.get("metrics") or {}
-                    figures.append((metrics.get("accuracy", 0.0), -metrics.get("loss", 1e9)))
+                    value, loss = metrics.get(measure), metrics.get("loss")
+                    found = -1e9 if value is None else goodness(value, measure)
+                    figures.append((found, -1e9 if loss is None else -loss))
             if figures:
                 first, second = zip(*figures, strict=True)
                 scores[choice] = (round(statistics.fmean(first), 9), statistics.fmean(second))
@@ -146,6 +155,8 @@ class Comparison:
         self, plan: Plan, rows: Sequence[Row], failed: Mapping[str, str]
     ) -> dict[str, Any]:
         axes, scenario = plan.axes, plan.scenario
+        uneven = any(row.uneven for row in rows)
+        measure = axes.measure or ("balanced_accuracy" if uneven else "accuracy")
         settings = resolve(scenario, axes.assignments)
         own = {"regime": settings.privacy.regime, "exchange": settings.exchange.name}
         here = [{key: getattr(setup, key) for key in own} for setup in plan.setups]
@@ -163,6 +174,7 @@ class Comparison:
             "rounds": settings.training.rounds,
             "delta": settings.privacy.delta,
             "unit": rows[-1].unit if rows else PATIENT,
+            "measure": measure,
             "seeds": axes.seeds,
             "tuned": {key: list(values) for key, values in axes.tune.items()},
             "tuning_seeds": axes.tuning_seeds if plan.tuning_cells() else 0,
@@ -170,7 +182,7 @@ class Comparison:
             "unasked": unasked(scenario, axes),
             "versions": next((row.versions for row in reversed(rows) if row.versions), {}),
             "rows": [row.to_json() for row in rows],
-            "paired": paired_rows(rows, own),
+            "paired": paired_rows(rows, own, measure),
             "skipped": [
                 {"why": " ".join(why), "setups": list(labels)} for why, labels in plan.skipped
             ],

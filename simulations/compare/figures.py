@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from simulations.compare.measures import MEASURES, figure_of, measure_of
 from simulations.compare.tables import axis_text, label_text, varying
 from simulations.pages.drawing import CYCLE, GREY, Drawing, Drawn, draw, write_figures
 
@@ -49,7 +50,7 @@ def draw_all(content: Content) -> Drawn:
 
 
 def draw_epsilon(content: Content) -> Figure | None:
-    """Accuracy against epsilon: Figure 1 of Malekzadeh et al. (2021)."""
+    """What is compared by, against epsilon: Figure 1 of Malekzadeh et al. (2021)."""
     return _against(content, "epsilon", "target epsilon (log scale)")
 
 
@@ -81,7 +82,7 @@ def draw_bytes(content: Content) -> Figure | None:
         _points(axes, sent, members, label, place, join=False)
     axes.set_xscale("log")
     axes.set_xlabel("megabytes that one hospital sends (log scale)")
-    axes.set_ylabel("accuracy on the public holdout (share)")
+    axes.set_ylabel(_axis_title(content))
     _finish(figure, axes)
     return figure
 
@@ -182,7 +183,7 @@ def _against(content: Content, axis: str, title: str) -> Figure | None:
     else:
         axes.set_xticks(range(len(values)), [axis_text(value) for value in values])
     axes.set_xlabel(title)
-    axes.set_ylabel("accuracy on the public holdout (share)")
+    axes.set_ylabel(_axis_title(content))
     _finish(figure, axes)
     return figure
 
@@ -190,10 +191,8 @@ def _against(content: Content, axis: str, title: str) -> Figure | None:
 def _points(
     axes: Axes, at: Sequence[float], rows: Sequence[Row], label: str, place: int, *, join: bool
 ) -> None:
-    means = [row["accuracy"]["mean"] for row in rows]
-    halves = [
-        (row["accuracy"]["high"] or mean) - mean for row, mean in zip(rows, means, strict=True)
-    ]
+    means = [row["judged"]["mean"] for row in rows]
+    halves = [(row["judged"]["high"] or mean) - mean for row, mean in zip(rows, means, strict=True)]
     axes.errorbar(
         at,
         means,
@@ -209,7 +208,7 @@ def _points(
 
 
 def _level(axes: Axes, row: Row, label: str, place: int) -> None:
-    mean, colour = row["accuracy"], CYCLE[place % len(CYCLE)]
+    mean, colour = row["judged"], CYCLE[place % len(CYCLE)]
     axes.axhline(mean["mean"], color=colour, linestyle=LINES[1 + place % 3], label=label)
     if mean["high"] is not None:
         axes.axhspan(mean["low"], mean["high"], color=colour, alpha=0.08, linewidth=0)
@@ -233,7 +232,16 @@ def _finish(figure: Figure, axes: Axes) -> None:
 
 
 def _measured(content: Content) -> list[Row]:
-    return [row for row in content["rows"] if row["accuracy"]]
+    """Return the rows that have a model, with the figure that is compared by as `judged`."""
+    measure = measure_of(content)
+    found = [{**row, "judged": figure_of(row, measure)} for row in content["rows"]]
+    return [row for row in found if row["judged"]]
+
+
+def _axis_title(content: Content) -> str:
+    measure = measure_of(content)
+    unit = {"loss": " (nats)", "kappa": ""}.get(measure, " (share)")
+    return f"{MEASURES[measure]} on the public holdout{unit}"
 
 
 DRAWINGS: dict[str, Drawing[Content]] = {

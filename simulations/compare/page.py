@@ -6,12 +6,12 @@ the page again from it; no number on it is typed.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from clients.contract.plain_json import json_text
 from simulations.compare.answers import answers
 from simulations.compare.figures import DRAWINGS, draw_comparison
 from simulations.compare.folder import read_comparison
@@ -50,7 +50,7 @@ def write_results_page(comparisons: Sequence[Content], docs: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for content in comparisons:
         name = content["name"]
-        (folder / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n", "utf-8")
+        (folder / f"{name}.json").write_text(json_text(content, indent=1) + "\n", "utf-8")
         for file in draw_comparison(content, folder):
             if file.suffix == ".svg":
                 file.replace(folder / f"{name}-{file.name}")

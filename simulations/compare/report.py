@@ -13,11 +13,13 @@ from typing import Any
 
 from simulations.compare.answers import answers
 from simulations.compare.figures import draw_all
+from simulations.compare.measures import MEASURES, figure_of, goodness, measure_of
 from simulations.compare.tables import (
     CLEAR,
     Table,
     axis_text,
     caption,
+    figure_table,
     label_text,
     left_out,
     mean_text,
@@ -43,6 +45,12 @@ from simulations.pages.wording import (
 
 Content = Mapping[str, Any]
 Row = Mapping[str, Any]
+FURTHER_CAPTION = (
+    "On the public holdout. commonest class: its share of the records, the accuracy of whoever "
+    "says it of everything. Sensitivity and specificity: at a threshold chosen on the other half "
+    "of the patients. right, of each class: by the most probable class, over all seeds. "
+    "-: the holdout has too few records of a class."
+)
 #: Head of a column that names rows by all axes that vary.
 WAYS = "way of training"
 
@@ -122,14 +130,16 @@ def answer_whom(content: Content) -> Answer:
 
 def answer_good(content: Content) -> Answer:
     """The best way with noise and the best without."""
-    measured = [row for row in content["rows"] if row["accuracy"]]
+    measure = measure_of(content)
+    measured = [row for row in content["rows"] if figure_of(row, measure)]
     if not measured:
         return Answer(question="How good is the model?", headline="Not known: nothing finished.")
     names = varying(content)
 
     def best(rows: Sequence[Row]) -> str:
-        row = max(rows, key=lambda one: float(one["accuracy"]["mean"]))
-        return f"{label_text(row, names)}: accuracy {mean_text(row['accuracy'])}"
+        found = [(figure_of(row, measure) or {}, row) for row in rows]
+        figure, row = max(found, key=lambda one: goodness(float(one[0]["mean"]), measure))
+        return f"{label_text(row, names)}: {MEASURES[measure]} {mean_text(figure)}"
 
     noisy = [row for row in measured if _noisy(row)]
     bare = [row for row in measured if not _noisy(row)]
@@ -197,14 +207,9 @@ def _what(content: Content) -> list[tuple[str, str]]:
 def _tables(content: Content) -> list[tuple[str, Table, str]]:
     """Return heading, table and caption of each table."""
     found = [("Results", result_table(content, wide=True), caption(content, wide=True))]
+    found.append(("Further figures", figure_table(content), FURTHER_CAPTION))
     if content["paired"]:
-        found.append(
-            (
-                paired_title(content),
-                paired_table(content),
-                CLEAR,
-            )
-        )
+        found.append((paired_title(content), paired_table(content), CLEAR))
     unit = content.get("unit", PATIENT)
     found.append(
         (

@@ -17,6 +17,7 @@ from typing import Any
 from accounting.vocabulary import REGIMES
 from clients.contract.settings import ConfigValue
 from simulations.compare.axes import Cell, Setup, cell_folder
+from simulations.compare.measures import default_measure
 from simulations.pages.wording import PATIENT
 from strategies.run.reading import RunResult, read_run
 
@@ -65,6 +66,10 @@ class Row:
         seeds: of the trainings that finished, in order; every list below follows it.
         accuracy: on the public holdout.
         auc: likewise.
+        figures: name -> the figure of each training on the public holdout, NaN where it has none.
+        uneven: whether classes are so uneven that accuracy says little.
+        classes: their names.
+        confusion: counts over all trainings: rows are the truth, columns the guess.
         hospital_accuracy: of each hospital on its own test records, by seed; public data only.
         sent_bytes: that one hospital sent in the whole training, keys and releases included.
         received_bytes: likewise.
@@ -83,6 +88,10 @@ class Row:
     seeds: list[int] = field(default_factory=list)
     accuracy: list[float] = field(default_factory=list)
     auc: list[float] = field(default_factory=list)
+    figures: Mapping[str, list[float]] = field(default_factory=dict)
+    uneven: bool = False
+    classes: list[str] = field(default_factory=list)
+    confusion: list[list[int]] = field(default_factory=list)
     hospital_accuracy: list[list[float]] = field(default_factory=list)
     sent_bytes: list[float] = field(default_factory=list)
     received_bytes: list[float] = field(default_factory=list)
@@ -105,7 +114,12 @@ class Row:
                 "tuned": dict(self.choice),
                 "seeds": self.seeds,
                 "accuracy": summarise(self.accuracy),
-                "auc": summarise([value for value in self.auc if not math.isnan(value)]),
+                "auc": summarise(_known(self.auc)),
+                "figures": {
+                    name: summarise(_known(values)) for name, values in self.figures.items()
+                },
+                "classes": self.classes,
+                "confusion": self.confusion,
                 "mean_hospital_accuracy": summarise(means),
                 "worst_hospital_accuracy": summarise(worst),
                 "hospital_accuracy": self.hospital_accuracy,
@@ -120,6 +134,15 @@ class Row:
             }
         )
         return content
+
+    def values(self, measure: str) -> list[float]:
+        """Return a figure of each training, NaN where it has none."""
+        own = {"accuracy": self.accuracy, "auc": self.auc}
+        return own.get(measure) or self.figures.get(measure) or [math.nan] * len(self.seeds)
+
+
+def _known(values: Sequence[float]) -> list[float]:
+    return [value for value in values if not math.isnan(value)]
 
 
 def summarise(values: Sequence[float]) -> dict[str, Any] | None:
@@ -140,7 +163,11 @@ def read_row(out: Path, cells: Sequence[Cell]) -> Row:
         choice=dict(cells[0].choice),
         seeds=[cell.seed for cell in done],
         accuracy=[float(one["accuracy"]) for one in summaries],
-        auc=[math.nan if one.get("auc") is None else float(one["auc"]) for one in summaries],
+        auc=[_number(one.get("auc")) for one in summaries],
+        figures=_figures(summaries),
+        uneven=default_measure(summaries) != "accuracy",
+        classes=list(last.get("classes") or []),
+        confusion=_added([one["confusion"] for one in summaries if one.get("confusion")]),
         hospital_accuracy=[
             list((one.get("hospital_accuracy") or {}).values()) for one in summaries
         ],
@@ -155,6 +182,28 @@ def read_row(out: Path, cells: Sequence[Cell]) -> Row:
         cells=[cell.name for cell in done],
         unit=str(last.get("unit", PATIENT)),
     )
+
+
+def _added(tables: Sequence[Sequence[Sequence[int]]]) -> list[list[int]]:
+    """Add tables of counts, cell by cell."""
+    return [
+        [sum(cells) for cells in zip(*lines, strict=True)] for lines in zip(*tables, strict=True)
+    ]
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)
+
+
+def _figures(summaries: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
+    """Return every other figure of trainings, by name."""
+    metrics = [one.get("metrics") or {} for one in summaries]
+    names = dict.fromkeys(name for one in metrics for name in one)
+    return {
+        name: [_number(one.get(name)) for one in metrics]
+        for name in names
+        if name not in ("accuracy", "auc")
+    }
 
 
 def _by_hospital(summary: Mapping[str, Any], key: str) -> float:
@@ -174,26 +223,31 @@ def is_finished(run: RunResult) -> bool:
     return run.summary.get("status") == "finished" and run.summary.get("accuracy") is not None
 
 
-def paired_rows(rows: Sequence[Row], reference: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return accuracy less another's, seed by seed, for rows that a question is about.
+def paired_rows(
+    rows: Sequence[Row], reference: Mapping[str, Any], measure: str = "accuracy"
+) -> list[dict[str, Any]]:
+    """Return a figure less another's, seed by seed, for rows that a question is about.
 
     Args:
         rows: all rows.
         reference: regime and exchange, as a rule the scenario's own. Its rows are compared with
             those of every other regime, and in each regime the rows of its exchange with those of
             every other exchange; always at the same split, hospitals and epsilon.
+        measure: the figure.
     """
     found = []
     for one in rows:
         for other in rows:
             if not _is_asked(one.setup, other.setup, rows, reference):
                 continue
-            theirs = dict(zip(other.seeds, other.accuracy, strict=True))
-            values = [
-                mine - theirs[seed]
-                for seed, mine in zip(one.seeds, one.accuracy, strict=True)
-                if seed in theirs
-            ]
+            theirs = dict(zip(other.seeds, other.values(measure), strict=True))
+            values = _known(
+                [
+                    mine - theirs[seed]
+                    for seed, mine in zip(one.seeds, one.values(measure), strict=True)
+                    if seed in theirs
+                ]
+            )
             if values:
                 found.append(
                     _rounded(

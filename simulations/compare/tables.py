@@ -12,6 +12,13 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from clients.contract.printable import printable_lines
+from simulations.compare.measures import (
+    LEAST_CLEAR,
+    MEASURES,
+    figure_of,
+    is_clear,
+    measure_of,
+)
 from simulations.pages.tables import plain_table
 from simulations.pages.wording import ABSENT, bytes_text
 
@@ -24,8 +31,8 @@ HEADS = {
     "epsilon": "epsilon#",
 }
 CLEAR = (
-    "clear: the interval excludes 0. Each interval is by itself; of twenty true zeros one is "
-    "expected to look clear."
+    "clear: the interval excludes 0, over three seeds at the least. Each interval is by itself; of "
+    "twenty true zeros one is expected to look clear."
 )
 Content = Mapping[str, Any]
 Table = tuple[list[str], list[list[str]]]
@@ -51,11 +58,14 @@ def result_table(content: Content, *, wide: bool = False) -> Table:
         wide: with what was tuned and how many trainings, for pages.
     """
     axes, rows = varying(content), content["rows"]
-    figures = {"accuracy": "accuracy", "auc": "AUC"}
+    measure = measure_of(content)
+    figures = {name: MEASURES[name] for name in dict.fromkeys((measure, "accuracy", "auc"))}
     if any(row["worst_hospital_accuracy"] for row in rows if row["hospitals"]):
         figures["worst_hospital_accuracy"] = "worst site"
-    if not wide and len(axes) > 2:
-        del figures["auc"]
+    if not wide:
+        # Eighty columns hold the figure that is compared by, and one or two more.
+        spare = {"accuracy", "auc"} if len(axes) > 2 else {"auc"} if measure != "accuracy" else ()
+        figures = {name: text for name, text in figures.items() if name not in {*spare} - {measure}}
     columns = heads(axes) + [f"{one}#" for one in figures.values()] + ["sent#"]
     if wide:
         noisy = any(row["noise_multiplier"] for row in rows)
@@ -66,7 +76,7 @@ def result_table(content: Content, *, wide: bool = False) -> Table:
         cells = [axis_text(row[axis]) for axis in axes]
         for key in figures:
             pooled = key.endswith("hospital_accuracy") and not row["hospitals"]
-            cells.append(ABSENT if pooled else mean_text(row[key]))
+            cells.append(ABSENT if pooled else mean_text(figure_of(row, key)))
         cells.append(ABSENT if not row["hospitals"] else _bytes(row["sent_bytes"]))
         if wide:
             if noisy:
@@ -79,8 +89,39 @@ def result_table(content: Content, *, wide: bool = False) -> Table:
     return columns, table
 
 
+#: Figures of a table of their own, where trainings have them.
+FURTHER = ("majority", "average_precision", "sensitivity", "specificity", "ece", "brier")
+
+
+def figure_table(content: Content) -> Table:
+    """Return columns and rows of further figures of merit; no rows where there are none."""
+    axes = varying(content)
+    names = {"majority": "commonest class", **MEASURES}
+    rows = [
+        [
+            *(axis_text(row[axis]) for axis in axes),
+            *(mean_text(figure_of(row, name)) for name in FURTHER),
+            recalls_text(row),
+        ]
+        for row in content["rows"]
+        if any(figure_of(row, name) for name in FURTHER)
+    ]
+    return heads(axes) + [f"{names[name]}#" for name in FURTHER] + ["right, of each class"], rows
+
+
+def recalls_text(row: Mapping[str, Any]) -> str:
+    """Write the share of each class that is guessed right, over all trainings of a row."""
+    named = zip(row.get("classes") or [], row.get("confusion") or [], strict=True)
+    found = [
+        f"{name} {counts[place] / sum(counts):.3f}"
+        for place, (name, counts) in enumerate(named)
+        if sum(counts)
+    ]
+    return ", ".join(found) or ABSENT
+
+
 def paired_table(content: Content) -> Table:
-    """Return columns and rows of the differences of accuracy on the same seeds."""
+    """Return columns and rows of the differences on the same seeds."""
     pairs = content["paired"]
     places = [axis for axis in ("partition", "hospitals", "epsilon") if axis in varying(content)]
     several = len({way_text(one) for one in pairs}) > 1
@@ -94,7 +135,8 @@ def paired_table(content: Content) -> Table:
         name = ", ".join(part for part in parts if part)
         low, high = difference["low"], difference["high"]
         ends = ABSENT if low is None else f"{low:+.3f} to {high:+.3f}"
-        clear = low is not None and (low > 0 or high < 0)
+        few = difference["count"] < LEAST_CLEAR
+        clear = "yes" if is_clear(difference) else "no: too few seeds" if few else "no"
         rows.append(
             [
                 *(axis_text(one[axis]) for axis in places),
@@ -102,7 +144,7 @@ def paired_table(content: Content) -> Table:
                 name,
                 f"{difference['mean']:+.3f}",
                 ends,
-                "yes" if clear else "no",
+                clear,
             ]
         )
     return columns, rows
@@ -161,14 +203,33 @@ def caption(content: Content, *, wide: bool = False) -> str:
         text += " worst site: accuracy at the hospital that is served worst."
     if wide and any(row["noise_multiplier"] for row in content["rows"]):
         text += " sigma: noise in units of the clip."
+    if measure_of(content) == "balanced_accuracy":
+        text += " balanced accuracy: mean of the classes' recalls, since classes are uneven."
+    if any(ABSENT in row for row in result_table(content, wide=wide)[1]):
+        text += f" {ABSENT}: {_why_absent(content)}."
     return f"{text} Seeded trainings show accuracy and cost; they guarantee nothing."
+
+
+def _why_absent(content: Content) -> str:
+    """Say why cells are empty."""
+    rows, reasons = content["rows"], []
+    if any(not row["hospitals"] for row in rows):
+        reasons.append("pooled data are split over no hospitals and sent by none")
+    if any(not row["noise_multiplier"] for row in rows):
+        reasons.append("without noise there is no epsilon and no sigma")
+    if any(not row["seeds"] for row in rows):
+        reasons.append("no training finished")
+    if any(row["seeds"] and row["auc"] is None for row in rows):
+        reasons.append("a holdout of one class has no AUC")
+    return "; ".join(reasons) or "it does not apply"
 
 
 def paired_title(content: Content) -> str:
     """Return the heading of the differences."""
     ways = {way_text(one) for one in content["paired"]}
     whose = f" of {ways.pop()}" if len(ways) == 1 else ""
-    return f"Accuracy{whose} less another's on the same seeds"
+    measure = MEASURES[measure_of(content)]
+    return f"{measure[0].upper()}{measure[1:]}{whose} less another's on the same seeds"
 
 
 def way_text(row: Mapping[str, Any]) -> str:
@@ -198,7 +259,8 @@ def tuning_text(content: Content) -> str:
         for key, values in content["tuned"].items()
     )
     seeds = seeds_text(content["tuning_seeds"])
-    return f"for each row by mean accuracy over {seeds} that the results do not use: {grids}"
+    measure = MEASURES[measure_of(content)]
+    return f"for each row by mean {measure} over {seeds} that the results do not use: {grids}"
 
 
 def seeds_text(count: int) -> str:

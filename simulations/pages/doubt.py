@@ -77,4 +77,5 @@ def doubt_caption(doubt: Mapping[str, Any]) -> str:
         f"{patients['temperature']} others. Calibration error and Brier score: less is better. "
         f"Sets hold the truth of {first['coverage']:.0%} of patients like these, with "
         f"{first['confidence']:.0%} confidence; all classes where there are too few to promise it."
+        + ("" if first["mean_set_size"] is not None else " -: no patient was left to judge it on.")
     )

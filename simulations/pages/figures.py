@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from simulations.pages.curves import draw_precision_recall, draw_roc
 from simulations.pages.doubt import NAMES as DOUBT_NAMES
 from simulations.pages.drawing import (
     BLUE,
@@ -101,7 +102,7 @@ def _spent(run: RunResult, accountant: str) -> list[tuple[int, float]]:
 def draw_tradeoff(run: RunResult) -> Figure | None:
     """Accuracy and AUC of released models against the epsilon spent for them."""
     name = next((one for one in ("prv", "rdp") if _spent_at_releases(run, one)), None)
-    if name is None:
+    if name is None or not any("accuracy" in one for one in run.of_kind("release")):
         return None
     figure, axes = _axes()
     for key, label, colour, style in (
@@ -344,6 +345,18 @@ DRAWINGS: dict[str, Drawing[RunResult]] = {
         caption="Records of the public holdout: the final model's guess against the truth. "
         "Shades are shares of the row.",
         draw=draw_confusion,
+    ),
+    "roc": Drawing(
+        title="ROC curve",
+        caption="Sensitivity against false alarms on the public holdout, over all thresholds. The "
+        "dot: each half of the patients at the threshold that is best on the other half.",
+        draw=draw_roc,
+    ),
+    "precision-recall": Drawing(
+        title="Precision and recall",
+        caption="On the public holdout, over all thresholds. Dotted: the share of the class, which "
+        "is the precision of whoever calls everything.",
+        draw=draw_precision_recall,
     ),
     "calibration": Drawing(
         title="Calibration",

@@ -21,6 +21,9 @@ from simulations.pages.account_book import (
 )
 from simulations.pages.audit import audit_part
 from simulations.pages.doubt import COLUMNS, doubt_caption, doubt_rows
+from simulations.pages.merit import CAPTION as CLASS_CAPTION
+from simulations.pages.merit import COLUMNS as CLASS_COLUMNS
+from simulations.pages.merit import class_rows, delta_is_large, delta_text, holdout_text, merit_rows
 from simulations.pages.tables import (
     is_attacked,
     observer_caption,
@@ -44,6 +47,8 @@ from strategies.run.reading import NoRun, RunResult
 
 #: Figures that show hospitals one by one, or how long their patients took.
 OF_HOSPITALS = ("split", "hospitals", "phases")
+#: Said of a claim that a patient in N may be shown whole under.
+LARGE_DELTA = "No: delta is above one patient in all."
 #: Rows of the table of ledgers; what is beyond is summed up in the last.
 MOST_LEDGERS = 25
 
@@ -75,6 +80,9 @@ def render_report(run: RunResult) -> str:
         attacked=is_attacked(observers),
         audit=audit_part(run.privacy.get("audit")),
         what=_what(run),
+        by_class=class_rows(run.summary),
+        class_columns=CLASS_COLUMNS,
+        class_caption=CLASS_CAPTION,
         doubt=doubt_rows(run.doubt),
         doubt_columns=COLUMNS,
         doubt_caption=doubt_caption(run.doubt),
@@ -133,6 +141,9 @@ def answer_private(run: RunResult) -> Answer:
             lines=[f"Its noise can be repeated. Unseeded, it would have had {claim}."],
             tone="no",
         )
+    if delta_is_large(summary):
+        said = [f"It had {claim}.", f"Delta {delta_text(summary)}."]
+        return Answer(question=question, headline=LARGE_DELTA, lines=said, tone="no")
     return Answer(
         question=question,
         headline=f"Yes: {claim}.",
@@ -141,11 +152,18 @@ def answer_private(run: RunResult) -> Answer:
             f"server or the public may see by a factor of at most {_odds(epsilon)} (e to the "
             "epsilon), but for a chance of delta.",
             *([f"Every epsilon is {PER_RECORD}."] if _unit(run) == RECORD else []),
+            *_uncovered(run),
             *_audited(run),
             *_left(run),
         ],
         tone="yes",
     )
+
+
+def _uncovered(run: RunResult) -> list[str]:
+    """Say whom no epsilon covers, where that is known."""
+    left_out = holdout_text(run.summary)
+    return [f"No epsilon covers: {left_out}."] if left_out else []
 
 
 def _audited(run: RunResult) -> list[str]:
@@ -202,17 +220,23 @@ def _worst(epsilon: Mapping[str, float] | None) -> str:
 def answer_good(run: RunResult) -> Answer:
     """How well the final model does."""
     question, summary = "How good is the model?", run.summary
+    rows = dict(merit_rows(summary))
     if summary.get("accuracy") is None:
-        return Answer(question=question, headline="Not known: no model was released.")
-    balanced = (summary.get("metrics") or {}).get("balanced_accuracy")
-    lines = [f"Balanced accuracy {share_text(balanced)}." if balanced is not None else ""]
+        why = rows["accuracy"].removeprefix(f"{ABSENT} ").strip("()")
+        return Answer(question=question, headline=f"Not known: {why}.")
+    lines = [f"Accuracy {rows['accuracy']}."]
+    if nothing := rows.get("it has learnt"):
+        lines.append(f"It has learnt {nothing}.")
     if (mean := summary.get("mean_hospital_accuracy")) is not None:
         lines.append(f"Mean accuracy at the hospitals {share_text(mean)}.")
     lines.append("Measured on the public holdout, whose patients no hospital trained on.")
+    merit = summary.get("merit") or {}
+    first = "balanced accuracy" if merit.get("uneven") else "accuracy"
+    value = (summary.get("metrics") or {}).get(first.replace(" ", "_"), summary["accuracy"])
     return Answer(
         question=question,
-        headline=f"Accuracy {share_text(summary['accuracy'])}, AUC {share_text(summary['auc'])}.",
-        lines=[line for line in lines if line],
+        headline=f"{first.capitalize()} {share_text(value)}, AUC {rows['AUC']}.",
+        lines=lines,
     )
 
 

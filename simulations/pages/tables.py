@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from clients.contract.printable import printable
+from simulations.pages.merit import delta_text, holdout_text, merit_rows
 from simulations.pages.wording import (
     ABSENT,
     PATIENT,
@@ -80,10 +81,7 @@ def summary_rows(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return label and value of what a finished run's summary holds."""
     seconds, epsilon = summary.get("seconds") or {}, summary.get("epsilon") or {}
     up, down = (summary.get(f"{way}_bytes_per_hospital_round") for way in ("uplink", "downlink"))
-    rows = [
-        ("accuracy", share_text(summary.get("accuracy"))),
-        ("AUC", share_text(summary.get("auc"))),
-    ]
+    rows = merit_rows(summary)
     if summary.get("mean_hospital_accuracy") is not None:
         rows.append(("mean accuracy of hospitals", share_text(summary["mean_hospital_accuracy"])))
     for key, name in ACCOUNTANTS.items():
@@ -92,7 +90,9 @@ def summary_rows(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     if epsilon:
         if summary.get("unit") == RECORD:
             rows.append(("each epsilon is", PER_RECORD))
-        rows.append(("delta", f"{summary['delta']:g}"))
+        rows.append(("delta", delta_text(summary)))
+        if left_out := holdout_text(summary):
+            rows.append(("covered by no epsilon", left_out))
         rows.append(("noise multiplier", f"{summary['noise_multiplier']:.4g}"))
     else:
         rows.append(("epsilon", "none: no noise was added"))
@@ -101,11 +101,12 @@ def summary_rows(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     if audit := summary.get("audit"):
         rows.append(("audit", _audit_text(audit)))
     rounds, hospitals = (summary.get(key, ABSENT) for key in ("rounds", "hospitals"))
+    none = "" if rounds else " (no round was finished)"
     return [
         *rows,
         ("rounds, hospitals", f"{rounds}, {hospitals}"),
-        ("a hospital sends per round", bytes_text(up)),
-        ("a hospital receives per round", bytes_text(down)),
+        ("a hospital sends per round", bytes_text(up) + none),
+        ("a hospital receives per round", bytes_text(down) + none),
         ("time", f"{seconds_text(seconds.get('total'))} in all, "
          f"{seconds_text(seconds.get('round_median'))} a round (median)"),
     ]  # fmt: skip

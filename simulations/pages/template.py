@@ -11,6 +11,7 @@ from typing import Any
 
 from clients.contract.printable import printable_lines
 from simulations.pages.doubt import PART
+from simulations.pages.merit import PART as CLASSES
 
 #: What a page is called in its folder.
 REPORT = "report.html"
@@ -189,7 +190,7 @@ PAGE = (
 <td class="number" data-label="epsilon (RDP)">{{ rdp }}</td>
 <td class="number" data-label="epsilon (PRV)">{{ prv }}</td>
 {%- if attacked %}
-<td class="number" data-label="attack shows at least">{{ attack or "-" }}</td>
+<td class="number" data-label="attack shows at least">{{ attack or "not attacked" }}</td>
 {%- endif %}
 <td data-label="bound by target">{{ bound or "no" }}</td>
 <td class="wide" data-label="why">{{ why }}</td></tr>
@@ -256,6 +257,7 @@ PAGE = (
 {%- endfor %}
 </tbody></table>
 """
+    + CLASSES
     + PART
     + _FIGURES
     + """

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from simulations.pages.merit import delta_text, holdout_text
+
 if TYPE_CHECKING:
     from clients.prediction.artefact import Artefact
     from strategies.run.reading import RunResult
@@ -78,6 +80,9 @@ def _of_run(run: RunResult) -> dict[str, Any]:
         "privacy": {
             "neighbouring": privacy.get("neighbouring"),
             "delta": summary.get("delta"),
+            "patients": summary.get("patients"),
+            "unit": summary.get("unit"),
+            "covered_by_no_epsilon": holdout_text(summary) or None,
             "observers": [
                 {
                     "observer": one.get("observer"),
@@ -180,7 +185,9 @@ def _privacy(privacy: Mapping[str, Any] | None) -> str:
         shown = _number(one["attack_shows_at_least"], absent="-")
         rows.append(f"| {_text(one['observer'])} | {' | '.join(cells)} | {held} | {shown} |")
     audit = privacy.get("audit")
-    said = f"delta {privacy['delta']:g}. " if privacy.get("delta") else ""
+    said = f"delta {_text(delta_text(privacy))}. " if privacy.get("delta") else ""
+    if left_out := privacy.get("covered_by_no_epsilon"):
+        said += f"Covered by no epsilon: {_text(left_out)}. "
     said += f"Neighbours: {privacy['neighbouring']}. " if privacy.get("neighbouring") else ""
     said += "Audited: an attack found nothing against it." if audit else "Not audited."
     return "\n".join(rows) + f"\n\n{said}\n"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from clients.contract.plain_json import json_text
 from simulations.prediction.predicting import NotPredicted, Request
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ def carry_out(request: Request, *, evaluate: bool, explain: Path | None, as_json
     if as_json:
         unread = made.asked.unread
         told = {"records": len(made.asked), "unread": unread, "file": str(request.out)}
-        typer.echo(json.dumps({**told, "evaluation": found or None}, indent=2))
+        typer.echo(json_text({**told, "evaluation": found or None}, indent=2))
         return
     _show("Predictions", rows)
     if found:

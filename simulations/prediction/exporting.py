@@ -5,7 +5,6 @@ An export is a folder of its own. It is made beside its place and renamed when i
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 import warnings
@@ -15,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from clients.contract.plain_json import json_text
 from simulations.prediction.predicting import NotPredicted, find_artefact
 from simulations.prediction.torchscript import (
     read_torchscript,
@@ -78,7 +78,7 @@ def export(
         read_again = FORMS[form](predictor, folder, card)
         card["check"] = _compared(predictor, read_again, form)
         (folder / CARD).write_text(markdown(card), encoding="utf-8")
-        (folder / CARD_JSON).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+        (folder / CARD_JSON).write_text(json_text(card, indent=2) + "\n", encoding="utf-8")
     return place
 
 

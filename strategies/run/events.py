@@ -34,7 +34,8 @@ class RunProgress:
         facts: the fields of the `start` event.
         round: the last finished round.
         released: the last `release` event; empty before the first.
-        epsilon: spent so far against the server (RDP); None where nothing is claimed.
+        epsilon: spent against the server after `epsilon_round`, by the accountant that the target
+            is for; None where nothing is claimed, or not known yet.
         uplink_bytes: sent by all hospitals so far.
         downlink_bytes: sent to all hospitals so far.
         fault_count: faults of hospitals so far; `last_fault` is the newest.
@@ -47,6 +48,7 @@ class RunProgress:
     round: int = 0
     released: dict[str, Any] = field(default_factory=dict)
     epsilon: float | None = None
+    epsilon_round: int = 0
     uplink_bytes: float = 0
     downlink_bytes: float = 0
     fault_count: int = 0
@@ -74,7 +76,7 @@ class RunProgress:
             case "round":
                 if event.get("closed", True):
                     self.round = int(event["round"])
-                self.epsilon = event.get("epsilon_rdp", self.epsilon)
+                self._take_epsilon(event)
                 self.uplink_bytes = event.get("uplink_bytes_total", self.uplink_bytes)
                 self.downlink_bytes = event.get("downlink_bytes_total", self.downlink_bytes)
                 self.round_times = [*self.round_times[-RECENT_ROUNDS:], event["time"]]
@@ -83,12 +85,25 @@ class RunProgress:
                 self.round_times = [event["time"]]
             case "release":
                 self.released = dict(event)
+                self._take_epsilon(event)
             case "fault":
                 self.fault_count += 1
                 self.last_fault = dict(event)
             case "end":
                 self.status = str(event.get("status", "finished"))
                 self.message = str(event.get("message", ""))
+
+    @property
+    def accountant(self) -> str:
+        """The accountant that the target is for; of runs that do not say, the default one."""
+        return str(self.facts.get("accountant", "prv"))
+
+    def _take_epsilon(self, event: Event) -> None:
+        """Take over what is spent, by the accountant that binds; of PRV, releases alone tell."""
+        spent = event.get(f"epsilon_{self.accountant}")
+        if spent is not None:
+            # A release tells of rounds that it has no part in, since they were paid for before it.
+            self.epsilon, self.epsilon_round = float(spent), max(int(event["round"]), self.round)
 
     @property
     def rounds(self) -> int:

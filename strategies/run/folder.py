@@ -6,7 +6,6 @@ person or a program wants to know later is derived from these files.
 
 from __future__ import annotations
 
-import json
 import time
 import traceback
 from collections.abc import Iterator, Mapping
@@ -15,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from clients.contract.plain_json import json_text
 from crypto.whole_file import locked, write_shared
 
 if TYPE_CHECKING:
@@ -82,13 +82,13 @@ class RunFolder:
 
     def record(self, kind: str, **fields: Any) -> None:
         """Append one line to ``metrics.jsonl``, flushed."""
-        line = json.dumps({"kind": kind, "time": round(time.time(), 3), **fields})
+        line = json_text({"kind": kind, "time": round(time.time(), 3), **fields})
         with self._metrics.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
         """Write a JSON file whole or not at all."""
-        self.write_text(name, json.dumps(content, indent=2) + "\n")
+        self.write_text(name, json_text(content, indent=2) + "\n")
 
     def write_text(self, name: str, content: str) -> None:
         """Write a text file whole or not at all."""

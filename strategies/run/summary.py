@@ -6,8 +6,8 @@ import importlib.metadata
 import platform
 import statistics
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, cast
 
 from accounting.accountants import ACCOUNTANTS
 from accounting.input_noise import input_noise
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from strategies.run.folder import RunFolder
     from strategies.run.state import RunState
 
+#: What a summary keeps of `merit` beside its figures.
+SAID_OF_CLASSES = ("looked_for", "majority", "uneven", "one_guess", "by_class")
 _VERSIONS = ("flwr", "ray", "torch", "opacus", "tenseal", "numpy")
 
 
@@ -38,6 +40,8 @@ class Outcome:
         split: what ``split.json`` holds; empty where the data are not public.
         input_shape: shape of one record as a hospital has it.
         unit: whom epsilons cover: a "patient", or a "record" where no patients are named.
+        patients: N, training patients of the federation; public.
+        holdout: whose records models are measured on, as `strategies.holdout` says.
     """
 
     training: str
@@ -48,6 +52,8 @@ class Outcome:
     split: Mapping[str, object]
     input_shape: tuple[int, ...]
     unit: str = "patient"
+    patients: int = 0
+    holdout: Mapping[str, object] = field(default_factory=dict)
 
 
 def write_results(
@@ -93,12 +99,14 @@ def _summary(
         "left_out": state.left_out,
         "accuracy": state.metrics.get("accuracy"),
         "auc": state.metrics.get("auc"),
-        "metrics": state.metrics,
+        **_figures(outcome),
         "hospital_accuracy": own or None,
         "mean_hospital_accuracy": statistics.fmean(own.values()) if own else None,
         "epsilon": budget.epsilons() if private else None,
         "delta": settings.privacy.delta if private else None,
         "unit": outcome.unit,
+        "patients": outcome.patients,
+        "holdout": dict(outcome.holdout),
         "noise_multiplier": budget.noise_multiplier,
         "sampling_rate": settings.training.sampling_rate,
         "seed": settings.run.seed if settings.seeded else None,
@@ -113,6 +121,18 @@ def _summary(
         },
         "versions": {name: importlib.metadata.version(name) for name in _VERSIONS}
         | {"python": platform.python_version()},
+    }
+
+
+def _figures(outcome: Outcome) -> dict[str, Any]:
+    """Return what the model is worth on the holdout."""
+    evaluation = outcome.evaluation
+    merit = cast("dict[str, Any]", evaluation.get("merit") or {})
+    return {
+        "metrics": {**outcome.state.metrics, **merit.get("figures", {})},
+        "merit": {key: merit[key] for key in SAID_OF_CLASSES if key in merit},
+        "classes": evaluation.get("classes"),
+        "confusion": evaluation.get("confusion"),
     }
 
 
@@ -132,6 +152,7 @@ def _privacy(settings: Settings, outcome: Outcome, budget: Budget) -> dict[str, 
         rows.append(noise.row(privacy.delta, tuple(ACCOUNTANTS), seeded=settings.seeded))
     return {
         "unit": outcome.unit,
+        "holdout": dict(outcome.holdout),
         "neighbouring": f"add or remove one {outcome.unit} at one hospital",
         "seeded": settings.seeded,
         "delta": privacy.delta,

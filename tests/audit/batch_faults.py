@@ -47,7 +47,9 @@ def _clip_by_record(stack: ExitStack) -> None:
 
 
 def _clip_by_tensor(stack: ExitStack) -> None:
-    def add(total: Any, found: list[torch.Tensor], clip: float, reasons: dict[str, int]) -> int:
+    def add(
+        total: Any, found: list[torch.Tensor], clip: float, reasons: dict[str, int], _: object
+    ) -> int:
         offset = 0
         for gradient in found:
             size = gradient[0].numel()

@@ -17,7 +17,8 @@ from accounting.errors import LimitRefused
 from accounting.events import GaussianEvent
 from accounting.limits import SpendRequest
 from accounting.noise import make_noise_plan
-from clients.contract.setting_tree import Privacy, Training
+from clients.contract.setting_tree import Privacy
+from clients.contract.training_settings import Training
 from clients.site.site_file import SiteFile, SiteFileError, read_site_file
 from deployment.checks import check_site
 from deployment.site_template import MARGIN, TARGET, cost_of_a_usual_run, site_text

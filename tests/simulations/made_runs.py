@@ -43,6 +43,34 @@ DOUBT = {
         ("iterates", [f"round-{number:06d}" for number in (5, 10)], 0.61),
     ]
 }
+MERIT = {
+    "looked_for": ["benign"],
+    "majority": {"class": "benign", "share": 0.6316},
+    "uneven": False,
+    "one_guess": None,
+    "by_class": [
+        {
+            "class": name,
+            "records": records,
+            "guessed": guessed,
+            "precision": 0.95,
+            "recall": 0.94,
+            "auc": 0.9912,
+            "average_precision": 0.98,
+            "sensitivity": 0.93,
+            "specificity": 0.95,
+            "threshold": 0.51,
+        }
+        for name, records, guessed in (("malignant", 42, 40), ("benign", 72, 74))
+    ],
+    "curves": [
+        {
+            "class": "benign",
+            "roc": [[0.0, 0.0], [0.05, 0.93], [1.0, 1.0]],
+            "precision_recall": [[0.0, 1.0], [0.93, 0.95], [1.0, 0.63]],
+        }
+    ],
+}
 PHASES = {"sample": 0.002, "gradient": 0.02, "noise": 0.004, "seal": 0.01, "add": 0.003}
 
 
@@ -113,6 +141,7 @@ def end_run(folder, rounds=10, *, seeded=False, status="finished", message=""):
         {
             "classes": ["malignant", "benign"],
             "confusion": [[38, 4], [2, 70]],
+            "merit": MERIT,
             "calibration": [
                 {"low": 0.5, "high": 0.6, "count": 6, "confidence": 0.55, "accuracy": 0.5},
                 {"low": 0.7, "high": 0.8, "count": 30, "confidence": 0.76, "accuracy": 0.8},

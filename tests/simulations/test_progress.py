@@ -36,14 +36,14 @@ def test_without_a_terminal_a_plain_line_comes_with_each_release(tmp_path):
     assert lines[0] == "default: 10 hospitals, FSCDP, gradients, sealed by bfv"
     assert [line.split(":")[0] for line in lines[1:]] == ["round 5/10", "round 10/10"]
     assert "accuracy 0.893" in lines[1]
-    assert "epsilon <=0.682 (target 1)" in lines[1]
+    assert "epsilon <=0.7 (target 1)" in lines[1]
     assert progress.status == "finished"
 
 
 def test_on_a_terminal_the_bar_names_round_accuracy_epsilon_and_bytes(tmp_path):
     text, _ = shown(make_run(tmp_path / "run"), terminal=True)
     assert "\x1b[" in text
-    for part in ("round 10/10", "accuracy 0.939", "epsilon <=1.08 (target 1)", "sent 7.38 MB"):
+    for part in ("round 10/10", "accuracy 0.939", "epsilon <=0.99 (target 1)", "sent 7.38 MB"):
         assert part in text
 
 

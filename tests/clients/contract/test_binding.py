@@ -25,9 +25,10 @@ from clients.contract.binding import (
 )
 from clients.contract.faults import Fault
 from clients.contract.setting_group import since
-from clients.contract.setting_tree import SettingTree, Training
+from clients.contract.setting_tree import SettingTree
 from clients.contract.settings import DEFAULTS, Settings
 from clients.contract.terms import agree_terms
+from clients.contract.training_settings import Training
 from crypto.ceremony import make_offer
 from crypto.identity import Identity
 

@@ -102,6 +102,7 @@ def test_what_does_not_bind_a_training_is_listed_and_all_else_does():
     later = {key: since_of(field) for key, field in FIELDS.items() if since_of(field)}
     added = {"privacy.spare-attempts", "sealing.committee", "sealing.silent-holders"}
     added |= {"model.hidden", "model.stages", "model.tuned-stages"}
+    added |= {"data.holdout-from", "training.balance"}
     assert later == dict.fromkeys(added, "0.2")
 
 

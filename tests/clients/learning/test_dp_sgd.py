@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
-from clients.learning.dp_sgd import Batch, PerSample, clipped_gradient_sum
+from clients.learning.dp_sgd import Batch, clipped_gradient_sum
+from clients.learning.per_sample import PerSample
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning"),

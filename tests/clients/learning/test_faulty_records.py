@@ -13,11 +13,11 @@ from clients.learning.device_check import DeviceError, check_computes
 from clients.learning.dp_sgd import (
     Batch,
     GradientSum,
-    PerSample,
     clip_factors,
     clipped_gradient_sum,
 )
 from clients.learning.late_rows import LateRows
+from clients.learning.per_sample import PerSample
 from clients.learning.split_ends import Part, by_patient
 
 pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")

@@ -15,7 +15,9 @@ from accounting.randomness import Stream
 from clients.contract.settings import Settings, SettingsError
 from clients.data import Dataset, DatasetInfo, Records
 from clients.learning.augmentation import augmented
-from clients.learning.dp_sgd import Batch, PerSample, clipped_gradient_sum
+from clients.learning.class_shares import ClassShares
+from clients.learning.dp_sgd import Batch, clipped_gradient_sum
+from clients.learning.per_sample import PerSample
 from clients.learning.replica import Replica
 from clients.models import ModelError, build_model
 from clients.models.weights import set_parameters
@@ -159,7 +161,7 @@ def test_class_shares_let_the_rare_class_count_as_the_common_one() -> None:
     labels = torch.tensor([0] * 9 + [1])
     batch = Batch(inputs=torch.zeros(10, 2), labels=labels, patients=torch.arange(10))
     biases = []
-    for shares in ((), (0.9, 0.1)):
+    for shares in (None, ClassShares((0.9, 0.1))):
         module = torch.nn.Linear(2, 2)
         torch.nn.init.zeros_(module.weight)
         torch.nn.init.zeros_(module.bias)

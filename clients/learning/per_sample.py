@@ -1,0 +1,101 @@
+"""A model that yields one gradient per record, by Opacus' hooks.
+
+Whatever a pass raises, the next one begins clean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+if TYPE_CHECKING:
+    from clients.learning.class_shares import ClassShares, Marks
+
+
+class PerSample:
+    """A model that yields one gradient per record, by Opacus' hooks.
+
+    Hooks are attached once and stay; the wrapped module is the caller's own and keeps its
+    parameters, so an optimiser step on it is seen here.
+
+    Args:
+        module: the model.
+        shares: of the classes, and how uneven ones are made up for; None: not at all. Where they
+            are needed, the classes of each record follow its gradients.
+    """
+
+    shares: ClassShares | None = None
+
+    def __init__(self, module: nn.Module, shares: ClassShares | None = None) -> None:
+        from opacus.grad_sample import GradSampleModule
+
+        self.module = module
+        self._hooked = GradSampleModule(module, loss_reduction="sum")
+        self.parameters = [p for p in module.parameters() if p.requires_grad]
+        self.dimensions = sum(p.numel() for p in self.parameters)
+        if shares is not None:
+            self.shares = shares
+            self.dimensions += shares.counts.classes if shares.counts is not None else 0
+
+    def gradients(self, inputs: torch.Tensor, labels: torch.Tensor) -> list[torch.Tensor]:
+        """Return one tensor ``[n, *parameter.shape]`` for each trainable parameter.
+
+        Whatever a pass raises, the hooks are left ready for the next one.
+        """
+        shares = self.shares
+        try:
+            logits = self._hooked(inputs)
+            moved = shares.moved() if shares is not None else None
+            if moved is not None:
+                logits = logits + moved
+            loss = functional.cross_entropy(logits, labels, reduction="sum")
+            loss.backward()  # type: ignore[no-untyped-call]
+            found = take_gradients(self.parameters)
+            if shares is not None and shares.marked:
+                found.append(shares.marks_of(labels))
+            return found
+        except Exception:
+            forget_pass(self.module)
+            raise
+
+    def marks_in(self, gradients: list[torch.Tensor]) -> Marks | None:
+        """Take patients' classes out of their mean gradients, where they follow these."""
+        shares = self.shares
+        return shares.marks(gradients.pop()) if shares is not None and shares.marked else None
+
+
+def forget_pass(module: nn.Module) -> None:
+    """Clear what Opacus' hooks hold of a pass that did not come to its end.
+
+    Activations of a broken pass would be taken for a part of the next one.
+    """
+    for layer in module.modules():
+        for left in ("activations", "max_batch_len"):
+            if left in layer.__dict__:
+                delattr(layer, left)
+        for parameter in layer.parameters(recurse=False):
+            if hasattr(parameter, "_current_grad_sample"):
+                del parameter._current_grad_sample
+            if hasattr(parameter, "grad_sample"):
+                parameter.grad_sample = None
+            if hasattr(parameter, "_forward_counter"):
+                parameter._forward_counter = 0
+            parameter.grad = None
+
+
+def take_gradients(parameters: Iterable[nn.Parameter]) -> list[torch.Tensor]:
+    """Return what Opacus' hooks left, ``[n, *parameter.shape]`` for each, and clear it."""
+    gradients = []
+    for parameter in parameters:
+        gradient = parameter.grad_sample  # type: ignore[attr-defined]
+        # A module that is called twice in one pass leaves a list: its calls add up.
+        if isinstance(gradient, list):
+            gradient = torch.stack(gradient).sum(dim=0)
+        gradients.append(gradient)
+        parameter.grad_sample = None  # type: ignore[attr-defined]
+        parameter.grad = None
+    return gradients
