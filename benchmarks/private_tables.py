@@ -64,16 +64,20 @@ def private_tables(found: Any, table: Table) -> str:
     )
     loads = sorted(row["load"] for row in found["rows"])
     said = (
-        f"{found['cores']} cores, loopback, TLS; the machine also had other work: its load was "
-        f"{loads[0]:.0f} to {loads[-1]:.0f}. Online is the fastest of the runs; processor seconds "
-        f"are the medians, of both parties online, and with dealer and preparation. Measured by "
-        f"`{found['command']}`.\n"
+        f"{found['cores']} cores, loopback, TLS; the machine also had other work, a load of "
+        f"{loads[0]:.0f} to {loads[-1]:.0f}, which lengthens what is given in plain seconds: "
+        f"online (the fastest of the runs), CKKS and SPU. Processor seconds are not lengthened: "
+        f"those of both parties online, and with dealer and preparation (medians). One party "
+        f"mostly works while the other waits, so on idle cores online takes about as long. "
+        f"Measured by `{found['command']}`, SPU with `--spu`.\n"
     )
     return "\n".join([*parts, said])
 
 
 def _seconds(seconds: float) -> str:
-    return f"{seconds:.2f} s" if seconds >= 0.2 else f"{1000 * seconds:.2g} ms"
+    if seconds >= 0.2:
+        return f"{seconds:.2f} s"
+    return f"{1000 * seconds:.0f} ms" if seconds >= 0.01 else f"{1000 * seconds:.1f} ms"
 
 
 def _megabytes(size: int) -> str:
