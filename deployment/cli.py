@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deployment import model_commands
+from deployment.clinic.command import clinic
 from deployment.inference.commands import infer
 from deployment.ledger_commands import ledgers
 from simulations.versions import Version
@@ -49,6 +50,7 @@ Wait = Annotated[
 
 app.add_typer(ledgers, name="ledger")
 app.add_typer(infer, name="infer")
+app.command("clinic", epilog="Example: asclepias clinic clinic/patients/ada --open")(clinic)
 model_commands.add_commands(app)
 
 

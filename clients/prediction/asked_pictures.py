@@ -36,7 +36,7 @@ def ask_pictures(path: Path, info: DatasetInfo, log: RowNotes) -> Asked:
         )
     root = path if path.is_dir() else path.parent
     files = _files(path)
-    store = PictureStore(files, _form(info), log)
+    store = PictureStore(files, picture_form(info), log)
     rows, notes = [], []
     log.of_record()
     for row in range(len(files)):
@@ -59,7 +59,7 @@ def ask_pictures(path: Path, info: DatasetInfo, log: RowNotes) -> Asked:
     )
 
 
-def _form(info: DatasetInfo) -> PictureForm:
+def picture_form(info: DatasetInfo) -> PictureForm:
     """Return what the pictures that a model was trained on were brought to."""
     declared = declaration_of(info)
     return PictureForm(

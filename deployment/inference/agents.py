@@ -163,6 +163,8 @@ class Agent:
                 raise LinkError("the provider names its model by no id")
             self.program: Program = read_program(said.get("program"))
             self.about = About.read(said.get("about"))
+            #: The key for which a page seals the provider's share.
+            self.seal = str(said.get("seal", ""))
         except BaseException:
             self.close()
             raise
@@ -205,6 +207,20 @@ class Agent:
             packet = self._from_dealer()
             self.packets.put(packet.name, [packet.content])
             yield len(self.packets)
+
+    def deposit(self, sealed: bytes) -> str:
+        """Carry the share that a page sealed for the provider, and return the token for it.
+
+        Raises:
+            Refusal: it is none for this provider, or too many wait there.
+            LinkError: the provider is gone.
+        """
+        self._provider.say({"ask": "deposit", "model": self.model})
+        self._provider.send(sealed)
+        token = str(self._provider.hear().get("deposit"))
+        if not ID.fullmatch(token):
+            raise LinkError("the provider gives no token for a share")
+        return token
 
     def prepare(self) -> None:
         """Make ready for one prediction: it counts from now on, whether it is made or not.

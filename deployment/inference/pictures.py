@@ -37,10 +37,7 @@ def shares_of(
         LinkError: what the provider says of its data is not sound.
         ArtefactError: its features are of no net that is known here.
     """
-    try:
-        info = TypeAdapter(DatasetInfo).validate_python(about.data)
-    except (ValidationError, ValueError):
-        raise LinkError("the provider says of its data what cannot be read") from None
+    info = info_of(about)
     asked = ask(path, info, RowNotes())
     if asked.unread:
         first = asked.unread[0]
@@ -56,3 +53,15 @@ def shares_of(
         except ValueError:
             raise LinkError("the provider's model takes other pictures than it says") from None
         yield name, encode(values)
+
+
+def info_of(about: About) -> DatasetInfo:
+    """Return the public facts of the data that a model was trained on.
+
+    Raises:
+        LinkError: what the provider says of them is not sound.
+    """
+    try:
+        return TypeAdapter(DatasetInfo).validate_python(about.data)
+    except (ValidationError, ValueError):
+        raise LinkError("the provider says of its data what cannot be read") from None

@@ -17,8 +17,10 @@ from clients.prediction.artefact import Artefact, read_artefact
 from clients.prediction.conformal import COVERAGE
 from clients.prediction.private_check import check_compiled
 from clients.prediction.private_program import Compiled, compile_model, public_part
+from crypto.errors import EnvelopeError
 from crypto.inference.links import FrameLink, LinkError, Refusal
 from crypto.inference.parties import Party
+from crypto.inference.sealed_shares import OVERHEAD, ShareOpener
 from crypto.inference.sources import SEED, ProviderSource, Role
 from crypto.inference.words import Words
 from crypto.whole_file import write_private
@@ -106,6 +108,7 @@ class Provider:
         self.allowances = Allowances(folder.own("counts"), per_day=said.per_day, in_all=said.in_all)
         self.deposits = Deposits(self.program.shape)
         self._places = threading.BoundedSemaphore(MOST_AT_ONCE)
+        self._opener = ShareOpener()
         linear = linear_of(self.compiled)
         self._encrypted = None if linear is None else EncryptedRows(*linear)
         self._register()
@@ -155,6 +158,8 @@ class Provider:
             elif asked == "features" and self.compiled.features:
                 link.say({"ok": True, "bytes": len(self._public)})
                 link.send(self._public)
+            elif asked == "deposit":
+                self._deposit(link, patient)
             elif asked == "prepare":
                 self._predict(link, patient, str(words.get("packet")))
             elif asked == "encrypted" and self._encrypted is not None:
@@ -168,7 +173,17 @@ class Provider:
             "program": self.program.to_json(),
             "about": self._about,
             "left": self.allowances.left(patient),
+            "seal": self._opener.public.hex(),
         }
+
+    def _deposit(self, link: FrameLink, patient: str) -> None:
+        """Keep a share that a page has sealed for this process, until its patient asks."""
+        sealed = link.receive(8 * math.prod(self.program.shape) + OVERHEAD)
+        try:
+            share = self._opener.open(bytes(sealed), self.model)
+        except EnvelopeError:
+            raise Denied("deposit", "a share sealed for another key; load the page again") from None
+        link.say({"ok": True, "deposit": self.deposits.put(share, patient)})
 
     def _predict(self, link: FrameLink, patient: str, packet: str) -> None:
         """Count, get the packet's seed, expand it; then, once there is a picture, run."""
@@ -178,7 +193,7 @@ class Provider:
             left = self.allowances.use(patient)
             materials = list(self.program.deal(ProviderSource(self._seed(packet))))
             link.say({"ok": True, "left": left})
-            share = self._picture(link)
+            share = self._picture(link, patient)
             link.say({"ok": True})
             self.program.run(Party(Role.PROVIDER, link, self.compiled.weights), materials, share)
         finally:
@@ -195,14 +210,14 @@ class Provider:
         except LinkError:
             raise Denied("dealer", "the dealer cannot be reached; try again later") from None
 
-    def _picture(self, link: FrameLink) -> Words:
+    def _picture(self, link: FrameLink, patient: str) -> Words:
         """Return the provider's share, once the patient has a picture."""
         patience, link.patience = link.patience, max(link.patience, PICTURE_SECONDS)
         words = link.hear()
         link.patience = patience
         if words.get("ask") != "predict":
             raise Denied("unknown", "after 'prepare' comes 'predict'")
-        return self.deposits.take(str(words.get("deposit", "")))
+        return self.deposits.take(str(words.get("deposit", "")), patient)
 
     def _answer_row(self, link: FrameLink, patient: str, rows: EncryptedRows, sizes: Any) -> None:
         """Answer an encrypted row; counted before it is read."""

@@ -132,7 +132,7 @@ def test_a_page_gives_one_share_to_each(three, model):
     inputs = picture(5)
     whole = shared(model, inputs)
     other = np.random.default_rng(1).integers(0, 2**64, whole.shape, dtype=np.uint64)
-    token = three.provider.deposits.put(other.tobytes())
+    token = three.provider.deposits.put(other.tobytes(), "ada")
     with three.agent() as agent:
         agent.prepare()
         found = agent.predict(whole - other, token).chances

@@ -1,0 +1,49 @@
+"""``asclepias clinic``: the patient's page, on the patient's own machine."""
+
+from __future__ import annotations
+
+import hashlib
+import ssl
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def clinic(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The patient's folder.")],
+    listen: Annotated[
+        str,
+        typer.Option(
+            metavar="ADDRESS:PORT",
+            help="Where the page is served: by default on this machine alone. Another address of "
+            "it, for a telephone in the same network, is served by TLS.",
+        ),
+    ] = "127.0.0.1:9473",
+    show: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+) -> None:
+    """Serve a page on which a patient asks about a picture that leaves the browser in shares only.
+
+    Provider and dealer have to run. The address that is printed holds a token: whoever has it can
+    ask in the patient's name as long as this command runs.
+    """
+    from deployment.clinic.serving import ClinicServer, Place
+    from deployment.core_dumps import forbid_core_dumps
+    from deployment.inference.folders import read_folder
+    from deployment.inference.identities import CERTIFICATE
+    from deployment.report import line
+
+    forbid_core_dumps()
+    patient = read_folder(folder, "patient")
+    place = Place.bound(listen)
+    server = ClinicServer(patient, place)
+    line(True, f"clinic: ready at {server.url}")
+    if place.secure:
+        der = ssl.PEM_cert_to_DER_cert((folder / CERTIFICATE).read_text(encoding="ascii"))
+        line(True, "the browser asks whether to trust it; go on if it shows this SHA-256:")
+        line(True, hashlib.sha256(der).hexdigest().upper())
+    if show:
+        import webbrowser
+
+        webbrowser.open(server.url)
+    server.run()
