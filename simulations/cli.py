@@ -18,7 +18,7 @@ import typer
 from simulations import describe, inspection
 from simulations.audit import commands as audit_commands
 from simulations.compare import commands as compare_commands
-from simulations.error_messages import FAILED
+from simulations.error_messages import FAILED, INTERRUPTED, TERMINATED
 from simulations.prediction import commands as prediction_commands
 from simulations.versions import Version
 
@@ -267,10 +267,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if debug and not _takes_debug(words):
         words.remove("--debug")
     try:
-        with heeding_sigterm():
+        with heeding_sigterm() as sigterm:
             result = app(words, prog_name="flower-simulation", standalone_mode=False)
     except (Exception, KeyboardInterrupt) as error:
         return show_error(error, debug=debug)
+    if result == INTERRUPTED and sigterm.is_set():
+        return TERMINATED
     return result if isinstance(result, int) else 0
 
 

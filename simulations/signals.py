@@ -17,17 +17,23 @@ class Terminated(KeyboardInterrupt):
 
 
 @contextmanager
-def heeding_sigterm() -> Iterator[None]:
-    """Have SIGTERM raise `Terminated` in the main thread, inside the block."""
+def heeding_sigterm() -> Iterator[threading.Event]:
+    """Have SIGTERM raise `Terminated` in the main thread, inside the block.
+
+    Yields:
+        Set when it came: what reads the command line makes one ending of all interrupts.
+    """
+    came = threading.Event()
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield came
         return
-    before = signal.signal(signal.SIGTERM, _end)
+
+    def end(number: int, frame: FrameType | None) -> None:
+        came.set()
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, end)
     try:
-        yield
+        yield came
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _end(number: int, frame: FrameType | None) -> None:
-    raise Terminated

@@ -232,6 +232,15 @@ def test_a_run_that_is_ended_while_it_imports_is_interrupted_whatever_fails_then
     assert "resume" in err and "half" not in err
 
 
+def test_sigterm_has_its_code_before_there_is_a_run_as_well(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(
+        "simulations.preflight.fault_of", lambda *_: signal.raise_signal(signal.SIGTERM)
+    )
+    assert main(["run", "default"]) == 143
+    assert capsys.readouterr().err == ""
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("words", "part"),
     [
