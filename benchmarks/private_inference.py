@@ -162,6 +162,7 @@ def served(folder: Path, artefact: Artefact) -> Iterator[dict[str, int]]:
     list(found(folder / "c", model, ["ada"], provider=addresses[0], dealer=addresses[1]))
     text = (folder / "c" / "provider" / "inference.toml").read_text()
     text = re.sub(r"= (20|200)\n", "= 100000\n", text)
+    text = text.replace("encrypted = false", "encrypted = true")
     (folder / "c" / "provider" / "inference.toml").write_text(text)
     processes: dict[str, subprocess.Popen[str]] = {}
     try:

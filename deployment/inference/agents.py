@@ -277,12 +277,15 @@ class Agent:
             row: the values, [*program.shape].
 
         Raises:
-            DeploymentError: the provider's model is not linear.
+            DeploymentError: the provider takes no encrypted rows.
             Refusal: the provider refuses.
             LinkError: it is gone.
         """
         if not self.about.encrypted:
-            raise DeploymentError("only linear models take encrypted rows; use the dealer's way")
+            raise DeploymentError(
+                "this provider takes no encrypted rows: its model is not linear, or its "
+                "inference.toml does not say encrypted = true; leave --encrypted out"
+            )
         link, begun = self._provider, time.perf_counter()
         sent, received = link.sent, link.received
         keys = RowKeys.make()

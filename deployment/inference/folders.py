@@ -34,6 +34,7 @@ class ProviderFile(_File):
     answer: Literal["probabilities", "class"] = "probabilities"
     per_day: Annotated[int, Field(ge=1)] = 20
     in_all: Annotated[int, Field(ge=1)] = 200
+    encrypted: bool = False
 
 
 class DealerFile(_File):

@@ -46,7 +46,7 @@ def found(
     roles: dict[str, dict[str, Any]] = {
         "provider": {
             "role": "provider", "listen": everywhere, "dealer": dealer, "model": MODEL,
-            "answer": "probabilities", "per-day": 20, "in-all": 200,
+            "answer": "probabilities", "per-day": 20, "in-all": 200, "encrypted": False,
         },
         "dealer": {
             "role": "dealer", "listen": f"0.0.0.0:{dealer.rpartition(':')[2]}", "stock": 2,

@@ -60,7 +60,9 @@ class Known:
         return f"Known({self.model}, hidden)"
 
 
-def about(artefact: Artefact, compiled: Compiled, answer: str) -> dict[str, Any]:
+def about(
+    artefact: Artefact, compiled: Compiled, answer: str, *, encrypted: bool = False
+) -> dict[str, Any]:
     """Return what a patient has to know of a model, JSON-ready."""
     threshold = artefact.doubt.threshold()
     return {
@@ -70,7 +72,7 @@ def about(artefact: Artefact, compiled: Compiled, answer: str) -> dict[str, Any]
         "offset": list(compiled.offset),
         "features": compiled.features,
         "answer": answer,
-        "encrypted": linear_of(compiled) is not None,
+        "encrypted": encrypted,
         "threshold": threshold if math.isfinite(threshold) else None,
         "coverage": COVERAGE,
         "data": asdict(artefact.info),
@@ -103,14 +105,17 @@ class Provider:
             _log.info("rehearsed: the worst error of a probability is %.1g", worst)
         self._known = Known.of(folder.own("models"), digest)
         self._public = public_part(artefact).to_bytes() if self.compiled.features else b""
-        self._about = about(artefact, self.compiled, said.answer)
         self._masked = _masked(self.compiled, self._known.mask)
         self.allowances = Allowances(folder.own("counts"), per_day=said.per_day, in_all=said.in_all)
         self.deposits = Deposits(self.program.shape)
         self._places = threading.BoundedSemaphore(MOST_AT_ONCE)
         self._opener = ShareOpener()
-        linear = linear_of(self.compiled)
+        # A patient who makes keys of another kind reads all weights from one encrypted row.
+        linear = linear_of(self.compiled) if said.encrypted else None
         self._encrypted = None if linear is None else EncryptedRows(*linear)
+        self._about = about(
+            artefact, self.compiled, said.answer, encrypted=self._encrypted is not None
+        )
         self._register()
         self.server = Server(
             folder.path, folder.guests(), said.listen, self._serve, patience=patience

@@ -91,7 +91,7 @@ def test_an_agent_gets_the_plain_answer_and_the_provider_no_picture(tmp_path, mo
     made = artefact("logistic", (3, 4, 4))
     inputs = np.random.default_rng(0).random((3, 4, 4)).astype(np.float32)
     row = encode(compile_model(made).prepared(inputs))
-    with parties(tmp_path, made, per_day=2) as three, three.agent() as agent:
+    with parties(tmp_path, made, per_day=2, encrypted=True) as three, three.agent() as agent:
         sent = heard(monkeypatch)
         found = agent.predict_encrypted(row).chances
         assert agent.left == 1
@@ -126,8 +126,29 @@ def test_only_linear_models_take_encrypted_rows(tmp_path):
     matrix, bias = linear_of(compile_model(artefact("scattering", (1, 16, 16))))
     assert matrix.shape[0] == len(bias) == 4
     with (
-        parties(tmp_path, artefact("mlp", (5,))) as three,
+        parties(tmp_path, artefact("mlp", (5,)), encrypted=True) as three,
         three.agent() as agent,
-        pytest.raises(DeploymentError, match="only linear models"),
+        pytest.raises(DeploymentError, match="not linear"),
     ):
         agent.predict_encrypted(encode(np.zeros(5)))
+
+
+def test_a_patient_who_makes_other_keys_reads_all_weights_so_a_provider_has_to_allow_it(
+    tmp_path, keys, monkeypatch
+):
+    """Rotation keys for another secret add garbage; ones that turn to nothing leave the products.
+
+    Here the sum is left out instead, which is what such keys come to: each slot is one weight.
+    """
+    weights, bias = model(300)
+    monkeypatch.setattr(encrypted, "_STEPS", ())
+    answers = answer_row(keys.public, keys.encrypt(np.ones(300)), weights, bias)
+    read = [slots_of(keys, answer).real[:300] for answer in answers]
+    assert np.abs(np.array(read) - bias[:, None] - weights).max() < 2 * FLOOD
+    monkeypatch.undo()
+    with parties(tmp_path, artefact("logistic", (5,))) as three, three.agent() as agent:
+        assert not agent.about.encrypted, "off, unless the provider's file says so"
+        with pytest.raises(DeploymentError, match="encrypted = true"):
+            agent.predict_encrypted(encode(np.zeros(5)))
+        with pytest.raises(Refusal, match="nothing to ask this provider"):
+            agent._provider.ask({"ask": "encrypted", "model": agent.model, "sizes": []})
