@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import signal
 import ssl
+import threading
 from pathlib import Path
 from typing import Annotated
 
@@ -37,13 +39,18 @@ def clinic(
     patient = read_folder(folder, "patient")
     place = Place.bound(listen)
     server = ClinicServer(patient, place)
-    line(True, f"clinic: ready at {server.url}")
     if place.secure:
         der = ssl.PEM_cert_to_DER_cert((folder / CERTIFICATE).read_text(encoding="ascii"))
         line(True, "the browser asks whether to trust it; go on if it shows this SHA-256:")
         line(True, hashlib.sha256(der).hexdigest().upper())
+    done = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: done.set())
+    server.start()
+    line(True, f"clinic: ready at {server.url}")
     if show:
         import webbrowser
 
         webbrowser.open(server.url)
-    server.run()
+    done.wait()
+    server.close()

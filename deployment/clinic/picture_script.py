@@ -145,31 +145,51 @@ async function pixelsOf(file, form) {
   } finally { image.close(); }
 }
 
-function resized(image, {size, channels}) {
-  const {width, height} = image, row = size * channels;
-  const columns = boxes(width, size), rows = boxes(height, size);
-  const narrow = new Uint8Array(height * row), out = new Uint8Array(size * row);
-  const canvas = document.createElement("canvas");
+/* Yield strips of rows as channels: telephones allow no canvas as large as their pictures. */
+function* stripsOf(image, channels) {
+  const {width, height} = image, canvas = document.createElement("canvas");
   canvas.width = width; canvas.height = Math.min(STRIP, height);
   const brush = canvas.getContext("2d", {willReadFrequently: true});
-  /* Strip by strip: telephones allow no canvas as large as their cameras' pictures. */
   for (let top = 0; top < height; top += STRIP) {
     const count = Math.min(STRIP, height - top);
     brush.clearRect(0, 0, width, count);
     brush.drawImage(image, 0, top, width, count, 0, 0, width, count);
-    const strip = channelsOf(brush.getImageData(0, 0, width, count).data, channels);
-    for (let y = 0; y < count; y++) {
-      squeezeRow(strip, y * width * channels, columns, channels, narrow, (top + y) * row);
-    }
+    yield [top, count, channelsOf(brush.getImageData(0, 0, width, count).data, channels)];
   }
   canvas.width = canvas.height = 0;
-  rows.forEach(({start, weights}, y) => {
-    for (let x = 0; x < row; x++) {
-      let sum = 0;
-      for (let i = 0; i < weights.length; i++) sum += narrow[(start + i) * row + x] * weights[i];
-      out[y * row + x] = rounded(sum);
+}
+
+/* Squeeze columns: rows of `row` values that come strip by strip, into `size` rows. */
+function squeezeColumns(strips, row, height, size) {
+  const sums = new Float64Array(size * row), into = Array.from({length: height}, () => []);
+  boxes(height, size).forEach(({start, weights}, y) =>
+    weights.forEach((weight, i) => { if (weight) into[start + i].push([y * row, weight]); }));
+  for (const [top, count, values] of strips) {
+    for (let r = 0; r < count; r++) {
+      for (const [to, weight] of into[top + r]) {
+        for (let x = 0; x < row; x++) sums[to + x] += values[r * row + x] * weight;
+      }
     }
-  });
-  return out;
+  }
+  return Uint8Array.from(sums, rounded);
+}
+
+function* squeezedRows(strips, columns, row, channels) {
+  for (const [top, count, values] of strips) {
+    const wide = values.length / count, out = new Uint8Array(count * columns.length * channels);
+    for (let r = 0; r < count; r++) squeezeRow(values, r * wide, columns, channels, out, r * row);
+    yield [top, count, out];
+  }
+}
+
+function resized(image, {size, channels}) {
+  const {width, height} = image, row = size * channels, columns = boxes(width, size);
+  const strips = stripsOf(image, channels);
+  /* Pillow's order, by which the rounding in between differs: rows first but in tall pictures. */
+  if (height + size <= 2 * width) {
+    return squeezeColumns(squeezedRows(strips, columns, row, channels), row, height, size);
+  }
+  const narrow = squeezeColumns(strips, width * channels, height, size);
+  return [...squeezedRows([[0, size, narrow]], columns, row, channels)][0][2];
 }
 """

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+import threading
 from dataclasses import dataclass
 
 import uvicorn
@@ -97,7 +98,8 @@ class ClinicServer:
             patience=patience,
             body_seconds=body_seconds,
         )
-        self.server = uvicorn.Server(
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._server = uvicorn.Server(
             uvicorn.Config(
                 app,
                 access_log=False,
@@ -118,10 +120,16 @@ class ClinicServer:
             )
         )
 
-    def run(self) -> None:
-        """Serve until the process is told to end."""
-        self.server.run(sockets=[self._place.listening])
+    def start(self) -> ClinicServer:
+        """Begin to serve, in a thread of its own."""
+        self._thread.start()
+        return self
 
-    def stop(self) -> None:
-        """End serving; `run` then returns."""
-        self.server.should_exit = True
+    def close(self) -> None:
+        """End serving; what is under way has a few seconds to end."""
+        self._server.should_exit = True
+        self._thread.join()
+        self._place.listening.close()
+
+    def _run(self) -> None:
+        self._server.run(sockets=[self._place.listening])

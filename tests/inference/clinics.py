@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import logging
-import threading
 from contextlib import contextmanager
 
 import numpy as np
@@ -57,13 +55,8 @@ class Visitor:
 def clinic(folder, place=None, **options):
     """Yield the page of a patient, served by a thread."""
     place = place or Place.bound("127.0.0.1:0")
-    server = ClinicServer(read_folder(folder, "patient"), place, **options)
-    thread = threading.Thread(target=server.run)
-    thread.start()
+    server = ClinicServer(read_folder(folder, "patient"), place, **options).start()
     try:
         yield server
     finally:
-        server.stop()
-        thread.join()
-        place.listening.close()
-        logging.getLogger("uvicorn.error").handlers.clear()
+        server.close()
