@@ -30,8 +30,8 @@ def _noise_given_once(s: SettingTree) -> str | None:
 
 
 def _delta_protects(s: SettingTree) -> str | None:
-    if not s.regime.private:
-        return None
+    if not (s.regime.private and s.privacy.target_epsilon):
+        return None  # noise that is given is there, whatever is claimed of it
     schedule = schedule_of(s)
     fault = hollow_delta(s.privacy.delta, schedule.sampling_rate, schedule.events)
     return f"privacy.{fault}." if fault else None
@@ -168,6 +168,7 @@ _COMBINATIONS: list[tuple[set[str], Callable[[SettingTree], str | None]]] = [
         {
             "privacy.regime",
             "privacy.delta",
+            "privacy.target-epsilon",
             "training.sampling-rate",
             "training.rounds",
             "exchange.name",

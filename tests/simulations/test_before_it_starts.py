@@ -247,7 +247,7 @@ def test_sigterm_has_its_code_before_there_is_a_run_as_well(monkeypatch, tmp_pat
         (["--noise-multiplier", "1", "--hospitals", "1"], "partition.hospitals >= 2"),
         (["--noise-multiplier", "1", "--dropouts", "9", "--colluders", "1"], "leaves nobody"),
         (["--noise-multiplier", "1", "--rounds", "9999999"], "training.rounds"),
-        (["--noise-multiplier", "1", "--delta", "0.99999999"], "drawn"),
+        (["--target-epsilon", "1", "--delta", "0.99999999"], "drawn"),
         (["--noise-multiplier", "1", "--target-epsilon", "1"], "both set"),
         (["--noise-multiplier", "1", "--regime", "X"], "privacy.regime"),
     ],
