@@ -53,6 +53,8 @@ class Clinic:
 
     def __init__(self, folder: Folder, *, patience: float, body_seconds: float) -> None:
         self._folder, self._patience, self._body_seconds = folder, patience, body_seconds
+        # By this an open page knows its agent again: who takes the port later cannot say it.
+        self._own = new_token()
         self._shapes: dict[str, list[int]] = {}
         self._turn = threading.Lock()
         self._abouts, self._questions = Pace(MOST_ABOUTS, 60.0), Pace(MOST_QUESTIONS, 60.0)
@@ -72,7 +74,7 @@ class Clinic:
             raise Fault(502, code_of(error)) from None
         if "model" in said:
             self._shapes = {said["model"]: said["shape"]}
-        return JSONResponse(said)
+        return JSONResponse(said | {"agent": self._own})
 
     async def predict(self, request: Request) -> Response:
         """Ask about two shares, and tell each step as it happens: a JSON object a line."""

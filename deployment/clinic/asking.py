@@ -93,6 +93,8 @@ def asked(
         with Agent(folder, patience=patience) as agent:
             if agent.model != model:
                 raise Refusal("model", "another model is served now")
+            if agent.left < 1:
+                raise Refusal("limit", "all questions of today are used up")
             words = np.frombuffer(share, dtype="<u8").reshape(agent.program.shape)
             token = agent.deposit(sealed)
             yield {"step": "deposited"}

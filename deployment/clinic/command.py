@@ -6,10 +6,18 @@ import hashlib
 import signal
 import ssl
 import threading
+import webbrowser
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from crypto.whole_file import write_private
+
+if TYPE_CHECKING:
+    from deployment.inference.folders import Folder
 
 
 def clinic(
@@ -48,9 +56,23 @@ def clinic(
         signal.signal(number, lambda *_: done.set())
     server.start()
     line(True, f"clinic: ready at {server.url}")
-    if show:
-        import webbrowser
-
-        webbrowser.open(server.url)
-    done.wait()
+    with redirection(patient, server.url) as file:
+        if show:
+            webbrowser.open(file.as_uri())
+        done.wait()
     server.close()
+
+
+@contextmanager
+def redirection(folder: Folder, url: str) -> Iterator[Path]:
+    """Yield a file that leads to an address, as long as it is needed.
+
+    A browser is started with what it opens among its arguments, which everybody on the machine
+    sees: so it is a file that the patient alone can read, and not the token.
+    """
+    file = folder.own("page").resolve() / "open.html"
+    write_private(file, f'<meta http-equiv="refresh" content="0; url={url}">'.encode())
+    try:
+        yield file
+    finally:
+        file.unlink(missing_ok=True)

@@ -4,7 +4,7 @@ PAGE_SCRIPT = r"""
 const $ = id => document.getElementById(id);
 const filled = (text, values = {}) => text.replace(/\{(\w+)\}/g, (all, key) => values[key] ?? all);
 const token = () => location.hash.slice(1);
-let form = null, pixels = null;
+let form = null, pixels = null, known = null;
 
 function made(tag, text, attributes = {}) {
   const element = document.createElement(tag);
@@ -45,6 +45,9 @@ async function asked(path, options = {}) {
 
 async function introduced() {
   form = await (await asked("about")).json();
+  /* Who took the port after the agent had ended would get both shares for a key of its own. */
+  if (known !== null && form.agent !== known) throw new Refused("changed");
+  known = form.agent;
   if (form.error) throw new Refused(form.error);
   const classes = form.classes.join(", ");
   $("model").textContent = filled(TEXTS.model, {title: form.title, classes});

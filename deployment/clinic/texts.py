@@ -88,6 +88,8 @@ TEXTS: dict[str, Any] = {
         "agent": "Your agent does not answer. Is 'asclepias clinic' still running?",
         "token": "This page has no valid token. Open the whole address that 'asclepias clinic' "
         "prints.",
+        "changed": "Another agent answers here now. Close this page, and open the address that "
+        "'asclepias clinic' prints.",
         "origin": "This was asked from another page, and refused.",
         "host": "This address is not your agent's. Open the one that 'asclepias clinic' prints.",
         "type": "Your agent takes shares, and got something else.",

@@ -20,7 +20,9 @@ from clients.prediction.predictor import Predictor
 from crypto.errors import EnvelopeError
 from crypto.inference.sealed_shares import ShareOpener, seal
 from crypto.inference.words import encode
+from deployment.clinic import app
 from deployment.clinic.asking import code_of
+from deployment.clinic.command import redirection
 from deployment.clinic.guards import Pace
 from deployment.clinic.page import make_page
 from deployment.clinic.serving import Place
@@ -189,6 +191,40 @@ def test_shares_that_trickle_in_are_given_up(three):
                 said = file.read()
     assert b" 408 " in said.splitlines()[0]
     assert said.endswith(b'{"error":"slow"}')
+
+
+def test_a_page_that_is_left_halfway_lets_the_next_one_ask(three, monkeypatch):
+    monkeypatch.setattr(app, "asked", lambda *_, **__: iter([{"step": "prepared"}, {"answer": 1}]))
+    folder = read_folder(three.folder / "patients" / "ada", "patient")
+    asking = app.Clinic(folder, patience=1.0, body_seconds=1.0)
+    first = asking._lines("m", b"", b"")
+    assert json.loads(next(first)) == {"step": "prepared"}
+    assert [json.loads(one) for one in asking._lines("m", b"", b"")] == [{"error": "busy"}]
+    first.close()
+    assert len(list(asking._lines("m", b"", b""))) == 2
+
+
+def test_what_the_other_parties_refuse_has_its_words(three, made, tmp_path):
+    with parties(tmp_path, made, per_day=1) as few, clinic(few.folder / "patients/ada") as server:
+        visitor = Visitor(server)
+        about = visitor.about()
+        assert about["agent"] == visitor.about()["agent"] != visitor.token
+        words = words_of(picture(), about)
+        assert "answer" in visitor.ask(words, about)[-1]
+        assert visitor.ask(words, about)[-1] == {"error": "limit"}
+        few.provider.close()
+        status, _, said = visitor.send("GET", "/about")
+        assert (status, json.loads(said)) == (502, {"error": "link"})
+        assert visitor.ask(words, about) == [{"error": "link"}]
+
+
+def test_a_browser_is_started_without_the_token(three):
+    folder = read_folder(three.folder / "patients" / "ada", "patient")
+    with redirection(folder, "http://127.0.0.1:1/#secret") as file:
+        assert "secret" not in file.as_uri()
+        assert "#secret" in file.read_text()
+        assert not file.stat().st_mode & 0o77
+    assert not file.exists()
 
 
 def test_so_many_pass_and_no_more():

@@ -186,6 +186,8 @@ def test_from_upload_to_result(browser, tmp_path, monkeypatch, classifier, proce
             assert seen["width"] <= width
             assert seen["least"] >= 12
             assert len(seen["sent"]) >= 5
+        script = "const done = arguments[0]; known = 'x'; introduced().catch(e => done(e.code))"
+        assert browser.execute_async_script(script) == "changed"
     logs = end()
     assert len(bodies) == 2
     assert "answered ada" in "".join(logs)
