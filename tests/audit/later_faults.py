@@ -54,7 +54,9 @@ def _biases_beside_the_clip(stack: ExitStack) -> None:
     """
     real = dp_sgd._add_clipped
 
-    def add(total: Any, found: list[torch.Tensor], clip: float, reasons: dict[str, int]) -> int:
+    def add(
+        total: Any, found: list[torch.Tensor], clip: float, reasons: dict[str, int], _: object
+    ) -> int:
         offset, weights, places = 0, [], []
         for gradient in found:
             here = slice(offset, offset + gradient[0].numel())

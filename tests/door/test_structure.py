@@ -44,6 +44,7 @@ SPEAK_FLOWER = {
     "contract/ceremony_messages.py",
     "contract/layer_messages.py",
     "contract/messages.py",
+    "contract/one_object.py",
     "contract/share_messages.py",
     "contract/tensors.py",
     "contract/visit_messages.py",
