@@ -8,12 +8,12 @@ from __future__ import annotations
 import signal
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-_END_OF_IMPORT_LOCK = ("cb", "<frozen importlib._bootstrap>")
-#: How long to wait where an exception would go nowhere.
+_IMPORTING = "<frozen importlib._bootstrap>"
+#: How long to wait where the exception would be lost, or break what is needed to put things down.
 _AGAIN_SECONDS = 0.05
 
 
@@ -25,6 +25,9 @@ class Terminated(KeyboardInterrupt):
 def heeding_sigterm() -> Iterator[threading.Event]:
     """Have SIGTERM raise `Terminated` in the main thread, inside the block.
 
+    It and Ctrl-C wait for the end of an import: half a module would fail whoever imports it next,
+    which is what writes down how far a run had come.
+
     Yields:
         Set when it came: what reads the command line makes one ending of all interrupts.
     """
@@ -32,33 +35,40 @@ def heeding_sigterm() -> Iterator[threading.Event]:
     if threading.current_thread() is not threading.main_thread():
         yield came
         return
-
-    def end(number: int, frame: FrameType | None) -> None:
-        came.set()
-        if _would_be_lost(frame):
-            again = threading.Timer(_AGAIN_SECONDS, signal.raise_signal, (signal.SIGTERM,))
-            again.daemon = True
-            again.start()
-            return
-        raise Terminated
-
-    before = signal.signal(signal.SIGTERM, end)
+    before = {signal.SIGTERM: signal.signal(signal.SIGTERM, _ending(Terminated, came))}
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        interrupted = _ending(KeyboardInterrupt, threading.Event())
+        before[signal.SIGINT] = signal.signal(signal.SIGINT, interrupted)
     try:
         yield came
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
-def _would_be_lost(frame: FrameType | None) -> bool:
-    """Return whether Python is in the middle of what ignores exceptions.
+def _ending(
+    exception: type[KeyboardInterrupt], came: threading.Event
+) -> Callable[[int, FrameType | None], None]:
+    def end(number: int, frame: FrameType | None) -> None:
+        came.set()
+        if not _can_raise(frame):
+            again = threading.Timer(_AGAIN_SECONDS, signal.raise_signal, (number,))
+            again.daemon = True
+            again.start()
+            return
+        raise exception
 
-    These are the ends of objects, and what is called at them: an import, for one, ends a lock.
+    return end
+
+
+def _can_raise(frame: FrameType | None) -> bool:
+    """Return whether an exception gets through, and breaks no module on its way.
+
+    None gets through where objects end, nor in what is called at their ends.
     """
     while frame is not None:
         code = frame.f_code
-        if code.co_name == "__del__" or (code.co_name, code.co_filename) == _END_OF_IMPORT_LOCK:
-            return True
-        if code.co_filename == weakref.__file__:
-            return True
+        if code.co_name == "__del__" or code.co_filename in (_IMPORTING, weakref.__file__):
+            return False
         frame = frame.f_back
-    return False
+    return True

@@ -1,10 +1,13 @@
-"""SIGTERM ends a command wherever it comes, even where Python ignores exceptions."""
+"""What asks a command to end ends it wherever it comes, and leaves no half module behind."""
 
 from __future__ import annotations
 
+import importlib
 import signal
+import sys
 import time
 import weakref
+from pathlib import Path
 
 import pytest
 
@@ -37,6 +40,29 @@ def test_at_the_end_of_an_object_it_is_raised_a_moment_later() -> None:
         assert came.is_set()
         with pytest.raises(Terminated):
             wait()
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [(signal.SIGTERM, Terminated), (signal.SIGINT, KeyboardInterrupt)],
+    ids=["SIGTERM", "Ctrl-C"],
+)
+def test_an_import_comes_to_its_end_first(
+    number: signal.Signals,
+    expected: type[BaseException],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    name = f"interrupted_{number.name.lower()}"
+    (tmp_path / f"{name}.py").write_text(
+        f"import signal, time\nsignal.raise_signal({int(number)})\ntime.sleep(0.2)\nwhole = True\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(signal, "getsignal", lambda _: signal.default_int_handler)
+    with heeding_sigterm(), pytest.raises(expected):
+        assert importlib.import_module(name).whole
+        wait()
+    assert sys.modules[name].whole
 
 
 def test_in_what_is_called_at_an_end_it_is_raised_a_moment_later() -> None:
