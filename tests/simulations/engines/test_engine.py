@@ -53,10 +53,11 @@ def test_an_engine_ends_in_the_model_of_the_apps_alone(
 
 
 @pytest.mark.usefixtures("at_a_terminal")
+@pytest.mark.parametrize("kills", [1, pytest.param(3, marks=pytest.mark.exhaustive)])
 def test_a_process_that_dies_is_replaced_and_ctrl_c_leaves_none_and_a_run_that_resumes(
-    tmp_path: Path,
+    tmp_path: Path, kills: int
 ) -> None:
-    """A process is lost three times, with whatever it was doing; somebody's cluster is not joined.
+    """A process is lost, with whatever it was doing; somebody's cluster is not joined.
 
     The noise is planned for three attempts at a round, so what is lost with a process and paid for
     again ends nothing.
@@ -71,7 +72,7 @@ def test_a_process_that_dies_is_replaced_and_ctrl_c_leaves_none_and_a_run_that_r
     )
     try:
         killed = 0
-        for _ in range(3):
+        for _ in range(kills):
             killed = wait_for_round(tmp_path, killed + 2, process)
             actors = hospital_processes(process.pid)
             assert len(actors) == 2
