@@ -78,7 +78,7 @@ def _model() -> Any:
 def _batch(hospital: int) -> Any:
     import torch
 
-    from clients.learning.dp_sgd import Batch
+    from clients.learning.batch import Batch
 
     generator = torch.Generator().manual_seed(hospital % 128)
     return Batch(

@@ -11,6 +11,7 @@ import torch
 from clients.data import Cohorts
 from clients.data.public_facts import public_facts
 from clients.data.records import readable
+from clients.learning.device import Forward, find_device
 from clients.learning.evaluation import calibration, confusion, evaluate, probabilities
 from clients.learning.votes import decide_together
 from clients.models import (
@@ -63,6 +64,7 @@ class Holdout:
         self._records = prepare_public(settings, cohort.info, cohort.holdout, keep=user_cache)
         self._model = build_model(settings, cohort.info, settings.public_seed)
         self._model.eval()
+        self._forward = Forward(self._model, find_device(settings.run.device))
         self._settings, self._info = settings, cohort.info
         self._classes = [str(name) for name in cohort.info.classes]
         self._logits: NDArray[np.floating] | None = None
@@ -148,14 +150,12 @@ class Holdout:
         self._logits = decide_together([self._predict(tensors) for tensors in models], vote)
         return self._evaluate(self._logits, self._records)
 
-    @torch.no_grad()
     def _predict(
         self, tensors: Mapping[str, torch.Tensor], records: Records | None = None
     ) -> NDArray[np.float32]:
         set_parameters(self._model, tensors)
         inputs = torch.as_tensor(np.asarray((self._records if records is None else records).inputs))
-        logits = torch.cat([self._model(chunk) for chunk in torch.split(inputs, CHUNK_RECORDS)])
-        return np.asarray(logits.numpy())
+        return self._forward.logits(inputs, at_once=CHUNK_RECORDS)
 
     def predictor(
         self,

@@ -33,6 +33,7 @@ from clients.contract.layer_messages import (
 from clients.contract.messages import RoundRequest
 from clients.contract.visit_messages import JudgeRequest
 from clients.learning.cuts import Parts, cut_model, slots_of, values_of_messages
+from clients.learning.device import find_device
 from clients.learning.dp_sgd import clip_factors
 from clients.learning.replica import make_optimizer, state_from_bytes, state_to_bytes
 from clients.learning.shapes import parameters_of
@@ -96,7 +97,7 @@ class Split(Federation):
         self._names = self._parts.names_away(module)
         with torch.no_grad():
             self._cut_shape = self._parts.bottom(torch.zeros(1, *self.holdout.shape)).shape[1:]
-        self._middle = Part(self._parts.middle)
+        self._middle = Part(self._parts.middle, find_device(self.settings.run.device))
         self._optimizer = None
         if self._middle.parameters:
             self._optimizer = make_optimizer(self.settings, self._middle.parameters)

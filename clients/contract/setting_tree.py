@@ -250,6 +250,13 @@ class Run(Group):
     threads: int = Field(
         default=1, ge=1, le=1024, json_schema_extra=FREE, description="torch threads per process"
     )
+    device: str = Field(
+        default="auto",
+        pattern=r"^(auto|cpu|cuda(:[0-9]{1,3})?)$",
+        max_length=8,
+        json_schema_extra=FREE,
+        description="where gradients are computed: auto (CUDA if there), cpu, cuda or cuda:N",
+    )
     out: str = Field(
         default="",
         max_length=_PATH,

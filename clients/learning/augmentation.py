@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from clients.learning.dp_sgd import Batch
+from clients.learning.batch import Batch
 from clients.learning.late_rows import Alterations, LateRows
 
 if TYPE_CHECKING:

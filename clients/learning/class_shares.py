@@ -128,7 +128,7 @@ class ClassShares:
 
     def marks(self, rows: torch.Tensor) -> Marks:
         """Return patients' marks from the means of their records' rows."""
-        shares = self._shares().double()
+        shares = self._shares().double().to(rows.device)
         weights = shares.min() / shares if self._balance == "clip" else None
         return Marks(rows=rows, weights=weights, counted=self.counts is not None)
 

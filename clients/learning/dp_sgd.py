@@ -18,7 +18,8 @@ Everything here is a pure function of tensors. Noise, sampling and sealing live 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,7 @@ import numpy as np
 import torch
 
 from accounting.private import Unreleased
+from clients.learning.batch import CHUNK_RECORDS, Batch, chunks_of_patients, joined, passes, take
 from clients.learning.class_shares import PART, REST
 from clients.learning.device_check import check_computes
 from clients.learning.late_rows import LateRows
@@ -36,9 +38,6 @@ if TYPE_CHECKING:
 
     from clients.learning.class_shares import Marks
 
-#: Records whose gradients are held at once. Larger chunks are slower: per-sample gradients of 3,200
-#: records fall out of the processor's caches, those of 32 do not.
-CHUNK_RECORDS = 32
 #: Records of one patient whose gradients are held at once; those of a patient with more are added
 #: up piece by piece, so that nobody's number of records decides on how much memory is needed.
 PATIENT_RECORDS = 1024
@@ -48,30 +47,6 @@ MARGIN = 1e-5
 #: A squared norm below this for each of its terms is taken anew in float64: a square that float32
 #: cannot hold is off by up to its least normal number, 2^-126, here 2^-20 of the sum at the most.
 DOUBTFUL = 2.0**-106
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Batch(Unreleased):
-    """Records of the sampled patients.
-
-    Attributes:
-        inputs: float32 ``[n, *shape]``, here or made when they are asked for.
-        labels: int64 ``[n]``.
-        patients: int64 ``[n]``; equal values are one patient.
-    """
-
-    inputs: torch.Tensor | LateRows
-    labels: torch.Tensor
-    patients: torch.Tensor
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def made(self) -> Batch:
-        """Return the same with its inputs here."""
-        if isinstance(self.inputs, torch.Tensor):
-            return self
-        return Batch(inputs=self.inputs.made(), labels=self.labels, patients=self.patients)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +69,7 @@ class GradientSum(Unreleased):
 
 
 def clipped_gradient_sum(
-    model: PerSample, batch: Batch, *, l2_clip: float, chunk_records: int = CHUNK_RECORDS
+    model: PerSample, batch: Batch, *, l2_clip: float, chunk_records: int = 0
 ) -> GradientSum:
     """Sum the clipped per-patient gradients of a batch.
 
@@ -113,7 +88,7 @@ def clipped_gradient_sum(
         batch: records of the sampled patients; may be empty.
         l2_clip: C, the bound on one patient's gradient, in gradient units; finite.
         chunk_records: records whose gradients are held in memory at once; patients are never split
-            up to ``PATIENT_RECORDS``.
+            up to ``PATIENT_RECORDS``. 0: as many as suit the device.
 
     Returns:
         The sum, float64 ``[d]``; zeros for an empty batch.
@@ -122,27 +97,99 @@ def clipped_gradient_sum(
         ValueError: if ``l2_clip`` is not positive and finite.
         DeviceError: no patient could be computed, nor can made-up records be.
     """
+    return clipped_gradient_sums(model, [batch], l2_clip=l2_clip, chunk_records=chunk_records)[0]
+
+
+def clipped_gradient_sums(
+    model: PerSample, batches: Sequence[Batch], *, l2_clip: float, chunk_records: int = 0
+) -> list[GradientSum]:
+    """Sum the clipped per-patient gradients of several hospitals' batches, a sum for each.
+
+    Records of several hospitals go through the model in one pass, at the same weights; what a
+    patient contributes is added to their own hospital's sum and to no other. Arguments, guarantee
+    and errors are those of `clipped_gradient_sum`, for each sum by itself.
+    """
     if not 0 < l2_clip < math.inf:
         raise ValueError(f"l2_clip must be positive and finite, found {l2_clip}")
-    total, reasons = np.zeros(model.dimensions, dtype=np.float64), dict[str, int]()
-    patients, raised = _distinct(batch.patients), 0
-    batch = _readable(batch) if isinstance(batch.inputs, torch.Tensor) else batch
-    unread, discarded = patients - _distinct(batch.patients), 0
-    for chunk in (_take(batch, rows) for rows in chunks_of_patients(batch.patients, chunk_records)):
-        gradients, failed = _patients_gradients(model, chunk, reasons)
-        raised += failed
-        unread += _distinct(chunk.patients) - failed - (len(gradients[0]) if gradients else 0)
-        if gradients:
-            discarded += _add_clipped(total, gradients, l2_clip, reasons, model.marks_in(gradients))
-    reasons["no record could be read"] = unread
-    if raised and raised == patients - discarded - unread:
-        check_computes(model, tuple(batch.inputs.shape[1:]), classes=2)
-    return GradientSum(
-        total=total,
-        patients=patients,
-        discarded=discarded + raised + unread,
-        reasons=tuple(f"{count} patients: {reason}" for reason, count in reasons.items() if count),
-    )
+    model.refresh()
+    sums = [_Sum(model, batch) for batch in batches]
+    at_once = chunk_records or model.chunk_records
+    for pieces in passes([one.batch.patients for one in sums], at_once):
+        chunk, counts = joined([take(sums[number].batch, rows) for number, rows in pieces])
+        found, first = _patients_gradients(model, chunk), 0
+        for (number, _), count in zip(pieces, counts, strict=True):
+            sums[number].add(found.among(first, count), l2_clip)
+            first += count
+    return [one.closed() for one in sums]
+
+
+class _Sum:
+    """A hospital's sum while it is added up, and what became of its patients."""
+
+    def __init__(self, model: PerSample, batch: Batch) -> None:
+        self._model, self._shape = model, tuple(batch.inputs.shape[1:])
+        self._total = torch.zeros(model.dimensions, dtype=torch.float64, device=model.device)
+        self._patients, self._raised, self._discarded = _distinct(batch.patients), 0, 0
+        self._reasons: dict[str, int] = {}
+        self.batch = _readable(batch) if isinstance(batch.inputs, torch.Tensor) else batch
+        self._unread = self._patients - _distinct(self.batch.patients)
+
+    def add(self, found: _Found, l2_clip: float) -> None:
+        """Add the clipped gradients of some patients."""
+        self._raised += len(found.errors)
+        self._unread += found.missing
+        for error in found.errors.values():
+            _count(self._reasons, error)
+        if found.gradients:
+            marks = self._model.marks_in(found.gradients)
+            self._discarded += _add_clipped(
+                self._total, found.gradients, l2_clip, self._reasons, marks
+            )
+
+    def closed(self) -> GradientSum:
+        """Return the sum.
+
+        Raises:
+            DeviceError: no patient could be computed, nor can made-up records be.
+        """
+        if self._raised and self._raised == self._patients - self._discarded - self._unread:
+            check_computes(self._model, self._shape, classes=2)
+        reasons = self._reasons | {"no record could be read": self._unread}
+        return GradientSum(
+            total=np.asarray(self._total.cpu().numpy()),
+            patients=self._patients,
+            discarded=self._discarded + self._raised + self._unread,
+            reasons=tuple(f"{count} patients: {why}" for why, count in reasons.items() if count),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Found(Unreleased):
+    """What a pass found of its patients, by their numbers from 0.
+
+    Attributes:
+        gradients: mean gradients, ``[m, ...]`` for each parameter; empty where there are none.
+        members: whose they are, ascending.
+        errors: what was raised for whom.
+        missing: how many have no record that could be read.
+    """
+
+    gradients: list[torch.Tensor]
+    members: list[int]
+    errors: dict[int, Exception]
+    missing: int
+
+    def among(self, first: int, count: int) -> _Found:
+        """Return what was found of so many patients from a number on."""
+        start, stop = (bisect_left(self.members, end) for end in (first, first + count))
+        gradients = [one[start:stop] for one in self.gradients] if stop > start else []
+        errors = {n: one for n, one in self.errors.items() if first <= n < first + count}
+        return _Found(
+            gradients=gradients,
+            members=self.members[start:stop],
+            errors=errors,
+            missing=count - (stop - start) - len(errors),
+        )
 
 
 def _readable(batch: Batch) -> Batch:
@@ -152,29 +199,30 @@ def _readable(batch: Batch) -> Batch:
     if not len(batch) or _all_finite(inputs):
         return batch
     readable = torch.isfinite(inputs).flatten(1).all(dim=1)
-    return _take(batch, torch.nonzero(readable).flatten()) if not bool(readable.all()) else batch
+    return take(batch, torch.nonzero(readable).flatten()) if not bool(readable.all()) else batch
 
 
-def _patients_gradients(
-    model: PerSample, chunk: Batch, reasons: dict[str, int]
-) -> tuple[list[torch.Tensor], int]:
-    """Return patients' mean gradients ``[patients, ...]``, and how many raised instead."""
+def _patients_gradients(model: PerSample, chunk: Batch) -> _Found:
+    """Compute patients' mean gradients; where that raises, each patient's by themselves."""
     try:
-        return _mean_gradients(model, chunk), 0
+        gradients, members = _mean_gradients(model, chunk)
+        return _Found(gradients=gradients, members=members, errors={}, missing=0)
     except Exception as error:
         alone = list(chunks_of_patients(chunk.patients, 1))
         if len(alone) == 1:
-            _count(reasons, error)
-            return [], 1
-    found, failed = [], 0
+            number = int(chunk.patients[0])
+            return _Found(gradients=[], members=[], errors={number: error}, missing=0)
+    found, members, errors = [], [], dict[int, Exception]()
     for rows in alone:
         try:
-            if gradients := _mean_gradients(model, _take(chunk, rows)):
+            gradients, member = _mean_gradients(model, take(chunk, rows))
+            members += member
+            if gradients:
                 found.append(gradients)
         except Exception as error:
-            _count(reasons, error)
-            failed += 1
-    return [torch.cat(pieces) for pieces in zip(*found, strict=True)], failed
+            errors[int(chunk.patients[rows[0]])] = error
+    gradients = [torch.cat(pieces) for pieces in zip(*found, strict=True)]
+    return _Found(gradients=gradients, members=members, errors=errors, missing=0)
 
 
 def _count(reasons: dict[str, int], error: Exception) -> None:
@@ -184,23 +232,25 @@ def _count(reasons: dict[str, int], error: Exception) -> None:
     reasons[known] = reasons.get(known, 0) + 1
 
 
-def _mean_gradients(model: PerSample, chunk: Batch) -> list[torch.Tensor]:
-    """Return the mean of each patient's gradients, ``[patients, *parameter.shape]`` for each.
+def _mean_gradients(model: PerSample, chunk: Batch) -> tuple[list[torch.Tensor], list[int]]:
+    """Return the mean of each patient's gradients, ``[patients, *parameter.shape]``, and whose.
 
     A chunk holds its records patient by patient.
     """
     members, owner = torch.unique_consecutive(chunk.patients, return_inverse=True)
     if len(members) == 1 and len(chunk) > PATIENT_RECORDS:
-        return _mean_of_many(model, chunk)
+        gradients = _mean_of_many(model, chunk)
+        return gradients, members.tolist() if gradients else []
     if isinstance(chunk.inputs, LateRows):
         chunk = _readable(chunk)
         members, owner = torch.unique_consecutive(chunk.patients, return_inverse=True)
         if not len(chunk):
-            return []
+            return [], []
     gradients = model.gradients(torch.as_tensor(chunk.inputs), chunk.labels)
     if len(members) != len(chunk):
+        owner = owner.to(model.device)
         gradients = [_mean_by_patient(g, owner, len(members)) for g in gradients]
-    return gradients
+    return gradients, members.tolist()
 
 
 def _mean_of_many(model: PerSample, records: Batch) -> list[torch.Tensor]:
@@ -208,7 +258,7 @@ def _mean_of_many(model: PerSample, records: Batch) -> list[torch.Tensor]:
     summed: list[torch.Tensor] = []
     count = 0
     for rows in torch.split(torch.arange(len(records)), CHUNK_RECORDS):
-        piece = _readable(_take(records, rows))
+        piece = _readable(take(records, rows))
         count += len(piece)
         if len(piece):
             found = model.gradients(torch.as_tensor(piece.inputs), piece.labels)
@@ -218,7 +268,7 @@ def _mean_of_many(model: PerSample, records: Batch) -> list[torch.Tensor]:
 
 
 def _add_clipped(
-    total: NDArray[np.float64],
+    total: torch.Tensor,
     gradients: list[torch.Tensor],
     l2_clip: float,
     reasons: dict[str, int],
@@ -240,11 +290,11 @@ def _add_clipped(
         if not all_finite:
             flat = torch.where(finite[:, None], flat, 0.0)
         size = flat.shape[1]
-        total[offset : offset + size] += (scale @ flat.double()).numpy()
+        total[offset : offset + size] += scale @ flat.double()
         offset += size
     if marks is not None and marks.counted:
         each = PART * l2_clip * (1.0 - MARGIN) * finite.double()
-        total[offset:] += (each @ marks.rows.double()).numpy()
+        total[offset:] += each @ marks.rows.double()
     wrong = 0 if all_finite else int((~finite).sum())
     if wrong:
         reason = "the gradient is not finite"
@@ -301,33 +351,3 @@ def _mean_by_patient(gradient: torch.Tensor, owner: torch.Tensor, patients: int)
     summed = torch.zeros((patients, *gradient.shape[1:]), dtype=gradient.dtype)
     summed.index_add_(0, owner, gradient)
     return summed / counts.reshape(-1, *([1] * (gradient.dim() - 1)))
-
-
-def chunks_of_patients(
-    patients: torch.Tensor, chunk_records: int = CHUNK_RECORDS
-) -> Iterator[torch.Tensor]:
-    """Yield the numbers of about so many records at a time; each patient's stay together.
-
-    Args:
-        patients: int64 ``[n]``, whose each record is.
-        chunk_records: records of a chunk, unless a patient has more.
-    """
-    order = torch.argsort(patients, stable=True)
-    _, counts = torch.unique_consecutive(patients[order], return_counts=True)
-    start = stop = 0
-    for count in counts.tolist():
-        if stop > start and stop - start + count > chunk_records:
-            yield order[start:stop]
-            start = stop
-        stop += count
-    if stop > start:
-        yield order[start:stop]
-
-
-def _take(batch: Batch, index: torch.Tensor) -> Batch:
-    inputs = batch.inputs
-    return Batch(
-        inputs=inputs[index] if isinstance(inputs, torch.Tensor) else inputs.take(index),
-        labels=batch.labels[index],
-        patients=batch.patients[index],
-    )

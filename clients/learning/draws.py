@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from clients.contract.phases import Phases
-    from clients.learning.dp_sgd import Batch, GradientSum
+    from clients.learning.batch import Batch
+    from clients.learning.dp_sgd import GradientSum
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@ each must not decide on how much memory an answer takes: whether there is an ans
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -86,6 +87,38 @@ class LateRows(Unreleased):
         """Read them all, float32 ``[n, *shape]``."""
         rows = torch.as_tensor(np.asarray(self._inputs[self._source.numpy()]))
         return rows if self._altered is None else self._altered.of(rows)
+
+
+class JoinedRows(LateRows):
+    """Rows of several hospitals, one after another.
+
+    Args:
+        parts: rows of each; all of one shape.
+    """
+
+    def __init__(self, parts: Sequence[LateRows | torch.Tensor]) -> None:
+        self._parts = parts
+        self._ends = torch.cumsum(torch.tensor([part.shape[0] for part in parts]), dim=0)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Number of rows, then the shape of one."""
+        return (int(self._ends[-1]), *self._parts[0].shape[1:])
+
+    def take(self, index: torch.Tensor) -> LateRows:
+        """Return some rows, given in ascending order; nothing is read."""
+        parts, start = [], 0
+        for part, end in zip(self._parts, self._ends.tolist(), strict=True):
+            rows = index[(index >= start) & (index < end)] - start
+            if len(rows):
+                parts.append(part[rows] if isinstance(part, torch.Tensor) else part.take(rows))
+            start = end
+        return JoinedRows(parts)
+
+    def made(self) -> torch.Tensor:
+        """Read them all, float32 ``[n, *shape]``."""
+        made = [one if isinstance(one, torch.Tensor) else one.made() for one in self._parts]
+        return torch.cat(made)
 
 
 def _shifted(inputs: torch.Tensor, axis: int, shifts: torch.Tensor) -> torch.Tensor:

@@ -12,6 +12,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from clients.learning.batch import CHUNK_RECORDS
+from clients.learning.device import CPU, Twin
+
 if TYPE_CHECKING:
     from clients.learning.class_shares import ClassShares, Marks
 
@@ -20,38 +23,52 @@ class PerSample:
     """A model that yields one gradient per record, by Opacus' hooks.
 
     Hooks are attached once and stay; the wrapped module is the caller's own and keeps its
-    parameters, so an optimiser step on it is seen here.
+    parameters, so an optimiser step on it is seen here: at once, or on another device after
+    :meth:`refresh`.
 
     Args:
-        module: the model.
+        module: the model, on a processor.
         shares: of the classes, and how uneven ones are made up for; None: not at all. Where they
             are needed, the classes of each record follow its gradients.
+        device: where gradients are computed, and left.
     """
 
     shares: ClassShares | None = None
 
-    def __init__(self, module: nn.Module, shares: ClassShares | None = None) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        shares: ClassShares | None = None,
+        device: torch.device = CPU,
+    ) -> None:
         from opacus.grad_sample import GradSampleModule
 
-        self.module = module
-        self._hooked = GradSampleModule(module, loss_reduction="sum")
-        self.parameters = [p for p in module.parameters() if p.requires_grad]
+        self._twin = Twin(module, device)
+        self.device, self.module = device, self._twin.module
+        #: Records whose gradients are held at once.
+        self.chunk_records = CHUNK_RECORDS
+        self._hooked = GradSampleModule(self.module, loss_reduction="sum")
+        self.parameters = [p for p in self.module.parameters() if p.requires_grad]
         self.dimensions = sum(p.numel() for p in self.parameters)
         if shares is not None:
             self.shares = shares
             self.dimensions += shares.counts.classes if shares.counts is not None else 0
+
+    def refresh(self) -> None:
+        """Take note of the caller's steps; to be called before a batch, not before each pass."""
+        self._twin.refresh()
 
     def gradients(self, inputs: torch.Tensor, labels: torch.Tensor) -> list[torch.Tensor]:
         """Return one tensor ``[n, *parameter.shape]`` for each trainable parameter.
 
         Whatever a pass raises, the hooks are left ready for the next one.
         """
-        shares = self.shares
+        shares, inputs, labels = self.shares, inputs.to(self.device), labels.to(self.device)
         try:
             logits = self._hooked(inputs)
             moved = shares.moved() if shares is not None else None
             if moved is not None:
-                logits = logits + moved
+                logits = logits + moved.to(self.device)
             loss = functional.cross_entropy(logits, labels, reduction="sum")
             loss.backward()  # type: ignore[no-untyped-call]
             found = take_gradients(self.parameters)

@@ -18,6 +18,7 @@ from torch import nn
 from accounting.private import Unreleased
 from clients.learning.class_shares import NAME as _COUNTS
 from clients.learning.class_shares import ClassCounts, ClassShares
+from clients.learning.device import CPU, Forward
 from clients.learning.frames import frame_digest, frame_from_bytes, frame_size, frame_to_bytes
 from clients.learning.per_sample import PerSample
 from clients.models.weights import set_parameters
@@ -110,15 +111,25 @@ class Replica(Unreleased):
         module: where it begins.
         settings: the run's.
         classes: how many there are; needed where their shares are learnt.
+        device: where gradients and logits are computed. The replica itself stays on processors, so
+            that it is the same bits at hospitals with other devices.
     """
 
-    def __init__(self, module: nn.Module, settings: Settings, classes: int = 0) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        settings: Settings,
+        classes: int = 0,
+        device: torch.device = CPU,
+    ) -> None:
         self.module = module
+        self.device = device
         self.round = 0
         #: Chain of every roster and sum applied so far; equal at every honest hospital.
         self.digest = ""
         self._settings = settings
         self._per_sample: PerSample | None = None
+        self._forward: Forward | None = None
         self._parameters = [p for p in module.parameters() if p.requires_grad]
         self._optimizer = make_optimizer(settings, self._parameters)
         self._averaging = settings.training.averaging
@@ -136,8 +147,15 @@ class Replica(Unreleased):
             training, shares = self._settings.training, None
             if training.class_shares:
                 shares = ClassShares(training.shares, self._counts, training.balance)
-            self._per_sample = PerSample(self.module, shares)
+            self._per_sample = PerSample(self.module, shares, self.device)
         return self._per_sample
+
+    @property
+    def forward(self) -> Forward:
+        """Logits of the model, or of other weights in it."""
+        if self._forward is None:
+            self._forward = Forward(self.module, self.device)
+        return self._forward
 
     @property
     def dimensions(self) -> int:

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from clients.learning.device import CPU, Twin
 from clients.learning.device_check import check_computes
 from clients.learning.dp_sgd import clip_factors
 from clients.learning.per_sample import forget_pass, take_gradients
@@ -32,16 +33,22 @@ _Loss = Callable[[torch.Tensor, slice], torch.Tensor]
 
 
 class Part:
-    """A part of a model that yields one gradient per record."""
+    """A part of a model that yields one gradient per record.
 
-    def __init__(self, module: nn.Sequential) -> None:
-        self.module = module
-        self.parameters = [p for p in module.parameters() if p.requires_grad]
-        self._hooked: nn.Module = module
+    Args:
+        module: on a processor, where inputs come from and results go.
+        device: where it is computed.
+    """
+
+    def __init__(self, module: nn.Sequential, device: torch.device = CPU) -> None:
+        self._twin = Twin(module, device)
+        self.module = self._twin.module
+        self._hooked: nn.Module = self.module
+        self.parameters = [p for p in self.module.parameters() if p.requires_grad]
         if self.parameters:
             from opacus.grad_sample import GradSampleModule
 
-            self._hooked = GradSampleModule(module, loss_reduction="sum")
+            self._hooked = GradSampleModule(self.module, loss_reduction="sum")
 
     @torch.no_grad()
     def outputs(self, inputs: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
@@ -52,8 +59,9 @@ class Part:
         Raises:
             DeviceError: no record could be computed, nor can made-up ones be.
         """
+        self._twin.refresh()
         try:
-            rows: torch.Tensor = self.module(inputs)
+            rows: torch.Tensor = self.module(inputs.to(self._twin.device)).cpu()
         except Exception:
             alone = [self._output(one) for one in torch.split(inputs, 1)]
             if all(one is None for one in alone):
@@ -65,7 +73,7 @@ class Part:
 
     def _output(self, record: torch.Tensor) -> torch.Tensor | None:
         try:
-            output: torch.Tensor = self.module(record)
+            output: torch.Tensor = self.module(record.to(self._twin.device)).cpu()
         except Exception:
             return None
         return output
@@ -90,7 +98,11 @@ class Part:
         """
         if not len(self.module):
             return torch.zeros(len(inputs), 0), gradient
-        return self._run(inputs, lambda outputs, rows: (outputs * gradient[rows]).sum())
+
+        def loss(outputs: torch.Tensor, rows: slice) -> torch.Tensor:
+            return (outputs * gradient[rows].to(outputs.device)).sum()
+
+        return self._run(inputs, loss)
 
     def backward_from_loss(
         self, inputs: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor
@@ -98,8 +110,8 @@ class Part:
         """Return the same, given labels ``[n]`` and what each record's loss weighs ``[n]``."""
 
         def loss(logits: torch.Tensor, rows: slice) -> torch.Tensor:
-            losses = functional.cross_entropy(logits, labels[rows], reduction="none")
-            return (losses * weights[rows]).sum()
+            right, weigh = labels[rows].to(logits.device), weights[rows].to(logits.device)
+            return (functional.cross_entropy(logits, right, reduction="none") * weigh).sum()
 
         return self._run(inputs, loss)
 
@@ -127,11 +139,12 @@ class Part:
     def _pass(
         self, inputs: torch.Tensor, loss: _Loss, rows: slice
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        inputs = inputs.detach().requires_grad_(True)
+        self._twin.refresh()
+        inputs = inputs.detach().to(self._twin.device).requires_grad_(True)
         try:
             loss(self._hooked(inputs), rows).backward()  # type: ignore[no-untyped-call]
             assert inputs.grad is not None
-            return self._collect(len(inputs)), inputs.grad.detach()
+            return self._collect(len(inputs)).cpu(), inputs.grad.detach().cpu()
         except Exception:
             forget_pass(self.module)
             raise
@@ -150,15 +163,17 @@ class Ends:
         features: shape of one record's features at the head; () where the head is the server's.
     """
 
-    def __init__(self, parts: Parts, whole: nn.Module, shape: Sequence[int]) -> None:
+    def __init__(
+        self, parts: Parts, whole: nn.Module, shape: Sequence[int], device: torch.device = CPU
+    ) -> None:
         with torch.no_grad():
             activation = parts.bottom(torch.zeros(1, *shape))
             self.activation = tuple(activation.shape[1:])
             at_home = parts.head is not None
             self.features = tuple(parts.middle(activation).shape[1:]) if at_home else ()
         self.away = frozenset(parts.names_away(whole))
-        self.bottom = Part(parts.bottom)
-        self.head = None if parts.head is None else Part(parts.head)
+        self.bottom = Part(parts.bottom, device)
+        self.head = None if parts.head is None else Part(parts.head, device)
 
 
 def by_patient(gradients: torch.Tensor, owner: torch.Tensor, patients: int) -> torch.Tensor:

@@ -22,12 +22,10 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from clients.contract.faults import Code, Fault
 from clients.contract.visit_messages import Carried
 from clients.learning.dp_sgd import clipped_gradient_sum
-from clients.models.weights import set_parameters
 from crypto.envelope import unwrap, wrap
 from crypto.headers import (
     Header,
@@ -160,19 +158,6 @@ def _verified(
     if header.training != training:
         raise Fault(Code.STALE_PLACE, f"a model of {header.training!r} came to {training!r}")
     return header
-
-
-@torch.no_grad()
-def logits_of(
-    module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], inputs: torch.Tensor
-) -> NDArray[np.floating]:
-    """Return a released model's logits; the module's own weights are put back."""
-    own = {name: tensor.clone() for name, tensor in module.named_parameters()}
-    try:
-        set_parameters(module, tensors)
-        return np.asarray(module(inputs).numpy())
-    finally:
-        set_parameters(module, own)
 
 
 def _context(training: str, visit: int, sender: str) -> bytes:

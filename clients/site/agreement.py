@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from clients.contract.binding import BoundTerms, own_digest, own_text, terms_digest
 from clients.contract.schedule import failures_allowed, spare_attempts
 from clients.data.public_facts import public_facts
+from clients.learning.device import describe
 from clients.learning.shapes import shared_parameters, weights_digest
 from clients.site.session import Session, make_session
 
@@ -44,7 +45,13 @@ class Agreement:
         return self.noise_multiplier == noise_multiplier and self.settings == settings
 
 
-def agree(settings: Settings, cohort: Cohort, training: str, noise_multiplier: float) -> Agreement:
+def agree(
+    settings: Settings,
+    cohort: Cohort,
+    training: str,
+    noise_multiplier: float,
+    site: Site | None = None,
+) -> Agreement:
     """Derive the terms of a training.
 
     Args:
@@ -52,11 +59,18 @@ def agree(settings: Settings, cohort: Cohort, training: str, noise_multiplier: f
         cohort: what is public about the records comes from it.
         training: the id.
         noise_multiplier: sigma, 0 where the regime adds no noise.
+        site: on whose machine gradients are computed; its log says which device that is. None: as
+            the run's settings say.
 
     Raises:
+        NoSuchDevice: the device is not there.
         ValueError: no grid, or no sealing parameters, meet the guarantee.
     """
-    session = make_session(settings, cohort, training, noise_multiplier)
+    session = make_session(
+        settings, cohort, training, noise_multiplier, None if site is None else site.machine
+    )
+    if site is not None:
+        site.log(f"{training}: gradients are computed on {describe(session.replica.device)}")
     largest = settings.data.largest_hospital or max(cohort.patients_by_hospital.values())
     bound = BoundTerms.of(
         settings,

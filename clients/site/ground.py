@@ -29,6 +29,7 @@ from clients.contract.faults import Code, Fault
 from clients.contract.printable import printable_lines
 from clients.site.books import Books
 from clients.site.heads import marked, unmarked
+from clients.site.machine import Machine
 from clients.site.readiness import site_faults
 from crypto.errors import IdentityError
 from crypto.identity import Identity, fingerprint
@@ -72,6 +73,7 @@ class Site:
         unwitnessed: places that may be known to the server alone.
         require_witness: whether peers vouch for its ledger in each training, whatever its home.
         home: ``inode``, or ``any`` where a disk gives a file another inode at times.
+        machine: what it computes on.
     """
 
     name: str
@@ -89,6 +91,7 @@ class Site:
     unwitnessed: int = 4
     require_witness: bool = False
     home: str = "inode"
+    machine: Machine = field(default_factory=Machine)
 
     @cached_property
     def identity(self) -> Identity:
@@ -212,7 +215,8 @@ def simulated_site(name: str, settings: Settings, training: str, books: Books) -
     else:
         root = Path(tempfile.gettempdir()) / f"asclepias-{os.getuid()}" / training
     folder = private_folder(root / "sites" / name)
-    return Site(name=name, folder=folder, simulated=True, books=books)
+    machine = Machine.of(settings)
+    return Site(name=name, folder=folder, simulated=True, books=books, machine=machine)
 
 
 def real_site(file: SiteFile, books: Books) -> Site:
@@ -242,6 +246,7 @@ def real_site(file: SiteFile, books: Books) -> Site:
         unwitnessed=file.unwitnessed,
         require_witness=file.require_witness,
         home=file.home,
+        machine=Machine(device=file.device, threads=file.threads),
     )
 
 

@@ -145,7 +145,7 @@ class Hospital:
         if noise_multiplier != 0.0 and not LEAST_NOISE <= noise_multiplier <= MOST_NOISE:
             raise Fault(Code.MALFORMED, f"a noise multiplier of {noise_multiplier}")
         try:
-            return agree(self.run_settings, self.cohort, self.training, noise_multiplier)
+            return agree(self.run_settings, self.cohort, self.training, noise_multiplier, self.site)
         except Exception as error:
             if not (self.settings.model.weights or isinstance(error, _UNDERIVED)):
                 raise

@@ -96,10 +96,10 @@ class Host:
         """
         hospital, request = self._hospital, passage.request
         hospital.own.require_public()
-        module = hospital.session().replica.module
+        replica = hospital.session().replica
         try:
             for tensors in request.models:
-                check_parameters(module, tensors)
+                check_parameters(replica.module, tensors)
         except ModelError as error:
             raise Fault(Code.MALFORMED, str(error)) from error
         if not request.models:
@@ -109,7 +109,7 @@ class Host:
         )
 
         def logits_of(inputs: torch.Tensor) -> NDArray[np.floating]:
-            each = [visits.logits_of(module, tensors, inputs) for tensors in request.models]
+            each = [replica.forward.logits(inputs, tensors) for tensors in request.models]
             return decide_together(each, hospital.settings.exchange.vote)
 
         use = receipt.use(0, 1)

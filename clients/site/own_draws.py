@@ -22,7 +22,7 @@ from clients.contract.terms import hospitals_expected
 from clients.data.identities import identities
 from clients.data.noisy_inputs import training_records
 from clients.learning.augmentation import augmented
-from clients.learning.dp_sgd import Batch
+from clients.learning.batch import Batch
 from clients.learning.draws import Draws
 from clients.learning.evaluation import evaluate
 from clients.learning.late_rows import LateRows

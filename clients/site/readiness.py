@@ -17,7 +17,13 @@ if TYPE_CHECKING:
 
 def site_faults(site: SiteFile) -> list[str]:
     """Return a sentence for everything that keeps a site from taking part, with what to do."""
-    return [*pin_faults(site), *app_faults(site), *open_files(site), *ledger_faults(site.ledger)]
+    return [
+        *pin_faults(site),
+        *app_faults(site),
+        *open_files(site),
+        *ledger_faults(site.ledger),
+        *device_faults(site),
+    ]
 
 
 def pin_faults(site: SiteFile) -> list[str]:
@@ -41,3 +47,16 @@ def app_faults(site: SiteFile) -> list[str]:
         "that 'asclepias bundle' prints (any-app = true lets every bundle run that the SuperLink "
         "sends, whatever it does)"
     ]
+
+
+def device_faults(site: SiteFile) -> list[str]:
+    """Say what is wrong with a device that is asked for by name."""
+    if site.device in ("auto", "cpu"):
+        return []
+    from clients.learning.device import NoSuchDevice, find_device
+
+    try:
+        find_device(site.device)
+    except NoSuchDevice as error:
+        return [f"{site.path}: [node] {error}"]
+    return []

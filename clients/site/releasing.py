@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch.func import functional_call
 
 from accounting import lines
 from accounting.release import public
@@ -143,9 +142,7 @@ class Releasing:
         )
 
         def logits_of(inputs: torch.Tensor) -> NDArray[np.floating]:
-            replica = session.replica
-            with torch.no_grad():
-                return np.asarray(functional_call(replica.module, replica.released(), (inputs,)))
+            return session.replica.forward.logits(inputs, session.replica.released())
 
         use = receipt.use(0, 1)
         figures = Figures(metrics=public(hospital.own.figures(logits_of), use))

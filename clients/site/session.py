@@ -7,7 +7,6 @@ answers for one. What each hospital has committed to and may release is in its o
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,12 +18,14 @@ import torch
 from accounting.vocabulary import EXCHANGES
 from clients.contract.terms import agree_terms
 from clients.learning.cuts import cut_model, values_of_messages
+from clients.learning.device import CPU
 from clients.learning.device_check import check_computes
 from clients.learning.replica import Replica, state_from_bytes, state_to_bytes
 from clients.learning.shapes import dimensions_of, shared_parameters
 from clients.learning.split_ends import Ends
 from clients.learning.sum_exchange import make_exchange
 from clients.models import build_model, input_shape
+from clients.site.machine import Machine
 from clients.site.memory import keep_freed_memory
 from clients.site.proofs import Committed, check_committed
 from clients.site.snapshots import state_tag
@@ -88,13 +89,13 @@ class Session:
         module: torch.nn.Module,
         info: DatasetInfo,
         ends: Ends | None = None,
+        device: torch.device = CPU,
     ) -> None:
-        torch.set_num_threads(min(settings.run.threads, os.cpu_count() or 1))
         keep_freed_memory()
         self.settings = settings
         self.terms = terms
         self.ends = ends
-        self.replica = Replica(module, settings, len(info.classes))
+        self.replica = Replica(module, settings, len(info.classes), device)
         kind = EXCHANGES[settings.exchange.name]
         if kind.sums:
             self.exchange = make_exchange(settings, terms)
@@ -321,16 +322,33 @@ def _measured(phases: Phases | None, name: str) -> Iterator[None]:
 
 
 def make_session(
-    settings: Settings, cohort: Cohort, training: str, noise_multiplier: float
+    settings: Settings,
+    cohort: Cohort,
+    training: str,
+    noise_multiplier: float,
+    machine: Machine | None = None,
 ) -> Session:
-    """Return the session of a training that begins: its terms, its initial model."""
+    """Return the session of a training that begins: its terms, its initial model.
+
+    Args:
+        settings: the run's.
+        cohort: what is public about the records comes from it.
+        training: the id.
+        noise_multiplier: sigma.
+        machine: what to compute on; None: as the run's settings say.
+
+    Raises:
+        NoSuchDevice: the device is not there.
+    """
+    machine = machine or Machine.of(settings)
+    device = machine.take()
     module = build_model(settings, cohort.info, settings.public_seed)
     largest = settings.data.largest_hospital or max(cohort.patients_by_hospital.values())
     ends, values = None, 0
     if settings.exchange.name == "layers":
         parts = cut_model(settings, module)
         shape = input_shape(settings, cohort.info)
-        ends = Ends(parts, module, shape)
+        ends = Ends(parts, module, shape, device)
         values = values_of_messages(settings, parts, shape, largest)
         for parameter in parts.away:
             parameter.requires_grad_(False)
@@ -343,4 +361,4 @@ def make_session(
         noise_multiplier=noise_multiplier,
         message_values=values,
     )
-    return Session(settings, terms, module, cohort.info, ends)
+    return Session(settings, terms, module, cohort.info, ends, device)

@@ -67,6 +67,7 @@ _KNOWN: dict[str, dict[str, str]] = {
         "runtime-port": _WHOLE,
         "poll-seconds": _NUMBER,
         "threads": _WHOLE,
+        "device": _TEXT,
         "answer-every": _NUMBER,
     },
 }
@@ -113,6 +114,7 @@ class SiteFile:
         runtime_port: port of the SuperNode's own loopback interface; 0 for a free one.
         poll_seconds: pause between two questions to the SuperLink.
         threads: threads of the native libraries in an app process.
+        device: what it computes on: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         answer_every: seconds; answers leave at whole multiples of them. 0: as soon as they are
             ready.
         unwitnessed: places that may be known to the server alone before peers must vouch.
@@ -141,6 +143,7 @@ class SiteFile:
     runtime_port: int = 0
     poll_seconds: float = 0.2
     threads: int = 1
+    device: str = "auto"
     answer_every: float = 0.0
     unwitnessed: int = 4
     require_witness: bool = False
@@ -211,6 +214,7 @@ def _site(path: Path, given: Mapping[str, Any]) -> SiteFile:
         runtime_port=node.get("runtime-port", 0),
         poll_seconds=float(node.get("poll-seconds", 0.2)),
         threads=node.get("threads", 1),
+        device=node.get("device", "auto"),
         answer_every=float(node.get("answer-every", 0.0)),
         unwitnessed=ledger.get("unwitnessed", 4),
         require_witness=ledger.get("require-witness", False),

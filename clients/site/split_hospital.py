@@ -48,8 +48,9 @@ from clients.contract.layer_messages import (
 )
 from clients.contract.phases import Phases
 from clients.contract.schedule import LAYER_MESSAGES
+from clients.learning.batch import chunks_of_patients
 from clients.learning.cuts import slots_of
-from clients.learning.dp_sgd import chunks_of_patients, clip_factors
+from clients.learning.dp_sgd import clip_factors
 from clients.learning.late_rows import LateRows
 from clients.learning.split_ends import Ends, by_patient, clip_rows, placed
 from clients.site.contributing import Contributing

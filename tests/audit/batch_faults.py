@@ -13,7 +13,8 @@ import torch
 from accounting.randomness import Stream
 from clients.audit import canaries
 from clients.learning import dp_sgd, split_ends
-from clients.learning.dp_sgd import Batch, GradientSum
+from clients.learning.batch import Batch
+from clients.learning.dp_sgd import GradientSum
 from clients.learning.gradients import Gradients
 from clients.learning.replica import Replica
 from clients.site import deals, split_hospital

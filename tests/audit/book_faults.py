@@ -20,7 +20,8 @@ from clients.contract import messages, schedule, terms
 from clients.contract.settings import Settings
 from clients.learning import dp_sgd
 from clients.learning import replica as replica_module
-from clients.learning.dp_sgd import Batch, GradientSum
+from clients.learning.batch import Batch
+from clients.learning.dp_sgd import GradientSum
 from clients.learning.gradients import Gradients
 from clients.learning.replica import Replica
 from clients.site import contributing

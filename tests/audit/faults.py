@@ -12,7 +12,8 @@ from typing import Any
 from unittest import mock
 
 from clients.learning import gradients, local_steps, visits
-from clients.learning.dp_sgd import Batch, GradientSum
+from clients.learning.batch import Batch
+from clients.learning.dp_sgd import GradientSum
 
 Patch = Callable[[ExitStack], None]
 

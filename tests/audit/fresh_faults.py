@@ -19,7 +19,8 @@ import torch
 from accounting import noise
 from accounting.randomness import Stream
 from clients.learning import dp_sgd
-from clients.learning.dp_sgd import Batch, GradientSum
+from clients.learning.batch import Batch
+from clients.learning.dp_sgd import GradientSum
 from clients.site.chances import Chances
 from clients.site.own_draws import OwnDraws
 from tests.audit.faults import AUDIT, DATA, Fault, in_sums, swap

@@ -65,10 +65,10 @@ def _biases_beside_the_clip(stack: ExitStack) -> None:
                 weights.append(gradient)
                 places.append(here)
             else:
-                total[here] += torch.nan_to_num(gradient).double().sum(dim=0).numpy()
+                total[here] += torch.nan_to_num(gradient).double().sum(dim=0)
         if not weights:
             return 0
-        clipped = np.zeros(sum(one.stop - one.start for one in places))
+        clipped = torch.zeros(sum(one.stop - one.start for one in places), dtype=torch.float64)
         wrong = real(clipped, weights, clip, reasons)
         for here in places:
             total[here] += clipped[: here.stop - here.start]

@@ -16,7 +16,8 @@ from torch import nn
 from accounting.randomness import Stream
 from clients.contract import terms
 from clients.data import Cohorts
-from clients.learning.dp_sgd import Batch, clipped_gradient_sum
+from clients.learning.batch import Batch
+from clients.learning.dp_sgd import clipped_gradient_sum
 from clients.learning.per_sample import PerSample
 from clients.site.books import Books
 from clients.site.chances import Chances

@@ -20,7 +20,7 @@ from accounting import noise, runs
 from accounting.randomness import Stream
 from clients.contract import terms
 from clients.learning import dp_sgd
-from clients.learning.dp_sgd import Batch
+from clients.learning.batch import Batch
 from clients.site.chances import Chances
 from clients.site.own_draws import OwnDraws
 from crypto import one_time

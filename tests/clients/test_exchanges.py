@@ -91,7 +91,7 @@ def test_the_opened_sum_is_the_pooled_gradient_to_half_a_step_a_hospital(
 
 def pooled_gradient(settings: Settings) -> np.ndarray:
     """The clipped gradient sum over all hospitals' patients, at the initial model."""
-    from clients.learning.dp_sgd import Batch
+    from clients.learning.batch import Batch
     from clients.models import build_model
 
     cohort = Cohorts().of(settings)

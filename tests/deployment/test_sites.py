@@ -384,3 +384,17 @@ def test_a_ledger_in_a_folder_that_others_can_write_is_refused(tmp_path: Path) -
     assert any(str(shared) in fault for fault in site_faults(site)), site_faults(site)
     shared.chmod(0o1777)  # nobody but its owner renames a file there
     assert not any(str(shared) in fault for fault in site_faults(site)), site_faults(site)
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "gpu"])
+def test_a_device_that_is_not_there_keeps_a_site_from_taking_part(
+    tmp_path: Path, device: str
+) -> None:
+    made = benchmark_consortium(tmp_path / "c", 2)
+    rewrite(made, "hospital-00", 'device = "auto"', f'device = "{device}"')
+    site = read_site_file(made.site("hospital-00") / "site.toml")
+    (fault,) = [one for one in site_faults(site) if "[node]" in one]
+    assert str(site.path) in fault and repr(device) in fault
+    rewrite(made, "hospital-00", f'device = "{device}"', 'device = "cpu"')
+    site = read_site_file(made.site("hospital-00") / "site.toml")
+    assert not [one for one in site_faults(site) if "[node]" in one]

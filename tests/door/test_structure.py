@@ -209,7 +209,8 @@ def held_at_a_hospital() -> dict[str, object]:
     import torch
 
     from clients.data import Records
-    from clients.learning.dp_sgd import Batch, GradientSum
+    from clients.learning.batch import Batch
+    from clients.learning.dp_sgd import GradientSum
     from clients.learning.replica import Replica
     from clients.site.membership import Membership
     from clients.site.split_hospital import Slots

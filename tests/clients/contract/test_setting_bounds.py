@@ -22,6 +22,7 @@ NOT_BOUND = {
     "run.out",
     "run.scenario",
     "run.threads",
+    "run.device",
     "run.timeout",
     "run.training-id",
     "tracking.wandb",

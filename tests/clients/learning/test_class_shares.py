@@ -12,8 +12,9 @@ from torch import nn
 
 from clients.contract.settings import Settings, SettingsError
 from clients.data import Dataset, DatasetInfo, Records
+from clients.learning.batch import Batch
 from clients.learning.class_shares import PART, ClassCounts, ClassShares
-from clients.learning.dp_sgd import Batch, clipped_gradient_sum
+from clients.learning.dp_sgd import clipped_gradient_sum
 from clients.learning.per_sample import PerSample
 from clients.learning.replica import Replica
 from clients.learning.shapes import dimensions_of, shared_parameters

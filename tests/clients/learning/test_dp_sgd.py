@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
-from clients.learning.dp_sgd import Batch, clipped_gradient_sum
+from clients.learning.batch import Batch
+from clients.learning.dp_sgd import clipped_gradient_sum
 from clients.learning.per_sample import PerSample
 
 pytestmark = [

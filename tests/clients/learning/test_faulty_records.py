@@ -9,13 +9,9 @@ from torch import nn
 
 from clients.learning import dp_sgd
 from clients.learning.augmentation import augmented
+from clients.learning.batch import Batch
 from clients.learning.device_check import DeviceError, check_computes
-from clients.learning.dp_sgd import (
-    Batch,
-    GradientSum,
-    clip_factors,
-    clipped_gradient_sum,
-)
+from clients.learning.dp_sgd import GradientSum, clip_factors, clipped_gradient_sum
 from clients.learning.late_rows import LateRows
 from clients.learning.per_sample import PerSample
 from clients.learning.split_ends import Part, by_patient

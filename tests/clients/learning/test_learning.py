@@ -15,8 +15,9 @@ from accounting.randomness import Stream
 from clients.contract.settings import Settings, SettingsError
 from clients.data import Dataset, DatasetInfo, Records
 from clients.learning.augmentation import augmented
+from clients.learning.batch import Batch
 from clients.learning.class_shares import ClassShares
-from clients.learning.dp_sgd import Batch, clipped_gradient_sum
+from clients.learning.dp_sgd import clipped_gradient_sum
 from clients.learning.per_sample import PerSample
 from clients.learning.replica import Replica
 from clients.models import ModelError, build_model

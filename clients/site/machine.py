@@ -1,0 +1,43 @@
+"""What a process of hospitals computes on: a device, and so many threads."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+    from clients.contract.settings import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """A simulated hospital computes on what the run says, a real one on what its own file says.
+
+    Attributes:
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        threads: of torch; no more than there are processors.
+    """
+
+    device: str = "auto"
+    threads: int = 1
+
+    @classmethod
+    def of(cls, settings: Settings) -> Machine:
+        """Return what a run's settings say."""
+        return cls(device=settings.run.device, threads=settings.run.threads)
+
+    def take(self) -> torch.device:
+        """Set this process's threads and return its device.
+
+        Raises:
+            NoSuchDevice: it is not there.
+        """
+        import torch
+
+        from clients.learning.device import find_device
+
+        torch.set_num_threads(min(self.threads, os.cpu_count() or 1))
+        return find_device(self.device)
