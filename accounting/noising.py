@@ -9,13 +9,20 @@ of itself behind but what rounding made of the whole.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
 from accounting.errors import AccountingError
 from accounting.grid import GridPlan
-from accounting.parts import Opened, Seeds, part_noise
-from accounting.randomness import Stream
+from accounting.normals import ROUGH_REACH, Normals, Room, Rough
+from accounting.parts import Opened, Seeds, part_noise, part_stream
+from accounting.randomness import CHUNK, Stream
+
+Vector = NDArray[np.float64]
 
 # Dividing by the step rounds, so sensitivity grows by parts in 1e11 at most: cover it with noise.
 _NOISE_MARGIN = 1.0 + 1e-9
@@ -45,23 +52,114 @@ def noised_unpaid(
         AccountingError: a value is not finite, or noise is due and no stream, or not its seeds, are
             given.
     """
-    if not np.all(np.isfinite(values)):
-        raise AccountingError("a value to be noised is not finite")
-    scaled = np.clip(values, -grid.clamp, grid.clamp) / grid.step
-    whole = np.rint(scaled)
+    limit = (grid.levels - 1) // 2
+    noise: _Noise | None = None
     if grid.noise_stddev > 0.0:
         if stream is None:
             raise AccountingError("noise is due, but no stream of randomness was given")
-        # The fraction alone meets the noise, so that no digit of it is lost to a large sum.
-        draws = stream.normal(values.size).reshape(values.shape)
-        draws *= _in_steps(grid, 0)
+        parts = [(_in_steps(grid, 0), stream)]
         for part, seed in _seeds_by_part(grid, seeds):
-            draws += part_noise(seed, values.size, _in_steps(grid, part))
-        draws += scaled - whole
-        whole += np.rint(draws)
-    limit = (grid.levels - 1) // 2
-    result: NDArray[np.float64] = np.clip(whole, -limit, limit) * grid.step
-    return result
+            parts.append((_in_steps(grid, part), part_stream(seed)))
+        noise = _Noise(grid, parts, values.size)
+    flat, whole = values.reshape(-1), np.empty(values.size)
+    for start in range(0, flat.size, CHUNK):
+        piece, end = flat[start : start + CHUNK], start + CHUNK
+        if not _finite(piece):
+            raise AccountingError("a value to be noised is not finite")
+        if noise is None:
+            np.rint(_scaled(piece, grid), out=whole[start:end])
+        else:
+            noise.add(piece, start, whole)
+        if noise is None or noise.most > limit:
+            np.clip(whole[start:end], -limit, limit, out=whole[start:end])
+        whole[start:end] *= grid.step
+    if noise is not None:
+        noise.settle(whole)
+    return whole.reshape(values.shape)
+
+
+def _finite(values: Vector) -> bool:
+    with np.errstate(over="ignore", invalid="ignore"):
+        summed = float(values.sum())  # much faster, and finite only if every value is
+    return math.isfinite(summed) or bool(np.isfinite(values).all())
+
+
+def _scaled(values: Vector, grid: GridPlan) -> Vector:
+    """Values within the clamp, in steps."""
+    scaled: Vector = np.clip(values, -grid.clamp, grid.clamp) / grid.step
+    return scaled
+
+
+class _Open(NamedTuple):
+    """What rough noise has not settled: where, the values, and each part of their noise."""
+
+    at: NDArray[np.intp]
+    values: Vector
+    parts: list[Normals]
+
+
+class _Noise:
+    """Noise of one vector, `CHUNK` values at a time, rounded with what it is put on.
+
+    Rough noise settles nearly all: the nearest step is the same for all that it may stand for. What
+    lies too near the middle between two is computed exactly, as are all tails.
+
+    Args:
+        grid: the plan.
+        parts: of the noise: the standard deviation in steps and the stream of each.
+        count: values of the vector.
+
+    Attributes:
+        most: a bound on what rough noise settles, in steps.
+    """
+
+    def __init__(self, grid: GridPlan, parts: Sequence[tuple[float, Stream]], count: int) -> None:
+        self._grid = grid
+        self._stddevs = [stddev for stddev, _ in parts]
+        self._drawn = zip(*(stream.normals(count) for _, stream in parts), strict=True)
+        self._rough = [Rough.of(stddev) for stddev in self._stddevs]
+        self.most = grid.clamp / grid.step + ROUGH_REACH * sum(self._stddevs) + 1.0
+        # Beside the noise's own error there are some roundings to float64, in both ways together.
+        doubt = sum(one.error for one in self._rough) + (len(parts) + 4) * 2.0**-50 * self.most
+        self._settled = 0.5 - doubt
+        size = min(count, CHUNK)
+        self._room, self._sums = Room(size), np.empty(size)
+        self._open: list[_Open] = []
+
+    def add(self, values: Vector, start: int, whole: Vector) -> None:
+        """Write the next values with their noise, rounded once, into `whole`, in steps.
+
+        What stays open holds any number there until `settle`.
+        """
+        if sum(one.at.size for one in self._open) > CHUNK:
+            self.settle(whole)
+        grid, drawn, sums = self._grid, next(self._drawn), self._sums[: values.size]
+        nearest = whole[start : start + values.size]
+        np.clip(values, -grid.clamp, grid.clamp, out=sums)
+        sums *= 1.0 / grid.step
+        for one, rough in zip(drawn, self._rough, strict=True):
+            sums += one.rough(rough, self._room)
+        np.rint(sums, out=nearest)
+        sums -= nearest
+        np.abs(sums, out=sums)
+        at = np.flatnonzero(~(sums <= self._settled))  # NaN settles nothing
+        self._open.append(_Open(start + at, values[at], [one.some(at) for one in drawn]))
+
+    def settle(self, whole: Vector) -> None:
+        """Compute exactly what is still open, and write it, in gradient units."""
+        if not self._open:
+            return
+        at = np.concatenate([one.at for one in self._open])
+        scaled = _scaled(np.concatenate([one.values for one in self._open]), self._grid)
+        nearest, draws = np.rint(scaled), np.zeros(at.size)
+        for part, stddev in enumerate(self._stddevs):
+            draws += Normals.joined([one.parts[part] for one in self._open]).exact() * stddev
+        # The fraction alone meets the noise, so that no digit of it is lost to a large sum.
+        draws += scaled - nearest
+        nearest += np.rint(draws)
+        limit = (self._grid.levels - 1) // 2
+        whole[at] = np.clip(nearest, -limit, limit) * self._grid.step
+        self._open.clear()
 
 
 def _in_steps(grid: GridPlan, part: int) -> float:

@@ -149,15 +149,24 @@ class Seeds(Unreleased):
         return cls(tuple(data[at : at + SEED_BYTES] for at in range(0, len(data), SEED_BYTES)))
 
 
-def part_noise(seed: bytes, count: int, stddev: float) -> Vector:
-    """The noise of one part, float64 [count]: the same bits wherever it is drawn.
+def part_stream(seed: bytes) -> Stream:
+    """The randomness of one part: the same wherever it is drawn.
 
     Raises:
         AccountingError: a seed of another size.
     """
     if len(seed) != SEED_BYTES:
         raise AccountingError(f"a seed of {len(seed)} bytes, expected {SEED_BYTES}")
-    noise = Stream.from_key(seed, "part of the noise").normal(count)
+    return Stream.from_key(seed, "part of the noise")
+
+
+def part_noise(seed: bytes, count: int, stddev: float) -> Vector:
+    """The noise of one part, float64 [count]: the same bits wherever it is drawn.
+
+    Raises:
+        AccountingError: a seed of another size.
+    """
+    noise = part_stream(seed).normal(count)
     noise *= stddev
     return noise
 

@@ -20,6 +20,7 @@ standard deviations, with a few coarse values near it.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from typing import NoReturn
 
 import numpy as np
@@ -27,15 +28,15 @@ from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algori
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from numpy.typing import NDArray
-from scipy.special import ndtri
 
 from accounting.errors import AccountingError
+from accounting.normals import SMALL, Normals
 
-_CHUNK = 1 << 15  # values drawn at a time: keeps the working set in the cache
+CHUNK = 1 << 15  # values drawn at a time: keeps the working set in the cache
+_ZEROS = memoryview(bytes(8 * CHUNK))  # fresh ones would cost more than what is drawn over them
 # The inverse CDF is good to 7.2e-16 relative (Moshier's Cephes, ndtri); p to 2^-52 relative,
 # which moves x by at most 2^-52 * p / pdf(x) < 2^-52 * 1.26.
 NORMAL_ERROR = 2.0**-50
-_FINE = float(2**54)  # below this a 63-bit integer has lost some of a double's precision
 
 
 def _encode(labels: tuple[str | int | bytes, ...]) -> bytes:
@@ -104,7 +105,8 @@ class Stream:
 
     def bytes(self, count: int) -> bytes:
         """`count` random bytes."""
-        return self._cipher_here().update(bytes(count))
+        zeros = _ZEROS[:count] if count <= len(_ZEROS) else bytes(count)
+        return self._cipher_here().update(zeros)
 
     def words(self, count: int) -> NDArray[np.uint64]:
         """`count` random 64-bit words, uint64 [count]."""
@@ -164,24 +166,16 @@ class Stream:
         which the grid planner charges.
         """
         values = np.empty(count, dtype=np.float64)
-        for start in range(0, count, _CHUNK):
-            part = values[start : start + _CHUNK]
-            self._fill_normal(part)
+        for start, drawn in zip(range(0, count, CHUNK), self.normals(count), strict=True):
+            values[start : start + CHUNK] = drawn.exact()
         return values
 
-    def _fill_normal(self, values: NDArray[np.float64]) -> None:
-        words = self.words(len(values))
-        # The lowest bit is the sign, the other 63 the magnitude of p = (m + u) / 2^64, u in (0, 1).
-        magnitude = (words >> np.uint64(1)).astype(np.int64)
-        p = magnitude.astype(np.float64)
-        small = np.flatnonzero(p < _FINE)
-        p += 0.5
-        p[small] = magnitude[small] + self.uniform(len(small))
-        # A zero magnitude (once in 2^63) leaves p = u, the next uniform: a new binade of tails.
-        p *= 2.0**-64
-        ndtri(p, out=values)
-        sign = (words & np.uint64(1)) << np.uint64(63)
-        np.bitwise_xor(values.view(np.uint64), sign, out=values.view(np.uint64))
+    def normals(self, count: int) -> Iterator[Normals]:
+        """The values of `normal`, `CHUNK` at a time, before they are computed."""
+        for start in range(0, count, CHUNK):
+            words = self.words(min(CHUNK, count - start))
+            small = np.flatnonzero(words < SMALL)
+            yield Normals(words, small, self.uniform(len(small)))
 
     def _cipher_here(self) -> CipherContext:
         """The cipher; a fork of the process must not replay its parent's secret stream."""
