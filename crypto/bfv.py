@@ -8,6 +8,7 @@ special prime of public-key encryption), at least 128 bits.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -21,8 +22,9 @@ from crypto.lattice import Decryptor, Encryptor, Lattice, Residues, SeedSum, lat
 from crypto.packing import from_planes, plane_bytes, to_planes
 from crypto.parameters import CKKS_SCALE_BITS, COEFFICIENT_PRIME
 from crypto.plans import SealingPlan
+from crypto.prepared import Prepared
 from crypto.roles import Place, Sealed, Vector
-from crypto.vectors import check_contributors, check_seeds, from_slots, new_nonce, to_slots
+from crypto.vectors import Tagging, check_contributors, check_seeds, from_slots, new_nonce
 
 # Sums of up to 15 residues below 2**60 fit uint64, so reduction waits.
 _LAZY = 15
@@ -65,12 +67,20 @@ class BfvSealer:
         self._plan, self._keys, self._hospital = plan, keys, hospital
         self._encryptor = encryptor_of(plan, keys)
 
+    def prepare(self, place: Place) -> Prepared:
+        """Draw the nonce and what of the tags depends on no vector."""
+        tagging = Tagging(self._plan, self._keys, self._hospital, new_nonce(), place)
+        return Prepared(self._hospital, place, partial(self._finish, tagging))
+
     def seal(self, values: Vector, place: Place, seeds: Sequence[bytes] = ()) -> Sealed:
         """Seal float64 `[d]`; every call draws fresh encryption randomness inside SEAL."""
+        return self.prepare(place).seal(values, seeds)
+
+    def _finish(self, tagging: Tagging, values: Vector, seeds: Sequence[bytes]) -> Sealed:
         check_seeds(seeds, self._plan)
-        plan, nonce = self._plan, new_nonce()
-        rows = to_slots(values, plan, self._keys, self._hospital, nonce, place)
-        return encrypt_rows(rows, plan, self._encryptor, self._keys.key_id, nonce)
+        rows = tagging.slots(values)
+        key_id = self._keys.key_id
+        return encrypt_rows(rows, self._plan, self._encryptor, key_id, tagging.nonce)
 
 
 class BfvAdder:

@@ -7,6 +7,7 @@ pads: they prove who is in a sum, but not, as the tags of bfv do, that nothing w
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from crypto.frames import Content, read_frame
 from crypto.keys import Keys
 from crypto.parameters import CKKS_UNIT_BITS
 from crypto.plans import SealingPlan
+from crypto.prepared import Prepared
 from crypto.roles import Place, Sealed, Vector
 from crypto.tags import check_pads, pads
 from crypto.vectors import check_contributors, check_seeds, check_vector, new_nonce
@@ -33,10 +35,17 @@ class CkksSealer:
         self._plan, self._keys, self._hospital = plan, keys, hospital
         self._encryptor = encryptor_of(plan, keys)
 
+    def prepare(self, place: Place) -> Prepared:
+        """Draw the nonce."""
+        return Prepared(self._hospital, place, partial(self._finish, new_nonce(), place))
+
     def seal(self, values: Vector, place: Place, seeds: Sequence[bytes] = ()) -> Sealed:
         """Seal float64 `[d]`, clamped to the grid's bound but not rounded to its step."""
+        return self.prepare(place).seal(values, seeds)
+
+    def _finish(self, nonce: bytes, place: Place, values: Vector, seeds: Sequence[bytes]) -> Sealed:
         check_seeds(seeds, self._plan)
-        plan, nonce = self._plan, new_nonce()
+        plan = self._plan
         check_vector(values, plan.values)
         slots = np.zeros((plan.ciphertexts, plan.slots))
         data = np.zeros(plan.ciphertexts * plan.data_slots)

@@ -85,43 +85,58 @@ class _Chunk:
         return part
 
 
-def encrypt_blocks(
-    values: Vector, secret: Small, coins: Coins, sealing: Sealing, pads: Words
-) -> Blocks:
-    """Quantise, tag and encrypt float64 `[d]`.
+class EmptyBlocks:
+    """The blocks of one vector before it is there: ``a_i*s + e_i``, encryptions of nought.
+
+    The vector is added to them where they lie, so of what hid it nothing is left but what is sent.
 
     Args:
-        values: The vector; finite.
         secret: The key of this vector.
-        coins: For salt and errors.
+        coins: For errors and salt.
         sealing: What it is sealed under.
         pads: Of the hospital's tags.
-
-    Returns:
-        uint8 `[blocks, block_bytes]`.
     """
-    layout, weights, shared = sealing.layout, sealing.weights(), sealing.polynomials()
-    body = np.empty((layout.blocks, layout.block_bytes), dtype=np.uint8)
-    whole, mask = _Chunk(layout, shared.rows), np.uint64(2**layout.modulus_bits - 1)
-    norm = _KEY_NORM * layout.degree**0.5
-    for first in range(0, layout.blocks, shared.rows):
-        out = body[first : first + shared.rows]
-        chunk = whole.of(len(out))
-        quantise_blocks(values, first, layout, coins, chunk.fields)
-        products = weights.products(chunk.fields)
-        own = pads[first : first + len(out)].tolist()
-        tags = [(pad + product) % PRIME for pad, product in zip(own, products, strict=True)]
-        pack_blocks(chunk.fields, layout, chunk.plain)
-        write_digits(tags, layout, chunk.plain)
-        shared.chunk(first, norm).times(secret, chunk.product, chunk.scratch)
-        chunk.plain <<= np.uint64(layout.noise_bits)
-        chunk.product += chunk.plain
-        errors = coins.binomial(chunk.plain.size).view(np.uint64)
-        chunk.product += errors.reshape(chunk.plain.shape)
-        chunk.product &= mask
-        chunk.product >>= np.uint64(layout.bits_cut)
-        write_planes(chunk.product, layout.wire_bits, out)
-    return body
+
+    def __init__(self, secret: Small, coins: Coins, sealing: Sealing, pads: Words) -> None:
+        layout, shared = sealing.layout, sealing.polynomials()
+        self._coins, self._sealing, self._pads, self._rows = coins, sealing, pads, shared.rows
+        self._weights = sealing.weights()
+        self._blocks: Coefficients = np.empty((layout.blocks, layout.degree), dtype=np.uint64)
+        scratch: Spectrum = np.empty((shared.rows, layout.degree // 2), dtype=np.complex128)
+        norm = _KEY_NORM * layout.degree**0.5
+        for first in range(0, layout.blocks, shared.rows):
+            out = self._blocks[first : first + shared.rows]
+            shared.chunk(first, norm).times(secret, out, scratch[: len(out)])
+            out += coins.binomial(out.size).view(np.uint64).reshape(out.shape)
+
+    def filled(self, values: Vector) -> Blocks:
+        """Quantise, tag and add float64 `[d]`, finite; once, as the blocks are gone then.
+
+        Returns:
+            uint8 `[blocks, block_bytes]`.
+        """
+        layout, blocks = self._sealing.layout, self._blocks
+        del self._blocks
+        body = np.empty((layout.blocks, layout.block_bytes), dtype=np.uint8)
+        whole, mask = _Chunk(layout, self._rows), np.uint64(2**layout.modulus_bits - 1)
+        for first in range(0, layout.blocks, self._rows):
+            product = blocks[first : first + self._rows]
+            chunk = whole.of(len(product))
+            quantise_blocks(values, first, layout, self._coins, chunk.fields)
+            products = self._weights.products(chunk.fields)
+            own = self._pads[first : first + len(product)].tolist()
+            tags = [(pad + one) % PRIME for pad, one in zip(own, products, strict=True)]
+            pack_blocks(chunk.fields, layout, chunk.plain)
+            write_digits(tags, layout, chunk.plain)
+            chunk.plain <<= np.uint64(layout.noise_bits)
+            product += chunk.plain
+            product &= mask
+            product >>= np.uint64(layout.bits_cut)
+            write_planes(product, layout.wire_bits, body[first : first + self._rows])
+        return body
+
+    def __repr__(self) -> str:
+        return "EmptyBlocks(hidden)"
 
 
 def decrypt_blocks(

@@ -23,6 +23,12 @@ class SealError(SealingError):
     code = "unsealable-values"
 
 
+class SpentError(SealingError):
+    """What was prepared for one vector is asked to seal another."""
+
+    code = "spent"
+
+
 class FrameError(SealingError):
     """Bytes that are no well-formed sealed vector: magic, version, sizes or residues."""
 

@@ -5,6 +5,7 @@ hides nothing from whoever carries it.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -13,8 +14,9 @@ from crypto.frames import Content, Frame, read_frame, write_frame
 from crypto.keys import Keys
 from crypto.packing import Slots, from_planes, to_planes
 from crypto.plans import SealingPlan
+from crypto.prepared import Prepared
 from crypto.roles import Place, Sealed, Vector
-from crypto.vectors import check_contributors, check_seeds, from_slots, new_nonce, to_slots
+from crypto.vectors import Tagging, check_contributors, check_seeds, from_slots, new_nonce
 
 
 class ModularSealer:
@@ -24,18 +26,25 @@ class ModularSealer:
         keys.require(plan)
         self._plan, self._keys, self._hospital = plan, keys, hospital
 
+    def prepare(self, place: Place) -> Prepared:
+        """Draw the nonce and what of the tags depends on no vector."""
+        tagging = Tagging(self._plan, self._keys, self._hospital, new_nonce(), place)
+        return Prepared(self._hospital, place, partial(self._finish, tagging))
+
     def seal(self, values: Vector, place: Place, seeds: Sequence[bytes] = ()) -> Sealed:
         """Frame the tagged integers of float64 `[d]`."""
+        return self.prepare(place).seal(values, seeds)
+
+    def _finish(self, tagging: Tagging, values: Vector, seeds: Sequence[bytes]) -> Sealed:
         check_seeds(seeds, self._plan)
-        nonce = new_nonce()
-        rows = to_slots(values, self._plan, self._keys, self._hospital, nonce, place)
+        rows = tagging.slots(values)
         return write_frame(
             self._plan,
             content=Content.SINGLE,
             key_id=self._keys.key_id,
             contributions=1,
             body=[to_planes(row, self._plan.slot_bits) for row in rows],
-            nonce=nonce,
+            nonce=tagging.nonce,
         )
 
 

@@ -21,13 +21,14 @@ opened sum are protected by RLWE with what S and the decoding errors give away c
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from crypto.coins import Coins
-from crypto.encrypted_blocks import Blocks, Sealing, decrypt_blocks, encrypt_blocks
+from crypto.encrypted_blocks import Blocks, EmptyBlocks, Sealing, decrypt_blocks
 from crypto.errors import ContributionError, KeysError, TagMismatchError
 from crypto.frames import Content, Frame, read_frame, write_frame
 from crypto.key_shares import Answers, candidates, deal, open_answers, seats_of
@@ -37,6 +38,7 @@ from crypto.packing import from_planes, write_planes
 from crypto.pairs import Mask, PairKeys, stream_sum
 from crypto.plans import SealingPlan
 from crypto.polynomials import Small
+from crypto.prepared import Prepared
 from crypto.roles import Place, Sealed, Vector
 from crypto.security import COINS
 from crypto.seeds import digests
@@ -87,37 +89,75 @@ class OneTimeSealer:
             raise KeysError(f"pair keys of {self._pairs.hospital!r}, not of {hospital!r}")
         self._plan, self._layout, self._keys, self._hospital = plan, plan.layout, keys, hospital
 
+    def prepare(self, place: Place) -> Prepared:
+        """Draw a key, and do all that depends on no vector: masks, pads, products with the key.
+
+        Raises:
+            KeysError: The round is over for this hospital: its pair keys have moved on.
+        """
+        degree, pairs = self._layout.degree, self._pairs
+        nonce, coins = new_nonce(), Coins()
+        secret = coins.binomial(degree)
+        sent: Mask | None = None
+        if self._plan.sharing is None:
+            sent = pairs.masks(place, degree)
+            sent += secret.astype(np.uint16)
+            sent += _key_pads(self._keys, place, {self._hospital: nonce}, degree)
+        sealing = Sealing(layout=self._layout, keys=self._keys, bind=pairs.bind, place=place)
+        pads = sealing.pads(self._hospital, nonce)
+        blocks = EmptyBlocks(Small(secret), coins, sealing, pads)
+        key = _FreshKey(secret=secret, masked=sent, nonce=nonce)
+        return Prepared(self._hospital, place, partial(self._finish, place, key, blocks))
+
     def seal(self, values: Vector, place: Place, seeds: Sequence[bytes] = ()) -> Sealed:
         """Seal float64 `[d]` for a sum at `place`; seeds of its noise are shared with its key.
 
         Raises:
             KeysError: The round is over for this hospital: its pair keys have moved on.
         """
-        plan, degree, pairs = self._plan, self._layout.degree, self._pairs
+        return self.prepare(place).seal(values, seeds)
+
+    def _finish(
+        self,
+        place: Place,
+        key: "_FreshKey",
+        blocks: EmptyBlocks,
+        values: Vector,
+        seeds: Sequence[bytes],
+    ) -> Sealed:
+        plan = self._plan
         check_vector(values, plan.values)
         check_seeds(seeds, plan)
-        nonce, coins = new_nonce(), Coins()
-        secret = coins.binomial(degree)
-        sent: Mask | None = None
         envelopes: dict[str, bytes] = {}
-        if plan.sharing is None:
-            sent = pairs.masks(place, degree)
-            sent += secret.astype(np.uint16)
-            sent += _key_pads(self._keys, place, {self._hospital: nonce}, degree)
-        else:
-            envelopes = deal(secret, seeds, plan, pairs, place, nonce)
-        sealing = Sealing(layout=self._layout, keys=self._keys, bind=pairs.bind, place=place)
-        pads = sealing.pads(self._hospital, nonce)
-        body = encrypt_blocks(values, Small(secret), coins, sealing, pads)
+        if plan.sharing is not None:
+            envelopes = deal(key.secret, seeds, plan, self._pairs, place, key.nonce)
+        body = blocks.filled(values)
         sealed = write_frame(
             plan,
             content=Content.SINGLE,
             key_id=self._keys.key_id,
             contributions=1,
-            body=[body.reshape(-1).data, b"" if sent is None else sent.data.cast("B")],
-            nonce=nonce,
+            body=[body.reshape(-1).data, b"" if key.masked is None else key.masked.data.cast("B")],
+            nonce=key.nonce,
         )
         return replace(sealed, envelopes=envelopes, seeds=digests(seeds))
+
+
+class _FreshKey(NamedTuple):
+    """A key that one vector is sealed under.
+
+    Attributes:
+        secret: Its coefficients, int64 `[n]`.
+        masked: As it is sent; None where it goes in shares.
+        nonce: Of the signed header.
+    """
+
+    secret: NDArray[np.int64]
+    masked: Mask | None
+    nonce: bytes
+
+    def __repr__(self) -> str:
+        return "_FreshKey(hidden)"
 
 
 class OneTimeAdder:

@@ -11,6 +11,7 @@ from crypto.errors import ContributionError
 from crypto.frames import KEY_ID_BYTES, Content, read_frame, write_frame
 from crypto.keys import Keys
 from crypto.plans import SealingPlan
+from crypto.prepared import Prepared
 from crypto.roles import Place, Sealed, Vector
 from crypto.vectors import check_contributors, check_seeds, check_vector, new_nonce
 
@@ -21,10 +22,17 @@ class PlainSealer:
     """Writes the vector as it is, unclamped."""
 
     def __init__(self, plan: SealingPlan, keys: Keys, hospital: str) -> None:
-        self._plan = plan
+        self._plan, self._hospital = plan, hospital
+
+    def prepare(self, place: Place) -> Prepared:
+        """Nothing is left to do before the vector is there."""
+        return Prepared(self._hospital, place, self._finish)
 
     def seal(self, values: Vector, place: Place, seeds: Sequence[bytes] = ()) -> Sealed:
         """Frame float64 `[d]`."""
+        return self.prepare(place).seal(values, seeds)
+
+    def _finish(self, values: Vector, seeds: Sequence[bytes]) -> Sealed:
         check_seeds(seeds, self._plan)
         vector = check_vector(values, self._plan.values)
         return write_frame(

@@ -119,8 +119,32 @@ class Sealed:
         return f"Sealed(size={len(self.payload)})"
 
 
+class OneSealing(Protocol):
+    """Seals one vector at the place that it was prepared for, and no other; see `crypto.prepared`.
+
+    Attributes:
+        hospital: Whose vector it is for.
+        place: Where in the training it belongs.
+    """
+
+    hospital: str
+    place: Place
+
+    def seal(self, values: Vector, seeds: Sequence[bytes] = ()) -> Sealed:
+        """Seal the vector, as `Sealer.seal` does."""
+        ...
+
+    def discard(self) -> None:
+        """Throw it away: it seals nothing any more."""
+        ...
+
+
 class Sealer(Protocol):
     """Seals one hospital's vectors."""
+
+    def prepare(self, place: Place) -> OneSealing:
+        """Do what sealing a vector at a place takes before the vector is there."""
+        ...
 
     def seal(self, values: Vector, place: Place, seeds: Sequence[bytes] = ()) -> Sealed:
         """Clamp, round once to the grid, pack and seal `values`, float64 `[d]`, for `place`.

@@ -49,27 +49,47 @@ def check_contributors(contributors: Collection[str], contributions: int, hospit
         )
 
 
-def to_slots(
-    values: Vector, plan: SealingPlan, keys: Keys, hospital: str, nonce: bytes, place: Place
-) -> Iterator[Slots]:
-    """Quantised, packed, tagged, a ciphertext at a time: uint64 `[n]` below t, slot 0 the tag."""
-    check_vector(values, plan.values)
-    count, modulus, identifier = plan.ciphertexts, plan.plain_modulus, plan.parameter_id
-    alpha = weights(keys.group_key, place, identifier, plan.data_slots)
-    own = pads(keys.group_key, place, hospital, nonce, identifier, count, modulus)
-    for row, pad in enumerate(own):
-        slots = np.empty(plan.slots, dtype=np.uint64)
-        slots[1:] = pack_row(
-            values,
-            row,
-            grid=plan.grid,
-            radix=plan.radix,
-            per_slot=plan.values_per_slot,
-            slots=plan.data_slots,
-            rows=count,
-        )
-        slots[0] = (pad + product(slots[1:], alpha)) % modulus
-        yield slots
+class Tagging:
+    """What tags one vector at one place: all of it but the vector.
+
+    Attributes:
+        nonce: Fresh, for the signed header.
+    """
+
+    __slots__ = ("_alpha", "_pads", "_plan", "nonce")
+
+    def __init__(
+        self, plan: SealingPlan, keys: Keys, hospital: str, nonce: bytes, place: Place
+    ) -> None:
+        count, modulus, identifier = plan.ciphertexts, plan.plain_modulus, plan.parameter_id
+        self._plan, self.nonce = plan, nonce
+        self._alpha = weights(keys.group_key, place, identifier, plan.data_slots)
+        self._pads = pads(keys.group_key, place, hospital, nonce, identifier, count, modulus)
+
+    def slots(self, values: Vector) -> Iterator[Slots]:
+        """Quantised, packed, tagged, a ciphertext at a time: uint64 `[n]` below t, slot 0 the tag.
+
+        Raises:
+            SealError: The vector is not finite float64 `[d]`.
+        """
+        plan = self._plan
+        check_vector(values, plan.values)
+        for row, pad in enumerate(self._pads):
+            slots = np.empty(plan.slots, dtype=np.uint64)
+            slots[1:] = pack_row(
+                values,
+                row,
+                grid=plan.grid,
+                radix=plan.radix,
+                per_slot=plan.values_per_slot,
+                slots=plan.data_slots,
+                rows=plan.ciphertexts,
+            )
+            slots[0] = (pad + product(slots[1:], self._alpha)) % plan.plain_modulus
+            yield slots
+
+    def __repr__(self) -> str:
+        return "Tagging(hidden)"
 
 
 def from_slots(

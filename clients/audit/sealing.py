@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from clients.site.chances import sealed_contribution
+from clients.site.chances import prepared_sealing, sealed_contribution
 from clients.site.unsealing import SealedSum, unseal
 from crypto.ceremony import make_offer
 from crypto.identity import Identity
@@ -71,7 +71,9 @@ class AuditSealing:
                 for name, keys in self._keys.items()
             }
         sealed = [
-            sealed_contribution(update, self._terms, self._keys[name], name, place, seeds)
+            sealed_contribution(
+                update, prepared_sealing(self._terms, self._keys[name], name, place), seeds
+            )
             for (update, seeds), name in zip(made, self._names, strict=True)
         ]
         total = self._sum_of(sealed, range(len(sealed)), place)

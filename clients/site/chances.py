@@ -107,23 +107,28 @@ class Chances:
         return Released(made.vector, use, made.seeds)
 
 
+def prepared_sealing(
+    terms: Terms, keys: Keys, hospital: str, place: roles.Place
+) -> roles.OneSealing:
+    """Do what sealing a contribution takes before it is there.
+
+    Args:
+        terms: of the training.
+        keys: the hospital's.
+        hospital: its name.
+        place: where in the training.
+    """
+    return make_sealer(terms.sealing, keys, hospital).prepare(place)
+
+
 def sealed_contribution(
-    update: NDArray[np.float64],
-    terms: Terms,
-    keys: Keys,
-    hospital: str,
-    place: roles.Place,
-    seeds: Sequence[Seeds] = (),
+    update: NDArray[np.float64], prepared: roles.OneSealing, seeds: Sequence[Seeds] = ()
 ) -> roles.Sealed:
     """Seal what a hospital contributes to a sum, float64 ``[d]`` on the grid, for one place.
 
     Args:
         update: what it contributes.
-        terms: of the training.
-        keys: the hospital's.
-        hospital: its name.
-        place: where in the training.
+        prepared: for its place; spent after this, whatever happens.
         seeds: of the noise in it, so far as it may be taken out of the sum.
     """
-    each = [seed for one in seeds for seed in one.each]
-    return make_sealer(terms.sealing, keys, hospital).seal(update, place, each)
+    return prepared.seal(update, [seed for one in seeds for seed in one.each])

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from clients.contract.layer_messages import TurnReply
 from clients.contract.phases import Phases
 from clients.contract.schedule import events_of_attempt
-from clients.site.chances import sealed_contribution
+from clients.site.ahead import made_ahead
+from clients.site.chances import prepared_sealing, sealed_contribution
 from clients.site.releasing import Extras, Releasing
 from crypto.headers import HeaderKind, sign_header
 from crypto.parcels import Parcel
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from clients.contract.messages import RoundRequest
     from clients.site.door import Passage, Release
     from clients.site.hospital import Hospital
+    from crypto.roles import OneSealing, Place
 
 
 class Contributing:
@@ -45,8 +49,23 @@ class Contributing:
         events = events_of_attempt(self._hospital.settings, request.round, request.attempt)
         receipt = self._hospital.spend(passage.place, events)
         draws, taken = self._hospital.own.of(receipt, session.terms.grid, phases)
-        update = session.exchange.contribute(session.replica, draws)
-        return self.seal(passage, update, taken.uses, phases, seeds=taken.seeds, extras=extras)
+        with self.preparing(passage.place) as prepared:
+            update = session.exchange.contribute(session.replica, draws)
+            return self.seal(
+                passage,
+                update,
+                taken.uses,
+                phases,
+                prepared=prepared,
+                seeds=taken.seeds,
+                extras=extras,
+            )
+
+    def preparing(self, place: Place) -> AbstractContextManager[Callable[[], OneSealing]]:
+        """Begin with what sealing at a paid place takes, while its vector is being computed."""
+        session, member = self._hospital.session(), self._hospital.membership()
+        name = self._hospital.site.name
+        return made_ahead(partial(prepared_sealing, session.terms, member.keys, name, place))
 
     def seal(
         self,
@@ -55,15 +74,14 @@ class Contributing:
         uses: list[Use],
         phases: Phases,
         *,
+        prepared: Callable[[], OneSealing],
         seeds: Sequence[Seeds] = (),
         extras: Extras | None = None,
         arrays: Arrays | None = None,
     ) -> Release:
         """Seal what this hospital contributes to a sum, and sign where it belongs."""
-        session, member = self._hospital.session(), self._hospital.membership()
         with phases.measure("seal"):
-            name, place = self._hospital.site.name, passage.place
-            sealed = sealed_contribution(update, session.terms, member.keys, name, place, seeds)
+            sealed = sealed_contribution(update, prepared(), seeds)
         plain = self._hospital.header(
             HeaderKind.SUM,
             passage.place,

@@ -166,13 +166,16 @@ class SplitHospital:
         batch = self._batch(session, place.round)
         if norms is not None and len(norms) != batch.patients:
             raise Fault(Code.MALFORMED, "a turn came without a squared norm for each patient")
-        total, factors = self._clipped_sum(session, batch, received, features, norms)
-        phases = Phases()
-        update = self._hospital.own.chances.released(
-            Private(total), session.terms.grid, place, "noise", use
-        ).vector
-        arrays: Arrays = {} if self._noisy else {FACTORS: factors.numpy()}
-        return Contributing(self._hospital).seal(passage, update, [use], phases, arrays=arrays)
+        contributing, phases = Contributing(self._hospital), Phases()
+        with contributing.preparing(place) as prepared:
+            total, factors = self._clipped_sum(session, batch, received, features, norms)
+            update = self._hospital.own.chances.released(
+                Private(total), session.terms.grid, place, "noise", use
+            ).vector
+            arrays: Arrays = {} if self._noisy else {FACTORS: factors.numpy()}
+            return contributing.seal(
+                passage, update, [use], phases, prepared=prepared, arrays=arrays
+            )
 
     def _clipped_sum(
         self,

@@ -7,7 +7,7 @@ None of them had a part in how a detector was made. What is caught is held; what
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
@@ -25,7 +25,8 @@ from clients.site.chances import Chances
 from clients.site.own_draws import OwnDraws
 from crypto import one_time
 from crypto.coins import Coins, KeyStream
-from crypto.roles import Place, Sealed, Vector
+from crypto.prepared import Prepared
+from crypto.roles import Place
 from tests.audit.faults import DATA, RECONCILIATION, Fault, swap
 
 #: Values in a table of noise: 8 MiB, drawn once in a process.
@@ -107,12 +108,10 @@ def _shares_of_all(stack: ExitStack) -> None:
 
 def _one_key_a_round(stack: ExitStack) -> None:
     """Seal every attempt of a round under the same one-time key."""
-    real = one_time.OneTimeSealer.seal
+    real = one_time.OneTimeSealer.prepare
     secret = b"the hospital's own, for as long as it runs"
 
-    def seal(
-        self: one_time.OneTimeSealer, values: Vector, place: Place, seeds: Sequence[bytes] = ()
-    ) -> Sealed:
+    def prepare(self: one_time.OneTimeSealer, place: Place) -> Prepared:
         class Kept(Coins):
             def __init__(self) -> None:
                 words = (secret, place.training, hospital, place.round)
@@ -120,9 +119,9 @@ def _one_key_a_round(stack: ExitStack) -> None:
 
         hospital = self._hospital
         with mock.patch.object(one_time, "Coins", Kept):
-            return real(self, values, place, seeds)
+            return real(self, place)
 
-    swap(stack, one_time.OneTimeSealer, "seal", seal)
+    swap(stack, one_time.OneTimeSealer, "prepare", prepare)
 
 
 UNSEEN: tuple[Fault, ...] = (

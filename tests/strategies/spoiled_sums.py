@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from accounting.ledger import read_ledger
 from clients.contract.settings import Settings
-from crypto.roles import Place, Sealed
+from crypto.prepared import Prepared
+from crypto.roles import Place, Sealed, Sealer, Vector
 from tests.in_process import small_settings
 
 Spoils = Callable[[str, Place], bool]
@@ -18,14 +19,19 @@ Spoils = Callable[[str, Place], bool]
 class Spoiling:
     """A sealer that signs for another nonce than it sealed under."""
 
-    def __init__(self, sealer: object, name: str, spoils: Spoils) -> None:
+    def __init__(self, sealer: Sealer, name: str, spoils: Spoils) -> None:
         self._sealer, self._name, self._spoils = sealer, name, spoils
 
-    def seal(self, update: object, place: Place, seeds: object = ()) -> Sealed:
-        sealed = self._sealer.seal(update, place, seeds)  # type: ignore[attr-defined]
-        if not self._spoils(self._name, place):
-            return sealed
-        return replace(sealed, nonce=os.urandom(len(sealed.nonce)))
+    def prepare(self, place: Place) -> Prepared:
+        whole = self._sealer.prepare(place)
+
+        def seal(update: Vector, seeds: Sequence[bytes]) -> Sealed:
+            sealed = whole.seal(update, seeds)
+            if not self._spoils(self._name, place):
+                return sealed
+            return replace(sealed, nonce=os.urandom(len(sealed.nonce)))
+
+        return Prepared(self._name, place, seal)
 
 
 def by(*names: str, since: int = 1, until: int = 1000) -> Spoils:

@@ -36,9 +36,10 @@ class Seen:
         self.grid: Any = None
         seal, unseal = contributing.sealed_contribution, session.unseal
 
-        def sealing(update: Any, terms: Any, keys: Any, name: str, place: Any, seeds: Any) -> Any:
-            self.updates[place.round, name] = update.copy(), seeds[0].each
-            return seal(update, terms, keys, name, place, seeds)
+        def sealing(update: Any, prepared: Any, seeds: Any) -> Any:
+            at = prepared.place.round, prepared.hospital
+            self.updates[at] = update.copy(), seeds[0].each
+            return seal(update, prepared, seeds)
 
         def unsealing(sealed: Any, terms: Any, keys: Any, place: Any) -> Any:
             self.grid = terms.grid
@@ -162,9 +163,9 @@ def test_a_dealer_that_signs_other_seeds_keeps_its_noise_in_the_sum_and_is_named
     seen = Seen(monkeypatch)
     seal = contributing.sealed_contribution
 
-    def lying(update: Any, terms: Any, keys: Any, name: str, place: Any, seeds: Any) -> Any:
-        sealed = seal(update, terms, keys, name, place, seeds)
-        return replace(sealed, seeds=bytes(32)) if name == "hospital-04" else sealed
+    def lying(update: Any, prepared: Any, seeds: Any) -> Any:
+        sealed = seal(update, prepared, seeds)
+        return replace(sealed, seeds=bytes(32)) if prepared.hospital == "hospital-04" else sealed
 
     monkeypatch.setattr(contributing, "sealed_contribution", lying)
     run(tmp_path / "a")

@@ -1,0 +1,192 @@
+"""What is made ahead of an update is for that update alone, whatever becomes of the attempt."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import weakref
+from collections import Counter
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clients.contract.faults import Code, Fault
+from clients.learning.gradients import Gradients
+from clients.site import chances
+from clients.site.ahead import made_ahead
+from clients.site.hospital import Hospital
+from crypto.errors import KeysError
+from crypto.prepared import Prepared
+from crypto.roles import Place, Sealed, Vector
+from tests.exchange_runs import read_json, recorded, run_app
+from tests.in_process import small_settings
+
+pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
+
+PLACE = Place(training="t", round=1, attempt=1)
+
+
+def made(started: threading.Event | None = None) -> Prepared:
+    if started is not None:
+        started.set()
+    return Prepared("a", PLACE, lambda values, seeds: None)  # type: ignore[arg-type,return-value]
+
+
+def test_it_is_made_while_the_block_runs() -> None:
+    started = threading.Event()
+    with made_ahead(lambda: made(started)) as prepared:
+        assert started.wait(5)
+        assert not prepared().spent
+
+
+def test_what_a_block_leaves_is_thrown_away() -> None:
+    with made_ahead(made) as prepared:
+        left = prepared()
+    assert left.spent  # type: ignore[attr-defined]
+
+
+def test_so_it_is_where_the_block_fails_before_it_is_there() -> None:
+    found: list[Prepared] = []
+    go_on = threading.Event()
+
+    def late() -> Prepared:
+        go_on.wait(5)
+        found.append(made())
+        return found[0]
+
+    with pytest.raises(ZeroDivisionError), made_ahead(late):
+        go_on.set()
+        raise ZeroDivisionError
+    assert found[0].spent
+
+
+def test_what_making_it_raises_comes_where_it_is_asked_for() -> None:
+    def fails() -> Prepared:
+        raise KeysError("gone")
+
+    with pytest.raises(KeysError, match="gone"), made_ahead(fails) as prepared:
+        prepared()
+    with pytest.raises(ZeroDivisionError), made_ahead(fails):
+        raise ZeroDivisionError  # is not covered up
+
+
+class Watched:
+    """All that hospitals prepare in a run, and what they seal with it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.places: list[tuple[str, int, int]] = []
+        self.sealed: list[tuple[str, int, int]] = []
+        self.alive: list[weakref.ref[Finish]] = []
+        self.most = 0
+        self._real = chances.make_sealer
+        monkeypatch.setattr(chances, "make_sealer", self._sealer)
+
+    def _sealer(self, plan: Any, keys: Any, name: str) -> Any:
+        sealer, watched = self._real(plan, keys, name), self
+
+        class Watching:
+            def prepare(self, place: Place) -> Prepared:
+                return watched._prepared(sealer.prepare(place))
+
+        return Watching()
+
+    def _prepared(self, whole: Any) -> Prepared:
+        at = whole.hospital, whole.place.round, whole.place.attempt
+        self.places.append(at)
+        finish = Finish(whole, at, self.sealed)
+        self.alive.append(weakref.ref(finish))
+        self.most = max(self.most, self.left())
+        return Prepared(whole.hospital, whole.place, finish)
+
+    def left(self) -> int:
+        return sum(one() is not None for one in self.alive)
+
+
+class Finish:
+    def __init__(self, whole: Any, at: tuple[str, int, int], sealed: list[Any]) -> None:
+        self._whole, self._at, self._sealed = whole, at, sealed
+
+    def __call__(self, values: Vector, seeds: Any) -> Sealed:
+        self._sealed.append(self._at)
+        return self._whole.seal(values, seeds)  # type: ignore[no-any-return]
+
+
+def files(out: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in (out / "sites").rglob("*") if path.is_file()}
+
+
+def test_every_place_is_prepared_once_and_nothing_of_it_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched = Watched(monkeypatch)
+    run_app(small_settings(tmp_path, sealing__scheme="one-time"))
+    assert watched.sealed == watched.places
+    assert Counter(watched.places) == {
+        (f"hospital-0{k}", n, 1): 1 for k in range(4) for n in (1, 2, 3)
+    }
+    gc.collect()
+    assert watched.left() == 0
+    assert watched.most <= 2  # one process answered for all: what one message takes, at a time
+
+
+class Killed(KeyboardInterrupt):
+    """What a signal leaves of a process."""
+
+
+@pytest.mark.parametrize("how", [RuntimeError, Killed])
+def test_an_attempt_that_fails_on_the_way_leaves_nothing_to_seal_with(
+    how: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the process is gone: the next attempt is sealed with what is prepared for it."""
+    watched, paid, real = Watched(monkeypatch), Hospital.spend, Gradients.contribute
+    seen: list[dict[Path, bytes]] = []
+
+    def spend(self: Hospital, place: Any, *given: Any, **named: Any) -> Any:
+        receipt = paid(self, place, *given, **named)
+        if self.site.name == "hospital-02" and place.round == 2 and not seen:
+            seen.append(files(tmp_path))
+        return receipt
+
+    def contribute(self: Gradients, replica: Any, draws: Any) -> Any:
+        if len(seen) == 1:
+            seen.append(files(tmp_path))
+            raise how("in the middle of a gradient")
+        return real(self, replica, draws)
+
+    monkeypatch.setattr(Hospital, "spend", spend)
+    monkeypatch.setattr(Gradients, "contribute", contribute)
+    settings = small_settings(tmp_path, sealing__scheme="one-time")
+    with pytest.raises(Killed) if how is Killed else nullcontext():
+        run_app(settings)
+    if how is Killed:
+        run_app(settings)  # new processes, also of the server
+    assert read_json(settings, "summary.json")["status"] == "finished"
+    assert ("hospital-02", 2, 1) in watched.places
+    assert ("hospital-02", 2, 1) not in watched.sealed
+    assert ("hospital-02", 2, 2) in watched.sealed
+    assert max(Counter(watched.sealed).values()) == 1
+    gc.collect()
+    assert watched.left() == 0
+    assert seen[0] == seen[1]  # nothing was written since the place was paid for
+
+
+def test_nothing_is_prepared_for_a_place_that_is_not_paid_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched, paid = Watched(monkeypatch), Hospital.spend
+    refused: list[Place] = []
+
+    def spend(self: Hospital, place: Any, *given: Any, **named: Any) -> Any:
+        if self.site.name == "hospital-01" and place.round == 2 and not refused:
+            refused.append(place)
+            raise Fault(Code.LIMIT_REFUSED, parameter="max-epsilon")
+        return paid(self, place, *given, **named)
+
+    monkeypatch.setattr(Hospital, "spend", spend)
+    settings = small_settings(tmp_path, sealing__scheme="one-time")
+    run_app(settings)
+    assert refused and ("hospital-01", 2, 1) not in watched.places
+    assert ("hospital-01", 2, 2) in watched.sealed
+    assert [row["attempt"] for row in recorded(settings, "round") if row["round"] == 2] == [1, 2]
