@@ -60,10 +60,11 @@ def ray_rounds(app: str, hospitals: int) -> Iterator[Round]:
     from flwr.supercore.run import Run
 
     from simulations.engines.actors import Crew
+    from simulations.engines.device_room import Room
     from simulations.engines.ray_transport import RayTransport
 
     nodes = {1000 + k: k for k in range(hospitals)}
-    crew = Crew(2, {"keep-memory": True}, nodes, cpus=1, app=app)
+    crew = Crew(Room(actors=2), {"keep-memory": True}, nodes, cpus=1, app=app)
     ray.get([actor.ready.remote() for actor in crew.actors])
     transport = RayTransport(crew, nodes, Run.create_empty(7))
 

@@ -2,7 +2,8 @@
 
 Engines take seconds to start, and processes of hospitals tell a server no more than a code. So
 whatever this machine can know beforehand is known here: files, columns, the split, the noise that a
-target needs, and the grid that the noise allows. Nothing here needs torch or Ray.
+target needs, and the grid that the noise allows. Nothing here needs Ray, nor torch but to find a GPU that
+was asked for by name.
 """
 
 from __future__ import annotations
@@ -50,11 +51,14 @@ def check_run(settings: Settings, *, ray_address: str = "") -> Checked:
         NotStarted: something is missing; the message says what, and what to do.
     """
     from clients.data import Cohorts
+    from simulations.engines.device_room import device_here
     from simulations.engines.ray_cluster import check_folder, find_cluster
 
     check_folder()
     if ray_address:
         find_cluster(ray_address)
+    elif settings.run.device.startswith("cuda"):
+        device_here(settings.run.device)
     cohorts = Cohorts()
     with log_kept() as said:
         fault = fault_of(settings, cohorts)

@@ -257,6 +257,11 @@ class Run(Group):
         json_schema_extra=FREE,
         description="where gradients are computed: auto (CUDA if there), cpu, cuda or cuda:N",
     )
+    together: Literal["auto", "always", "never"] = Field(
+        default="auto",
+        json_schema_extra=FREE,
+        description="simulated hospitals of a process share passes of the model (auto = on CUDA)",
+    )
     out: str = Field(
         default="",
         max_length=_PATH,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from clients.learning.dp_sgd import clipped_gradient_sum
+from clients.learning.joint import sum_with_others
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,8 +28,9 @@ class Gradients:
     def contribute(self, replica: Replica, draws: Draws) -> NDArray[np.float64]:
         """Return the noised sum of one batch's clipped per-patient gradients."""
         batch = draws.batch(0)
-        with draws.phases.measure("gradient"):
-            gradient = clipped_gradient_sum(replica.per_sample, batch, l2_clip=self._terms.l2_clip)
+        gradient = sum_with_others(
+            replica.per_sample, batch, l2_clip=self._terms.l2_clip, phases=draws.phases
+        )
         return draws.noised(gradient, 0)
 
     def apply(self, replica: Replica, opened_sum: NDArray[np.float64], chain: str) -> None:

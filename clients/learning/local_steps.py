@@ -22,13 +22,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from clients.learning.dp_sgd import clipped_gradient_sum
+from clients.learning.dp_sgd import GradientSum, clipped_gradient_sum
+from clients.learning.joint import sum_with_others
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from clients.contract.settings import Settings
     from clients.contract.terms import Terms
+    from clients.learning.batch import Batch
     from clients.learning.draws import Draws
     from clients.learning.replica import Replica
 
@@ -51,10 +53,7 @@ class LocalSteps:
         try:
             for step in range(self._steps):
                 batch = draws.batch(step)
-                with draws.phases.measure("gradient"):
-                    gradient = clipped_gradient_sum(
-                        replica.per_sample, batch, l2_clip=self._terms.l2_clip
-                    )
+                gradient = self._gradient(replica, batch, draws)
                 moved = draws.noised(gradient, step)
                 if self._proximal:
                     moved = moved.copy()
@@ -66,6 +65,14 @@ class LocalSteps:
         finally:
             replica.load_vector(start)
         return update
+
+    def _gradient(self, replica: Replica, batch: Batch, draws: Draws) -> GradientSum:
+        """Return a clipped sum; only where one step is all are other hospitals at these weights."""
+        l2_clip = self._terms.l2_clip
+        if self._steps == 1:
+            return sum_with_others(replica.per_sample, batch, l2_clip=l2_clip, phases=draws.phases)
+        with draws.phases.measure("gradient"):
+            return clipped_gradient_sum(replica.per_sample, batch, l2_clip=l2_clip)
 
     def apply(self, replica: Replica, opened_sum: NDArray[np.float64], chain: str) -> None:
         """Step on ``opened_sum / (q*N)``, the mean update."""

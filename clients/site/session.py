@@ -20,6 +20,7 @@ from clients.contract.terms import agree_terms
 from clients.learning.cuts import cut_model, values_of_messages
 from clients.learning.device import CPU
 from clients.learning.device_check import check_computes
+from clients.learning.device_memory import records_at_once
 from clients.learning.replica import Replica, state_from_bytes, state_to_bytes
 from clients.learning.shapes import dimensions_of, shared_parameters
 from clients.learning.split_ends import Ends
@@ -145,6 +146,9 @@ class Session:
             return
         shape, classes = input_shape(self.settings, self._info), len(self._info.classes)
         check_computes(self.ends.bottom if self.ends else self.replica.per_sample, shape, classes)
+        if not self.ends:
+            model, l2_clip = self.replica.per_sample, self.terms.l2_clip
+            model.chunk_records = records_at_once(model, shape, classes, l2_clip=l2_clip)
         self._computes = True
 
     def advance(

@@ -7,12 +7,15 @@ the number of hospitals that it answers for. It runs the very ClientApp that a S
 from __future__ import annotations
 
 import time
+from collections import Counter
 from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, cast
 
 from flwr.app import Context, Error, Message, Metadata, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
+
+from simulations.error_messages import NotStarted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,10 +24,14 @@ if TYPE_CHECKING:
     from flwr.app import UserConfig
     from flwr.clientapp import ClientApp
 
+    from simulations.engines.device_room import Room
+
 #: The app that a SuperNode would run.
 CLIENT_APP = "clients.client_app:app"
 #: What that app imports on its way to the first sealed gradient.
 LIBRARIES = ("clients.site.hospital", "opacus.grad_sample", "tenseal", "sklearn.metrics")
+#: Of which kind messages are whose gradients hospitals compute together.
+TOGETHER = "train"
 #: Flower's own code for a ClientApp that raised.
 CLIENT_APP_RAISED = 2
 
@@ -37,6 +44,8 @@ class Hospitals:
         run_config: what the app is told of the run.
         nodes: part of the data by node id.
         sites: each part's own ``site.toml``; none: hospitals are simulated.
+        memory: the share of a GPU's memory that this process may take.
+        together: whether hospitals compute their gradients in one pass.
     """
 
     def __init__(
@@ -45,11 +54,15 @@ class Hospitals:
         run_config: UserConfig,
         nodes: dict[int, int],
         sites: Sequence[Path] = (),
+        memory: float = 1.0,
+        together: bool = False,
     ) -> None:
         self._named = app
         self._run_config = run_config
         self._nodes = nodes
         self._sites = sites
+        self._memory = memory
+        self._together = together
         self._contexts: dict[int, Context] = {}
 
     def ready(self) -> bool:
@@ -59,6 +72,21 @@ class Hospitals:
             for library in LIBRARIES:
                 import_module(library)
         return True
+
+    def device(self) -> str:
+        """Take this process's share of its device and return the device's name.
+
+        Raises:
+            NoSuchDevice: it is not there.
+        """
+        import torch
+
+        from clients.learning.device import describe, find_device
+
+        device = find_device(str(self._run_config["run.device"]))
+        if device.type == "cuda" and self._memory < 1.0:
+            torch.cuda.set_per_process_memory_fraction(self._memory, device)
+        return describe(device)
 
     def peak_memory_bytes(self) -> int:
         """Return the most memory that this process has held."""
@@ -79,21 +107,38 @@ class Hospitals:
             One reply a message, in order, and the seconds that each took. An exception becomes an
             error reply, as on a SuperNode, but without the text of the exception.
         """
-        replies, seconds = [], []
-        for envelope in envelopes:
-            start = time.perf_counter()
-            replies.append(self._answer_one(content, envelope))
-            seconds.append(time.perf_counter() - start)
+        if self._together and {one.message_type for one in envelopes} == {TOGETHER}:
+            replies, seconds = self._answer_together(content, envelopes)
+        else:
+            replies, seconds = [], []
+            for envelope in envelopes:
+                start = time.perf_counter()
+                replies.append(self._answer_one(content, envelope))
+                seconds.append(time.perf_counter() - start)
         # They travel together: none is on its way before the last is there.
         ready = time.time()
         for reply in replies:
             reply.metadata.created_at = ready
         return replies, seconds
 
+    def _answer_together(
+        self, content: RecordDict, envelopes: list[Metadata]
+    ) -> tuple[list[Message], list[float]]:
+        from clients.learning.joint import answer_together
+
+        def resumed(number: int) -> None:
+            _be(envelopes[number])
+
+        start = time.perf_counter()
+        works = [partial(self._answer_one, content, envelope) for envelope in envelopes]
+        replies = answer_together(works, resumed)
+        each = (time.perf_counter() - start) / len(replies)
+        return replies, [each] * len(replies)
+
     def _answer_one(self, content: RecordDict, envelope: Metadata) -> Message:
         message = Message(content=content, metadata=envelope)  # type: ignore[call-overload]
         context = self._context(envelope)
-        TaskIdentity.run_id, TaskIdentity.node_id = envelope.run_id, envelope.dst_node_id
+        _be(envelope)
         try:
             return self._app()(message, context)
         except Exception as error:
@@ -121,6 +166,11 @@ class Hospitals:
         return cast("ClientApp", getattr(import_module(module), attribute))
 
 
+def _be(envelope: Metadata) -> None:
+    """Say which node this process answers for, so that it may make messages."""
+    TaskIdentity.run_id, TaskIdentity.node_id = envelope.run_id, envelope.dst_node_id
+
+
 class Crew:
     """The actors of a run; one that died is replaced by a new one, not waited for.
 
@@ -128,16 +178,16 @@ class Crew:
     after so many deaths. A new actor takes calls at once and answers them when it has started.
 
     Args:
-        count: how many actors.
         run_config: what the app is told of the run.
         nodes: part of the data by node id.
+        room: what each actor gets.
         cpus: processors of one actor.
         app: "module:attribute" of the ClientApp.
     """
 
     def __init__(
         self,
-        count: int,
+        room: Room,
         run_config: UserConfig,
         nodes: dict[int, int],
         *,
@@ -147,15 +197,36 @@ class Crew:
         import ray
 
         self._kill = ray.kill
-        remote = ray.remote(num_cpus=cpus)(Hospitals)
-        self._make = partial(remote.remote, app, run_config, nodes)
-        self.actors: list[Any] = [self._begun() for _ in range(count)]
+        self._on_gpu = room.on_gpu
+        remote = ray.remote(num_cpus=cpus, num_gpus=room.gpus)(Hospitals)
+        self._make = partial(
+            remote.remote, app, run_config, nodes, memory=room.memory, together=room.together
+        )
+        self._devices: list[Any] = []
+        self.actors: list[Any] = [self._begun() for _ in range(room.actors)]
 
     def _begun(self) -> Any:
         """Start an actor, which imports what it needs while others work."""
         actor = self._make()
         actor.ready.remote()
+        if self._on_gpu:
+            self._devices.append(actor.device.remote())
         return actor
+
+    def devices(self) -> dict[str, int]:
+        """Return how many processes compute on which device; waits until they have begun.
+
+        Raises:
+            NotStarted: one of them has no such device.
+        """
+        import ray
+
+        if not self._on_gpu:
+            return {"cpu": len(self.actors)}
+        try:
+            return dict(Counter(ray.get(self._devices)))
+        except ray.exceptions.RayTaskError as error:
+            raise NotStarted(f"a process of hospitals cannot compute: {error.cause}") from error
 
     def replace(self, place: int, actor: Any) -> None:
         """Put a new actor in the place of one that died, unless that was done before."""

@@ -6,6 +6,7 @@ Both run the same two apps. `ray` hands messages straight to long-lived actors; 
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 from dataclasses import dataclass
@@ -16,6 +17,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from clients.contract.settings import Settings
     from clients.data import Cohorts
+
+
+logger = logging.getLogger(__name__)
 
 
 class RunStopped(Exception):
@@ -69,8 +73,9 @@ def _simulate_on_ray(settings: Settings, options: EngineOptions, cohorts: Cohort
 
     from clients.contract.terms import hospitals_expected
     from simulations.engines.actors import Crew
+    from simulations.engines.device_room import find_room
     from simulations.engines.local_transport import server_context
-    from simulations.engines.ray_cluster import actors_that_fit, start_ray
+    from simulations.engines.ray_cluster import start_ray
     from simulations.engines.ray_transport import RayTransport
     from simulations.run_audit import audit_run
     from strategies.errors import TrainingStopped
@@ -84,9 +89,10 @@ def _simulate_on_ray(settings: Settings, options: EngineOptions, cohorts: Cohort
     crew: Crew | None = None
     try:
         cpus = float(settings.run.threads)
-        count = options.actors or actors_that_fit(cpus, len(nodes))
-        crew = Crew(count, config, nodes, cpus=cpus)
-        transport = RayTransport(crew, nodes, run)
+        room = find_room(settings, cohorts, len(nodes), options.actors)
+        crew = Crew(room, config, nodes, cpus=cpus)
+        _report_devices(Path(settings.run.out), crew.devices())
+        transport = RayTransport(crew, nodes, run, together=room.together)
         try:
             lead = make_server_app(partial(Holdout, cohorts=cohorts), audit_run)
             lead(transport, server_context(run, config))
@@ -99,6 +105,20 @@ def _simulate_on_ray(settings: Settings, options: EngineOptions, cohorts: Cohort
             crew.end()
         if started_here:
             ray.shutdown()
+
+
+def _report_devices(folder: Path, devices: dict[str, int]) -> None:
+    """Say in the log and in the run's provenance what its hospitals compute on."""
+    import json
+
+    from crypto.whole_file import write_shared
+
+    said = ", ".join(f"{name} ({count} processes)" for name, count in devices.items())
+    logger.info("hospitals compute on %s", said)
+    file = folder / "provenance.json"
+    if file.exists():
+        content = json.loads(file.read_text(encoding="utf-8")) | {"devices": devices}
+        write_shared(file, json.dumps(content, indent=2).encode() + b"\n", durable=False)
 
 
 def _report_memory(folder: Path, hospitals_bytes: list[int]) -> None:

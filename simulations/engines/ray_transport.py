@@ -70,11 +70,20 @@ class RayTransport(LocalTransport):
     What an actor was asked when it died is asked once more, of another in its place. A hospital
     that had answered by then, and whose answer is lost, refuses the place, as it must; the server's
     next attempt is a new one, which is paid for.
+
+    Args:
+        crew: the actors.
+        nodes: part of the data by node id.
+        run: the run that messages belong to.
+        together: whether hospitals of an actor are best asked in one call, not shared out.
     """
 
-    def __init__(self, crew: Actors, nodes: dict[int, int], run: Run) -> None:
+    def __init__(
+        self, crew: Actors, nodes: dict[int, int], run: Run, *, together: bool = False
+    ) -> None:
         super().__init__(nodes, run)
         self._crew = crew
+        self._together = together
         places = len(crew.actors)
         self._home = {node: place % places for node, place in nodes.items()}
         self._waiting: list[deque[_Call]] = [deque() for _ in range(places)]
@@ -140,7 +149,8 @@ class RayTransport(LocalTransport):
         left = sum(map(self._seconds, ordered))
         while ordered:
             most = CALL_BYTES // max(1, self._reply_bytes.get(ordered[0].message_type, 0))
-            wanted = left / 2 if left > 2 * CALL_SECONDS else left
+            shared_out = left > 2 * CALL_SECONDS and not self._together
+            wanted = left / 2 if shared_out else left
             seconds = 0.0
             together: list[Metadata] = []
             while ordered and seconds < wanted and len(together) < max(1, min(CALL_MESSAGES, most)):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 from unittest import mock
 
-from clients.learning import gradients, local_steps, visits
+from clients.learning import joint, local_steps, visits
 from clients.learning.batch import Batch
 from clients.learning.dp_sgd import GradientSum
 
@@ -19,7 +19,7 @@ Patch = Callable[[ExitStack], None]
 
 AUDIT, DATA, RECONCILIATION = "audit", "audit --data", "reconciliation"
 #: Who calls the sum of clipped gradients.
-_SUMS = (gradients, local_steps, visits)
+_SUMS = (joint, local_steps, visits)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,9 +22,11 @@ from simulations.compare.comparison import possible
 from simulations.engines.ray_cluster import check_folder
 from simulations.error_messages import NotStarted
 from simulations.launch import _LogFile
-from simulations.preflight import fault_of
+from simulations.preflight import check_run, fault_of
 from simulations.scenario import find_scenario, resolve
 from strategies.run.folder import RunFolder
+from tests.clients.learning.test_device import CUDA
+from tests.in_process import small_settings
 from tests.simulations.engine_runs import COMMAND, environment
 from tests.simulations.made_runs import run_round, start_run
 
@@ -264,3 +266,11 @@ def test_each_command_line_says_its_version(name, capsys):
 
     assert {"flower-simulation": main, "asclepias": deploy}[name](["--version"]) == 0
     assert capsys.readouterr().out.startswith("asclepias 0.")
+
+
+@pytest.mark.skipif(CUDA, reason="there is a CUDA device")
+@pytest.mark.parametrize("device", ["cuda", "cuda:1"])
+def test_a_device_that_is_not_there_is_said_before_anything_starts(tmp_path, device):
+    settings = small_settings(tmp_path, run__device=device)
+    with pytest.raises(NotStarted, match=rf"run\.device '{device}': .*'auto' computes on"):
+        check_run(settings)

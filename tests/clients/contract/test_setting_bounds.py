@@ -24,6 +24,7 @@ NOT_BOUND = {
     "run.threads",
     "run.device",
     "run.timeout",
+    "run.together",
     "run.training-id",
     "tracking.wandb",
 }
