@@ -236,7 +236,9 @@ def answered(kind: Kind, worker: Worker) -> Callable[[Message, Context], Message
     """Return what answers messages of a kind, always, and never explains itself to the server."""
 
     def answer(message: Message, context: Context) -> Message:
-        outcome, every = _outcome(kind, message.content, context, worker)
+        # A message may come as an error, which asks for nothing.
+        content = message.content if message.has_content() else RecordDict()
+        outcome, every = _outcome(kind, content, context, worker)
         hold_answer(every)
         return leave(outcome, message)
 

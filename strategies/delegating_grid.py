@@ -15,6 +15,15 @@ class DelegatingGrid(Grid):
     def __init__(self, grid: Grid) -> None:
         self._grid = grid
 
+    @property
+    def delegate(self) -> Grid:
+        """The grid that everything is handed on to: who pulls each reply alone pulls from it."""
+        return self._grid
+
+    def received(self, reply: Message) -> Message:
+        """Return a reply as this grid hands it on, whatever the reply holds."""
+        return reply
+
     def get_node_ids(self) -> Iterable[int]:
         """Delegate."""
         return self._grid.get_node_ids()
@@ -45,10 +54,11 @@ class DelegatingGrid(Grid):
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """Delegate."""
-        return self._grid.pull_messages(message_ids)
+        return [self.received(one) for one in self._grid.pull_messages(message_ids)]
 
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
     ) -> Iterable[Message]:
         """Delegate."""
-        return self._grid.send_and_receive(messages, timeout=timeout)
+        replies = self._grid.send_and_receive(messages, timeout=timeout)
+        return [self.received(one) for one in replies]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 
 from flwr.app import Message, RecordDict
 
@@ -19,16 +20,19 @@ class OneObjectGrid(DelegatingGrid):
         made = {id(one.content): as_one_object(one.content) for one in asked}
         return self._grid.push_messages([_with(one, made[id(one.content)]) for one in asked])
 
-    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """Pull replies; one that cannot be read is handed on as it came, and is a bad reply."""
-        return [_opened(one) for one in self._grid.pull_messages(message_ids)]
-
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
     ) -> Iterable[Message]:
         """Send each as one object and return the replies as they were before."""
         asked = [_with(one, as_one_object(one.content)) for one in messages]
-        return [_opened(one) for one in self._grid.send_and_receive(asked, timeout=timeout)]
+        return super().send_and_receive(asked, timeout=timeout)
+
+    def received(self, reply: Message) -> Message:
+        """Return a reply as it was before; one that cannot be read stays, and is a bad reply."""
+        if reply.has_content():
+            with suppress(ValueError):
+                reply.content = from_one_object(reply.content)
+        return reply
 
 
 def _with(message: Message, content: RecordDict) -> Message:
@@ -37,12 +41,3 @@ def _with(message: Message, content: RecordDict) -> Message:
     return Message(
         content, asked.dst_node_id, asked.message_type, ttl=asked.ttl, group_id=asked.group_id
     )
-
-
-def _opened(reply: Message) -> Message:
-    if reply.has_content():
-        try:
-            reply.content = from_one_object(reply.content)
-        except ValueError:
-            return reply
-    return reply

@@ -16,6 +16,7 @@ from flwr.app import Error, Message
 from flwr.common.constant import SUPERLINK_NODE_ID
 
 from clients.contract.faults import FLOWER_ERROR_CODE, Code
+from strategies.delegating_grid import DelegatingGrid
 from strategies.replies import BadReply
 
 if TYPE_CHECKING:
@@ -32,6 +33,10 @@ def pull_each(grid: Grid, waiting: dict[str, Message]) -> Iterator[Message]:
     """
     from flwr.superlink.grid.http_grid import HttpGrid
 
+    if isinstance(grid, DelegatingGrid):
+        # What stands before Flower's grid must not hide it: each reply is read alone behind it too.
+        yield from map(grid.received, pull_each(grid.delegate, waiting))
+        return
     if not isinstance(grid, HttpGrid):
         yield from grid.pull_messages(list(waiting))
         return
@@ -47,9 +52,12 @@ def pull_each(grid: Grid, waiting: dict[str, Message]) -> Iterator[Message]:
         except Exception:
             # What hostile bytes make Flower's readers raise is not for a list to say.
             if asked in waiting:
-                yield Message(
+                bad = Message(
                     Error(FLOWER_ERROR_CODE, Code.MALFORMED.value), reply_to=waiting[asked]
                 )
+                # What was sent may have been a message that says the same in another form.
+                bad.metadata.__dict__["_reply_to_message_id"] = asked
+                yield bad
 
 
 def _apart(grid: HttpGrid, ids: Sequence[str]) -> Iterator[tuple[Any, HttpGrid]]:

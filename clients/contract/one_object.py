@@ -37,7 +37,8 @@ def from_one_object(content: RecordDict) -> RecordDict:
     """
     if not is_one_object(content):
         return content
-    value = content.config_records[_RECORD].get(_VALUE)
+    # Of another kind of record it is none of these, and so holds nothing.
+    value = content.config_records.get(_RECORD, ConfigRecord()).get(_VALUE)
     if type(value) is not bytes:
         raise ValueError(f"a message of one object holds {type(value).__name__}, expected bytes")
     try:

@@ -19,5 +19,5 @@ def leave(outcome: Release | Refusal, asked: Message) -> Message:
         return Message(Error(FLOWER_ERROR_CODE, outcome.code), reply_to=asked)
     content = let_go(outcome).content()
     # In the form in which it was asked.
-    joined = is_one_object(asked.content)
+    joined = asked.has_content() and is_one_object(asked.content)
     return Message(as_one_object(content) if joined else content, reply_to=asked)

@@ -10,9 +10,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+from flwr.app import (
+    Array,
+    ArrayRecord,
+    ConfigRecord,
+    Context,
+    Error,
+    Message,
+    MetricRecord,
+    RecordDict,
+)
+from flwr.app.message import make_message
 
-from clients.client_app import HANDLERS
+from clients.client_app import HANDLERS, make_client_app
 from clients.contract.faults import read_code
 from clients.contract.kinds import Kind
 from clients.contract.messages import (
@@ -23,6 +33,7 @@ from clients.contract.messages import (
 )
 from clients.contract.settings import DEFAULTS, SettingsError
 from clients.contract.words import CONFIG
+from clients.site.worker import Worker
 from tests.door.sites import Answer, Sites
 from tests.door.split_play import LAYERS
 from tests.door.test_attacks_binding import one_of
@@ -115,7 +126,7 @@ def bombard(folder: Path, changes: dict[str, object], count: int, seed: int) -> 
     grown = {
         path.name.partition("-")[0] for path in set(play.sites.folder(A).parent.rglob("*")) - before
     }
-    own = {"peers.json", "witness.json"}
+    own = {"peers.json", ".peers.json.lock", "witness.json"}
     assert grown <= {"reply", "replica", "slots", "turns", "ceremony"} | own
     # It still answers an honest server.
     play.sites.close()
@@ -126,6 +137,17 @@ def test_mutated_messages_get_a_code_or_what_was_paid_for(
     tmp_path: Path, changes: dict[str, object]
 ) -> None:
     bombard(tmp_path, changes, 150, seed=1)
+
+
+def test_a_message_that_is_an_error_is_answered_with_a_code() -> None:
+    """It has no content to be read, and asks for nothing."""
+    metadata = Message(RecordDict(), 1, Kind.TRAIN).metadata
+    context = Context(run_id=5, node_id=1, node_config={}, state=RecordDict(), run_config={})
+    for kind in HANDLERS:
+        metadata.message_type = str(kind)
+        asked = make_message(metadata=metadata, error=Error(1, "no message"))
+        reply = make_client_app(Worker())(asked, context)
+        assert reply.error.reason == "malformed"
 
 
 @pytest.mark.exhaustive

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from flwr.app import ConfigRecord, Context, Message, RecordDict
+from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
 
 from clients.contract.kinds import Kind
 from clients.contract.one_object import is_one_object
@@ -48,22 +47,31 @@ def test_a_training_is_the_same_and_every_message_is_one_object(tmp_path: Path) 
     assert all(sent)
 
 
-def broken(value: object) -> Callable[[Message, Message | None], Message | None]:
+def broken(record: ConfigRecord | MetricRecord) -> Meddle:
     def meddle(asked: Message, reply: Message | None) -> Message | None:
         if reply is None:
             return asked
         if hospital_of(asked) == "hospital-03" and asked.metadata.message_type == Kind.TRAIN:
-            reply.content = RecordDict({"one-object": ConfigRecord({"content": value})})  # type: ignore[dict-item]
+            reply.content = RecordDict({"one-object": record})
         return reply
 
     return meddle
 
 
 @pytest.mark.parametrize(
-    "value", [b"\xff\xff\xff", "text", b""], ids=["no content", "text", "empty"]
+    "record",
+    [
+        ConfigRecord({"content": b"\xff\xff\xff"}),
+        ConfigRecord({"content": "text"}),
+        ConfigRecord({"content": b""}),
+        MetricRecord({"content": 1}),
+    ],
+    ids=["no content", "text", "empty", "another kind"],
 )
-def test_a_reply_that_cannot_be_read_names_its_sender_alone(tmp_path: Path, value: object) -> None:
+def test_a_reply_that_cannot_be_read_names_its_sender_alone(
+    tmp_path: Path, record: ConfigRecord | MetricRecord
+) -> None:
     settings = run_joined(
-        tmp_path / "run", broken(value), sealing__scheme="modular", privacy__dropouts=1
+        tmp_path / "run", broken(record), sealing__scheme="modular", privacy__dropouts=1
     )
     assert {row["hospital"] for row in recorded(settings, "fault")} == {"hospital-03"}

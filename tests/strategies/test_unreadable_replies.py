@@ -20,11 +20,13 @@ from flwr.proto.message_pb2 import (
     PullObjectResponse,
 )
 from flwr.proto.runtime_pb2 import PullAppMessagesRequest, PullAppMessagesResponse
+from flwr.serverapp import Grid
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
 from flwr.supercore.inflatable.inflatable_utils import validate_object_content
 from flwr.superlink.grid.http_grid import HttpGrid
 
 from clients.contract.kinds import Kind
+from strategies.one_object_grid import OneObjectGrid
 from tests.deployment.real_sites import train
 from tests.in_process import FIRST_NODE, NODE_STEP, InProcessGrid, small_settings
 
@@ -145,12 +147,15 @@ def claims(victim: InProcessGrid) -> Spoil:
 
 
 @pytest.mark.parametrize("spoil", [no_words, no_message, None], ids=["words", "kind", "sender"])
+@pytest.mark.parametrize("by_way_of", [HttpGrid, OneObjectGrid], ids=["apart", "as one object"])
 def test_a_reply_that_cannot_be_read_is_its_senders_fault_alone(
-    tmp_path: Path, spoil: Spoil | None
+    tmp_path: Path, by_way_of: type[Grid], spoil: Spoil | None
 ) -> None:
+    """A deployment's own app puts a grid before Flower's, which must not hide it."""
     settings = small_settings(tmp_path / "run", privacy__dropouts=1)
     inner = InProcessGrid(settings.to_config(), 4)
-    train(settings, Wire(inner, spoil or claims(inner)))
+    wire: Grid = Wire(inner, spoil or claims(inner))
+    train(settings, OneObjectGrid(wire) if by_way_of is OneObjectGrid else wire)
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["status"] == "finished"
     records = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
