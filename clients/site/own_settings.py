@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from clients.contract.faults import Code, Fault
+from clients.data.cohort import NONE
 from clients.site.books import Books
 from clients.site.ground import real_site
 from crypto.offers import Offer
@@ -38,6 +39,8 @@ def own_settings(file: SiteFile, settings: Settings, *, invited: bool = True) ->
             "data.name": file.data_name,
             "data.dir": file.data_dir,
             "data.public": file.data_public,
+            # What a run is judged on is for its server to read: here its name would be imported.
+            "data.holdout-from": NONE if settings.data.holdout_from else "",
         }
     )
 
