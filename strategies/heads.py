@@ -35,7 +35,7 @@ from clients.contract.witness_messages import (
 from crypto.headers import HeaderKind, SignedHeader
 from crypto.identity import verify_signature
 from crypto.rosters import Roster
-from crypto.whole_file import write_private
+from crypto.whole_file import locked, write_private
 from strategies.conversation import fault_code, renewed
 from strategies.errors import TrainingStopped
 from strategies.replies import BadReply, one_bad_reply
@@ -80,6 +80,8 @@ class Heads:
     _nodes: Nodes | None = None
     _in_vain: dict[int, int] = field(default_factory=dict)
     _news: bool = False
+    #: What the file was like when this run read or wrote it last.
+    _last: tuple[int, int, int] | None = None
 
     def know(self, nodes: Nodes) -> None:
         """Take heads of these hospitals from now on, each under its own name and key."""
@@ -125,7 +127,21 @@ class Heads:
         path = runs / FILE
         if not path.is_file():
             return cls(conversation, tracking, training, bind, None)
+        made = cls(conversation, tracking, training, bind, path)
+        made._take_in(path)
+        return made
+
+    def _take_in(self, path: Path) -> None:
+        """Take in what other runs have written into the file since.
+
+        Raises:
+            TrainingStopped: the file cannot be read.
+        """
         try:
+            found = path.stat()
+            state = (found.st_ino, found.st_mtime_ns, found.st_size)
+            if state == self._last:
+                return
             kept = json.loads(path.read_text(encoding="utf-8"))
             memory = HeaderMemory.from_json(kept["headers"])
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -133,7 +149,7 @@ class Heads:
                 f"{path} cannot be read ({error}); it holds what hospitals have signed of their "
                 "ledgers. Restore it, or move it away to begin it anew."
             ) from error
-        return cls(conversation, tracking, training, bind, path, _memory=memory)
+        self._memory.merge(memory)
 
     def packed(self) -> bytes:
         """Return what goes to every hospital that joins: each finds its own signature itself."""
@@ -246,8 +262,14 @@ class Heads:
             )
 
     def _write(self) -> None:
-        if self.path is not None:
+        if self.path is None:
+            return
+        # Runs that go on at once share the file, and none may undo what another wrote.
+        with locked(self.path.with_name(f".{FILE}.lock")):
+            self._take_in(self.path)
             write_private(self.path, json.dumps({"headers": self._memory.to_json()}).encode())
+            found = self.path.stat()
+            self._last = found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def _is_behind(reply: Message) -> bool:

@@ -120,6 +120,16 @@ class HeaderMemory:
         mine.keep(signed, copy=wrong is not None)
         return None if wrong is None else Copied(header.sender, wrong)
 
+    def merge(self, other: HeaderMemory) -> None:
+        """Remember what another memory does."""
+        for key, of_one in other._of.items():
+            mine = self._of.setdefault(key, _OfOne())
+            for (ledger, entry), head in of_one.seen.items():
+                mine.see(ledger, {entry: head})
+            for headers in of_one.kept.values():
+                for signed in headers:
+                    self.take(key, signed)
+
     def of(self, key: bytes) -> tuple[bytes, ...]:
         """Return a hospital's headers: of each ledger and training the newest, all that count."""
         found = self._of.get(key)

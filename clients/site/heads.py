@@ -5,7 +5,7 @@ does: the hospital's own signatures, which peers and the server keep; and files 
 were written when it was longer. Each names a *mark*: a ledger, an entry, the head there.
 
     judge(mark, book)           # "" where the book knows the mark, else what is wrong
-    beside = Beside(site, book) # peers.json: what this hospital knows of peers, and of itself
+    with changing(site, book) as kept:   # peers.json: what it knows of peers, and of itself
 
 Simulated hospitals keep none of this.
 """
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -21,6 +22,7 @@ from accounting.book import Book
 from accounting.errors import LedgerError
 from clients.contract.header_memory import HeaderMemory, headers_in
 from crypto.headers import MILESTONES, SignedHeader
+from crypto.whole_file import locked
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -134,7 +136,9 @@ def marks_beside(folder: Path, kept: Kept) -> Iterator[tuple[str, Mark]]:
     """Yield (file's name, mark) of the files beside a book, `peers.json` among them."""
     for pattern in _FILES:
         for path in sorted(folder.glob(pattern)):
-            with path.open("rb") as file:
+            found = None
+            # Another process may end another training meanwhile, whose files go.
+            with suppress(FileNotFoundError), path.open("rb") as file:
                 found = _MARKED.match(file.read(_MOST_MARK))
             if found:
                 ledger, entry, head = (part.decode() for part in found.groups())
@@ -177,10 +181,15 @@ class Kept:
 
     @classmethod
     def read(cls, folder: Path) -> Kept:
-        """Read the file; one that cannot be read is as if it were not there: less is known."""
-        kept = cls()
+        """Read the file; where there is none, nothing is known.
+
+        Raises:
+            LedgerError: it is damaged; who forgets what it knew would vouch for anything.
+            OSError: the disk does not give it.
+        """
+        kept, path = cls(), folder / PEERS
         try:
-            found = json.loads((folder / PEERS).read_text(encoding="utf-8"))
+            found = json.loads(path.read_text(encoding="utf-8"))
             ledger, entry, head = found["mark"]
             kept.books = {k: (str(p), str(c)) for k, (p, c) in found["books"].items()}
             kept.headers = HeaderMemory.from_json(found["headers"])
@@ -193,8 +202,11 @@ class Kept:
             kept.mark = Mark(str(ledger), int(entry), str(head))
         except FileNotFoundError:
             return kept
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            return cls()
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise LedgerError(
+                f"{path} cannot be read ({error}), and holds what is known of peers' ledgers: "
+                "restore it, or remove it, and with it what no other peer may know"
+            ) from error
         return kept
 
     def write(self, site: Folder, book: Book) -> None:
@@ -247,14 +259,27 @@ class Kept:
             return False
 
 
+@contextmanager
+def changing(site: Folder, book: Book) -> Iterator[Kept]:
+    """Read `peers.json`, and write it as the block leaves it, while no other process does so.
+
+    Two trainings have a process each, and what one learnt must outlive what the other read before.
+    """
+    with locked(site.folder / f".{PEERS}.lock"):
+        kept = Kept.read(site.folder)
+        yield kept
+        kept.write(site, book)
+
+
 def keep_lost(site: Folder, key: bytes, proofs: Iterable[SignedHeader]) -> None:
     """Keep the own headers that prove a lost book, for every later process and for recovery."""
-    known = HeaderMemory()
-    for data in lost_proofs(site.folder):
-        known.take(key, SignedHeader.from_bytes(data))
-    for signed in proofs:
-        known.take(key, signed)
-    site.write_secret(LOST, json.dumps({"headers": known.to_json()}).encode())
+    with locked(site.folder / f".{LOST}.lock"):
+        known = HeaderMemory()
+        for data in lost_proofs(site.folder):
+            known.take(key, SignedHeader.from_bytes(data))
+        for signed in proofs:
+            known.take(key, signed)
+        site.write_secret(LOST, json.dumps({"headers": known.to_json()}).encode())
 
 
 def lost_proofs(folder: Path) -> tuple[bytes, ...]:

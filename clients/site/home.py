@@ -14,6 +14,7 @@ from pathlib import Path
 #: Linux's request for an inode's generation, on a machine of 64 bits.
 _GENERATION_OF = 0x80087601
 _INODE_BITS = 64
+_MACHINE_START = Path("/proc/sys/kernel/random/boot_id")
 
 
 def home_of(path: Path) -> int:
@@ -39,3 +40,11 @@ def _generation(descriptor: int) -> int:
     except OSError:
         return 0
     return found[0] & 0xFFFFFFFF
+
+
+def machine_start() -> str:
+    """Return what tells one start of this machine from another, "" where nothing does."""
+    try:
+        return _MACHINE_START.read_text(encoding="ascii").strip()
+    except OSError:
+        return ""

@@ -7,6 +7,7 @@ the first request to join until the hospital pays for, answers or opens somethin
 from __future__ import annotations
 
 import struct
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -79,10 +80,11 @@ class OfferFile:
 
     def write(self, own: OwnOffer) -> None:
         """Keep an offer; joins fill no disk, so the number of open ceremonies is bounded."""
-        found = sorted(
-            self._site.folder.glob("ceremony-*.key"), key=lambda path: path.stat().st_mtime_ns
-        )
-        for path in found[: max(0, len(found) - MOST_CEREMONIES + 1)]:
+        found = []
+        for path in self._site.folder.glob("ceremony-*.key"):
+            with suppress(FileNotFoundError):  # another process may have ended its ceremony
+                found.append((path.stat().st_mtime_ns, path))
+        for _, path in sorted(found)[: max(0, len(found) - MOST_CEREMONIES + 1)]:
             path.unlink(missing_ok=True)
         self._site.write_secret(self._name, own.to_bytes())
 

@@ -1,7 +1,9 @@
 """The witness that a hospital gave last, whose nonce its peers' vouches answer.
 
 It stays the same while neither the book nor its place on the disk changes, so that vouches which
-come later than the question are still good for it, and for no other copy of the book.
+come later than the question are still good for it, and for no other copy of the book. Another start
+of the machine asks anew: what was put back with a whole disk may lie beside a witness whose vouches
+are older than what was lost.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ import json
 from typing import TYPE_CHECKING
 
 from clients.site.heads import Mark
-from clients.site.home import home_of
+from clients.site.home import home_of, machine_start
 from crypto.errors import SealingError
 from crypto.headers import SignedHeader
 
@@ -38,7 +40,7 @@ class PendingWitness:
     def write(self, signed: SignedHeader) -> None:
         """Keep a witness that is about to be given."""
         if not self._site.simulated:
-            content = {"home": home_of(self._book.path), "header": signed.to_bytes().hex()}
+            content = {**self._where(), "header": signed.to_bytes().hex()}
             self._site.write_secret(_FILE, json.dumps(content).encode())
 
     def read(self) -> SignedHeader | None:
@@ -49,11 +51,14 @@ class PendingWitness:
         try:
             kept = json.loads(data)
             signed = SignedHeader.from_bytes(bytes.fromhex(kept["header"]))
-            same = kept["home"] == home_of(self._book.path)
+            same = {name: kept[name] for name in ("home", "start")} == self._where()
         except (ValueError, KeyError, TypeError, SealingError):
             return None
         stands = Mark.by(signed.header) == Mark.of(self._book)
         return signed if same and stands and signed.header.training == self._training else None
+
+    def _where(self) -> dict[str, object]:
+        return {"home": home_of(self._book.path), "start": machine_start()}
 
     def forget(self) -> None:
         """Take no more vouches for it."""

@@ -75,7 +75,8 @@ class Signs:
         if state.phase is Phase.RETIRED:
             return ""
         for path in self._site.folder.glob(f"reply-{self._training}-*.bin"):
-            with path.open("rb") as file:
+            found = None
+            with suppress(FileNotFoundError), path.open("rb") as file:
                 found = _PLACE.match(file.read(_MOST_PLACE))
             if found and (int(found[1]), int(found[2])) > state.place:
                 return f"{path.name} answers a place after {state.place}"
@@ -117,6 +118,7 @@ def own_headers(request: object, name: str) -> Iterator[bytes]:
     """Yield all headers in a request that may be the hospital's own signature."""
     yield from unpack(getattr(request, "witness", b"")) if _joins(request) else ()
     yield from getattr(request, "trail", ())
+    yield from getattr(request, "headers", ())
     rounds: Mapping[int, OpenedRound] = getattr(request, "closed", {})
     rosters = [closed.roster for closed in rounds.values()]
     for roster in (*rosters, getattr(request, "roster", b"")):

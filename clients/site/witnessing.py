@@ -14,9 +14,8 @@ Simulated hospitals do none of this: their books live and die with the run.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
-from contextlib import suppress
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from accounting import lines
@@ -31,8 +30,8 @@ from clients.contract.witness_messages import (
     WitnessReply,
     vouched,
 )
-from clients.site.heads import Kept, shown_of
-from clients.site.home import home_of
+from clients.site.heads import Kept, changing, shown_of
+from clients.site.home import home_of, machine_start
 from clients.site.pending_witness import PendingWitness
 from clients.site.signs import Signs, own_headers
 from clients.site.witnesses import Witnesses
@@ -49,8 +48,6 @@ if TYPE_CHECKING:
     from clients.site.ground import Site
     from clients.site.membership import Membership
     from clients.site.opening import Behind
-
-_MACHINE_START = Path("/proc/sys/kernel/random/boot_id")
 
 
 class Witnessing:
@@ -136,22 +133,22 @@ class Witnessing:
         new = [number for number in sorted(request.closed) if after < number <= state.closed]
         if not new:
             return
-        for number in new:
-            for signed in Roster.from_bytes(request.closed[number].roster).headers:
-                # What a snapshot stands for was never opened here, so nobody has verified it.
-                if not request.snapshot or self._is_signed(signed):
-                    self._learn_one(number, signed, opened=number > state.adopted)
-        if needed := self._witnesses.needed(self._book):
-            known = self._kept.known_to(self._training, needed)
-            self._kept.witnessed = max(self._witnessed, known)
-        self._kept.write(self._site, self._book)
+        needed = self._witnesses.needed(self._book)
+        with self._remembering() as kept:
+            for number in new:
+                for signed in Roster.from_bytes(request.closed[number].roster).headers:
+                    # What a snapshot stands for was never opened here, so nobody has verified it.
+                    if not request.snapshot or self._is_signed(signed):
+                        self._learn_one(kept, number, signed, opened=number > state.adopted)
+            if needed:
+                self._count(kept, kept.known_to(self._training, needed))
 
-    def _learn_one(self, round: int, signed: SignedHeader, *, opened: bool) -> None:
-        name, kept = signed.header.sender, self._kept
+    def _learn_one(self, kept: Kept, round: int, signed: SignedHeader, *, opened: bool) -> None:
+        name = signed.header.sender
         if name == self._site.name:
             kept.keep_own(self._training, round, signed.header.entry)
             return
-        self._take_down(signed)
+        self._take_down(kept, signed)
         if opened and name in self._witnesses.names():
             kept.keep_knowing(self._training, name, range(signed.header.adopted + 1, round))
 
@@ -169,12 +166,12 @@ class Witnessing:
         """Remember what the makers of a visiting model have signed of their ledgers."""
         if self._site.simulated:
             return
-        for data in trail:
-            with suppress(SealingError):
-                signed = SignedHeader.from_bytes(data)
-                if signed.header.sender != self._site.name and self._is_signed(signed):
-                    self._take_down(signed)
-        self._kept.write(self._site, self._book)
+        with self._remembering() as kept:
+            for data in trail:
+                with suppress(SealingError):
+                    signed = SignedHeader.from_bytes(data)
+                    if signed.header.sender != self._site.name and self._is_signed(signed):
+                        self._take_down(kept, signed)
 
     def head(self) -> bytes:
         """Sign where this book stands, for an answer that added to it; b"" in simulations."""
@@ -213,9 +210,9 @@ class Witnessing:
             raise Fault(Code.MALFORMED, f"a header of kind {header.kind} is no witness")
         known: tuple[bytes, ...] = ()
         if not self._site.simulated:
-            known = self._kept.headers.of(key)
-            self._note(self._kept.headers.take(key, signed))
-            self._kept.write(self._site, self._book)
+            with self._remembering() as kept:
+                known = kept.headers.of(key)
+                self._note(kept.headers.take(key, signed))
         payload = payload_digest(vouched(request.witness, known))
         own = self._header(HeaderKind.VOUCH, nonce=header.nonce, payload=payload)
         public = self._site.identity.public
@@ -233,11 +230,21 @@ class Witnessing:
             self._read = Kept.read(self._site.folder)
         return self._read
 
-    @property
-    def _witnessed(self) -> int:
+    @contextmanager
+    def _remembering(self) -> Iterator[Kept]:
+        """Change what lies beside the book as it is now, whatever this process had read of it."""
+        with changing(self._site, self._book) as kept:
+            yield kept
+        self._read = kept
+
+    def _witnessed(self, kept: Kept) -> int:
         """The own entry up to which peers know of this book."""
-        mark = self._kept.mark
-        return self._kept.witnessed if mark and mark.ledger == self._book.id else -1
+        mark = kept.mark
+        return kept.witnessed if mark and mark.ledger == self._book.id else -1
+
+    def _count(self, kept: Kept, entry: int) -> None:
+        """Take the book for known to enough peers up to an entry."""
+        kept.witnessed = max(self._witnessed(kept), entry)
 
     def _standing(self) -> Standing:
         if self._site.simulated:
@@ -253,7 +260,7 @@ class Witnessing:
         if self._signs.is_new():
             # Nobody else could know of an earlier one.
             return "the ledger is new here" if self._witnesses.names() else ""
-        if self._site.require_witness and self._kept.proved.get(self._training) != _start():
+        if self._site.require_witness and self._kept.proved.get(self._training) != machine_start():
             return "[ledger] require-witness = true"
         return ""
 
@@ -272,7 +279,7 @@ class Witnessing:
         book, seen = self._book, set()
         if not self._witnesses.names():
             return False
-        for number in range(book.head()[0], self._witnessed, -1):
+        for number in range(book.head()[0], self._witnessed(self._kept), -1):
             try:
                 line, _ = book.line(number)
             except LedgerError:
@@ -295,11 +302,11 @@ class Witnessing:
             return member is not None and member.public_keys.get(name) == key
         return self._witnesses.trusts(name, key)
 
-    def _take_down(self, signed: SignedHeader) -> None:
+    def _take_down(self, kept: Kept, signed: SignedHeader) -> None:
         """Remember a peer's header whose signature is verified."""
         key = self._member_of().public_keys.get(signed.header.sender)
         if key is not None:
-            self._note(self._kept.headers.take(key, signed))
+            self._note(kept.headers.take(key, signed))
 
     def _note(self, copied: object) -> None:
         if copied is not None:
@@ -355,8 +362,8 @@ class Witnessing:
             self._book
         ):
             # Whoever vouches has taken down where this book stands.
-            self._kept.witnessed = max(self._witnessed, asked.header.entry)
-            self._kept.write(self._site, self._book)
+            with self._remembering() as kept:
+                self._count(kept, asked.header.entry)
 
     def _voucher(self, vouch: Vouch, asked: SignedHeader) -> str | None:
         """Return whose vouch for a witness it is, None for one that is not sound."""
@@ -380,21 +387,13 @@ class Witnessing:
                     f"the ledger has moved; {self._site.unwitnessed} places of every open training "
                     "are charged for what it may have lost"
                 )
-        self._kept.witnessed = max(self._witnessed, entry)
-        self._kept.proved.pop(self._training, None)
-        self._kept.proved[self._training] = _start()
-        self._kept.write(self._site, self._book)
+        with self._remembering() as kept:
+            self._count(kept, entry)
+            kept.proved.pop(self._training, None)
+            kept.proved[self._training] = machine_start()
         PendingWitness(self._site, self._training, self._book).forget()
 
 
 def _verify(signed: SignedHeader, key: bytes) -> None:
     header = signed.header
     verify_signature(key, signed.signature, header.signed_text(), header.sender)
-
-
-def _start() -> str:
-    """Return what tells one start of this machine from another, "" where nothing does."""
-    try:
-        return _MACHINE_START.read_text(encoding="ascii").strip()
-    except OSError:
-        return ""

@@ -21,6 +21,14 @@ from clients.contract.witness_messages import (
 from clients.site.heads import Kept, shown_of
 from crypto.headers import SignedHeader
 from tests.door.relay import settle, witness
+from tests.door.test_attacks_snapshots import (
+    AWAY,
+    TWO,
+    after_an_absence,
+    helped,
+    honest,
+    snapshot_of,
+)
 from tests.door.test_restored_book import BEHIND, ONE, ROUNDS
 from tests.door.world import Play, door_settings, started
 
@@ -154,6 +162,18 @@ def test_who_took_a_snapshot_over_is_no_witness_of_the_rounds_in_it(tmp_path: Pa
     with Book(play.sites.folder(ONE) / "ledger.jsonl", site=ONE, cohort="breast-cancer") as book:
         book.append(lines.adopt(play.training, round=2, chain="ab" * 32))
         assert shown_of(book, play.training, milestones=True)["adopted"] == 2
+
+
+def test_a_header_says_which_rosters_its_sender_has_not_seen(tmp_path: Path) -> None:
+    """One was away in rounds 2 and 3, took over the state after 2, and opened the sum of 3."""
+    play = after_an_absence(tmp_path)
+    play.replies[4, 1] = {AWAY: helped(play, snapshot_of(play, honest)).round}
+    play.train(4, names=TWO)
+    play.close(4)
+    play.train(5, names=TWO)
+    own = Kept.read(play.sites.folder(TWO[1])).own[play.training]
+    seen = {name: {r for r, one in own.items() if name in one.known} for name in (AWAY, TWO[0])}
+    assert seen == {AWAY: {3}, TWO[0]: {1, 2, 3}}
 
 
 @pytest.mark.parametrize(("colluders", "goes_on"), [(0, True), (1, False)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 from itertools import combinations
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from flwr.app import ConfigRecord, RecordDict
 from accounting import lines
 from accounting.book import Book
 from accounting.chain import Flush
+from accounting.errors import LedgerError
 from clients.contract.header_memory import Copied, HeaderMemory, headers_in, signed_by
 from clients.contract.witness_messages import (
     MOST_OF_ONE,
@@ -29,7 +31,16 @@ from clients.contract.witness_messages import (
 from clients.contract.words import CONFIG
 from clients.site.books import Books
 from clients.site.ground import Site
-from clients.site.heads import PEERS, Kept, Mark, judge, marked, marks_beside, unmarked
+from clients.site.heads import (
+    PEERS,
+    Kept,
+    Mark,
+    changing,
+    judge,
+    marked,
+    marks_beside,
+    unmarked,
+)
 from clients.site.witnesses import witnesses_needed
 from crypto.headers import (
     MAX_HEADER_BYTES,
@@ -138,6 +149,18 @@ def test_files_say_how_long_the_book_was_and_what_was_put_in_them(tmp_path: Path
     assert unmarked(b"plain") == b"plain"
 
 
+def test_a_training_that_ends_meanwhile_takes_its_files_along(tmp_path: Path) -> None:
+    """Another process forgets another training while the files beside the book are looked at."""
+    site = Site(name="north", folder=tmp_path, simulated=False, books=Books())
+    with book_in(tmp_path) as book:
+        for name in ("keys-a.bin", "keys-b.bin", "keys-c.bin"):
+            site.write_marked(name, b"", book)
+        found = marks_beside(tmp_path, Kept())
+        assert next(found)[0] == "keys-a.bin"
+        (tmp_path / "keys-b.bin").unlink()
+        assert [name for name, _ in found] == ["keys-c.bin"]
+
+
 def test_a_simulated_site_marks_nothing(tmp_path: Path) -> None:
     site = Site(name="north", folder=tmp_path, simulated=True, books=Books())
     with book_in(tmp_path) as book:
@@ -148,10 +171,32 @@ def test_a_simulated_site_marks_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text", ["", "[]", "{}", '{"mark": 3}', '{"mark": ["a", 1, "b"], "books": [], "headers": {}}']
 )
-def test_a_file_that_cannot_be_read_vouches_for_nothing(tmp_path: Path, text: str) -> None:
+def test_a_file_that_cannot_be_read_stops_the_site(tmp_path: Path, text: str) -> None:
+    """Without what it knew a hospital would vouch for any ledger, and write that over the file."""
     (tmp_path / PEERS).write_text(text)
-    kept = Kept.read(tmp_path)
-    assert (kept.mark, kept.witnessed) == (None, -1)
+    with pytest.raises(LedgerError, match=r"peers\.json cannot be read"):
+        Kept.read(tmp_path)
+
+
+def test_what_two_processes_learn_at_once_is_kept(tmp_path: Path, identity: Identity) -> None:
+    site = Site(name="north", folder=tmp_path, simulated=False, books=Books())
+    with book_in(tmp_path) as book:
+        begun = threading.Event()
+
+        def second() -> None:
+            begun.wait(10)
+            with changing(site, book) as kept:
+                kept.headers.take(identity.public, header(identity, 7, training="second"))
+
+        thread = threading.Thread(target=second)
+        thread.start()
+        with changing(site, book) as kept:
+            begun.set()
+            thread.join(0.2)
+            assert thread.is_alive()  # it waits, and reads what this one writes
+            kept.headers.take(identity.public, header(identity, 5, training="first"))
+        thread.join(10)
+    assert len(Kept.read(tmp_path).headers.of(identity.public)) == 2
 
 
 def test_the_newest_header_of_each_ledger_and_training_is_kept(identity: Identity) -> None:
