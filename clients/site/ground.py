@@ -12,6 +12,7 @@ import hashlib
 import json
 import logging
 import os
+import stat
 import sys
 import tempfile
 import traceback
@@ -19,6 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property, partial
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,7 +36,7 @@ from clients.site.readiness import site_faults
 from crypto.errors import IdentityError
 from crypto.identity import Identity, fingerprint
 from crypto.pins import FirstUse, Pins
-from crypto.whole_file import sweep, write_private
+from crypto.whole_file import locked, sweep, write_private
 
 if TYPE_CHECKING:
     from accounting.book import Book
@@ -48,6 +50,8 @@ logger = logging.getLogger(__name__)
 
 #: Letters of one entry of the hospital's own log.
 MOST_LETTERS = 2**14
+#: Bytes of a log before it makes room, and how many before it are kept.
+MOST_LOG_BYTES, OLDER_LOGS = 2**24, 4
 _KEY_BYTES = 32
 #: A disk, or a share of one, that takes no more.
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -142,7 +146,7 @@ class Site:
             text = f"{text[:half]} [...] {text[-half:]}"
         line = f"{moment} {printable_lines(text)}".replace("\n", "\n    ") + "\n"
         try:
-            append_private(self.folder / "hospital.log", line.encode())
+            append_log(self.folder / "hospital.log", line.encode())
         except OSError as error:
             with suppress(Exception):
                 sys.stderr.write(f"{self.name}: hospital.log: {error.strerror}; {line}")
@@ -265,11 +269,34 @@ def private_folder(path: Path) -> Path:
     return path
 
 
-def append_private(path: Path, data: bytes) -> None:
-    """Add bytes to a file that only its owner can read."""
+def append_log(path: Path, data: bytes) -> None:
+    """Add bytes to a log that only its owner can read; a full one makes room for a new one.
+
+    Whoever sends messages decides how much is said of them, and must not fill the disk with it.
+    """
+    with suppress(OSError):
+        _make_room(path)
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         while data:
             data = data[os.write(descriptor, data) :]
     finally:
         os.close(descriptor)
+
+
+def _make_room(path: Path) -> None:
+    """Put a full log aside as `<name>.1`, those before it one further, and drop the last."""
+
+    def is_full() -> bool:
+        found = path.lstat()
+        return stat.S_ISREG(found.st_mode) and found.st_size >= MOST_LOG_BYTES
+
+    if not is_full():
+        return
+    with locked(path.with_name(f".{path.name}.lock")):
+        if not is_full():
+            return  # another process was first
+        older = [path, *(path.with_name(f"{path.name}.{one + 1}") for one in range(OLDER_LOGS))]
+        for one, further in reversed(list(pairwise(older))):
+            with suppress(FileNotFoundError):
+                os.replace(one, further)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from clients.contract.faults import Code, Fault
 from clients.contract.printable import printable_lines
 from clients.site.data_stamp import stamp_covers
-from clients.site.ground import append_private, private_folder
+from clients.site.ground import append_log, private_folder
 
 if TYPE_CHECKING:
     from clients.contract.settings import Settings
@@ -86,9 +86,10 @@ def _log_reading(file: SiteFile, line: str) -> None:
 
     A log that cannot be written is no reason to answer otherwise.
     """
-    text = printable_lines(f"{file.data_name}: {line}").replace("\n", " ")
+    text = printable_lines(f"{file.data_name}: {line}").replace("\n", " ").encode()
     with suppress(OSError):
         path = private_folder(file.private) / "readings.log"
-        known = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        # Bytes: a disk that was full may have cut a letter in two.
+        known = path.read_bytes().splitlines() if path.exists() else []
         if text not in known:
-            append_private(path, f"{text}\n".encode())
+            append_log(path, text + b"\n")
