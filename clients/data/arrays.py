@@ -19,6 +19,7 @@ from clients.data.encoding import FEWEST, MOST_UNKNOWN
 from clients.data.errors import DataError
 from clients.data.files import (
     Location,
+    as_texts,
     check_md5,
     find,
     label_numbers,
@@ -244,7 +245,7 @@ def class_names(path: Path, parts: list[NDArray[Any]]) -> tuple[str, ...]:
         return tuple(str(one) for one in range(parts[0].shape[1]))
     labels = np.concatenate(parts)
     if labels.dtype.kind not in "biuf":
-        return tuple(str(one) for one in np.unique(labels.astype(str)))
+        return tuple(str(one) for one in np.unique(as_texts(labels)))
     if not np.array_equal(labels, np.rint(labels)):
         raise DataError(
             f"{path}: labels are {labels.dtype} such as {labels[labels != np.rint(labels)][0]:g}, "
@@ -311,4 +312,4 @@ def _identifiers(
         )
     if not given:
         return None, ()
-    return dense([one for name in given for one in arrays[name].reshape(-1).astype(str).tolist()])
+    return dense([one for name in given for one in as_texts(arrays[name].reshape(-1)).tolist()])

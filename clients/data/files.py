@@ -179,6 +179,13 @@ def column(path: Path, key: str, values: NDArray[Any]) -> NDArray[Any]:
     return values
 
 
+def as_texts(values: NDArray[Any]) -> NDArray[np.str_]:
+    """Return the texts of an array; bytes that are none are written out, one record's alone."""
+    if values.dtype.kind == "S":
+        return np.asarray(np.char.decode(values, "utf-8", "backslashreplace"))
+    return values.astype(str)
+
+
 def label_numbers(values: NDArray[Any], classes: Sequence[str]) -> NDArray[np.int64]:
     """Return class numbers, int64 [n]; -1 for what is no class.
 
@@ -190,7 +197,7 @@ def label_numbers(values: NDArray[Any], classes: Sequence[str]) -> NDArray[np.in
         meant = _numbers(classes) if all(map(_is_number, classes)) else np.arange(len(classes))
         equal = numbers[:, None] == meant[None]
     else:
-        equal = values.astype(str)[:, None] == np.asarray(classes, dtype=str)[None]
+        equal = as_texts(values)[:, None] == np.asarray(classes, dtype=str)[None]
     return np.where(equal.any(axis=1), equal.argmax(axis=1), -1).astype(np.int64)
 
 

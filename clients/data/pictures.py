@@ -112,13 +112,16 @@ class PictureStore:
             return None
 
 
-def _state(file: Path) -> tuple[int, int]:
-    """Return what changes when a file does; nothing where there is none."""
+def _state(file: Path) -> tuple[int, ...]:
+    """Return what changes when a file does; nothing where there is none.
+
+    Who copies a corrected file over another may keep its size and its time, but not its status's.
+    """
     try:
         found = file.stat()
     except OSError:
-        return 0, 0
-    return found.st_size, found.st_mtime_ns
+        return ()
+    return found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def load_image_folder(where: Location) -> Dataset:

@@ -15,6 +15,7 @@ import csv
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,8 @@ _OTHERS = {
     ".dta": "export it as CSV",
 }
 _BOMS = {
+    codecs.BOM_UTF32_LE: "utf-32-le",  # begins as that of UTF-16 does
+    codecs.BOM_UTF32_BE: "utf-32-be",
     codecs.BOM_UTF8: "utf-8",
     codecs.BOM_UTF16_LE: "utf-16-le",
     codecs.BOM_UTF16_BE: "utf-16-be",
@@ -119,16 +122,18 @@ def text_lines(data: bytes, encoding: str = "") -> list[str]:
     body = data.removeprefix(mark)
     if not known:
         return [_by_itself(line) for line in body.splitlines()]
-    if _ends_lines_alike(known):
-        # Line by line: a shift of letters that a cell opens and never closes ends with its row.
-        lines = [line.decode(known, errors="replace") for line in body.splitlines()]
-        return [line.removeprefix("\ufeff") for line in lines[:1]] + lines[1:]
-    return re.split(r"\r\n|\r|\n", body.decode(known, errors="replace").removeprefix("\ufeff"))
+    # Line by line: neither a shift of letters that a cell opens and never closes, nor a byte too
+    # many in a letter of several, goes beyond its row.
+    lines = [line.decode(known, errors="replace") for line in _ends_of(known).split(body)]
+    return [line.removeprefix("\ufeff") for line in lines[:1]] + lines[1:]
 
 
-def _ends_lines_alike(encoding: str) -> bool:
-    """Whether lines end with the same bytes as in ASCII, and these are in no letter."""
-    return "\n".encode(encoding).removeprefix(codecs.BOM_UTF8) == b"\n"
+@lru_cache(maxsize=8)
+def _ends_of(encoding: str) -> re.Pattern[bytes]:
+    """Return what ends a line in an encoding, wherever among the letters' bytes it stands."""
+    mark = len("".encode(encoding))
+    ends = [end.encode(encoding)[mark:] for end in ("\r\n", "\r", "\n")]
+    return re.compile(b"|".join(map(re.escape, ends)))
 
 
 def _two_bytes(data: bytes) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -138,3 +139,32 @@ def test_lines_of_any_encoding_are_told_apart():
     assert text_lines(mixed) == ["id,né", "1,né"]
     assert text_lines("1,€\n".encode("cp1252")) == ["1,€"]
     assert text_lines("1,Ł\n".encode("iso8859-2"), "iso8859-2")[0] == "1,Ł"
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-16", "utf-32-le", "utf-32"])
+def test_a_byte_too_many_in_a_row_spoils_that_row_alone(encoding: str) -> None:
+    rows = ["id,age", "1,54", "2,61", "3,47"]
+    mark = "".encode(encoding)
+
+    def written(odd: bytes) -> list[str]:
+        parts = [f"{row}\r\n".encode(encoding)[len(mark) :] for row in rows]
+        return text_lines(mark + parts[0] + parts[1] + odd + parts[2] + parts[3], encoding)[:4]
+
+    assert written(b"") == rows
+    for odd in (b"7", b"\0", b"\n", b"\r", b"\xff"):
+        found = written(odd)
+        assert [found[0], found[1], found[-1]] == [rows[0], rows[1], rows[3]], odd
+
+
+def test_a_byte_that_is_no_letter_is_one_records_alone(tmp_path: Path) -> None:
+    """Identifiers and labels of an array of bytes, of which one is in another encoding."""
+    np.savez(
+        tmp_path / "a.npz",
+        train_images=np.zeros((3, 8, 8), dtype=np.uint8),
+        train_labels=np.array([b"no", b"yes", b"y\xe9s"]),
+        train_patient=np.array([b"p1", b"p\xe9", b"p\xe8"]),
+    )
+    (tmp_path / "a.toml").write_text('classes = ["no", "yes"]\n')
+    data = load_dataset("npz:a", tmp_path, declared=True)
+    assert data.train.labels.tolist() == [0, 1]
+    assert len(set(data.patient_names)) == 3
