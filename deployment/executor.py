@@ -14,6 +14,7 @@ import hashlib
 import importlib
 import json
 import os
+import shutil
 import signal
 import sys
 import traceback
@@ -47,6 +48,9 @@ LIBRARIES = (
     "sklearn.metrics",
     "flwr_datasets.partitioner",
 )
+
+#: Folder of notes of what was installed, below Flower's own.
+_INSTALLED = "installed"
 
 
 class ForkingExecutor:
@@ -120,16 +124,18 @@ def install_once() -> None:
     """Have a bundle unpacked and checked when it is new, not for every message.
 
     Flower unpacks it each time, compares every file with its digest, and then finds it installed:
-    half of what an app process takes. What was installed is known by the digest of the bundle.
+    half of what an app process takes. What this process installed is known by the bundle's digest;
+    a loss of power may leave an earlier one's note, and not all that it notes.
     """
     from flwr.supercore.utils import get_flwr_home
     from flwr.supernode.runtime import run_clientapp
 
+    shutil.rmtree(get_flwr_home() / _INSTALLED, ignore_errors=True)
     flower: Any = run_clientapp
     install: Callable[[bytes, Path | None, bool], Path] = flower.install_from_fab
 
     def install_new(fab: bytes, install_dir: Path | None = None, skip_prompt: bool = False) -> Path:
-        mark = get_flwr_home() / "installed" / hashlib.sha256(fab).hexdigest()
+        mark = get_flwr_home() / _INSTALLED / hashlib.sha256(fab).hexdigest()
         if mark.is_file() and (found := Path(mark.read_text(encoding="utf-8"))).is_dir():
             return found
         made = install(fab, install_dir, skip_prompt)

@@ -10,13 +10,14 @@ from clients.models.catalogue import (
     prepare_public,
 )
 from clients.models.errors import ModelError
-from clients.models.kept_features import user_cache
+from clients.models.kept_features import forget_others, user_cache
 
 __all__ = [
     "MODELS",
     "ModelError",
     "backbone_of",
     "build_model",
+    "forget_others",
     "imports",
     "input_shape",
     "prepare",

@@ -3,7 +3,8 @@
 Features of a patient's pictures are a patient's. Whoever asks for them says where they are kept: a
 hospital in its own private folder, a simulation or a server, whose records are public, in the
 user's cache. A folder that takes nothing decides on no answer: features are then computed as they
-are asked for, the same to the bit, and each process does it for itself.
+are asked for, the same to the bit, and each process does it for itself. What a hospital's folder
+holds of pictures as they were before somebody withdrew, or was corrected, is removed.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ import hashlib
 import io
 import logging
 import os
+import re
 import weakref
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -26,6 +29,11 @@ from clients.data.records import Floats, Ints, LazyInputs, Records, Store
 from crypto.whole_file import locked, write_private
 
 logger = logging.getLogger(__name__)
+
+#: Name of a file of features, or its lock: what is computed, of which pictures, in which form.
+_FILE = re.compile(r".+-([0-9a-f]{24})(-[0-9a-f]{8})?\.(npy|lock)")
+#: Files of features of the same pictures that a hospital keeps: a run chooses what is computed.
+MOST_FILES = 8
 
 #: Pictures whose features are computed together; larger blocks fall out of the processor's caches.
 BLOCK = 32
@@ -64,13 +72,18 @@ class FeatureRows:
         pictures: where the pictures are; not kept.
         compute: what is computed of them.
         keep: folder of the file; None: memory alone.
+
+    Attributes:
+        of: a digest of the pictures as they are; "" where nothing is kept.
     """
 
     def __init__(self, pictures: Store, compute: FeatureMap, keep: Path | None) -> None:
         count = pictures.shape[0]
         self.shape: tuple[int, ...] = (count, *compute.shape)
         self._compute = compute
-        kept = None if keep is None else _kept(pictures, compute, keep)
+        name = "" if keep is None else fingerprint(pictures)
+        self.of = name.partition("-")[0]
+        kept = None if keep is None else _kept(pictures, compute, keep, name)
         # Memory that was never written to costs nothing.
         self._rows = np.empty(self.shape, dtype=np.float16) if kept is None else kept
         self._made = np.full(-(-count // BLOCK), kept is not None)
@@ -91,6 +104,11 @@ class FeatureStore:
         self._pictures = pictures
         self._rows = rows
         self.shape: tuple[int, ...] = rows.shape
+
+    @property
+    def of(self) -> str:
+        """A digest of the pictures as they are; "" where no features are kept."""
+        return self._rows.of
 
     def read(self, rows: Ints) -> Floats:
         """Return the features of some rows, float32."""
@@ -131,9 +149,32 @@ def with_features(records: Records, compute: FeatureMap, keep: Keep | None) -> R
     return records.with_inputs(LazyInputs(features, inputs.rows))
 
 
-def _kept(pictures: Store, compute: FeatureMap, keep: Path) -> NDArray[np.float16] | None:
+def forget_others(folder: Path, records: Records) -> None:
+    """Remove features that are not of a hospital's pictures as they are now.
+
+    Args:
+        folder: the hospital's own, in which no others' features lie.
+        records: as they were prepared; where they are no kept features, nothing is done.
+    """
+    store = records.inputs.store if isinstance(records.inputs, LazyInputs) else None
+    if not isinstance(store, FeatureStore) or not store.of:
+        return
+    found = [(path, match[1]) for path in folder.iterdir() if (match := _FILE.fullmatch(path.name))]
+    gone = [path for path, of in found if of != store.of]
+    with suppress(OSError):
+        same = [path for path, of in found if of == store.of and path.suffix == ".npy"]
+        newest = sorted(same, key=lambda path: path.stat().st_mtime_ns, reverse=True)
+        gone += [one for path in newest[MOST_FILES:] for one in (path, path.with_suffix(".lock"))]
+    for path in gone:
+        with suppress(OSError):
+            path.unlink()
+
+
+def _kept(
+    pictures: Store, compute: FeatureMap, keep: Path, name: str
+) -> NDArray[np.float16] | None:
     """Return all rows from the file, which is written if it is not there; None: it cannot be."""
-    path = keep / f"{compute.identity}-{fingerprint(pictures)}.npy"
+    path = keep / f"{compute.identity}-{name}.npy"
     shape = (pictures.shape[0], *compute.shape)
     try:
         with locked(path.with_suffix(".lock")):
@@ -170,12 +211,15 @@ def _pieces(pictures: Store, compute: FeatureMap) -> Iterator[bytes]:
 
 
 def fingerprint(pictures: Store) -> str:
-    """Return a digest of every picture, so that a changed data set never meets old features."""
+    """Return a digest of every picture, so that a changed data set never meets old features.
+
+    Of files that can be brought to any form, the form's digest stands behind it.
+    """
     digest = hashlib.sha256(repr(pictures.shape).encode())
     if isinstance(pictures, PictureStore):
         # Files tell by name, size and time; reading them all would cost as much as the features.
-        digest.update(pictures.identity())
-        return digest.hexdigest()[:24]
+        of = hashlib.sha256(pictures.identity()).hexdigest()[:24]
+        return f"{of}-{digest.hexdigest()[:8]}"
     for start in range(0, pictures.shape[0], 1024):
         rows = np.arange(start, min(start + 1024, pictures.shape[0]), dtype=np.int64)
         digest.update(pictures.read(rows).tobytes())

@@ -26,7 +26,7 @@ from clients.learning.batch import Batch
 from clients.learning.draws import Draws
 from clients.learning.evaluation import evaluate
 from clients.learning.late_rows import LateRows
-from clients.models import prepare, prepare_public, user_cache
+from clients.models import forget_others, prepare, prepare_public, user_cache
 from clients.site.chances import Chances
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ class OwnDraws:
     def records(self) -> Records:
         """Return what this hospital trains on, as the model wants it."""
         records = self._cohort.hospital(self._site.name)
-        return training_records(
+        prepared = training_records(
             self._settings,
             self._cohort.info,
             records,
@@ -135,6 +135,9 @@ class OwnDraws:
                 noise, self._cohort.info, self._settings, self._training
             ),
         )
+        if not self._is_public():
+            forget_others(self._site.folder, prepared)
+        return prepared
 
     def identities(self) -> Mapping[int, bytes]:
         """Return who each patient is, by number: the same however often records are read.
@@ -171,8 +174,11 @@ class OwnDraws:
 
     def _keep(self) -> Path | None:
         """Return where features of the records lie: a real hospital's own stay in its folder."""
-        public = self._site.simulated or self._site.partition is not None
-        return user_cache() if public else self._site.folder
+        return user_cache() if self._is_public() else self._site.folder
+
+    def _is_public(self) -> bool:
+        """Whether the records are of a published data set, in a simulation or a part of one."""
+        return self._site.simulated or self._site.partition is not None
 
     def _sample(self, place: Place, step: int = 0) -> Batch:
         """Draw each of the hospital's patients with probability q, all records of each."""

@@ -38,3 +38,11 @@ def test_one_that_is_gone_is_unpacked_again(unpacked: list[bytes]) -> None:
     run_clientapp.install_from_fab(b"one", skip_prompt=True).rmdir()
     assert run_clientapp.install_from_fab(b"one", skip_prompt=True).is_dir()
     assert unpacked == [b"one", b"one"]
+
+
+def test_a_process_that_starts_believes_no_note_of_an_earlier_one(unpacked: list[bytes]) -> None:
+    """The note reached the disk, and what was unpacked did not, when power was lost."""
+    made = run_clientapp.install_from_fab(b"one", skip_prompt=True)
+    install_once()
+    assert run_clientapp.install_from_fab(b"one", skip_prompt=True) != made
+    assert unpacked == [b"one", b"one"]

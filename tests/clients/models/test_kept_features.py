@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,8 @@ import pytest
 
 from clients.contract.settings import Settings
 from clients.data import Cohort, DatasetInfo, LazyInputs, Records
+from clients.data.picture_files import PictureForm
+from clients.data.pictures import PictureStore
 from clients.data.records import PixelStore
 from clients.models import kept_features, prepare
 from clients.site.books import Books
@@ -31,12 +34,13 @@ SETTINGS = Settings.from_config({"model.name": "scattering", "data.public": True
 COUNT = 2 * kept_features.BLOCK + 6
 
 
-def pictures(seed: int = 0) -> Records:
+def pictures(seed: int = 0, fewer: int = 0) -> Records:
+    count = COUNT - fewer
     pixels = np.random.default_rng(seed).integers(0, 256, (COUNT, 32, 32)).astype(np.uint8)
     return Records(
-        inputs=LazyInputs(PixelStore(pixels, channels_last=False)),
-        labels=np.zeros(COUNT, dtype=np.int64),
-        patients=np.arange(COUNT),
+        inputs=LazyInputs(PixelStore(pixels[:count], channels_last=False)),
+        labels=np.zeros(count, dtype=np.int64),
+        patients=np.arange(count),
     )
 
 
@@ -105,3 +109,54 @@ def test_a_hospitals_own_features_never_leave_its_folder(
         assert not files(cache if own else private)
         for path in tmp_path.rglob("*.npy"):
             path.unlink()
+
+
+def drawn(site: Site, records: Records) -> np.ndarray:
+    """A hospital's features, as a training asks for them."""
+    cohort = Cohort(info=INFO, names=(A,), holdout=records.take([]), records={A: records})
+    return np.asarray(OwnDraws(site, SETTINGS, "t", cohort, SharedState()).records().inputs)
+
+
+def kept_in(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def test_features_of_who_withdrew_do_not_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache, private = tmp_path / "cache", private_folder(tmp_path / "private")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    site = Site(name=A, folder=private, simulated=False, books=Books())
+    (private / "hospital.log").touch()
+    before = drawn(site, pictures())
+    first = kept_in(private)
+    assert len(drawn(site, pictures(fewer=1))) == len(before) - 1
+    assert kept_in(private) & first == {"hospital.log"}
+    assert len(kept_in(private)) == len(first)
+    published = Site(name=A, folder=private, simulated=False, books=Books(), partition=0)
+    drawn(published, pictures())
+    drawn(published, pictures(fewer=1))
+    assert len(list(cache.rglob("*.npy"))) == 2  # of other data sets that others use
+
+
+def test_what_a_run_may_have_kept_is_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A submitter chooses what is computed, and so how many files there are."""
+    monkeypatch.setattr(kept_features, "MOST_FILES", 2)
+    site = Site(name=A, folder=tmp_path, simulated=False, books=Books())
+    for number in range(5):
+        monkeypatch.setattr("clients.models.features.Features.identity", f"scattering-{number}")
+        drawn(site, pictures())
+        assert any(f"scattering-{number}-" in name for name in kept_in(tmp_path))
+    assert files(tmp_path) == [".lock", ".lock", ".npy", ".npy"]
+
+
+def test_a_corrected_picture_is_another_one_whatever_its_size_and_time(tmp_path: Path) -> None:
+    file = tmp_path / "a.png"
+    file.write_bytes(b"one")
+    store = PictureStore([file], PictureForm(size=8, channels=1))
+    before, state = store.identity(), file.stat()
+    file.write_bytes(b"two")
+    os.utime(file, ns=(state.st_atime_ns, state.st_mtime_ns))
+    assert store.identity() != before
