@@ -120,8 +120,16 @@ class Holdout:
             "records": len(self._records),
         }
 
-    def measure(self, tensors: Mapping[str, torch.Tensor]) -> dict[str, float]:
-        """Return the metrics of a released model, given by tensor name; none without records."""
+    #: Whether a released model can be written as a file that predicts.
+    predicts = True
+
+    def measure(self, tensors: Mapping[str, torch.Tensor], rounds: int = 0) -> dict[str, float]:
+        """Return the metrics of a released model; none without records.
+
+        Args:
+            tensors: by name.
+            rounds: that it was trained for.
+        """
         if not len(self._records):
             return {}
         self._logits = self._predict(tensors)

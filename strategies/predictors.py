@@ -36,7 +36,7 @@ def keep_predictors(folder: RunFolder, context: TrainingContext) -> None:
     from safetensors.torch import load
 
     state, settings = context.state, context.settings
-    if not state.model:
+    if not (state.model and context.holdout.predicts):
         return
     about = {
         "training": context.training,

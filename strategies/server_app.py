@@ -28,7 +28,7 @@ from strategies.orphan import end_when_orphaned
 from strategies.run.budget import Budget
 from strategies.run.folder import RunFolder
 from strategies.run.journal import Journal
-from strategies.run.summary import write_results
+from strategies.run.summary import Outcome, write_results
 from strategies.run.trackers import make_trackers
 from strategies.run.tracking import Stages, Tracking
 from strategies.split import Split
@@ -79,19 +79,40 @@ def lead(
     open_holdout: Callable[[Settings], Holdout],
     audit: AuditRun | None = None,
 ) -> None:
+    """Train as the run's config says; arguments and errors as for `lead_training`."""
+    settings = Settings.from_config(context.run_config)
+    lead_training(grid, settings, open_holdout=open_holdout, audit=audit)
+
+
+def lead_training(
+    grid: Grid,
+    settings: Settings,
+    *,
+    open_holdout: Callable[[Settings], Holdout],
+    audit: AuditRun | None = None,
+) -> tuple[Path, Outcome]:
     """Train, and leave a readable run folder behind, however the training ends.
+
+    Args:
+        grid: the way to the hospitals.
+        settings: the run's.
+        open_holdout: returns what released models are measured on.
+        audit: called when the training has ended, where one process plays all parts.
+
+    Returns:
+        The run folder, and what the training came to.
 
     Raises:
         AuditFailed: what was promised does not hold; the summary says why.
-        TrainingStopped: another process leads the training of this folder.
+        TrainingStopped: it cannot go on; or another process leads the training of this folder.
     """
     end_when_orphaned()
     shorten_fetch_pause()
-    settings = Settings.from_config(context.run_config)
     folder = RunFolder.open(settings)
     journal = Journal(folder.path / "server")
     with journal.held():
-        _lead(grid, settings, folder, journal, open_holdout, audit)
+        outcome = _lead(grid, settings, folder, journal, open_holdout, audit)
+    return folder.path, outcome
 
 
 def _lead(
@@ -101,7 +122,7 @@ def _lead(
     journal: Journal,
     open_holdout: Callable[[Settings], Holdout],
     audit: AuditRun | None,
-) -> None:
+) -> Outcome:
     tracking = Tracking(folder, make_trackers(settings, folder.path))
     started = time.perf_counter()
     try:
@@ -140,6 +161,7 @@ def _lead(
             training.end()
         prepared.budget.close()
         _end(folder, training, settings, tracking, audit, status, message)
+    return training.outcome
 
 
 def _end(

@@ -328,7 +328,7 @@ class Teaching(ABC):
         self.state.model, self.state.released = model, rounds
         self._journal.keep_release(rounds, save({k: v.contiguous() for k, v in model.items()}))
         with self._conversation.phases.measure("evaluate"):
-            self.state.metrics = self.holdout.measure(model)
+            self.state.metrics = self.holdout.measure(model, rounds)
         self._record_release()
 
     def _record_release(self) -> None:

@@ -9,7 +9,15 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-ROOMS = ("accounting", "clients", "crypto", "deployment", "simulations", "strategies")
+ROOMS = (
+    "accounting",
+    "asclepias",
+    "clients",
+    "crypto",
+    "deployment",
+    "simulations",
+    "strategies",
+)
 WITH_EXAMPLES = sorted(
     ".".join(file.relative_to(ROOT).with_suffix("").parts)
     for room in ROOMS

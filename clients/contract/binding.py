@@ -24,6 +24,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from clients.contract.faults import Code, Fault
+from clients.contract.model_settings import OWN
 from clients.contract.setting_group import binds_of, kebab, since_of
 from clients.contract.setting_tree import SettingTree
 from crypto.offers import offers_digest
@@ -70,6 +71,14 @@ class PublicFacts:
     classes: tuple[str, ...]
     ranges: tuple[tuple[float, float], ...]
     declared: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    def own(cls, unit: str) -> PublicFacts:
+        """Return what both ends know of records that an app brings: whom a guarantee covers.
+
+        The rest is in the app's own code, which is the same at every hospital.
+        """
+        return cls(task=OWN, unit=unit, shape=(), classes=(), ranges=())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -156,6 +156,34 @@ def _shares_hold(s: SettingTree) -> str | None:
     return sharing_fault(s)
 
 
+def _own_loop_claims_nothing(s: SettingTree) -> str | None:
+    if s.exchange.loop == "ours":
+        return None
+    if s.regime.private or s.regime.pooled:
+        return (
+            f"exchange.loop = 'app' with privacy.regime {s.privacy.regime}: nothing bounds what a "
+            "patient changes of an app's own training, so noise on it would promise nothing; use "
+            "regime F, or exchange.loop 'ours', where each patient's gradient is clipped."
+        )
+    if s.exchange.name == "weights" and s.exchange.local_steps == 1 and not s.exchange.proximal:
+        return None
+    return (
+        f"exchange.loop = 'app' with exchange.name {s.exchange.name}, local-steps "
+        f"{s.exchange.local_steps} and proximal {s.exchange.proximal:g}: the app decides how it "
+        "trains; use exchange.name weights, local-steps 1 and proximal 0."
+    )
+
+
+def _server_rate_is_used(s: SettingTree) -> str | None:
+    given = (s.exchange.server_rate, s.exchange.second_decay, s.exchange.adaptivity)
+    if s.exchange.optimizer.startswith("fed") or given == (0.1, 0.99, 1e-3):
+        return None
+    return (
+        f"exchange.server-rate, second-decay and adaptivity = {given} are for the optimisers "
+        f"fedadagrad, fedadam and fedyogi; leave them out with {s.exchange.optimizer!r}."
+    )
+
+
 #: With fewer made-up patients no bound means anything.
 LEAST_CANARIES = 100
 
@@ -192,6 +220,25 @@ _COMBINATIONS: list[tuple[set[str], Callable[[SettingTree], str | None]]] = [
         _shares_hold,
     ),
     ({"audit.canaries"}, _enough_canaries),
+    (
+        {
+            "exchange.loop",
+            "exchange.name",
+            "exchange.local-steps",
+            "exchange.proximal",
+            "privacy.regime",
+        },
+        _own_loop_claims_nothing,
+    ),
+    (
+        {
+            "exchange.optimizer",
+            "exchange.server-rate",
+            "exchange.second-decay",
+            "exchange.adaptivity",
+        },
+        _server_rate_is_used,
+    ),
     ({"model.name", "model.hidden", "model.stages", "model.tuned-stages"}, _net_to_build_on),
     ({"privacy.regime", "partition.hospitals"}, _sum_has_shares),
     ({"privacy.dropouts", "privacy.colluders", "partition.hospitals"}, _someone_remains),

@@ -6,6 +6,8 @@ from clients.contract.setting_group import Group, since
 
 #: What the name of a model begins with that learns from the features of a pretrained net.
 PRETRAINED = "pretrained:"
+#: Name of the model that an app brings, and of the task that it is for.
+OWN = "own"
 
 
 class Model(Group):

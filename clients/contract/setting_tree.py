@@ -116,8 +116,34 @@ class Exchange(Group):
     local_steps: int = Field(
         default=1, ge=1, le=10_000, description="steps at a hospital before it shares"
     )
-    optimizer: Literal["sgd", "adagrad", "adam", "rmsprop", "yogi"] = Field(
-        default="sgd", description="optimiser that acts on the opened sum"
+    optimizer: Literal[
+        "sgd", "adagrad", "adam", "rmsprop", "yogi", "fedadagrad", "fedadam", "fedyogi"
+    ] = Field(default="sgd", description="optimiser that acts on the opened sum")
+    server_rate: float = Field(
+        default=0.1,
+        gt=0,
+        le=1e6,
+        json_schema_extra=since("0.2"),
+        description="rate of the server's step, eta (fedadagrad, fedadam, fedyogi)",
+    )
+    second_decay: float = Field(
+        default=0.99,
+        ge=0,
+        lt=1,
+        json_schema_extra=since("0.2"),
+        description="weight of the past in its second moment, beta_2 (fedadam, fedyogi)",
+    )
+    adaptivity: float = Field(
+        default=1e-3,
+        gt=0,
+        le=1e6,
+        json_schema_extra=since("0.2"),
+        description="what is added to its root, tau (fedadagrad, fedadam, fedyogi)",
+    )
+    loop: Literal["ours", "app"] = Field(
+        default="ours",
+        json_schema_extra=since("0.2"),
+        description="who trains at a hospital: 'app' is an app's own loop, which no noise covers",
     )
     proximal: float = Field(
         default=0.0,

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 def public_facts(info: DatasetInfo) -> PublicFacts:
     """Return what is public about a data set, as the terms of a training carry it."""
+    if info.own is not None:
+        return PublicFacts.own(info.unit)
     return PublicFacts(
         task=info.task,
         shape=tuple(info.shape),

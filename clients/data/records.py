@@ -12,14 +12,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from accounting.private import Unreleased
+from clients.contract.model_settings import OWN
 from clients.data.errors import DataError
 from clients.data.reading_log import ReadingLog
+
+if TYPE_CHECKING:
+    from clients.contract.own_task import OwnTask
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -261,6 +265,8 @@ class DatasetInfo:
         declared: what the file beside the data declares, key -> value as it is spelled there, of
             that which all hospitals must agree on; empty where nothing is declared.
         target: of a declared table: the column that holds the label.
+        own: the model and the loss that an app brings with its records; its task is "own", and it
+            need not have classes.
     """
 
     name: str
@@ -278,6 +284,7 @@ class DatasetInfo:
     files: tuple[tuple[str, str], ...] = ()
     declared: Mapping[str, str] = field(default_factory=dict)
     target: str = ""
+    own: OwnTask | None = field(default=None, repr=False, compare=False)
 
     @property
     def unit(self) -> str:
@@ -285,6 +292,8 @@ class DatasetInfo:
         return "patient" if self.has_patient_ids or self.one_record_each else "record"
 
     def __post_init__(self) -> None:
+        if self.own is not None and self.task == OWN:
+            return
         if self.task not in ("binary", "multiclass", "ordinal"):
             raise DataError(f"task is {self.task!r}, expected binary, multiclass or ordinal")
         if len(self.classes) < 2:

@@ -6,6 +6,7 @@ Whatever a pass raises, the next one begins clean.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,6 +17,8 @@ from clients.learning.batch import CHUNK_RECORDS
 from clients.learning.device import CPU, Twin
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from clients.learning.class_shares import ClassShares, Marks
 
 
@@ -28,6 +31,8 @@ class PerSample:
 
     Args:
         module: the model, on a processor.
+        loss: (outputs, targets) -> the sum of the records' losses, none of which depends on another
+            record; None for cross-entropy.
         shares: of the classes, and how uneven ones are made up for; None: not at all. Where they
             are needed, the classes of each record follow its gradients.
         device: where gradients are computed, and left.
@@ -40,11 +45,13 @@ class PerSample:
         module: nn.Module,
         shares: ClassShares | None = None,
         device: torch.device = CPU,
+        loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
     ) -> None:
         from opacus.grad_sample import GradSampleModule
 
         self._twin = Twin(module, device)
         self.device, self.module = device, self._twin.module
+        self._loss = loss or partial(functional.cross_entropy, reduction="sum")
         #: Records whose gradients are held at once.
         self.chunk_records = CHUNK_RECORDS
         self._hooked = GradSampleModule(self.module, loss_reduction="sum")
@@ -69,7 +76,7 @@ class PerSample:
             moved = shares.moved() if shares is not None else None
             if moved is not None:
                 logits = logits + moved.to(self.device)
-            loss = functional.cross_entropy(logits, labels, reduction="sum")
+            loss = self._loss(logits, labels)
             loss.backward()  # type: ignore[no-untyped-call]
             found = take_gradients(self.parameters)
             if shares is not None and shares.marked:

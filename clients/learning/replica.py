@@ -21,11 +21,13 @@ from clients.learning.class_shares import ClassCounts, ClassShares
 from clients.learning.device import CPU, Forward
 from clients.learning.frames import frame_digest, frame_from_bytes, frame_size, frame_to_bytes
 from clients.learning.per_sample import PerSample
+from clients.learning.server_steps import SERVER_STEPS, ServerStep
 from clients.models.weights import set_parameters
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from clients.contract.own_task import OwnTask
     from clients.contract.settings import Settings
 
 
@@ -86,8 +88,17 @@ OPTIMIZERS: dict[str, OptimizerBuilder] = {
 
 def make_optimizer(settings: Settings, parameters: Parameters) -> torch.optim.Optimizer:
     """Return the optimiser that the settings name, without any state yet."""
-    training = settings.training
-    build = OPTIMIZERS[settings.exchange.optimizer]
+    training, exchange = settings.training, settings.exchange
+    if exchange.optimizer in SERVER_STEPS:
+        return ServerStep(
+            parameters,
+            name=exchange.optimizer,
+            hospital_rate=training.learning_rate,
+            rate=exchange.server_rate,
+            betas=(training.momentum, exchange.second_decay),
+            adaptivity=exchange.adaptivity,
+        )
+    build = OPTIMIZERS[exchange.optimizer]
     return build(parameters, training.learning_rate, training.momentum)
 
 
@@ -113,6 +124,7 @@ class Replica(Unreleased):
         classes: how many there are; needed where their shares are learnt.
         device: where gradients and logits are computed. The replica itself stays on processors, so
             that it is the same bits at hospitals with other devices.
+        own: what an app brings; its loss is used in the place of cross-entropy.
     """
 
     def __init__(
@@ -121,6 +133,7 @@ class Replica(Unreleased):
         settings: Settings,
         classes: int = 0,
         device: torch.device = CPU,
+        own: OwnTask | None = None,
     ) -> None:
         self.module = module
         self.device = device
@@ -128,6 +141,7 @@ class Replica(Unreleased):
         #: Chain of every roster and sum applied so far; equal at every honest hospital.
         self.digest = ""
         self._settings = settings
+        self._loss = own.summed_loss if own is not None and own.loss is not None else None
         self._per_sample: PerSample | None = None
         self._forward: Forward | None = None
         self._parameters = [p for p in module.parameters() if p.requires_grad]
@@ -147,7 +161,7 @@ class Replica(Unreleased):
             training, shares = self._settings.training, None
             if training.class_shares:
                 shares = ClassShares(training.shares, self._counts, training.balance)
-            self._per_sample = PerSample(self.module, shares, self.device)
+            self._per_sample = PerSample(self.module, shares, self.device, self._loss)
         return self._per_sample
 
     @property

@@ -19,6 +19,9 @@ from clients.models.weights import weights_bytes
 if TYPE_CHECKING:
     from clients.contract.settings import Settings
 
+#: What counts the examples is called that an app's own loop learnt from.
+EXAMPLES = "asclepias.examples"
+
 
 def parameters_of(module: nn.Module) -> tuple[Parameter, ...]:
     """Return the parameters that are trained, in the model's own order."""
@@ -34,7 +37,7 @@ def parameters_of(module: nn.Module) -> tuple[Parameter, ...]:
 
 
 def shared_parameters(settings: Settings, module: nn.Module, classes: int) -> tuple[Parameter, ...]:
-    """Return what sums are of: the parameters that are trained, and counts of classes if asked for.
+    """Return what sums are of: the parameters that are trained, and what is counted if asked for.
 
     Args:
         settings: the run's.
@@ -42,7 +45,12 @@ def shared_parameters(settings: Settings, module: nn.Module, classes: int) -> tu
         classes: how many there are.
     """
     counted = (Parameter(name=NAME, shape=(classes,), dtype="float64"),)
-    return parameters_of(module) + (counted if settings.training.learns_shares else ())
+    examples = (Parameter(name=EXAMPLES, shape=(), dtype="float64"),)
+    return (
+        parameters_of(module)
+        + (counted if settings.training.learns_shares else ())
+        + (examples if settings.exchange.loop == "app" else ())
+    )
 
 
 def dimensions_of(parameters: Iterable[Parameter]) -> int:

@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Protocol
 
 from clients.learning.gradients import Gradients
 from clients.learning.local_steps import LocalSteps
+from clients.learning.own_loop import OwnLoop
+from clients.models.errors import ModelError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from clients.contract.own_task import OwnTask
     from clients.contract.settings import Settings
     from clients.contract.terms import Terms
     from clients.learning.draws import Draws
@@ -45,6 +48,19 @@ _BUILDERS: Mapping[str, Callable[[Settings, Terms], SumExchange]] = {
 }
 
 
-def make_exchange(settings: Settings, terms: Terms) -> SumExchange:
-    """Return the hospital's part of the exchange of sums that the settings name."""
+def make_exchange(settings: Settings, terms: Terms, own: OwnTask | None = None) -> SumExchange:
+    """Return the hospital's part of the exchange of sums that the settings name.
+
+    Raises:
+        ModelError: it is of an app's own loop, and the app has none; or the other way round.
+    """
+    loop = own.loop if own is not None else None
+    if (loop is not None) != (settings.exchange.loop == "app"):
+        raise ModelError(
+            f"exchange.loop = {settings.exchange.loop!r}, but this hospital's app has "
+            f"{'a' if loop else 'no'} training loop of its own",
+            code="wrong-kind",
+        )
+    if loop is not None:
+        return OwnLoop(terms, loop)
     return _BUILDERS[settings.exchange.name](settings, terms)

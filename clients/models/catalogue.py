@@ -6,7 +6,7 @@ import difflib
 from functools import partial
 from typing import TYPE_CHECKING
 
-from clients.contract.model_settings import PRETRAINED, Model
+from clients.contract.model_settings import OWN, PRETRAINED, Model
 from clients.data.records import Records, readable
 from clients.models.architecture import Architecture
 from clients.models.errors import ModelError
@@ -97,10 +97,11 @@ def build_model(settings: Settings, info: DatasetInfo, seed: int) -> nn.Module:
     """
     import torch
 
-    from clients.models.readiness import check_private_ready
     from clients.models.weights import freeze_body, load_weights
 
     architecture = architecture_of(settings.model)
+    if info.own is not None and info.own.loop is not None:
+        return architecture.build(info)  # what computes on patients is the app's, unseen here
     if architecture.kinds and info.kind not in architecture.kinds:
         raise ModelError(
             f"model {settings.model.name} is for {' and '.join(architecture.kinds)} data; "
@@ -120,10 +121,20 @@ def build_model(settings: Settings, info: DatasetInfo, seed: int) -> nn.Module:
     if settings.model.freeze:
         freeze_body(module)
     module.train()
-    # The table's own models are run on made-up records by the tests.
-    own = settings.model.name not in MODELS and not built_on
-    check_private_ready(module, info if own else None, public=public)
+    _check_ready(module, settings.model.name, info, public)
     return module
+
+
+def _check_ready(module: nn.Module, name: str, info: DatasetInfo, public: set[str]) -> None:
+    """Refuse a model, or an app's own loss, that mixes patients."""
+    from clients.models.own_model import check_loss
+    from clients.models.readiness import check_private_ready
+
+    # The table's own models are run on made-up records by the tests.
+    own = name not in MODELS and not name.startswith(PRETRAINED)
+    check_private_ready(module, info if own else None, public=public)
+    if info.own is not None:
+        check_loss(info.own, module, info)
 
 
 def _check_training(settings: Settings, info: DatasetInfo, architecture: Architecture) -> None:
@@ -171,6 +182,11 @@ def architecture_of(model: Model) -> Architecture:
             _backbone(model), hidden=model.hidden, stages=model.stages, tuned=model.tuned_stages
         )
         return made.architecture()
+    if name == OWN:
+        from clients.models.own_model import build_own
+
+        build = partial(build_own, digest=model.weights_digest)
+        return Architecture(title="what an app brings", builder=build)
     if ":" in name:
         return Architecture(title=f"your own {name}", builder=name)
     near = difflib.get_close_matches(name, MODELS, n=1)

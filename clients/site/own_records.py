@@ -16,19 +16,39 @@ from clients.site.data_stamp import stamp_covers
 from clients.site.ground import append_log, private_folder
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from clients.contract.settings import Settings
     from clients.data import Cohort, Cohorts
     from clients.site.site_file import SiteFile
 
 
-def own_cohort(file: SiteFile, settings: Settings, cohorts: Cohorts) -> Cohort:
+def own_cohort(
+    file: SiteFile,
+    settings: Settings,
+    cohorts: Cohorts,
+    bring: Callable[[str, str], Cohort] | None = None,
+) -> Cohort:
     """Return the cohort as the hospital knows it: its own records, or a public benchmark's.
+
+    Args:
+        file: the hospital's own.
+        settings: the run's, with what the file says in the place of theirs.
+        cohorts: where public benchmarks are read.
+        bring: reads the records where the app itself brings them.
 
     Raises:
         Fault: the file does not fit the run.
     """
     if file.simulated_partition is None:
-        return _own_records(file, settings)
+        _check_declared(file, settings)
+        return bring(file.hospital, file.data_name) if bring else _own_records(file, settings)
+    if bring is not None:
+        raise Fault(
+            Code.SITE_REFUSED,
+            f"[data] simulated-partition = {file.simulated_partition}, but the app brings its own "
+            "records; leave it out",
+        )
     cohort = cohorts.of(settings)
     number = file.simulated_partition
     if number >= len(cohort.names) or cohort.names[number] != file.hospital:
@@ -41,9 +61,8 @@ def own_cohort(file: SiteFile, settings: Settings, cohorts: Cohorts) -> Cohort:
     return cohort
 
 
-def _own_records(file: SiteFile, settings: Settings) -> Cohort:
-    from clients.data import Cohort, load_dataset
-
+def _check_declared(file: SiteFile, settings: Settings) -> None:
+    """Insist on public sizes that a run over real records needs."""
     data = settings.data
     if not (data.patients and data.largest_hospital):
         raise Fault(
@@ -64,6 +83,12 @@ def _own_records(file: SiteFile, settings: Settings) -> Cohort:
             Code.SITE_REFUSED,
             f"a run in slots for {data.largest_hospital} patients needs 'asclepias check-data'",
         )
+
+
+def _own_records(file: SiteFile, settings: Settings) -> Cohort:
+    from clients.data import Cohort, load_dataset
+
+    data = settings.data
     dataset = load_dataset(
         file.data_name,
         file.data_dir,

@@ -96,10 +96,10 @@ class Session:
         self.settings = settings
         self.terms = terms
         self.ends = ends
-        self.replica = Replica(module, settings, len(info.classes), device)
+        self.replica = Replica(module, settings, len(info.classes), device, info.own)
         kind = EXCHANGES[settings.exchange.name]
         if kind.sums:
-            self.exchange = make_exchange(settings, terms)
+            self.exchange = make_exchange(settings, terms, info.own)
         self.initial = self.replica.vector() if kind.travels else None
         self.verifier = Verifier(terms)
         self.signed: dict[str, int] = {}
@@ -142,9 +142,9 @@ class Session:
         Raises:
             DeviceError: gradients cannot be computed here.
         """
-        if self._computes:
+        if self._computes or self.settings.exchange.loop == "app":
             return
-        shape, classes = input_shape(self.settings, self._info), len(self._info.classes)
+        shape, classes = input_shape(self.settings, self._info), len(self._info.classes) or 2
         check_computes(self.ends.bottom if self.ends else self.replica.per_sample, shape, classes)
         if not self.ends:
             model, l2_clip = self.replica.per_sample, self.terms.l2_clip

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clients.contract.faults import Code, Fault
 from clients.contract.settings import ConfigValue, Settings
+from clients.contract.terms import hospitals_expected
 from clients.data import Cohorts
+from clients.data.partition import hospital_label
 from clients.site.books import Books
 from clients.site.ground import real_site, simulated_site
 from clients.site.own_records import own_cohort
@@ -25,8 +28,11 @@ from clients.site.site_file import read_site_file
 if TYPE_CHECKING:
     from flwr.app import Context
 
+    from clients.data import Cohort
     from clients.site.hospital import Hospital
 
+#: Reads what an app brings of its own, from (hospital, name of its ledger's cohort).
+Bring = Callable[[str, str], "Cohort"]
 #: Trainings that are kept. One that is forgotten and goes on costs a snapshot and the sums since.
 MOST_TRAININGS = 4
 
@@ -48,11 +54,14 @@ class Worker:
 
     Args:
         cohorts: where data sets are read; one of its own unless it is handed the process's.
+        bring: reads the records of one hospital, where an app brings its own; None: data are named
+            by settings.
     """
 
-    def __init__(self, cohorts: Cohorts | None = None) -> None:
+    def __init__(self, cohorts: Cohorts | None = None, bring: Bring | None = None) -> None:
         self.cohorts = Cohorts() if cohorts is None else cohorts
         self.books = Books()
+        self._bring = bring
         self._trainings: OrderedDict[str, _Training] = OrderedDict()
 
     def hospital(self, training: str, context: Context, *, invited: bool = True) -> Hospital:
@@ -89,7 +98,7 @@ class Worker:
 
         file = read_site_file(path)
         own = own_settings(file, settings, invited=invited)
-        cohort = own_cohort(file, own, self.cohorts)
+        cohort = own_cohort(file, own, self.cohorts, self._bring)
         site = real_site(file, self.books)
         return Hospital(site, settings, own, training, cohort, self._kept(training).state)
 
@@ -100,15 +109,26 @@ class Worker:
         found = kept.simulated.get((number, config))
         if found is None:
             settings = Settings.from_config(dict(config))
-            cohort = self.cohorts.of(settings)
-            names = cohort.names
-            if number is None or number >= len(names):
-                raise Fault(Code.NOT_INVITED, f"node {number} is none of {len(names)} hospitals")
-            require_invited(settings, [names[number]])
-            site = simulated_site(names[number], settings, training, self.books)
+            name, cohort = self._simulated_cohort(number, settings)
+            site = simulated_site(name, settings, training, self.books)
             found = Hospital(site, settings, settings, training, cohort, kept.state)
             kept.simulated[number, config] = found
         return found
+
+    def _simulated_cohort(self, number: int | None, settings: Settings) -> tuple[str, Cohort]:
+        """Return a simulated hospital's name, and the cohort as it knows it."""
+        names: Sequence[str]
+        if self._bring is None:
+            names = self.cohorts.of(settings).names
+        else:
+            hospitals = hospitals_expected(settings)
+            names = [hospital_label(one, hospitals) for one in range(hospitals)]
+        if number is None or number >= len(names):
+            raise Fault(Code.NOT_INVITED, f"node {number} is none of {len(names)} hospitals")
+        require_invited(settings, [names[number]])
+        if self._bring is None:
+            return names[number], self.cohorts.of(settings)
+        return names[number], self._bring(names[number], settings.data.name)
 
     def _kept(self, training: str) -> _Training:
         """Return what is kept of a training, and forget the one that was asked for longest ago."""

@@ -261,7 +261,7 @@ def test_a_scheme_that_the_table_does_not_list_for_shares_is_refused_in_more_wor
             {"exchange.name": "cyclic", "privacy.regime": "FPDP", "exchange.cycles": 61},
             "each needs one at least",
         ),
-        ({"exchange.optimizer": "sgdm"}, "did you mean 'sgd'.*adagrad, adam, rmsprop, sgd, yogi"),
+        ({"exchange.optimizer": "sgdm"}, "did you mean 'sgd'.*adagrad, adam, .*rmsprop, sgd, yogi"),
         ({"exchange.order": "sorted"}, "Known: fixed, random"),
         ({"exchange.absent": "stop"}, "Known: skip, wait"),
     ],

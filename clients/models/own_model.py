@@ -1,0 +1,146 @@
+"""A model that an app brings: checked together with its loss, and built from tensors where need be.
+
+What a loss does with a batch cannot make one patient's gradient another's, since it is called with
+one record at a time. But then a loss that was written to compare records with each other would
+teach something else than its author meant, so that is found out here, on made-up records.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from clients.models.errors import ModelError
+
+if TYPE_CHECKING:
+    from clients.contract.own_task import OwnTask
+    from clients.data.records import DatasetInfo
+
+_RECORDS, _TOLERANCE = 4, 1e-4
+
+
+def build_own(info: DatasetInfo, digest: str) -> nn.Module:
+    """Return the model of a data set that an app brought.
+
+    Args:
+        info: of the data set.
+        digest: SHA-256 of the tensors that the training begins with.
+
+    Raises:
+        ModelError: no app brought any.
+    """
+    if info.own is None:
+        raise ModelError(
+            "model.name = 'own' is a model that an app brings; this app brings none: name one",
+            code="unknown-model",
+        )
+    return info.own.module(digest)
+
+
+def check_loss(task: OwnTask, module: nn.Module, info: DatasetInfo) -> None:
+    """Insist that a loss of several records is made of the losses that they have alone.
+
+    Raises:
+        ModelError: it is not, or cannot be computed on records of this form.
+    """
+    if task.loss is None:
+        return
+    low, high = info.input_range
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(0)
+        outputs = module(low + (high - low) * torch.rand(_RECORDS, *info.shape))
+        outputs = outputs + torch.randn(outputs.shape)
+        targets = _made_up(task, outputs)
+        try:
+            whole = task.loss(outputs, targets)
+            rows = [slice(row, row + 1) for row in range(_RECORDS)]
+            alone = torch.stack([task.loss(outputs[r], targets[r]).mean() for r in rows])
+        except Exception as error:
+            raise ModelError(
+                f"the loss cannot be computed on made-up outputs of shape {tuple(outputs.shape)} "
+                f"and {task.target_dtype} targets of shape {tuple(targets.shape)} ({error})",
+                code="wrong-kind",
+            ) from error
+    if whole.ndim and len(whole) == _RECORDS:
+        found, expected = [whole.reshape(_RECORDS, -1).mean(dim=1)], [alone]
+    else:
+        found, expected = (
+            [whole.reshape(()) if whole.numel() == 1 else whole],
+            [
+                alone.mean(),
+                alone.sum(),
+            ],
+        )
+    if not any(_same(one, other) for one in found for other in expected):
+        raise ModelError(
+            "the loss mixes patients of a batch: of several records it is neither the sum nor the "
+            "mean of what it is of each alone; compare no records with each other, and normalise "
+            "by nothing that depends on others (a weighted mean does: use reduction='sum')",
+            code="not-private-ready",
+        )
+
+
+def _made_up(task: OwnTask, outputs: torch.Tensor) -> torch.Tensor:
+    shape, dtype = (_RECORDS, *task.target_shape), getattr(torch, task.target_dtype)
+    if dtype.is_floating_point:
+        return torch.rand(shape, dtype=dtype)
+    classes = outputs.shape[1] if outputs.ndim > 1 else 2
+    return torch.randint(0, max(classes, 2) if outputs.ndim > 1 else 2, shape).to(dtype)
+
+
+def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
+    return one.shape == other.shape and bool(
+        torch.allclose(one.double(), other.double(), rtol=_TOLERANCE, atol=_TOLERANCE)
+    )
+
+
+class TensorModel(nn.Module):
+    """Tensors by name as a model that computes nothing: what an app's own loop brings back.
+
+    Its order is that of the mapping, as far as layers allow.
+
+    Args:
+        tensors: name -> float tensor; dots in a name are layers.
+    """
+
+    def __init__(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        super().__init__()
+        for name, tensor in tensors.items():
+            *layers, last = name.split(".")
+            layer: nn.Module = self
+            for one in layers:
+                if one not in layer._modules:
+                    layer.add_module(one, nn.Module())
+                layer = layer._modules[one]  # type: ignore[assignment]
+            layer.register_parameter(last, nn.Parameter(tensor.detach().float().clone()))
+
+
+@torch.no_grad()
+def begin_at(module: nn.Module, tensors: Mapping[str, torch.Tensor]) -> nn.Module:
+    """Set a model's parameters to those that a training begins with.
+
+    Raises:
+        ModelError: they are not exactly the model's own, or some are frozen.
+    """
+    own = dict(module.named_parameters())
+    wrong = sorted(
+        {*own, *tensors} - {n for n in own if n in tensors and own[n].shape == tensors[n].shape}
+    )
+    if wrong:
+        raise ModelError(
+            f"initial_arrays are not the parameters of model_fn() at {', '.join(wrong[:4])}: pass "
+            "ArrayRecord(dict(model.named_parameters())) of the same model, without buffers",
+            code="weights-mismatch",
+        )
+    if frozen := [name for name, one in own.items() if not one.requires_grad]:
+        raise ModelError(
+            f"{', '.join(frozen[:4])}: frozen; compute what frozen layers make of a record in "
+            "data_fn, and train the others",
+            code="weights-mismatch",
+        )
+    for name, parameter in own.items():
+        parameter.copy_(tensors[name])
+    return module
