@@ -1,9 +1,9 @@
 """What privacy costs, who could learn what, and an attack on what a run claims.
 
->>> round(calibrate(target_epsilon=2.0, delta=1e-4, sampling_rate=0.1, rounds=50), 1)
-1.6
->>> round(epsilon(noise_multiplier=1.6, sampling_rate=0.1, rounds=50, delta=1e-4), 1)
-2.0
+>>> cost = {"sampling_rate": 0.1, "rounds": 50, "delta": 1e-4, "accountant": "rdp"}
+>>> sigma = calibrate(target_epsilon=2.0, **cost)
+>>> round(sigma, 1), round(epsilon(noise_multiplier=sigma, **cost), 2)
+(1.7, 2.0)
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ from accounting import vocabulary
 from accounting.accountants import ACCOUNTANTS
 from clients.contract.setting_tree import SettingTree
 from clients.learning.replica import OPTIMIZERS
+from clients.learning.server_steps import SERVER_STEPS
 from crypto import plans, schemes
 
 
@@ -15,7 +16,7 @@ from crypto import plans, schemes
         ("privacy", "regime", vocabulary.REGIMES),
         ("privacy", "accountant", ACCOUNTANTS),
         ("exchange", "name", vocabulary.EXCHANGES),
-        ("exchange", "optimizer", OPTIMIZERS),
+        ("exchange", "optimizer", OPTIMIZERS | SERVER_STEPS),
         ("sealing", "scheme", vocabulary.SCHEMES),
         ("sealing", "scheme", schemes.SCHEMES),
         ("sealing", "scheme", plans.SCHEME_NAMES),

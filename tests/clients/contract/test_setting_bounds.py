@@ -105,6 +105,8 @@ def test_what_does_not_bind_a_training_is_listed_and_all_else_does():
     added = {"privacy.spare-attempts", "sealing.committee", "sealing.silent-holders"}
     added |= {"model.hidden", "model.stages", "model.tuned-stages"}
     added |= {"data.holdout-from", "training.balance"}
+    added |= {"exchange.server-rate", "exchange.second-decay", "exchange.adaptivity"}
+    added |= {"exchange.loop"}
     assert later == dict.fromkeys(added, "0.2")
 
 
