@@ -15,6 +15,8 @@ that slows down slows down for all. Ratios are what to read: seconds are this ma
   64x64 chest X-rays, 32 patients per hospital on average. Needs the X-rays (ASCLEPIAS_DATA).
 * default (with ``--default-rounds``): the scenario `default`, from its start to its model, with as
   many rounds as are given.
+* device (with ``--device cuda`` or ``cpu``): steps and rounds of a real net, see
+  `device_rounds.py`; nothing else is measured then.
 * scale (with ``--scale``): the whole app with a small CNN on MNIST and as many hospitals as are
   given: seconds and memory per hospital.
 """
@@ -43,6 +45,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 import engine_apps  # noqa: E402  (after the path is set)
+from device_rounds import measure_device  # noqa: E402
 from needed_data import data_or_exit  # noqa: E402
 
 from clients.site.memory import keep_freed_memory  # noqa: E402
@@ -289,7 +292,24 @@ def main() -> None:
     parser.add_argument("--sealed", action="store_true", help="sealed over unsealed, whole app")
     parser.add_argument("--default-rounds", type=int, metavar="T", help="`default` with T rounds")
     parser.add_argument("--scale", type=int, nargs="+", default=[], metavar="K")
+    parser.add_argument("--device", metavar="cuda", help="a real net there: steps and rounds")
+    parser.add_argument("--model", default="squeezenet", help="with --device")
+    parser.add_argument("--side", type=int, default=224, help="pixels a side, with --device")
+    parser.add_argument("--rounds", type=int, default=30, help="with --device; 0: steps alone")
     options = parser.parse_args()
+    if options.device:
+        found = measure_device(
+            options.device,
+            model=options.model,
+            side=options.side,
+            hospitals=options.hospitals,
+            repeats=options.repeats,
+            rounds=options.rounds,
+            whole_app=whole_app,
+        )
+        if options.json:
+            options.json.write_text(json.dumps(found, indent=2))
+        return
     with data_or_exit():
         _load_what_is_asked_for(options)
     results: dict[Any, Any] = {}

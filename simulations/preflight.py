@@ -2,8 +2,8 @@
 
 Engines take seconds to start, and processes of hospitals tell a server no more than a code. So
 whatever this machine can know beforehand is known here: files, columns, the split, the noise that a
-target needs, and the grid that the noise allows. Nothing here needs Ray, nor torch but to find a GPU that
-was asked for by name.
+target needs, and the grid that the noise allows. Nothing here needs Ray; a named GPU is
+looked for by torch.
 """
 
 from __future__ import annotations
