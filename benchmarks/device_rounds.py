@@ -57,14 +57,11 @@ def measure_steps(
     shape = (3, side, side)
     per_sample.chunk_records = records_at_once(per_sample, shape, 2, l2_clip=1.0)
     drawn = torch.Generator().manual_seed(0)
-    batches = [
-        Batch(
-            inputs=torch.randn(RECORDS, *shape, generator=drawn).to(where),
-            labels=torch.randint(0, 2, (RECORDS,), generator=drawn),
-            patients=torch.arange(RECORDS),
-        )
-        for _ in range(hospitals)
-    ]
+    batches = []
+    for _ in range(hospitals):
+        pictures = torch.randn(RECORDS, *shape, generator=drawn).to(where)
+        labels = torch.randint(0, 2, (RECORDS,), generator=drawn)
+        batches.append(Batch(inputs=pictures, labels=labels, patients=torch.arange(RECORDS)))
     inputs = torch.cat([torch.as_tensor(one.inputs) for one in batches])
     labels = torch.cat([one.labels for one in batches]).to(where)
 
@@ -81,15 +78,7 @@ def measure_steps(
             clipped_gradient_sum(per_sample, one, l2_clip=1.0) for one in batches
         ],
     }
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for repeat in range(repeats + 2):
-        for name, way in ways.items():
-            _wait(where)
-            start = time.perf_counter()
-            way()
-            _wait(where)
-            if repeat > 1:
-                seconds[name].append(time.perf_counter() - start)
+    seconds = _in_turn(ways, where, repeats)
     return {
         "hospitals": hospitals,
         "records": hospitals * RECORDS,
@@ -97,6 +86,22 @@ def measure_steps(
         "median_seconds": {name: statistics.median(found) for name, found in seconds.items()},
         "seconds": seconds,
     }
+
+
+def _in_turn(
+    ways: dict[str, Callable[[], Any]], device: Any, repeats: int
+) -> dict[str, list[float]]:
+    """Time each way in turn, so many times, after two rounds that do not count."""
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for repeat in range(repeats + 2):
+        for name, way in ways.items():
+            _wait(device)
+            start = time.perf_counter()
+            way()
+            _wait(device)
+            if repeat > 1:
+                seconds[name].append(time.perf_counter() - start)
+    return seconds
 
 
 def measure_rounds(

@@ -297,19 +297,24 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=224, help="pixels a side, with --device")
     parser.add_argument("--rounds", type=int, default=30, help="with --device; 0: steps alone")
     options = parser.parse_args()
-    if options.device:
-        found = measure_device(
-            options.device,
-            model=options.model,
-            side=options.side,
-            hospitals=options.hospitals,
-            repeats=options.repeats,
-            rounds=options.rounds,
-            whole_app=whole_app,
-        )
-        if options.json:
-            options.json.write_text(json.dumps(found, indent=2))
-        return
+    results = _on_device(options) if options.device else _on_processors(options)
+    if options.json:
+        options.json.write_text(json.dumps(results, indent=2))
+
+
+def _on_device(options: argparse.Namespace) -> dict[str, Any]:
+    return measure_device(
+        options.device,
+        model=options.model,
+        side=options.side,
+        hospitals=options.hospitals,
+        repeats=options.repeats,
+        rounds=options.rounds,
+        whole_app=whole_app,
+    )
+
+
+def _on_processors(options: argparse.Namespace) -> dict[Any, Any]:
     with data_or_exit():
         _load_what_is_asked_for(options)
     results: dict[Any, Any] = {}
@@ -333,8 +338,7 @@ def main() -> None:
             memory = sum(row["peak_memory_mib"]["hospital_processes"])
             each = row["round_median"] / count * 1000
             print(f"K={count:5d} {each:.2f} ms per hospital and round, processes {memory:.0f} MiB")
-    if options.json:
-        options.json.write_text(json.dumps(results, indent=2))
+    return results
 
 
 if __name__ == "__main__":
