@@ -30,6 +30,7 @@ PAGES = (
     "docs/prediction.md",
     "docs/private-inference.md",
     "docs/data.md",
+    "docs/attacks.md",
 )
 #: When a planted fault came -> words for a count of them.
 FAULT_SETS = {
@@ -305,6 +306,13 @@ def private_inference() -> str:
     return private_tables(_read("private_inference.json"), _rows)
 
 
+def attacks(name: str) -> str:
+    """Return what an attack reached, beside what theory allows."""
+    from attack_tables import attack_table
+
+    return attack_table(_read("attacks.json")[name], _rows)
+
+
 def _read(name: str) -> Any:
     return json.loads((MEASURED / name).read_text(encoding="utf-8"))
 
@@ -348,7 +356,8 @@ def written(page: str) -> str:
 
     def block(match: re.Match[str]) -> str:
         try:
-            table = TABLES[match["name"]]()
+            name = match["name"]
+            table = attacks(name) if name.startswith("attack-") else TABLES[name]()
         except (FileNotFoundError, KeyError):
             table = "Not measured yet.\n"
         return match[1] + table + match[3]

@@ -16,6 +16,7 @@ import click
 import typer
 
 from simulations import describe, inspection
+from simulations.attacks import commands as attack_commands
 from simulations.audit import commands as audit_commands
 from simulations.compare import commands as compare_commands
 from simulations.error_messages import FAILED, INTERRUPTED, TERMINATED
@@ -239,6 +240,7 @@ def _refuse_misplaced_options(context: typer.Context) -> None:
         )
 
 
+attack_commands.add_commands(app)
 audit_commands.add_commands(app)
 compare_commands.add_commands(app)
 prediction_commands.add_commands(app)

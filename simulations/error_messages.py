@@ -35,7 +35,7 @@ MACHINE = {
 
 #: Exceptions of the rooms whose own message is written for users.
 WRITTEN_FOR_USERS = {
-    ("simulations.audit.results", "DataAuditFailed"),
+    ("simulations.attacks.result", "AttackFailed"),
     ("simulations.engines.engine", "RunStopped"),
     ("simulations.audit.results", "DataAuditFailed"),
     ("strategies.errors", "TrainingStopped"),

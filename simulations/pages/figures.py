@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from simulations.pages.attack_figures import ATTACK_DRAWINGS
 from simulations.pages.curves import draw_precision_recall, draw_roc
 from simulations.pages.doubt import NAMES as DOUBT_NAMES
 from simulations.pages.drawing import (
@@ -52,7 +53,7 @@ def draw_figures(run: RunResult) -> list[Path]:
 
 def draw_all(run: RunResult) -> Drawn:
     """Return every figure that the run holds data for, by name."""
-    return draw(DRAWINGS, run)
+    return {**draw(DRAWINGS, run), **draw(ATTACK_DRAWINGS, run.attacks)}
 
 
 def _axes(width: float = SIZE_INCHES[0], height: float = SIZE_INCHES[1]) -> tuple[Figure, Axes]:

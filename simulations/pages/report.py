@@ -19,6 +19,7 @@ from simulations.pages.account_book import (
     read_statements,
     spending_rows,
 )
+from simulations.pages.attacks import attack_parts
 from simulations.pages.audit import audit_part
 from simulations.pages.doubt import COLUMNS, doubt_caption, doubt_rows
 from simulations.pages.merit import CAPTION as CLASS_CAPTION
@@ -79,6 +80,7 @@ def render_report(run: RunResult) -> str:
         unit=_unit(run),
         attacked=is_attacked(observers),
         audit=audit_part(run.privacy.get("audit")),
+        attacks=attack_parts(run.attacks),
         what=_what(run),
         by_class=class_rows(run.summary),
         class_columns=CLASS_COLUMNS,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from clients.contract.printable import printable_lines
+from simulations.pages.attacks import PART as ATTACKS
 from simulations.pages.doubt import PART
 from simulations.pages.merit import PART as CLASSES
 
@@ -155,7 +156,7 @@ HEAD = """<!doctype html>
 </section>
 """
 
-_FIGURES = """
+FIGURES = """
 {%- if figures %}
 <div class="figures">
 {%- for figure in figures %}
@@ -242,7 +243,9 @@ PAGE = (
 </table>
 {%- endif %}
 {%- endif %}
-
+"""
+    + ATTACKS
+    + """
 <h2>What was run</h2>
 <table id="run"><tbody>
 {%- for label, value in what %}
@@ -259,7 +262,7 @@ PAGE = (
 """
     + CLASSES
     + PART
-    + _FIGURES
+    + FIGURES
     + """
 <h2>Ledger: what was spent on {{ unit }}s</h2>
 {%- if ledgers %}
@@ -364,7 +367,7 @@ COMPARISON_PAGE = (
 
 <h2>Figures</h2>
 """
-    + _FIGURES
+    + FIGURES
     + """
 {%- for title, found in left_out %}
 <h2>{{ title }}</h2>

@@ -33,6 +33,7 @@ class RunResult:
         doubt: ``doubt.json``: temperature, calibration and rejection of what predicts.
         split: ``split.json``: labels per hospital, only where the data are public.
         provenance: ``provenance.json``: command and versions, written by the command line.
+        attacks: ``attacks.json``: what attacks on it found, by the name of each.
     """
 
     path: Path
@@ -44,6 +45,7 @@ class RunResult:
     split: dict[str, Any]
     provenance: dict[str, Any]
     doubt: dict[str, Any] = field(default_factory=dict)
+    attacks: dict[str, Any] = field(default_factory=dict)
 
     def of_kind(self, kind: str) -> list[dict[str, Any]]:
         """Return the events of one kind, in order."""
@@ -108,6 +110,7 @@ def read_run(path: Path) -> RunResult:
         split=_read_json(path / "split.json"),
         doubt=_read_json(path / "doubt.json"),
         provenance=_read_json(path / "provenance.json"),
+        attacks=_read_json(path / "attacks.json"),
     )
 
 

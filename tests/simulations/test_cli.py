@@ -62,7 +62,7 @@ def test_help_is_quick_and_names_every_command():
 @pytest.mark.parametrize(
     "command",
     ["run", "resume", "watch", "scenarios", "settings", "sealing-plan", "account", "ledger",
-     "exchanges", "figures", "report", "predict", "export"],
+     "exchanges", "figures", "report", "predict", "export", "attack"],
 )  # fmt: skip
 def test_every_command_has_help_with_an_example(command, capsys):
     assert main([command, "--help"]) == 0

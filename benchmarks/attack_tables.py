@@ -1,0 +1,55 @@
+"""Attacks that docs/attacks.md shows: what each is carried out on, and its table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """An attack on a scenario.
+
+    Attributes:
+        attack: its name.
+        scenario: its name.
+        assignments: settings that differ.
+        options: further words of the command line.
+    """
+
+    attack: str
+    scenario: str
+    assignments: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+
+    @property
+    def command(self) -> list[str]:
+        """The words after ``flower-simulation``."""
+        changes = [word for one in self.assignments for word in ("--set", one)]
+        return ["attack", self.attack, self.scenario, *changes, *self.options]
+
+
+#: What is attacked, by the name of the table on the page.
+CASES: dict[str, Case] = {
+    "attack-inversion-digits": Case(
+        attack="gradient-inversion",
+        scenario="default",
+        assignments=("data.name=digits", "model.name=mlp"),
+    ),
+    "attack-inversion-xray": Case(attack="gradient-inversion", scenario="chest-xray-cnn"),
+}
+
+Rows = Callable[[list[str], list[list[str]]], str]
+
+
+def attack_table(found: dict[str, Any], rows: Rows) -> str:
+    """Return a result's table, what it was of, and the command it came from."""
+    from simulations.pages.attacks import attack_columns, attack_rows
+
+    head = [title.rstrip("#") for title in attack_columns(found)]
+    said = (
+        f"{found['control']['text']}. Attacked: {found['facts']}; {found['seconds']:.0f} s on a "
+        f"shared machine. `{found['command']}`.\n"
+    )
+    return rows(head, attack_rows(found)) + f"\nControl: {said}"

@@ -1,0 +1,1 @@
+"""Attacks that the literature names, on what each regime lets somebody see."""

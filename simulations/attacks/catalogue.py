@@ -1,0 +1,58 @@
+"""The table of attacks: a name, what it tries, and where it is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from clients.contract.setting_faults import nearest
+from clients.contract.settings import SettingsError
+
+if TYPE_CHECKING:
+    from simulations.attacks.ground import Ground
+    from simulations.attacks.result import Result
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attack:
+    """A row of the table.
+
+    Attributes:
+        title: what it tries, a line for people.
+        source: who described it.
+        carried_out_by: "module:function", imported only when it is asked for.
+    """
+
+    title: str
+    source: str
+    carried_out_by: str
+
+    def carry_out(self, ground: Ground) -> Result:
+        """Attack, and return what was found."""
+        from clients.models.architecture import load_function
+
+        found: Callable[[Ground], Result] = load_function(self.carried_out_by)
+        return found(ground)
+
+
+ATTACKS: dict[str, Attack] = {
+    "gradient-inversion": Attack(
+        title="records that come back from a single update",
+        source="Zhu et al. 2019; Geiping et al. 2020; Hayes et al. 2023",
+        carried_out_by="simulations.attacks.gradient_inversion:attack",
+    ),
+}
+
+
+def find_attack(name: str) -> Attack:
+    """Return an attack by its name.
+
+    Raises:
+        SettingsError: there is none; the known ones are listed.
+    """
+    if name in ATTACKS:
+        return ATTACKS[name]
+    close = nearest(name, list(ATTACKS))
+    hint = f"did you mean {close!r}? " if close else ""
+    raise SettingsError([f"there is no attack {name!r}; {hint}Known: {', '.join(ATTACKS)}."])

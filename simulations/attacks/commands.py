@@ -1,0 +1,201 @@
+"""The command that attacks: what the literature names, on a run or a scenario."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from clients.contract.stages import Listener
+    from simulations.attacks.ground import Ground
+    from simulations.attacks.result import Result
+
+EXAMPLES = "\n\n".join(
+    [
+        "Examples:",
+        "flower-simulation attack list",
+        "flower-simulation attack gradient-inversion default",
+        "flower-simulation attack gradient-inversion latest --epsilons 1,10",
+        "flower-simulation attack gradient-inversion default --set data.name=digits "
+        "--set model.name=mlp --seed 7",
+    ]
+)
+#: The word in an attack's place that lists them.
+LIST = "list"
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add the commands of this module to the command line."""
+    app.command("attack", epilog=EXAMPLES)(attack)
+
+
+def attack(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="An attack's name, or 'list'.")],
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN|SCENARIO",
+            help="A simulated run's folder, its name in runs/, 'latest'; or a scenario.",
+        ),
+    ] = "default",
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a setting of a scenario."),
+    ] = None,
+    epsilons: Annotated[
+        str, typer.Option(metavar="A,B,..", help="Targets of private regimes (1,3,10).")
+    ] = "",
+    regimes: Annotated[str, typer.Option(metavar="A,B,..", help="Regimes (all five).")] = "",
+    seed: Annotated[int, typer.Option(min=0, help="Of all draws: the same gives the same.")] = 0,
+    trials: Annotated[
+        int, typer.Option(min=0, help="How often to try, as the attack counts (0: its own number).")
+    ] = 0,
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="Where the folder of an attacked scenario is made.")
+    ] = Path("runs"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Attack a simulated run or a scenario as the literature does, in each regime.
+
+    Beside what an attack reaches stands what theory allows at that epsilon, and a control without
+    protection in which it has to succeed. Findings go to the run's attacks.json, figures and
+    report; those of a scenario to a folder of their own. A real hospital's patients are refused.
+    The exit code is 1 where the control fails, or a bound does not hold.
+    """
+    if name == LIST:
+        _list(as_json)
+        return
+    from simulations.attacks.catalogue import find_attack
+
+    row = find_attack(name)
+    with _quiet(), _progress() as listener:
+        ground = _ground(target, assignments or [], epsilons, regimes, seed, trials, listener)
+        found = row.carry_out(ground)
+    path = _kept(found, ground, out)
+    if as_json:
+        typer.echo(json.dumps(found.to_json(), indent=2))
+    else:
+        _show(found, path)
+    found.require()
+
+
+def _list(as_json: bool) -> None:
+    from simulations.attacks.catalogue import ATTACKS
+    from simulations.inspection import print_table
+
+    if as_json:
+        rows = {name: {"title": one.title, "source": one.source} for name, one in ATTACKS.items()}
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    columns = ["name", "what it tries", "source"]
+    print_table("Attacks", columns, [(name, a.title, a.source) for name, a in ATTACKS.items()])
+
+
+def _ground(
+    target: str,
+    assignments: Sequence[str],
+    epsilons: str,
+    regimes: str,
+    seed: int,
+    trials: int,
+    listener: Listener,
+) -> Ground:
+    """Return what is attacked: a run as it was, or a scenario as it is asked for."""
+    from simulations.attacks.ground import EPSILONS, Ground, ground_of_run
+    from simulations.scenario import find_scenario, resolve
+    from strategies.run.reading import NoRun, find_run
+
+    given: dict[str, Any] = {"seed": seed, "trials": trials, "listener": listener}
+    if regimes:
+        given["regimes"] = tuple(one.strip() for one in regimes.split(","))
+    path = None
+    try:
+        path = find_run(target)
+    except NoRun:
+        if target == "latest":
+            raise
+        settings = resolve(find_scenario(target), assignments, {})
+    else:
+        if assignments:
+            raise typer.BadParameter("--set changes a scenario; a run is attacked as it was.")
+        settings = ground_of_run(path)
+    own = settings.privacy.target_epsilon
+    alone = path is not None and settings.regime.private and own
+    given["epsilons"] = _numbers(epsilons) or ((own,) if alone else EPSILONS)
+    return Ground(settings=settings, path=path, **given)
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(one) for one in text.split(",") if one.strip())
+    except ValueError:
+        raise typer.BadParameter(f"--epsilons {text}: write numbers, as in 1,3,10.") from None
+
+
+def _kept(found: Result, ground: Ground, out: Path) -> Path:
+    """Write a result where it belongs, with its figures and its page; return the page."""
+    from simulations.attacks.result import keep_result
+    from simulations.error_messages import asked_of_the_machine
+    from simulations.launch import illustrate
+    from simulations.pages.attack_page import write_attack_page
+    from simulations.pages.template import REPORT
+
+    if ground.path is not None:
+        keep_result(ground.path, found)
+        illustrate(ground.path)
+        return ground.path / REPORT
+    path = out / f"attack-{ground.settings.run.scenario}"
+    with asked_of_the_machine(path, "--out"):
+        path.mkdir(parents=True, exist_ok=True)
+    keep_result(path, found)
+    return write_attack_page(path)
+
+
+def _show(found: Result, page: Path) -> None:
+    from rich.console import Console
+
+    from clients.contract.printable import printable
+    from simulations.pages.attacks import attack_columns, attack_rows
+    from simulations.pages.tables import plain_table, show_table
+
+    content = found.to_json()
+    show_table(Console(), plain_table(found.title, attack_columns(content), attack_rows(content)))
+    typer.echo(printable(f"control: {found.control.text}"))
+    typer.echo(printable(f"attacked: {found.facts}; seed {found.seed}, {found.seconds:.1f} s"))
+    typer.echo(printable(f"page: {page}"))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep libraries' warnings, and logs of trainings, out of the terminal."""
+    from simulations.launch import logging_to
+
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        logging_to(Path(folder) / "attack.log", "warning", terminal=False),
+    ):
+        yield
+
+
+@contextmanager
+def _progress() -> Iterator[Listener]:
+    """A line on standard error with the time left, where it is a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from clients.contract.printable import printable
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("reading", total=None)
+
+        def listener(stage: str, done: int, total: int) -> None:
+            bar.update(task, description=printable(stage), completed=done, total=total or None)
+
+        yield listener

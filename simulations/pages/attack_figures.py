@@ -1,0 +1,60 @@
+"""Figures of attacks, drawn from ``attacks.json`` alone."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from simulations.pages.drawing import GREY, Drawing
+
+#: Results by the name of the attack.
+Attacks = Mapping[str, Any]
+_Drawer = Callable[[Mapping[str, Any]], Figure | None]
+
+
+def draw_pictures(found: Mapping[str, Any]) -> Figure | None:
+    """The records, and what came back of each: a row for each sight, a column for each record."""
+    drawn = found["drawn"]
+    if not drawn.get("pictures"):
+        return None
+    rows, columns = len(drawn["labels"]), len(drawn["pictures"][0])
+    figure = Figure(figsize=(2.6 + 0.8 * columns, 0.8 * rows), layout="constrained")
+    grid = figure.subplots(rows, columns + 1, squeeze=False, width_ratios=[3.0, *[1.0] * columns])
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for line, (label, pictures) in enumerate(zip(drawn["labels"], drawn["pictures"], strict=True)):
+        name = label.replace(": ", "\n", 1)
+        grid[line][0].text(1.0, 0.5, name, ha="right", va="center", fontsize=7, color=GREY)
+        for axes, text in zip(grid[line][1:], pictures, strict=True):
+            axes.imshow(_picture(text, drawn["shape"]), cmap="gray", vmin=0, vmax=255)
+    return figure
+
+
+def _picture(text: str, shape: list[int]) -> np.ndarray[Any, Any]:
+    """Return a picture ``[height, width]``, or with its colours last."""
+    levels = np.frombuffer(base64.b64decode(text), dtype=np.uint8).reshape(shape)
+    return levels[0] if shape[0] == 1 else np.moveaxis(levels, 0, -1)
+
+
+def _of(name: str, draw: _Drawer, attacks: Attacks) -> Figure | None:
+    return draw(attacks[name]) if name in attacks else None
+
+
+_DRAWERS: dict[str, tuple[str, str, _Drawer]] = {
+    "gradient-inversion": (
+        "Records that come back from one round",
+        "On top the records, below what is rebuilt of each from what is seen. Shown because the "
+        "data are public.",
+        draw_pictures,
+    ),
+}
+#: Drawings of results by the name of the attack.
+ATTACK_DRAWINGS: dict[str, Drawing[Attacks]] = {
+    f"attack-{name}": Drawing(title=title, caption=caption, draw=partial(_of, name, draw))
+    for name, (title, caption, draw) in _DRAWERS.items()
+}

@@ -1,0 +1,161 @@
+"""The command that attacks: what it lists, keeps, shows and refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from simulations.attacks.catalogue import ATTACKS
+from simulations.cli import main
+from tests.simulations.made_runs import start_run
+
+#: Gradient inversion in a second: bundled digits, one hidden layer, three hospitals.
+QUICK = [
+    "attack", "gradient-inversion", "default", "--set", "data.name=digits",
+    "--set", "model.name=mlp", "--set", "partition.hospitals=3", "--epsilons", "1",
+]  # fmt: skip
+WHOLE = [*QUICK, "--regimes", "F,FPDP,FSCDP", "--trials", "50"]
+LITTLE = [*QUICK, "--regimes", "FSCDP", "--trials", "20"]
+
+pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
+
+
+@pytest.fixture(autouse=True)
+def in_an_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+
+
+@pytest.fixture(scope="module")
+def attacked(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("attacked")
+    assert main([*WHOLE, "--out", str(folder)]) == 0
+    return folder / "attack-default"
+
+
+def rows_of(path):
+    found = json.loads((path / "attacks.json").read_text())["gradient-inversion"]
+    return {(row["way"], row["sees"]): row for row in found["rows"]}, found
+
+
+def test_attacks_are_listed_with_their_sources(capsys):
+    assert main(["attack", "list"]) == 0
+    out = capsys.readouterr().out
+    assert all(name in out for name in ATTACKS)
+    assert main(["attack", "list", "--json"]) == 0
+    assert set(json.loads(capsys.readouterr().out)) == set(ATTACKS)
+
+
+def test_the_control_is_rebuilt_and_what_is_noised_is_not(attacked):
+    rows, found = rows_of(attacked)
+    control = rows["F", "a single update, unsealed"]
+    assert found["control"]["succeeded"]
+    assert control["ssim"] > 0.95
+    assert control["picked"] == 1.0
+    assert control["run_epsilon"] is None
+    guess = rows["-", "nothing (a guess)"]
+    for way, sees in (
+        ("FPDP, epsilon 1", "a single update"),
+        ("FSCDP, epsilon 1", "the sum"),
+    ):
+        assert rows[way, sees]["ssim"] < guess["ssim"] + 0.15
+        assert rows[way, sees]["picked"] <= rows[way, sees]["allowed"] + 0.2
+        assert rows[way, sees]["run_epsilon"] == pytest.approx(1.0, abs=0.02)
+
+
+def test_a_share_shows_more_than_the_sum(attacked):
+    rows, _ = rows_of(attacked)
+    share = rows["FSCDP, epsilon 1", "a single share"]
+    whole = rows["FSCDP, epsilon 1", "the sum"]
+    assert share["noise"] == pytest.approx(whole["noise"] / np.sqrt(3))
+    assert share["run_epsilon"] > 1.5 * whole["run_epsilon"]
+    assert share["allowed"] > whole["allowed"]
+
+
+def test_a_scenario_has_a_page_with_pictures(attacked):
+    page = (attacked / "report.html").read_text()
+    assert "records that come back from one round" in page
+    assert 'id="figure-attack-gradient-inversion"' in page
+    assert (attacked / "figures" / "attack-gradient-inversion.png").is_file()
+
+
+def test_the_same_seed_finds_the_same(capsys):
+    found = []
+    for seed in ("0", "0", "1"):
+        assert main([*LITTLE, "--seed", seed, "--json"]) == 0
+        found.append(json.loads(capsys.readouterr().out)["rows"])
+    assert found[0] == found[1] != found[2]
+
+
+def test_noise_that_is_left_out_is_an_alarm(monkeypatch, capsys):
+    monkeypatch.setattr("simulations.attacks.one_round.noised_unpaid", lambda values, *rest: values)
+    assert main(LITTLE) == 1
+    said = capsys.readouterr().err
+    assert "no attack should be right more often" in said
+
+
+def test_an_attack_that_fails_at_its_control_says_so(monkeypatch, capsys):
+    monkeypatch.setattr(
+        "simulations.attacks.inversion.LinearStart.inverted",
+        lambda self, update, stddev, prior: prior.mean,
+    )
+    assert main(LITTLE) == 1
+    assert "does not work where nothing protects" in capsys.readouterr().err
+    page = Path("runs/attack-default/report.html").read_text()
+    assert "Shows nothing" in page
+
+
+def test_pictures_of_patients_are_not_kept_unless_they_are_public(tmp_path):
+    assert main([*LITTLE, "--set", "data.public=false"]) == 0
+    found = json.loads(Path("runs/attack-default/attacks.json").read_text())
+    assert found["gradient-inversion"]["drawn"] == {}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["attack", "gradient-invasion"], "did you mean 'gradient-inversion'?"),
+        (["attack", "gradient-inversion", "default", "--regimes", "G"], "regime 'G' is none of"),
+        (["attack", "gradient-inversion", "default", "--epsilons", "-1"], "must be positive"),
+        (["attack", "gradient-inversion", "default", "--epsilons", "a"], "write numbers"),
+        (
+            ["attack", "gradient-inversion", "default", "--set", "privacy.regime=FPDP",
+             "--set", "exchange.name=cyclic"],
+            "updates that are summed",
+        ),
+        (["attack", "gradient-inversion", "mnist"], "learns from fixed features"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_attacked_is_said(words, said, capsys):
+    assert main(words) == 2
+    assert said in " ".join(capsys.readouterr().err.split())
+    assert not Path("runs").exists()
+
+
+def test_a_run_of_real_hospitals_is_refused(capsys):
+    start_run(Path("superlink") / "runs" / "one")
+    assert main(["attack", "gradient-inversion", "superlink/runs/one"]) == 2
+    assert "is no simulated run" in capsys.readouterr().err
+
+
+def test_records_in_a_real_hospitals_folder_are_refused(capsys):
+    Path("clinic/data").mkdir(parents=True)
+    Path("clinic/site.toml").write_text("")
+    Path("clinic/data/patients.csv").write_text("a,label\n1,0\n")
+    words = ["attack", "gradient-inversion", "default"]
+    assert main([*words, "--set", "data.name=csv:clinic/data/patients.csv"]) == 2
+    assert "makes a real hospital's" in capsys.readouterr().err
+    assert main([*words, "--set", "data.dir=clinic/data"]) == 2
+
+
+def test_a_run_is_attacked_as_it_was(capsys):
+    run = Path("runs/one")
+    start_run(run)
+    (run / "sites").mkdir()
+    assert main(["attack", "gradient-inversion", "one", "--set", "model.name=mlp"]) == 2
+    assert "attacked as it was" in capsys.readouterr().err
+    assert main(["attack", "gradient-inversion", "one"]) == 2
+    assert "has released no model" in capsys.readouterr().err
