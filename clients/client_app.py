@@ -240,7 +240,12 @@ def answered(kind: Kind, worker: Worker) -> Callable[[Message, Context], Message
         content = message.content if message.has_content() else RecordDict()
         outcome, every = _outcome(kind, content, context, worker)
         hold_answer(every)
-        return leave(outcome, message)
+        try:
+            return leave(outcome, message)
+        except Exception as error:
+            with suppress(Exception):
+                _log_here(error)
+            return leave(Refusal(Code.INTERNAL), message)
 
     return answer
 
@@ -297,7 +302,7 @@ def _log_here(error: BaseException) -> None:
         # What somebody else sent is in it; a traceback would say no more.
         logger.warning("a message was refused: %s", printable(f"{error.code}: {error.detail}"))
     else:
-        logger.error("a hospital could not start", exc_info=error)
+        logger.error("a hospital could not answer", exc_info=error)
 
 
 def code_of(error: Exception, *, paid: bool = False) -> str:

@@ -37,7 +37,7 @@ from clients.contract.schedule import (
     spare_attempts,
     visits_of,
 )
-from clients.site.leftovers import forget_retired
+from clients.site.leftovers import forget_retired, retire_unbegun
 from clients.site.own_offer import OfferFile, OwnOffer
 from clients.site.own_settings import invited_offers
 from clients.site.pair_file import PairFile
@@ -252,6 +252,8 @@ class Joining:
             site.write_secret(f"terms-{training}.json", json.dumps(kept).encode())
             hospital.forget_membership()
             book.append(line)
+        if not site.simulated:
+            retire_unbegun(site.folder, book, but=training)
         site.log(f"has the keys of training {training}")
 
     def _presence(self, request: JoinRequest) -> bytes:

@@ -32,6 +32,7 @@ from clients.contract.messages import (
     content_to_bytes,
 )
 from clients.contract.settings import DEFAULTS, SettingsError
+from clients.contract.witness_messages import WitnessReply, WitnessRequest
 from clients.contract.words import CONFIG
 from clients.site.worker import Worker
 from tests.door.sites import Answer, Sites
@@ -148,6 +149,20 @@ def test_a_message_that_is_an_error_is_answered_with_a_code() -> None:
         asked = make_message(metadata=metadata, error=Error(1, "no message"))
         reply = make_client_app(Worker())(asked, context)
         assert reply.error.reason == "malformed"
+
+
+def test_an_answer_that_cannot_be_written_is_a_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever it holds, no exception's text leaves by way of Flower."""
+    play = started(tmp_path)
+
+    def secret(_: object) -> RecordDict:
+        raise RuntimeError("of a patient")
+
+    monkeypatch.setattr(WitnessReply, "content", secret)
+    asked = WitnessRequest(training=play.training, bind=play.bind)
+    assert play.ask(A, Kind.WITNESS, asked).code == "internal"
 
 
 @pytest.mark.exhaustive

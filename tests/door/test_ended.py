@@ -10,7 +10,7 @@ from flwr.app import Message
 
 from clients.contract.ceremony_messages import EndRequest, Named
 from clients.contract.kinds import KINDS, Kind
-from clients.site import hospital
+from clients.site import hospital, leftovers
 from clients.site.heads import unmarked
 from crypto.keys import Keys
 from tests.deployment.real_sites import SiteGrid, benchmark_consortium, train, vouched
@@ -126,3 +126,26 @@ def test_a_server_ends_what_it_has_finished(tmp_path: Path, exchange: str) -> No
     train(settings, SiteGrid(settings, consortium))
     for name in consortium.hospitals:
         assert left(consortium.site(name) / "private") == {"terms"}
+
+
+def test_trainings_that_never_begin_leave_no_files_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A training of one hospital needs nobody else, so a server begins as many as it likes."""
+    monkeypatch.setattr(leftovers, "MOST_UNBEGUN", 2)
+    play = started(tmp_path)
+    play.train(1)
+    alone = door_settings(1, privacy__regime="FPDP", privacy__dropouts=0, sealing__scheme="plain")
+    begun = []
+    for _ in range(4):
+        other = Play.of(play.sites, alone, agreement_of(alone))
+        other.join([A])
+        other.lead(A)
+        begun.append(other.training)
+    files = {path.name for path in play.sites.folder(A).iterdir()}
+    assert {f"keys-{one}.bin" for one in begun} & files == {f"keys-{one}.bin" for one in begun[2:]}
+    assert not any(one in name for one in begun[:2] for name in files)
+    play.close(1)
+    assert play.train(2)  # one that has spent goes on
+    assert other.ask(A, Kind.TRAIN, other.request(1)).code != "keys-missing"
+    assert play.sites.kinds(A).count("retire") == 2
