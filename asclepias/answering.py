@@ -80,6 +80,14 @@ class Answering:
     def answer(self, message: Message, context: Context, then: Next | None = None) -> Message:
         """Return a hospital's answer to a message of a strategy of ours, or a code."""
         try:
+            return self._answer(message, context, then)
+        except Exception as error:
+            # A text that leaves by way of Flower may name a path, or hold a patient's value.
+            logger.error("a message could not be answered", exc_info=error)
+            return leave(Refusal(Code.INTERNAL.value), message)
+
+    def _answer(self, message: Message, context: Context, then: Next | None) -> Message:
+        try:
             told = Told.taken(message)
             if told.settings.get("model.name") != OWN:
                 raise NotTold(f"model.name is {told.settings.get('model.name')!r}, expected 'own'")

@@ -6,10 +6,11 @@ against the digest that the terms of the training name.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from asclepias.told import digest_of
+from asclepias.told import NotTold, digest_of
 from clients.models.errors import ModelError
 from clients.models.kept_features import user_cache
 from crypto.whole_file import write_shared
@@ -17,8 +18,9 @@ from crypto.whole_file import write_shared
 if TYPE_CHECKING:
     import torch
 
-#: Files that are kept; those used longest ago go first.
-_MOST_FILES = 16
+#: Files that are kept, and bytes of all of them; those used longest ago go first. Any server sends
+#: one, with a first message that nobody has refused yet.
+_MOST_FILES, MOST_BYTES = 16, 2 * 1024**3
 
 
 class Beginnings:
@@ -28,18 +30,24 @@ class Beginnings:
         self._here: dict[str, bytes] = {}
 
     def keep(self, initial: bytes) -> None:
-        """Keep what a training begins with."""
+        """Keep what a training begins with.
+
+        Raises:
+            NotTold: it is larger than all that is kept.
+        """
         digest = digest_of(initial)
         if digest in self._here:
             return
+        if len(initial) > MOST_BYTES:
+            raise NotTold(f"tensors of {len(initial)} bytes, at most {MOST_BYTES} are kept")
         self._here = {digest: initial}
         if (folder := _folder()) is None:
             return
         file = folder / f"{digest}.safetensors"
-        if not file.exists():
-            write_shared(file, initial, durable=False)
-        for old in sorted(folder.glob("*.safetensors"), key=_age)[:-_MOST_FILES]:
-            old.unlink(missing_ok=True)
+        with suppress(OSError):  # a full disk: a later process asks for them in vain
+            if not file.exists():
+                write_shared(file, initial, durable=False)
+            _make_room(folder)
 
     def tensors(self, digest: str) -> dict[str, torch.Tensor]:
         """Return the tensors of a digest.
@@ -82,8 +90,20 @@ def _folder() -> Path | None:
     return folder
 
 
-def _age(file: Path) -> float:
+def _make_room(folder: Path) -> None:
+    """Remove those that were used longest ago, where there are too many or too much of them."""
+    room = MOST_BYTES
+    newest = sorted(folder.glob("*.safetensors"), key=lambda file: _state(file)[0], reverse=True)
+    for number, file in enumerate(newest):
+        room -= _state(file)[1]
+        if number >= _MOST_FILES or room < 0:
+            file.unlink(missing_ok=True)
+
+
+def _state(file: Path) -> tuple[float, int]:
+    """Return when a file was written, and its size."""
     try:
-        return file.stat().st_mtime
+        found = file.stat()
     except OSError:
-        return 0.0
+        return 0.0, 0
+    return found.st_mtime, found.st_size

@@ -79,7 +79,9 @@ class Patients:
                 such parts, named for example ``image``, ``label`` and ``patient``.
 
         Raises:
-            ValueError: no record could be read, or they have another form.
+            ValueError: no record could be read, or records are of two forms: shapes, class numbers
+                beside other targets, patients beside nobody's. None may decide which one counts,
+                for that would be all others' gradients: bring them to one form, or leave them out.
         """
         dataset, collate = getattr(data, "dataset", data), getattr(data, "collate_fn", None)
         rows = _rows(dataset, collate)
@@ -88,13 +90,14 @@ class Patients:
                 "no record could be read as (input, target), (input, target, patient) or a mapping "
                 f"of them; found a {type(data).__name__}"
             )
-        form = rows[0][0].shape, rows[0][1].shape
-        rows = [row for row in rows if (row[0].shape, row[1].shape) == form]
-        named = all(row[2] is not None for row in rows)
+        if len({_form(row) for row in rows}) > 1:
+            raise ValueError(
+                "records of two forms: shape, kind of target, or whether a patient is named"
+            )
         return cls(
             np.stack([row[0] for row in rows]),
             np.stack([row[1] for row in rows]),
-            [row[2] for row in rows] if named else None,
+            None if rows[0][2] is None else [row[2] for row in rows],
         )
 
 
@@ -124,6 +127,12 @@ def _row(record: Any, collate: Any) -> tuple[NDArray[Any], NDArray[Any], object]
         whose = None if whose is None else whose[0]
     number = getattr(whose, "item", None)
     return inputs.astype(np.float32), target, whose if number is None else number()
+
+
+def _form(row: tuple[NDArray[Any], NDArray[Any], object]) -> tuple[object, ...]:
+    """Return what all records must have in common; it names no value."""
+    inputs, target, patient = row
+    return inputs.shape, target.shape, target.dtype.kind in "iub", patient is None
 
 
 def _part(record: Mapping[str, Any], names: Sequence[str]) -> Any:

@@ -63,7 +63,7 @@ class Told:
         Raises:
             NotTold: it is not there, or not of this form.
         """
-        content = message.content
+        content = message.content if message.has_content() else RecordDict()
         if RECORD not in content:
             raise NotTold("no strategy of asclepias sent this message")
         try:
@@ -72,7 +72,7 @@ class Told:
             initial = record[_INITIAL]
             kind = Kind(str(record[_KIND]))
             config = dict(content.config_records[CONFIG]) if CONFIG in content else {}
-        except (KeyError, ValueError, TypeError) as error:
+        except (KeyError, ValueError, TypeError, RecursionError) as error:
             raise NotTold(f"what stands beside a message cannot be read: {error}") from error
         plain = isinstance(settings, dict) and all(
             isinstance(value, bool | int | float | str) for value in settings.values()

@@ -58,12 +58,19 @@ def check_loss(task: OwnTask, module: nn.Module, info: DatasetInfo) -> None:
             whole = task.loss(outputs, targets)
             rows = [slice(row, row + 1) for row in range(_RECORDS)]
             alone = torch.stack([task.loss(outputs[r], targets[r]).mean() for r in rows])
+            again = torch.stack([task.loss(outputs[r], targets[r]).mean() for r in rows[::-1]])
         except Exception as error:
             raise ModelError(
                 f"the loss cannot be computed on made-up outputs of shape {tuple(outputs.shape)} "
                 f"and {task.target_dtype} targets of shape {tuple(targets.shape)} ({error})",
                 code="wrong-kind",
             ) from error
+    if not torch.equal(again.flip(0), alone):
+        raise ModelError(
+            "the loss of a record is another one when it comes again: one that remembers records "
+            "or draws its own randomness would make one patient's gradient depend on others",
+            code="not-private-ready",
+        )
     if whole.ndim and len(whole) == _RECORDS:
         found, expected = [whole.reshape(_RECORDS, -1).mean(dim=1)], [alone]
     else:

@@ -21,6 +21,7 @@ from flwr.app import (
     RecordDict,
 )
 from flwr.app.message import make_message
+from flwr.supercore.task_identity import TaskIdentity
 
 from clients.client_app import HANDLERS, make_client_app
 from clients.contract.faults import read_code
@@ -142,6 +143,7 @@ def test_mutated_messages_get_a_code_or_what_was_paid_for(
 
 def test_a_message_that_is_an_error_is_answered_with_a_code() -> None:
     """It has no content to be read, and asks for nothing."""
+    TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 5, 1, 5
     metadata = Message(RecordDict(), 1, Kind.TRAIN).metadata
     context = Context(run_id=5, node_id=1, node_config={}, state=RecordDict(), run_config={})
     for kind in HANDLERS:
