@@ -18,7 +18,6 @@ Everything here is a pure function of tensors. Noise, sampling and sealing live 
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -32,6 +31,7 @@ from clients.learning.class_shares import PART, REST
 from clients.learning.device_check import check_computes
 from clients.learning.late_rows import LateRows
 from clients.learning.per_sample import PerSample
+from clients.learning.squared_norms import squared_norms
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -41,12 +41,9 @@ if TYPE_CHECKING:
 #: Records of one patient whose gradients are held at once; those of a patient with more are added
 #: up piece by piece, so that nobody's number of records decides on how much memory is needed.
 PATIENT_RECORDS = 1024
-#: Values whose squares are added in float32, and the share by which the clip undercuts C for it.
-NORM_BLOCK = 128
+#: The share by which the clip undercuts C, for the part of a norm that is float32.
 MARGIN = 1e-5
-#: A squared norm below this for each of its terms is taken anew in float64: a square that float32
-#: cannot hold is off by up to its least normal number, 2^-126, here 2^-20 of the sum at the most.
-DOUBTFUL = 2.0**-106
+_NOT_FINITE = "the gradient is not finite"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,55 +109,95 @@ def clipped_gradient_sums(
     if not 0 < l2_clip < math.inf:
         raise ValueError(f"l2_clip must be positive and finite, found {l2_clip}")
     model.refresh()
-    sums = [_Sum(model, batch) for batch in batches]
+    sums = _Sums(model, batches, l2_clip)
     at_once = chunk_records or model.chunk_records
-    for pieces in passes([one.batch.patients for one in sums], at_once):
-        chunk, counts = joined([take(sums[number].batch, rows) for number, rows in pieces])
-        found, first = _patients_gradients(model, chunk), 0
-        for (number, _), count in zip(pieces, counts, strict=True):
-            sums[number].add(found.among(first, count), l2_clip)
-            first += count
-    return [one.closed() for one in sums]
+    for pieces in passes([one.patients for one in sums.batches], at_once):
+        chunk, counts = joined([take(sums.batches[number], rows) for number, rows in pieces])
+        sums.add([number for number, _ in pieces], counts, _patients_gradients(model, chunk))
+    return sums.closed()
 
 
-class _Sum:
-    """A hospital's sum while it is added up, and what became of its patients."""
+@dataclass(slots=True, kw_only=True)
+class _Tally:
+    """What became of a hospital's patients."""
 
-    def __init__(self, model: PerSample, batch: Batch) -> None:
-        self._model, self._shape = model, tuple(batch.inputs.shape[1:])
-        self._total = torch.zeros(model.dimensions, dtype=torch.float64, device=model.device)
-        self._patients, self._raised, self._discarded = _distinct(batch.patients), 0, 0
-        self._reasons: dict[str, int] = {}
-        self.batch = _readable(batch) if isinstance(batch.inputs, torch.Tensor) else batch
-        self._unread = self._patients - _distinct(self.batch.patients)
+    patients: int
+    raised: int = 0
+    unread: int = 0
+    discarded: int = 0
+    reasons: dict[str, int] = field(default_factory=dict)
 
-    def add(self, found: _Found, l2_clip: float) -> None:
-        """Add the clipped gradients of some patients."""
-        self._raised += len(found.errors)
-        self._unread += found.missing
-        for error in found.errors.values():
-            _count(self._reasons, error)
-        if found.gradients:
-            marks = self._model.marks_in(found.gradients)
-            self._discarded += _add_clipped(
-                self._total, found.gradients, l2_clip, self._reasons, marks
+
+class _Sums:
+    """Hospitals' sums while they are added up, float64 ``[hospitals, d]``."""
+
+    def __init__(self, model: PerSample, batches: Sequence[Batch], l2_clip: float) -> None:
+        self._model, self._l2_clip = model, l2_clip
+        self._shapes = [tuple(one.inputs.shape[1:]) for one in batches]
+        size = (len(batches), model.dimensions)
+        self._totals = torch.zeros(size, dtype=torch.float64, device=model.device)
+        self._tallies = [_Tally(patients=_distinct(one.patients)) for one in batches]
+        whole = (isinstance(one.inputs, torch.Tensor) for one in batches)
+        #: Without the records that could not be read, where that is known already.
+        self.batches = [_readable(b) if w else b for b, w in zip(batches, whole, strict=True)]
+        for tally, batch in zip(self._tallies, self.batches, strict=True):
+            tally.unread = tally.patients - _distinct(batch.patients)
+
+    def add(self, numbers: list[int], counts: list[int], found: _Found) -> None:
+        """Add the clipped gradients of a pass.
+
+        Args:
+            numbers: of its hospitals, ascending.
+            counts: patients of each in the pass.
+            found: their gradients.
+        """
+        ends = np.cumsum(counts)
+        rows = np.diff(np.searchsorted(found.members, ends), prepend=0).tolist()
+        for number, count, kept in zip(numbers, counts, rows, strict=True):
+            self._tallies[number].unread += count - kept
+        for patient, error in found.errors.items():
+            tally = self._tallies[numbers[int(np.searchsorted(ends, patient, side="right"))]]
+            tally.raised += 1
+            tally.unread -= 1
+            _count(tally.reasons, error)
+        if not found.gradients:
+            return
+        marks = self._model.marks_in(found.gradients)
+        if len(numbers) == 1:
+            only, total = self._tallies[numbers[0]], self._totals[numbers[0]]
+            only.discarded += _add_clipped(
+                total, found.gradients, self._l2_clip, only.reasons, marks
             )
+            return
+        at = torch.repeat_interleave(torch.tensor(numbers), torch.tensor(rows))
+        wrong = _add_joined(
+            self._totals, found.gradients, at.to(self._model.device), self._l2_clip, marks
+        )
+        for number in numbers if wrong else ():
+            tally = self._tallies[number]
+            tally.discarded += wrong[number]
+            tally.reasons[_NOT_FINITE] = tally.reasons.get(_NOT_FINITE, 0) + wrong[number]
 
-    def closed(self) -> GradientSum:
-        """Return the sum.
+    def closed(self) -> list[GradientSum]:
+        """Return the sums.
 
         Raises:
-            DeviceError: no patient could be computed, nor can made-up records be.
+            DeviceError: no patient of one could be computed, nor can made-up records be.
         """
-        if self._raised and self._raised == self._patients - self._discarded - self._unread:
-            check_computes(self._model, self._shape, classes=2)
-        reasons = self._reasons | {"no record could be read": self._unread}
-        return GradientSum(
-            total=np.asarray(self._total.cpu().numpy()),
-            patients=self._patients,
-            discarded=self._discarded + self._raised + self._unread,
-            reasons=tuple(f"{count} patients: {why}" for why, count in reasons.items() if count),
-        )
+        totals = self._totals.cpu().numpy()
+        for tally, shape in zip(self._tallies, self._shapes, strict=True):
+            if tally.raised and tally.raised == tally.patients - tally.discarded - tally.unread:
+                check_computes(self._model, shape, classes=2)
+            tally.reasons["no record could be read"] = tally.unread
+        return [
+            GradientSum(
+                total=np.asarray(total),
+                patients=one.patients,
+                discarded=one.discarded + one.raised + one.unread,
+                reasons=tuple(f"{n} patients: {why}" for why, n in one.reasons.items() if n),
+            )
+            for total, one in zip(totals, self._tallies, strict=True)
+        ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,27 +206,13 @@ class _Found(Unreleased):
 
     Attributes:
         gradients: mean gradients, ``[m, ...]`` for each parameter; empty where there are none.
-        members: whose they are, ascending.
+        members: whose they are, ascending; who is missing has no record that could be read.
         errors: what was raised for whom.
-        missing: how many have no record that could be read.
     """
 
     gradients: list[torch.Tensor]
     members: list[int]
     errors: dict[int, Exception]
-    missing: int
-
-    def among(self, first: int, count: int) -> _Found:
-        """Return what was found of so many patients from a number on."""
-        start, stop = (bisect_left(self.members, end) for end in (first, first + count))
-        gradients = [one[start:stop] for one in self.gradients] if stop > start else []
-        errors = {n: one for n, one in self.errors.items() if first <= n < first + count}
-        return _Found(
-            gradients=gradients,
-            members=self.members[start:stop],
-            errors=errors,
-            missing=count - (stop - start) - len(errors),
-        )
 
 
 def _readable(batch: Batch) -> Batch:
@@ -206,12 +229,12 @@ def _patients_gradients(model: PerSample, chunk: Batch) -> _Found:
     """Compute patients' mean gradients; where that raises, each patient's by themselves."""
     try:
         gradients, members = _mean_gradients(model, chunk)
-        return _Found(gradients=gradients, members=members, errors={}, missing=0)
+        return _Found(gradients=gradients, members=members, errors={})
     except Exception as error:
         alone = list(chunks_of_patients(chunk.patients, 1))
         if len(alone) == 1:
             number = int(chunk.patients[0])
-            return _Found(gradients=[], members=[], errors={number: error}, missing=0)
+            return _Found(gradients=[], members=[], errors={number: error})
     found, members, errors = [], [], dict[int, Exception]()
     for rows in alone:
         try:
@@ -222,7 +245,7 @@ def _patients_gradients(model: PerSample, chunk: Batch) -> _Found:
         except Exception as error:
             errors[int(chunk.patients[rows[0]])] = error
     gradients = [torch.cat(pieces) for pieces in zip(*found, strict=True)]
-    return _Found(gradients=gradients, members=members, errors=errors, missing=0)
+    return _Found(gradients=gradients, members=members, errors=errors)
 
 
 def _count(reasons: dict[str, int], error: Exception) -> None:
@@ -278,13 +301,9 @@ def _add_clipped(
 
     Where classes are counted, each part has a bound of its own; both together have C.
     """
-    squared_norms = _squared_norms(gradients)
-    counted = marks is not None and marks.counted
-    bound = REST * l2_clip if counted else l2_clip
-    scale, finite = clip_factors(squared_norms, bound), torch.isfinite(squared_norms)
-    if marks is not None and marks.weights is not None:
-        scale = scale * (marks.rows.double() @ marks.weights)
-    offset, all_finite = 0, _all_finite(squared_norms)
+    scale, finite = _scaling(gradients, l2_clip, marks)
+    all_finite = bool(finite.all())
+    offset = 0
     for gradient in gradients:
         flat = gradient.reshape(len(scale), -1)
         if not all_finite:
@@ -297,9 +316,61 @@ def _add_clipped(
         total[offset:] += each @ marks.rows.double()
     wrong = 0 if all_finite else int((~finite).sum())
     if wrong:
-        reason = "the gradient is not finite"
-        reasons[reason] = reasons.get(reason, 0) + wrong
+        reasons[_NOT_FINITE] = reasons.get(_NOT_FINITE, 0) + wrong
     return wrong
+
+
+def _add_joined(
+    totals: torch.Tensor,
+    gradients: list[torch.Tensor],
+    hospitals: torch.Tensor,
+    l2_clip: float,
+    marks: Marks | None,
+) -> list[int]:
+    """Add patients' clipped gradients to their hospitals' totals ``[hospitals, d]``.
+
+    One product for each parameter adds up all hospitals: a device waits longer for a call than for
+    what is in it.
+
+    Args:
+        totals: float64.
+        gradients: of the patients, ``[m, ...]`` for each parameter.
+        hospitals: whose each patient is, int64 ``[m]``.
+        l2_clip: C.
+        marks: the patients' classes, where they are needed.
+
+    Returns:
+        How many of each hospital are not finite and left out; empty where all are finite.
+    """
+    scale, finite = _scaling(gradients, l2_clip, marks)
+    all_finite = bool(finite.all())
+    whose = hospitals[None] == torch.arange(len(totals), device=totals.device)[:, None]
+    spread, offset = torch.where(whose, scale, 0.0), 0
+    for gradient in gradients:
+        flat = gradient.reshape(len(scale), -1)
+        if not all_finite:
+            flat = torch.where(finite[:, None], flat, 0.0)
+        size = flat.shape[1]
+        totals[:, offset : offset + size] += spread @ flat.double()
+        offset += size
+    if marks is not None and marks.counted:
+        each = PART * l2_clip * (1.0 - MARGIN) * torch.where(whose, finite.double(), 0.0)
+        totals[:, offset:] += each @ marks.rows.double()
+    if all_finite:
+        return []
+    return torch.bincount(hospitals[~finite], minlength=len(totals)).tolist()
+
+
+def _scaling(
+    gradients: list[torch.Tensor], l2_clip: float, marks: Marks | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return what each patient's gradient is multiplied by, float64, and whether it is finite."""
+    squares = squared_norms(gradients)
+    counted = marks is not None and marks.counted
+    scale = clip_factors(squares, REST * l2_clip if counted else l2_clip)
+    if marks is not None and marks.weights is not None:
+        scale = scale * (marks.rows.double() @ marks.weights)
+    return scale, torch.isfinite(squares)
 
 
 def _distinct(patients: torch.Tensor) -> int:
@@ -316,33 +387,6 @@ def clip_factors(squared_norms: torch.Tensor, l2_clip: float) -> torch.Tensor:
     norms = squared_norms.double().sqrt()
     bound = l2_clip * (1.0 - MARGIN)
     return torch.where(torch.isfinite(norms), bound / norms.clamp_min(bound), 0.0)
-
-
-def _squared_norms(gradients: list[torch.Tensor]) -> torch.Tensor:
-    """Return each patient's squared norm over all parameters, float64 ``[n]``."""
-    flat = [gradient.reshape(len(gradient), -1) for gradient in gradients]
-    squared = torch.stack([_fast_squares(rows) for rows in flat]).sum(dim=0)
-    least = DOUBTFUL * sum(rows.shape[1] for rows in flat)
-    low, high = torch.aminmax(squared)
-    if not (least <= float(low) and float(high) < math.inf):  # also where one is no number
-        doubtful = torch.nonzero(~torch.isfinite(squared) | (squared < least)).flatten()
-        exact = [rows[doubtful].double().square().sum(dim=1) for rows in flat]
-        squared[doubtful] = torch.stack(exact).sum(dim=0)
-    return squared
-
-
-def _fast_squares(flat: torch.Tensor) -> torch.Tensor:
-    """Return each row's squared norm, float64 ``[n]``, where squares stay in float32's range.
-
-    Blocks are short enough for float32 (n terms are off by n * 2^-24 of their sum at the most, half
-    of that for a norm); the blocks are added in float64. All in float64 takes four times as long.
-    """
-    whole = flat.shape[1] // NORM_BLOCK * NORM_BLOCK
-    squared: torch.Tensor = torch.linalg.vector_norm(flat[:, whole:], dim=1).double().square()
-    if whole:
-        blocks = flat[:, :whole].reshape(len(flat), -1, NORM_BLOCK)
-        squared = torch.linalg.vector_norm(blocks, dim=2).double().square().sum(dim=1) + squared
-    return squared
 
 
 def _mean_by_patient(gradient: torch.Tensor, owner: torch.Tensor, patients: int) -> torch.Tensor:

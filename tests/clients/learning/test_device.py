@@ -77,7 +77,9 @@ def test_a_device_that_is_not_there_is_refused():
 
 @needs_cuda
 @pytest.mark.parametrize("patients", [9, 3])
-def test_sums_on_a_device_are_those_of_a_processor(patients):
+def test_sums_on_a_device_are_those_of_a_processor(patients, monkeypatch):
+    # By default convolutions of a device keep ten bits of a factor.
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     module = net()
     there = PerSample(module, device=find_device("cuda"))
     found = [batch(9, patients, seed) for seed in range(3)]
@@ -86,7 +88,7 @@ def test_sums_on_a_device_are_those_of_a_processor(patients):
         here = [clipped_gradient_sum(own, one, l2_clip=0.5) for one in found]
         sums = clipped_gradient_sums(there, found, l2_clip=0.5)
         for one, other in zip(here, sums, strict=True):
-            assert abs(one.total - other.total).max() < 2e-3 * abs(one.total).max()
+            assert abs(one.total - other.total).max() < 1e-4 * abs(one.total).max()
             assert one.patients == other.patients and not other.discarded
         with torch.no_grad():  # a step of the replica is seen by its twin
             for parameter in module.parameters():
