@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import Iterable
 from contextlib import nullcontext
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -70,13 +71,11 @@ def child(scheme: str, rounds: int, rate: float) -> dict[str, Any]:
         lines = (Path(scratch) / "metrics.jsonl").read_text().splitlines()
     kept = [row for row in map(json.loads, lines) if row["kind"] == "round"][1:-1]
     # The first round warms up, and the last has no end.
-    both = list(zip(marks[1:], marks[2:], strict=False))
+    both = list(pairwise(marks[1:]))
     return {
         "processor": [after[0] - before[0] for before, after in both],
         "clock": [after[1] - before[1] for before, after in both],
-        "phases": {
-            name: median(row["phases"][name] for row in kept) for name in kept[0]["phases"]
-        },
+        "phases": {name: median(row["phases"][name] for row in kept) for name in kept[0]["phases"]},
     }
 
 

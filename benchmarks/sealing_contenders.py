@@ -8,6 +8,7 @@ import hmac
 import logging
 import os
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -95,6 +96,17 @@ class Ours(Contender):
         sealed = self._sealers[name].seal(vector, PLACE)
         self._sealed[name] = Sealed(payload=b"", nonce=sealed.nonce, envelopes=sealed.envelopes)
         return sealed
+
+    def in_two(self, vector: np.ndarray, clock: Callable[[], float]) -> tuple[float, float]:
+        """Seal in two parts; returns the seconds of what was made ahead, and of what was left."""
+        self.ready()
+        sealer = self._sealers[self.names[self._turn % len(self.names)]]
+        self._turn += 1
+        start = clock()
+        prepared = sealer.prepare(PLACE, ahead=True)
+        between = clock()
+        prepared.seal(vector)
+        return between - start, clock() - between
 
     def adder(self) -> Any:
         return make_adder(self.plan)

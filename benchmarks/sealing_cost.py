@@ -8,7 +8,7 @@ Peers run interleaved in the same process on the same numbers, so that ratios me
 * pairwise AES-CTR masks: what no homomorphic scheme can beat.
 
     python benchmarks/sealing_cost.py [--json FILE] [--repeats 9] [--large] [--many 100 1000]
-        [--memory] [--cpu]
+        [--ahead] [--memory] [--cpu]
 """
 
 import argparse
@@ -190,6 +190,27 @@ def _many(hospitals: int, clock: Callable[[], float], values: int = SQUEEZENET) 
     return rows
 
 
+def _ahead(
+    values: int, hospitals: int, repeats: int, clock: Callable[[], float]
+) -> dict[str, dict[str, float]]:
+    """What of sealing can be made before the vector is there, and what is left then."""
+    random, found = np.random.default_rng(0), {}
+    vector = np.clip(random.normal(scale=0.2, size=values), -BOUND, BOUND)
+    for variant in (("bfv", "symmetric"), ("one-time", "auto"), ("modular", "auto")):
+        ours = Ours(*variant, 13, values, hospitals)
+        whole, parts = [], []
+        for _ in range(repeats + 1):
+            whole.append(_timed(lambda ours=ours: ours.seal(vector), clock)[0])
+            parts.append(ours.in_two(vector, clock))
+        made, left = (1e3 * median(times) for times in zip(*parts[1:], strict=True))
+        found[ours.name] = {"ahead_ms": made, "left_ms": left, "at_once_ms": median(whole[1:])}
+        print(
+            f"{ours.name:34} ahead {made:6.1f} ms, left {left:6.1f} ms; "
+            f"at once {median(whole[1:]):6.1f} ms"
+        )
+    return found
+
+
 def _peak_memory(hospitals: int, values: int = SQUEEZENET, mode: str = "symmetric") -> float:
     """MiB that a server's adder takes at its peak, in a process of its own."""
     command = [sys.executable, __file__, "--memory-child", str(hospitals), str(values), mode]
@@ -258,6 +279,8 @@ def _more(
         rows = _many(count, clock)
         _show(rows, SQUEEZENET, count, rows[0].path)
         result["tables"].append(_document(rows, SQUEEZENET, count))
+    if options.ahead:
+        result["ahead"] = _ahead(SQUEEZENET, hospitals, options.repeats, clock)
     if options.memory:
         result["server_peak_mib"] = {
             mode: {str(count): _peak_memory(count, mode=mode) for count in (10, 100, 1000)}
@@ -279,6 +302,7 @@ def _main() -> None:
     parser.add_argument(
         "--many", type=int, nargs="*", default=[], help="also so many hospitals: 100 1000"
     )
+    parser.add_argument("--ahead", action="store_true", help="also what is made ahead of a vector")
     parser.add_argument("--memory", action="store_true", help="also peak memory by K")
     parser.add_argument("--memory-child", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()

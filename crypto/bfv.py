@@ -9,7 +9,7 @@ special prime of public-key encryption), at least 128 bits.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -18,7 +18,16 @@ from numpy.typing import NDArray
 from crypto.errors import ContributionError, FrameError
 from crypto.frames import Content, Frame, read_frame, write_frame
 from crypto.keys import Keys
-from crypto.lattice import Decryptor, Encryptor, Lattice, Residues, SeedSum, lattice, scratch
+from crypto.lattice import (
+    Decryptor,
+    Encryptor,
+    Lattice,
+    Residues,
+    Scaler,
+    SeedSum,
+    lattice,
+    scratch,
+)
 from crypto.packing import from_planes, plane_bytes, to_planes
 from crypto.parameters import CKKS_SCALE_BITS, COEFFICIENT_PRIME
 from crypto.plans import SealingPlan
@@ -67,20 +76,25 @@ class BfvSealer:
         self._plan, self._keys, self._hospital = plan, keys, hospital
         self._encryptor = encryptor_of(plan, keys)
 
-    def prepare(self, place: Place) -> Prepared:
-        """Draw the nonce and what of the tags depends on no vector."""
+    def prepare(self, place: Place, *, ahead: bool = False) -> Prepared:
+        """Draw the nonce and what of the tags depends on no vector; ahead, encrypt noughts too."""
         tagging = Tagging(self._plan, self._keys, self._hospital, new_nonce(), place)
-        return Prepared(self._hospital, place, partial(self._finish, tagging))
+        noughts = encrypt_noughts(self._plan, self._encryptor) if ahead else None
+        return Prepared(self._hospital, place, partial(self._finish, tagging, noughts))
 
     def seal(self, values: Vector, place: Place, seeds: Sequence[bytes] = ()) -> Sealed:
         """Seal float64 `[d]`; every call draws fresh encryption randomness inside SEAL."""
         return self.prepare(place).seal(values, seeds)
 
-    def _finish(self, tagging: Tagging, values: Vector, seeds: Sequence[bytes]) -> Sealed:
+    def _finish(
+        self, tagging: Tagging, noughts: "Noughts | None", values: Vector, seeds: Sequence[bytes]
+    ) -> Sealed:
         check_seeds(seeds, self._plan)
+        plan, key_id, nonce = self._plan, self._keys.key_id, tagging.nonce
         rows = tagging.slots(values)
-        key_id = self._keys.key_id
-        return encrypt_rows(rows, self._plan, self._encryptor, key_id, tagging.nonce)
+        if noughts is None:
+            return encrypt_rows(rows, plan, self._encryptor, key_id, nonce)
+        return add_rows(rows, noughts, plan, key_id, nonce)
 
 
 class BfvAdder:
@@ -166,14 +180,64 @@ def encrypt_rows(
     nonce: bytes,
 ) -> Sealed:
     """Encrypt rows of slots into a frame."""
-    body: list[bytes] = []
     with scratch() as file:
-        for row in rows:
-            first, second = encryptor.encrypt(row, file)
-            body += write_block(first, second, plan, Content.SINGLE)
+        body = _body((encryptor.encrypt(row, file) for row in rows), plan)
     return write_frame(
         plan, content=Content.SINGLE, key_id=key_id, contributions=1, body=body, nonce=nonce
     )
+
+
+class Noughts(NamedTuple):
+    """Encryptions of nought: a vector is added to them where they lie, and they are its sealing.
+
+    Attributes:
+        first: uint64 `[ciphertexts, n]`.
+        second: Second polynomials, or their seeds.
+    """
+
+    first: Residues
+    second: list[Residues | bytes]
+
+    def __repr__(self) -> str:
+        return "Noughts(hidden)"
+
+
+def encrypt_noughts(plan: SealingPlan, encryptor: Encryptor) -> Noughts:
+    """Encrypt as many noughts as a vector has ciphertexts: more than half of what sealing takes."""
+    first = np.empty((plan.ciphertexts, plan.degree), dtype=np.uint64)
+    second = []
+    with scratch() as file:
+        for out in first:
+            out[:], other = encryptor.nought(file)
+            second.append(other)
+    return Noughts(first, second)
+
+
+def add_rows(
+    rows: Iterable[NDArray[np.uint64]],
+    noughts: Noughts,
+    plan: SealingPlan,
+    key_id: bytes,
+    nonce: bytes,
+) -> Sealed:
+    """Add rows of slots to encryptions of nought, which they use up, and frame them."""
+    with scratch() as file:
+        scaler = Scaler(lattice_of(plan), file)
+        for row, first in zip(rows, noughts.first, strict=True):
+            scaler.add(row, first)
+    body = _body(zip(noughts.first, noughts.second, strict=True), plan)
+    return write_frame(
+        plan, content=Content.SINGLE, key_id=key_id, contributions=1, body=body, nonce=nonce
+    )
+
+
+def _body(
+    ciphertexts: Iterable[tuple[Residues, Residues | bytes]], plan: SealingPlan
+) -> list[bytes]:
+    body: list[bytes] = []
+    for first, second in ciphertexts:
+        body += write_block(first, second, plan, Content.SINGLE)
+    return body
 
 
 def decrypt_rows(frame: Frame, plan: SealingPlan, decryptor: Decryptor) -> Iterator[NDArray[Any]]:

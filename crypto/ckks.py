@@ -35,7 +35,7 @@ class CkksSealer:
         self._plan, self._keys, self._hospital = plan, keys, hospital
         self._encryptor = encryptor_of(plan, keys)
 
-    def prepare(self, place: Place) -> Prepared:
+    def prepare(self, place: Place, *, ahead: bool = False) -> Prepared:
         """Draw the nonce."""
         return Prepared(self._hospital, place, partial(self._finish, new_nonce(), place))
 

@@ -235,6 +235,42 @@ class Encryptor:
             self._encryptor.encrypt(plaintext, sealed)
         return self._lattice.residues(file.written_by(sealed.save))
 
+    def nought(self, file: Scratch) -> tuple[Residues, Residues | bytes]:
+        """Residues of a fresh encryption of nought; (first, seed) in symmetric mode."""
+        if self._symmetric:
+            sealed = self._encryptor.encrypt_zero_symmetric()
+        else:
+            sealed = self._lattice.seal.Ciphertext()
+            self._encryptor.encrypt_zero(sealed)
+        return self._lattice.residues(file.written_by(sealed.save))
+
+
+class Scaler:
+    """Slots of BFV as what they add to a ciphertext's first polynomial; needs no key."""
+
+    def __init__(self, lattice: Lattice, file: Scratch) -> None:
+        self._lattice, self._file, seal = lattice, file, lattice.seal
+        self._evaluator = seal.Evaluator(lattice.context)
+        self._onto, self._sum = seal.Ciphertext(), seal.Ciphertext()
+        filler = _filler(lattice)
+        self._back = np.uint64(lattice.prime) - filler
+        path = file.holding(lattice.full(filler, filler))
+        self._onto.load(lattice.context, path)
+
+    def add(self, slots: NDArray[np.uint64], first: Residues) -> None:
+        """Add uint64 `[n]` slots below t to a first polynomial, in place: below q before and after.
+
+        An encryption of nought becomes one of the slots, the same as if SEAL had encrypted them.
+        """
+        plaintext = self._lattice.seal.Plaintext()
+        self._lattice.encode(slots, plaintext)
+        self._evaluator.add_plain(self._onto, plaintext, self._sum)
+        scaled, _ = self._lattice.residues(self._file.written_by(self._sum.save))
+        first += scaled
+        first += self._back  # three residues below 2**60 have room
+        for _ in range(2):  # what falls below nought is huge instead, so the other is taken
+            np.minimum(first, first - np.uint64(self._lattice.prime), out=first)
+
 
 class Decryptor:
     """Decrypts one ciphertext at a time."""
@@ -252,18 +288,21 @@ class Decryptor:
         return self._lattice.decode(plaintext)
 
 
+def _filler(lattice: Lattice) -> Residues:
+    """A polynomial that is none of anybody's: incompressible, so that SEAL stores what holds it."""
+    return np.random.default_rng(0).integers(lattice.prime, size=lattice.degree, dtype=np.uint64)
+
+
 class SeedSum:
     """The running sum of second polynomials that arrive as seeds."""
 
     def __init__(self, lattice: Lattice, count: int) -> None:
         self._lattice = lattice
-        # Filler for the first polynomial, which is summed elsewhere: incompressible, so that SEAL
-        # stores the sums instead of compressing them.
-        filler = np.random.default_rng(0).integers(lattice.prime, size=lattice.degree)
+        # The first polynomials are summed elsewhere.
         self._evaluator = lattice.seal.Evaluator(lattice.context)
         self._sums: list[Any] = [lattice.seal.Ciphertext() for _ in range(count)]
         self._one = lattice.seal.Ciphertext()
-        self._template = lattice.seeded(filler.astype(np.uint64), bytes(SEED_BYTES))
+        self._template = lattice.seeded(_filler(lattice), bytes(SEED_BYTES))
         self._empty = True
 
     def add(self, seeds: Sequence[bytes]) -> None:

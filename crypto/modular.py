@@ -26,7 +26,7 @@ class ModularSealer:
         keys.require(plan)
         self._plan, self._keys, self._hospital = plan, keys, hospital
 
-    def prepare(self, place: Place) -> Prepared:
+    def prepare(self, place: Place, *, ahead: bool = False) -> Prepared:
         """Draw the nonce and what of the tags depends on no vector."""
         tagging = Tagging(self._plan, self._keys, self._hospital, new_nonce(), place)
         return Prepared(self._hospital, place, partial(self._finish, tagging))

@@ -89,7 +89,7 @@ class OneTimeSealer:
             raise KeysError(f"pair keys of {self._pairs.hospital!r}, not of {hospital!r}")
         self._plan, self._layout, self._keys, self._hospital = plan, plan.layout, keys, hospital
 
-    def prepare(self, place: Place) -> Prepared:
+    def prepare(self, place: Place, *, ahead: bool = False) -> Prepared:
         """Draw a key, and do all that depends on no vector: masks, pads, products with the key.
 
         Raises:

@@ -24,7 +24,7 @@ class PlainSealer:
     def __init__(self, plan: SealingPlan, keys: Keys, hospital: str) -> None:
         self._plan, self._hospital = plan, hospital
 
-    def prepare(self, place: Place) -> Prepared:
+    def prepare(self, place: Place, *, ahead: bool = False) -> Prepared:
         """Nothing is left to do before the vector is there."""
         return Prepared(self._hospital, place, self._finish)
 

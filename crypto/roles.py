@@ -142,8 +142,14 @@ class OneSealing(Protocol):
 class Sealer(Protocol):
     """Seals one hospital's vectors."""
 
-    def prepare(self, place: Place) -> OneSealing:
-        """Do what sealing a vector at a place takes before the vector is there."""
+    def prepare(self, place: Place, *, ahead: bool = False) -> OneSealing:
+        """Do what sealing a vector at a place takes before the vector is there.
+
+        Args:
+            place: Where in the training it belongs.
+            ahead: Whether there is time until the vector comes: then all is done that can be, also
+                where it is more in all than sealing at once.
+        """
         ...
 
     def seal(self, values: Vector, place: Place, seeds: Sequence[bytes] = ()) -> Sealed:

@@ -11,13 +11,31 @@ could be sealed with, and a process holds what one message takes, no more.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import torch
+
+    from clients.site.ground import Site
     from crypto.roles import OneSealing
+
+
+def is_spare(site: Site, device: torch.device) -> bool:
+    """Whether that thread has a processor to itself: then it may do more than has to be done.
+
+    Simulated hospitals whose gradients are computed on processors keep all of them busy.
+
+    Args:
+        site: the hospital's.
+        device: where its gradients are computed.
+    """
+    if device.type != "cpu":
+        return True
+    return not site.simulated and (os.cpu_count() or 1) > site.machine.threads
 
 
 @contextmanager

@@ -108,7 +108,7 @@ class Chances:
 
 
 def prepared_sealing(
-    terms: Terms, keys: Keys, hospital: str, place: roles.Place
+    terms: Terms, keys: Keys, hospital: str, place: roles.Place, *, ahead: bool = False
 ) -> roles.OneSealing:
     """Do what sealing a contribution takes before it is there.
 
@@ -117,8 +117,9 @@ def prepared_sealing(
         keys: the hospital's.
         hospital: its name.
         place: where in the training.
+        ahead: whether there is time until it comes.
     """
-    return make_sealer(terms.sealing, keys, hospital).prepare(place)
+    return make_sealer(terms.sealing, keys, hospital).prepare(place, ahead=ahead)
 
 
 def sealed_contribution(

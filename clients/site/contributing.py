@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from clients.contract.layer_messages import TurnReply
 from clients.contract.phases import Phases
 from clients.contract.schedule import events_of_attempt
-from clients.site.ahead import made_ahead
+from clients.site.ahead import is_spare, made_ahead
 from clients.site.chances import prepared_sealing, sealed_contribution
 from clients.site.releasing import Extras, Releasing
 from crypto.headers import HeaderKind, sign_header
@@ -63,9 +63,11 @@ class Contributing:
 
     def preparing(self, place: Place) -> AbstractContextManager[Callable[[], OneSealing]]:
         """Begin with what sealing at a paid place takes, while its vector is being computed."""
-        session, member = self._hospital.session(), self._hospital.membership()
-        name = self._hospital.site.name
-        return made_ahead(partial(prepared_sealing, session.terms, member.keys, name, place))
+        session, site = self._hospital.session(), self._hospital.site
+        keys, ahead = self._hospital.membership().keys, is_spare(site, session.replica.device)
+        return made_ahead(
+            partial(prepared_sealing, session.terms, keys, site.name, place, ahead=ahead)
+        )
 
     def seal(
         self,

@@ -111,7 +111,7 @@ def _one_key_a_round(stack: ExitStack) -> None:
     real = one_time.OneTimeSealer.prepare
     secret = b"the hospital's own, for as long as it runs"
 
-    def prepare(self: one_time.OneTimeSealer, place: Place) -> Prepared:
+    def prepare(self: one_time.OneTimeSealer, place: Place, **how: Any) -> Prepared:
         class Kept(Coins):
             def __init__(self) -> None:
                 words = (secret, place.training, hospital, place.round)
@@ -119,7 +119,7 @@ def _one_key_a_round(stack: ExitStack) -> None:
 
         hospital = self._hospital
         with mock.patch.object(one_time, "Coins", Kept):
-            return real(self, place)
+            return real(self, place, **how)
 
     swap(stack, one_time.OneTimeSealer, "prepare", prepare)
 

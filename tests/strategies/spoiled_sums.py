@@ -22,8 +22,8 @@ class Spoiling:
     def __init__(self, sealer: Sealer, name: str, spoils: Spoils) -> None:
         self._sealer, self._name, self._spoils = sealer, name, spoils
 
-    def prepare(self, place: Place) -> Prepared:
-        whole = self._sealer.prepare(place)
+    def prepare(self, place: Place, *, ahead: bool = False) -> Prepared:
+        whole = self._sealer.prepare(place, ahead=ahead)
 
         def seal(update: Vector, seeds: Sequence[bytes]) -> Sealed:
             sealed = whole.seal(update, seeds)

@@ -8,15 +8,18 @@ import weakref
 from collections import Counter
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from clients.contract.faults import Code, Fault
 from clients.learning.gradients import Gradients
 from clients.site import chances
-from clients.site.ahead import made_ahead
+from clients.site.ahead import is_spare, made_ahead
 from clients.site.hospital import Hospital
+from clients.site.machine import Machine
 from crypto.errors import KeysError
 from crypto.prepared import Prepared
 from crypto.roles import Place, Sealed, Vector
@@ -80,6 +83,7 @@ class Watched:
         self.sealed: list[tuple[str, int, int]] = []
         self.alive: list[weakref.ref[Finish]] = []
         self.most = 0
+        self.ahead: set[bool] = set()
         self._real = chances.make_sealer
         monkeypatch.setattr(chances, "make_sealer", self._sealer)
 
@@ -87,8 +91,9 @@ class Watched:
         sealer, watched = self._real(plan, keys, name), self
 
         class Watching:
-            def prepare(self, place: Place) -> Prepared:
-                return watched._prepared(sealer.prepare(place))
+            def prepare(self, place: Place, *, ahead: bool) -> Prepared:
+                watched.ahead.add(ahead)
+                return watched._prepared(sealer.prepare(place, ahead=ahead))
 
         return Watching()
 
@@ -113,6 +118,24 @@ class Finish:
         return self._whole.seal(values, seeds)  # type: ignore[no-any-return]
 
 
+@pytest.mark.parametrize(
+    ("simulated", "device", "threads", "spare"),
+    [
+        (True, "cpu", 1, False),
+        (True, "cuda:0", 1, True),
+        (False, "cpu", 1, True),
+        (False, "cpu", 4, False),
+        (False, "cuda:0", 4, True),
+    ],
+)
+def test_more_than_has_to_be_is_done_where_a_processor_is_free(
+    simulated: bool, device: str, threads: int, spare: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    site = SimpleNamespace(simulated=simulated, machine=Machine(threads=threads))
+    assert is_spare(site, torch.device(device)) is spare  # type: ignore[arg-type]
+
+
 def files(out: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in (out / "sites").rglob("*") if path.is_file()}
 
@@ -126,6 +149,7 @@ def test_every_place_is_prepared_once_and_nothing_of_it_stays(
     assert Counter(watched.places) == {
         (f"hospital-0{k}", n, 1): 1 for k in range(4) for n in (1, 2, 3)
     }
+    assert watched.ahead == {False}  # the processors of a simulation are all taken
     gc.collect()
     assert watched.left() == 0
     assert watched.most <= 2  # one process answered for all: what one message takes, at a time
