@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -45,6 +45,10 @@ if TYPE_CHECKING:
 _MOST_BEFORE, _ENOUGH = 4, 2
 
 
+#: A model and its makers' headers, the last of which is its own.
+_Made = tuple[Carried, tuple[bytes, ...]]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
     """One planned visit: its number in the whole run, its cycle, and whose turn it is."""
@@ -61,9 +65,9 @@ class Cyclic(Teaching):
         super().__init__(context, ceremony)
         self._parameter_id = ceremony.plan.parameter_id
         kept = context.journal.read()
-        self._model, self._trail = _from_bytes(kept.snapshot if kept else b"")
         #: Models before the one that goes round, the newest last; who refuses that one.
-        self._before: list[tuple[Carried, tuple[bytes, ...]]] = []
+        self._before: list[_Made] = _from_bytes(kept.snapshot if kept else b"")
+        self._model, self._trail = self._before.pop() if self._before else (Carried(), ())
         self._refusing: set[str] = set()
         self._skipped: list[str] = []
 
@@ -123,7 +127,7 @@ class Cyclic(Teaching):
         if code:
             self._skipped.append(f"{turn.name} at visit {turn.visit} ({code})")
         if code == Code.OPENING_REFUSED and self._doubt(turn.name):
-            self._journal.keep_snapshot(self.state.round, _to_bytes(self._model, self._trail))
+            self._keep()
 
     def _places(self) -> int:
         return cycles_of(self.settings)
@@ -175,7 +179,12 @@ class Cyclic(Teaching):
         self._trail = (*self._trail, answer.model.header)
         self._ledger_heads.see([answer.model.header])
         self.state.round = turn.visit
-        self._journal.keep_snapshot(turn.visit, _to_bytes(self._model, self._trail))
+        self._keep()
+
+    def _keep(self) -> None:
+        """Keep the model and those before it, so that a server that is started again has them."""
+        made = _to_bytes([*self._before, (self._model, self._trail)])
+        self._journal.keep_snapshot(self.state.round, made)
 
     def _check(self, model: Carried, turn: Turn, attempt: int) -> None:
         """Refuse what is not signed by the visited hospital for this very visit.
@@ -258,20 +267,26 @@ class Cyclic(Teaching):
         return Kind.EVALUATE_MODELS, request.content()
 
 
-def _to_bytes(model: Carried, trail: tuple[bytes, ...]) -> bytes:
-    """A carried model and its makers' headers, the last of which is its own."""
-    sizes = b"".join(len(header).to_bytes(4, "big") for header in trail)
-    return len(trail).to_bytes(4, "big") + sizes + b"".join(trail) + model.envelope
+def _to_bytes(models: Sequence[_Made]) -> bytes:
+    """Carried models and their makers' headers: of each the headers, then the envelope."""
+    parts = [part for model, trail in models for part in (*trail, model.envelope)]
+    counts = [len(models), *(len(trail) + 1 for _, trail in models)]
+    sizes = b"".join(size.to_bytes(8, "big") for size in (*counts, *map(len, parts)))
+    return sizes + b"".join(parts)
 
 
-def _from_bytes(data: bytes) -> tuple[Carried, tuple[bytes, ...]]:
-    """What `_to_bytes` wrote; no model and no makers for no bytes."""
-    count = int.from_bytes(data[:4], "big")
-    if not count:
-        return Carried(), ()
-    at, trail = 4 * (count + 1), []
-    for number in range(1, count + 1):
-        size = int.from_bytes(data[4 * number : 4 * number + 4], "big")
-        trail.append(data[at : at + size])
-        at += size
-    return Carried(header=trail[-1], envelope=data[at:]), tuple(trail)
+def _from_bytes(data: bytes) -> list[_Made]:
+    """What `_to_bytes` wrote; none for no bytes."""
+    numbers = (int.from_bytes(data[at : at + 8], "big") for at in range(0, len(data), 8))
+    counts = [next(numbers) for _ in range(next(numbers, 0))]
+    sizes = [[next(numbers) for _ in range(count)] for count in counts]
+    at, models = 8 * (1 + len(counts) + sum(counts)), list[_Made]()
+    for each in sizes:
+        parts = []
+        for size in each:
+            parts.append(data[at : at + size])
+            at += size
+        *trail, envelope = parts
+        header = trail[-1] if trail else b""
+        models.append((Carried(header=header, envelope=envelope), tuple(trail)))
+    return models

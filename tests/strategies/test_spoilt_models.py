@@ -123,7 +123,28 @@ def test_where_nobody_sends_on_a_model_the_training_stops(tmp_path: Path) -> Non
         run_app(settings, keeps_its_release(LAST))
 
 
-def test_a_server_that_is_started_again_begins_where_no_model_was_left() -> None:
-    one = Carried(envelope=b"envelope", header=b"header")
-    assert _from_bytes(_to_bytes(one, (b"first", b"header"))) == (one, (b"first", b"header"))
-    assert _from_bytes(_to_bytes(Carried(), ())) == _from_bytes(b"") == (Carried(), ())
+def test_a_server_that_is_started_again_has_the_models_before(tmp_path: Path) -> None:
+    settings = small_settings(tmp_path, **VISITED)
+
+    def interrupted(message: Message, reply: Message | None) -> Message | None:
+        visit = message.metadata.message_type == Kind.VISIT
+        if visit and hospital_of(message) == "hospital-02":
+            raise KeyboardInterrupt
+        return reply or message
+
+    with spoiling(B, SPOILT["no numbers"]):
+        with pytest.raises(KeyboardInterrupt):
+            run_app(settings, interrupted)
+        run_app(settings)
+    [warning] = recorded(settings, "warning")
+    assert f"{B} at visit 2 (its model was refused by" in warning["message"]
+    assert (tmp_path / "model.safetensors").is_file()
+
+
+def test_kept_models_come_back_as_they_were() -> None:
+    first = Carried(), tuple[bytes, ...]()
+    one = Carried(envelope=b"envelope", header=b"header"), (b"first", b"header")
+    two = Carried(envelope=b"", header=b"h"), (b"first", b"header", b"h")
+    for models in ([], [first], [one], [first, one, two]):
+        assert _from_bytes(_to_bytes(models)) == models
+    assert _from_bytes(b"") == []
