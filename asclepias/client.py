@@ -133,13 +133,14 @@ class HospitalMod:
     def __call__(self, message: Message, context: Context, call_next: Next) -> Message:
         """Answer messages of `asclepias.SecureFedAvg`; in a simulation others that train nothing.
 
-        At a real hospital nothing passes by the door: what an app says of a model that a server
-        chooses, on private records and as often as it asks, no ledger would know.
+        Elsewhere nothing passes by the door: what an app says of a model that a server chooses, on
+        private records and as often as it asks, no ledger would know.
         """
         if message.has_content() and RECORD in message.content:
             return self._answering.answer(message, context, call_next)
         trains = message.metadata.message_type.partition(".")[0] == "train"
-        if trains or "site" in context.node_config:
+        node = context.node_config
+        if trains or "site" in node or "partition-id" not in node:
             # What the app returns would leave unsealed.
             return leave(Refusal(Code.MALFORMED.value), message)
         return call_next(message, context)
@@ -182,6 +183,6 @@ hospital_mod = HospitalMod()
 The server opens nothing but the weighted sum of all hospitals' changes, which is FedAvg's mean; no
 update and no number of examples is shown singly. What a patient changes of it nobody bounds, so no
 noise is added and none is claimed: for an epsilon use `private_client`. A message to train that
-does not come from `SecureFedAvg(own_training=True)` is refused: its answer would leave unsealed. At
-a node that names a `site.toml` so is every other message, evaluation too.
+does not come from `SecureFedAvg(own_training=True)` is refused: its answer would leave unsealed. So
+is every other message, evaluation too, but at nodes that Flower simulates.
 """

@@ -152,8 +152,8 @@ def test_at_a_real_hospital_nothing_passes_by_the_door(kind: str) -> None:
         passed.append(message.metadata.message_type)
         return Message(RecordDict(), reply_to=message)
 
-    reply = hospital_mod(asked, context(site="/etc/asclepias/site.toml"), app)
-    assert reply.error.reason == "malformed"
+    for node in ({"site": "/etc/asclepias/site.toml"}, {"site": "/s.toml", "partition-id": 0}, {}):
+        assert hospital_mod(asked, context(**node), app).error.reason == "malformed"
     assert not passed
     simulated = hospital_mod(asked, context(**{"partition-id": 0}), app)
     assert simulated.has_content() == bool(passed) == (kind != "train")
