@@ -34,6 +34,18 @@ logger = logging.getLogger(__name__)
 
 Next = Callable[[Message, Context], Message]
 
+#: Codes of what a person has to mend in the app; the others are a training's own course.
+_TO_MEND = frozenset(
+    code.value
+    for code in (
+        Code.DATA_UNAVAILABLE,
+        Code.INTERNAL,
+        Code.SETTINGS_REFUSED,
+        Code.SITE_REFUSED,
+        Code.TRAINING_BOUND,
+    )
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Call:
@@ -103,7 +115,8 @@ class Answering:
             reply = answered(told.kind, self._of_this_process())(message, _told(context, told))
         finally:
             CALL.reset(known)
-        if reply.has_error() and "site" not in context.node_config:
+        simulated = "site" not in context.node_config
+        if simulated and reply.has_error() and reply.error.reason in _TO_MEND:
             logger.warning(
                 "a simulated hospital answered %r to %s; its reasons are in the hospital.log of %s",
                 reply.error.reason,

@@ -24,6 +24,7 @@ from torch.nn import functional
 
 from asclepias.answering import CALL, Answering, Call, Next, own_info
 from asclepias.beginnings import Beginnings
+from asclepias.memory import kept_for
 from asclepias.patients import Patients
 from asclepias.told import RECORD
 from clients.contract.faults import Code
@@ -76,9 +77,14 @@ def private_client(
     statistics or have no per-patient gradient; a loss that is not made of the losses of single
     records; parameters that are not those of `initial_arrays`.
     """
-    beginnings = Beginnings()
-    read = partial(_read, model_fn, data_fn, loss, one_record_each, beginnings)
-    answering, app = Answering(read, beginnings), ClientApp()
+
+    def made() -> Answering:
+        beginnings = Beginnings()
+        read = partial(_read, model_fn, data_fn, loss, one_record_each, beginnings)
+        return Answering(read, beginnings)
+
+    answering = kept_for((model_fn, data_fn, loss, one_record_each), made)
+    app = ClientApp()
 
     @app.train()
     def train(message: Message, context: Context) -> Message:

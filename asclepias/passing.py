@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from flwr.app import ConfigRecordValues, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
@@ -15,6 +15,9 @@ from strategies.delegating_grid import DelegatingGrid
 
 class AppGrid(DelegatingGrid):
     """Delegates to another grid; all that goes out is a message to train.
+
+    What comes back is of the kind that was asked for again: who is helped to catch up is then asked
+    the same once more.
 
     Args:
         grid: the app's own.
@@ -34,19 +37,30 @@ class AppGrid(DelegatingGrid):
         self._settings = settings
         self._initial = initial
         self._config = config
+        #: Kind of each message that waits for its reply, by the message's id.
+        self._waiting: dict[str, str] = {}
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Push each with what stands beside it; what several share is written once."""
-        return self._grid.push_messages(self._beside(messages))
+        asked = list(messages)
+        ids = list(self._grid.push_messages(self._beside(asked)))
+        kinds = (one.metadata.message_type for one in asked)
+        self._waiting |= dict(zip(ids, kinds, strict=True))
+        return ids
+
+    def received(self, reply: Message) -> Message:
+        """Return a reply, of the kind that was asked for."""
+        told = reply.metadata
+        told.message_type = self._waiting.pop(told.reply_to_message_id, told.message_type)
+        return reply
 
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
     ) -> Iterable[Message]:
         """Send each with what stands beside it and return the replies."""
-        return self._grid.send_and_receive(self._beside(messages), timeout=timeout)
+        return super().send_and_receive(self._beside(list(messages)), timeout=timeout)
 
-    def _beside(self, messages: Iterable[Message]) -> list[Message]:
-        asked = list(messages)
+    def _beside(self, asked: Sequence[Message]) -> list[Message]:
         made: dict[tuple[int, str], RecordDict] = {}
         for one in asked:
             key = id(one.content), one.metadata.message_type

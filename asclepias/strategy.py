@@ -91,7 +91,7 @@ class SecureFedAvg(Strategy):
             adds all of it; "F": no noise. "": FSCDP where an epsilon or noise is asked for, else F.
         target_epsilon: to stay within.
         noise_multiplier: sigma, in units of ``l2_clip``, in the place of a target.
-        delta: None: a tenth of 1/N.
+        delta: None: 1e-4, or a tenth of 1/N where that is less.
         l2_clip: C, bound on a patient's gradient.
         sampling_rate: chance of each patient in each round, q.
         learning_rate: the hospitals'; the sum is divided by q*N.
@@ -161,7 +161,7 @@ class SecureFedAvg(Strategy):
             "privacy.regime": regime or ("FSCDP" if target_epsilon or noise_multiplier else "F"),
             "privacy.target-epsilon": float(target_epsilon),
             "privacy.noise-multiplier": float(noise_multiplier),
-            "privacy.delta": 0.1 / max(patients, 1) if delta is None else delta,
+            "privacy.delta": min(1e-4, 0.1 / max(patients, 1)) if delta is None else delta,
             "privacy.l2-clip": float(largest_change if own_training else l2_clip),
             "privacy.dropouts": dropouts,
             "privacy.colluders": colluders,

@@ -20,17 +20,35 @@ PATIENTS = sum(SIZES)
 
 
 class AppGrid(InProcessGrid):
-    """Answers with a user's ClientApp; `apart`: as if each hospital had a process of its own."""
+    """Answers with a user's ClientApp.
+
+    Args:
+        app: makes it; each made is a process.
+        nodes: hospitals.
+        apart: whether each hospital has a process of its own.
+        fresh: whether each message has one.
+    """
 
     def __init__(
-        self, app: Callable[[], ClientApp], nodes: int = HOSPITALS, *, apart: bool = False
+        self,
+        app: Callable[[], ClientApp],
+        nodes: int = HOSPITALS,
+        *,
+        apart: bool = False,
+        fresh: bool = False,
     ) -> None:
         self._app = app
+        self._fresh = fresh
         super().__init__({"local-steps": 2}, nodes, apart=apart)
 
     def start_processes(self) -> None:
         together = self._app()
         self._apps = {node: self._app() if self._apart else together for node in self._ids}
+
+    def answer_of_hospital(self, message: Message) -> Message:
+        if self._fresh:
+            self.start_processes()
+        return super().answer_of_hospital(message)
 
 
 def net() -> nn.Module:

@@ -40,8 +40,9 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
-def private_app(loss=functional.cross_entropy, model=net, data=load, **options) -> ClientApp:
-    return private_client(model, data, loss, one_record_each=True, **options)
+def private_app(loss=functional.cross_entropy, model=net, data=load) -> ClientApp:
+    """The client of a process of its own: a function without a name is never known again."""
+    return private_client(model, lambda context: data(context), loss, one_record_each=True)
 
 
 def secure(tmp_path: Path, strategy: FedAvg | None = None, **options) -> SecureFedAvg:
@@ -50,7 +51,7 @@ def secure(tmp_path: Path, strategy: FedAvg | None = None, **options) -> SecureF
 
 
 def start(strategy, app=private_app, rounds: int = 2, **options):
-    grid = AppGrid(app, **{k: options.pop(k) for k in ("apart",) if k in options})
+    grid = AppGrid(app, **{k: options.pop(k) for k in ("apart", "fresh") if k in options})
     given = {"initial_arrays": first_arrays(), "num_rounds": rounds, **options}
     return strategy.start(grid=grid, **given)
 
@@ -136,11 +137,30 @@ def test_an_epsilon_is_kept_attacked_and_told(tmp_path: Path) -> None:
     assert furthest(result.arrays, first_arrays()) > 0.0
 
 
-def test_a_process_for_each_hospital_ends_in_the_same_model(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", ["apart", pytest.param("fresh", marks=pytest.mark.exhaustive)])
+def test_a_process_for_each_hospital_or_message_ends_in_the_same_model(
+    tmp_path: Path, how: str
+) -> None:
     given = {"noise_multiplier": 1.0, "seed": 3, "audit": False}
     together = start(secure(tmp_path, **given)).arrays
-    apart = start(secure(tmp_path, folder=tmp_path / "apart", **given), apart=True).arrays
-    assert furthest(together, apart) == 0.0
+    other = start(secure(tmp_path, folder=tmp_path / "other", **given), **{how: True}).arrays
+    assert furthest(together, other) == 0.0
+
+
+def test_who_is_behind_at_the_end_is_helped_to_confirm(tmp_path: Path) -> None:
+    def forget(message: Message, reply: Message | None) -> Message | None:
+        if reply is None and message.content.config_records["asclepias"]["kind"] == "query.confirm":
+            if not asked:
+                grid.start_processes()
+            asked.append(message)
+        return message if reply is None else reply
+
+    asked: list[Message] = []
+    grid = AppGrid(private_app)
+    grid._meddle = forget
+    strategy = secure(tmp_path, noise_multiplier=1.0, audit=False)
+    strategy.start(grid=grid, initial_arrays=first_arrays(), num_rounds=2)
+    assert len(asked) > HOSPITALS
 
 
 def squared(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -256,6 +276,24 @@ def test_fedprox_pulls_local_steps(tmp_path: Path) -> None:
     free = start(secure(tmp_path, **given)).arrays
     pulled = start(secure(tmp_path, FedProx(proximal_mu=1.0), folder=tmp_path / "b", **given))
     assert furthest(pulled.arrays, first_arrays()) < furthest(free, first_arrays())
+
+
+def test_an_app_that_is_loaded_again_remembers_what_it_was(tmp_path: Path) -> None:
+    def loaded() -> ClientApp:
+        return private_client(net, load, one_record_each=True)
+
+    behind: list[str] = []
+
+    def listen(message: Message, reply: Message | None) -> Message | None:
+        if reply is not None and reply.has_error():
+            behind.append(reply.error.reason)
+        return message if reply is None else reply
+
+    grid = AppGrid(loaded, fresh=True)
+    grid._meddle = listen
+    strategy = secure(tmp_path, noise_multiplier=1.0, audit=False)
+    strategy.start(grid=grid, initial_arrays=first_arrays(), num_rounds=2)
+    assert behind == []
 
 
 class Readings(torch.utils.data.Dataset):

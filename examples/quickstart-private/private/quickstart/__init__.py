@@ -1,0 +1,1 @@
+"""Handwritten digits at several sites, with PyTorch and Flower."""
