@@ -6,6 +6,7 @@ with different views of any of it cannot open anything together. (As in FrodoKEM
 for an ideal cipher.)
 """
 
+import threading
 from functools import lru_cache
 
 import numpy as np
@@ -21,6 +22,8 @@ _COEFFICIENTS = 16_384
 #: Transforms of a place are kept for the next seal or opening in this process up to this size.
 _MOST_KEPT_BYTES = 64 << 20
 
+_ONE_AT_A_TIME = threading.Lock()
+
 
 class SharedPolynomials:
     """The polynomials of one place, some blocks at a time, transformed once.
@@ -33,24 +36,31 @@ class SharedPolynomials:
         self._layout, self._seed = layout, seed
         self.rows = min(layout.blocks, _COEFFICIENTS // layout.degree)
         self._kept: dict[int, Multiplicand] = {}
+        self._lock = threading.Lock()
 
     def chunk(self, first: int, norm: float) -> Multiplicand:
-        """Blocks `first .. first+rows-1`, ready for factors of Euclidean norm up to `norm`."""
-        kept = self._kept.get(first)
-        if kept is not None and kept.holds(norm):
+        """Blocks `first .. first+rows-1`, ready for factors of Euclidean norm up to `norm`.
+
+        Of many threads that ask for what is kept one makes it.
+        """
+        degree, bits = self._layout.degree, self._layout.modulus_bits
+        size = 8 * self._layout.blocks * degree * likely_limbs(degree, bits, norm)
+        if size > _MOST_KEPT_BYTES:
+            return self._made(first, norm)
+        with self._lock:
+            kept = self._kept.get(first)
+            if kept is None or not kept.holds(norm):
+                kept = self._kept[first] = self._made(first, norm)
             return kept
+
+    def _made(self, first: int, norm: float) -> Multiplicand:
         degree, bits = self._layout.degree, self._layout.modulus_bits
         rows = min(self.rows, self._layout.blocks - first)
         words = KeyStream(self._seed, start=8 * degree * first).words(rows * degree)
         values = words.reshape(rows, degree) & np.uint64(2**bits - 1)
-        made = Multiplicand(values, bits, norm)
-        size = 8 * self._layout.blocks * degree * likely_limbs(degree, bits, norm)
-        if size <= _MOST_KEPT_BYTES:
-            self._kept[first] = made
-        return made
+        return Multiplicand(values, bits, norm)
 
 
-@lru_cache(maxsize=2)
 def shared_polynomials(
     layout: Layout, place: Place, parameter_id: str, bind: bytes
 ) -> SharedPolynomials:
@@ -63,4 +73,10 @@ def shared_polynomials(
         bind: Digest of the training's terms and members.
     """
     seed = place.digest(_DOMAIN, bytes.fromhex(parameter_id), bind)
+    with _ONE_AT_A_TIME:
+        return _of_seed(layout, seed)
+
+
+@lru_cache(maxsize=2)
+def _of_seed(layout: Layout, seed: bytes) -> SharedPolynomials:
     return SharedPolynomials(layout, seed)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 from clients.contract.layer_messages import TurnReply
 from clients.contract.phases import Phases
 from clients.contract.schedule import events_of_attempt
-from clients.site.ahead import is_spare, made_ahead
+from clients.site.ahead import Ahead, is_spare
 from clients.site.chances import prepared_sealing, sealed_contribution
 from clients.site.releasing import Extras, Releasing
 from crypto.headers import HeaderKind, sign_header
@@ -49,7 +48,8 @@ class Contributing:
         events = events_of_attempt(self._hospital.settings, request.round, request.attempt)
         receipt = self._hospital.spend(passage.place, events)
         draws, taken = self._hospital.own.of(receipt, session.terms.grid, phases)
-        with self.preparing(passage.place) as prepared:
+        with Ahead() as ahead:
+            prepared = self.preparing(passage.place, ahead)
             update = session.exchange.contribute(session.replica, draws)
             return self.seal(
                 passage,
@@ -61,13 +61,19 @@ class Contributing:
                 extras=extras,
             )
 
-    def preparing(self, place: Place) -> AbstractContextManager[Callable[[], OneSealing]]:
-        """Begin with what sealing at a paid place takes, while its vector is being computed."""
+    def preparing(self, place: Place, ahead: Ahead) -> Callable[[], OneSealing]:
+        """Begin with what sealing at a paid place takes; returns what waits for it.
+
+        Args:
+            place: where in the training.
+            ahead: of the block in which the vector is computed and sealed.
+        """
         session, site = self._hospital.session(), self._hospital.site
-        keys, ahead = self._hospital.membership().keys, is_spare(site, session.replica.device)
-        return made_ahead(
-            partial(prepared_sealing, session.terms, keys, site.name, place, ahead=ahead)
-        )
+        keys, spare = self._hospital.membership().keys, is_spare(site, session.replica.device)
+        make = partial(prepared_sealing, session.terms, keys, site.name, place, ahead=spare)
+        # Words of 64 bits that travel with half of them or more.
+        size = 2 * session.terms.sealing.bytes_up
+        return ahead.begin(make, size=size, discard=lambda made: made.discard())
 
     def seal(
         self,

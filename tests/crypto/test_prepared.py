@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from pairing import opener_of, sealer_of
 
+from crypto import shared_polynomials
 from crypto.encrypted_blocks import EmptyBlocks
 from crypto.errors import KeysError, SealError, SpentError
 from crypto.planning import plan_sealing
@@ -173,6 +174,22 @@ def test_the_blocks_that_hid_a_vector_are_gone_with_it(monkeypatch):
     by_name["a"].prepare(PLACE).discard()
     gc.collect()
     assert [one() for one in made[1]] == [None, None]
+
+
+def test_hospitals_that_prepare_at_once_make_the_public_part_once(monkeypatch):
+    made = []
+    real = shared_polynomials.Multiplicand
+
+    def counted(*given):
+        made.append(given)
+        return real(*given)
+
+    monkeypatch.setattr(shared_polynomials, "Multiplicand", counted)
+    _, _, by_name = sealers("one-time")
+    place = Place(training="at once", round=1, attempt=1)
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(lambda k: by_name[NAMES[k % 3]].prepare(place), range(12)))
+    assert len(made) == 1  # so short a vector is one chunk
 
 
 def test_nothing_is_prepared_for_a_round_whose_keys_are_gone():

@@ -6,6 +6,7 @@ import gc
 import threading
 import weakref
 from collections import Counter
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +18,7 @@ import torch
 from clients.contract.faults import Code, Fault
 from clients.learning.gradients import Gradients
 from clients.site import chances
-from clients.site.ahead import is_spare, made_ahead
+from clients.site.ahead import Ahead, Room, is_spare
 from clients.site.hospital import Hospital
 from clients.site.machine import Machine
 from crypto.errors import KeysError
@@ -37,17 +38,25 @@ def made(started: threading.Event | None = None) -> Prepared:
     return Prepared("a", PLACE, lambda values, seeds: None)  # type: ignore[arg-type,return-value]
 
 
+def begin(
+    ahead: Ahead, make: Callable[[], Prepared] = made, size: int = 1
+) -> Callable[[], Prepared]:
+    return ahead.begin(make, size=size, discard=lambda one: one.discard())
+
+
 def test_it_is_made_while_the_block_runs() -> None:
     started = threading.Event()
-    with made_ahead(lambda: made(started)) as prepared:
+    with Ahead() as ahead:
+        prepared = begin(ahead, lambda: made(started))
         assert started.wait(5)
         assert not prepared().spent
+        assert prepared() is prepared()
 
 
 def test_what_a_block_leaves_is_thrown_away() -> None:
-    with made_ahead(made) as prepared:
-        left = prepared()
-    assert left.spent  # type: ignore[attr-defined]
+    with Ahead() as ahead:
+        left = begin(ahead)()
+    assert left.spent
 
 
 def test_so_it_is_where_the_block_fails_before_it_is_there() -> None:
@@ -59,20 +68,83 @@ def test_so_it_is_where_the_block_fails_before_it_is_there() -> None:
         found.append(made())
         return found[0]
 
-    with pytest.raises(ZeroDivisionError), made_ahead(late):
+    with pytest.raises(ZeroDivisionError), Ahead() as ahead:
+        begin(ahead, late)
         go_on.set()
         raise ZeroDivisionError
     assert found[0].spent
 
 
-def test_what_making_it_raises_comes_where_it_is_asked_for() -> None:
-    def fails() -> Prepared:
-        raise KeysError("gone")
+def fails() -> Prepared:
+    raise KeysError("gone")
 
-    with pytest.raises(KeysError, match="gone"), made_ahead(fails) as prepared:
-        prepared()
-    with pytest.raises(ZeroDivisionError), made_ahead(fails):
+
+@pytest.mark.parametrize("room", [0, 1])
+def test_what_making_it_raises_comes_where_it_is_asked_for(room: int) -> None:
+    with pytest.raises(KeysError, match="gone"), Ahead(Room(room)) as ahead:
+        begin(ahead, fails)()
+    with pytest.raises(ZeroDivisionError), Ahead(Room(room)) as ahead:
+        begin(ahead, fails)
         raise ZeroDivisionError  # is not covered up
+
+
+def test_what_finds_no_room_is_made_when_it_is_asked_for_and_thrown_away_too() -> None:
+    room, threads = Room(10), []
+
+    def where() -> Prepared:
+        threads.append(threading.current_thread().name)
+        return made()
+
+    with Ahead(room) as one, Ahead(room) as other:
+        first, second = begin(one, where, 6), begin(other, where, 6)
+        first()
+        assert len(threads) == 1
+        assert second() is second()
+        third = begin(other, where, 4)
+        third()
+    assert [name.startswith("ahead") for name in threads] == [True, False, True]
+    assert first().spent and second().spent and third().spent
+
+
+@pytest.mark.parametrize("error", [None, ZeroDivisionError])
+def test_room_comes_back_whatever_becomes_of_the_block(error: type[Exception] | None) -> None:
+    room = Room(10)
+    for _ in range(3):
+        with pytest.raises(error) if error else nullcontext(), Ahead(room) as ahead:
+            begin(ahead, fails if error else made, 10)
+            assert not room.take(1)
+            if error:
+                raise error
+    assert room.take(10)
+
+
+def test_a_process_never_holds_more_ahead_than_there_is_room_for() -> None:
+    room, held, most, lock = Room(2), [0], [0], threading.Lock()
+
+    def hold() -> bool:
+        if not threading.current_thread().name.startswith("ahead"):
+            return False
+        with lock:
+            held[0] += 1
+            most[0] = max(most[0], held[0])
+        return True
+
+    def release(ahead: bool) -> None:
+        with lock:
+            held[0] -= ahead
+
+    def work() -> None:
+        for _ in range(50):
+            with Ahead(room) as ahead:
+                ahead.begin(hold, size=1, discard=release)()
+
+    workers = [threading.Thread(target=work) for _ in range(6)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert held == [0] and 1 <= most[0] <= 2
+    assert room.take(2)
 
 
 class Watched:
