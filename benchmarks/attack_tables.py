@@ -38,6 +38,12 @@ CASES: dict[str, Case] = {
         assignments=("data.name=digits", "model.name=mlp"),
     ),
     "attack-inversion-xray": Case(attack="gradient-inversion", scenario="chest-xray-cnn"),
+    "attack-membership": Case(
+        attack="membership",
+        scenario="default",
+        assignments=("data.name=digits", "model.name=mlp", "partition.hospitals=5"),
+        options=("--epsilons", "1,10"),
+    ),
 }
 
 Rows = Callable[[list[str], list[list[str]]], str]

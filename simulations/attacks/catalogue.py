@@ -42,6 +42,11 @@ ATTACKS: dict[str, Attack] = {
         source="Zhu et al. 2019; Geiping et al. 2020; Hayes et al. 2023",
         carried_out_by="simulations.attacks.gradient_inversion:attack",
     ),
+    "membership": Attack(
+        title="whether a patient was trained on, told from the final model",
+        source="Yeom et al. 2018; Nasr et al. 2019; Carlini et al. 2022",
+        carried_out_by="simulations.attacks.membership:attack",
+    ),
 }
 
 

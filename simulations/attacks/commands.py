@@ -24,6 +24,7 @@ EXAMPLES = "\n\n".join(
         "flower-simulation attack gradient-inversion latest --epsilons 1,10",
         "flower-simulation attack gradient-inversion default --set data.name=digits "
         "--set model.name=mlp --seed 7",
+        "flower-simulation attack membership default --regimes F,FSCDP --epsilons 1",
     ]
 )
 #: The word in an attack's place that lists them.
@@ -71,6 +72,7 @@ def attack(
     if name == LIST:
         _list(as_json)
         return
+    from clients.contract.plain_json import json_text
     from simulations.attacks.catalogue import find_attack
 
     row = find_attack(name)
@@ -79,7 +81,7 @@ def attack(
         found = row.carry_out(ground)
     path = _kept(found, ground, out)
     if as_json:
-        typer.echo(json.dumps(found.to_json(), indent=2))
+        typer.echo(json_text(found.to_json(), indent=2))
     else:
         _show(found, path)
     found.require()

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from simulations.pages.drawing import GREY, Drawing
+from simulations.pages.drawing import CYCLE, GREY, Drawing
 
 #: Results by the name of the attack.
 Attacks = Mapping[str, Any]
@@ -41,6 +41,27 @@ def _picture(text: str, shape: list[int]) -> np.ndarray[Any, Any]:
     return levels[0] if shape[0] == 1 else np.moveaxis(levels, 0, -1)
 
 
+def draw_rocs(found: Mapping[str, Any]) -> Figure | None:
+    """What is called of those trained on, against false alarms; dashed: what is allowed."""
+    curves = [one for one in found["drawn"].get("curves", []) if one["attacker"] == "lira"]
+    if not curves:
+        return None
+    figure = Figure(figsize=(5.2, 4.6), layout="constrained")
+    axes = figure.add_subplot()
+    axes.plot([1e-4, 1], [1e-4, 1], ":", color=GREY, label="a guess")
+    for number, one in enumerate(curves):
+        colour = CYCLE[number % len(CYCLE)]
+        axes.plot(*zip(*one["curve"], strict=True), color=colour, label=one["way"])
+        if any(allowed < 1.0 for _, allowed in one["limit"][:-1]):
+            axes.plot(*zip(*one["limit"], strict=True), "--", color=colour, linewidth=0.9)
+    least = min(one["curve"][0][0] for one in curves)
+    axes.set(xscale="log", yscale="log", xlim=(least, 1), ylim=(least, 1.05))
+    axes.set_xlabel("false alarms: patients who were not trained on (share)")
+    axes.set_ylabel("patients trained on who are called (share)")
+    figure.legend(loc="outside upper center", ncols=2, fontsize=7)
+    return figure
+
+
 def _of(name: str, draw: _Drawer, attacks: Attacks) -> Figure | None:
     return draw(attacks[name]) if name in attacks else None
 
@@ -51,6 +72,12 @@ _DRAWERS: dict[str, tuple[str, str, _Drawer]] = {
         "On top the records, below what is rebuilt of each from what is seen. Shown because the "
         "data are public.",
         draw_pictures,
+    ),
+    "membership": (
+        "Who was trained on, told by LiRA from answers",
+        "Solid: what the attack reaches; dashed, in the same colour: the most that any attack "
+        "reaches at that epsilon. Both axes are logarithmic.",
+        draw_rocs,
     ),
 }
 #: Drawings of results by the name of the attack.
