@@ -1,0 +1,252 @@
+"""What a private step costs, over a plain step on the same records: time and memory, beside peers.
+
+    python benchmarks/private_step.py [--device cuda] [--json docs/measured/private_step.json]
+
+A plain step is forward and backward of the mean loss. Private ones clip each patient's gradient and
+add the clipped ones up: by Opacus' hooks, which write all gradients out; by Opacus' own ghost
+clipping, which goes back twice; by torch.func (vmap of grad); and as a hospital does it here. Times
+are taken in turns in one process, with one thread; the peak of memory in a process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import torch
+from torch.nn import functional
+
+from clients.learning.dp_sgd import Batch, clipped_gradient_sum
+from clients.learning.per_sample import PerSample
+from clients.models.catalogue import MODELS
+from clients.site.memory import keep_freed_memory
+
+PLAIN, OURS = "plain step", "ours"
+CLIP = 1.0
+Step = Callable[[], object]
+
+
+class Work:
+    """A model and the records of one step, on a device.
+
+    Args:
+        name: of `MODELS`.
+        side: of the pictures, in pixels.
+        patients: how many.
+        each: records of a patient.
+        device: torch's name for it.
+    """
+
+    def __init__(self, name: str, side: int, patients: int, each: int, device: str) -> None:
+        info: Any = SimpleNamespace(
+            shape=(3, side, side), classes=("no", "yes"), input_range=(0.0, 1.0)
+        )
+        torch.manual_seed(0)
+        self.module = MODELS[name].build(info).to(device)
+        self.inputs = torch.rand(patients * each, *info.shape).to(device)
+        self.labels = (torch.arange(patients * each) % 2).to(device)
+        self.patients = torch.arange(patients).repeat_interleave(each)
+
+    def parameters(self) -> list[torch.nn.Parameter]:
+        """Return those that are trained."""
+        return [one for one in self.module.parameters() if one.requires_grad]
+
+
+def plain(work: Work) -> Step:
+    """Forward and backward of the mean loss, as without privacy."""
+
+    def step() -> None:
+        functional.cross_entropy(work.module(work.inputs), work.labels).backward()
+        for parameter in work.parameters():
+            parameter.grad = None
+
+    return step
+
+
+def ours(work: Work) -> Step:
+    """The clipped sum of a hospital of this app."""
+    model = PerSample(work.module)
+    batch = Batch(inputs=work.inputs, labels=work.labels, patients=work.patients)
+    return lambda: clipped_gradient_sum(model, batch, l2_clip=CLIP)
+
+
+def hooks(work: Work) -> Step:
+    """The same by Opacus' hooks, as it is for models that are not large."""
+    model = PerSample(work.module, always_hooks=True)
+    batch = Batch(inputs=work.inputs, labels=work.labels, patients=work.patients)
+    return lambda: clipped_gradient_sum(model, batch, l2_clip=CLIP)
+
+
+def ghost_clipping(work: Work) -> Step:
+    """Opacus' own ghost clipping: norms in one backward pass, the clipped sum in a second."""
+    from opacus.grad_sample import GradSampleModuleFastGradientClipping
+    from opacus.optimizers import DPOptimizerFastGradientClipping
+    from opacus.utils.fast_gradient_clipping_utils import DPLossFastGradientClipping
+
+    module = GradSampleModuleFastGradientClipping(
+        work.module, max_grad_norm=CLIP, use_ghost_clipping=True, loss_reduction="sum"
+    )
+    optimizer = DPOptimizerFastGradientClipping(
+        torch.optim.SGD(module.parameters(), lr=0.0),
+        noise_multiplier=0.0,
+        max_grad_norm=CLIP,
+        expected_batch_size=len(work.labels),
+        loss_reduction="sum",
+    )
+    criterion = torch.nn.CrossEntropyLoss(reduction="sum")
+    loss = DPLossFastGradientClipping(module, optimizer, criterion, loss_reduction="sum")
+
+    def step() -> None:
+        loss(module(work.inputs), work.labels).backward()
+        module.zero_grad(set_to_none=True)
+
+    return step
+
+
+def vmapped(work: Work) -> Step:
+    """torch.func: the gradient of one record's loss, mapped over the records."""
+    from torch.func import functional_call, grad, vmap
+
+    values = {name: one.detach() for name, one in work.module.named_parameters()}
+
+    def loss(values: Any, record: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+        logits = functional_call(work.module, values, (record[None],))
+        return functional.cross_entropy(logits, label[None])
+
+    of_all = vmap(grad(loss), in_dims=(None, 0, 0))
+
+    def step() -> list[torch.Tensor]:
+        rows = [one.flatten(1) for one in of_all(values, work.inputs, work.labels).values()]
+        norms = torch.stack([one.norm(dim=1) for one in rows]).norm(dim=0)
+        scale = CLIP / norms.clamp_min(CLIP)
+        return [scale @ one for one in rows]
+
+    return step
+
+
+WAYS: dict[str, Callable[[Work], Step]] = {
+    PLAIN: plain,
+    "Opacus' hooks": hooks,
+    "Opacus' ghost clipping": ghost_clipping,
+    "torch.func": vmapped,
+    OURS: ours,
+}
+#: Peers whose unit is a record: they are left out where patients have several.
+BY_RECORD = ("Opacus' ghost clipping", "torch.func")
+
+
+def seconds(steps: dict[str, Step], repeats: int, device: str) -> dict[str, float]:
+    """Return each one's median over so many turns; the first turn warms up."""
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for _ in range(repeats + 1):
+        for name, step in steps.items():
+            start = time.perf_counter()
+            step()
+            if device.startswith("cuda"):
+                torch.cuda.synchronize()
+            times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(found[1:]) for name, found in times.items()}
+
+
+def peak_mib(step: Step, device: str) -> float:
+    """Return how far one step takes this process's, or the device's, memory above what it had."""
+    if device.startswith("cuda"):
+        step()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        step()
+        return (torch.cuda.max_memory_allocated() - before) / 2**20
+    Path("/proc/self/clear_refs").write_text("5")  # the high-water mark begins anew
+    before = _status_kib("VmRSS")
+    step()
+    return (_status_kib("VmHWM") - before) / 1024
+
+
+def _status_kib(name: str) -> int:
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
+
+
+def _memory_of(way: str, options: argparse.Namespace, model: str) -> float:
+    """Return a way's peak, from a process of its own."""
+    command = [sys.executable, __file__, "--peak-of", way, "--models", model]
+    for name in ("side", "patients", "each", "device"):
+        command += [f"--{name}", str(getattr(options, name))]
+    found = subprocess.run(command, capture_output=True, text=True, check=True)
+    return float(found.stdout.splitlines()[-1])
+
+
+def measure(model: str, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Return a row for each way of taking a step."""
+    sizes = (options.side, options.patients, options.each, options.device)
+    ways = [way for way in WAYS if options.each == 1 or way not in BY_RECORD]
+    steps = {way: WAYS[way](Work(model, *sizes)) for way in ways}
+    times = seconds(steps, options.repeats, options.device)
+    peaks = {way: _memory_of(way, options, model) for way in ways}
+    return [
+        {
+            "way": way,
+            "ms": 1000 * times[way],
+            "over_plain": times[way] / times[PLAIN],
+            "peak_mib": peaks[way],
+            "peak_over_plain": peaks[way] / peaks[PLAIN],
+        }
+        for way in ways
+    ]
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--models", nargs="+", default=["squeezenet", "resnet18"])
+    parser.add_argument("--side", type=int, default=64, help="of the pictures, in pixels")
+    parser.add_argument("--patients", type=int, default=32)
+    parser.add_argument("--each", type=int, default=1, help="records of a patient")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--json", type=Path, help="add the numbers to this file")
+    parser.add_argument("--peak-of", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def _main() -> None:
+    options = _options()
+    torch.set_num_threads(1)
+    if options.peak_of:
+        way, model = WAYS[options.peak_of], options.models[0]
+        way(Work(model, options.side, 1, 1, options.device))()  # libraries load what they need
+        work = Work(model, options.side, options.patients, options.each, options.device)
+        print(peak_mib(way(work), options.device))
+        return
+    keep_freed_memory()
+    found = {}
+    for model in options.models:
+        named = f"{model} {options.side}x{options.side}, {options.patients} patients"
+        named += f" of {options.each} records" if options.each > 1 else ""
+        found[named] = measure(model, options)
+        print(f"\n{named}, {options.device}\n{'':26}{'ms':>9}{'x plain':>9}{'MiB':>9}{'x plain':>9}")
+        for row in found[named]:
+            print(
+                f"{row['way']:26}{row['ms']:9.1f}{row['over_plain']:9.2f}"
+                f"{row['peak_mib']:9.0f}{row['peak_over_plain']:9.2f}"
+            )
+    if options.json:
+        kept = json.loads(options.json.read_text()) if options.json.exists() else {}
+        command = "python benchmarks/private_step.py --json docs/measured/private_step.json"
+        entry = {"command": command, "load": os.getloadavg()[0], "models": found}
+        kept[options.device] = entry
+        options.json.write_text(json.dumps(kept, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    _main()

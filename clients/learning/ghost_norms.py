@@ -1,0 +1,271 @@
+"""Patients' gradients of a parameter: as rows, or as factors that are never multiplied out.
+
+The gradient of a weight is a sum of outer products over the positions t where it was used (the
+pixels of a convolution's output; one for a linear layer): sum of b_t a_t', with b_t the gradient of
+the loss at the output there and a_t the inputs that the weight met. A clip needs its norm, and a
+sum of clipped gradients is one weighted product of all patients' factors; neither needs it written
+out. The norm is that of Li et al. (2022), "Large language models can be strong differentially
+private learners", section 4,
+
+    |sum_t b_t a_t'|^2 = sum over t, u of (b_t . b_u) (a_t . a_u),
+
+and the one product after a single backward pass is Bu et al. (2023), "Differentially private
+optimization on large model at small cost", section 3. For a patient of several records t runs over
+the positions of all of them, which is the norm of their sum, cross terms included.
+
+Formal guarantee: factors are float32 and what is computed from them is float64, where products of
+two are exact and no square of a square leaves the range. With K = sum_t |a_t| |b_t|, a squared norm
+over n terms is off by n * 2^-53 * K^2 at the most, and that is returned beside it; a patient's part
+of the sum is off by as many 2^-53 * K. So both are as good as exact where K is no more than about a
+thousand times the norm. Elsewhere terms cancel, and the caller has to write those patients' rows
+out: in `rows` they are a function of that patient alone, whose norm is then taken itself.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import torch
+from torch.nn import functional
+
+#: What a float64 operation is off by, relative to its result.
+UNIT = 2.0**-53
+#: The least that a squared norm is taken to be off by, over K^2: it keeps K within 2^10 norms
+#: where the error is to be within 2^-20.
+LEAST_ERROR = 2.0**-40
+#: Multiplications in float32 that take as long as writing a value of a row and reading it twice.
+VALUE_COST = 100
+#: Values of rows that are turned into float64 at once: they stay in a processor's cache.
+BLOCK_VALUES = 2**17
+
+
+@dataclass(frozen=True)
+class Owners:
+    """Whose the records of a pass are; those of one patient follow one another.
+
+    Attributes:
+        index: int64 ``[records]``, the number of each record's patient, from 0.
+        counts: how many records each patient has.
+    """
+
+    index: torch.Tensor
+    counts: tuple[int, ...]
+
+    @cached_property
+    def by_count(self) -> list[tuple[int, torch.Tensor, torch.Tensor]]:
+        """For each k: k, patients with k records int64 ``[m]``, and these ``[m, k]``."""
+        device = self.index.device
+        counts = torch.tensor(self.counts, device=device)
+        starts, found = counts.cumsum(0) - counts, []
+        for count in sorted(set(self.counts)):
+            patients = torch.nonzero(counts == count).flatten()
+            records = starts[patients, None] + torch.arange(count, device=device)
+            found.append((count, patients, records))
+        return found
+
+    def means(self, rows: torch.Tensor) -> torch.Tensor:
+        """Average the records' rows of each patient: ``[records, ...] -> [patients, ...]``."""
+        if len(self.counts) == len(self.index):
+            return rows
+        counts = torch.tensor(self.counts, dtype=rows.dtype, device=rows.device)
+        summed = rows.new_zeros((len(self.counts), *rows.shape[1:]))
+        summed.index_add_(0, self.index, rows)
+        return summed / counts.reshape(-1, *([1] * (rows.dim() - 1)))
+
+
+class PatientGradients(Protocol):
+    """The mean gradients of all patients of a pass, for one parameter."""
+
+    def rows(self, patients: torch.Tensor) -> torch.Tensor:
+        """Return some patients' gradients, written out: ``[len(patients), values]``."""
+
+    def add_to(self, total: torch.Tensor, scale: torch.Tensor) -> None:
+        """Add all gradients to float64 ``[values]``, each scaled; float64 ``[patients]``.
+
+        A patient whose scale is 0 adds nothing, whatever their gradient is.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Gradients that are written out, float32 ``[patients, values]``."""
+
+    values: torch.Tensor
+
+    def rows(self, patients: torch.Tensor) -> torch.Tensor:
+        """Return some patients' gradients, float32."""
+        return self.values[patients]
+
+    def add_to(self, total: torch.Tensor, scale: torch.Tensor) -> None:
+        """Add all gradients to float64 ``[values]``, each scaled."""
+        add_rows(total, self.values, scale)
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Where a convolution looks: a number for each axis of space."""
+
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    dilation: tuple[int, ...]
+
+    def patches(self, maps: torch.Tensor) -> torch.Tensor:
+        """Return what each output was made of: ``[n, c, *space] -> [n, c * kernel, positions]``."""
+        maps, outputs = self._padded(maps)
+        steps, reach = self._strides(maps)
+        seen = maps.as_strided(
+            (*maps.shape[:2], *self.kernel, *outputs), (*maps.stride()[:2], *reach, *steps)
+        )
+        return seen.reshape(len(maps), -1, math.prod(outputs))
+
+    def exact_patches(self, maps: torch.Tensor) -> torch.Tensor:
+        """Return the same as float64 ``[n, positions, kernel * c]``.
+
+        Channels last: they are copied many at a time where maps are small.
+        """
+        maps, outputs = self._padded(maps)
+        last = maps.movedim(1, -1).contiguous()
+        steps, reach = self._strides(last.movedim(-1, 1))
+        seen = last.as_strided(
+            (len(maps), *outputs, *self.kernel, maps.shape[1]),
+            (last.stride()[0], *steps, *reach, 1),
+        )
+        return _exact(seen).reshape(len(maps), math.prod(outputs), -1)
+
+    def _padded(self, maps: torch.Tensor) -> tuple[torch.Tensor, list[int]]:
+        """Return maps with their padding, and how many outputs there are along each axis."""
+        if any(self.padding):
+            maps = functional.pad(maps, [side for side in self.padding[::-1] for _ in range(2)])
+        maps = maps.contiguous()
+        axes = zip(maps.shape[2:], self.kernel, self.stride, self.dilation, strict=True)
+        outputs = [
+            (side - reach * (width - 1) - 1) // step + 1 for side, width, step, reach in axes
+        ]
+        return maps, outputs
+
+    def _strides(self, maps: torch.Tensor) -> tuple[list[int], list[int]]:
+        """Return how far apart in memory neighbours are: of the outputs, and of the kernel."""
+        strides = maps.stride()[2:]
+        steps = [one * step for one, step in zip(strides, self.stride, strict=True)]
+        return steps, [one * reach for one, reach in zip(strides, self.dilation, strict=True)]
+
+
+@dataclass(frozen=True, slots=True)
+class Factors:
+    """Gradients of a weight as the two factors of their sum of products.
+
+    Attributes:
+        at_outputs: float64 ``[records, positions, outputs]``, the loss's gradient there.
+        at_inputs: float64 ``[records, positions, kernel * inputs]``, what the weight met.
+        kernel: positions of a convolution's kernel; the weight is ``[outputs, inputs, kernel]``.
+        owners: whose the records are.
+    """
+
+    at_outputs: torch.Tensor
+    at_inputs: torch.Tensor
+    kernel: int
+    owners: Owners
+
+    def squares(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the patients' squared norms, and what they are off by at the most; float64."""
+        squares = self.at_outputs.new_empty(len(self.owners.counts))
+        errors = torch.empty_like(squares)
+        for count, patients, records in self.owners.by_count:
+            outputs, inputs = self._of(records)
+            at_outputs, at_inputs = outputs @ outputs.mT, inputs @ inputs.mT
+            reach = (_diagonal(at_outputs) * _diagonal(at_inputs)).sqrt().sum(dim=1)
+            terms = outputs.shape[2] + inputs.shape[2] + outputs.shape[1] ** 2 + 8
+            off = max(terms * UNIT, LEAST_ERROR)
+            squares[patients] = (at_outputs * at_inputs).sum(dim=(1, 2)) / count**2
+            errors[patients] = reach.square() * (off / count**2)
+        return squares, errors
+
+    def rows(self, patients: torch.Tensor) -> torch.Tensor:
+        """Return some patients' gradients, written out in float64."""
+        found: dict[int, torch.Tensor] = {}
+        for count, members, records in self.owners.by_count:
+            chosen = torch.isin(members, patients)
+            if bool(chosen.any()):
+                outputs, inputs = self._of(records[chosen])
+                means = self._ordered(outputs.mT @ inputs).flatten(1) / count
+                found |= zip(members[chosen].tolist(), means, strict=True)
+        return torch.stack([found[patient] for patient in patients.tolist()])
+
+    def add_to(self, total: torch.Tensor, scale: torch.Tensor) -> None:
+        """Add all gradients to float64 ``[values]``, each scaled, in one product."""
+        weights = (scale / torch.tensor(self.owners.counts, device=scale.device))[self.owners.index]
+        outputs, inputs = self.at_outputs, self.at_inputs
+        if not bool(weights.all()):
+            # Zero times what is no number would be none.
+            kept = torch.nonzero(weights).flatten()
+            outputs, inputs, weights = outputs[kept], inputs[kept], weights[kept]
+        left = (outputs * weights[:, None, None]).flatten(0, 1)
+        summed = self._ordered(left.mT @ inputs.flatten(0, 1))
+        total.view(summed.shape).add_(summed)
+
+    def _ordered(self, products: torch.Tensor) -> torch.Tensor:
+        """Return ``[..., outputs, kernel * inputs]`` as ``[..., outputs, inputs, kernel]``."""
+        return products.unflatten(-1, (self.kernel, -1)).mT
+
+    def _of(self, records: torch.Tensor) -> list[torch.Tensor]:
+        """Return both factors of patients with k records each, ``[m, k * positions, _]``."""
+        both = [self.at_outputs, self.at_inputs]
+        if records.numel() < len(self.at_outputs):
+            both = [one[records.flatten()] for one in both]
+        return [one.reshape(len(records), -1, one.shape[-1]) for one in both]
+
+
+def _exact(values: torch.Tensor) -> torch.Tensor:
+    """Return values as float64, one after the other in memory."""
+    return torch.empty(values.shape, dtype=torch.float64, device=values.device).copy_(values)
+
+
+def _diagonal(products: torch.Tensor) -> torch.Tensor:
+    return products.diagonal(dim1=1, dim2=2)
+
+
+def weight_gradients(
+    at_outputs: torch.Tensor, at_inputs: torch.Tensor, window: Window | None, owners: Owners
+) -> Factors | Rows:
+    """Return patients' gradients of a weight in whichever form costs less.
+
+    Shapes and numbers of records decide, so it is the same wherever the same batch is computed.
+
+    Args:
+        at_outputs: float32 ``[records, positions, outputs]``, the loss's gradient there.
+        at_inputs: float32 ``[records, positions, inputs]``, or, of a convolution, its maps.
+        window: of a convolution.
+        owners: whose the records are.
+    """
+    positions, outputs = at_outputs.shape[1:]
+    inputs = at_inputs.shape[2]
+    if window is not None:
+        inputs = at_inputs.shape[1] * math.prod(window.kernel)
+    values = outputs * inputs
+    norms = 2 * (inputs + outputs) * sum((count * positions) ** 2 for count in owners.counts)
+    product = values * positions * len(owners.index)
+    if norms + product <= VALUE_COST * values * len(owners.counts):
+        return Factors(
+            _exact(at_outputs),
+            _exact(at_inputs) if window is None else window.exact_patches(at_inputs),
+            kernel=1 if window is None else math.prod(window.kernel),
+            owners=owners,
+        )
+    seen = at_inputs if window is None else window.patches(at_inputs).mT
+    return Rows(owners.means((at_outputs.mT @ seen).flatten(1)))
+
+
+def add_rows(total: torch.Tensor, rows: torch.Tensor, scale: torch.Tensor) -> None:
+    """Add ``scale @ rows`` to float64 ``[values]``; rows that are scaled by 0 add nothing."""
+    if not bool(scale.all()):
+        kept = torch.nonzero(scale).flatten()
+        rows, scale = rows[kept], scale[kept]
+    step = max(1, BLOCK_VALUES // max(1, len(rows)))
+    if rows.device.type != "cpu":
+        step = rows.shape[1]
+    for place in range(0, rows.shape[1], step):
+        total[place : place + step] += scale @ rows[:, place : place + step].double()

@@ -1,0 +1,235 @@
+"""Layers whose backward pass leaves each patient's gradients instead of the sum over all records.
+
+Each goes forward as torch's own does, and backward to its inputs alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch.nn import functional
+
+from clients.learning.ghost_norms import Owners, PatientGradients, Rows, Window, weight_gradients
+
+_convolution_backward = torch.ops.aten.convolution_backward
+_group_norm_backward = torch.ops.aten.native_group_norm_backward
+_layer_norm_backward = torch.ops.aten.native_layer_norm_backward
+
+
+class UnknownUse(ValueError):
+    """A model uses a parameter in a way whose gradients cannot be told patient by patient here."""
+
+
+class Keeper(Protocol):
+    """Keeps patients' gradients of the parameters that are trained."""
+
+    owners: Owners
+
+    def trains(self, parameter: torch.Tensor | None) -> bool:
+        """Whether a parameter is trained."""
+
+    def keep(self, parameter: torch.Tensor, found: PatientGradients) -> None:
+        """Keep patients' gradients of a parameter that is trained."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layer:
+    """A use of a weight and a bias.
+
+    Attributes:
+        keeper: takes their gradients.
+        weight: trained or not.
+        bias: trained or not, if there is one.
+    """
+
+    keeper: Keeper
+    weight: torch.Tensor | None
+    bias: torch.Tensor | None
+
+    def forward(self, inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Return the output, and what is to be kept for the way back."""
+        raise NotImplementedError
+
+    def backward(
+        self, gradient: torch.Tensor, wanted: bool, inputs: torch.Tensor, *kept: torch.Tensor
+    ) -> torch.Tensor | None:
+        """Keep the parameters' gradients; return that at the inputs, if it is wanted."""
+        raise NotImplementedError
+
+    def keep_bias(self, at_outputs: torch.Tensor) -> None:
+        """Keep gradients of the bias: float32 ``[records, positions, outputs]``, summed."""
+        self._keep_rows(self.bias, lambda: at_outputs.sum(dim=1))
+
+    def _keep_rows(
+        self, parameter: torch.Tensor | None, records: Callable[[], torch.Tensor]
+    ) -> None:
+        if parameter is not None and self.keeper.trains(parameter):
+            self.keeper.keep(parameter, Rows(self.keeper.owners.means(records())))
+
+    def _keep_factors(
+        self, at_outputs: torch.Tensor, at_inputs: torch.Tensor, window: Window | None
+    ) -> None:
+        if self.weight is not None and self.keeper.trains(self.weight):
+            found = weight_gradients(at_outputs, at_inputs, window, self.keeper.owners)
+            self.keeper.keep(self.weight, found)
+
+
+class _Recorded(torch.autograd.Function):
+    """A layer in autograd's graph; parameters are among the inputs so that there is a graph."""
+
+    @staticmethod
+    def forward(ctx: Any, layer: Layer, inputs: torch.Tensor, *parameters: Any) -> torch.Tensor:
+        output, *kept = layer.forward(inputs)
+        ctx.layer, ctx.parameters = layer, len(parameters)
+        ctx.save_for_backward(inputs, *kept)
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        kept = [one.detach() for one in ctx.saved_tensors]  # or the graph would be kept with them
+        found = ctx.layer.backward(gradients[0], ctx.needs_input_grad[1], *kept)
+        return (None, found, *[None] * ctx.parameters)
+
+
+def recorded(layer: Layer, inputs: torch.Tensor) -> torch.Tensor:
+    """Return a layer's output; its parameters' gradients are kept on the way back."""
+    if len(inputs) != len(layer.keeper.owners.index):
+        raise UnknownUse(f"a layer has {len(inputs)} inputs, not one for each record")
+    output: torch.Tensor = _Recorded.apply(layer, inputs, layer.weight, layer.bias)
+    return output
+
+
+@dataclass(frozen=True, kw_only=True)
+class Convolution(Layer):
+    """A convolution over one, two or three axes."""
+
+    call: Callable[..., torch.Tensor]
+    window: Window
+    groups: int
+
+    def forward(self, inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Return the output ``[records, outputs, *space]``."""
+        at = self.window
+        tail = (at.stride, at.padding, at.dilation, self.groups)
+        return (self.call(inputs, self.weight, self.bias, *tail),)
+
+    def backward(
+        self, gradient: torch.Tensor, wanted: bool, inputs: torch.Tensor, *kept: torch.Tensor
+    ) -> torch.Tensor | None:
+        """Keep the parameters' gradients; return that at the inputs, if it is wanted."""
+        at_outputs, at = gradient.flatten(2).mT, self.window
+        self.keep_bias(at_outputs)
+        if self.groups == 1:
+            self._keep_factors(at_outputs, inputs, at)
+        else:
+            self._keep_rows(self.weight, lambda: self._grouped(at_outputs, inputs))
+        if not wanted:
+            return None
+        none = [0] * len(at.kernel)
+        where = (at.stride, at.padding, at.dilation, False, none, self.groups)
+        wants = [True, False, False]
+        found = _convolution_backward(gradient, inputs, self.weight, None, *where, wants)
+        return found[0]  # type: ignore[no-any-return]
+
+    def _grouped(self, at_outputs: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
+        """Return records' gradients of a weight that joins channels within groups alone."""
+        seen = self.window.patches(inputs).unflatten(1, (self.groups, -1))
+        return (at_outputs.mT.unflatten(1, (self.groups, -1)) @ seen.mT).flatten(1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Linear(Layer):
+    """A linear layer, at one position or at many."""
+
+    def forward(self, inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Return the output ``[records, ..., outputs]``."""
+        return (functional.linear(inputs, self.weight, self.bias),)
+
+    def backward(
+        self, gradient: torch.Tensor, wanted: bool, inputs: torch.Tensor, *kept: torch.Tensor
+    ) -> torch.Tensor | None:
+        """Keep the parameters' gradients; return that at the inputs, if it is wanted."""
+        at_outputs, at_inputs = (
+            one.reshape(len(one), -1, one.shape[-1]) for one in (gradient, inputs)
+        )
+        self.keep_bias(at_outputs)
+        self._keep_factors(at_outputs, at_inputs, None)
+        return gradient @ self.weight if wanted and self.weight is not None else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupNorm(Layer):
+    """Groups of channels, normalised within a record."""
+
+    groups: int
+    epsilon: float
+
+    def forward(self, inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Return the output, and the groups' means and inverse deviations."""
+        size = _size(inputs)
+        return torch.native_group_norm(  # type: ignore[no-any-return]
+            inputs.contiguous(), self.weight, self.bias, *size, self.groups, self.epsilon
+        )
+
+    def backward(
+        self, gradient: torch.Tensor, wanted: bool, inputs: torch.Tensor, *kept: torch.Tensor
+    ) -> torch.Tensor | None:
+        """Keep the parameters' gradients; return that at the inputs, if it is wanted."""
+        gradient, inputs = gradient.contiguous(), inputs.contiguous()
+        means, deviations = kept
+        sums = gradient.flatten(2).sum(dim=2)
+
+        def scaled() -> torch.Tensor:
+            products = (gradient * inputs).flatten(2).sum(dim=2)
+            each = [one.repeat_interleave(sums.shape[1] // self.groups, dim=1) for one in kept]
+            return (products - each[0] * sums) * each[1]
+
+        self._keep_rows(self.weight, scaled)
+        self._keep_rows(self.bias, lambda: sums)
+        if not wanted:
+            return None
+        more = (*_size(inputs), self.groups, [True, False, False])
+        found = _group_norm_backward(gradient, inputs, means, deviations, self.weight, *more)
+        return found[0]  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerNorm(Layer):
+    """Values of a record's last axes, normalised together."""
+
+    shape: tuple[int, ...]
+    epsilon: float
+
+    def forward(self, inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Return the output, and the means and inverse deviations."""
+        return torch.native_layer_norm(  # type: ignore[no-any-return]
+            inputs, self.shape, self.weight, self.bias, self.epsilon
+        )
+
+    def backward(
+        self, gradient: torch.Tensor, wanted: bool, inputs: torch.Tensor, *kept: torch.Tensor
+    ) -> torch.Tensor | None:
+        """Keep the parameters' gradients; return that at the inputs, if it is wanted."""
+        means, deviations = kept
+
+        def summed(values: torch.Tensor) -> torch.Tensor:
+            return values.reshape(len(values), -1, math.prod(self.shape)).sum(dim=1)
+
+        self._keep_rows(
+            self.weight, lambda: summed(gradient * ((inputs - means) * deviations))
+        )
+        self._keep_rows(self.bias, lambda: summed(gradient))
+        if not wanted:
+            return None
+        more = (means, deviations, self.weight, self.bias, [True, False, False])
+        found = _layer_norm_backward(gradient.contiguous(), inputs, self.shape, *more)
+        return found[0]  # type: ignore[no-any-return]
+
+
+def _size(maps: torch.Tensor) -> tuple[int, int, int]:
+    """Return records, channels, and positions."""
+    return len(maps), maps.shape[1], math.prod(maps.shape[2:])

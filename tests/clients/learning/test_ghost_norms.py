@@ -1,0 +1,247 @@
+"""Gradients that are kept as factors against a plain loop over patients, in float64."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn import functional
+
+from clients.learning import ghost_norms
+from clients.learning.ghost_norms import Factors, Owners, Rows
+from clients.learning.recorded_layers import UnknownUse
+from clients.learning.recorded_pass import RecordedPass
+
+
+class _Twice(nn.Module):
+    """One layer, called twice in a pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(12, 12)
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        return self.inner(torch.tanh(self.inner(rows)))
+
+
+def _layers(kind: str) -> tuple[nn.Module, tuple[int, ...]]:
+    """Return a layer, and the shape of a record that it takes."""
+    match kind:
+        case "linear":
+            return nn.Linear(12, 7), (12,)
+        case "linear at positions":
+            return nn.Linear(6, 9, bias=False), (4, 6)
+        case "convolution":
+            return nn.Conv2d(3, 8, 3, padding=1), (3, 5, 6)
+        case "strided, dilated":
+            return nn.Conv2d(2, 8, (3, 2), stride=(2, 1), dilation=(1, 2), padding=(1, 0)), (2, 7, 6)
+        case "same":
+            return nn.Conv2d(2, 6, (4, 3), padding="same"), (2, 4, 5)
+        case "reflected":
+            return nn.Conv2d(2, 6, 3, padding=1, padding_mode="reflect"), (2, 4, 5)
+        case "one by one, strided":
+            return nn.Conv2d(5, 9, 1, stride=2), (5, 5, 4)
+        case "grouped":
+            return nn.Conv2d(4, 8, 3, groups=2), (4, 5, 5)
+        case "one axis":
+            return nn.Conv1d(3, 8, 3, stride=2), (3, 9)
+        case "three axes":
+            return nn.Conv3d(2, 6, (2, 3, 2), padding=(1, 1, 0)), (2, 4, 3, 4)
+        case "group norm":
+            return nn.GroupNorm(2, 6), (6, 3, 4)
+        case "layer norm":
+            return nn.LayerNorm([3, 4]), (5, 3, 4)
+        case "called twice":
+            return _Twice(), (12,)
+    raise ValueError(kind)
+
+
+KINDS = (
+    "linear",
+    "linear at positions",
+    "convolution",
+    "strided, dilated",
+    "same",
+    "reflected",
+    "one by one, strided",
+    "grouped",
+    "one axis",
+    "three axes",
+    "group norm",
+    "layer norm",
+    "called twice",
+)
+
+
+def _model(kind: str) -> tuple[nn.Module, tuple[int, ...]]:
+    """Return a model with that layer behind another, so that gradients go through it."""
+    torch.manual_seed(0)
+    layer, shape = _layers(kind)
+    first = nn.Conv1d(1, 1, 1) if len(shape) == 1 else nn.GroupNorm(1, shape[0])
+    begin = nn.Sequential(nn.Unflatten(1, (1, -1)), first, nn.Flatten())
+    begin = begin if len(shape) == 1 else nn.Sequential(first)
+    outputs = layer(begin(torch.zeros(1, *shape))).numel()
+    return nn.Sequential(begin, layer, nn.Tanh(), nn.Flatten(), nn.Linear(outputs, 3)), shape
+
+
+def _owners(counts: list[int]) -> Owners:
+    index = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+    return Owners(index, tuple(counts))
+
+
+def _found(model: nn.Module, inputs: torch.Tensor, labels: torch.Tensor, owners: Owners):
+    record = RecordedPass([p for p in model.parameters() if p.requires_grad], owners)
+    with record:
+        logits = model(inputs)
+    functional.cross_entropy(logits, labels, reduction="sum").backward()
+    return record.gradients()
+
+
+def _expected(
+    model: nn.Module, inputs: torch.Tensor, labels: torch.Tensor, owners: Owners
+) -> list[torch.Tensor]:
+    """Return the mean gradient of each patient, one at a time, float64, for each parameter."""
+    exact = copy.deepcopy(model).double()
+    rows = []
+    for patient in range(len(owners.counts)):
+        mine = owners.index == patient
+        exact.zero_grad()
+        functional.cross_entropy(exact(inputs[mine].double()), labels[mine]).backward()
+        rows.append([p.grad.flatten() for p in exact.parameters() if p.requires_grad])
+    return [torch.stack(one) for one in zip(*rows, strict=True)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("form", ["factors", "rows", "whichever costs less"])
+@settings(max_examples=5, deadline=None)
+@given(counts=st.lists(st.integers(1, 3), min_size=1, max_size=4), seed=st.integers(0, 99))
+def test_norms_rows_and_sums_are_those_of_one_patient_at_a_time(
+    kind: str, form: str, counts: list[int], seed: int
+) -> None:
+    cost = {"factors": 1e9, "rows": -1.0, "whichever costs less": ghost_norms.VALUE_COST}[form]
+    generator = torch.Generator().manual_seed(seed)
+    model, shape = _model(kind)
+    owners = _owners(counts)
+    inputs = torch.randn(sum(counts), *shape, generator=generator)
+    labels = torch.randint(0, 3, (sum(counts),), generator=generator)
+    scale = torch.rand(len(counts), generator=generator, dtype=torch.float64) + 0.1
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ghost_norms, "VALUE_COST", cost)
+        found = _found(model, inputs, labels, owners)
+    expected = _expected(model, inputs, labels, owners)
+    if form != "whichever costs less":
+        kept = {type(one) for one in found}
+        assert Factors in kept if form == "factors" else kept == {Rows}
+    for one, rows in zip(found, expected, strict=True):
+        near = {"rtol": 1e-4, "atol": 1e-5 * float(rows.abs().max()) + 1e-12}
+        everyone = torch.arange(len(counts))
+        torch.testing.assert_close(one.rows(everyone).double(), rows, **near)
+        torch.testing.assert_close(one.rows(everyone[-1:]).double(), rows[-1:], **near)
+        total = torch.ones(rows.shape[1], dtype=torch.float64)
+        one.add_to(total, scale)
+        torch.testing.assert_close(total, 1 + scale @ rows, **near)
+        if isinstance(one, Factors):
+            squares, errors = one.squares()
+            written = one.rows(everyone).square().sum(dim=1)
+            assert bool(((squares - written).abs() <= 2 * errors).all())
+
+
+def test_a_scale_of_zero_adds_nothing_whatever_the_gradient_is() -> None:
+    outputs, inputs = torch.randn(3, 2, 4), torch.randn(3, 2, 5)
+    outputs[1], inputs[1, 0] = torch.inf, 0.0
+    owners = _owners([1, 1, 1])
+    scale = torch.tensor([1.0, 0.0, 0.5], dtype=torch.float64)
+    for one in (
+        Factors(outputs.double(), inputs.double(), 1, owners),
+        Rows((outputs.mT @ inputs).flatten(1)),
+    ):
+        total = torch.zeros(20, dtype=torch.float64)
+        one.add_to(total, scale)
+        sound = torch.tensor([0, 2])
+        expected = scale[sound] @ (outputs[sound].mT @ inputs[sound]).flatten(1).double()
+        torch.testing.assert_close(total, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("magnitude", [1e-45, 1e-38, 1e-20, 1.0, 1e20, 3e38])
+def test_norms_hold_over_all_of_float32(magnitude: float) -> None:
+    torch.manual_seed(0)
+    outputs, inputs = torch.rand(2, 3, 4) * magnitude, torch.rand(2, 3, 5) * magnitude
+    squares, _ = Factors(outputs.double(), inputs.double(), 1, _owners([1, 1])).squares()
+    exact = (outputs.double().mT @ inputs.double()).square().sum(dim=(1, 2))
+    torch.testing.assert_close(squares, exact, rtol=1e-12, atol=0.0)
+
+
+def test_the_error_of_a_norm_whose_terms_cancel_is_told() -> None:
+    """Two positions with opposite gradients at nearly equal inputs: what is left is rounding."""
+    torch.manual_seed(0)
+    at = torch.randn(1, 1, 64)
+    outputs = torch.cat([at, -at], dim=1)
+    inputs = torch.randn(1, 1, 64).repeat(1, 2, 1)
+    inputs[0, 1, 0] *= 1 + 1e-6
+    factors = Factors(outputs.double(), inputs.double(), 1, _owners([1]))
+    (square,), (error,) = factors.squares()
+    exact = (outputs.double().mT @ inputs.double()).square().sum()
+    assert abs(square - exact) <= error
+    assert error > 2.0**-20 * square
+    assert factors.rows(torch.tensor([0])).square().sum() == pytest.approx(float(exact), rel=1e-6)
+
+
+class _Scaled(nn.Module):
+    """A parameter that no layer uses, but the model's own code."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(4, 3)
+        self.gain = nn.Parameter(torch.ones(3))
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        return self.gain * self.inner(rows)
+
+
+class _Mixed(nn.Module):
+    """A weight that a layer uses, and the model's own code as well."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(4, 3)
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        return self.inner(rows) + self.inner.weight.sum()
+
+
+class _Windows(nn.Module):
+    """A layer that is given two inputs for each record."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(2, 3)
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        return self.inner(rows.reshape(-1, 2)).reshape(len(rows), 2, 3).sum(dim=1)
+
+
+@pytest.mark.parametrize("module", [_Scaled(), _Mixed(), _Windows()], ids=lambda m: type(m).__name__)
+def test_a_use_of_a_parameter_that_is_not_known_is_never_passed_over(module: nn.Module) -> None:
+    inputs, labels = torch.randn(2, 4), torch.tensor([0, 1])
+    with pytest.raises(UnknownUse):
+        _found(module, inputs, labels, _owners([1, 1]))
+    assert all(p.grad is None for p in module.parameters())
+
+
+def test_a_frozen_layer_is_left_to_torch_and_a_parameter_without_use_has_zeros() -> None:
+    model = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3))
+    model.unused = nn.Parameter(torch.ones(2))
+    model[0].weight.requires_grad_(False)
+    inputs, labels = torch.randn(2, 4), torch.tensor([0, 1])
+    record = RecordedPass([p for p in model.parameters() if p.requires_grad], _owners([1, 1]))
+    with record:
+        hidden = model[1](model[0](inputs))
+        logits = model[2](hidden)
+    functional.cross_entropy(logits, labels, reduction="sum").backward()
+    unused, *others = record.gradients()
+    assert not unused.rows(torch.arange(2)).any()
+    assert [one.rows(torch.arange(2)).shape[1] for one in others] == [5, 15, 3]
