@@ -234,7 +234,9 @@ def _main() -> None:
         named = f"{model} {options.side}x{options.side}, {options.patients} patients"
         named += f" of {options.each} records" if options.each > 1 else ""
         found[named] = measure(model, options)
-        print(f"\n{named}, {options.device}\n{'':26}{'ms':>9}{'x plain':>9}{'MiB':>9}{'x plain':>9}")
+        print(
+            f"\n{named}, {options.device}\n{'':26}{'ms':>9}{'x plain':>9}{'MiB':>9}{'x plain':>9}"
+        )
         for row in found[named]:
             print(
                 f"{row['way']:26}{row['ms']:9.1f}{row['over_plain']:9.2f}"

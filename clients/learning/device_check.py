@@ -7,6 +7,7 @@ tried before anything is paid for, and again where no patient of a batch could b
 
 from __future__ import annotations
 
+from collections.abc import Sequence, Sized
 from typing import Protocol
 
 import torch
@@ -18,8 +19,8 @@ RECORDS = 2
 class Computes(Protocol):
     """A model that yields one gradient per record."""
 
-    def gradients(self, inputs: torch.Tensor, labels: torch.Tensor) -> list[torch.Tensor]:
-        """Return one tensor ``[n, *parameter.shape]`` for each trainable parameter."""
+    def gradients(self, inputs: torch.Tensor, labels: torch.Tensor) -> Sequence[Sized]:
+        """Return all records' gradients, for each trainable parameter."""
         ...
 
 

@@ -56,7 +56,8 @@ def records_at_once(
         l2_clip: C.
     """
     if model.device.type != "cuda":
-        return CHUNK_RECORDS
+        model.choose_pass(shape)
+        return model.chunk_records
     few, more = (
         peak_bytes(model, shape, classes, l2_clip=l2_clip, records=n) for n in (_FEW, _MORE)
     )

@@ -29,9 +29,16 @@ from accounting.private import Unreleased
 from clients.learning.batch import CHUNK_RECORDS, Batch, chunks_of_patients, joined, passes, take
 from clients.learning.class_shares import PART, REST
 from clients.learning.device_check import check_computes
+from clients.learning.ghost_norms import Owners
 from clients.learning.late_rows import LateRows
+from clients.learning.patient_gradients import (
+    Gradients,
+    add_scaled,
+    size_of,
+    squares_of,
+    written,
+)
 from clients.learning.per_sample import PerSample
-from clients.learning.squared_norms import squared_norms
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -109,6 +116,8 @@ def clipped_gradient_sums(
     if not 0 < l2_clip < math.inf:
         raise ValueError(f"l2_clip must be positive and finite, found {l2_clip}")
     model.refresh()
+    for batch in batches[:1]:
+        model.choose_pass(tuple(batch.inputs.shape[1:]))
     sums = _Sums(model, batches, l2_clip)
     at_once = chunk_records or model.chunk_records
     for pieces in passes([one.patients for one in sums.batches], at_once):
@@ -205,12 +214,12 @@ class _Found(Unreleased):
     """What a pass found of its patients, by their numbers from 0.
 
     Attributes:
-        gradients: mean gradients, ``[m, ...]`` for each parameter; empty where there are none.
+        gradients: mean gradients for each parameter; empty where there are none.
         members: whose they are, ascending; who is missing has no record that could be read.
         errors: what was raised for whom.
     """
 
-    gradients: list[torch.Tensor]
+    gradients: list[Gradients]
     members: list[int]
     errors: dict[int, Exception]
 
@@ -235,17 +244,17 @@ def _patients_gradients(model: PerSample, chunk: Batch) -> _Found:
         if len(alone) == 1:
             number = int(chunk.patients[0])
             return _Found(gradients=[], members=[], errors={number: error})
-    found, members, errors = [], [], dict[int, Exception]()
+    found, members, errors = list[list[torch.Tensor]](), list[int](), dict[int, Exception]()
     for rows in alone:
         try:
             gradients, member = _mean_gradients(model, take(chunk, rows))
             members += member
             if gradients:
-                found.append(gradients)
+                found.append([written(one).float() for one in gradients])
         except Exception as error:
             errors[int(chunk.patients[rows[0]])] = error
-    gradients = [torch.cat(pieces) for pieces in zip(*found, strict=True)]
-    return _Found(gradients=gradients, members=members, errors=errors)
+    together = [torch.cat(pieces) for pieces in zip(*found, strict=True)]
+    return _Found(gradients=[*together], members=members, errors=errors)
 
 
 def _count(reasons: dict[str, int], error: Exception) -> None:
@@ -255,44 +264,40 @@ def _count(reasons: dict[str, int], error: Exception) -> None:
     reasons[known] = reasons.get(known, 0) + 1
 
 
-def _mean_gradients(model: PerSample, chunk: Batch) -> tuple[list[torch.Tensor], list[int]]:
-    """Return the mean of each patient's gradients, ``[patients, *parameter.shape]``, and whose.
+def _mean_gradients(model: PerSample, chunk: Batch) -> tuple[list[Gradients], list[int]]:
+    """Return the mean of each patient's gradients, for each parameter, and whose they are.
 
     A chunk holds its records patient by patient.
     """
-    members, owner = torch.unique_consecutive(chunk.patients, return_inverse=True)
+    members, owners = Owners.of(chunk.patients)
     if len(members) == 1 and len(chunk) > PATIENT_RECORDS:
         gradients = _mean_of_many(model, chunk)
-        return gradients, members.tolist() if gradients else []
+        return gradients, members if gradients else []
     if isinstance(chunk.inputs, LateRows):
         chunk = _readable(chunk)
-        members, owner = torch.unique_consecutive(chunk.patients, return_inverse=True)
+        members, owners = Owners.of(chunk.patients)
         if not len(chunk):
             return [], []
-    gradients = model.gradients(torch.as_tensor(chunk.inputs), chunk.labels)
-    if len(members) != len(chunk):
-        owner = owner.to(model.device)
-        gradients = [_mean_by_patient(g, owner, len(members)) for g in gradients]
-    return gradients, members.tolist()
+    return model.means(torch.as_tensor(chunk.inputs), chunk.labels, owners), members
 
 
-def _mean_of_many(model: PerSample, records: Batch) -> list[torch.Tensor]:
-    """Return the mean gradient ``[1, ...]`` of a patient with more records than fit at once."""
-    summed: list[torch.Tensor] = []
-    count = 0
-    for rows in torch.split(torch.arange(len(records)), CHUNK_RECORDS):
+def _mean_of_many(model: PerSample, records: Batch) -> list[Gradients]:
+    """Return the mean gradient ``[1, values]`` of a patient with more records than fit at once."""
+    summed, count = list[torch.Tensor](), 0
+    for rows in torch.split(torch.arange(len(records)), min(CHUNK_RECORDS, model.chunk_records)):
         piece = _readable(take(records, rows))
         count += len(piece)
         if len(piece):
-            found = model.gradients(torch.as_tensor(piece.inputs), piece.labels)
-            parts = [g.sum(dim=0, keepdim=True) for g in found]
+            _, owner = Owners.of(piece.patients)
+            found = model.means(torch.as_tensor(piece.inputs), piece.labels, owner)
+            parts = [written(one).double() * len(piece) for one in found]
             summed = [a + b for a, b in zip(summed, parts, strict=True)] if summed else parts
     return [gradient / count for gradient in summed]
 
 
 def _add_clipped(
     total: torch.Tensor,
-    gradients: list[torch.Tensor],
+    gradients: list[Gradients],
     l2_clip: float,
     reasons: dict[str, int],
     marks: Marks | None = None,
@@ -301,20 +306,12 @@ def _add_clipped(
 
     Where classes are counted, each part has a bound of its own; both together have C.
     """
-    scale, finite = _scaling(gradients, l2_clip, marks)
-    all_finite = bool(finite.all())
-    offset = 0
-    for gradient in gradients:
-        flat = gradient.reshape(len(scale), -1)
-        if not all_finite:
-            flat = torch.where(finite[:, None], flat, 0.0)
-        size = flat.shape[1]
-        total[offset : offset + size] += scale @ flat.double()
-        offset += size
+    scaling = _scaling(gradients, l2_clip, marks)
+    offset = _add_scaled(total, gradients, scaling.scale, scaling.apart)
     if marks is not None and marks.counted:
-        each = PART * l2_clip * (1.0 - MARGIN) * finite.double()
+        each = PART * l2_clip * (1.0 - MARGIN) * scaling.finite.double()
         total[offset:] += each @ marks.rows.double()
-    wrong = 0 if all_finite else int((~finite).sum())
+    wrong = int((~scaling.finite).sum())
     if wrong:
         reasons[_NOT_FINITE] = reasons.get(_NOT_FINITE, 0) + wrong
     return wrong
@@ -322,7 +319,7 @@ def _add_clipped(
 
 def _add_joined(
     totals: torch.Tensor,
-    gradients: list[torch.Tensor],
+    gradients: list[Gradients],
     hospitals: torch.Tensor,
     l2_clip: float,
     marks: Marks | None,
@@ -334,7 +331,7 @@ def _add_joined(
 
     Args:
         totals: float64.
-        gradients: of the patients, ``[m, ...]`` for each parameter.
+        gradients: of the patients, for each parameter.
         hospitals: whose each patient is, int64 ``[m]``.
         l2_clip: C.
         marks: the patients' classes, where they are needed.
@@ -342,35 +339,55 @@ def _add_joined(
     Returns:
         How many of each hospital are not finite and left out; empty where all are finite.
     """
-    scale, finite = _scaling(gradients, l2_clip, marks)
-    all_finite = bool(finite.all())
+    scaling = _scaling(gradients, l2_clip, marks)
+    finite = scaling.finite
     whose = hospitals[None] == torch.arange(len(totals), device=totals.device)[:, None]
-    spread, offset = torch.where(whose, scale, 0.0), 0
-    for gradient in gradients:
-        flat = gradient.reshape(len(scale), -1)
-        if not all_finite:
-            flat = torch.where(finite[:, None], flat, 0.0)
-        size = flat.shape[1]
-        totals[:, offset : offset + size] += spread @ flat.double()
-        offset += size
+    spread = torch.where(whose, scaling.scale, 0.0)
+    offset = _add_scaled(totals, gradients, spread, scaling.apart)
     if marks is not None and marks.counted:
         each = PART * l2_clip * (1.0 - MARGIN) * torch.where(whose, finite.double(), 0.0)
         totals[:, offset:] += each @ marks.rows.double()
-    if all_finite:
+    if bool(finite.all()):
         return []
     return torch.bincount(hospitals[~finite], minlength=len(totals)).tolist()
 
 
-def _scaling(
-    gradients: list[torch.Tensor], l2_clip: float, marks: Marks | None
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return what each patient's gradient is multiplied by, float64, and whether it is finite."""
-    squares = squared_norms(gradients)
+def _add_scaled(
+    totals: torch.Tensor, gradients: list[Gradients], scale: torch.Tensor, apart: torch.Tensor
+) -> int:
+    """Add scaled gradients to one total ``[d]`` or to several; return where they end."""
+    together, offset = scale.index_fill(-1, apart, 0.0), 0
+    for gradient in gradients:
+        here = totals[..., offset : offset + size_of(gradient)]
+        add_scaled(here, gradient, together)
+        if len(apart):
+            add_scaled(here, written(gradient, apart), scale[..., apart])
+        offset += here.shape[-1]
+    return offset
+
+
+@dataclass(frozen=True, slots=True)
+class _Scaling:
+    """What patients' gradients are multiplied by.
+
+    Attributes:
+        scale: float64 ``[m]``; 0 where a gradient is not finite.
+        finite: bool ``[m]``.
+        apart: numbers of patients whose gradients have to be written out.
+    """
+
+    scale: torch.Tensor
+    finite: torch.Tensor
+    apart: torch.Tensor
+
+
+def _scaling(gradients: list[Gradients], l2_clip: float, marks: Marks | None) -> _Scaling:
+    squares, apart = squares_of(gradients)
     counted = marks is not None and marks.counted
     scale = clip_factors(squares, REST * l2_clip if counted else l2_clip)
     if marks is not None and marks.weights is not None:
         scale = scale * (marks.rows.double() @ marks.weights)
-    return scale, torch.isfinite(squares)
+    return _Scaling(scale, torch.isfinite(squares), apart)
 
 
 def _distinct(patients: torch.Tensor) -> int:
@@ -387,11 +404,3 @@ def clip_factors(squared_norms: torch.Tensor, l2_clip: float) -> torch.Tensor:
     norms = squared_norms.double().sqrt()
     bound = l2_clip * (1.0 - MARGIN)
     return torch.where(torch.isfinite(norms), bound / norms.clamp_min(bound), 0.0)
-
-
-def _mean_by_patient(gradient: torch.Tensor, owner: torch.Tensor, patients: int) -> torch.Tensor:
-    """Average the records' gradients of each patient: ``[n, ...] -> [patients, ...]``."""
-    counts = torch.bincount(owner, minlength=patients).to(gradient.dtype)
-    summed = torch.zeros((patients, *gradient.shape[1:]), dtype=gradient.dtype)
-    summed.index_add_(0, owner, gradient)
-    return summed / counts.reshape(-1, *([1] * (gradient.dim() - 1)))

@@ -26,7 +26,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
 
 import torch
 from torch.nn import functional
@@ -38,8 +37,6 @@ UNIT = 2.0**-53
 LEAST_ERROR = 2.0**-40
 #: Multiplications in float32 that take as long as writing a value of a row and reading it twice.
 VALUE_COST = 100
-#: Values of rows that are turned into float64 at once: they stay in a processor's cache.
-BLOCK_VALUES = 2**17
 
 
 @dataclass(frozen=True)
@@ -54,6 +51,18 @@ class Owners:
     index: torch.Tensor
     counts: tuple[int, ...]
 
+    @classmethod
+    def of(cls, patients: torch.Tensor) -> tuple[list[int], Owners]:
+        """Return the patients of records that lie patient by patient, and whose each record is."""
+        members, index, counts = torch.unique_consecutive(
+            patients, return_inverse=True, return_counts=True
+        )
+        return members.tolist(), cls(index, tuple(counts.tolist()))
+
+    def to(self, device: torch.device) -> Owners:
+        """Return the same on a device."""
+        return self if device == self.index.device else Owners(self.index.to(device), self.counts)
+
     @cached_property
     def by_count(self) -> list[tuple[int, torch.Tensor, torch.Tensor]]:
         """For each k: k, patients with k records int64 ``[m]``, and these ``[m, k]``."""
@@ -66,6 +75,17 @@ class Owners:
             found.append((count, patients, records))
         return found
 
+    @property
+    def patients(self) -> int:
+        """How many there are."""
+        return len(self.counts)
+
+    def part(self, start: int, stop: int) -> tuple[Owners, slice]:
+        """Return the owners among some patients, and where their records are."""
+        before = sum(self.counts[:start])
+        records = slice(before, before + sum(self.counts[start:stop]))
+        return Owners(self.index[records] - start, self.counts[start:stop]), records
+
     def means(self, rows: torch.Tensor) -> torch.Tensor:
         """Average the records' rows of each patient: ``[records, ...] -> [patients, ...]``."""
         if len(self.counts) == len(self.index):
@@ -74,34 +94,6 @@ class Owners:
         summed = rows.new_zeros((len(self.counts), *rows.shape[1:]))
         summed.index_add_(0, self.index, rows)
         return summed / counts.reshape(-1, *([1] * (rows.dim() - 1)))
-
-
-class PatientGradients(Protocol):
-    """The mean gradients of all patients of a pass, for one parameter."""
-
-    def rows(self, patients: torch.Tensor) -> torch.Tensor:
-        """Return some patients' gradients, written out: ``[len(patients), values]``."""
-
-    def add_to(self, total: torch.Tensor, scale: torch.Tensor) -> None:
-        """Add all gradients to float64 ``[values]``, each scaled; float64 ``[patients]``.
-
-        A patient whose scale is 0 adds nothing, whatever their gradient is.
-        """
-
-
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """Gradients that are written out, float32 ``[patients, values]``."""
-
-    values: torch.Tensor
-
-    def rows(self, patients: torch.Tensor) -> torch.Tensor:
-        """Return some patients' gradients, float32."""
-        return self.values[patients]
-
-    def add_to(self, total: torch.Tensor, scale: torch.Tensor) -> None:
-        """Add all gradients to float64 ``[values]``, each scaled."""
-        add_rows(total, self.values, scale)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +162,16 @@ class Factors:
     kernel: int
     owners: Owners
 
+    def __len__(self) -> int:
+        return self.owners.patients
+
+    def __getitem__(self, patients: slice) -> Factors:
+        """Return the gradients of some patients who follow one another."""
+        start, stop, _ = patients.indices(len(self))
+        owners, records = self.owners.part(start, stop)
+        both = self.at_outputs[records], self.at_inputs[records]
+        return Factors(*both, kernel=self.kernel, owners=owners)
+
     def squares(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the patients' squared norms, and what they are off by at the most; float64."""
         squares = self.at_outputs.new_empty(len(self.owners.counts))
@@ -196,7 +198,10 @@ class Factors:
         return torch.stack([found[patient] for patient in patients.tolist()])
 
     def add_to(self, total: torch.Tensor, scale: torch.Tensor) -> None:
-        """Add all gradients to float64 ``[values]``, each scaled, in one product."""
+        """Add all gradients to float64 ``[values]``, each scaled, in one product.
+
+        A patient whose scale is 0 adds nothing, whatever their gradient is.
+        """
         weights = (scale / torch.tensor(self.owners.counts, device=scale.device))[self.owners.index]
         outputs, inputs = self.at_outputs, self.at_inputs
         if not bool(weights.all()):
@@ -209,7 +214,8 @@ class Factors:
 
     def _ordered(self, products: torch.Tensor) -> torch.Tensor:
         """Return ``[..., outputs, kernel * inputs]`` as ``[..., outputs, inputs, kernel]``."""
-        return products.unflatten(-1, (self.kernel, -1)).mT
+        shape = (*products.shape[:-1], self.kernel, -1)
+        return products.reshape(shape).mT
 
     def _of(self, records: torch.Tensor) -> list[torch.Tensor]:
         """Return both factors of patients with k records each, ``[m, k * positions, _]``."""
@@ -230,8 +236,8 @@ def _diagonal(products: torch.Tensor) -> torch.Tensor:
 
 def weight_gradients(
     at_outputs: torch.Tensor, at_inputs: torch.Tensor, window: Window | None, owners: Owners
-) -> Factors | Rows:
-    """Return patients' gradients of a weight in whichever form costs less.
+) -> torch.Tensor | Factors:
+    """Return patients' gradients of a weight in whichever form costs less: factors, or rows.
 
     Shapes and numbers of records decide, so it is the same wherever the same batch is computed.
 
@@ -256,16 +262,4 @@ def weight_gradients(
             owners=owners,
         )
     seen = at_inputs if window is None else window.patches(at_inputs).mT
-    return Rows(owners.means((at_outputs.mT @ seen).flatten(1)))
-
-
-def add_rows(total: torch.Tensor, rows: torch.Tensor, scale: torch.Tensor) -> None:
-    """Add ``scale @ rows`` to float64 ``[values]``; rows that are scaled by 0 add nothing."""
-    if not bool(scale.all()):
-        kept = torch.nonzero(scale).flatten()
-        rows, scale = rows[kept], scale[kept]
-    step = max(1, BLOCK_VALUES // max(1, len(rows)))
-    if rows.device.type != "cpu":
-        step = rows.shape[1]
-    for place in range(0, rows.shape[1], step):
-        total[place : place + step] += scale @ rows[:, place : place + step].double()
+    return owners.means((at_outputs.mT @ seen).flatten(1))

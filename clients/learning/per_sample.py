@@ -1,4 +1,4 @@
-"""A model that yields one gradient per record, by Opacus' hooks.
+"""A model that yields gradients by record or by patient: by Opacus' hooks, or by a recorded pass.
 
 Whatever a pass raises, the next one begins clean.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import nn
@@ -15,15 +15,30 @@ from torch.nn import functional
 
 from clients.learning.batch import CHUNK_RECORDS
 from clients.learning.device import CPU, Twin
+from clients.learning.ghost_norms import Factors, Owners
+from clients.learning.patient_gradients import written
+from clients.learning.recorded_pass import RecordedPass, values_of_a_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from clients.learning.class_shares import ClassShares, Marks
+    from clients.learning.patient_gradients import Gradients
+
+#: Parameters from which on a model's gradients are not written out record by record: below, those
+#: of a chunk stay in a processor's caches, and nothing is won.
+LARGE = 300_000
+#: Bytes of a recorded pass on a processor; more records at once are not faster.
+PASS_BYTES = 2**28
 
 
 class PerSample:
-    """A model that yields one gradient per record, by Opacus' hooks.
+    """A model that yields one gradient per record, or the mean gradient of each patient.
+
+    Small models, and those that use a parameter in a way that is not known, go by Opacus' hooks.
+    Large ones are recorded (`clients.learning.recorded_pass`), where all their layers are known.
+    Architecture and shape of a record decide, both public, so all hospitals of a training go the
+    same way, simulated or deployed.
 
     Hooks are attached once and stay; the wrapped module is the caller's own and keeps its
     parameters, so an optimiser step on it is seen here: at once, or on another device after
@@ -36,6 +51,7 @@ class PerSample:
         shares: of the classes, and how uneven ones are made up for; None: not at all. Where they
             are needed, the classes of each record follow its gradients.
         device: where gradients are computed, and left.
+        way: "hooks" or "recorded", whatever the model is; None: as it suits the model.
     """
 
     shares: ClassShares | None = None
@@ -46,17 +62,20 @@ class PerSample:
         shares: ClassShares | None = None,
         device: torch.device = CPU,
         loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
+        way: Literal["hooks", "recorded"] | None = None,
     ) -> None:
-        from opacus.grad_sample import GradSampleModule
-
         self._twin = Twin(module, device)
         self.device, self.module = device, self._twin.module
         self._loss = loss or partial(functional.cross_entropy, reduction="sum")
         #: Records whose gradients are held at once.
         self.chunk_records = CHUNK_RECORDS
-        self._hooked = GradSampleModule(self.module, loss_reduction="sum")
         self.parameters = [p for p in self.module.parameters() if p.requires_grad]
         self.dimensions = sum(p.numel() for p in self.parameters)
+        self._large = self.dimensions >= LARGE
+        self._way = way
+        self._shape: tuple[int, ...] | None = None
+        self._recorded = False
+        self._hooked: nn.Module | None = None
         if shares is not None:
             self.shares = shares
             self.dimensions += shares.counts.classes if shares.counts is not None else 0
@@ -65,31 +84,94 @@ class PerSample:
         """Take note of the caller's steps; to be called before a batch, not before each pass."""
         self._twin.refresh()
 
-    def gradients(self, inputs: torch.Tensor, labels: torch.Tensor) -> list[torch.Tensor]:
-        """Return one tensor ``[n, *parameter.shape]`` for each trainable parameter.
+    def choose_pass(self, shape: tuple[int, ...]) -> None:
+        """Decide how gradients are computed, and on a processor, of how many records at once.
 
-        Whatever a pass raises, the hooks are left ready for the next one.
+        Args:
+            shape: of one record as the model gets it, public.
+
+        Raises:
+            DeviceError: a large model does not compute a made-up record.
         """
-        shares, inputs, labels = self.shares, inputs.to(self.device), labels.to(self.device)
+        if shape == self._shape:
+            return
+        values = None
+        if self._way == "recorded" or (self._way is None and self._large):
+            values = values_of_a_record(self.module, self.parameters, shape, self.device)
+        if values is not None and self.device.type == "cpu":
+            self.chunk_records = max(1, min(CHUNK_RECORDS, PASS_BYTES // (4 * values)))
+        self._recorded, self._shape = values is not None, shape
+
+    def means(self, inputs: torch.Tensor, labels: torch.Tensor, owners: Owners) -> list[Gradients]:
+        """Return the mean gradients of all patients, for each trainable parameter.
+
+        Where classes are needed, the mean classes ``[patients, classes]`` follow.
+
+        Args:
+            inputs: float32 ``[n, *shape]``, patient by patient.
+            labels: int64 ``[n]``.
+            owners: whose the records are.
+        """
+        self.choose_pass(tuple(inputs.shape[1:]))
+        owners = owners.to(self.device)
+        if self._recorded:
+            return self._pass(inputs, labels, owners)
+        rows = self.gradients(inputs, labels)
+        return [one if isinstance(one, Factors) else owners.means(one) for one in rows]
+
+    def gradients(self, inputs: torch.Tensor, labels: torch.Tensor) -> list[Gradients]:
+        """Return the gradients of all records, for each trainable parameter.
+
+        Whatever a pass raises, the next one begins clean.
+        """
+        self.choose_pass(tuple(inputs.shape[1:]))
+        if self._recorded:
+            alone = torch.arange(len(labels), device=self.device)
+            return self._pass(inputs, labels, Owners.of(alone)[1])
+        inputs, labels = inputs.to(self.device), labels.to(self.device)
         try:
-            logits = self._hooked(inputs)
-            moved = shares.moved() if shares is not None else None
-            if moved is not None:
-                logits = logits + moved.to(self.device)
-            loss = self._loss(logits, labels)
-            loss.backward()  # type: ignore[no-untyped-call]
-            found = take_gradients(self.parameters)
-            if shares is not None and shares.marked:
-                found.append(shares.marks_of(labels))
-            return found
+            self._loss_of(self._hooks()(inputs), labels).backward()  # type: ignore[no-untyped-call]
+            return [*take_gradients(self.parameters), *self._marks_of(labels)]
         except Exception:
             forget_pass(self.module)
             raise
 
-    def marks_in(self, gradients: list[torch.Tensor]) -> Marks | None:
+    def _pass(self, inputs: torch.Tensor, labels: torch.Tensor, owners: Owners) -> list[Gradients]:
+        """Return patients' mean gradients from a recorded pass."""
+        record = RecordedPass(self.parameters, owners)
+        inputs, labels = inputs.to(self.device), labels.to(self.device)
+        try:
+            with record:
+                outputs = self.module(inputs)
+            self._loss_of(outputs, labels).backward()  # type: ignore[no-untyped-call]
+            return [*record.gradients(), *map(owners.means, self._marks_of(labels))]
+        except Exception:
+            for parameter in self.parameters:
+                parameter.grad = None
+            raise
+
+    def marks_in(self, gradients: list[Gradients]) -> Marks | None:
         """Take patients' classes out of their mean gradients, where they follow these."""
         shares = self.shares
-        return shares.marks(gradients.pop()) if shares is not None and shares.marked else None
+        if shares is None or not shares.marked:
+            return None
+        return shares.marks(written(gradients.pop()))
+
+    def _loss_of(self, outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        moved = self.shares.moved() if self.shares is not None else None
+        return self._loss(outputs if moved is None else outputs + moved.to(self.device), labels)
+
+    def _marks_of(self, labels: torch.Tensor) -> list[torch.Tensor]:
+        shares = self.shares
+        return [shares.marks_of(labels)] if shares is not None and shares.marked else []
+
+    def _hooks(self) -> nn.Module:
+        """Return the model with Opacus' hooks."""
+        if self._hooked is None:
+            from opacus.grad_sample import GradSampleModule
+
+            self._hooked = GradSampleModule(self.module, loss_reduction="sum")
+        return self._hooked
 
 
 def forget_pass(module: nn.Module) -> None:

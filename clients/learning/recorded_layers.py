@@ -13,7 +13,8 @@ from typing import Any, Protocol
 import torch
 from torch.nn import functional
 
-from clients.learning.ghost_norms import Owners, PatientGradients, Rows, Window, weight_gradients
+from clients.learning.ghost_norms import Owners, Window, weight_gradients
+from clients.learning.patient_gradients import Gradients
 
 _convolution_backward = torch.ops.aten.convolution_backward
 _group_norm_backward = torch.ops.aten.native_group_norm_backward
@@ -32,7 +33,7 @@ class Keeper(Protocol):
     def trains(self, parameter: torch.Tensor | None) -> bool:
         """Whether a parameter is trained."""
 
-    def keep(self, parameter: torch.Tensor, found: PatientGradients) -> None:
+    def keep(self, parameter: torch.Tensor, found: Gradients) -> None:
         """Keep patients' gradients of a parameter that is trained."""
 
 
@@ -68,7 +69,7 @@ class Layer:
         self, parameter: torch.Tensor | None, records: Callable[[], torch.Tensor]
     ) -> None:
         if parameter is not None and self.keeper.trains(parameter):
-            self.keeper.keep(parameter, Rows(self.keeper.owners.means(records())))
+            self.keeper.keep(parameter, self.keeper.owners.means(records()))
 
     def _keep_factors(
         self, at_outputs: torch.Tensor, at_inputs: torch.Tensor, window: Window | None
@@ -99,8 +100,8 @@ def recorded(layer: Layer, inputs: torch.Tensor) -> torch.Tensor:
     """Return a layer's output; its parameters' gradients are kept on the way back."""
     if len(inputs) != len(layer.keeper.owners.index):
         raise UnknownUse(f"a layer has {len(inputs)} inputs, not one for each record")
-    output: torch.Tensor = _Recorded.apply(layer, inputs, layer.weight, layer.bias)
-    return output
+    apply: Callable[..., torch.Tensor] = _Recorded.apply
+    return apply(layer, inputs, layer.weight, layer.bias)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,8 +138,11 @@ class Convolution(Layer):
 
     def _grouped(self, at_outputs: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
         """Return records' gradients of a weight that joins channels within groups alone."""
-        seen = self.window.patches(inputs).unflatten(1, (self.groups, -1))
-        return (at_outputs.mT.unflatten(1, (self.groups, -1)) @ seen.mT).flatten(1)
+        outputs, seen = at_outputs.mT, self.window.patches(inputs)
+        first, second = (
+            one.reshape(len(one), self.groups, -1, one.shape[-1]) for one in (outputs, seen)
+        )
+        return (first @ second.mT).flatten(1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,6 +151,7 @@ class Linear(Layer):
 
     def forward(self, inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Return the output ``[records, ..., outputs]``."""
+        assert self.weight is not None
         return (functional.linear(inputs, self.weight, self.bias),)
 
     def backward(
@@ -171,7 +176,7 @@ class GroupNorm(Layer):
     def forward(self, inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Return the output, and the groups' means and inverse deviations."""
         size = _size(inputs)
-        return torch.native_group_norm(  # type: ignore[no-any-return]
+        return torch.native_group_norm(
             inputs.contiguous(), self.weight, self.bias, *size, self.groups, self.epsilon
         )
 
@@ -206,9 +211,7 @@ class LayerNorm(Layer):
 
     def forward(self, inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Return the output, and the means and inverse deviations."""
-        return torch.native_layer_norm(  # type: ignore[no-any-return]
-            inputs, self.shape, self.weight, self.bias, self.epsilon
-        )
+        return torch.native_layer_norm(inputs, self.shape, self.weight, self.bias, self.epsilon)
 
     def backward(
         self, gradient: torch.Tensor, wanted: bool, inputs: torch.Tensor, *kept: torch.Tensor
@@ -219,9 +222,7 @@ class LayerNorm(Layer):
         def summed(values: torch.Tensor) -> torch.Tensor:
             return values.reshape(len(values), -1, math.prod(self.shape)).sum(dim=1)
 
-        self._keep_rows(
-            self.weight, lambda: summed(gradient * ((inputs - means) * deviations))
-        )
+        self._keep_rows(self.weight, lambda: summed(gradient * ((inputs - means) * deviations)))
         self._keep_rows(self.bias, lambda: summed(gradient))
         if not wanted:
             return None

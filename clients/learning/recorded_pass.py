@@ -13,7 +13,6 @@ other way gets a gradient from autograd, and is seen by that: then the pass rais
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import torch
@@ -21,7 +20,9 @@ from torch import nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from clients.learning.ghost_norms import Owners, PatientGradients, Rows, Window
+from clients.learning.device_check import DeviceError
+from clients.learning.ghost_norms import Owners, Window
+from clients.learning.patient_gradients import Gradients, bytes_of, written
 from clients.learning.recorded_layers import (
     Convolution,
     GroupNorm,
@@ -38,14 +39,17 @@ class RecordedPass(TorchFunctionMode):
     Args:
         parameters: those that are trained, in the model's order.
         owners: whose the records are.
+
+    Attributes:
+        values: float32 numbers that layers' outputs and gradients take.
     """
 
     def __init__(self, parameters: Sequence[nn.Parameter], owners: Owners) -> None:
         super().__init__()
-        self.owners = owners
+        self.owners, self.values = owners, 0
         self._parameters = parameters
         self._places = {id(parameter): place for place, parameter in enumerate(parameters)}
-        self._kept: dict[int, PatientGradients] = {}
+        self._kept: dict[int, Gradients] = {}
 
     def __torch_function__(
         self,
@@ -58,38 +62,80 @@ class RecordedPass(TorchFunctionMode):
         known = _CALLS.get(func)
         if known is None:
             return func(*args, **(kwargs or {}))
-        return known(self, func, *args, **(kwargs or {}))
+        outputs = known(self, func, *args, **(kwargs or {}))
+        self.values += outputs.numel()
+        return outputs
 
     def trains(self, parameter: torch.Tensor | None) -> bool:
         """Whether a parameter is trained."""
         return id(parameter) in self._places
 
-    def keep(self, parameter: torch.Tensor, found: PatientGradients) -> None:
+    def keep(self, parameter: torch.Tensor, found: Gradients) -> None:
         """Keep patients' gradients of a parameter; those of several uses add up."""
         place = self._places[id(parameter)]
         if place in self._kept:
-            everyone = torch.arange(len(self.owners.counts), device=parameter.device)
-            uses = (self._kept[place], found)
-            found = Rows(sum(use.rows(everyone).double() for use in uses).float())
+            first, second = (written(use) for use in (self._kept[place], found))
+            found = (first.double() + second.double()).float()
         self._kept[place] = found
+        self.values += bytes_of(found) // 4
 
-    def gradients(self) -> list[PatientGradients]:
+    def gradients(self) -> list[Gradients]:
         """Return patients' gradients of all parameters, in their order, after the backward pass.
 
         Raises:
             UnknownUse: a parameter was used in another way as well.
         """
         if any(parameter.grad is not None for parameter in self._parameters):
-            for parameter in self._parameters:
-                parameter.grad = None
             raise UnknownUse("a parameter is used otherwise than by a layer that is known")
-        patients = len(self.owners.counts)
-        return [
-            self._kept[place]
-            if place in self._kept
-            else Rows(parameter.detach().new_zeros((patients, parameter.numel())))
+        none = {
+            place: parameter.detach().new_zeros((self.owners.patients, parameter.numel()))
             for place, parameter in enumerate(self._parameters)
-        ]
+            if place not in self._kept
+        }
+        return [one for _, one in sorted((self._kept | none).items(), key=lambda item: item[0])]
+
+
+def values_of_a_record(
+    module: nn.Module,
+    parameters: Sequence[nn.Parameter],
+    shape: tuple[int, ...],
+    device: torch.device,
+) -> int | None:
+    """Record a pass of one made-up record; weights and torch's generator are left as they were.
+
+    Args:
+        module: the model, on the device.
+        parameters: those that are trained.
+        shape: of a record as the model gets it.
+        device: where the model is.
+
+    Returns:
+        How many float32 numbers a recorded pass holds for each record; None where the model uses a
+        parameter in a way that is not known here.
+
+    Raises:
+        DeviceError: the model does not compute it.
+    """
+    record = RecordedPass(
+        parameters, Owners(torch.zeros(1, dtype=torch.int64, device=device), (1,))
+    )
+    try:
+        with torch.random.fork_rng(devices=[]), torch.enable_grad():
+            with record:
+                outputs = module(torch.zeros(1, *shape, device=device))
+            outputs.sum().backward()
+        record.gradients()
+    except UnknownUse:
+        return None
+    except Exception as error:
+        raise DeviceError(
+            f"a made-up record of shape {shape} cannot be computed here "
+            f"({type(error).__name__}: {error})"
+        ) from error
+    finally:
+        for parameter in parameters:
+            parameter.grad = None
+    return record.values
 
 
 def _convolve(
@@ -111,8 +157,14 @@ def _convolve(
         input = functional.pad(input, _same(kernel, reach))
     sides = (0,) * len(kernel) if isinstance(padding, str) else _each(padding, kernel)
     window = Window(kernel=kernel, stride=steps, padding=sides, dilation=reach)
-    parts = {"keeper": record, "weight": weight, "bias": bias}
+    parts = _parts(record, weight, bias)
     return recorded(Convolution(**parts, call=call, window=window, groups=groups), input)
+
+
+def _parts(
+    record: RecordedPass, weight: torch.Tensor | None, bias: torch.Tensor | None
+) -> dict[str, Any]:
+    return {"keeper": record, "weight": weight, "bias": bias}
 
 
 def _each(value: int | tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, ...]:
@@ -155,7 +207,7 @@ def _normalise_groups(
 ) -> torch.Tensor:
     if not (record.trains(weight) or record.trains(bias)):
         return call(input, num_groups, weight, bias, eps, *more, **named)
-    parts = {"keeper": record, "weight": weight, "bias": bias}
+    parts = _parts(record, weight, bias)
     return recorded(GroupNorm(**parts, groups=num_groups, epsilon=eps), input)
 
 
@@ -172,7 +224,7 @@ def _normalise_layer(
 ) -> torch.Tensor:
     if not (record.trains(weight) or record.trains(bias)):
         return call(input, normalized_shape, weight, bias, eps, *more, **named)
-    parts = {"keeper": record, "weight": weight, "bias": bias}
+    parts = _parts(record, weight, bias)
     return recorded(LayerNorm(**parts, shape=tuple(normalized_shape), epsilon=eps), input)
 
 

@@ -1,0 +1,96 @@
+"""Patients' gradients, one of each parameter: their norms, and their scaled sums.
+
+Either they are written out, a row for each patient, or they are factors of `ghost_norms`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from clients.learning.ghost_norms import Factors
+from clients.learning.squared_norms import squared_norms
+
+#: The most that factors may leave a squared norm off by, relative to it.
+TOLERANCE = 2.0**-20
+#: Values of rows that are turned into float64 at once: they stay in a processor's cache.
+BLOCK_VALUES = 2**17
+
+#: Patients' mean gradients of a parameter: written out, float32 ``[patients, ...]``, or factors.
+Gradients = torch.Tensor | Factors
+
+
+def size_of(gradients: Gradients) -> int:
+    """Return how many values each patient's gradient has."""
+    if isinstance(gradients, Factors):
+        return gradients.at_outputs.shape[2] * gradients.at_inputs.shape[2]
+    return gradients.shape[1:].numel()
+
+
+def written(gradients: Gradients, patients: torch.Tensor | None = None) -> torch.Tensor:
+    """Return all or some patients' gradients, written out: ``[patients, values]``."""
+    if patients is None:
+        patients = torch.arange(len(gradients), device=_held(gradients)[0].device)
+    if isinstance(gradients, Factors):
+        return gradients.rows(patients)
+    return gradients[patients].reshape(len(patients), -1)
+
+
+def bytes_of(gradients: Gradients) -> int:
+    """Return how much memory gradients take."""
+    return sum(one.nbytes for one in _held(gradients))
+
+
+def _held(gradients: Gradients) -> tuple[torch.Tensor, ...]:
+    if isinstance(gradients, Factors):
+        return gradients.at_outputs, gradients.at_inputs
+    return (gradients,)
+
+
+def add_scaled(totals: torch.Tensor, gradients: Gradients, scale: torch.Tensor) -> None:
+    """Add patients' scaled gradients to one total, or to several at once.
+
+    A patient whose scale is 0 adds nothing, whatever their gradient is.
+
+    Args:
+        totals: float64 ``[values]``, or ``[n, values]``.
+        gradients: of the patients.
+        scale: float64 ``[patients]``, or ``[n, patients]``.
+    """
+    if isinstance(gradients, Factors):
+        for total, each in zip(totals, scale, strict=True) if scale.dim() > 1 else [(totals, scale)]:
+            gradients.add_to(total, each)
+        return
+    rows = gradients.reshape(len(gradients), -1)
+    adds = scale != 0 if scale.dim() == 1 else (scale != 0).any(dim=0)
+    if not bool(adds.all()):
+        rows, scale = rows[adds], scale[..., adds]
+    step = rows.shape[1]
+    if rows.device.type == "cpu" and len(rows):
+        step = max(64, BLOCK_VALUES // len(rows) // 64 * 64)
+    for place in range(0, rows.shape[1], max(1, step)):
+        here = slice(place, place + step)
+        totals[..., here] += scale @ rows[:, here].double()
+
+
+def squares_of(gradients: Sequence[Gradients]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return each patient's squared norm over all parameters, and for whom factors cancel.
+
+    Returns:
+        float64 ``[patients]``, and the numbers of patients, int64, whose gradients have to be
+        written out to be added: theirs are the norms of what `written` returns.
+    """
+    rows = [one for one in gradients if not isinstance(one, Factors)]
+    factors = [one.squares() for one in gradients if isinstance(one, Factors)]
+    squares = squared_norms(rows) if rows else torch.zeros_like(factors[0][0])
+    if not factors:
+        return squares, torch.zeros(0, dtype=torch.int64, device=squares.device)
+    for square, _ in factors:
+        squares = squares + square
+    errors = torch.stack([error for _, error in factors]).sum(dim=0)
+    apart = torch.nonzero(errors > TOLERANCE * squares).flatten()
+    if len(apart):
+        each = [written(one, apart).double().square().sum(dim=1) for one in gradients]
+        squares[apart] = torch.stack(each).sum(dim=0)
+    return squares, apart

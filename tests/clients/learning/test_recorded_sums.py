@@ -1,0 +1,144 @@
+"""The clipped sum of a recorded pass: against one patient at a time, and where float32 ends."""
+
+from __future__ import annotations
+
+import copy
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn import functional
+
+from clients.learning import dp_sgd
+from clients.learning.batch import Batch
+from clients.learning.device_check import DeviceError, check_computes
+from clients.learning.dp_sgd import clipped_gradient_sum, clipped_gradient_sums
+from clients.learning.per_sample import LARGE, PerSample
+from clients.models.deep import resnet18
+from clients.models.small import cnn
+from clients.models.squeezenet import squeezenet
+from tests.clients.learning.test_faulty_records import BREAKS, _Fragile
+
+pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
+
+
+def _net() -> nn.Module:
+    """A net whose first layers are kept as rows and whose last ones as factors."""
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding=1),
+        nn.GroupNorm(2, 4),
+        _Fragile(),
+        nn.ReLU(),
+        nn.Conv2d(4, 24, 3, stride=2),
+        nn.Tanh(),
+        nn.Flatten(),
+        nn.Linear(24 * 9, 3),
+    )
+
+
+def _batch(patients: list[int], seed: int = 1) -> Batch:
+    generator = torch.Generator().manual_seed(seed)
+    return Batch(
+        inputs=torch.randn(len(patients), 1, 8, 8, generator=generator),
+        labels=torch.randint(0, 3, (len(patients),), generator=generator),
+        patients=torch.tensor(patients, dtype=torch.int64),
+    )
+
+
+def _oracle(model: nn.Module, batch: Batch, l2_clip: float) -> np.ndarray:
+    """One patient at a time, in float64."""
+    exact = copy.deepcopy(model).double()
+    total = np.zeros(sum(p.numel() for p in exact.parameters()))
+    for patient in batch.patients.unique():
+        mine = batch.patients == patient
+        exact.zero_grad()
+        functional.cross_entropy(exact(batch.inputs[mine].double()), batch.labels[mine]).backward()
+        mean = np.concatenate([p.grad.numpy().ravel() for p in exact.parameters()])
+        total += mean * min(1.0, l2_clip / np.linalg.norm(mean))
+    return total
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    patients=st.lists(st.integers(0, 5), min_size=1, max_size=10),
+    l2_clip=st.sampled_from([0.1, 1.0, 50.0]),
+    chunk=st.sampled_from([1, 3, 32]),
+)
+def test_sum_equals_one_patient_at_a_time(patients: list[int], l2_clip: float, chunk: int) -> None:
+    batch, net = _batch(patients), _net()
+    model = PerSample(net, way="recorded")
+    found = clipped_gradient_sum(model, batch, l2_clip=l2_clip, chunk_records=chunk)
+    np.testing.assert_allclose(
+        found.total, _oracle(net, batch, l2_clip), rtol=1e-4, atol=1e-5 * l2_clip
+    )
+    assert (found.patients, found.discarded) == (len(set(patients)), 0)
+
+
+@pytest.mark.parametrize("build", [squeezenet, resnet18])
+def test_nets_of_the_field_are_recorded_and_sum_as_by_hooks(build) -> None:
+    torch.manual_seed(0)
+    info = SimpleNamespace(shape=(1, 32, 32), classes=("no", "yes"), input_range=(0.0, 1.0))
+    net = build(info)
+    batch = Batch(
+        inputs=torch.rand(4, 1, 32, 32),
+        labels=torch.tensor([0, 1, 1, 0]),
+        patients=torch.tensor([0, 1, 2, 2]),
+    )
+    recorded, hooked = PerSample(net), PerSample(copy.deepcopy(net), way="hooks")
+    recorded.choose_pass((1, 32, 32))
+    assert recorded.recorded
+    found, expected = (clipped_gradient_sum(m, batch, l2_clip=1.0) for m in (recorded, hooked))
+    assert np.linalg.norm(found.total - expected.total) < 1e-4 * np.linalg.norm(expected.total)
+
+
+def test_small_models_and_unknown_uses_go_by_hooks() -> None:
+    info = SimpleNamespace(shape=(1, 16, 16), classes=("no", "yes"), input_range=(0.0, 1.0))
+    small = PerSample(cnn(info))
+    small.choose_pass((1, 16, 16))
+    assert not small.recorded
+
+    class _Own(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner, self.gain = nn.Linear(600, 600), nn.Parameter(torch.ones(600))
+
+        def forward(self, rows: torch.Tensor) -> torch.Tensor:
+            return self.gain * self.inner(rows)
+
+    own = PerSample(_Own())
+    assert own.dimensions > LARGE
+    own.choose_pass((600,))
+    assert not own.recorded
+
+
+def test_hospitals_of_one_pass_have_the_sums_of_their_own_patients() -> None:
+    model = PerSample(_net(), way="recorded")
+    batches = [_batch([0, 0, 1]), _batch([0], seed=2), _batch([3, 4, 4, 4], seed=3)]
+    together = clipped_gradient_sums(model, batches, l2_clip=0.5, chunk_records=32)
+    for found, batch in zip(together, batches, strict=True):
+        alone = clipped_gradient_sum(model, batch, l2_clip=0.5)
+        np.testing.assert_allclose(found.total, alone.total, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("how", ["raises", "unreadable", "overflows"])
+def test_removing_a_faulty_patient_moves_the_sum_by_no_more_than_the_clip(how: str) -> None:
+    batch, model = _batch([0, 1, 2, 2, 3, 4]), PerSample(_net(), way="recorded")
+    rest = batch.patients != 2
+    others = Batch(
+        inputs=batch.inputs[rest], labels=batch.labels[rest], patients=batch.patients[rest]
+    )
+    without = clipped_gradient_sum(model, others, l2_clip=0.5)
+    if how == "raises":
+        model.module[2] = _Fragile("backward")
+        model.module[2].forward = _raising_for(batch.inputs[2].mean())  # type: ignore[method-assign]
+    batch.inputs[2] = {"raises": batch.inputs[2], "unreadable": torch.nan, "overflows": 3e38}[how]
+    found = clipped_gradient_sum(model, batch, l2_clip=0.5)
+    assert np.linalg.norm(found.total - without.total) <= 0.5
+    assert all(p.grad is None for p in model.parameters)
+    after = clipped_gradient_sum(model, others, l2_clip=0.5)
+    np.testing.assert_allclose(after.total, without.total, rtol=1e-6, atol=1e-8)
