@@ -33,8 +33,7 @@ from clients.learning.ghost_norms import Owners
 from clients.learning.late_rows import LateRows
 from clients.learning.patient_gradients import (
     Gradients,
-    add_scaled,
-    size_of,
+    add_all_scaled,
     squares_of,
     written,
 )
@@ -80,7 +79,9 @@ def clipped_gradient_sum(
     Formal guarantee: adding or removing all records of one patient changes ``total`` by at most
     ``l2_clip`` in Euclidean norm, whatever the magnitude of the gradients, and whether or not that
     patient's records can be read and computed. Scaling and adding are done in float64; the clip
-    undercuts C by `MARGIN`, more than the float32 part of a norm can be off.
+    undercuts C by `MARGIN`, more than the float32 part of a norm can be off. What is kept as factors
+    (`clients.learning.ghost_norms`) is float64 from there on: a norm is off by 2^-21 of itself at
+    the most and a patient's part of the sum by 2^-32 of C, or the gradient is written out.
 
     A record whose inputs are not finite could not be read, and is left out. A chunk that raises is
     done again patient by patient, and a patient that raises counts as zero. The batch is never
@@ -307,7 +308,7 @@ def _add_clipped(
     Where classes are counted, each part has a bound of its own; both together have C.
     """
     scaling = _scaling(gradients, l2_clip, marks)
-    offset = _add_scaled(total, gradients, scaling.scale, scaling.apart)
+    offset = add_all_scaled(total, gradients, scaling.scale, scaling.apart)
     if marks is not None and marks.counted:
         each = PART * l2_clip * (1.0 - MARGIN) * scaling.finite.double()
         total[offset:] += each @ marks.rows.double()
@@ -343,27 +344,13 @@ def _add_joined(
     finite = scaling.finite
     whose = hospitals[None] == torch.arange(len(totals), device=totals.device)[:, None]
     spread = torch.where(whose, scaling.scale, 0.0)
-    offset = _add_scaled(totals, gradients, spread, scaling.apart)
+    offset = add_all_scaled(totals, gradients, spread, scaling.apart)
     if marks is not None and marks.counted:
         each = PART * l2_clip * (1.0 - MARGIN) * torch.where(whose, finite.double(), 0.0)
         totals[:, offset:] += each @ marks.rows.double()
     if bool(finite.all()):
         return []
     return torch.bincount(hospitals[~finite], minlength=len(totals)).tolist()
-
-
-def _add_scaled(
-    totals: torch.Tensor, gradients: list[Gradients], scale: torch.Tensor, apart: torch.Tensor
-) -> int:
-    """Add scaled gradients to one total ``[d]`` or to several; return where they end."""
-    together, offset = scale.index_fill(-1, apart, 0.0), 0
-    for gradient in gradients:
-        here = totals[..., offset : offset + size_of(gradient)]
-        add_scaled(here, gradient, together)
-        if len(apart):
-            add_scaled(here, written(gradient, apart), scale[..., apart])
-        offset += here.shape[-1]
-    return offset
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,7 +59,9 @@ def add_scaled(totals: torch.Tensor, gradients: Gradients, scale: torch.Tensor) 
         scale: float64 ``[patients]``, or ``[n, patients]``.
     """
     if isinstance(gradients, Factors):
-        for total, each in zip(totals, scale, strict=True) if scale.dim() > 1 else [(totals, scale)]:
+        for total, each in (
+            zip(totals, scale, strict=True) if scale.dim() > 1 else [(totals, scale)]
+        ):
             gradients.add_to(total, each)
         return
     rows = gradients.reshape(len(gradients), -1)
@@ -72,6 +74,33 @@ def add_scaled(totals: torch.Tensor, gradients: Gradients, scale: torch.Tensor) 
     for place in range(0, rows.shape[1], max(1, step)):
         here = slice(place, place + step)
         totals[..., here] += scale @ rows[:, here].double()
+
+
+def add_all_scaled(
+    totals: torch.Tensor,
+    gradients: Sequence[Gradients],
+    scale: torch.Tensor,
+    apart: torch.Tensor,
+) -> int:
+    """Add patients' scaled gradients of all parameters, one after the other.
+
+    Args:
+        totals: float64 ``[d]``, or ``[n, d]``; they may go on after the last parameter.
+        gradients: of the patients, for each parameter.
+        scale: float64 ``[patients]``, or ``[n, patients]``; 0 adds nothing.
+        apart: numbers of the patients whose gradients have to be written out.
+
+    Returns:
+        Where the parameters end.
+    """
+    together, offset = scale.index_fill(-1, apart, 0.0), 0
+    for gradient in gradients:
+        here = totals[..., offset : offset + size_of(gradient)]
+        add_scaled(here, gradient, together)
+        if len(apart):
+            add_scaled(here, written(gradient, apart), scale[..., apart])
+        offset += here.shape[-1]
+    return offset
 
 
 def squares_of(gradients: Sequence[Gradients]) -> tuple[torch.Tensor, torch.Tensor]:

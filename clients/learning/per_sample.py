@@ -80,6 +80,11 @@ class PerSample:
             self.shares = shares
             self.dimensions += shares.counts.classes if shares.counts is not None else 0
 
+    @property
+    def recorded(self) -> bool:
+        """Whether gradients come from a recorded pass, as :meth:`choose_pass` has decided."""
+        return self._recorded
+
     def refresh(self) -> None:
         """Take note of the caller's steps; to be called before a batch, not before each pass."""
         self._twin.refresh()

@@ -17,6 +17,9 @@ from clients.learning.patient_gradients import add_scaled, size_of, written
 from clients.learning.recorded_layers import UnknownUse
 from clients.learning.recorded_pass import RecordedPass, values_of_a_record
 
+# An even kernel needs one more value after than before.
+pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel:UserWarning")
+
 
 class _Twice(nn.Module):
     """One layer, called twice in a pass."""
@@ -141,8 +144,10 @@ def test_norms_rows_and_sums_are_those_of_one_patient_at_a_time(
     if form != "whichever costs less":
         kept = {type(one) for one in found}
         assert Factors in kept if form == "factors" else kept == {torch.Tensor}
+    # Against the whole gradient: a shift before a normalisation has one of nothing but rounding.
+    largest = max(float(rows.abs().max()) for rows in expected)
+    near = {"rtol": 1e-4, "atol": 1e-5 * largest}
     for one, rows in zip(found, expected, strict=True):
-        near = {"rtol": 1e-4, "atol": 1e-5 * float(rows.abs().max()) + 1e-12}
         everyone = torch.arange(len(counts))
         torch.testing.assert_close(written(one, everyone).double(), rows, **near)
         torch.testing.assert_close(written(one[len(counts) - 1 :]).double(), rows[-1:], **near)
