@@ -79,9 +79,10 @@ def clipped_gradient_sum(
     Formal guarantee: adding or removing all records of one patient changes ``total`` by at most
     ``l2_clip`` in Euclidean norm, whatever the magnitude of the gradients, and whether or not that
     patient's records can be read and computed. Scaling and adding are done in float64; the clip
-    undercuts C by `MARGIN`, more than the float32 part of a norm can be off. What is kept as factors
-    (`clients.learning.ghost_norms`) is float64 from there on: a norm is off by 2^-21 of itself at
-    the most and a patient's part of the sum by 2^-32 of C, or the gradient is written out.
+    undercuts C by `MARGIN`, more than the float32 part of a norm can be off. Of large models, whose
+    gradients are kept as factors (`clients.learning.ghost_norms`), all of it is float64: a norm is
+    off by 2^-21 of itself at the most and a patient's part of the sum by 2^-32 of C, or that
+    patient's gradient is written out.
 
     A record whose inputs are not finite could not be read, and is left out. A chunk that raises is
     done again patient by patient, and a patient that raises counts as zero. The batch is never
