@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from clients.learning.patient_gradients import written
 from clients.learning.per_sample import PerSample
 from clients.models import build_model
 from clients.models.weights import set_parameters
@@ -166,7 +167,7 @@ def steepness(module: torch.nn.Module, pool: Pool) -> Matrix:
     inputs, labels = pool.inputs(), torch.as_tensor(pool.records.labels)
     for at in range(0, len(inputs), _CHUNK):
         rows = sampled.gradients(inputs[at : at + _CHUNK], labels[at : at + _CHUNK])
-        each = [one.reshape(len(one), -1).double().square().sum(dim=1) for one in rows]
+        each = [written(one).double().square().sum(dim=1) for one in rows]
         found.append(torch.stack(each).sum(dim=0))
     squares = pool.by_patient(torch.cat(found).numpy())
     return np.log(np.maximum(squares, 1e-30))
