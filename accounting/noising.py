@@ -78,6 +78,23 @@ def noised_unpaid(
     return whole.reshape(values.shape)
 
 
+def draw_ahead(grid: GridPlan, stream: Stream, count: int) -> None:
+    """Draw a vector's noise before the vector is there; `noised_unpaid` is to be the next use.
+
+    Where the noise is in parts, their seeds come from the stream first, and nothing is drawn.
+
+    Args:
+        grid: the plan.
+        stream: where noise comes from.
+        count: values of the vector; 12 bytes are held for each.
+    """
+    if grid.noise_stddev <= 0.0 or grid.parts is not None:
+        return
+    rough, room = Rough.of(_in_steps(grid, 0)), Room(min(count, CHUNK))
+    for drawn in stream.draw_ahead(count):
+        drawn.keep_rough(rough, room)
+
+
 def _finite(values: Vector) -> bool:
     with np.errstate(over="ignore", invalid="ignore"):
         summed = float(values.sum())  # much faster, and finite only if every value is

@@ -20,6 +20,7 @@ standard deviations, with a few coarse values near it.
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Iterator
 from typing import NoReturn
 
@@ -64,6 +65,8 @@ class Stream:
         self._seeded = seeded
         self._process = os.getpid()
         self._cipher = _keystream(key)
+        #: What was drawn ahead: by which process, how many values, and these.
+        self._ahead: tuple[int, int, deque[Normals]] | None = None
 
     @classmethod
     def fresh(cls) -> Stream:
@@ -105,6 +108,8 @@ class Stream:
 
     def bytes(self, count: int) -> bytes:
         """`count` random bytes."""
+        if self._ahead is not None:
+            raise AccountingError("values were drawn ahead of this stream: they are to come first")
         zeros = _ZEROS[:count] if count <= len(_ZEROS) else bytes(count)
         return self._cipher_here().update(zeros)
 
@@ -171,7 +176,44 @@ class Stream:
         return values
 
     def normals(self, count: int) -> Iterator[Normals]:
-        """The values of `normal`, `CHUNK` at a time, before they are computed."""
+        """The values of `normal`, `CHUNK` at a time, before they are computed.
+
+        Raises:
+            AccountingError: another number of them was drawn ahead.
+        """
+        if self._ahead is None:
+            yield from self._drawn(count)
+            return
+        process, drawn, pieces = self._ahead
+        self._ahead = None
+        if drawn != count:
+            raise AccountingError(f"{drawn} values were drawn ahead, and {count} are asked for")
+        if process != os.getpid() and not self._seeded:
+            yield from self._drawn(count)  # the parent has these
+            return
+        while pieces:
+            yield pieces.popleft()
+
+    def draw_ahead(self, count: int) -> Iterator[Normals]:
+        """Draw now what `normals` is to return next; nothing else may be drawn in between.
+
+        Memory: 8 bytes a value, until they are taken.
+
+        Returns:
+            The same values, to be made ready for their use.
+        """
+        if self._ahead is not None:
+            raise AccountingError("values of this stream have been drawn ahead before")
+        pieces = deque(self._drawn(count))
+        self._ahead = os.getpid(), count, pieces
+        return iter(list(pieces))
+
+    def forget_ahead(self) -> None:
+        """Let go of what was drawn ahead: this stream gives no values any more."""
+        if self._ahead is not None:
+            self._ahead = (self._ahead[0], -1, deque())
+
+    def _drawn(self, count: int) -> Iterator[Normals]:
         for start in range(0, count, CHUNK):
             words = self.words(min(CHUNK, count - start))
             small = np.flatnonzero(words < SMALL)

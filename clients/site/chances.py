@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from accounting.events import ExactEvent
+from accounting.noising import draw_ahead
 from accounting.parts import Seeds
 from accounting.private import Private
 from accounting.randomness import Stream
@@ -71,6 +72,20 @@ class Chances:
         stream = self.stream(place, "sampling", step)
         return patients[stream.bernoulli(len(patients), self._settings.training.sampling_rate)]
 
+    def noise_ahead(self, grid: GridPlan, place: Place, count: int) -> Stream:
+        """Draw the noise of a place's first sum before the sum is there; returns where it is.
+
+        It is for one sum, as what a stream has given comes never again.
+
+        Args:
+            grid: on which the sum is noised.
+            place: where in the training.
+            count: values of the sum.
+        """
+        stream = self.stream(place, "noise")
+        draw_ahead(grid, stream, count)
+        return stream
+
     def noised_sum(
         self,
         total: NDArray[np.float64],
@@ -78,6 +93,7 @@ class Chances:
         place: Place,
         receipt: Receipt,
         step: int = 0,
+        drawn: Stream | None = None,
     ) -> Released:
         """Return a sum of clipped contributions as it may leave.
 
@@ -87,9 +103,10 @@ class Chances:
             place: where in the training.
             receipt: covers the place.
             step: of the place, from 0.
+            drawn: where its noise was drawn ahead; None: it was not.
         """
         use = receipt.use(place.round, step + 1)
-        return self.released(Private(total), grid, place, "noise", use, step)
+        return self.released(Private(total), grid, place, "noise", use, step, drawn)
 
     def released(
         self,
@@ -99,11 +116,13 @@ class Chances:
         purpose: str,
         use: Use,
         step: int = 0,
+        drawn: Stream | None = None,
     ) -> Released:
         """Return a value with this hospital's noise on the grid; exact where that was paid for."""
         if isinstance(use.event, ExactEvent):
             return Released(exact(value, use, grid).vector, use, Seeds(()))
-        made = noised(value, grid, self.stream(place, purpose, step), use)
+        stream = self.stream(place, purpose, step) if drawn is None else drawn
+        made = noised(value, grid, stream, use)
         return Released(made.vector, use, made.seeds)
 
 

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from accounting.parts import Seeds
-    from accounting.receipts import Use
+    from accounting.randomness import Stream
+    from accounting.receipts import Receipt, Use
     from clients.contract.layer_messages import Arrays, TurnRequest
     from clients.contract.messages import RoundRequest
     from clients.site.door import Passage, Release
@@ -47,9 +48,10 @@ class Contributing:
         extras = Releasing(self._hospital).extras(request)
         events = events_of_attempt(self._hospital.settings, request.round, request.attempt)
         receipt = self._hospital.spend(passage.place, events)
-        draws, taken = self._hospital.own.of(receipt, session.terms.grid, phases)
         with Ahead() as ahead:
+            drawn = self._drawing(receipt, ahead)
             prepared = self.preparing(passage.place, ahead)
+            draws, taken = self._hospital.own.of(receipt, session.terms.grid, phases, drawn)
             update = session.exchange.contribute(session.replica, draws)
             return self.seal(
                 passage,
@@ -60,6 +62,16 @@ class Contributing:
                 seeds=taken.seeds,
                 extras=extras,
             )
+
+    def _drawing(self, receipt: Receipt, ahead: Ahead) -> Callable[[], Stream] | None:
+        """Begin with the noise of a place's first sum, where a processor is free for it."""
+        session, site = self._hospital.session(), self._hospital.site
+        if not is_spare(site, session.replica.device):
+            return None
+        terms, place, chances = session.terms, receipt.place, self._hospital.own.chances
+        values = terms.sealing.values
+        make = partial(chances.noise_ahead, terms.grid, place, values)
+        return ahead.begin(make, size=12 * values, discard=lambda stream: stream.forget_ahead())
 
     def preparing(self, place: Place, ahead: Ahead) -> Callable[[], OneSealing]:
         """Begin with what sealing at a paid place takes; returns what waits for it.

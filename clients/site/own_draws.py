@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from accounting.grid import GridPlan
     from accounting.lines import Place
     from accounting.parts import Seeds
+    from accounting.randomness import Stream
     from accounting.receipts import Receipt, Use
     from clients.contract.phases import Phases
     from clients.contract.settings import Settings
@@ -78,13 +79,20 @@ class OwnDraws:
         self._state = state
         self.chances = Chances(site.name, settings)
 
-    def of(self, receipt: Receipt, grid: GridPlan, phases: Phases) -> tuple[Draws, Taken]:
+    def of(
+        self,
+        receipt: Receipt,
+        grid: GridPlan,
+        phases: Phases,
+        drawn: Callable[[], Stream] | None = None,
+    ) -> tuple[Draws, Taken]:
         """Return the draws of a paid place, and where what they take is gathered.
 
         Args:
             receipt: of the place; each noised sum takes one of its uses.
             grid: on which sums are noised.
             phases: where the seconds are counted.
+            drawn: returns where the noise of the first step was drawn ahead; None: it was not.
         """
         place, taken = receipt.place, Taken()
 
@@ -101,7 +109,8 @@ class OwnDraws:
                 for reason in gradient.reasons:
                     self._site.log(reason)
             with phases.measure("noise"):
-                made = self.chances.noised_sum(gradient.total, grid, place, receipt, step)
+                ahead = drawn() if drawn is not None and step == 0 else None
+                made = self.chances.noised_sum(gradient.total, grid, place, receipt, step, ahead)
                 taken.uses.append(made.use)
                 taken.seeds.append(made.seeds)
                 return made.vector

@@ -1,5 +1,6 @@
 """Rough normal values stay within their bound, and what is made with them is the same bits."""
 
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -7,9 +8,10 @@ import pytest
 from scipy.special import ndtri
 
 from accounting import normals
+from accounting.errors import AccountingError
 from accounting.grid import plan_grid
 from accounting.noise import make_noise_plan
-from accounting.noising import _in_steps, noised_unpaid
+from accounting.noising import _in_steps, draw_ahead, noised_unpaid
 from accounting.normals import Normals, Room, Rough
 from accounting.parts import Seeds, part_stream
 from accounting.randomness import CHUNK, Stream
@@ -156,6 +158,75 @@ def test_a_value_that_is_not_finite_is_refused_wherever_it_is(wrong, at):
 def test_sums_that_overflow_are_not_taken_for_values_that_are_not_finite():
     found = noised_unpaid(np.full(4, 1e308), planned(), Stream.from_seed(1))
     assert np.isfinite(found).all()
+
+
+@pytest.mark.parametrize("size", [1, CHUNK, 2 * CHUNK + 5])
+def test_noise_that_is_drawn_ahead_is_the_same_noise(size):
+    grid, values = planned(), np.random.default_rng(5).normal(size=size)
+    ahead, plain = Stream.from_seed(5, "noise"), Stream.from_seed(5, "noise")
+    draw_ahead(grid, ahead, size)
+    assert np.array_equal(noised_unpaid(values, grid, ahead), noised_unpaid(values, grid, plain))
+    assert ahead.bytes(8) == plain.bytes(8)
+    # And what was drawn is gone: what comes next is new.
+    assert np.array_equal(noised_unpaid(values, grid, ahead), noised_unpaid(values, grid, plain))
+
+
+def test_nothing_is_drawn_ahead_of_what_comes_from_the_stream_first():
+    """Seeds of parts do; and an exact sum needs no noise."""
+    for grid in (planned(dropouts=2), replace(planned(), noise_stddev=0.0)):
+        stream, plain = Stream.from_seed(6, "noise"), Stream.from_seed(6, "noise")
+        draw_ahead(grid, stream, 100)
+        assert stream.bytes(8) == plain.bytes(8)
+
+
+def test_what_was_drawn_ahead_comes_first_once_and_as_many():
+    stream = Stream.fresh()
+    draw_ahead(planned(), stream, 100)
+    for draw in (lambda: stream.bytes(8), lambda: stream.uniform(3), lambda: stream.words(1)):
+        with pytest.raises(AccountingError, match="to come first"):
+            draw()
+    with pytest.raises(AccountingError, match="drawn ahead before"):
+        draw_ahead(planned(), stream, 100)
+    with pytest.raises(AccountingError, match="100 values were drawn ahead, and 99"):
+        stream.normal(99)
+    first = Stream.from_seed(7)
+    draw_ahead(planned(), first, 3)
+    assert not np.array_equal(first.normal(3), first.normal(3))
+
+
+def test_what_was_thrown_away_gives_no_noise():
+    stream = Stream.fresh()
+    draw_ahead(planned(), stream, 100)
+    stream.forget_ahead()
+    with pytest.raises(AccountingError, match="ahead"):
+        stream.normal(100)
+
+
+def in_a_fork(draw):
+    """What a forked process draws."""
+    here, there = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(there, draw().tobytes())
+        os._exit(0)
+    os.close(there)
+    with os.fdopen(here, "rb") as pipe:
+        drawn = np.frombuffer(pipe.read())
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    return drawn
+
+
+def test_a_fork_does_not_repeat_noise_that_its_parent_drew_ahead():
+    stream = Stream.fresh()
+    draw_ahead(planned(), stream, 50)
+    theirs, ours = in_a_fork(lambda: stream.normal(50)), stream.normal(50)
+    assert theirs.size == 50 and not np.any(theirs == ours)
+
+
+def test_a_seeded_stream_is_repeatable_in_a_fork_too():
+    stream = Stream.from_seed(8)
+    draw_ahead(planned(), stream, 50)
+    assert np.array_equal(in_a_fork(lambda: stream.normal(50)), Stream.from_seed(8).normal(50))
 
 
 def test_words_show_nothing_of_themselves():

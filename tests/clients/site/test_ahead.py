@@ -12,19 +12,21 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from clients.contract.faults import Code, Fault
 from clients.learning.gradients import Gradients
-from clients.site import chances
+from clients.site import chances, contributing
 from clients.site.ahead import Ahead, Room, is_spare
+from clients.site.chances import Chances
 from clients.site.hospital import Hospital
 from clients.site.machine import Machine
 from crypto.errors import KeysError
 from crypto.prepared import Prepared
 from crypto.roles import Place, Sealed, Vector
-from tests.exchange_runs import read_json, recorded, run_app
+from tests.exchange_runs import read_json, recorded, run_app, trained
 from tests.in_process import small_settings
 
 pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
@@ -286,3 +288,42 @@ def test_nothing_is_prepared_for_a_place_that_is_not_paid_for(
     assert refused and ("hospital-01", 2, 1) not in watched.places
     assert ("hospital-01", 2, 2) in watched.sealed
     assert [row["attempt"] for row in recorded(settings, "round") if row["round"] == 2] == [1, 2]
+
+
+def same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **changes: object) -> int:
+    """Whether a processor is free changes no bit; returns how often noise was drawn ahead."""
+    drawn, real = [], Chances.noise_ahead
+
+    def watched(self: Chances, grid: Any, place: Any, count: int) -> Any:
+        drawn.append(place)
+        return real(self, grid, place, count)
+
+    monkeypatch.setattr(Chances, "noise_ahead", watched)
+    busy = trained(tmp_path / "busy", **changes)
+    assert not drawn
+    monkeypatch.setattr(contributing, "is_spare", lambda site, device: True)
+    free = trained(tmp_path / "free", **changes)
+    assert all(np.array_equal(busy[name], free[name]) for name in busy)
+    return len(drawn)
+
+
+@pytest.mark.parametrize("scheme", ["bfv", "one-time"])
+def test_a_model_is_the_same_bits_whatever_was_made_ahead(
+    scheme: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert same_bits(tmp_path, monkeypatch, sealing__scheme=scheme) == 4 * 3
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"exchange__name": "weights", "exchange__local_steps": 2, "privacy__regime": "FPDP"},
+        {"privacy__regime": "F", "privacy__noise_multiplier": 0.0},
+        {"partition__hospitals": 5, "privacy__dropouts": 1, "sealing__scheme": "one-time"},
+    ],
+    ids=["two local steps", "no noise", "noise in parts"],
+)
+def test_so_it_is_with_more_steps_no_noise_or_noise_in_parts(
+    changes: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert same_bits(tmp_path, monkeypatch, training__rounds=2, **changes) > 0
