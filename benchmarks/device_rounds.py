@@ -190,7 +190,8 @@ def measure_device(
         row = measure_rounds(device, model, side, count, rounds, whole_app)
         found["rounds"].append(row)
         for scheme, one in row["schemes"].items():
-            phases = ", ".join(f"{n} {s * 1e3:.1f}" for n, s in one["phases_median"].items())
+            both = one["phases_median"] | one["server_phases_median"]
+            phases = ", ".join(f"{name} {s * 1e3:.1f}" for name, s in both.items())
             print(
                 f"K={count:4d} {scheme:9s} round {one['round_median'] * 1e3:.1f} ms; {phases}",
                 flush=True,

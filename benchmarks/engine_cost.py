@@ -34,6 +34,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -191,10 +192,10 @@ def measure(hospitals: int, repeats: int, *, stock: bool, pfl: bool) -> dict[str
     return found
 
 
-def whole_app(changes: dict[str, Any], folder: Path) -> dict[str, Any]:
+def whole_app(changes: dict[str, Any], folder: Path, actors: int = 0) -> dict[str, Any]:
     """Run the whole app on our engine; returns the medians of a round and its phases."""
     from clients.contract.settings import Settings
-    from simulations.engines.engine import simulate
+    from simulations.engines.engine import EngineOptions, simulate
 
     config = {
         "run.out": str(folder),
@@ -204,7 +205,7 @@ def whole_app(changes: dict[str, Any], folder: Path) -> dict[str, Any]:
         "audit.enabled": False,
     }
     folder.mkdir(parents=True)
-    simulate(Settings.from_config(config | changes))
+    simulate(Settings.from_config(config | changes), EngineOptions(actors=actors))
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     rounds = [line for line in lines if line["kind"] == "round"][1:]
     summary = json.loads((folder / "summary.json").read_text())
@@ -214,6 +215,10 @@ def whole_app(changes: dict[str, Any], folder: Path) -> dict[str, Any]:
         "phases_median": {
             name: statistics.median(line["phases"][name] for line in rounds)
             for name in rounds[0]["phases"]
+        },
+        "server_phases_median": {
+            name: statistics.median(line["server_phases"].get(name, 0.0) for line in rounds)
+            for name in rounds[0]["server_phases"]
         },
         "uplink_bytes": summary["uplink_bytes_per_hospital_round"],
         "peak_memory_mib": summary["peak_memory_mib"],
@@ -298,6 +303,7 @@ def main() -> None:
     parser.add_argument("--model", default="squeezenet", help="with --device")
     parser.add_argument("--side", type=int, default=224, help="pixels a side, with --device")
     parser.add_argument("--rounds", type=int, default=30, help="with --device; 0: steps alone")
+    parser.add_argument("--actors", type=int, default=0, help="processes, with --device")
     options = parser.parse_args()
     results = _on_device(options) if options.device else _on_processors(options)
     if options.json:
@@ -312,7 +318,7 @@ def _on_device(options: argparse.Namespace) -> dict[str, Any]:
         hospitals=options.hospitals,
         repeats=options.repeats,
         rounds=options.rounds,
-        whole_app=whole_app,
+        whole_app=partial(whole_app, actors=options.actors),
     )
 
 

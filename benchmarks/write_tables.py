@@ -312,6 +312,13 @@ def private_inference() -> str:
     return private_tables(_read("private_inference.json"), _rows)
 
 
+def device_table() -> str:
+    """Return what a private step and a sealed round cost on a GPU."""
+    from device_tables import device_tables
+
+    return device_tables(_read("device_rounds.json"), _rows)
+
+
 def attacks(name: str) -> str:
     """Return what an attack reached, beside what theory allows."""
     from attack_tables import attack_table
@@ -337,6 +344,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "own-calibration": own_calibration,
     "private-inference": private_inference,
     "uneven-table": uneven_table,
+    "device": device_table,
 }
 
 
