@@ -171,7 +171,7 @@ class Stream:
         which the grid planner charges.
         """
         values = np.empty(count, dtype=np.float64)
-        for start, drawn in zip(range(0, count, CHUNK), self.normals(count), strict=True):
+        for start, drawn in zip(range(0, count, CHUNK), self._next(count), strict=True):
             values[start : start + CHUNK] = drawn.exact()
         return values
 
@@ -181,6 +181,9 @@ class Stream:
         Raises:
             AccountingError: another number of them was drawn ahead.
         """
+        return self._next(count)
+
+    def _next(self, count: int) -> Iterator[Normals]:
         if self._ahead is None:
             yield from self._drawn(count)
             return

@@ -24,12 +24,13 @@ from clients.learning.dp_sgd import GradientSum
 from clients.site.chances import Chances
 from clients.site.own_draws import OwnDraws
 from tests.audit.faults import AUDIT, DATA, Fault, in_sums, swap
+from tests.audit.given_noise import GivenStream, joinable, swap_noise
 
 _normal, _stream, _sampled = Stream.normal, Chances.stream, Chances.sampled
 _sum = dp_sgd.clipped_gradient_sum
 
 
-class _Turned(Stream):
+class _Turned(GivenStream):
     """A stream whose normal values have the other sign."""
 
     def normal(self, count: int) -> Any:
@@ -55,6 +56,7 @@ def _opposed_noise(stack: ExitStack) -> None:
         label = " ".join(map(str, (pair, *at)))
         return kind(hashlib.sha256(secret + label.encode()).digest(), seeded=False)
 
+    joinable(stack)
     swap(stack, Chances, "stream", stream)
 
 
@@ -76,7 +78,7 @@ def _noise_taken_back(stack: ExitStack) -> None:
         if purpose != "noise":
             return made
 
-        class Kept(Stream):
+        class Kept(GivenStream):
             def normal(own, count: int) -> Any:
                 now = part(self, place, place.round, step, count)
                 if place.round <= 5:
@@ -86,6 +88,7 @@ def _noise_taken_back(stack: ExitStack) -> None:
 
         return Kept(os.urandom(32), seeded=False)
 
+    joinable(stack)
     swap(stack, Chances, "stream", stream)
 
 
@@ -94,7 +97,7 @@ def _noise_on_a_lattice(stack: ExitStack) -> None:
 
     Expected: `audit` by the shape of the noise, `audit --data` by Kolmogorov and Smirnov.
     """
-    swap(stack, Stream, "normal", lambda self, count: np.rint(2.0 * _normal(self, count)) / 2.0)
+    swap_noise(stack, lambda self, count: np.rint(2.0 * _normal(self, count)) / 2.0)
 
 
 def _half_without_noise(stack: ExitStack) -> None:
@@ -102,10 +105,8 @@ def _half_without_noise(stack: ExitStack) -> None:
 
     Expected: `audit` and `audit --data` by the noise's spread and shape.
     """
-    swap(
+    swap_noise(
         stack,
-        Stream,
-        "normal",
         lambda self, count: _normal(self, count) * (np.arange(count) % 2),
     )
 
@@ -212,7 +213,7 @@ def _noise_by_the_batch(stack: ExitStack) -> None:
         return root * _normal(self, count)
 
     in_sums(stack, made)
-    swap(stack, Stream, "normal", normal)
+    swap_noise(stack, normal)
 
 
 FRESH: tuple[Fault, ...] = (

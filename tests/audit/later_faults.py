@@ -21,6 +21,7 @@ from clients.learning import dp_sgd
 from clients.site.chances import Chances
 from clients.site.own_draws import OwnDraws
 from tests.audit.faults import AUDIT, DATA, RECONCILIATION, Fault, swap
+from tests.audit.given_noise import swap_noise
 
 #: Patients that are read and drawn together.
 BLOCK = 8
@@ -88,7 +89,7 @@ def _chunks_repeat(stack: ExitStack) -> None:
     def normal(self: Stream, count: int) -> Any:
         return np.resize(_normal(self, min(count, CHUNK)), count)
 
-    swap(stack, Stream, "normal", normal)
+    swap_noise(stack, normal)
 
 
 def _weighted_by_patients(stack: ExitStack) -> None:

@@ -17,19 +17,20 @@ from clients.contract.layer_messages import FEATURE_GRADIENTS
 from clients.site import chances
 from clients.site.chances import Chances
 from tests.audit.faults import AUDIT, DATA, Fault, Patch, swap
+from tests.audit.given_noise import noise_is, swap_noise
 
 _normal, _stream = Stream.normal, Chances.stream
 
 
 def _louder(factor: float) -> Patch:
     def plant(stack: ExitStack) -> None:
-        swap(stack, Stream, "normal", lambda self, count: factor * _normal(self, count))
+        swap_noise(stack, lambda self, count: factor * _normal(self, count))
 
     return plant
 
 
 def _cut_tails(stack: ExitStack) -> None:
-    swap(stack, Stream, "normal", lambda self, count: np.clip(_normal(self, count), -3.0, 3.0))
+    swap_noise(stack, lambda self, count: np.clip(_normal(self, count), -3.0, 3.0))
 
 
 def _same_noise(*shared: str) -> Patch:
@@ -63,11 +64,7 @@ def _silent_when_empty(stack: ExitStack) -> None:
     def noised(value: Any, plan: GridPlan, stream: Stream, use: Any) -> Any:
         empty: list[bool] = []
         value.map(lambda vector: empty.append(not np.any(vector)))
-        with (
-            mock.patch.object(Stream, "normal", lambda _, n: np.zeros(n))
-            if empty[0]
-            else ExitStack()
-        ):
+        with noise_is(lambda _, n: np.zeros(n)) if empty[0] else ExitStack():
             return real(value, plan, stream, use)
 
     swap(stack, chances, "noised", noised)
@@ -79,7 +76,7 @@ def _noise_where_touched(stack: ExitStack) -> None:
     def noised(value: Any, plan: GridPlan, stream: Stream, use: Any) -> Any:
         touched: list[Any] = []
         value.map(lambda vector: touched.append(np.asarray(vector) != 0.0))
-        with mock.patch.object(Stream, "normal", lambda s, n: _normal(s, n) * touched[0].ravel()):
+        with noise_is(lambda s, n: _normal(s, n) * touched[0].ravel()):
             return real(value, plan, stream, use)
 
     swap(stack, chances, "noised", noised)
@@ -92,7 +89,7 @@ def _silent(where: Callable[[Chances, Any, str], bool]) -> Patch:
         def released(
             self: Chances, value: Any, grid: Any, place: Any, purpose: str, *rest: Any
         ) -> Any:
-            silent = mock.patch.object(Stream, "normal", lambda _, count: np.zeros(count))
+            silent = noise_is(lambda _, count: np.zeros(count))
             with silent if where(self, place, purpose) else ExitStack():
                 return real(self, value, grid, place, purpose, *rest)
 
@@ -106,7 +103,7 @@ def _uniform_noise(stack: ExitStack) -> None:
     def normal(self: Stream, count: int) -> Any:
         return np.sqrt(12.0) * (self.uniform(count) - 0.5)
 
-    swap(stack, Stream, "normal", normal)
+    swap_noise(stack, normal)
 
 
 def _half_of_it_twice(stack: ExitStack) -> None:
@@ -116,7 +113,7 @@ def _half_of_it_twice(stack: ExitStack) -> None:
         half = _normal(self, -(-count // 2))
         return np.concatenate([half, half])[:count]
 
-    swap(stack, Stream, "normal", normal)
+    swap_noise(stack, normal)
 
 
 NOISE_FAULTS: tuple[Fault, ...] = (

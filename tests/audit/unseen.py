@@ -28,6 +28,7 @@ from crypto.coins import Coins, KeyStream
 from crypto.prepared import Prepared
 from crypto.roles import Place
 from tests.audit.faults import DATA, RECONCILIATION, Fault, swap
+from tests.audit.given_noise import swap_noise
 
 #: Values in a table of noise: 8 MiB, drawn once in a process.
 TABLE = 2**20
@@ -53,7 +54,7 @@ def _table_of_noise(stack: ExitStack) -> None:
         [start] = self.integers(1, TABLE)
         return np.take(table[0], np.arange(start, start + count), mode="wrap")
 
-    swap(stack, Stream, "normal", normal)
+    swap_noise(stack, normal)
 
 
 def _classes_evened_out(stack: ExitStack) -> None:

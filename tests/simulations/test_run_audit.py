@@ -19,6 +19,7 @@ from strategies.holdout import Holdout
 from strategies.run.audited import run_to_audit
 from strategies.run.reading import read_run
 from strategies.server_app import make_server_app
+from tests.audit.given_noise import set_noise
 from tests.in_process import InProcessGrid, small_settings
 from tests.same_chances import same_chances
 from tests.simulations.test_progress import printed
@@ -104,7 +105,7 @@ def test_a_run_with_less_noise_than_it_says_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     honest, out = Stream.normal, tmp_path / "run"
-    monkeypatch.setattr(Stream, "normal", lambda self, count: honest(self, count) * 0.5)
+    set_noise(monkeypatch, lambda self, count: honest(self, count) * 0.5)
     with pytest.raises(AuditFailed, match="cannot be chance"):
         train(out)
     run = read_run(out)

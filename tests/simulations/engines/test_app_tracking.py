@@ -12,6 +12,7 @@ from accounting.randomness import Stream
 from simulations.engines.app_tracking import tracked
 from simulations.run_audit import audit_run
 from strategies.run.reading import read_run
+from tests.audit.given_noise import set_noise
 from tests.exchange_runs import run_app
 from tests.in_process import small_settings
 from tests.strategies.run.test_tracking_wandb import _own_home, stored_runs
@@ -50,7 +51,7 @@ def test_an_audit_that_fails_is_the_end_of_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     honest = Stream.normal
-    monkeypatch.setattr(Stream, "normal", lambda self, count: 0.5 * honest(self, count))
+    set_noise(monkeypatch, lambda self, count: 0.5 * honest(self, count))
     with pytest.raises(AuditFailed, match="cannot be chance"):
         train(tmp_path)
     stored, run = stored_runs(tmp_path)["server"], read_run(tmp_path)
