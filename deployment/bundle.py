@@ -8,15 +8,17 @@ import warnings
 from pathlib import Path
 
 from deployment.errors import DeploymentError
+from simulations.app_folder import app_folder
 
-#: This app's folder, from which bundles are built.
-APP = Path(__file__).resolve().parents[1]
 #: Folders of which Flower never bundles anything: at the top, and anywhere.
 _NEVER_AT_TOP, _NEVER = (".flwr", ".venv"), "__pycache__"
 
 
-def build_bundle(app: Path = APP) -> bytes:
+def build_bundle(app: Path | None = None) -> bytes:
     """Build the app bundle as ``flwr build`` and ``flwr run`` do; the same files, the same bytes.
+
+    Args:
+        app: the app's folder; None for this one's.
 
     Raises:
         DeploymentError: the folder holds no Flower app.
@@ -27,12 +29,12 @@ def build_bundle(app: Path = APP) -> bytes:
         with warnings.catch_warnings():
             # Flower 1.42 matches .gitignore patterns by a name that pathspec 1 calls old.
             warnings.simplefilter("ignore", DeprecationWarning)
-            return bytes(build_fab_from_files(_files_of(app.resolve()))[0])
+            return bytes(build_fab_from_files(_files_of((app or app_folder()).resolve()))[0])
     except (ValueError, OSError) as error:
         raise DeploymentError(f"no bundle can be built from {app}: {error}") from None
 
 
-def bundle_digest(app: Path = APP) -> str:
+def bundle_digest(app: Path | None = None) -> str:
     """Return the SHA-256 of the app bundle, as it stands in ``allowed-apps``."""
     return hashlib.sha256(build_bundle(app)).hexdigest()
 

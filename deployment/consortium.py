@@ -23,11 +23,11 @@ from typing import Any
 from clients.site.site_file import PRIVATE
 from crypto.identity import Identity, fingerprint
 from deployment.authority import Authority, write_certificate, write_key, write_node_key
-from deployment.bundle import APP
 from deployment.errors import DeploymentError
 from deployment.run_draft import RUN, draft_run, held_against
 from deployment.site_template import site_text
 from deployment.superlink_folder import SuperLinkFolder
+from simulations.app_folder import app_folder
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 #: Folders of these names in the app's own are kept out of its bundle, by .gitignore.
@@ -228,7 +228,8 @@ def make_keys(site: Path) -> tuple[str, bytes]:
 
 def _check(folder: Path, address: str, hospitals: Sequence[str]) -> None:
     place = folder.absolute()
-    inside = place.relative_to(APP).parts if place.is_relative_to(APP) else ()
+    app = app_folder()
+    inside = place.relative_to(app).parts if place.is_relative_to(app) else ()
     if inside and not inside[0].startswith(UNBUNDLED):
         raise DeploymentError(
             f"{folder} is inside the app's own folder and would travel in its bundle; choose a "

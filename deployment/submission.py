@@ -14,11 +14,11 @@ import tomli_w
 
 from clients.contract.settings import ConfigValue, Settings
 from clients.contract.terms import hospitals_expected
-from deployment.bundle import APP
 from deployment.control import control_of
 from deployment.errors import DeploymentError
 from deployment.flower_home import CONNECTION, command
 from deployment.superlink_folder import SuperLinkFolder
+from simulations.app_folder import app_folder
 from simulations.launch import make_run_folder
 from simulations.scenario import find_scenario, resolve
 from strategies.run.folder import RunFolder
@@ -49,7 +49,7 @@ def settings_of(
 
 
 def submit(
-    link: SuperLinkFolder, settings: Settings, *, app: Path = APP, wait_seconds: float = 0.0
+    link: SuperLinkFolder, settings: Settings, *, app: Path | None = None, wait_seconds: float = 0.0
 ) -> Submission:
     """Submit a training, or go on with the one in ``run.out``; the SuperLink's app makes the run.
 
@@ -59,7 +59,7 @@ def submit(
     Args:
         link: the SuperLink's folder.
         settings: of the run.
-        app: folder of the app that the bundle is built from.
+        app: folder of the app that the bundle is built from; None for this one's.
         wait_seconds: how long to wait for SuperLink and hospitals that are not there yet.
 
     Raises:
@@ -74,7 +74,7 @@ def submit(
     config.write_text(tomli_w.dumps(settings.to_config()), encoding="utf-8")
     done = subprocess.run(
         [
-            command("flwr"), "run", str(app), CONNECTION,
+            command("flwr"), "run", str(app or app_folder()), CONNECTION,
             "--run-config", str(config), "--format", "json",
         ],
         env=link.flower(),

@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clients.site.file_modes import unreadable_by_others
@@ -20,6 +19,7 @@ from deployment.core_dumps import forbid_core_dumps
 from deployment.errors import DeploymentError
 from deployment.superlink_folder import SuperLinkFolder
 from deployment.validity import NEW_AUTHORITY, NEW_SERVER, require_valid
+from simulations.app_folder import import_root
 from simulations.engines.local_server import NotHealthyError, wait_until_healthy
 from strategies.heads import keep_heads_in
 
@@ -56,7 +56,7 @@ def start_superlink(link: SuperLinkFolder, *, host: str) -> subprocess.Popen[byt
     with (folder / "superlink.log").open("ab") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "deployment.superlink", *arguments],
-            env={**link.flower(), "PYTHONPATH": str(Path(__file__).parents[1])},
+            env={**link.flower(), "PYTHONPATH": str(import_root())},
             cwd=folder,
             stdout=log,
             stderr=log,

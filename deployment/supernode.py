@@ -38,6 +38,7 @@ from deployment.core_dumps import forbid_core_dumps
 from deployment.errors import DeploymentError
 from deployment.flower_home import environment
 from deployment.validity import NEW_AUTHORITY, require_valid, served_fault
+from simulations.app_folder import import_root
 from simulations.engines.local_server import free_port
 from strategies.flower_patches import shorten_fetch_pause
 
@@ -239,7 +240,7 @@ def _start_executor(address: str, secret: Path) -> None:
             "--secret-file", str(secret),
             "--parent-pid", str(os.getpid()),
         ],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        env={**os.environ, "PYTHONPATH": str(import_root())},
     )  # fmt: skip
 
     def watch() -> None:

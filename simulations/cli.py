@@ -219,11 +219,11 @@ def _check_engine(name: str) -> None:
 
 
 def _check_app(folder: Path) -> None:
-    from simulations.scenario import FOLDER
+    from simulations.app_folder import app_folder
 
-    if folder.resolve() != FOLDER.parents[1]:
+    if folder.resolve() != (own := app_folder()):
         raise typer.BadParameter(
-            f"--app {folder} is not this app's folder ({FOLDER.parents[1]}). "
+            f"--app {folder} is not this app's folder ({own}). "
             "Another app runs with 'flwr run PATH'."
         )
 

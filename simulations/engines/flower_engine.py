@@ -18,13 +18,12 @@ from typing import TYPE_CHECKING
 import tomli_w
 
 from clients.contract.terms import hospitals_expected
+from simulations.app_folder import app_folder
 from simulations.engines.local_server import free_port, wait_until_healthy
 from strategies.run.reading import read_run
 
 if TYPE_CHECKING:
     from clients.contract.settings import Settings
-
-APP = Path(__file__).resolve().parents[2]
 
 
 def simulate_on_flower(settings: Settings) -> bool:
@@ -43,7 +42,7 @@ def simulate_on_flower(settings: Settings) -> bool:
         config.write_text(tomli_w.dumps(settings.to_config()), encoding="utf-8")
         with _superlink(environment, Path(home)):
             command = [
-                "flwr", "run", str(APP), "here", "--stream",
+                "flwr", "run", str(app_folder()), "here", "--stream",
                 "--run-config", str(config),
                 "--federation-config", f"num-supernodes={hospitals_expected(settings)}",
             ]  # fmt: skip

@@ -241,7 +241,10 @@ def commands_on_pages():
         blocks = re.findall(r"^```\w*\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
         texts = [*"\n".join(blocks).splitlines(), *re.findall(r"`([^`\n]+)`", text)]
         for line in texts:
-            if match := re.search(r"\b(flower-simulation|asclepias)( [^#&;]*)?(?=[#&;]|$)", line):
+            # `asclepias` by itself is the package.
+            if match := re.search(
+                r"\b(flower-simulation(?: [^#&;]*)?|asclepias (?:[a-z]|--)[^#&;]*)(?=[#&;]|$)", line
+            ):
                 filled = re.sub(r"<[^>]+>", "NAME", match[0]).replace("--seed N", "--seed 1")
                 found.add(filled.strip())
     return sorted(found)

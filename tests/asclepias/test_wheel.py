@@ -1,0 +1,183 @@
+"""A wheel has one package at its top level, and everything works from it."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+#: What an sdist is made of.
+SOURCES = ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE", "CHANGELOG.md")
+#: Of each kind of test some, which take seconds.
+SAMPLE = (
+    "accounting/test_noise.py",
+    "clients/learning/test_frames.py",
+    "crypto/test_packing.py",
+    "crypto/test_schemes.py",
+    "asclepias/test_face.py",
+)
+
+
+@pytest.fixture(scope="module")
+def build() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("asclepias_setup", ROOT / "setup.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def imported(source: str) -> set[str]:
+    """The top-level packages that a source imports."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module.partition(".")[0])
+        elif isinstance(node, ast.Import):
+            found |= {one.name.partition(".")[0] for one in node.names}
+    return found
+
+
+def test_what_names_a_room_is_written_anew_and_nothing_else(build: ModuleType) -> None:
+    source = (
+        '"""Uses `clients.site`, said of clients.data."""\n'
+        "from clients import data; from crypto.roles import Place  # é\n"
+        "def later():\n"
+        "    from accounting.grid import (\n        plan_grid,\n    )\n"
+        "    é = 'é'; return 'clients.client_app:app', 'crypto.', 'strategies', 'simulations.cli'\n"
+    )
+    made = build.below_face(source)
+    assert made == source.replace("from clients import", "from asclepias.clients import").replace(
+        "from crypto", "from asclepias.crypto"
+    ).replace("from accounting", "from asclepias.accounting").replace(
+        "'clients.c", "'asclepias.clients.c"
+    ).replace("'simulations.c", "'asclepias.simulations.c")
+    with pytest.raises(ValueError, match="line 1: write 'from room import module'"):
+        build.below_face("import crypto.roles\n")
+    app = 'serverapp = "strategies.server_app:app"\nother = "clients.x:y"\n'
+    assert build.project_below_face(app) == app.replace('"strategies', '"asclepias.strategies')
+
+
+def test_every_room_is_laid_below_the_face(build: ModuleType) -> None:
+    setuptools = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    rooms = {line.strip(' ",') for line in setuptools.splitlines() if line.startswith('  "')}
+    there = {one.name for one in ROOT.iterdir() if (one / "__init__.py").is_file()}
+    assert set(build.ROOMS) == (there & rooms) - {"asclepias", "benchmarks", "tests"}
+
+
+@pytest.fixture(scope="module")
+def wheel(build: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A wheel that was built from an sdist."""
+    folder = tmp_path_factory.mktemp("wheel")
+    source, out = folder / "source", folder / "out"
+    source.mkdir()
+    out.mkdir()
+    for name in SOURCES:
+        shutil.copy(ROOT / name, source / name)
+    for room in (*build.ROOMS, build.FACE):
+        shutil.copytree(ROOT / room, source / room, ignore=shutil.ignore_patterns("__pycache__"))
+    made = _built("sdist", source, out)
+    with tarfile.open(made) as archive:
+        archive.extractall(folder / "unpacked", filter="data")
+    [unpacked] = (folder / "unpacked").iterdir()
+    return _built("wheel", unpacked, out)
+
+
+def _built(kind: str, source: Path, out: Path) -> Path:
+    code = f"import setuptools.build_meta as b; print(b.build_{kind}({str(out)!r}))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=source, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return out / done.stdout.split()[-1]
+
+
+@pytest.fixture(scope="module")
+def bare(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The programs of an environment that has the wheel, and dependencies of this one."""
+    folder = tmp_path_factory.mktemp("bare") / "venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
+    programs, python = folder / "bin", folder / "bin" / "python"
+    pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet"]
+    offline = ["--no-deps", "--no-index", "--disable-pip-version-check"]
+    subprocess.run([*pip, *offline, str(wheel)], check=True)
+    [packages] = folder.glob("lib/python*/site-packages")
+    # A path, whose own .pth files nobody reads: this checkout is not installed there.
+    (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    for program in Path(sys.executable).parent.glob("flwr*"):
+        text = program.read_text(encoding="utf-8").partition("\n")[2]
+        (programs / program.name).write_text(f"#!{python}\n{text}", encoding="utf-8")
+        (programs / program.name).chmod(0o755)
+    return programs
+
+
+def run(command: list[str], cwd: Path, **more: str) -> str:
+    kept: Mapping[str, str] = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    environment = {**kept, "XDG_CACHE_HOME": str(cwd / "cache"), **more}
+    done = subprocess.run(
+        command, cwd=cwd, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout
+
+
+@pytest.mark.exhaustive
+def test_a_wheel_has_one_package_whose_modules_have_one_name(build: ModuleType, wheel) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        assert {name.partition("/")[0].partition("-")[0] for name in names} == {"asclepias"}
+        assert [n for n in names if n.endswith("scenarios/default.toml")]
+        assert "asclepias/py.typed" in names
+        for name in names:
+            if name.endswith(".py"):
+                assert not imported(archive.read(name).decode()) & set(build.ROOMS), name
+        [said] = [archive.read(n) for n in names if n.endswith("top_level.txt")]
+    assert said.split() == [b"asclepias"]
+
+
+@pytest.mark.exhaustive
+def test_commands_and_scenarios_work_from_the_wheel(bare: Path, tmp_path: Path) -> None:
+    names = "asclepias.SecureFedAvg, asclepias.private_client"
+    code = f"import asclepias, sys; {names}; print(*sys.modules)"
+    loaded = run([str(bare / "python"), "-c", code], tmp_path).split()
+    rooms = {"accounting", "clients", "crypto", "deployment", "simulations", "strategies"}
+    assert "asclepias.clients.client_app" in loaded
+    assert not {name.partition(".")[0] for name in loaded} & rooms
+    assert "heart-disease" in run([str(bare / "flower-simulation"), "scenarios"], tmp_path)
+    digest = run([str(bare / "asclepias"), "bundle"], tmp_path).split()[-1]
+    assert len(digest) == 64
+    options = ["--set", "training.rounds=2", "--set", "tracking.wandb=disabled", "--seed", "3"]
+    command = [str(bare / "flower-simulation"), "run", "default", *options]
+    assert "epsilon" in run([*command, "--out", "ours"], tmp_path)
+    assert [*(tmp_path / "ours").rglob("report.html")]
+
+
+@pytest.mark.exhaustive
+def test_a_sample_of_the_tests_holds_against_the_wheel(
+    build: ModuleType, bare: Path, tmp_path: Path
+) -> None:
+    for file in (ROOT / "tests").rglob("*.py"):
+        place = tmp_path / "tests" / file.relative_to(ROOT / "tests")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        source = file.read_text(encoding="utf-8")
+        try:
+            place.write_text(build.below_face(source), encoding="utf-8")
+        except ValueError:
+            continue  # one that is about the repository's own modules
+    config = "[pytest]\npythonpath = .\nmarkers =\n  exhaustive\n  deployment\n"
+    (tmp_path / "pytest.ini").write_text(config + "addopts = -m 'not exhaustive'\n")
+    sample = [f"tests/{name}" for name in SAMPLE]
+    said = run([str(bare / "python"), "-m", "pytest", "-p", "no:cacheprovider", *sample], tmp_path)
+    assert " passed" in said and " failed" not in said
