@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,12 +20,10 @@ import numpy as np
 RECORDS = 32
 #: Pictures of a plain step at once: as the private one, it goes through them in pieces.
 PLAIN_AT_ONCE = 320
-#: Pictures that all hospitals hold; each round samples `RECORDS` a hospital.
-HELD = 3200
 SCHEMES = ("modular", "one-time", "bfv")
 
 
-def write_pictures(folder: Path, side: int, count: int = HELD) -> None:
+def write_pictures(folder: Path, side: int, count: int) -> None:
     """Write colour pictures of chance as a data set of one's own, ``npz:made``."""
     drawn = np.random.default_rng(0)
     parts = {"train": count, "test": 16}
@@ -92,6 +90,9 @@ def _in_turn(
     ways: dict[str, Callable[[], Any]], device: Any, repeats: int
 ) -> dict[str, list[float]]:
     """Time each way in turn, so many times, after two rounds that do not count."""
+    from clients.site.memory import keep_freed_memory
+
+    keep_freed_memory()  # as hospitals do
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for repeat in range(repeats + 2):
         for name, way in ways.items():
@@ -105,13 +106,19 @@ def _in_turn(
 
 
 def measure_rounds(
-    device: str, model: str, side: int, hospitals: int, rounds: int, whole_app: Callable[..., Any]
+    device: str,
+    model: str,
+    side: int,
+    hospitals: int,
+    rounds: int,
+    schemes: Sequence[str],
+    whole_app: Callable[..., Any],
 ) -> dict[str, Any]:
     """Return a round of the whole app by scheme: medians, and of its phases."""
-    found = {}
+    found, held = {}, max(10, hospitals) * RECORDS
     with TemporaryDirectory() as scratch:
-        write_pictures(Path(scratch), side)
-        for scheme in SCHEMES:
+        write_pictures(Path(scratch), side, held)
+        for scheme in schemes:
             start = time.perf_counter()
             changes = {
                 "data.name": "npz:made",
@@ -121,7 +128,7 @@ def measure_rounds(
                 "partition.hospitals": hospitals,
                 "model.name": model,
                 "run.device": device,
-                "training.sampling-rate": RECORDS * hospitals / HELD,
+                "training.sampling-rate": RECORDS * hospitals / held,
                 "training.rounds": rounds,
                 "training.release-every": rounds,
                 "privacy.target-epsilon": 0.0,
@@ -162,6 +169,7 @@ def measure_device(
     hospitals: list[int],
     repeats: int,
     rounds: int,
+    schemes: Sequence[str],
     whole_app: Callable[..., Any],
 ) -> dict[str, Any]:
     """Return steps and rounds for each number of hospitals, and what they were measured on."""
@@ -187,7 +195,7 @@ def measure_device(
         cells = ", ".join(f"{name} {s * 1e3:.1f} ms" for name, s in row["median_seconds"].items())
         print(f"K={count:4d} {cells} ({row['records_at_once']} records at once)", flush=True)
     for count in hospitals if rounds else []:
-        row = measure_rounds(device, model, side, count, rounds, whole_app)
+        row = measure_rounds(device, model, side, count, rounds, schemes, whole_app)
         found["rounds"].append(row)
         for scheme, one in row["schemes"].items():
             both = one["phases_median"] | one["server_phases_median"]

@@ -47,7 +47,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 import engine_apps  # noqa: E402  (after the path is set)
-from device_rounds import measure_device  # noqa: E402
+from device_rounds import SCHEMES, measure_device  # noqa: E402
 from needed_data import data_or_exit  # noqa: E402
 
 from clients.site.memory import keep_freed_memory  # noqa: E402
@@ -303,6 +303,7 @@ def main() -> None:
     parser.add_argument("--model", default="squeezenet", help="with --device")
     parser.add_argument("--side", type=int, default=224, help="pixels a side, with --device")
     parser.add_argument("--rounds", type=int, default=30, help="with --device; 0: steps alone")
+    parser.add_argument("--schemes", nargs="+", default=list(SCHEMES), help="with --device")
     parser.add_argument("--actors", type=int, default=0, help="processes, with --device")
     options = parser.parse_args()
     results = _on_device(options) if options.device else _on_processors(options)
@@ -318,6 +319,7 @@ def _on_device(options: argparse.Namespace) -> dict[str, Any]:
         hospitals=options.hospitals,
         repeats=options.repeats,
         rounds=options.rounds,
+        schemes=options.schemes,
         whole_app=partial(whole_app, actors=options.actors),
     )
 

@@ -32,13 +32,6 @@ PAGES = (
     "docs/data.md",
     "docs/attacks.md",
 )
-#: When a planted fault came -> words for a count of them.
-FAULT_SETS = {
-    "known": "faults that detectors were made with",
-    "unseen": "planted by somebody else when these were frozen, that gates were added for",
-    "fresh": "planted when they were frozen again",
-    "later": "planted when they were frozen a third time, thought up before they were read",
-}
 BLOCK = re.compile(r"(<!-- measured: (?P<name>[a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -260,27 +253,9 @@ def own_calibration() -> str:
 
 def planted_faults() -> str:
     """Return which detector sees which planted fault, and by what."""
-    found = _read("planted_faults.json")
-    first, *rows = found["rows"]
-    names = list(first["detectors"])
-    cells = [
-        [row["fault"] or "the code as it is", *(_seen(row["detectors"][name]) for name in names)]
-        for row in (first, *rows)
-    ]
-    said = "; ".join(
-        f"{len(kind)} {words}, {sum(not _is_seen(row) for row in kind)} missed"
-        for name, words in FAULT_SETS.items()
-        if (kind := [row for row in rows if row.get("set", "known") == name])
-    )
-    said = f"{said[:1].upper()}{said[1:]}. Measured by `{found['command']}`.\n"
-    head = "| " + " | ".join(["fault", *names]) + " |\n" + "| --- " * (len(names) + 1) + "|\n"
-    table = head + "".join("| " + " | ".join(row) + " |\n" for row in cells) + "\n" + said
-    by_size = [
-        [f"{one['canaries']:,}", str(one["bounds"]), str(one["shut"] - one["bounds"])]
-        for one in found["sizes"]
-    ]
-    tenth = ["a tenth less noise: canaries of `audit`", "bounds above their claim", "gates shut"]
-    return table + "\n" + _rows(tenth, by_size)
+    from fault_tables import fault_table
+
+    return fault_table(_read("planted_faults.json"), _rows)
 
 
 def uneven_table() -> str:
@@ -289,14 +264,6 @@ def uneven_table() -> str:
 
     head, rows, said = page_rows(_read("uneven_table.json"))
     return _rows(head, rows) + "\n" + said
-
-
-def _is_seen(row: dict[str, Any]) -> bool:
-    return any(one["shut"] for one in row["detectors"].values())
-
-
-def _seen(found: dict[str, Any]) -> str:
-    return f"{found['gate']} ({found['shut']})" if found["shut"] else "-"
 
 
 def private_inference() -> str:

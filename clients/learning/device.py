@@ -80,6 +80,17 @@ def describe(device: torch.device) -> str:
     return f"{device} ({torch.cuda.get_device_name(device)})"
 
 
+def to_processor(values: torch.Tensor) -> torch.Tensor:
+    """Return a tensor on a processor; a device writes it into memory that stays where it is.
+
+    Into other memory a copy goes by way of such a place, page by page: ten times as long.
+    """
+    if values.device.type == "cpu":
+        return values
+    here = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+    return here.copy_(values)
+
+
 class Twin(Generic[Module]):
     """A module where its gradients are computed: itself, or a copy of it on another device.
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 #: Records of the two passes that are compared.
 _FEW, _MORE = 4, 12
 #: Most records of a pass: a large device is full long before.
-MOST_RECORDS = 256
+MOST_RECORDS = 320
 #: Share of what is free that gradients may take: libraries' work space grows with a pass, too.
 SHARE = 0.7
 

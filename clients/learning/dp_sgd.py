@@ -28,6 +28,7 @@ import torch
 from accounting.private import Unreleased
 from clients.learning.batch import CHUNK_RECORDS, Batch, chunks_of_patients, joined, passes, take
 from clients.learning.class_shares import PART, REST
+from clients.learning.device import to_processor
 from clients.learning.device_check import check_computes
 from clients.learning.ghost_norms import Owners
 from clients.learning.late_rows import LateRows
@@ -195,7 +196,7 @@ class _Sums:
         Raises:
             DeviceError: no patient of one could be computed, nor can made-up records be.
         """
-        totals = self._totals.cpu().numpy()
+        totals = to_processor(self._totals).numpy()
         for tally, shape in zip(self._tallies, self._shapes, strict=True):
             if tally.raised and tally.raised == tally.patients - tally.discarded - tally.unread:
                 check_computes(self._model, shape, classes=2)
