@@ -44,6 +44,12 @@ CASES: dict[str, Case] = {
         assignments=("data.name=digits", "model.name=mlp", "partition.hospitals=5"),
         options=("--epsilons", "1,10"),
     ),
+    "attack-property": Case(attack="property-inference", scenario="default"),
+    "attack-poisoning": Case(
+        attack="poisoning",
+        scenario="default",
+        options=("--epsilons", "1,10", "--regimes", "C,F,FPDP,FSCDP"),
+    ),
 }
 
 Rows = Callable[[list[str], list[list[str]]], str]

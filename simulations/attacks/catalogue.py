@@ -47,6 +47,16 @@ ATTACKS: dict[str, Attack] = {
         source="Yeom et al. 2018; Nasr et al. 2019; Carlini et al. 2022",
         carried_out_by="simulations.attacks.membership:attack",
     ),
+    "poisoning": Attack(
+        title="what hospitals that lie do to the model",
+        source="Biggio et al. 2012; Gu et al. 2017; Bagdasaryan et al. 2020; Ma et al. 2019",
+        carried_out_by="simulations.attacks.poisoning:attack",
+    ),
+    "property-inference": Attack(
+        title="how common a class is at a hospital, from one round",
+        source="Ganju et al. 2018; Melis et al. 2019",
+        carried_out_by="simulations.attacks.property_inference:attack",
+    ),
 }
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +14,7 @@ import typer
 
 if TYPE_CHECKING:
     from clients.contract.stages import Listener
+    from simulations.attacks.catalogue import Attack
     from simulations.attacks.ground import Ground
     from simulations.attacks.result import Result
 
@@ -20,15 +22,17 @@ EXAMPLES = "\n\n".join(
     [
         "Examples:",
         "flower-simulation attack list",
+        "flower-simulation attack all default --set data.name=digits --set model.name=mlp",
         "flower-simulation attack gradient-inversion default",
         "flower-simulation attack gradient-inversion latest --epsilons 1,10",
         "flower-simulation attack gradient-inversion default --set data.name=digits "
         "--set model.name=mlp --seed 7",
         "flower-simulation attack membership default --regimes F,FSCDP --epsilons 1",
+        "flower-simulation attack poisoning default --regimes F,FSCDP --epsilons 3 --trials 1",
     ]
 )
-#: The word in an attack's place that lists them.
-LIST = "list"
+#: Words in an attack's place: what lists them, and what carries all of them out.
+LIST, ALL = "list", "all"
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -37,7 +41,9 @@ def add_commands(app: typer.Typer) -> None:
 
 
 def attack(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="An attack's name, or 'list'.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="An attack's name, 'all' of them, or 'list'.")
+    ],
     target: Annotated[
         str,
         typer.Argument(
@@ -72,19 +78,52 @@ def attack(
     if name == LIST:
         _list(as_json)
         return
-    from clients.contract.plain_json import json_text
-    from simulations.attacks.catalogue import find_attack
+    ground_of = partial(
+        _ground,
+        target,
+        assignments=assignments or [],
+        epsilons=epsilons,
+        regimes=regimes,
+        seed=seed,
+        trials=trials,
+    )
+    _attack(name, ground_of, out, as_json)
 
-    row = find_attack(name)
-    with _quiet(), _progress() as listener:
-        ground = _ground(target, assignments or [], epsilons, regimes, seed, trials, listener)
-        found = row.carry_out(ground)
-    path = _kept(found, ground, out)
+
+def _attack(name: str, ground_of: Callable[[Listener], Ground], out: Path, as_json: bool) -> None:
+    """Carry out one attack or all, keep and show what was found, and insist that it holds."""
+    from clients.contract.plain_json import json_text
+    from simulations.attacks.catalogue import ATTACKS, find_attack
+
+    rows = list(ATTACKS.values()) if name == ALL else [find_attack(name)]
+    found: list[Result] = []
+    for row in rows:
+        with _quiet(), _progress() as listener:
+            ground = ground_of(listener)
+            result = _carried_out(row, ground, skip=name == ALL)
+        if result is not None:
+            page = _kept(result, ground, out)
+            found.append(result)
+            if not as_json:
+                _show(result, page)
     if as_json:
-        typer.echo(json_text(found.to_json(), indent=2))
-    else:
-        _show(found, path)
-    found.require()
+        content = [{"attack": one.attack, **one.to_json()} for one in found]
+        typer.echo(json_text(content if name == ALL else found[0].to_json(), indent=2))
+    for one in found:
+        one.require()
+
+
+def _carried_out(row: Attack, ground: Ground, *, skip: bool) -> Result | None:
+    """Attack; of all attacks, say which one does not apply, and go on."""
+    from clients.contract.settings import SettingsError
+
+    try:
+        return row.carry_out(ground)
+    except SettingsError as error:
+        if not skip:
+            raise
+        typer.echo(f"left out, {row.title}: {'; '.join(error.faults)}", err=True)
+        return None
 
 
 def _list(as_json: bool) -> None:
@@ -101,19 +140,20 @@ def _list(as_json: bool) -> None:
 
 def _ground(
     target: str,
+    tell: Listener,
+    *,
     assignments: Sequence[str],
     epsilons: str,
     regimes: str,
     seed: int,
     trials: int,
-    listener: Listener,
 ) -> Ground:
     """Return what is attacked: a run as it was, or a scenario as it is asked for."""
     from simulations.attacks.ground import EPSILONS, Ground, ground_of_run
     from simulations.scenario import find_scenario, resolve
     from strategies.run.reading import NoRun, find_run
 
-    given: dict[str, Any] = {"seed": seed, "trials": trials, "listener": listener}
+    given: dict[str, Any] = {"seed": seed, "trials": trials, "listener": tell}
     if regimes:
         given["regimes"] = tuple(one.strip() for one in regimes.split(","))
     path = None

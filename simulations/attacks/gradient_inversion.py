@@ -9,22 +9,21 @@ likeliest. How often it can be right is what theory bounds, so its row stands be
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from accounting.attack_limits import Limit, epsilon_or_rdp
-from accounting.events import GaussianEvent
-from accounting.vocabulary import EXCHANGES, REGIMES
+from accounting.attack_limits import Limit
+from accounting.vocabulary import EXCHANGES
 from clients.contract.settings import SettingsError
 from clients.data.records import Records
-from simulations.attacks.ground import Ground, Way
+from simulations.attacks.ground import Ground
 from simulations.attacks.inversion import descended, linear_start
 from simulations.attacks.one_round import OneRound
 from simulations.attacks.result import Column, Control, Result, beyond
+from simulations.attacks.sights import Sight, sights
 from simulations.attacks.targets import CANDIDATES, TARGETS, Targets
 
 if TYPE_CHECKING:
@@ -55,37 +54,6 @@ CAPTION = (
     "reaches against this noise in one round in which the patient is known to be sampled. Epsilon: "
     "of whoever sees this in every round of the run."
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sight:
-    """What somebody sees of a round.
-
-    Attributes:
-        way: the regime.
-        single: one hospital's update; else the sum.
-        title: who sees it, in a few words.
-    """
-
-    way: Way
-    single: bool
-    title: str
-
-
-def sights(ground: Ground) -> Iterator[Sight]:
-    """Yield what is attacked; the first is the control, whatever regimes are asked for."""
-    yield Sight(way=Way(regime="F"), single=True, title="a single update, unsealed")
-    for way in ground.ways():
-        kind = REGIMES[way.regime]
-        if kind.pooled:
-            yield Sight(way=way, single=False, title="the pooled step")
-            continue
-        if kind.noise == "local":
-            yield Sight(way=way, single=True, title="a single update")
-        elif kind.noise == "semi-central":
-            yield Sight(way=way, single=True, title="a single share")
-        if kind.noise != "local":
-            yield Sight(way=way, single=False, title="the sum")
 
 
 def attack(ground: Ground) -> Result:
@@ -199,8 +167,7 @@ class _Attacked:
             model=ground.model(),
             seed=ground.seed,
         )
-        noise = self._round.terms.noise
-        self._multiplier = noise.multiplier_of_update if sight.single else noise.multiplier_of_sum
+        self._multiplier = sight.multiplier(self._round.terms)
 
     def rebuilt(self, steps: Steps) -> list[Vector]:
         """Return the record that comes back of each target, float64 ``[values]``."""
@@ -254,15 +221,6 @@ class _Attacked:
         """Return the row of this sight."""
         alike, decibels = self._targets.likeness(rebuilt)
         limit = Limit(mu=1.0 / self._multiplier) if self._multiplier else Limit()
-        terms, privacy = self._round.terms, self._settings.privacy
-        level = None
-        if self._multiplier:
-            event = GaussianEvent(
-                sampling_rate=terms.schedule.sampling_rate,
-                noise_multiplier=self._multiplier,
-                count=terms.schedule.events,
-            )
-            level = epsilon_or_rdp([event], privacy.delta, privacy.accountant)
         return {
             "way": self._sight.way.label,
             "sees": self._sight.title,
@@ -272,7 +230,7 @@ class _Attacked:
             "psnr": decibels,
             "picked": picked,
             "allowed": limit.most_hits(1.0 / CANDIDATES),
-            "run_epsilon": level,
+            "run_epsilon": self._sight.epsilon(self._round.terms, self._settings),
         }
 
 

@@ -1,4 +1,4 @@
-"""Trainings that an attack needs: the whole app in this process, over patients that coins chose."""
+"""Trainings that an attack needs: the whole app in this process, over records that it changed."""
 
 from __future__ import annotations
 

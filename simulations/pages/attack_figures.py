@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from simulations.pages.drawing import CYCLE, GREY, Drawing
+from simulations.pages.drawing import BLUE, CYCLE, GREY, VERMILION, Drawing
 
 #: Results by the name of the attack.
 Attacks = Mapping[str, Any]
@@ -62,6 +62,46 @@ def draw_rocs(found: Mapping[str, Any]) -> Figure | None:
     return figure
 
 
+def draw_lies(found: Mapping[str, Any]) -> Figure | None:
+    """Accuracy, or what a patch takes, as more hospitals lie: a panel for each lie."""
+    shares = found["drawn"]["shares"]
+    lies = list(dict.fromkeys(row["poison"] for row in found["rows"]))
+    figure = Figure(figsize=(2.5 * len(lies), 2.9), layout="constrained")
+    names = list(dict.fromkeys(row["way"] for row in found["rows"]))
+    ways: dict[str, Any] = {}
+    for axes, lie in zip(figure.subplots(1, len(lies), squeeze=False)[0], lies, strict=True):
+        rows = [row for row in found["rows"] if row["poison"] == lie]
+        for row in rows:
+            values = [row[f"at_{share:g}"] for share in shares]
+            colour = CYCLE[names.index(row["way"]) % len(CYCLE)]
+            (ways[row["way"]],) = axes.plot(shares, values, "o-", color=colour, markersize=3)
+        axes.set(title=lie, ylim=(0, 1.03), xlabel="hospitals that lie (share)")
+        axes.set_ylabel(f"{rows[0]['measure']} (share)")
+    figure.legend(ways.values(), ways.keys(), loc="outside upper center", ncols=4, fontsize=7)
+    return figure
+
+
+def draw_bars(
+    found: Mapping[str, Any], reached: str, allowed: str, guess: float, label: str
+) -> Figure | None:
+    """What an attack reaches in each row, and what it may reach at most."""
+    rows = found["rows"]
+    figure = Figure(figsize=(5.6, 0.8 + 0.26 * len(rows)), layout="constrained")
+    axes = figure.add_subplot()
+    names = [f"{row['way']}: {row['sees']}" for row in rows]
+    places = np.arange(len(rows))
+    axes.barh(places, [row[reached] for row in rows], color=BLUE, label="reached")
+    axes.plot([row[allowed] for row in rows], places, "|", color=VERMILION, markersize=11,
+              markeredgewidth=2, label="allowed at most")  # fmt: skip
+    axes.axvline(guess, color=GREY, linestyle=":", label="a guess")
+    axes.set(xlim=(0, 1.02), yticks=places, xlabel=label)
+    axes.set_yticklabels(names, fontsize=7)
+    axes.invert_yaxis()
+    axes.grid(axis="y", visible=False)
+    figure.legend(loc="outside upper center", ncols=3)
+    return figure
+
+
 def _of(name: str, draw: _Drawer, attacks: Attacks) -> Figure | None:
     return draw(attacks[name]) if name in attacks else None
 
@@ -78,6 +118,20 @@ _DRAWERS: dict[str, tuple[str, str, _Drawer]] = {
         "Solid: what the attack reaches; dashed, in the same colour: the most that any attack "
         "reaches at that epsilon. Both axes are logarithmic.",
         draw_rocs,
+    ),
+    "poisoning": (
+        "What hospitals that lie do to the model",
+        "Accuracy on the public holdout, and for a backdoor the share of patched records that are "
+        "taken for the last class.",
+        draw_lies,
+    ),
+    "property-inference": (
+        "How common a class is at a hospital",
+        "How often the two kinds of hospitals are told apart from one round, and the most that "
+        "group privacy allows. Epsilon hides a patient, not a hospital.",
+        partial(
+            draw_bars, reached="told", allowed="allowed", guess=0.5, label="told apart (share)"
+        ),
     ),
 }
 #: Drawings of results by the name of the attack.

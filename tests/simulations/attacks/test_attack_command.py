@@ -159,3 +159,38 @@ def test_a_run_is_attacked_as_it_was(capsys):
     assert "attacked as it was" in capsys.readouterr().err
     assert main(["attack", "gradient-inversion", "one"]) == 2
     assert "has released no model" in capsys.readouterr().err
+
+
+def test_all_attacks_are_carried_out_and_those_that_do_not_apply_are_named(monkeypatch, capsys):
+    quick = {name: ATTACKS[name] for name in ("gradient-inversion", "property-inference")}
+    monkeypatch.setattr("simulations.attacks.catalogue.ATTACKS", quick)
+    words = ["attack", "all", "default", "--regimes", "FSCDP", "--epsilons", "1", "--trials", "20"]
+    assert main([*words, "--set", "partition.hospitals=3", "--set", "data.holdout=0.05"]) == 0
+    said = capsys.readouterr()
+    assert "page: runs/attack-default/report.html" in said.out
+    assert "left out, how common a class is at a hospital" in " ".join(said.err.split())
+    assert list(json.loads(Path("runs/attack-default/attacks.json").read_text())) == [
+        "gradient-inversion"
+    ]
+
+
+def test_a_run_that_is_attacked_shows_it_in_its_report(capsys):
+    from clients.data import Cohorts
+    from simulations.engines.direct_transport import train_here
+    from simulations.scenario import find_scenario, resolve
+
+    run = Path("runs/one")
+    run.mkdir(parents=True)
+    told = ["partition.hospitals=3", "training.rounds=2", "audit.enabled=false"]
+    told += [
+        "tracking.wandb=disabled",
+        "sealing.scheme=modular",
+        "privacy.target-epsilon=2",
+        "run.seed=1",
+    ]
+    train_here(resolve(find_scenario("default"), told, {"run.out": str(run.absolute())}), Cohorts())
+    assert main(["attack", "property-inference", "one", "--trials", "40", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    assert {row["way"] for row in rows} == {"F", "FPDP, epsilon 2", "FSCDP, epsilon 2"}
+    assert 'id="attack-property-inference"' in (run / "report.html").read_text()
+    assert (run / "figures" / "attack-property-inference.svg").is_file()

@@ -1,0 +1,63 @@
+"""What somebody sees of a single round, in each regime."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from accounting.attack_limits import epsilon_or_rdp
+from accounting.events import GaussianEvent
+from accounting.vocabulary import REGIMES
+from simulations.attacks.ground import Ground, Way
+
+if TYPE_CHECKING:
+    from clients.contract.settings import Settings
+    from clients.contract.terms import Terms
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sight:
+    """What somebody sees of a round.
+
+    Attributes:
+        way: the regime.
+        single: one hospital's update; else the sum.
+        title: who sees it, in a few words.
+    """
+
+    way: Way
+    single: bool
+    title: str
+
+    def multiplier(self, terms: Terms) -> float:
+        """Return the noise in what is seen, in clips."""
+        noise = terms.noise
+        return noise.multiplier_of_update if self.single else noise.multiplier_of_sum
+
+    def epsilon(self, terms: Terms, settings: Settings) -> float | None:
+        """Return epsilon of whoever sees this in every round of a run; None without noise."""
+        if not self.multiplier(terms):
+            return None
+        event = GaussianEvent(
+            sampling_rate=terms.schedule.sampling_rate,
+            noise_multiplier=self.multiplier(terms),
+            count=terms.schedule.events,
+        )
+        return epsilon_or_rdp([event], settings.privacy.delta, settings.privacy.accountant)
+
+
+def sights(ground: Ground) -> Iterator[Sight]:
+    """Yield what is attacked; the first is the control, whatever regimes are asked for."""
+    yield Sight(way=Way(regime="F"), single=True, title="a single update, unsealed")
+    for way in ground.ways():
+        kind = REGIMES[way.regime]
+        if kind.pooled:
+            yield Sight(way=way, single=False, title="the pooled step")
+            continue
+        if kind.noise == "local":
+            yield Sight(way=way, single=True, title="a single update")
+        elif kind.noise == "semi-central":
+            yield Sight(way=way, single=True, title="a single share")
+        if kind.noise != "local":
+            yield Sight(way=way, single=False, title="the sum")
