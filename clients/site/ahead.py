@@ -1,6 +1,6 @@
 """What an answer takes beside its gradient, made in a thread while that is being computed.
 
-    with Ahead() as ahead:
+    with ahead_of(site, device) as ahead:
         prepared = ahead.begin(lambda: sealer.prepare(place), size=2 * plan.bytes_up)
         update = exchange.contribute(replica, draws)
         sealed = prepared().seal(update)
@@ -8,7 +8,9 @@
 It begins once the place is paid for, and on leaving the block nothing of it is left: it is spent,
 or, where something failed before, thrown away. So a refused attempt leaves nothing that another
 could be sealed with. All threads of a process have so much room together, however many hospitals
-it answers for at a time; what finds none is made when it is asked for.
+it answers for at a time; what finds none is made when it is asked for. So is everything where no
+processor is free for a thread: one that waits for its turn with the interpreter's lock in its hands
+would hold up the gradient.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ MOST_BYTES = 256 << 20
 
 
 def is_spare(site: Site, device: torch.device) -> bool:
-    """Whether that thread has a processor to itself: then it may do more than has to be done.
+    """Whether that thread has a processor to itself.
 
     Simulated hospitals whose gradients are computed on processors keep all of them busy.
 
@@ -70,6 +72,7 @@ class Room:
 
 #: Of this process; tests have others.
 ROOM = Room()
+NO_ROOM = Room(0)
 
 
 class Ahead:
@@ -79,10 +82,14 @@ class Ahead:
 
     Args:
         room: for what it makes.
+
+    Attributes:
+        beside: whether there is a thread.
     """
 
     def __init__(self, room: Room = ROOM) -> None:
         self._room, self._taken = room, 0
+        self.beside = room is not NO_ROOM
         self._thread: ThreadPoolExecutor | None = None
         self._discards: list[Callable[[], None]] = []
 
@@ -129,3 +136,13 @@ class Ahead:
             discard()
         self._discards.clear()
         self._room.give_back(self._taken)
+
+
+def ahead_of(site: Site, device: torch.device) -> Ahead:
+    """Return a block's thread where a processor is free for it, else what makes things on demand.
+
+    Args:
+        site: the hospital's.
+        device: where its gradients are computed.
+    """
+    return Ahead() if is_spare(site, device) else Ahead(NO_ROOM)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from clients.contract.layer_messages import TurnReply
 from clients.contract.phases import Phases
 from clients.contract.schedule import events_of_attempt
-from clients.site.ahead import Ahead, is_spare
+from clients.site.ahead import Ahead, ahead_of
 from clients.site.chances import prepared_sealing, sealed_contribution
 from clients.site.releasing import Extras, Releasing
 from crypto.headers import HeaderKind, sign_header
@@ -48,7 +48,7 @@ class Contributing:
         extras = Releasing(self._hospital).extras(request)
         events = events_of_attempt(self._hospital.settings, request.round, request.attempt)
         receipt = self._hospital.spend(passage.place, events)
-        with Ahead() as ahead:
+        with self.ahead() as ahead:
             drawn = self._drawing(receipt, ahead)
             prepared = self.preparing(passage.place, ahead)
             draws, taken = self._hospital.own.of(receipt, session.terms.grid, phases, drawn)
@@ -63,14 +63,17 @@ class Contributing:
                 extras=extras,
             )
 
+    def ahead(self) -> Ahead:
+        """Return what makes things while this hospital's gradient is being computed."""
+        return ahead_of(self._hospital.site, self._hospital.session().replica.device)
+
     def _drawing(self, receipt: Receipt, ahead: Ahead) -> Callable[[], Stream] | None:
-        """Begin with the noise of a place's first sum, where a processor is free for it."""
-        session, site = self._hospital.session(), self._hospital.site
-        if not is_spare(site, session.replica.device):
+        """Begin with the noise of a place's first sum, where there is a thread for it."""
+        if not ahead.beside:
             return None
-        terms, place, chances = session.terms, receipt.place, self._hospital.own.chances
+        terms, chances = self._hospital.session().terms, self._hospital.own.chances
         values = terms.sealing.values
-        make = partial(chances.noise_ahead, terms.grid, place, values)
+        make = partial(chances.noise_ahead, terms.grid, receipt.place, values)
         return ahead.begin(make, size=12 * values, discard=lambda stream: stream.forget_ahead())
 
     def preparing(self, place: Place, ahead: Ahead) -> Callable[[], OneSealing]:
@@ -81,8 +84,10 @@ class Contributing:
             ahead: of the block in which the vector is computed and sealed.
         """
         session, site = self._hospital.session(), self._hospital.site
-        keys, spare = self._hospital.membership().keys, is_spare(site, session.replica.device)
-        make = partial(prepared_sealing, session.terms, keys, site.name, place, ahead=spare)
+        keys = self._hospital.membership().keys
+        # What is more in all is worth it where one hospital's gradient takes longer than that.
+        early = ahead.beside and not site.simulated
+        make = partial(prepared_sealing, session.terms, keys, site.name, place, ahead=early)
         # Words of 64 bits that travel with half of them or more.
         size = 2 * session.terms.sealing.bytes_up
         return ahead.begin(make, size=size, discard=lambda made: made.discard())

@@ -53,7 +53,6 @@ from clients.learning.cuts import slots_of
 from clients.learning.dp_sgd import clip_factors
 from clients.learning.late_rows import LateRows
 from clients.learning.split_ends import Ends, by_patient, clip_rows, placed
-from clients.site.ahead import Ahead
 from clients.site.contributing import Contributing
 from clients.site.deals import Deals
 from clients.site.releasing import Releasing
@@ -168,7 +167,7 @@ class SplitHospital:
         if norms is not None and len(norms) != batch.patients:
             raise Fault(Code.MALFORMED, "a turn came without a squared norm for each patient")
         contributing, phases = Contributing(self._hospital), Phases()
-        with Ahead() as ahead:
+        with contributing.ahead() as ahead:
             prepared = contributing.preparing(place, ahead)
             total, factors = self._clipped_sum(session, batch, received, features, norms)
             update = self._hospital.own.chances.released(
