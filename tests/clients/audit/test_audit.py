@@ -17,9 +17,9 @@ from clients.audit.conduct import carry_out
 from clients.contract.description import describe_run
 from clients.contract.settings import Settings
 from clients.contract.terms import agree_terms
-from clients.site import chances
 from clients.site.chances import Chances
 from crypto.bfv import BfvOpener
+from tests.audit.given_noise import set_noise
 
 pytestmark = pytest.mark.usefixtures("chances")
 
@@ -238,7 +238,10 @@ QUICK = {
 )
 def test_a_fault_in_what_hospitals_call_is_found(fault, monkeypatch):
     holder, name, changed, gates = FAULTS[fault]
-    monkeypatch.setattr(holder, name, changed)
+    if holder is Stream:
+        set_noise(monkeypatch, changed)
+    else:
+        monkeypatch.setattr(holder, name, changed)
     found = audit({} if name == "sampled" else ALWAYS)
     assert not found.passed and found.failures
     shut = {gate.name for gate in found.gates if not gate.open(found.error)}
@@ -260,10 +263,8 @@ def test_a_sum_that_opens_to_something_else_is_found(monkeypatch):
 
 
 def test_a_seal_that_is_skipped_is_found(monkeypatch):
-    def unsealed(update, terms, keys, hospital, place, seeds=()):
-        each = [seed for one in seeds for seed in one.each]
-        sealer = chances.make_sealer(terms.sealing, keys, hospital)
-        return sealer.seal(np.zeros_like(update), place, each)
+    def unsealed(update, prepared, seeds=()):
+        return prepared.seal(np.zeros_like(update), [seed for one in seeds for seed in one.each])
 
     monkeypatch.setattr("clients.audit.sealing.sealed_contribution", unsealed)
     assert NAMES["sums"] in {gate.name for gate in audit(ALWAYS).gates if gate.chance == 0.0}

@@ -11,6 +11,7 @@ import pytest
 from accounting.randomness import Stream
 from clients.audit.plan import LEAST
 from clients.site import worker
+from tests.audit.given_noise import set_noise
 from tests.exchange_runs import run_app
 from tests.in_process import small_settings
 
@@ -73,7 +74,7 @@ def test_a_training_with_less_noise_is_found_out_and_its_answers_are_as_ever(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     honest = Stream.normal
-    monkeypatch.setattr(Stream, "normal", lambda self, count: 0.5 * honest(self, count))
+    set_noise(monkeypatch, lambda self, count: 0.5 * honest(self, count))
     run_app(small_settings(tmp_path, **CANARIES))
     assert not found_in(tmp_path)["hospital-00"]["passed"]
     [log] = tmp_path.rglob("hospital-00/hospital.log")
