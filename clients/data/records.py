@@ -80,6 +80,14 @@ class LazyInputs:
         everything = self.store.read(self.rows)
         return np.asarray(everything, dtype=dtype)
 
+    def pixels(self, rows: Ints) -> NDArray[np.uint8] | None:
+        """Return rows as the bytes that they are kept as, 255 times what is read.
+
+        None where they are kept in another form.
+        """
+        store = self.store
+        return store.pixels(self.rows[rows]) if isinstance(store, PixelStore) else None
+
     def view(self, rows: Rows) -> LazyInputs:
         """Return the same store seen through fewer rows; nothing is decoded."""
         return LazyInputs(self.store, np.atleast_1d(self.rows[rows]))
@@ -122,10 +130,14 @@ class PixelStore:
             return (n, space[-1], *space[:-1])
         return (n, 1, *space)
 
+    def pixels(self, rows: Ints) -> NDArray[np.uint8]:
+        """Return the rows as bytes, channels first."""
+        chosen = self._pixels[rows]
+        return np.moveaxis(chosen, -1, 1) if self._channels_last else chosen[:, None]
+
     def read(self, rows: Ints) -> Floats:
         """Return the rows as float32 in [0, 1], channels first."""
-        chosen = self._pixels[rows]
-        moved = np.moveaxis(chosen, -1, 1) if self._channels_last else chosen[:, None]
+        moved = self.pixels(rows)
         return np.asarray(np.ascontiguousarray(moved, dtype=np.float32) / np.float32(255))
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from accounting.private import Unreleased
+from clients.learning.device import CPU
 from clients.learning.late_rows import JoinedRows, LateRows
 
 #: Records whose gradients are held at once. Larger chunks are slower: per-sample gradients of 3,200
@@ -32,11 +33,13 @@ class Batch(Unreleased):
     def __len__(self) -> int:
         return len(self.labels)
 
-    def made(self) -> Batch:
-        """Return the same with its inputs here."""
-        if isinstance(self.inputs, torch.Tensor):
+    def made(self, device: torch.device = CPU) -> Batch:
+        """Return the same with its inputs on a device."""
+        inputs = self.inputs
+        if isinstance(inputs, torch.Tensor) and inputs.device == device:
             return self
-        return Batch(inputs=self.inputs.made(), labels=self.labels, patients=self.patients)
+        made = inputs.to(device) if isinstance(inputs, torch.Tensor) else inputs.made(device)
+        return Batch(inputs=made, labels=self.labels, patients=self.patients)
 
 
 def chunks_of_patients(

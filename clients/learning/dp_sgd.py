@@ -149,9 +149,11 @@ class _Sums:
         size = (len(batches), model.dimensions)
         self._totals = torch.zeros(size, dtype=torch.float64, device=model.device)
         self._tallies = [_Tally(patients=_distinct(one.patients)) for one in batches]
-        whole = (isinstance(one.inputs, torch.Tensor) for one in batches)
         #: Without the records that could not be read, where that is known already.
-        self.batches = [_readable(b) if w else b for b, w in zip(batches, whole, strict=True)]
+        self.batches = [
+            _readable(one, model.device) if isinstance(one.inputs, torch.Tensor) else one
+            for one in batches
+        ]
         for tally, batch in zip(self._tallies, self.batches, strict=True):
             tally.unread = tally.patients - _distinct(batch.patients)
 
@@ -227,9 +229,9 @@ class _Found(Unreleased):
     errors: dict[int, Exception]
 
 
-def _readable(batch: Batch) -> Batch:
-    """Leave out records whose inputs are not finite; they are made first."""
-    batch = batch.made()
+def _readable(batch: Batch, device: torch.device) -> Batch:
+    """Leave out records whose inputs are not finite; they are made on the device first."""
+    batch = batch.made(device)
     inputs = torch.as_tensor(batch.inputs)
     if not len(batch) or _all_finite(inputs):
         return batch
@@ -277,7 +279,7 @@ def _mean_gradients(model: PerSample, chunk: Batch) -> tuple[list[Gradients], li
         gradients = _mean_of_many(model, chunk)
         return gradients, members if gradients else []
     if isinstance(chunk.inputs, LateRows):
-        chunk = _readable(chunk)
+        chunk = _readable(chunk, model.device)
         members, owners = Owners.of(chunk.patients)
         if not len(chunk):
             return [], []
@@ -288,7 +290,7 @@ def _mean_of_many(model: PerSample, records: Batch) -> list[Gradients]:
     """Return the mean gradient ``[1, values]`` of a patient with more records than fit at once."""
     summed, count = list[torch.Tensor](), 0
     for rows in torch.split(torch.arange(len(records)), min(CHUNK_RECORDS, model.chunk_records)):
-        piece = _readable(take(records, rows))
+        piece = _readable(take(records, rows), model.device)
         count += len(piece)
         if len(piece):
             _, owner = Owners.of(piece.patients)

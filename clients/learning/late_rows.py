@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from accounting.private import Unreleased
+from clients.learning.device import CPU
 
 
 class Source(Protocol):
@@ -25,6 +27,14 @@ class Source(Protocol):
 
     def __getitem__(self, rows: Any, /) -> Any:
         """Return rows by their numbers, float32 ``[n, *shape]``."""
+
+
+@runtime_checkable
+class KeepsBytes(Protocol):
+    """A source whose rows may be kept as bytes."""
+
+    def pixels(self, rows: Any, /) -> NDArray[np.uint8] | None:
+        """Return rows as bytes, 255 times what is read; None where they are no bytes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,8 +58,8 @@ class Alterations:
     def of(self, rows: torch.Tensor) -> torch.Tensor:
         """Return rows ``[n, channels, *space]``, altered."""
         for axis, shifts in enumerate(self.shifts, start=2):
-            rows = _shifted(rows, axis, shifts.long())
-        spread = self.mirrored.reshape(-1, *[1] * (rows.dim() - 1))
+            rows = _shifted(rows, axis, shifts.long().to(rows.device))
+        spread = self.mirrored.to(rows.device).reshape(-1, *[1] * (rows.dim() - 1))
         return torch.where(spread, rows.flip(-1), rows)
 
 
@@ -83,9 +93,18 @@ class LateRows(Unreleased):
         """Return copies of every row, each altered in its own way; nothing is read."""
         return LateRows(self._inputs, self._source.repeat_interleave(copies), altered)
 
-    def made(self) -> torch.Tensor:
-        """Read them all, float32 ``[n, *shape]``."""
-        rows = torch.as_tensor(np.asarray(self._inputs[self._source.numpy()]))
+    def made(self, device: torch.device = CPU) -> torch.Tensor:
+        """Read them all, float32 ``[n, *shape]``, on a device.
+
+        Bytes go to another device as they are, a fourth of what they become there.
+        """
+        rows = None
+        if device.type != "cpu" and isinstance(self._inputs, KeepsBytes):
+            pixels = self._inputs.pixels(self._source.numpy())
+            if pixels is not None:
+                rows = torch.from_numpy(pixels).to(device).contiguous().float() / 255.0
+        if rows is None:
+            rows = torch.as_tensor(np.asarray(self._inputs[self._source.numpy()])).to(device)
         return rows if self._altered is None else self._altered.of(rows)
 
 
@@ -115,16 +134,21 @@ class JoinedRows(LateRows):
             start = end
         return JoinedRows(parts)
 
-    def made(self) -> torch.Tensor:
-        """Read them all, float32 ``[n, *shape]``."""
-        made = [one if isinstance(one, torch.Tensor) else one.made() for one in self._parts]
-        return torch.cat(made)
+    def made(self, device: torch.device = CPU) -> torch.Tensor:
+        """Read them all, float32 ``[n, *shape]``, on a device."""
+        return torch.cat(
+            [
+                one.to(device) if isinstance(one, torch.Tensor) else one.made(device)
+                for one in self._parts
+            ]
+        )
 
 
 def _shifted(inputs: torch.Tensor, axis: int, shifts: torch.Tensor) -> torch.Tensor:
     """Shift each record along one axis by its own whole number of steps; edges are continued."""
     side = inputs.shape[axis]
-    places = (torch.arange(side)[None, :] - shifts[:, None]).clamp(0, side - 1)
+    steps = torch.arange(side, device=inputs.device)
+    places = (steps[None, :] - shifts[:, None]).clamp(0, side - 1)
     shape = [len(inputs), *[1] * (inputs.dim() - 1)]
     shape[axis] = side
     return inputs.gather(axis, places.reshape(shape).expand(inputs.shape))

@@ -48,15 +48,20 @@ def _held(gradients: Gradients) -> tuple[torch.Tensor, ...]:
     return (gradients,)
 
 
-def add_scaled(totals: torch.Tensor, gradients: Gradients, scale: torch.Tensor) -> None:
+def add_scaled(
+    totals: torch.Tensor,
+    gradients: Gradients,
+    scale: torch.Tensor,
+    kept: torch.Tensor | None,
+) -> None:
     """Add patients' scaled gradients to one total, or to several at once.
-
-    A patient whose scale is 0 adds nothing, whatever their gradient is.
 
     Args:
         totals: float64 ``[values]``, or ``[n, values]``.
         gradients: of the patients.
         scale: float64 ``[patients]``, or ``[n, patients]``.
+        kept: numbers of the patients who add something; None: all do. Zero times what is no number
+            would be none.
     """
     if isinstance(gradients, Factors):
         for total, each in (
@@ -65,15 +70,20 @@ def add_scaled(totals: torch.Tensor, gradients: Gradients, scale: torch.Tensor) 
             gradients.add_to(total, each)
         return
     rows = gradients.reshape(len(gradients), -1)
-    adds = scale != 0 if scale.dim() == 1 else (scale != 0).any(dim=0)
-    if not bool(adds.all()):
-        rows, scale = rows[adds], scale[..., adds]
+    if kept is not None:
+        rows, scale = rows[kept], scale[..., kept]
     step = rows.shape[1]
     if rows.device.type == "cpu" and len(rows):
         step = max(64, BLOCK_VALUES // len(rows) // 64 * 64)
     for place in range(0, rows.shape[1], max(1, step)):
         here = slice(place, place + step)
         totals[..., here] += scale @ rows[:, here].double()
+
+
+def adding(scale: torch.Tensor) -> torch.Tensor | None:
+    """Return the numbers of patients whose scale is not 0; None where that is everybody's."""
+    adds = scale != 0 if scale.dim() == 1 else (scale != 0).any(dim=0)
+    return None if bool(adds.all()) else torch.nonzero(adds).flatten()
 
 
 def add_all_scaled(
@@ -94,11 +104,12 @@ def add_all_scaled(
         Where the parameters end.
     """
     together, offset = scale.index_fill(-1, apart, 0.0), 0
+    kept, alone = adding(together), adding(scale[..., apart])
     for gradient in gradients:
         here = totals[..., offset : offset + size_of(gradient)]
-        add_scaled(here, gradient, together)
+        add_scaled(here, gradient, together, kept)
         if len(apart):
-            add_scaled(here, written(gradient, apart), scale[..., apart])
+            add_scaled(here, written(gradient, apart), scale[..., apart], alone)
         offset += here.shape[-1]
     return offset
 

@@ -2,12 +2,15 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 
+from clients.data.records import LazyInputs, PixelStore
 from clients.learning.batch import Batch
 from clients.learning.device import CPU, Forward, NoSuchDevice, Twin, describe, find_device
 from clients.learning.dp_sgd import clipped_gradient_sum, clipped_gradient_sums
+from clients.learning.late_rows import Alterations, LateRows
 from clients.learning.per_sample import PerSample
 
 CUDA = torch.cuda.is_available()
@@ -100,3 +103,19 @@ def test_logits_on_a_device_are_those_of_a_processor():
     module, inputs = net(), batch(7, 7, 1).inputs
     there = Forward(module, find_device("cuda")).logits(inputs, at_once=3)
     assert abs(Forward(module).logits(inputs) - there).max() < 1e-3
+
+
+@needs_cuda
+@pytest.mark.parametrize("last", [False, True])
+def test_bytes_of_pictures_become_the_same_numbers_on_a_device(last):
+    drawn = np.random.default_rng(1)
+    pixels = drawn.integers(0, 256, (6, 8, 8, 3) if last else (6, 8, 8), dtype=np.uint8)
+    late = LateRows(LazyInputs(PixelStore(pixels, channels_last=last)), torch.tensor([4, 0, 4]))
+    there = late.made(find_device("cuda"))
+    assert there.is_cuda and torch.equal(there.cpu(), late.made())
+    moved = late.copied(2, Alterations(shifts=shifts(6), mirrored=torch.arange(6) % 2 == 0))
+    assert torch.equal(moved.made(find_device("cuda")).cpu(), moved.made())
+
+
+def shifts(records: int) -> tuple[torch.Tensor, ...]:
+    return tuple((torch.arange(records) - 2 + axis).to(torch.int16) for axis in range(2))

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from clients.learning import ghost_norms
 from clients.learning.ghost_norms import Factors, Owners
-from clients.learning.patient_gradients import add_scaled, size_of, written
+from clients.learning.patient_gradients import add_scaled, adding, size_of, written
 from clients.learning.recorded_layers import UnknownUse
 from clients.learning.recorded_pass import RecordedPass, values_of_a_record
 
@@ -153,7 +153,7 @@ def test_norms_rows_and_sums_are_those_of_one_patient_at_a_time(
         torch.testing.assert_close(written(one[len(counts) - 1 :]).double(), rows[-1:], **near)
         total = torch.ones(rows.shape[1], dtype=torch.float64)
         assert size_of(one) == rows.shape[1]
-        add_scaled(total, one, scale)
+        add_scaled(total, one, scale, adding(scale))
         torch.testing.assert_close(total, 1 + scale @ rows, **near)
         if isinstance(one, Factors):
             squares, errors = one.squares()
@@ -171,7 +171,7 @@ def test_a_scale_of_zero_adds_nothing_whatever_the_gradient_is() -> None:
         outputs.mT @ inputs,
     ):
         total = torch.zeros(20, dtype=torch.float64)
-        add_scaled(total, one, scale)
+        add_scaled(total, one, scale, adding(scale))
         sound = torch.tensor([0, 2])
         expected = scale[sound] @ (outputs[sound].mT @ inputs[sound]).flatten(1).double()
         torch.testing.assert_close(total, expected, rtol=1e-5, atol=1e-6)
