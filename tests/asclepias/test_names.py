@@ -28,6 +28,7 @@ def test_the_version_is_that_of_the_project() -> None:
     assert asclepias.__version__ == project["version"]
 
 
+@pytest.mark.exhaustive
 def test_each_side_loads_nothing_of_the_other() -> None:
     code = (
         "import sys, asclepias\n"

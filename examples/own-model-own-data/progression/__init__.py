@@ -1,0 +1,1 @@
+"""How far a disease has progressed, learnt at several hospitals."""
