@@ -45,6 +45,11 @@ CASES: dict[str, Case] = {
         options=("--epsilons", "1,10"),
     ),
     "attack-property": Case(attack="property-inference", scenario="default"),
+    "attack-model": Case(
+        attack="model-inversion",
+        scenario="default",
+        assignments=("data.name=digits", "partition.hospitals=5"),
+    ),
     "attack-poisoning": Case(
         attack="poisoning",
         scenario="default",

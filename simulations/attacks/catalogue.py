@@ -57,6 +57,11 @@ ATTACKS: dict[str, Attack] = {
         source="Ganju et al. 2018; Melis et al. 2019",
         carried_out_by="simulations.attacks.property_inference:attack",
     ),
+    "model-inversion": Attack(
+        title="what a final model thinks of when it thinks of a class",
+        source="Fredrikson et al. 2015",
+        carried_out_by="simulations.attacks.model_inversion:attack",
+    ),
 }
 
 

@@ -259,7 +259,7 @@ def _own_row(ground: Ground, curves: list[dict[str, Any]]) -> dict[str, Any]:
     coins = np.isin(pool.patients, inside.patient_ids)[None]
     odds = log_odds(module_of(settings, ground, model), pool)[None]
     measured = measure(odds, coins)
-    limit, level = _limit_of(settings, ground)
+    limit, level = limit_of_public(settings, ground)
     label = f"this run: {settings.privacy.regime}"
     curves.append(_curve(label, "loss", measured, limit))
     return _row(label, "loss", measured, limit, None, level)
@@ -274,7 +274,7 @@ def _curve(label: str, name: str, found: Measured, limit: Limit) -> dict[str, An
     }
 
 
-def _limit_of(settings: Settings, ground: Ground) -> tuple[Limit, float | None]:
+def limit_of_public(settings: Settings, ground: Ground) -> tuple[Limit, float | None]:
     """What the public may reach, and its epsilon."""
     privacy, sigma = settings.privacy, ground.noise_multiplier(settings)
     if not sigma:
@@ -335,7 +335,7 @@ class _Siege:
             "lira": likelihood_ratios(odds, pool.coins),
             "steep": likelihood_ratios(slopes, pool.coins),
         }
-        limit, level = _limit_of(settings, ground)
+        limit, level = limit_of_public(settings, ground)
         accuracy = float(np.mean([one.accuracy for one in models]))
         found = []
         for name, values in scores.items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from clients.data.records import Records
 from simulations.attacks.ground import Ground, Way
 from simulations.attacks.inversion import Prior, linear_start
 from simulations.attacks.one_round import OneRound
+from simulations.attacks.pictures import as_text, can_be_drawn
 from simulations.attacks.similarity import psnr, ssim
 
 if TYPE_CHECKING:
@@ -111,18 +111,13 @@ class Targets:
 
     def drawn(self, labels: Sequence[str], found: Sequence[Sequence[Vector]]) -> dict[str, Any]:
         """Return the pictures as bytes; nothing where records are none, or have other colours."""
-        if len(self.shape) != 3 or self.shape[0] not in (1, 3):
+        if not can_be_drawn(self.shape):
             return {}
-        width = self.high - self.low
-
-        def as_text(values: Vector) -> str:
-            levels = np.rint(np.clip((values - self.low) / width, 0.0, 1.0) * 255)
-            return base64.b64encode(levels.astype(np.uint8).tobytes()).decode()
-
+        bounds = (self.low, self.high)
         return {
             "shape": list(self.shape),
             "labels": list(labels),
-            "pictures": [[as_text(one) for one in column[:DRAWN]] for column in found],
+            "pictures": [[as_text(one, bounds) for one in column[:DRAWN]] for column in found],
         }
 
     def facts(self, ground: Ground) -> str:

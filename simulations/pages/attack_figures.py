@@ -134,6 +134,12 @@ _DRAWERS: dict[str, tuple[str, str, _Drawer]] = {
         ),
     ),
 }
+_DRAWERS["model-inversion"] = (
+    "What a final model thinks of when it thinks of a class",
+    "On top the mean of each class, below what comes out of each model. Shown because the data are "
+    "public.",
+    draw_pictures,
+)
 #: Drawings of results by the name of the attack.
 ATTACK_DRAWINGS: dict[str, Drawing[Attacks]] = {
     f"attack-{name}": Drawing(title=title, caption=caption, draw=partial(_of, name, draw))
