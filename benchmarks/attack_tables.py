@@ -50,6 +50,7 @@ CASES: dict[str, Case] = {
         scenario="default",
         assignments=("data.name=digits", "partition.hospitals=5"),
     ),
+    "attack-visual-xray": Case(attack="visual-privacy", scenario="chest-xray-cnn"),
     "attack-poisoning": Case(
         attack="poisoning",
         scenario="default",

@@ -62,6 +62,11 @@ ATTACKS: dict[str, Attack] = {
         source="Fredrikson et al. 2015",
         carried_out_by="simulations.attacks.model_inversion:attack",
     ),
+    "visual-privacy": Attack(
+        title="what a denoiser gets back of noised pictures",
+        source="Singh et al. 2020",
+        carried_out_by="simulations.attacks.visual_privacy:attack",
+    ),
 }
 
 

@@ -140,6 +140,12 @@ _DRAWERS["model-inversion"] = (
     "public.",
     draw_pictures,
 )
+_DRAWERS["visual-privacy"] = (
+    "What a denoiser gets back of noised pictures",
+    "On top the records; below, for each scale, what noise makes of them and what is taken off "
+    "again. Shown because the data are public.",
+    draw_pictures,
+)
 #: Drawings of results by the name of the attack.
 ATTACK_DRAWINGS: dict[str, Drawing[Attacks]] = {
     f"attack-{name}": Drawing(title=title, caption=caption, draw=partial(_of, name, draw))
