@@ -102,7 +102,9 @@ class LateRows(Unreleased):
         if device.type != "cpu" and isinstance(self._inputs, KeepsBytes):
             pixels = self._inputs.pixels(self._source.numpy())
             if pixels is not None:
-                rows = torch.from_numpy(pixels).to(device).contiguous().float() / 255.0
+                rows = torch.from_numpy(pixels).to(device).contiguous().float()
+                # Divided by a number of the device: by one of ours it multiplies by 1/255.
+                rows = rows / torch.tensor(255.0, device=device)
         if rows is None:
             rows = torch.as_tensor(np.asarray(self._inputs[self._source.numpy()])).to(device)
         return rows if self._altered is None else self._altered.of(rows)
