@@ -51,6 +51,9 @@ CASES: dict[str, Case] = {
         assignments=("data.name=digits", "partition.hospitals=5"),
     ),
     "attack-visual-xray": Case(attack="visual-privacy", scenario="chest-xray-cnn"),
+    "attack-linkage": Case(
+        attack="linkage", scenario="heart-disease", options=("--regimes", "FSCDP")
+    ),
     "attack-poisoning": Case(
         attack="poisoning",
         scenario="default",

@@ -67,6 +67,11 @@ ATTACKS: dict[str, Attack] = {
         source="Singh et al. 2020",
         carried_out_by="simulations.attacks.visual_privacy:attack",
     ),
+    "linkage": Attack(
+        title="whose record is whose, in a table without names",
+        source="Sweeney 2000; Narayanan and Shmatikov 2008",
+        carried_out_by="simulations.attacks.linkage:attack",
+    ),
 }
 
 

@@ -85,7 +85,7 @@ def draw_bars(
     found: Mapping[str, Any], reached: str, allowed: str, guess: float, label: str
 ) -> Figure | None:
     """What an attack reaches in each row, and what it may reach at most."""
-    rows = found["rows"]
+    rows = [row for row in found["rows"] if row[reached] is not None]
     figure = Figure(figsize=(5.6, 0.8 + 0.26 * len(rows)), layout="constrained")
     axes = figure.add_subplot()
     names = [f"{row['way']}: {row['sees']}" for row in rows]
@@ -145,6 +145,12 @@ _DRAWERS["visual-privacy"] = (
     "On top the records; below, for each scale, what noise makes of them and what is taken off "
     "again. Shown because the data are public.",
     draw_pictures,
+)
+_DRAWERS["linkage"] = (
+    "Whose record is whose, in a table without names",
+    "How often a patient's record is found by what is known of them, and the most that the noise "
+    "allows.",
+    partial(draw_bars, reached="picked", allowed="allowed", guess=0.0, label="found (share)"),
 )
 #: Drawings of results by the name of the attack.
 ATTACK_DRAWINGS: dict[str, Drawing[Attacks]] = {
