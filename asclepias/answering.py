@@ -115,6 +115,8 @@ class Answering:
             reply = answered(told.kind, self._of_this_process())(message, _told(context, told))
         finally:
             CALL.reset(known)
+        if told.initial and reply.has_content():
+            self._beginnings.write_down(digest_of(told.initial))
         simulated = "site" not in context.node_config
         if simulated and reply.has_error() and reply.error.reason in _TO_MEND:
             logger.warning(

@@ -18,8 +18,7 @@ from crypto.whole_file import write_shared
 if TYPE_CHECKING:
     import torch
 
-#: Files that are kept, and bytes of all of them; those used longest ago go first. Any server sends
-#: one, with a first message that nobody has refused yet.
+#: Files that are kept, and bytes of all of them; those used longest ago go first.
 _MOST_FILES, MOST_BYTES = 16, 2 * 1024**3
 
 
@@ -30,18 +29,19 @@ class Beginnings:
         self._here: dict[str, bytes] = {}
 
     def keep(self, initial: bytes) -> None:
-        """Keep what a training begins with.
+        """Have what a training begins with at hand, in memory alone: any server sends some.
 
         Raises:
             NotTold: it is larger than all that is kept.
         """
-        digest = digest_of(initial)
-        if digest in self._here:
-            return
         if len(initial) > MOST_BYTES:
             raise NotTold(f"tensors of {len(initial)} bytes, at most {MOST_BYTES} are kept")
-        self._here = {digest: initial}
-        if (folder := _folder()) is None:
+        self._here = {digest_of(initial): initial}
+
+    def write_down(self, digest: str) -> None:
+        """Leave what is at hand to other processes, once the hospital has joined its training."""
+        initial, folder = self._here.get(digest, b""), _folder()
+        if not initial or folder is None:
             return
         file = folder / f"{digest}.safetensors"
         with suppress(OSError):  # a full disk: a later process asks for them in vain

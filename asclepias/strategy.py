@@ -188,7 +188,12 @@ class SecureFedAvg(Strategy):
 
         Before it is run: what rounding to the planned grid adds, a thousandth at the most, is not
         in it. After a run `privacy.json` in its folder has the very table.
+
+        Raises:
+            ValueError: ``hospitals`` was left open, and what one knows of the others depends on it.
         """
+        if not self._hospitals:
+            raise ValueError("say how many hospitals there will be: SecureFedAvg(hospitals=...)")
         settings = self.settings(num_rounds)
         sigma = calibrated_multiplier(settings) if settings.regime.private else 0.0
         events = schedule_of(settings).events if settings.regime.private else 0

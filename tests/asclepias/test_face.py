@@ -254,6 +254,39 @@ def test_a_change_that_was_not_planned_for_is_not_cut(tmp_path: Path) -> None:
     assert "declare a larger largest_change" in logs(strategy)
 
 
+def test_a_run_that_was_stopped_goes_on_from_its_own_beginning(tmp_path: Path) -> None:
+    class Stopped(Exception):
+        pass
+
+    def stop(rounds: int, arrays: ArrayRecord) -> None:
+        if rounds == 1:
+            raise Stopped
+
+    def go_on(rounds: int, arrays: ArrayRecord) -> MetricRecord:
+        return MetricRecord({"rounds": rounds})
+
+    given = {"noise_multiplier": 1.0, "seed": 3, "audit": False}
+    strategy, grid = secure(tmp_path, **given), AppGrid(private_app)
+    with pytest.raises(Stopped):
+        strategy.start(grid, first_arrays(), num_rounds=4, evaluate_fn=stop)
+    again = secure(tmp_path, folder=strategy.folder, **given)
+    found = again.start(grid, first_arrays(seed=9), num_rounds=4, evaluate_fn=go_on)
+    whole = start(secure(tmp_path, folder=tmp_path / "whole", **given), rounds=4)
+    assert furthest(found.arrays, whole.arrays) == 0.0
+    assert list(found.evaluate_metrics_serverapp)[-1] == 4
+
+
+def test_tensors_are_kept_on_disk_only_of_a_training_that_was_joined(tmp_path: Path) -> None:
+    with pytest.raises(TrainingStopped):
+        secure(tmp_path, noise_multiplier=1.0).start(
+            AppGrid(private_app), ArrayRecord(nn.Linear(FEATURES, 3).state_dict())
+        )
+    assert not [*(tmp_path / "cache").rglob("*.safetensors")]
+    given = {"folder": tmp_path / "own", "noise_multiplier": 1.0, "audit": False}
+    start(secure(tmp_path, **given))
+    assert len([*(tmp_path / "cache").rglob("*.safetensors")]) == 1
+
+
 def test_options_without_effect_are_refused(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="single updates"):
         secure(tmp_path, FedMedian())
@@ -268,6 +301,8 @@ def test_options_without_effect_are_refused(tmp_path: Path) -> None:
     normed = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
     with pytest.raises(ValueError, match="num_batches_tracked is int64"):
         secure(tmp_path).start(AppGrid(private_app), ArrayRecord(normed.state_dict()))
+    with pytest.raises(ValueError, match="how many hospitals"):
+        secure(tmp_path, hospitals=0, noise_multiplier=1.0).observers(3)
     with pytest.raises(RuntimeError, match="start"):
         secure(tmp_path).configure_train(1, first_arrays(), None, None)
 
