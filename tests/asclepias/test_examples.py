@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import json
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -21,6 +23,7 @@ from tests.asclepias.own_apps import AppGrid, furthest
 ROOT = Path(__file__).parents[2]
 QUICKSTART = ROOT / "examples" / "quickstart-private"
 OWN = ROOT / "examples" / "own-model-own-data"
+NOTEBOOK = ROOT / "examples" / "jupyter" / "regimes.ipynb"
 MOST_LINES = 10
 
 pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing")
@@ -144,6 +147,21 @@ def test_a_hospitals_own_file_is_read_with_all_visits_of_a_patient(
     found = progression.load_data(context)
     assert found.numbers.tolist() == [0, 1, 1, 0] and found.named
     assert found.targets.tolist() == [1.0] * 4 and found.inputs.shape == (4, 10)
+
+
+@pytest.mark.exhaustive
+def test_the_notebook_runs_from_top_to_bottom(capsys: pytest.CaptureFixture[str]) -> None:
+    cells = json.loads((NOTEBOOK).read_text(encoding="utf-8"))["cells"]
+    names: dict[str, Any] = {}
+    for cell in cells:
+        if cell["cell_type"] == "code":
+            assert not cell["outputs"]
+            exec("".join(cell["source"]), names)
+    table, said = names["table"], capsys.readouterr().out
+    assert table["FSCDP"]["server"] == pytest.approx(2.0, rel=0.01)
+    assert table["F"]["server"] is None and "no guarantee" in said
+    assert table["FPDP"]["server"] <= table["FSCDP"]["server"]
+    assert names["noise"][400] < 4.0 * names["noise"][25]
 
 
 @pytest.mark.exhaustive
