@@ -40,3 +40,9 @@ def test_pages_name_commands_and_files_that_there_are() -> None:
         assert set(re.findall(r"\bmake ([a-z-]+)(?=[` ]|$)", text)) <= targets
         for path in re.findall(r"\]\(([\w./-]+)\)|`([\w-]+/[\w./-]*)`", text):
             assert (ROOT / "".join(path)).exists(), (page, path)
+
+
+def test_no_two_files_of_tests_have_one_name() -> None:
+    """Two of one name are one module to pytest, and nothing at all is collected."""
+    names = [file.name for file in (ROOT / "tests").rglob("test_*.py")]
+    assert not {name for name in names if names.count(name) > 1}
