@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from clients.learning.class_shares import ClassShares, Marks
     from clients.learning.patient_gradients import Gradients
 
+#: Sizes of passes on a GPU are multiples of it.
+FULL_RECORDS = 16
 #: Parameters from which on a model's gradients are not written out record by record: below, those
 #: of a chunk stay in a processor's caches, and nothing is won.
 LARGE = 300_000
@@ -118,11 +120,16 @@ class PerSample:
             owners: whose the records are.
         """
         self.choose_pass(tuple(inputs.shape[1:]))
+        patients = owners.patients
+        if self.device.type == "cuda":
+            inputs, labels, owners = filled(inputs, labels, owners)
         owners = owners.to(self.device)
         if self._recorded:
-            return self._pass(inputs, labels, owners)
-        rows = self.gradients(inputs, labels)
-        return [one if isinstance(one, Factors) else owners.means(one) for one in rows]
+            found = self._pass(inputs, labels, owners)
+        else:
+            rows = self.gradients(inputs, labels)
+            found = [one if isinstance(one, Factors) else owners.means(one) for one in rows]
+        return found if owners.patients == patients else [one[:patients] for one in found]
 
     def gradients(self, inputs: torch.Tensor, labels: torch.Tensor) -> list[Gradients]:
         """Return the gradients of all records, for each trainable parameter.
@@ -177,6 +184,23 @@ class PerSample:
 
             self._hooked = GradSampleModule(self.module, loss_reduction="sum")
         return self._hooked
+
+
+def filled(
+    inputs: torch.Tensor, labels: torch.Tensor, owners: Owners
+) -> tuple[torch.Tensor, torch.Tensor, Owners]:
+    """Repeat the first record, for patients after all others, up to a multiple of `FULL_RECORDS`.
+
+    A GPU's libraries look for a way to compute each new size, which takes longer than to compute
+    it; and how many records are sampled is another number in each round.
+    """
+    short = -len(labels) % FULL_RECORDS
+    if not short:
+        return inputs, labels, owners
+    more = torch.arange(owners.patients, owners.patients + short, device=owners.index.device)
+    index, counts = torch.cat([owners.index, more]), (*owners.counts, *[1] * short)
+    first, label = (one[:1].expand(short, *one.shape[1:]) for one in (inputs, labels))
+    return torch.cat([inputs, first]), torch.cat([labels, label]), Owners(index, counts)
 
 
 def forget_pass(module: nn.Module) -> None:

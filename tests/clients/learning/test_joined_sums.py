@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from clients.learning.batch import Batch, passes, take
+from clients.learning.batch import Batch, chunks_of_patients, passes, take
 from clients.learning.dp_sgd import clipped_gradient_sum, clipped_gradient_sums
+from clients.learning.ghost_norms import Owners
 from clients.learning.late_rows import LateRows
-from clients.learning.per_sample import PerSample
+from clients.learning.patient_gradients import written
+from clients.learning.per_sample import PerSample, filled
 from tests.clients.learning.test_device import batch, net
 
 pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
@@ -88,3 +90,17 @@ def test_passes_hold_as_many_hospitals_as_fit():
     patients = [torch.arange(n) for n in (3, 4, 9, 2)]
     found = [[(n, len(rows)) for n, rows in one] for one in passes(patients, 8)]
     assert found == [[(0, 3), (1, 4)], [(2, 8)], [(2, 1), (3, 2)]]
+
+
+@pytest.mark.parametrize(("records", "patients"), [(16, 16), (17, 17), (5, 2), (1, 1)])
+def test_passes_that_are_filled_hold_the_same_gradients_of_those_who_are_there(records, patients):
+    model = PerSample(net())
+    some = batch(records, patients, 1)
+    rows = next(chunks_of_patients(some.patients, records))
+    _, owners = Owners.of(some.patients[rows])
+    inputs, labels, all_owners = filled(some.inputs[rows], some.labels[rows], owners)
+    assert len(inputs) == len(labels) == len(all_owners.index) == -(-records // 16) * 16
+    whole = model.means(inputs, labels, all_owners)
+    alone = model.means(some.inputs[rows], some.labels[rows], owners)
+    for one, other in zip(alone, whole, strict=True):
+        torch.testing.assert_close(written(one), written(other[:patients]))
