@@ -54,6 +54,11 @@ CASES: dict[str, Case] = {
     "attack-linkage": Case(
         attack="linkage", scenario="heart-disease", options=("--regimes", "FSCDP")
     ),
+    "attack-adversarial": Case(
+        attack="adversarial",
+        scenario="default",
+        assignments=("data.name=digits", "model.name=mlp", "partition.hospitals=5"),
+    ),
     "attack-poisoning": Case(
         attack="poisoning",
         scenario="default",

@@ -72,6 +72,11 @@ ATTACKS: dict[str, Attack] = {
         source="Sweeney 2000; Narayanan and Shmatikov 2008",
         carried_out_by="simulations.attacks.linkage:attack",
     ),
+    "adversarial": Attack(
+        title="records changed by little until a model errs",
+        source="Goodfellow et al. 2015; Madry et al. 2018",
+        carried_out_by="simulations.attacks.adversarial:attack",
+    ),
 }
 
 

@@ -81,6 +81,22 @@ def draw_lies(found: Mapping[str, Any]) -> Figure | None:
     return figure
 
 
+def draw_radii(found: Mapping[str, Any]) -> Figure | None:
+    """Accuracy under PGD as values may move further."""
+    radii = found["drawn"]["radii"]
+    figure = Figure(figsize=(4.8, 3.6), layout="constrained")
+    axes = figure.add_subplot()
+    for number, row in enumerate(found["rows"]):
+        values = [row["clean"], *(row[f"pgd_{radius:g}"] for radius in radii[1:])]
+        style = ("o-", "s--")[number // len(CYCLE) % 2]
+        colour = CYCLE[number % len(CYCLE)]
+        axes.plot(radii, values, style, color=colour, markersize=3, label=row["way"])
+    axes.set(ylim=(0, 1.03), xlabel="how far a value may move (share of its range)")
+    axes.set_ylabel("accuracy under PGD (share)")
+    figure.legend(loc="outside upper center", ncols=3, fontsize=7)
+    return figure
+
+
 def draw_bars(
     found: Mapping[str, Any], reached: str, allowed: str, guess: float, label: str
 ) -> Figure | None:
@@ -151,6 +167,11 @@ _DRAWERS["linkage"] = (
     "How often a patient's record is found by what is known of them, and the most that the noise "
     "allows.",
     partial(draw_bars, reached="picked", allowed="allowed", guess=0.0, label="found (share)"),
+)
+_DRAWERS["adversarial"] = (
+    "Accuracy on records that are changed against the model",
+    "On the public holdout, each value moved against the model by no more than the radius.",
+    draw_radii,
 )
 #: Drawings of results by the name of the attack.
 ATTACK_DRAWINGS: dict[str, Drawing[Attacks]] = {
