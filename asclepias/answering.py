@@ -23,6 +23,7 @@ from clients.client_app import answered
 from clients.contract.faults import Code
 from clients.contract.model_settings import OWN
 from clients.data import Cohort, DataError, DatasetInfo, Records
+from clients.data.own_info import OwnInfo
 from clients.site.door import Refusal
 from clients.site.leave import leave
 from clients.site.worker import Worker
@@ -168,7 +169,7 @@ def own_info(
             f"inputs of shape {tuple(records.inputs.shape)}, expected [records, *shape]",
             code="shape",
         )
-    return DatasetInfo(
+    return OwnInfo(
         name=name,
         title="an app's own records",
         task=OWN,
@@ -176,5 +177,5 @@ def own_info(
         classes=(),
         has_patient_ids=named,
         one_record_each=one_record_each,
-        own=task,
+        brought=task,
     )

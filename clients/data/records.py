@@ -18,7 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accounting.private import Unreleased
-from clients.contract.model_settings import OWN
 from clients.data.errors import DataError
 from clients.data.reading_log import ReadingLog
 
@@ -277,8 +276,6 @@ class DatasetInfo:
         declared: what the file beside the data declares, key -> value as it is spelled there, of
             that which all hospitals must agree on; empty where nothing is declared.
         target: of a declared table: the column that holds the label.
-        own: the model and the loss that an app brings with its records; its task is "own", and it
-            need not have classes.
     """
 
     name: str
@@ -296,7 +293,11 @@ class DatasetInfo:
     files: tuple[tuple[str, str], ...] = ()
     declared: Mapping[str, str] = field(default_factory=dict)
     target: str = ""
-    own: OwnTask | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def own(self) -> OwnTask | None:
+        """The model and the loss that an app brings with its records; None where they are named."""
+        return None
 
     @property
     def unit(self) -> str:
@@ -304,8 +305,6 @@ class DatasetInfo:
         return "patient" if self.has_patient_ids or self.one_record_each else "record"
 
     def __post_init__(self) -> None:
-        if self.own is not None and self.task == OWN:
-            return
         if self.task not in ("binary", "multiclass", "ordinal"):
             raise DataError(f"task is {self.task!r}, expected binary, multiclass or ordinal")
         if len(self.classes) < 2:
