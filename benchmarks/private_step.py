@@ -2,23 +2,25 @@
 
     python benchmarks/private_step.py [--device cuda] [--json docs/measured/private_step.json]
 
-A plain step is forward and backward of the mean loss. Private ones clip each patient's gradient and
-add the clipped ones up: by Opacus' hooks, which write all gradients out; by Opacus' own ghost
-clipping, which goes back twice; by torch.func (vmap of grad); and as a hospital does it here. Times
-are taken in turns in one process, with one thread; the peak of memory in a process of its own.
+A plain step is forward and backward of the mean loss, as it is mostly written, or with maps whose
+channels lie last. Private ones clip each patient's gradient and add the clipped ones up: by Opacus'
+hooks, which write all gradients out; by Opacus' own ghost clipping, which goes back twice; by
+torch.func (vmap of grad); and as a hospital does it here. Times are taken in turns, with one
+thread; memory is the peak of what tensors take beside the model and the records.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import os
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import Any
 
@@ -26,8 +28,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch
 from torch.nn import functional
+from torch.profiler import ProfilerActivity, profile
 
-from clients.learning.dp_sgd import Batch, clipped_gradient_sum
+from clients.learning.batch import Batch
+from clients.learning.dp_sgd import clipped_gradient_sum
 from clients.learning.per_sample import PerSample
 from clients.models.catalogue import MODELS
 from clients.site.memory import keep_freed_memory
@@ -53,7 +57,9 @@ class Work:
             shape=(3, side, side), classes=("no", "yes"), input_range=(0.0, 1.0)
         )
         torch.manual_seed(0)
-        self.module = MODELS[name].build(info).to(device)
+        self.device = torch.device(device)
+        self.own = MODELS[name].build(info)
+        self.module = copy.deepcopy(self.own).to(device)
         self.inputs = torch.rand(patients * each, *info.shape).to(device)
         self.labels = (torch.arange(patients * each) % 2).to(device)
         self.patients = torch.arange(patients).repeat_interleave(each)
@@ -67,23 +73,30 @@ def plain(work: Work) -> Step:
     """Forward and backward of the mean loss, as without privacy."""
 
     def step() -> None:
-        functional.cross_entropy(work.module(work.inputs), work.labels).backward()
+        loss = functional.cross_entropy(work.module(work.inputs), work.labels)
+        torch.autograd.backward(loss)
         for parameter in work.parameters():
             parameter.grad = None
 
     return step
 
 
+def plain_last(work: Work) -> Step:
+    """The same with the channels of all maps last in memory."""
+    work.inputs = work.inputs.contiguous(memory_format=torch.channels_last)
+    return plain(work)
+
+
 def ours(work: Work) -> Step:
     """The clipped sum of a hospital of this app."""
-    model = PerSample(work.module)
+    model = PerSample(work.own, device=work.device)
     batch = Batch(inputs=work.inputs, labels=work.labels, patients=work.patients)
     return lambda: clipped_gradient_sum(model, batch, l2_clip=CLIP)
 
 
 def hooks(work: Work) -> Step:
     """The same by Opacus' hooks, as it is for models that are not large."""
-    model = PerSample(work.module, always_hooks=True)
+    model = PerSample(work.own, device=work.device, way="hooks")
     batch = Batch(inputs=work.inputs, labels=work.labels, patients=work.patients)
     return lambda: clipped_gradient_sum(model, batch, l2_clip=CLIP)
 
@@ -137,6 +150,7 @@ def vmapped(work: Work) -> Step:
 
 WAYS: dict[str, Callable[[Work], Step]] = {
     PLAIN: plain,
+    "plain step, channels last": plain_last,
     "Opacus' hooks": hooks,
     "Opacus' ghost clipping": ghost_clipping,
     "torch.func": vmapped,
@@ -147,44 +161,43 @@ BY_RECORD = ("Opacus' ghost clipping", "torch.func")
 
 
 def seconds(steps: dict[str, Step], repeats: int, device: str) -> dict[str, float]:
-    """Return each one's median over so many turns; the first turn warms up."""
+    """Return each one's median over so many turns; the first turn warms up.
+
+    On a processor it is the processor's time, which other work on the machine changes little.
+    """
+    on_device = device.startswith("cuda")
+    clock = time.perf_counter if on_device else time.process_time
     times: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(repeats + 1):
         for name, step in steps.items():
-            start = time.perf_counter()
+            start = clock()
             step()
-            if device.startswith("cuda"):
+            if on_device:
                 torch.cuda.synchronize()
-            times[name].append(time.perf_counter() - start)
+            times[name].append(clock() - start)
     return {name: statistics.median(found[1:]) for name, found in times.items()}
 
 
 def peak_mib(step: Step, device: str) -> float:
-    """Return how far one step takes this process's, or the device's, memory above what it had."""
+    """Return how far one step takes the memory of tensors above what they had before.
+
+    By torch's own count, so that neither libraries nor gaps between tensors are in it.
+    """
+    step()
     if device.startswith("cuda"):
-        step()
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         step()
         return (torch.cuda.max_memory_allocated() - before) / 2**20
-    Path("/proc/self/clear_refs").write_text("5")  # the high-water mark begins anew
-    before = _status_kib("VmRSS")
-    step()
-    return (_status_kib("VmHWM") - before) / 1024
-
-
-def _status_kib(name: str) -> int:
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
-
-
-def _memory_of(way: str, options: argparse.Namespace, model: str) -> float:
-    """Return a way's peak, from a process of its own."""
-    command = [sys.executable, __file__, "--peak-of", way, "--models", model]
-    for name in ("side", "patients", "each", "device"):
-        command += [f"--{name}", str(getattr(options, name))]
-    found = subprocess.run(command, capture_output=True, text=True, check=True)
-    return float(found.stdout.splitlines()[-1])
+    with TemporaryDirectory() as folder:
+        trace = Path(folder, "trace.json")
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as found:
+            step()
+        found.export_chrome_trace(str(trace))
+        events = json.loads(trace.read_text(encoding="utf-8"))["traceEvents"]
+    changes = [event["args"] for event in events if event.get("name") == "[memory]"]
+    before = changes[0]["Total Allocated"] - changes[0]["Bytes"]
+    return float(max(one["Total Allocated"] for one in changes) - before) / 2**20
 
 
 def measure(model: str, options: argparse.Namespace) -> list[dict[str, Any]]:
@@ -193,7 +206,7 @@ def measure(model: str, options: argparse.Namespace) -> list[dict[str, Any]]:
     ways = [way for way in WAYS if options.each == 1 or way not in BY_RECORD]
     steps = {way: WAYS[way](Work(model, *sizes)) for way in ways}
     times = seconds(steps, options.repeats, options.device)
-    peaks = {way: _memory_of(way, options, model) for way in ways}
+    peaks = {way: peak_mib(step, options.device) for way, step in steps.items()}
     return [
         {
             "way": way,
@@ -215,19 +228,12 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--json", type=Path, help="add the numbers to this file")
-    parser.add_argument("--peak-of", help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
 def _main() -> None:
     options = _options()
     torch.set_num_threads(1)
-    if options.peak_of:
-        way, model = WAYS[options.peak_of], options.models[0]
-        way(Work(model, options.side, 1, 1, options.device))()  # libraries load what they need
-        work = Work(model, options.side, options.patients, options.each, options.device)
-        print(peak_mib(way(work), options.device))
-        return
     keep_freed_memory()
     found = {}
     for model in options.models:
@@ -244,9 +250,10 @@ def _main() -> None:
             )
     if options.json:
         kept = json.loads(options.json.read_text()) if options.json.exists() else {}
-        command = "python benchmarks/private_step.py --json docs/measured/private_step.json"
-        entry = {"command": command, "load": os.getloadavg()[0], "models": found}
-        kept[options.device] = entry
+        command = f"python {' '.join(sys.argv)}"
+        for named, rows in found.items():
+            entry = {"command": command, "load": os.getloadavg()[0], "rows": rows}
+            kept.setdefault(options.device, {})[named] = entry
         options.json.write_text(json.dumps(kept, indent=2) + "\n")
 
 

@@ -20,6 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,7 +35,7 @@ from clients.learning.ghost_norms import Owners
 from clients.learning.late_rows import LateRows
 from clients.learning.patient_gradients import (
     Gradients,
-    add_all_scaled,
+    add_scaled,
     squares_of,
     written,
 )
@@ -146,8 +147,6 @@ class _Sums:
     def __init__(self, model: PerSample, batches: Sequence[Batch], l2_clip: float) -> None:
         self._model, self._l2_clip = model, l2_clip
         self._shapes = [tuple(one.inputs.shape[1:]) for one in batches]
-        size = (len(batches), model.dimensions)
-        self._totals = torch.zeros(size, dtype=torch.float64, device=model.device)
         self._tallies = [_Tally(patients=_distinct(one.patients)) for one in batches]
         #: Without the records that could not be read, where that is known already.
         self.batches = [
@@ -156,6 +155,12 @@ class _Sums:
         ]
         for tally, batch in zip(self._tallies, self.batches, strict=True):
             tally.unread = tally.patients - _distinct(batch.patients)
+
+    @cached_property
+    def _totals(self) -> torch.Tensor:
+        """Made when the first gradients are there, and the pass has given its memory back."""
+        size = (len(self._tallies), self._model.dimensions)
+        return torch.zeros(size, dtype=torch.float64, device=self._model.device)
 
     def add(self, numbers: list[int], counts: list[int], found: _Found) -> None:
         """Add the clipped gradients of a pass.
@@ -312,7 +317,7 @@ def _add_clipped(
     Where classes are counted, each part has a bound of its own; both together have C.
     """
     scaling = _scaling(gradients, l2_clip, marks)
-    offset = add_all_scaled(total, gradients, scaling.scale, scaling.apart)
+    offset = add_scaled(total, gradients, scaling.scale, scaling.apart)
     if marks is not None and marks.counted:
         each = PART * l2_clip * (1.0 - MARGIN) * scaling.finite.double()
         total[offset:] += each @ marks.rows.double()
@@ -348,7 +353,7 @@ def _add_joined(
     finite = scaling.finite
     whose = hospitals[None] == torch.arange(len(totals), device=totals.device)[:, None]
     spread = torch.where(whose, scaling.scale, 0.0)
-    offset = add_all_scaled(totals, gradients, spread, scaling.apart)
+    offset = add_scaled(totals, gradients, spread, scaling.apart)
     if marks is not None and marks.counted:
         each = PART * l2_clip * (1.0 - MARGIN) * torch.where(whose, finite.double(), 0.0)
         totals[:, offset:] += each @ marks.rows.double()

@@ -82,11 +82,17 @@ class Owners:
         """How many there are."""
         return len(self.counts)
 
-    def part(self, start: int, stop: int) -> tuple[Owners, slice]:
-        """Return the owners among some patients, and where their records are."""
+    def part(self, patients: slice) -> tuple[Owners, slice]:
+        """Return the owners among patients who follow one another, and where their records are."""
+        start, stop, _ = patients.indices(len(self.counts))
         before = sum(self.counts[:start])
         records = slice(before, before + sum(self.counts[start:stop]))
         return Owners(self.index[records] - start, self.counts[start:stop]), records
+
+    @cached_property
+    def shares(self) -> torch.Tensor:
+        """One over how many records each patient has, float64 ``[patients]``."""
+        return 1.0 / torch.tensor(self.counts, dtype=torch.float64, device=self.index.device)
 
     def means(self, rows: torch.Tensor) -> torch.Tensor:
         """Average the records' rows of each patient: ``[records, ...] -> [patients, ...]``."""
@@ -107,45 +113,63 @@ class Window:
     padding: tuple[int, ...]
     dilation: tuple[int, ...]
 
-    def patches(self, maps: torch.Tensor) -> torch.Tensor:
-        """Return what each output was made of: ``[n, c, *space] -> [n, c * kernel, positions]``."""
-        maps, outputs = self._padded(maps)
-        steps, reach = self._strides(maps)
-        seen = maps.as_strided(
-            (*maps.shape[:2], *self.kernel, *outputs), (*maps.stride()[:2], *reach, *steps)
-        )
-        return seen.reshape(len(maps), -1, math.prod(outputs))
+    @property
+    def places(self) -> int:
+        """How many places of a kernel there are."""
+        return math.prod(self.kernel)
 
-    def exact_patches(self, maps: torch.Tensor) -> torch.Tensor:
-        """Return the same as float64 ``[n, positions, kernel * c]``.
+    def patches(self, maps: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """Return what each output was made of: ``[n, c, *space] -> [n, positions, places * c]``.
 
-        Channels last: they are copied many at a time where maps are small.
+        Channels last: they are copied many at a time, and maps of that format are as they lie.
         """
-        maps, outputs = self._padded(maps)
-        last = maps.movedim(1, -1).contiguous()
-        steps, reach = self._strides(last.movedim(-1, 1))
-        seen = last.as_strided(
-            (len(maps), *outputs, *self.kernel, maps.shape[1]),
-            (last.stride()[0], *steps, *reach, 1),
-        )
-        return _exact(seen).reshape(len(maps), math.prod(outputs), -1)
-
-    def _padded(self, maps: torch.Tensor) -> tuple[torch.Tensor, list[int]]:
-        """Return maps with their padding, and how many outputs there are along each axis."""
         if any(self.padding):
             maps = functional.pad(maps, [side for side in self.padding[::-1] for _ in range(2)])
-        maps = maps.contiguous()
         axes = zip(maps.shape[2:], self.kernel, self.stride, self.dilation, strict=True)
         outputs = [
             (side - reach * (width - 1) - 1) // step + 1 for side, width, step, reach in axes
         ]
-        return maps, outputs
-
-    def _strides(self, maps: torch.Tensor) -> tuple[list[int], list[int]]:
-        """Return how far apart in memory neighbours are: of the outputs, and of the kernel."""
-        strides = maps.stride()[2:]
+        last = maps.movedim(1, -1).contiguous()
+        strides = last.stride()[1:-1]
         steps = [one * step for one, step in zip(strides, self.stride, strict=True)]
-        return steps, [one * reach for one, reach in zip(strides, self.dilation, strict=True)]
+        reach = [one * step for one, step in zip(strides, self.dilation, strict=True)]
+        shape = (len(maps), *outputs, *self.kernel, maps.shape[1])
+        seen = last.as_strided(shape, (last.stride()[0], *steps, *reach, 1))
+        flat = (len(maps), math.prod(outputs), self.places * maps.shape[1])
+        return _copied(seen, dtype).reshape(flat)
+
+
+def _copied(values: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Return values of a type, one after the other in memory."""
+    return torch.empty(values.shape, dtype=dtype, device=values.device).copy_(values)
+
+
+def ordered(products: torch.Tensor, places: int) -> torch.Tensor:
+    """Return ``[..., places * inputs]`` in the order of a weight: ``[..., inputs, places]``."""
+    return products.reshape(*products.shape[:-1], places, -1).mT
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Gradients of a convolution's weight, written out, but in another order than the weight's.
+
+    Attributes:
+        values: float32 ``[patients, outputs, places * inputs]``.
+        places: of the kernel.
+    """
+
+    values: torch.Tensor
+    places: int
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, patients: slice) -> Rows:
+        return Rows(self.values[patients], self.places)
+
+    def written(self, patients: torch.Tensor) -> torch.Tensor:
+        """Return some patients' gradients in the weight's order."""
+        return ordered(self.values[patients], self.places).flatten(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,30 +177,35 @@ class Factors:
     """Gradients of a weight as the two factors of their sum of products.
 
     Attributes:
-        at_outputs: float64 ``[records, positions, outputs]``, the loss's gradient there.
-        at_inputs: float64 ``[records, positions, kernel * inputs]``, what the weight met.
-        kernel: positions of a convolution's kernel; the weight is ``[outputs, inputs, kernel]``.
+        at_outputs: float32 ``[records, positions, outputs]``, the loss's gradient there.
+        at_inputs: float32 ``[records, positions, inputs]``, or, of a convolution, its maps.
+        window: of a convolution.
         owners: whose the records are.
     """
 
     at_outputs: torch.Tensor
     at_inputs: torch.Tensor
-    kernel: int
+    window: Window | None
     owners: Owners
 
     def __len__(self) -> int:
         return self.owners.patients
 
     def __getitem__(self, patients: slice) -> Factors:
-        """Return the gradients of some patients who follow one another."""
-        start, stop, _ = patients.indices(len(self))
-        owners, records = self.owners.part(start, stop)
-        both = self.at_outputs[records], self.at_inputs[records]
-        return Factors(*both, kernel=self.kernel, owners=owners)
+        owners, records = self.owners.part(patients)
+        return Factors(self.at_outputs[records], self.at_inputs[records], self.window, owners)
+
+    @property
+    def values(self) -> int:
+        """How many values each patient's gradient has."""
+        each = self.at_inputs.shape[2]
+        if self.window is not None:
+            each = self.window.places * self.at_inputs.shape[1]
+        return self.at_outputs.shape[2] * each
 
     def squares(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the patients' squared norms, and what they are off by at the most; float64."""
-        squares = self.at_outputs.new_empty(len(self.owners.counts))
+        squares = self.at_outputs.new_empty(len(self.owners.counts), dtype=torch.float64)
         errors = torch.empty_like(squares)
         for count, patients, records in self.owners.by_count:
             outputs, inputs = self._of(records)
@@ -188,8 +217,8 @@ class Factors:
             errors[patients] = reach.square() * (off / count**2)
         return squares, errors
 
-    def rows(self, patients: torch.Tensor) -> torch.Tensor:
-        """Return some patients' gradients, written out in float64."""
+    def written(self, patients: torch.Tensor) -> torch.Tensor:
+        """Return some patients' gradients, written out in float64 and in the weight's order."""
         found: dict[int, torch.Tensor] = {}
         for count, members, records in self.owners.by_count:
             chosen = torch.isin(members, patients)
@@ -199,37 +228,45 @@ class Factors:
                 found |= zip(members[chosen].tolist(), means, strict=True)
         return torch.stack([found[patient] for patient in patients.tolist()])
 
-    def add_to(self, total: torch.Tensor, scale: torch.Tensor) -> None:
+    def add_to(
+        self, total: torch.Tensor, scale: torch.Tensor, records: torch.Tensor | None
+    ) -> None:
         """Add all gradients to float64 ``[values]``, each scaled, in one product.
 
-        A patient whose scale is 0 adds nothing, whatever their gradient is.
+        Args:
+            total: what they are added to.
+            scale: float64 ``[patients]``.
+            records: numbers of the records whose patients' scale is not 0; None: all.
         """
-        weights = (scale / torch.tensor(self.owners.counts, device=scale.device))[self.owners.index]
         outputs, inputs = self.at_outputs, self.at_inputs
-        if not bool(weights.all()):
+        weights = (scale * self.owners.shares)[self.owners.index]
+        if records is not None:
             # Zero times what is no number would be none.
-            kept = torch.nonzero(weights).flatten()
-            outputs, inputs, weights = outputs[kept], inputs[kept], weights[kept]
-        left = (outputs * weights[:, None, None]).flatten(0, 1)
-        summed = self._ordered(left.mT @ inputs.flatten(0, 1))
+            outputs, inputs, weights = outputs[records], inputs[records], weights[records]
+        left = (outputs.double() * weights[:, None, None]).flatten(0, 1)
+        summed = self._ordered(left.mT @ self._exact(inputs).flatten(0, 1))
         total.view(summed.shape).add_(summed)
 
+    def _exact(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Return float64 ``[n, positions, places * inputs]``."""
+        if self.window is None:
+            return inputs.double()
+        return self.window.patches(inputs, torch.float64)
+
     def _ordered(self, products: torch.Tensor) -> torch.Tensor:
-        """Return ``[..., outputs, kernel * inputs]`` as ``[..., outputs, inputs, kernel]``."""
-        shape = (*products.shape[:-1], self.kernel, -1)
-        return products.reshape(shape).mT
+        return ordered(products, 1 if self.window is None else self.window.places)
 
-    def _of(self, records: torch.Tensor) -> list[torch.Tensor]:
+    def _of(self, records: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return both factors of patients with k records each, ``[m, k * positions, _]``."""
-        both = [self.at_outputs, self.at_inputs]
-        if records.numel() < len(self.at_outputs):
-            both = [one[records.flatten()] for one in both]
-        return [one.reshape(len(records), -1, one.shape[-1]) for one in both]
-
-
-def _exact(values: torch.Tensor) -> torch.Tensor:
-    """Return values as float64, one after the other in memory."""
-    return torch.empty(values.shape, dtype=torch.float64, device=values.device).copy_(values)
+        outputs, inputs = self.at_outputs, self.at_inputs
+        if records.numel() < len(outputs):
+            rows = records.flatten()
+            outputs, inputs = outputs[rows], inputs[rows]
+        outputs, inputs = outputs.double(), self._exact(inputs)
+        return (
+            outputs.reshape(len(records), -1, outputs.shape[-1]),
+            inputs.reshape(len(records), -1, inputs.shape[-1]),
+        )
 
 
 def _diagonal(products: torch.Tensor) -> torch.Tensor:
@@ -238,7 +275,7 @@ def _diagonal(products: torch.Tensor) -> torch.Tensor:
 
 def weight_gradients(
     at_outputs: torch.Tensor, at_inputs: torch.Tensor, window: Window | None, owners: Owners
-) -> torch.Tensor | Factors:
+) -> torch.Tensor | Rows | Factors:
     """Return patients' gradients of a weight in whichever form costs less: factors, or rows.
 
     Shapes and numbers of records decide, so it is the same wherever the same batch is computed.
@@ -249,19 +286,13 @@ def weight_gradients(
         window: of a convolution.
         owners: whose the records are.
     """
+    factors = Factors(at_outputs, at_inputs, window, owners)
     positions, outputs = at_outputs.shape[1:]
-    inputs = at_inputs.shape[2]
-    if window is not None:
-        inputs = at_inputs.shape[1] * math.prod(window.kernel)
-    values = outputs * inputs
+    inputs = factors.values // outputs
     norms = 2 * (inputs + outputs) * sum((count * positions) ** 2 for count in owners.counts)
-    product = values * positions * len(owners.index)
-    if norms + product <= VALUE_COST * values * len(owners.counts):
-        return Factors(
-            _exact(at_outputs),
-            _exact(at_inputs) if window is None else window.exact_patches(at_inputs),
-            kernel=1 if window is None else math.prod(window.kernel),
-            owners=owners,
-        )
-    seen = at_inputs if window is None else window.patches(at_inputs).mT
-    return owners.means((at_outputs.mT @ seen).flatten(1))
+    product = factors.values * positions * len(owners.index)
+    if norms + product <= VALUE_COST * factors.values * owners.patients:
+        return factors
+    seen = at_inputs if window is None else window.patches(at_inputs, at_inputs.dtype)
+    rows = owners.means(at_outputs.mT @ seen)
+    return rows.flatten(1) if window is None or window.places == 1 else Rows(rows, window.places)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import torch
 
-from clients.learning.ghost_norms import Factors
+from clients.learning.ghost_norms import Factors, Rows, ordered
 from clients.learning.squared_norms import squared_norms
 
 #: The most that factors may leave a squared norm off by, relative to it.
@@ -18,75 +18,95 @@ TOLERANCE = 2.0**-20
 BLOCK_VALUES = 2**17
 
 #: Patients' mean gradients of a parameter: written out, float32 ``[patients, ...]``, or factors.
-Gradients = torch.Tensor | Factors
+Gradients = torch.Tensor | Rows | Factors
 
 
 def size_of(gradients: Gradients) -> int:
     """Return how many values each patient's gradient has."""
     if isinstance(gradients, Factors):
-        return gradients.at_outputs.shape[2] * gradients.at_inputs.shape[2]
-    return gradients.shape[1:].numel()
+        return gradients.values
+    return _values(gradients).shape[1:].numel()
 
 
 def written(gradients: Gradients, patients: torch.Tensor | None = None) -> torch.Tensor:
     """Return all or some patients' gradients, written out: ``[patients, values]``."""
     if patients is None:
-        patients = torch.arange(len(gradients), device=_held(gradients)[0].device)
-    if isinstance(gradients, Factors):
-        return gradients.rows(patients)
-    return gradients[patients].reshape(len(patients), -1)
+        patients = torch.arange(len(gradients), device=_values(gradients).device)
+    if isinstance(gradients, torch.Tensor):
+        return gradients[patients].reshape(len(patients), -1)
+    return gradients.written(patients)
 
 
 def bytes_of(gradients: Gradients) -> int:
     """Return how much memory gradients take."""
-    return sum(one.nbytes for one in _held(gradients))
+    beside = gradients.at_inputs.nbytes if isinstance(gradients, Factors) else 0
+    return _values(gradients).nbytes + beside
 
 
-def _held(gradients: Gradients) -> tuple[torch.Tensor, ...]:
+def _values(gradients: Gradients) -> torch.Tensor:
+    """Return what gradients hold for each patient, or of factors for each record."""
     if isinstance(gradients, Factors):
-        return gradients.at_outputs, gradients.at_inputs
-    return (gradients,)
+        return gradients.at_outputs
+    return gradients.values if isinstance(gradients, Rows) else gradients
+
+
+class Scales:
+    """What patients' gradients are multiplied by before they are added up.
+
+    A patient whose scale is 0 adds nothing, whatever their gradient is.
+
+    Args:
+        scale: float64 ``[patients]`` for one total, or ``[n, patients]`` for several.
+    """
+
+    def __init__(self, scale: torch.Tensor) -> None:
+        self._scale, adds = scale, scale != 0
+        self._each = [
+            (one, _but_for_all(mine)) for one, mine in zip(_each(scale), _each(adds), strict=True)
+        ]
+        self._rows = _but_for_all(adds if scale.dim() == 1 else adds.any(dim=0))
+
+    def add(self, totals: torch.Tensor, gradients: Gradients) -> None:
+        """Add scaled gradients of a parameter to float64 ``[values]``, or ``[n, values]``."""
+        if isinstance(gradients, Factors):
+            index = gradients.owners.index
+            for total, (scale, kept) in zip(_each(totals), self._each, strict=True):
+                records = kept
+                if kept is not None:
+                    records = torch.nonzero(torch.isin(index, kept)).flatten()
+                gradients.add_to(total, scale, records)
+        elif isinstance(gradients, Rows):
+            summed = torch.zeros_like(totals)
+            self._add_rows(summed, gradients.values.flatten(1))
+            shape = gradients.values.shape[1:]
+            here = ordered(summed.reshape(*totals.shape[:-1], *shape), gradients.places)
+            totals += here.flatten(-3)
+        else:
+            self._add_rows(totals, gradients.reshape(len(gradients), -1))
+
+    def _add_rows(self, totals: torch.Tensor, rows: torch.Tensor) -> None:
+        scale = self._scale
+        if self._rows is not None:
+            rows, scale = rows[self._rows], scale[..., self._rows]
+        step = rows.shape[1]
+        if rows.device.type == "cpu" and len(rows):
+            step = max(64, BLOCK_VALUES // len(rows) // 64 * 64)
+        for place in range(0, rows.shape[1], max(1, step)):
+            here = slice(place, place + step)
+            totals[..., here] += scale @ rows[:, here].double()
+
+
+def _each(values: torch.Tensor) -> torch.Tensor:
+    """Return ``[n, ...]`` of what may be of one alone."""
+    return values if values.dim() > 1 else values[None]
+
+
+def _but_for_all(chosen: torch.Tensor) -> torch.Tensor | None:
+    """Return the numbers of what is chosen; None: all is."""
+    return None if bool(chosen.all()) else torch.nonzero(chosen).flatten()
 
 
 def add_scaled(
-    totals: torch.Tensor,
-    gradients: Gradients,
-    scale: torch.Tensor,
-    kept: torch.Tensor | None,
-) -> None:
-    """Add patients' scaled gradients to one total, or to several at once.
-
-    Args:
-        totals: float64 ``[values]``, or ``[n, values]``.
-        gradients: of the patients.
-        scale: float64 ``[patients]``, or ``[n, patients]``.
-        kept: numbers of the patients who add something; None: all do. Zero times what is no number
-            would be none.
-    """
-    if isinstance(gradients, Factors):
-        for total, each in (
-            zip(totals, scale, strict=True) if scale.dim() > 1 else [(totals, scale)]
-        ):
-            gradients.add_to(total, each)
-        return
-    rows = gradients.reshape(len(gradients), -1)
-    if kept is not None:
-        rows, scale = rows[kept], scale[..., kept]
-    step = rows.shape[1]
-    if rows.device.type == "cpu" and len(rows):
-        step = max(64, BLOCK_VALUES // len(rows) // 64 * 64)
-    for place in range(0, rows.shape[1], max(1, step)):
-        here = slice(place, place + step)
-        totals[..., here] += scale @ rows[:, here].double()
-
-
-def adding(scale: torch.Tensor) -> torch.Tensor | None:
-    """Return the numbers of patients whose scale is not 0; None where that is everybody's."""
-    adds = scale != 0 if scale.dim() == 1 else (scale != 0).any(dim=0)
-    return None if bool(adds.all()) else torch.nonzero(adds).flatten()
-
-
-def add_all_scaled(
     totals: torch.Tensor,
     gradients: Sequence[Gradients],
     scale: torch.Tensor,
@@ -103,13 +123,13 @@ def add_all_scaled(
     Returns:
         Where the parameters end.
     """
-    together, offset = scale.index_fill(-1, apart, 0.0), 0
-    kept, alone = adding(together), adding(scale[..., apart])
+    together, offset = Scales(scale.index_fill(-1, apart, 0.0)), 0
+    alone = Scales(scale[..., apart]) if len(apart) else None
     for gradient in gradients:
         here = totals[..., offset : offset + size_of(gradient)]
-        add_scaled(here, gradient, together, kept)
-        if len(apart):
-            add_scaled(here, written(gradient, apart), scale[..., apart], alone)
+        together.add(here, gradient)
+        if alone is not None:
+            alone.add(here, written(gradient, apart))
         offset += here.shape[-1]
     return offset
 
@@ -121,13 +141,12 @@ def squares_of(gradients: Sequence[Gradients]) -> tuple[torch.Tensor, torch.Tens
         float64 ``[patients]``, and the numbers of patients, int64, whose gradients have to be
         written out to be added: theirs are the norms of what `written` returns.
     """
-    rows = [one for one in gradients if not isinstance(one, Factors)]
+    rows = [_values(one) for one in gradients if not isinstance(one, Factors)]
     factors = [one.squares() for one in gradients if isinstance(one, Factors)]
     squares = squared_norms(rows) if rows else torch.zeros_like(factors[0][0])
     if not factors:
         return squares, torch.zeros(0, dtype=torch.int64, device=squares.device)
-    for square, _ in factors:
-        squares = squares + square
+    squares = squares + torch.stack([square for square, _ in factors]).sum(dim=0)
     errors = torch.stack([error for _, error in factors]).sum(dim=0)
     apart = torch.nonzero(errors > TOLERANCE * squares).flatten()
     if len(apart):

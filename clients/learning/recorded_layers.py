@@ -138,11 +138,10 @@ class Convolution(Layer):
 
     def _grouped(self, at_outputs: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
         """Return records' gradients of a weight that joins channels within groups alone."""
-        outputs, seen = at_outputs.mT, self.window.patches(inputs)
-        first, second = (
-            one.reshape(len(one), self.groups, -1, one.shape[-1]) for one in (outputs, seen)
-        )
-        return (first @ second.mT).flatten(1)
+        seen = self.window.patches(inputs, inputs.dtype)
+        split = seen.reshape(*seen.shape[:2], self.window.places, self.groups, -1)
+        outputs = at_outputs.mT.reshape(len(at_outputs), self.groups, -1, at_outputs.shape[1])
+        return (outputs @ split.permute(0, 3, 1, 4, 2).flatten(3)).flatten(1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,14 +176,14 @@ class GroupNorm(Layer):
         """Return the output, and the groups' means and inverse deviations."""
         size = _size(inputs)
         return torch.native_group_norm(
-            inputs.contiguous(), self.weight, self.bias, *size, self.groups, self.epsilon
+            _dense(inputs, inputs), self.weight, self.bias, *size, self.groups, self.epsilon
         )
 
     def backward(
         self, gradient: torch.Tensor, wanted: bool, inputs: torch.Tensor, *kept: torch.Tensor
     ) -> torch.Tensor | None:
         """Keep the parameters' gradients; return that at the inputs, if it is wanted."""
-        gradient, inputs = gradient.contiguous(), inputs.contiguous()
+        gradient, inputs = _dense(gradient, inputs), _dense(inputs, inputs)
         means, deviations = kept
         sums = gradient.flatten(2).sum(dim=2)
 
@@ -234,3 +233,11 @@ class LayerNorm(Layer):
 def _size(maps: torch.Tensor) -> tuple[int, int, int]:
     """Return records, channels, and positions."""
     return len(maps), maps.shape[1], math.prod(maps.shape[2:])
+
+
+def _dense(maps: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """Return maps without gaps: with the channels last where others have them so, on processors."""
+    last = torch.channels_last
+    if like.device.type == "cpu" and like.dim() == 4 and like.is_contiguous(memory_format=last):
+        return maps.contiguous(memory_format=last)
+    return maps.contiguous()

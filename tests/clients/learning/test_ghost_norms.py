@@ -12,8 +12,8 @@ from torch import nn
 from torch.nn import functional
 
 from clients.learning import ghost_norms
-from clients.learning.ghost_norms import Factors, Owners
-from clients.learning.patient_gradients import add_scaled, adding, size_of, written
+from clients.learning.ghost_norms import Factors, Owners, Rows
+from clients.learning.patient_gradients import Scales, size_of, written
 from clients.learning.recorded_layers import UnknownUse
 from clients.learning.recorded_pass import RecordedPass, values_of_a_record
 
@@ -143,21 +143,22 @@ def test_norms_rows_and_sums_are_those_of_one_patient_at_a_time(
     expected = _expected(model, inputs, labels, owners)
     if form != "whichever costs less":
         kept = {type(one) for one in found}
-        assert Factors in kept if form == "factors" else kept == {torch.Tensor}
+        assert Factors in kept if form == "factors" else kept <= {torch.Tensor, Rows}
     # Against the whole gradient: a shift before a normalisation has one of nothing but rounding.
     largest = max(float(rows.abs().max()) for rows in expected)
     near = {"rtol": 1e-4, "atol": 1e-5 * largest}
     for one, rows in zip(found, expected, strict=True):
         everyone = torch.arange(len(counts))
         torch.testing.assert_close(written(one, everyone).double(), rows, **near)
+        torch.testing.assert_close(written(one, everyone[-1:]).double(), rows[-1:], **near)
         torch.testing.assert_close(written(one[len(counts) - 1 :]).double(), rows[-1:], **near)
         total = torch.ones(rows.shape[1], dtype=torch.float64)
         assert size_of(one) == rows.shape[1]
-        add_scaled(total, one, scale, adding(scale))
+        Scales(scale).add(total, one)
         torch.testing.assert_close(total, 1 + scale @ rows, **near)
         if isinstance(one, Factors):
             squares, errors = one.squares()
-            exact = one.rows(everyone).square().sum(dim=1)
+            exact = one.written(everyone).square().sum(dim=1)
             assert bool(((squares - exact).abs() <= 2 * errors).all())
 
 
@@ -167,11 +168,11 @@ def test_a_scale_of_zero_adds_nothing_whatever_the_gradient_is() -> None:
     owners = _owners([1, 1, 1])
     scale = torch.tensor([1.0, 0.0, 0.5], dtype=torch.float64)
     for one in (
-        Factors(outputs.double(), inputs.double(), 1, owners),
+        Factors(outputs, inputs, None, owners),
         outputs.mT @ inputs,
     ):
         total = torch.zeros(20, dtype=torch.float64)
-        add_scaled(total, one, scale, adding(scale))
+        Scales(scale).add(total, one)
         sound = torch.tensor([0, 2])
         expected = scale[sound] @ (outputs[sound].mT @ inputs[sound]).flatten(1).double()
         torch.testing.assert_close(total, expected, rtol=1e-5, atol=1e-6)
@@ -181,7 +182,7 @@ def test_a_scale_of_zero_adds_nothing_whatever_the_gradient_is() -> None:
 def test_norms_hold_over_all_of_float32(magnitude: float) -> None:
     torch.manual_seed(0)
     outputs, inputs = torch.rand(2, 3, 4) * magnitude, torch.rand(2, 3, 5) * magnitude
-    squares, _ = Factors(outputs.double(), inputs.double(), 1, _owners([1, 1])).squares()
+    squares, _ = Factors(outputs, inputs, None, _owners([1, 1])).squares()
     exact = (outputs.double().mT @ inputs.double()).square().sum(dim=(1, 2))
     torch.testing.assert_close(squares, exact, rtol=1e-12, atol=0.0)
 
@@ -193,12 +194,14 @@ def test_the_error_of_a_norm_whose_terms_cancel_is_told() -> None:
     outputs = torch.cat([at, -at], dim=1)
     inputs = torch.randn(1, 1, 64).repeat(1, 2, 1)
     inputs[0, 1, 0] *= 1 + 1e-6
-    factors = Factors(outputs.double(), inputs.double(), 1, _owners([1]))
+    factors = Factors(outputs, inputs, None, _owners([1]))
     (square,), (error,) = factors.squares()
     exact = (outputs.double().mT @ inputs.double()).square().sum()
     assert abs(square - exact) <= error
     assert error > 2.0**-20 * square
-    assert factors.rows(torch.tensor([0])).square().sum() == pytest.approx(float(exact), rel=1e-6)
+    assert factors.written(torch.tensor([0])).square().sum() == pytest.approx(
+        float(exact), rel=1e-6
+    )
 
 
 class _Scaled(nn.Module):

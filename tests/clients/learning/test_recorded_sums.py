@@ -51,7 +51,7 @@ class _Given(PerSample):
     def means(self, inputs: torch.Tensor, labels: torch.Tensor, owners: Owners) -> list[Gradients]:
         beside, outputs, inner = inputs.split([7, 60, 80], dim=1)
         at_outputs, at_inputs = outputs.reshape(-1, 2, 30), inner.reshape(-1, 2, 40)
-        factors = Factors(at_outputs.double(), at_inputs.double(), kernel=1, owners=owners)
+        factors = Factors(at_outputs, at_inputs, None, owners)
         return [owners.means(beside), factors]
 
 
