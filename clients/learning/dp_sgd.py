@@ -81,10 +81,9 @@ def clipped_gradient_sum(
     Formal guarantee: adding or removing all records of one patient changes ``total`` by at most
     ``l2_clip`` in Euclidean norm, whatever the magnitude of the gradients, and whether or not that
     patient's records can be read and computed. Scaling and adding are done in float64; the clip
-    undercuts C by `MARGIN`, more than the float32 part of a norm can be off. Of large models, whose
-    gradients are kept as factors (`clients.learning.ghost_norms`), all of it is float64: a norm is
-    off by 2^-21 of itself at the most and a patient's part of the sum by 2^-32 of C, or that
-    patient's gradient is written out.
+    undercuts C by `MARGIN`, more than the float32 part of a norm can be off. Of factors
+    (`clients.learning.ghost_norms`) a norm is off by 2^-21 of itself at the most, and a patient's
+    part of the sum by 2^-32 of C.
 
     A record whose inputs are not finite could not be read, and is left out. A chunk that raises is
     done again patient by patient, and a patient that raises counts as zero. The batch is never
@@ -263,8 +262,8 @@ def _patients_gradients(model: PerSample, chunk: Batch) -> _Found:
                 found.append([written(one).float() for one in gradients])
         except Exception as error:
             errors[int(chunk.patients[rows[0]])] = error
-    together = [torch.cat(pieces) for pieces in zip(*found, strict=True)]
-    return _Found(gradients=[*together], members=members, errors=errors)
+    joint: list[Gradients] = [torch.cat(pieces) for pieces in zip(*found, strict=True)]
+    return _Found(gradients=joint, members=members, errors=errors)
 
 
 def _count(reasons: dict[str, int], error: Exception) -> None:
@@ -367,8 +366,7 @@ class _Scaling:
     """What patients' gradients are multiplied by.
 
     Attributes:
-        scale: float64 ``[m]``; 0 where a gradient is not finite.
-        finite: bool ``[m]``.
+        scale, finite: float64 and bool ``[m]``; 0 where a gradient is not finite.
         apart: numbers of patients whose gradients have to be written out.
     """
 
