@@ -23,14 +23,15 @@ def device_tables(found: dict[str, Any], rows: Rows) -> str:
     parts = [rows(["ms", *WAYS, "private / plain"], steps)]
     rounds = []
     for row in found["rounds"]:
-        unsealed = row["schemes"]["modular"]["round_median"]
+        unsealed = row["schemes"].get("modular", {}).get("round_median")
         for scheme, one in row["schemes"].items():
             phases = one["phases_median"]
             rounds.append(
                 [
-                    f"K = {row['hospitals']}, {scheme}",
+                    f"K = {row['hospitals']}, {scheme}"
+                    + (f" ({row['at']})" if "at" in row else ""),
                     f"{1e3 * one['round_median']:.0f}",
-                    f"{one['round_median'] / unsealed:.2f}",
+                    f"{one['round_median'] / unsealed:.2f}" if unsealed else "",
                     *(f"{1e3 * phases.get(name, 0.0):.1f}" for name in PHASES),
                 ]
             )
