@@ -62,7 +62,7 @@ CASES: dict[str, Case] = {
     "attack-poisoning": Case(
         attack="poisoning",
         scenario="default",
-        options=("--epsilons", "1,10", "--regimes", "C,F,FPDP,FSCDP"),
+        options=("--epsilons", "1,10", "--regimes", "C,F,FPDP,FSCDP", "--trials", "2"),
     ),
 }
 

@@ -34,6 +34,8 @@ from simulations.attacks.trainings import ChangedCohorts, Trained, train
 NAME = "poisoning"
 #: Shares of hospitals that lie.
 SHARES = (0.0, 0.1, 0.2, 0.4)
+#: Trainings of each cell, unless trials are asked for.
+SEEDS = 1
 #: What the control has to reach: points of accuracy lost, or patched records taken for the aim.
 LOST, TAKEN = 0.1, 0.5
 
@@ -121,7 +123,7 @@ class _Field:
     """Trainings with liars among the hospitals."""
 
     def __init__(self, ground: Ground, folder: Path, ways: Sequence[Way]) -> None:
-        self.seeds = ground.trials or 2
+        self.seeds = ground.trials or SEEDS
         self._ground, self._folder = ground, folder
         generator = np.random.default_rng([ground.seed, 0x11E5])
         #: In the order in which they begin to lie: whoever lies among few lies among many.

@@ -12,6 +12,8 @@ from torch import nn
 from simulations.attacks.adversarial import STEPS, accuracy, changed_against
 from simulations.cli import main
 
+pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
+
 BOUNDS = (-1.0, 1.0)
 
 

@@ -15,7 +15,7 @@ from simulations.scenario import find_scenario, resolve
 pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
 
 LITTLE = ["attack", "property-inference", "default", "--set", "partition.hospitals=3"]
-LITTLE += ["--epsilons", "0.1", "--regimes", "FSCDP", "--trials", "60"]
+LITTLE += ["--epsilons", "0.1", "--regimes", "FSCDP", "--trials", "40"]
 
 
 @pytest.mark.parametrize("share", [0.3, 0.7])
@@ -37,6 +37,7 @@ def test_the_control_tells_and_much_noise_hides(tmp_path, capsys):
     assert (folder / "figures" / "attack-property-inference.svg").is_file()
 
 
+@pytest.mark.exhaustive
 def test_noise_that_is_left_out_is_an_alarm(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("simulations.attacks.one_round.noised_unpaid", lambda values, *rest: values)
     assert main([*LITTLE, "--out", str(tmp_path)]) == 1
