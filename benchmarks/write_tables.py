@@ -287,6 +287,27 @@ def attacks(name: str) -> str:
     return attack_table(_read("attacks.json")[name], _rows)
 
 
+def private_step() -> str:
+    """Return what a private step costs over a plain one: time, and the peak of tensors' memory."""
+    parts = []
+    for device, works in _read("private_step.json").items():
+        for named, work in works.items():
+            rows = [
+                [
+                    row["way"],
+                    f"{row['ms']:.0f}",
+                    f"{row['over_plain']:.2f}",
+                    f"{row['peak_mib']:.0f}",
+                    f"{row['peak_over_plain']:.2f}",
+                ]
+                for row in work["rows"]
+            ]
+            head = [f"{named}, {device}", "ms", "of plain", "peak MiB", "of plain"]
+            parts.append(_rows(head, rows))
+            parts.append(f"By `{work['command']}`, at a load of {work['load']:.1f}.\n")
+    return "\n".join(parts)
+
+
 def _read(name: str) -> Any:
     return json.loads((MEASURED / name).read_text(encoding="utf-8"))
 
@@ -306,6 +327,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "private-inference": private_inference,
     "uneven-table": uneven_table,
     "device": device_table,
+    "private-step": private_step,
 }
 
 
