@@ -26,7 +26,7 @@ from accounting.observers import ObserverRow, observers
 from asclepias.arrays import to_arrays, to_frame, to_tensors
 from asclepias.passing import AppGrid
 from asclepias.told import digest_of
-from asclepias.wrapped import wrapped_settings
+from asclepias.wrapped import told_to_loops, wrapped_settings
 from clients.contract.description import describe_run
 from clients.contract.model_settings import OWN
 from clients.contract.schedule import schedule_of
@@ -239,7 +239,9 @@ class SecureFedAvg(Strategy):
         self.summary()
         judge = partial(_judge, evaluate_fn, result, first)
         judge(0, first)
-        way = AppGrid(grid, settings.to_config(), initial, dict(train_config or {}))
+        told = told_to_loops(self.strategy) if self._own_training else {}
+        config = {**told, **(train_config or {})}
+        way = AppGrid(grid, settings.to_config(), initial, config)
         _, outcome = lead_training(
             OneObjectGrid(way),
             settings,

@@ -72,6 +72,11 @@ def wrapped_settings(
     return found
 
 
+def told_to_loops(strategy: FedAvg) -> dict[str, float]:
+    """Return what a strategy tells an app's own training by itself: FedProx how hard to pull."""
+    return {"proximal-mu": strategy.proximal_mu} if isinstance(strategy, FedProx) else {}
+
+
 def _check(strategy: FedAvg) -> None:
     """Refuse a strategy that needs single updates, and options that would have no effect."""
     kind = type(strategy)

@@ -332,6 +332,25 @@ def test_an_app_that_is_loaded_again_remembers_what_it_was(tmp_path: Path) -> No
     assert behind == []
 
 
+def test_an_apps_own_training_is_told_what_flower_would_tell_it(tmp_path: Path) -> None:
+    told: list[dict] = []
+
+    def listening() -> ClientApp:
+        app = ClientApp(mods=[hospital_mod])
+
+        @app.train()
+        def own(message: Message, context) -> Message:
+            told.append(dict(message.content["config"]))
+            return train(message, context)
+
+        return app
+
+    strategy = secure(tmp_path, FedProx(proximal_mu=0.5), own_training=True)
+    start(strategy, listening, train_config={"lr": 0.1})
+    expected = {"proximal-mu": 0.5, "lr": 0.1}
+    assert [{**expected, "server-round": n} for n in (1, 2) for _ in range(HOSPITALS)] == told
+
+
 class Readings(torch.utils.data.Dataset):
     """Six records of three patients, one of which cannot be read."""
 
