@@ -240,8 +240,7 @@ class SecureFedAvg(Strategy):
         judge = partial(_judge, evaluate_fn, result, first)
         judge(0, first)
         told = told_to_loops(self.strategy) if self._own_training else {}
-        config = {**told, **(train_config or {})}
-        way = AppGrid(grid, settings.to_config(), initial, config)
+        way = AppGrid(grid, settings.to_config(), initial, {**told, **(train_config or {})})
         _, outcome = lead_training(
             OneObjectGrid(way),
             settings,
