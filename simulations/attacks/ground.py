@@ -12,6 +12,7 @@ from accounting.vocabulary import REGIMES
 from clients.contract.settings import ConfigValue, Settings, SettingsError
 from clients.data.catalogue import OWN
 from clients.data.cohorts import Cohorts
+from clients.data.files import data_folder
 from clients.models.catalogue import architecture_of, prepare
 from simulations.error_messages import NotStarted
 from strategies.run.budget import calibrated_multiplier
@@ -111,8 +112,8 @@ class Ground:
             "privacy.regime": way.regime,
             "sealing.scheme": "modular",
             "sealing.key-mode": "auto",
-            "privacy.dropouts": 0,
-            "privacy.colluders": 0,
+            "sealing.committee": "",
+            "sealing.silent-holders": -1,
         }
         if way.epsilon is not None:
             config.update({"privacy.target-epsilon": way.epsilon, "privacy.noise-multiplier": 0.0})
@@ -180,13 +181,12 @@ def refuse_real(settings: Settings, path: Path | None) -> None:
             f"{path} is no simulated run: it has no {SITES}/, so its hospitals are elsewhere, and "
             "their patients are not attacked. Attack a scenario, or a run of 'flower-simulation'."
         )
-    places = [settings.data.dir] if settings.data.dir else []
     base, _, own = settings.data.name.partition(":")
-    if base in OWN and own:
-        places.append(own)
-    for place in places:
-        lies = Path(place).expanduser().absolute()
-        for folder in (lies, *lies.parents):
+    places = [data_folder(settings.data.dir), Path(own) if base in OWN and own else None]
+    for place in filter(None, places):
+        here = place.expanduser().absolute()
+        real = here.resolve()
+        for folder in dict.fromkeys((here, *here.parents, real, *real.parents)):
             if (folder / SITE_FILE).is_file():
                 raise NotStarted(
                     f"{place} lies in {folder}, which {SITE_FILE} makes a real hospital's: its "

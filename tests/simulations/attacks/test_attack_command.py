@@ -143,7 +143,7 @@ def test_a_run_of_real_hospitals_is_refused(capsys):
     assert "is no simulated run" in capsys.readouterr().err
 
 
-def test_records_in_a_real_hospitals_folder_are_refused(capsys):
+def test_records_in_a_real_hospitals_folder_are_refused(capsys, monkeypatch):
     Path("clinic/data").mkdir(parents=True)
     Path("clinic/site.toml").write_text("")
     Path("clinic/data/patients.csv").write_text("a,label\n1,0\n")
@@ -151,6 +151,10 @@ def test_records_in_a_real_hospitals_folder_are_refused(capsys):
     assert main([*words, "--set", "data.name=csv:clinic/data/patients.csv"]) == 2
     assert "makes a real hospital's" in capsys.readouterr().err
     assert main([*words, "--set", "data.dir=clinic/data"]) == 2
+    Path("link").symlink_to(Path("clinic/data").absolute())
+    assert main([*words, "--set", "data.dir=link"]) == 2
+    monkeypatch.setenv("ASCLEPIAS_DATA", "clinic/data")
+    assert main(words) == 2
 
 
 def test_a_run_is_attacked_as_it_was(capsys):
@@ -196,3 +200,23 @@ def test_a_run_that_is_attacked_shows_it_in_its_report(capsys):
     assert {row["way"] for row in rows} == {"F", "FPDP, epsilon 2", "FSCDP, epsilon 2"}
     assert 'id="attack-property-inference"' in (run / "report.html").read_text()
     assert (run / "figures" / "attack-property-inference.svg").is_file()
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["privacy.dropouts=2"],
+        ["sealing.scheme=one-time", "privacy.dropouts=2", "sealing.silent-holders=1"],
+        ["privacy.colluders=2"],
+    ],
+)
+def test_every_regime_is_attacked_with_the_noise_that_was_asked_for(more):
+    from clients.contract.terms import noise_plan
+    from simulations.attacks.ground import Ground
+    from simulations.scenario import find_scenario, resolve
+
+    ground = Ground(settings=resolve(find_scenario("default"), more, {}), epsilons=(1.0,))
+    told = {way.regime: ground.told(way) for way in ground.ways()}
+    assert set(told) == {"C", "CDP", "F", "FPDP", "FSCDP"}
+    share = noise_plan(told["FSCDP"], 4.0).multiplier_of_update
+    assert share == pytest.approx(4.0 / np.sqrt(8))
