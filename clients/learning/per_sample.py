@@ -37,7 +37,7 @@ PASS_BYTES = 2**29
 class PerSample:
     """A model that yields one gradient per record, or the mean gradient of each patient.
 
-    Small models, and those that use a parameter in a way that is not known, go by Opacus' hooks.
+    Small models, and those that use a parameter twice or in a way not known, go by Opacus' hooks.
     Large ones are recorded (`clients.learning.recorded_pass`), where all their layers are known.
     Architecture and shape of a record decide, both public, so all hospitals of a training go the
     same way, simulated or deployed.

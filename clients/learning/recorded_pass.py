@@ -42,11 +42,12 @@ class RecordedPass(TorchFunctionMode):
 
     Attributes:
         values: float32 numbers that layers' outputs and gradients take.
+        again: whether a parameter was used more than once.
     """
 
     def __init__(self, parameters: Sequence[nn.Parameter], owners: Owners) -> None:
         super().__init__()
-        self.owners, self.values = owners, 0
+        self.owners, self.values, self.again = owners, 0, False
         self._parameters = parameters
         self._places = {id(parameter): place for place, parameter in enumerate(parameters)}
         self._kept: dict[int, Gradients] = {}
@@ -75,7 +76,7 @@ class RecordedPass(TorchFunctionMode):
         place = self._places[id(parameter)]
         if place in self._kept:
             first, second = (written(use) for use in (self._kept[place], found))
-            found = (first.double() + second.double()).float()
+            found, self.again = (first.double() + second.double()).float(), True
         self._kept[place] = found
         self.values += bytes_of(found) // 4
 
@@ -111,7 +112,7 @@ def values_of_a_record(
 
     Returns:
         How many float32 numbers a recorded pass holds for each record; None where the model uses a
-        parameter in a way that is not known here.
+        parameter in a way that is not known here, or more than once: recurrent nets gain nothing.
 
     Raises:
         DeviceError: the model does not compute it.
@@ -135,7 +136,7 @@ def values_of_a_record(
     finally:
         for parameter in parameters:
             parameter.grad = None
-    return record.values
+    return None if record.again else record.values
 
 
 def _convolve(

@@ -13,17 +13,41 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
+from clients.learning import dp_sgd
 from clients.learning.batch import Batch
+from clients.learning.class_shares import PART, ClassCounts, ClassShares
 from clients.learning.dp_sgd import clipped_gradient_sum, clipped_gradient_sums
 from clients.learning.ghost_norms import Factors, Owners
 from clients.learning.patient_gradients import Gradients
 from clients.learning.per_sample import LARGE, PerSample
-from clients.models.deep import resnet18
+from clients.models.deep import cnn3d, densenet121, resnet18
 from clients.models.small import cnn
 from clients.models.squeezenet import squeezenet
 from tests.clients.learning.test_faulty_records import BREAKS, _Fragile
 
 pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
+
+
+class _Scaled(nn.Module):
+    """A large model that uses a parameter by its own code."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.gain = nn.Linear(600, 600), nn.Parameter(torch.ones(600))
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        return self.gain * self.inner(rows)
+
+
+class _Repeated(nn.Module):
+    """A large model that uses a layer twice, as recurrent ones do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(600, 600)
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        return self.inner(torch.tanh(self.inner(rows)))
 
 
 def _net() -> nn.Module:
@@ -139,21 +163,51 @@ def test_sum_equals_one_patient_at_a_time(patients: list[int], l2_clip: float, c
     assert (found.patients, found.discarded) == (len(set(patients)), 0)
 
 
-@pytest.mark.parametrize("build", [squeezenet, resnet18])
-def test_nets_of_the_field_are_recorded_and_sum_as_by_hooks(build) -> None:
+@pytest.mark.parametrize(
+    ("build", "shape"),
+    [
+        (squeezenet, (1, 32, 32)),
+        (resnet18, (1, 32, 32)),
+        (cnn3d, (1, 12, 12, 12)),
+        pytest.param(densenet121, (1, 32, 32), marks=pytest.mark.exhaustive),
+    ],
+)
+def test_nets_of_the_field_are_recorded_and_sum_as_by_hooks(build, shape) -> None:
     torch.manual_seed(0)
-    info = SimpleNamespace(shape=(1, 32, 32), classes=("no", "yes"), input_range=(0.0, 1.0))
+    info = SimpleNamespace(shape=shape, classes=("no", "yes"), input_range=(0.0, 1.0))
     net = build(info)
     batch = Batch(
-        inputs=torch.rand(4, 1, 32, 32),
+        inputs=torch.rand(4, *shape),
         labels=torch.tensor([0, 1, 1, 0]),
         patients=torch.tensor([0, 1, 2, 2]),
     )
-    recorded, hooked = PerSample(net), PerSample(copy.deepcopy(net), way="hooks")
-    recorded.choose_pass((1, 32, 32))
+    hooked = PerSample(copy.deepcopy(net), way="hooks")
+    recorded = PerSample(net, way="recorded" if build is cnn3d else None)
+    recorded.choose_pass(shape)
     assert recorded.recorded
     found, expected = (clipped_gradient_sum(m, batch, l2_clip=1.0) for m in (recorded, hooked))
     assert np.linalg.norm(found.total - expected.total) < 1e-4 * np.linalg.norm(expected.total)
+
+
+def test_classes_are_counted_beside_recorded_gradients_as_beside_hooks() -> None:
+    batch = _batch([0, 0, 1, 2, 3, 3, 3])
+    sums = []
+    for way in ("recorded", "hooks"):
+        shares = ClassShares((), ClassCounts(3, 1.0), "clip")
+        model = PerSample(_net(), shares, way=way)
+        sums.append(clipped_gradient_sum(model, batch, l2_clip=0.7).total)
+    np.testing.assert_allclose(sums[0], sums[1], rtol=1e-4, atol=1e-6)
+    assert sums[0][-3:].sum() == pytest.approx(4 * PART * 0.7, rel=1e-4)
+
+
+def test_a_patient_with_very_many_records_is_recorded_piece_by_piece(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    batch, model = _batch([0] * 50 + [1]), PerSample(_net(), way="recorded")
+    whole = clipped_gradient_sum(model, batch, l2_clip=0.5)
+    monkeypatch.setattr(dp_sgd, "PATIENT_RECORDS", 20)
+    pieces = clipped_gradient_sum(model, batch, l2_clip=0.5)
+    np.testing.assert_allclose(pieces.total, whole.total, rtol=1e-5, atol=1e-7)
 
 
 def test_small_models_and_unknown_uses_go_by_hooks() -> None:
@@ -162,18 +216,11 @@ def test_small_models_and_unknown_uses_go_by_hooks() -> None:
     small.choose_pass((1, 16, 16))
     assert not small.recorded
 
-    class _Own(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.inner, self.gain = nn.Linear(600, 600), nn.Parameter(torch.ones(600))
-
-        def forward(self, rows: torch.Tensor) -> torch.Tensor:
-            return self.gain * self.inner(rows)
-
-    own = PerSample(_Own())
-    assert own.dimensions > LARGE
-    own.choose_pass((600,))
-    assert not own.recorded
+    for module in (_Scaled(), _Repeated()):
+        own = PerSample(module)
+        assert own.dimensions > LARGE
+        own.choose_pass((600,))
+        assert not own.recorded
 
 
 def test_hospitals_of_one_pass_have_the_sums_of_their_own_patients() -> None:
