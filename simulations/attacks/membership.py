@@ -65,9 +65,9 @@ CONTROL: Mapping[str, ConfigValue] = {
 }
 CONTROL_PATIENTS, CONTROL_WRONG, CONTROL_AREA = 120, 0.5, 0.7
 ATTACKERS = {
-    "loss": "loss threshold",
+    "loss": "loss",
     "lira": "LiRA, answers",
-    "steep": "LiRA, gradients",
+    "steep": "LiRA, weights",
 }
 CAPTION = (
     "Each patient is in a training by the toss of a coin. The control is overfitted and has no "

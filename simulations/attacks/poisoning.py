@@ -42,7 +42,6 @@ LOST, TAKEN = 0.1, 0.5
 COLUMNS = (
     Column(key="way", title="Regime", form="text"),
     Column(key="poison", title="Lie", form="text"),
-    Column(key="measure", title="Measured", form="text"),
     *(Column(key=f"at_{share:g}", title=f"{share:.0%}") for share in SHARES),
     Column(key="one_patient", title="1 patient"),
     Column(key="allowed", title="10%"),
@@ -98,9 +97,9 @@ def _control(rows: Sequence[dict[str, Any]]) -> Control:
     worst = max(rows, key=_harm)
     first, last = (worst[f"at_{share:g}"] for share in (SHARES[0], SHARES[-1]))
     enough = TAKEN if worst["hidden"] else LOST
+    what = worst["poison"] if worst["hidden"] else f"{worst['poison']}: accuracy"
     return Control(
-        text=f"F, {SHARES[-1]:.0%} of hospitals, {worst['poison']}: {worst['measure']} from "
-        f"{first:.3f} to {last:.3f}",
+        text=f"F, {SHARES[-1]:.0%} of hospitals, {what} from {first:.3f} to {last:.3f}",
         succeeded=_harm(worst) >= enough,
     )
 
@@ -146,7 +145,7 @@ class _Field:
             found.append(
                 {
                     "way": way.label,
-                    "poison": poison.title,
+                    "poison": f"{poison.title}: taken" if poison.hidden else poison.title,
                     "measure": "taken" if poison.hidden else "accuracy",
                     "hidden": poison.hidden,
                     **{f"at_{share:g}": v for share, v in zip(SHARES, values, strict=True)},
