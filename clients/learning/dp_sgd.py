@@ -259,7 +259,7 @@ def _patients_gradients(model: PerSample, chunk: Batch) -> _Found:
             gradients, member = _mean_gradients(model, take(chunk, rows))
             members += member
             if gradients:
-                found.append([written(one).float() for one in gradients])
+                found.append([written(one) for one in gradients])
         except Exception as error:
             errors[int(chunk.patients[rows[0]])] = error
     joint: list[Gradients] = [torch.cat(pieces) for pieces in zip(*found, strict=True)]

@@ -209,11 +209,10 @@ class Factors:
         errors = torch.empty_like(squares)
         for count, patients, records in self.owners.by_count:
             outputs, inputs = self._of(records)
-            at_outputs, at_inputs = outputs @ outputs.mT, inputs @ inputs.mT
-            reach = (_diagonal(at_outputs) * _diagonal(at_inputs)).sqrt().sum(dim=1)
+            reach = (outputs.square().sum(dim=2) * inputs.square().sum(dim=2)).sqrt().sum(dim=1)
             terms = outputs.shape[2] + inputs.shape[2] + outputs.shape[1] ** 2 + 8
             off = max(terms * UNIT, LEAST_ERROR)
-            squares[patients] = (at_outputs * at_inputs).sum(dim=(1, 2)) / count**2
+            squares[patients] = _norms(outputs, inputs, count) / count**2
             errors[patients] = reach.square() * (off / count**2)
         return squares, errors
 
@@ -269,16 +268,28 @@ class Factors:
         )
 
 
-def _diagonal(products: torch.Tensor) -> torch.Tensor:
-    return products.diagonal(dim1=1, dim2=2)
+def _norms(outputs: torch.Tensor, inputs: torch.Tensor, count: int) -> torch.Tensor:
+    """Return squared norms of patients' sums of products, in whichever way costs less.
+
+    Args:
+        outputs: float64 ``[m, positions, outputs]``, of all records of each patient.
+        inputs: float64 ``[m, positions, inputs]``.
+        count: records of each.
+    """
+    sides = outputs.shape[2], inputs.shape[2]
+    if count > 1 and outputs.shape[1] * sum(sides) > math.prod(sides):
+        each = [(b.mT @ a).square().sum() for b, a in zip(outputs, inputs, strict=True)]
+        return torch.stack(each)
+    return ((outputs @ outputs.mT) * (inputs @ inputs.mT)).sum(dim=(1, 2))
 
 
 def weight_gradients(
     at_outputs: torch.Tensor, at_inputs: torch.Tensor, window: Window | None, owners: Owners
 ) -> torch.Tensor | Rows | Factors:
-    """Return patients' gradients of a weight in whichever form costs less: factors, or rows.
+    """Return patients' gradients of a weight as what costs less for a record: factors, or rows.
 
-    Shapes and numbers of records decide, so it is the same wherever the same batch is computed.
+    The layer's shapes alone decide. Rows are float32, and overflow where factors do not: if records
+    of others decided, one patient could take the gradients of others out of a sum.
 
     Args:
         at_outputs: float32 ``[records, positions, outputs]``, the loss's gradient there.
@@ -289,9 +300,8 @@ def weight_gradients(
     factors = Factors(at_outputs, at_inputs, window, owners)
     positions, outputs = at_outputs.shape[1:]
     inputs = factors.values // outputs
-    norms = 2 * (inputs + outputs) * sum((count * positions) ** 2 for count in owners.counts)
-    product = factors.values * positions * len(owners.index)
-    if norms + product <= VALUE_COST * factors.values * owners.patients:
+    norms, product = 2 * (inputs + outputs) * positions**2, factors.values * positions
+    if norms + product <= VALUE_COST * factors.values:
         return factors
     seen = at_inputs if window is None else window.patches(at_inputs, at_inputs.dtype)
     rows = owners.means(at_outputs.mT @ seen)

@@ -246,3 +246,37 @@ def test_removing_a_faulty_patient_moves_the_sum_by_no_more_than_the_clip(how: s
     assert all(p.grad is None for p in model.parameters)
     after = clipped_gradient_sum(model, others, l2_clip=0.5)
     np.testing.assert_allclose(after.total, without.total, rtol=1e-6, atol=1e-8)
+
+
+class _Positions(nn.Module):
+    """A layer at four positions, whose sum overflows float32 where that of one does not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(500, 2, bias=False)
+        nn.init.constant_(self.inner.weight, 1e-40)
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        return self.inner(maps).sum(dim=1)
+
+
+@pytest.mark.parametrize("label", [0, 9], ids=["of many records", "that raises"])
+@pytest.mark.parametrize("records", [1, 2])
+def test_no_patient_decides_whether_gradients_of_others_are_too_large_for_float32(
+    label: int, records: int
+) -> None:
+    model = PerSample(_Positions(), way="recorded")
+    others = torch.arange(6 // records).repeat_interleave(records)
+    large, one = torch.full((len(others), 4, 500), 3e38), torch.ones(20, 4, 500)
+    labels = torch.tensor([0] * len(others) + [label] * 20)
+    patients = torch.cat([others, torch.full((20,), 99)])
+    whole = Batch(inputs=torch.cat([large, one]), labels=labels, patients=patients)
+    rest = slice(0, len(others))
+    few = Batch(inputs=large, labels=labels[rest], patients=others)
+    without = clipped_gradient_sum(model, few, l2_clip=1.0)
+    found = clipped_gradient_sum(model, whole, l2_clip=1.0)
+    assert model.recorded
+    assert without.discarded == 0
+    assert found.discarded == (label == 9)
+    assert np.linalg.norm(without.total) == pytest.approx(6 / records, rel=1e-4)
+    assert np.linalg.norm(found.total - without.total) <= 1.0
