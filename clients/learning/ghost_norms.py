@@ -83,11 +83,21 @@ class Owners:
         return len(self.counts)
 
     def part(self, patients: slice) -> tuple[Owners, slice]:
-        """Return the owners among patients who follow one another, and where their records are."""
+        """Return the owners among patients who follow one another, and where their records are.
+
+        All parameters of a pass share what is returned.
+        """
         start, stop, _ = patients.indices(len(self.counts))
-        before = sum(self.counts[:start])
-        records = slice(before, before + sum(self.counts[start:stop]))
-        return Owners(self.index[records] - start, self.counts[start:stop]), records
+        if (start, stop) not in self._parts:
+            before = sum(self.counts[:start])
+            records = slice(before, before + sum(self.counts[start:stop]))
+            owners = Owners(self.index[records] - start, self.counts[start:stop])
+            self._parts[start, stop] = owners, records
+        return self._parts[start, stop]
+
+    @cached_property
+    def _parts(self) -> dict[tuple[int, int], tuple[Owners, slice]]:
+        return {}
 
     @cached_property
     def shares(self) -> torch.Tensor:
