@@ -23,6 +23,7 @@ from deployment.inference.folders import Folder
 from deployment.inference.packets import (
     FRAME,
     ID,
+    Packet,
     Packets,
     ProviderSeeds,
     new_id,
@@ -43,6 +44,14 @@ class _Model:
     program: Program
     mask: bytes
     packets: Packets
+    seeds: ProviderSeeds
+
+    def taken(self) -> Packet | None:
+        """Take a packet out whose other half is still here, for as long again; None for none."""
+        while (packet := self.packets.take()) is not None:
+            if self.seeds.renew(packet.name):
+                return packet
+        return None
 
 
 class Dealer:
@@ -58,7 +67,6 @@ class Dealer:
         self, folder: Folder, *, wait: float = WAIT_SECONDS, patience: float = 60.0
     ) -> None:
         self._folder, self._wait = folder, wait
-        self._seeds = ProviderSeeds(folder.own("seeds"), keep_seconds=KEEP_SECONDS)
         self._models: dict[str, _Model] = {}
         self._change = threading.Condition()
         self._closed = False
@@ -89,7 +97,10 @@ class Dealer:
 
     def _know(self, name: str, program: Program, mask: bytes) -> None:
         packets = Packets(self._folder.own("stock") / name)
-        self._models[name] = _Model(program, mask, packets)
+        # Filed by model: a seed expanded for another list of layers would mask with what a patient
+        # can work out from the tape.
+        seeds = ProviderSeeds(self._folder.own("seeds") / name, keep_seconds=KEEP_SECONDS)
+        self._models[name] = _Model(program, mask, packets, seeds)
 
     def _serve(self, link: FrameLink, peer: str) -> None:
         while True:
@@ -98,11 +109,12 @@ class Dealer:
             if asked == ("register", True):
                 self._register(link, words)
             elif asked == ("seed", True):
-                seed = self._seeds.take(str(words.get("packet")))
+                seeds = self._known(words).seeds
+                seed = seeds.take(str(words.get("packet")))
                 link.say({"ok": True})
                 link.send(seed)
             elif asked == ("packet", False):
-                self._hand_out(link, str(words.get("model")), peer)
+                self._hand_out(link, self._known(words), peer)
             else:
                 raise Denied("unknown", f"{peer} may not ask for {str(words.get('ask'))[:40]!r}")
 
@@ -123,23 +135,28 @@ class Dealer:
                 raise Denied("model", "this id is another model's")
         link.say({"ok": True})
 
-    def _hand_out(self, link: FrameLink, model: str, peer: str) -> None:
+    def _known(self, words: dict[str, Any]) -> _Model:
+        with self._change:
+            model = self._models.get(str(words.get("model")))
+        if model is None:
+            raise Denied("model", "the provider has not registered this model with the dealer")
+        return model
+
+    def _hand_out(self, link: FrameLink, model: _Model, peer: str) -> None:
         deadline = time.monotonic() + self._wait
         with self._change:
-            if model not in self._models:
-                raise Denied("model", "the provider has not registered this model with the dealer")
-            packet = self._models[model].packets.take()
+            packet = model.taken()
             while packet is None:
                 self._change.notify_all()
                 if not self._change.wait(deadline - time.monotonic()):
                     raise Denied("dry", "no packet is ready: ask again in a minute")
-                packet = self._models[model].packets.take()
+                packet = model.taken()
             self._change.notify_all()
         size = len(packet.content)
         link.say({"packet": packet.name, "bytes": size})
         for start in range(0, size, FRAME):
             link.send(packet.content[start : start + FRAME])
-        _log.info("a packet went to %s; %d are ready", peer, self.ready(model))
+        _log.info("a packet went to %s; %d are ready", peer, len(model.packets))
 
     def _make(self) -> None:
         while True:
@@ -147,7 +164,8 @@ class Dealer:
                 short = self._short()
                 while short is None and not self._closed:
                     self._change.wait(60.0)
-                    self._seeds.forget_old()
+                    for model in self._models.values():
+                        model.seeds.forget_old()
                     short = self._short()
                 if self._closed or short is None:
                     return
@@ -165,7 +183,7 @@ class Dealer:
     def _make_one(self, model: _Model) -> None:
         name, provider, patient = new_id(), os.urandom(SEED), os.urandom(SEED)
         masks: dict[str, Words] = model.program.masks(model.mask)
-        self._seeds.put(name, provider)
+        model.seeds.put(name, provider)
         model.packets.put(name, packet_pieces(model.program, masks, provider, patient))
         with self._change:
             self._change.notify_all()

@@ -149,6 +149,14 @@ class ProviderSeeds:
                 return seed
         raise PacketError("no such packet, or it was used before")
 
+    def renew(self, name: str) -> bool:
+        """Keep a packet's seed for as long again, and say whether it is still here."""
+        try:
+            os.utime(self._folder / f"{name}{_SEEDS}")
+        except FileNotFoundError:
+            return False
+        return True
+
     def forget_old(self) -> None:
         """Remove seeds that nobody has asked for in time."""
         for path in self._folder.glob(f"*{_SEEDS}"):

@@ -208,10 +208,12 @@ class Provider:
     def _seed(self, packet: str) -> bytes:
         try:
             with self._dealer() as dealer:
-                dealer.ask({"ask": "seed", "packet": packet})
+                dealer.ask({"ask": "seed", "model": self.model, "packet": packet})
                 return bytes(dealer.receive(SEED))
         except Refusal:
-            raise Denied("packet", "the dealer has no such packet, or gave it out before") from None
+            raise Denied(
+                "packet", "the dealer has no such packet of this model, or gave it out before"
+            ) from None
         except LinkError:
             raise Denied("dealer", "the dealer cannot be reached; try again later") from None
 
