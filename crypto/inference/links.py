@@ -113,7 +113,7 @@ class FrameLink:
         self._move([], body)
         try:
             words = json.loads(bytes(body))
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
         if not isinstance(words, dict):
             return None
@@ -203,6 +203,18 @@ class FrameLink:
         wanted = (select.POLLIN if reading else 0) | (select.POLLOUT if writing else 0)
         poll.register(self._connection, wanted)
         poll.poll(1000 * left)
+
+
+def whole_number(words: Mapping[str, Any], name: str, most: int, *, peer: str) -> int:
+    """Return a number of a message, between 0 and `most`.
+
+    Raises:
+        LinkError: it is none.
+    """
+    found = words.get(name)
+    if isinstance(found, bool) or not isinstance(found, int) or not 0 <= found <= most:
+        raise LinkError(f"{peer} says {name} = {str(found)[:40]}; expected 0 to {most}")
+    return found
 
 
 def _framed(data: memoryview | bytes) -> list[memoryview]:

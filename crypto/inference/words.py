@@ -23,12 +23,22 @@ FRACTION = 16
 _LOW, _MIDDLE = 22, 21
 _HALF_LOW, _HALF_MIDDLE = np.uint64(1 << _LOW - 1), np.uint64(1 << _MIDDLE - 1)
 _MASK_LOW, _MASK_MIDDLE = np.uint64((1 << _LOW) - 1), np.uint64((1 << _MIDDLE) - 1)
+#: Largest number that is shared as an input.
+MOST_SHARED = 2.0**28
 #: Limbs of one word.
 LIMBS = 3
 #: Terms of a sum of products of limbs that stay below 2**53: each is at most 1.5 * 2**42.
 _TERMS = 1024
 #: Sum of a row's absolute values up to which `small_product` is exact: limbs are up to 2**21.
 MOST_OF_A_ROW = 2.0**32
+
+
+def shareable(values: Reals, most: float = MOST_SHARED) -> Reals:
+    """Return numbers that can be shared: what is too large cut off, what is none as 0.
+
+    To refuse a record for what it holds would tell the other party of it.
+    """
+    return np.clip(np.nan_to_num(values, nan=0.0), -most, most)
 
 
 def encode(values: ArrayLike, fraction: int = FRACTION) -> Words:

@@ -20,12 +20,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crypto.inference.encrypted import RowKeys
-from crypto.inference.links import FrameLink, LinkError
+from crypto.errors import SealingError
+from crypto.inference.encrypted import MOST_VALUE, RowKeys
+from crypto.inference.links import FrameLink, LinkError, whole_number
 from crypto.inference.parties import Party
 from crypto.inference.programs import Program, read_program
 from crypto.inference.sources import SEED, PatientSource, Role
-from crypto.inference.words import Reals, Words, decode
+from crypto.inference.words import Reals, Words, decode, shareable
 from crypto.whole_file import write_private
 from deployment.errors import DeploymentError
 from deployment.inference.folders import Folder
@@ -38,7 +39,17 @@ MOST_OF_A_PACKET = 1 << 34
 MOST_OF_FEATURES = 1 << 29
 #: Bytes of one encrypted answer, likewise from a provider; and to what its logits are rounded.
 MOST_OF_AN_ANSWER = 1 << 20
+#: Of a channel's gain and offset: no picture may be too large to be shared.
+MOST_FACTOR = 2.0**12
+#: Of predictions that are left.
+MOST_LEFT = 1 << 31
 ROUNDED = 2.0**-12
+
+
+class AnswerError(SealingError):
+    """An answer that is none of the model's: the provider, or the dealer, made it wrong."""
+
+    code = "answer"
 
 
 @dataclass(frozen=True)
@@ -75,7 +86,7 @@ class About:
             LinkError: it is not what it should be.
         """
         try:
-            return cls(
+            made = cls(
                 tuple(map(str, said["classes"])),
                 tuple(map(float, said["gain"])),
                 tuple(map(float, said["offset"])),
@@ -88,6 +99,29 @@ class About:
             )
         except (KeyError, TypeError, ValueError):
             raise LinkError("the provider says of its model what cannot be read") from None
+        factors = np.asarray([*made.gain, *made.offset])
+        if not np.all(np.abs(factors) <= MOST_FACTOR):
+            raise LinkError(f"the provider's gain or offset is beyond {MOST_FACTOR:g}")
+        if (made.threshold is not None and not made.threshold >= 0) or not 0 < made.coverage <= 1:
+            raise LinkError("the provider promises of its sets what cannot be")
+        return made
+
+    def check(self, program: Program) -> None:
+        """Insist that it is said of a program.
+
+        Raises:
+            LinkError: of another: its classes, its channels, or what is opened.
+        """
+        *_, logits, _ = program.shapes()
+        kind = {"probabilities": "logits", "class": "favourite"}.get(self.answer)
+        if kind != program.layers[-1].kind or logits != (len(self.classes),):
+            raise LinkError(
+                f"the provider speaks of {self.answer[:40]} of {len(self.classes)} classes; its "
+                f"model opens {program.layers[-1].kind} of {logits}"
+            )
+        channels = {1, program.shape[0]}
+        if not {len(self.gain), len(self.offset)} <= channels:
+            raise LinkError("the provider's gain and offset are of other channels than its model")
 
 
 @dataclass(frozen=True)
@@ -106,8 +140,16 @@ class Answer:
 
     @classmethod
     def opened(cls, words: Words, about: About) -> Answer:
-        """Return what the opened words say."""
-        return cls(int(words[0])) if about.answer == "class" else cls.of(decode(words), about)
+        """Return what the opened words say.
+
+        Raises:
+            AnswerError: they name no class.
+        """
+        if about.answer != "class":
+            return cls.of(decode(words), about)
+        if not 0 <= words[0] < len(about.classes):
+            raise AnswerError("the answer is no class of the model's: provider or dealer is wrong")
+        return cls(int(words[0]))
 
     @classmethod
     def of(cls, logits: Reals, about: About) -> Answer:
@@ -158,11 +200,12 @@ class Agent:
         self._prepared: list[Any] | None = None
         try:
             said = self._provider.ask({"ask": "model"})
-            self.model, self.left = str(said.get("model")), int(said.get("left", 0))
+            self.model, self.left = str(said.get("model")), self._left(said)
             if not ID.fullmatch(self.model):
                 raise LinkError("the provider names its model by no id")
             self.program: Program = read_program(said.get("program"))
             self.about = About.read(said.get("about"))
+            self.about.check(self.program)
             #: The key for which a page seals the provider's share.
             self.seal = str(said.get("seal", ""))
         except BaseException:
@@ -195,9 +238,7 @@ class Agent:
         path = self._folder.own("features") / f"{self.model}.safetensors"
         if not path.exists():
             said = self._provider.ask({"ask": "features", "model": self.model})
-            size = int(said.get("bytes", 0))
-            if not 0 < size <= MOST_OF_FEATURES:
-                raise LinkError(f"the provider offers features of {size} bytes")
+            size = whole_number(said, "bytes", MOST_OF_FEATURES, peer="the provider")
             write_private(path, bytes(self._provider.receive(size)), durable=False)
         return path
 
@@ -240,7 +281,7 @@ class Agent:
         self._provider.say({"ask": "prepare", "model": self.model, "packet": packet.name})
         source = PatientSource(packet.seed, weights, packet.read)
         materials = list(self.program.deal(source))
-        self.left = int(self._provider.hear().get("left", 0))
+        self.left = self._left(self._provider.hear())
         self._prepared = materials
         self.traffic.seconds["prepare"] = time.perf_counter() - begun
 
@@ -255,6 +296,7 @@ class Agent:
             DeploymentError: nothing is prepared.
             Refusal: as `prepare`.
             LinkError: likewise.
+            AnswerError: what came out is no class; the provider need not know.
         """
         materials, self._prepared = self._prepared, None
         if materials is None:
@@ -289,16 +331,18 @@ class Agent:
         link, begun = self._provider, time.perf_counter()
         sent, received = link.sent, link.received
         keys = RowKeys.make()
-        pieces = [*keys.public, *keys.encrypt(decode(row.reshape(-1)))]
-        sizes = [len(piece) for piece in pieces]
-        link.say({"ask": "encrypted", "model": self.model, "sizes": sizes})
+        pieces = [*keys.public, *keys.encrypt(shareable(decode(row.reshape(-1)), MOST_VALUE))]
+        lengths = [len(piece) for piece in pieces]
+        link.say({"ask": "encrypted", "model": self.model, "sizes": lengths})
         for piece in pieces:
             link.send(piece)
         said = link.hear()
-        self.left = int(said.get("left", 0))
-        sizes = said.get("sizes", [])
-        if len(sizes) != len(self.about.classes) or max(sizes) > MOST_OF_AN_ANSWER:
-            raise LinkError(f"the provider answers in pieces of {sizes} bytes")
+        self.left = self._left(said)
+        sizes: Any = said.get("sizes")
+        if not isinstance(sizes, list) or len(sizes) != len(self.about.classes):
+            raise LinkError("the provider does not answer in a piece for each class")
+        for size in sizes:
+            whole_number({"size": size}, "size", MOST_OF_AN_ANSWER, peer="the provider")
         logits = keys.decrypt([bytes(link.receive(size)) for size in sizes])
         self.traffic.seconds["encrypted"] = time.perf_counter() - begun
         self.traffic.sent["provider"] = link.sent - sent
@@ -308,8 +352,9 @@ class Agent:
     def _from_dealer(self) -> Packet:
         with self._dealer() as dealer:
             said = dealer.ask({"ask": "packet", "model": self.model})
-            name, size = str(said.get("packet")), int(said.get("bytes", 0))
-            if not ID.fullmatch(name) or not SEED <= size <= MOST_OF_A_PACKET:
+            name = str(said.get("packet"))
+            size = whole_number(said, "bytes", MOST_OF_A_PACKET, peer="the dealer")
+            if not ID.fullmatch(name) or size < SEED:
                 raise LinkError(f"the dealer offers a packet of {size} bytes")
             content = memoryview(bytearray(size))
             for start in range(0, size, FRAME):
@@ -318,6 +363,10 @@ class Agent:
             self.traffic.sent["dealer"] = dealer.sent
             self.traffic.received["dealer"] = dealer.received
         return Packet(name, content)
+
+    @staticmethod
+    def _left(said: Any) -> int:
+        return whole_number(said, "left", MOST_LEFT, peer="the provider")
 
     def _dealer(self) -> FrameLink:
         pins = self._folder.peer("dealer")

@@ -139,25 +139,41 @@ def predict(
     """Get predictions for records of one's own; nobody else learns record or prediction."""
     import json
 
-    from deployment.inference.agents import Agent
+    from deployment.inference.agents import Agent, AnswerError
     from deployment.inference.folders import read_folder
     from deployment.inference.pictures import shares_of
     from deployment.report import line
 
+    wrong = 0
     with Agent(read_folder(folder, "patient")) as agent:
         features, shape = agent.features_file(), agent.program.shape
         for name, share in shares_of(data, agent.about, shape, features):
-            if encrypted:
-                answer = agent.predict_encrypted(share)
-            else:
-                agent.prepare()
-                answer = agent.predict(share)
+            try:
+                answer = ask(agent, share, encrypted=encrypted)
+            except AnswerError as error:
+                # To end here would tell the provider that what it did to the answer was seen.
+                wrong += 1
+                if as_json:
+                    typer.echo(json.dumps({"record": name, "error": str(error)}))
+                else:
+                    line(False, f"{name}: {error}")
+                continue
             if as_json:
                 typer.echo(json.dumps(told(name, answer, agent, traffic=traffic)))
                 continue
             line(True, sentence(name, answer, agent))
             if traffic:
                 line(True, f"{agent.traffic}")
+    if wrong:
+        raise typer.Exit(1)
+
+
+def ask(agent: Any, share: Any, *, encrypted: bool) -> Any:
+    """Return the answer for one record."""
+    if encrypted:
+        return agent.predict_encrypted(share)
+    agent.prepare()
+    return agent.predict(share)
 
 
 def sentence(name: str, answer: Any, agent: Any) -> str:

@@ -69,7 +69,7 @@ class Pins:
         """Return the pins in certificate files; a party is called as its file.
 
         Raises:
-            IdentityError: a file is missing, or holds no certificate.
+            IdentityError: a file is missing, holds no certificate, or names a party once more.
         """
         names, certificates = {}, {}
         for file in files:
@@ -80,7 +80,13 @@ class Pins:
                 raise IdentityError(
                     f"{file} is missing or no certificate; expected the party's {CERTIFICATE}"
                 ) from None
-            names[hashlib.sha256(der).hexdigest()] = file.stem
+            fingerprint = hashlib.sha256(der).hexdigest()
+            if file.stem in certificates or fingerprint in names:
+                raise IdentityError(
+                    f"{file} is called as another party's, or holds another's certificate; each "
+                    "party has one file, of its own name"
+                )
+            names[fingerprint] = file.stem
             certificates[file.stem] = text
         return cls(names, certificates)
 

@@ -15,7 +15,7 @@ from clients.prediction.asking import ask
 from clients.prediction.predictor import Predictor
 from clients.prediction.private_program import prepared
 from crypto.inference.links import LinkError
-from crypto.inference.words import Words, encode
+from crypto.inference.words import Words, encode, shareable
 from deployment.errors import DeploymentError
 from deployment.inference.agents import About
 
@@ -52,7 +52,7 @@ def shares_of(
             values = prepared(row, shape, about.gain, about.offset)
         except ValueError:
             raise LinkError("the provider's model takes other pictures than it says") from None
-        yield name, encode(values)
+        yield name, encode(shareable(values))
 
 
 def info_of(about: About) -> DatasetInfo:

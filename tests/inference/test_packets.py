@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from some_models import artefact
 from three_parties import parties
-from two_parties import play
 
 from crypto.inference.activations import Relu
 from crypto.inference.answers import Logits
@@ -17,7 +16,6 @@ from crypto.inference.links import Refusal
 from crypto.inference.programs import Program
 from crypto.inference.rehearsal import Seeds
 from crypto.inference.sources import DealerSource, ProviderSource
-from crypto.inference.words import encode
 from deployment.inference.dealers import KEEP_SECONDS
 
 SHAPE = (3, 4, 4)
