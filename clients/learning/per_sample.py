@@ -143,7 +143,10 @@ class PerSample:
         inputs, labels = inputs.to(self.device), labels.to(self.device)
         try:
             self._loss_of(self._hooks()(inputs), labels).backward()  # type: ignore[no-untyped-call]
-            return [*take_gradients(self.parameters), *self._marks_of(labels)]
+            found = take_gradients(self.parameters)
+            if any(len(rows) != len(labels) for rows in found):
+                raise ValueError("a layer has not one input for each record, along the first axis")
+            return [*found, *self._marks_of(labels)]
         except Exception:
             forget_pass(self.module)
             raise

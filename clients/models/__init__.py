@@ -6,6 +6,7 @@ from clients.models.catalogue import (
     build_model,
     imports,
     input_shape,
+    is_own_code,
     prepare,
     prepare_public,
 )
@@ -20,6 +21,7 @@ __all__ = [
     "forget_others",
     "imports",
     "input_shape",
+    "is_own_code",
     "prepare",
     "prepare_public",
     "user_cache",

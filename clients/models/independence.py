@@ -20,7 +20,8 @@ from torch import nn
 from torch.func import functional_call
 from torch.nn import functional
 
-_TOLERANCES = {torch.float64: 1e-6, torch.float32: 1e-2}  # deep nets amplify rounding 1e4 times
+#: By what two ways to a value may differ, relative to it.
+TOLERANCES = {torch.float64: 1e-6, torch.float32: 1e-2}  # deep nets amplify rounding 1e4 times
 #: Parameters beyond which a model is run on two small records rather than three of full size: a
 #: model that treats small pictures one by one does so with large ones.
 _LARGE = 300_000
@@ -43,7 +44,7 @@ def dependences(
         RuntimeError: the model does not run on records of this shape.
     """
     large = sum(p.numel() for p in module.parameters()) > _LARGE
-    shapes = [*(_smaller(shape) if large else ()), shape]
+    shapes = [*(smaller(shape) if large else ()), shape]
     ways = [(one, dtype) for one in shapes for dtype in (torch.float64, torch.float32)]
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
         for one, dtype in ways[:-1]:
@@ -54,7 +55,7 @@ def dependences(
         return _Trial(module, one, input_range, dtype, 2 if large else 3).faults()
 
 
-def _smaller(shape: tuple[int, ...]) -> list[tuple[int, ...]]:
+def smaller(shape: tuple[int, ...]) -> list[tuple[int, ...]]:
     """Return shapes of smaller pictures or volumes of as many channels."""
     if len(shape) < 3:
         return []
@@ -105,7 +106,7 @@ class _Trial:
         dtype: torch.dtype,
         records: int,
     ) -> None:
-        self._module, self._dtype, self._tolerance = module, dtype, _TOLERANCES[dtype]
+        self._module, self._dtype, self._tolerance = module, dtype, TOLERANCES[dtype]
         self._random = torch.Generator().manual_seed(0)
         self._shape, self._range, self._count = shape, input_range, records
         self._weights = {n: self._moved(p) for n, p in module.named_parameters()}

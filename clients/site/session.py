@@ -22,10 +22,11 @@ from clients.learning.device import CPU
 from clients.learning.device_check import check_computes
 from clients.learning.device_memory import records_at_once
 from clients.learning.replica import Replica, state_from_bytes, state_to_bytes
+from clients.learning.row_check import check_rows
 from clients.learning.shapes import dimensions_of, shared_parameters
 from clients.learning.split_ends import Ends
 from clients.learning.sum_exchange import make_exchange
-from clients.models import build_model, input_shape
+from clients.models import build_model, input_shape, is_own_code
 from clients.site.machine import Machine
 from clients.site.memory import keep_freed_memory
 from clients.site.proofs import Committed, check_committed
@@ -343,10 +344,13 @@ def make_session(
 
     Raises:
         NoSuchDevice: the device is not there.
+        ModelError: the model is unknown, or cannot be trained privately.
     """
     machine = machine or Machine.of(settings)
     device = machine.take()
     module = build_model(settings, cohort.info, settings.public_seed)
+    if is_own_code(settings.model.name) and settings.exchange.loop != "app":
+        check_rows(module, cohort.info, input_shape(settings, cohort.info))
     largest = settings.data.largest_hospital or max(cohort.patients_by_hospital.values())
     ends, values = None, 0
     if settings.exchange.name == "layers":

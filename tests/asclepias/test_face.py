@@ -201,6 +201,13 @@ class Mixing(nn.Module):
         return self.inner(inputs - inputs.mean(dim=0))
 
 
+class Turned(Mixing):
+    """Treats each record alone, but its layers in another order."""
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return self.inner[2](self.inner[:2](inputs.flip(0)).flip(0))
+
+
 def contrasting(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     return functional.cross_entropy(outputs - outputs.mean(dim=0), targets)
 
@@ -213,6 +220,7 @@ def weighted(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     ("app", "arrays", "told"),
     [
         pytest.param({"model": Mixing}, lambda: Mixing(), "mixes patients", id="model"),
+        pytest.param({"model": Turned}, lambda: Turned(), "another order", id="order"),
         pytest.param({"loss": contrasting}, net, "the loss mixes patients", id="contrast"),
         pytest.param({"loss": weighted}, net, "the loss mixes patients", id="weighted-mean"),
         pytest.param({}, lambda: nn.Linear(FEATURES, 3), "initial_arrays", id="other-model"),
