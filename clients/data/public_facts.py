@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from clients.contract.binding import PublicFacts
 from clients.data.declaration import Declaration
+from clients.data.errors import DataError
+from clients.data.records import DatasetInfo
 
-if TYPE_CHECKING:
-    from clients.data.records import DatasetInfo
+#: Kinds of data, and numbers in one record, that a description from elsewhere may name.
+KINDS, MOST_NUMBERS = ("table", "image", "volume", "series"), 1 << 28
 
 
 def public_facts(info: DatasetInfo) -> PublicFacts:
@@ -42,3 +47,27 @@ def declaration_of(info: DatasetInfo) -> Declaration:
         else:
             given[key] = value
     return Declaration.model_validate(given)
+
+
+def facts_from_elsewhere(said: Any) -> DatasetInfo:
+    """Return public facts as a model's file or a provider tells them, checked whole.
+
+    Raises:
+        DataError: they cannot be.
+    """
+    try:
+        info = TypeAdapter(DatasetInfo).validate_python(said)
+        if info.declared:
+            declaration_of(info)
+    except (ValidationError, ValueError) as error:
+        raise DataError(" ".join(str(error).split())) from None
+    if not info.shape or min(info.shape) < 1 or math.prod(info.shape) > MOST_NUMBERS:
+        raise DataError(f"records of shape {info.shape}", code="shape")
+    if info.kind not in KINDS:
+        raise DataError(f"kind is {info.kind!r}, expected {', '.join(KINDS)}")
+    if len(set(info.classes)) < len(info.classes):
+        raise DataError(f"a class is named twice: {', '.join(info.classes)}", code="labels")
+    low, high = info.input_range
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise DataError(f"values from {low} to {high}")
+    return info

@@ -29,8 +29,10 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
+from clients.data.errors import DataError
+from clients.data.public_facts import facts_from_elsewhere
 from clients.data.records import DatasetInfo
 from clients.prediction.doubt import Doubt
 
@@ -39,6 +41,10 @@ KEY, FORM = "asclepias", 1
 #: Tensor of the scores; all others are "<member>/<tensor>".
 SCORES = "doubt/scores"
 _SEPARATOR = "/"
+#: What tensors are made of here.
+_HELD = (torch.float32, torch.float64, torch.float16, torch.int64, torch.uint8, torch.bool)
+#: Temperatures that are fitted lie well within this and its inverse.
+LEAST_TEMPERATURE = 1e-6
 #: Where the tensors of a pretrained net lie; no member is called so.
 _BACKBONE = "backbone:"
 
@@ -174,10 +180,11 @@ def read_artefact(path: Path) -> Artefact:
         )
     try:
         said = _Description.model_validate_json(metadata[KEY])
-        info = TypeAdapter(DatasetInfo).validate_python(said.data)
-    except (ValidationError, ValueError) as error:
+        info = facts_from_elsewhere(said.data)
+    except (ValidationError, DataError, ValueError) as error:
         raise ArtefactError(f"{path}: what it says of itself is not sound: {error}") from None
-    scores = tensors.pop(SCORES, torch.zeros(0, dtype=torch.float64)).numpy()
+    scores = tensors.pop(SCORES, torch.zeros(0, dtype=torch.float64))
+    _check_numbers(path, tensors, scores, said.temperature)
     members: dict[str, dict[str, torch.Tensor]] = {}
     for name, tensor in tensors.items():
         member, _, own = name.rpartition(_SEPARATOR)
@@ -185,17 +192,33 @@ def read_artefact(path: Path) -> Artefact:
     backbone = members.pop(_BACKBONE, {})
     if not members or "" in members:
         raise ArtefactError(f"{path}: its tensors are of no model; it holds {', '.join(tensors)}")
-    if not (said.temperature > 0 and np.isfinite(scores).all()):
-        raise ArtefactError(f"{path}: its temperature or scores are no numbers to judge by")
     return Artefact(
         info=info,
         architecture=said.architecture,
         members=dict(sorted(members.items())),
         vote=said.vote,
-        doubt=Doubt(temperature=said.temperature, scores=np.sort(scores)),
+        doubt=Doubt(temperature=said.temperature, scores=np.sort(scores.numpy())),
         about=said.about,
         hidden=said.hidden,
         stages=said.stages,
         tuned_stages=said.tuned_stages,
         backbone=backbone,
     )
+
+
+def _check_numbers(path: Path, tensors: State, scores: torch.Tensor, temperature: float) -> None:
+    """Insist that everything in a file can be computed with.
+
+    Raises:
+        ArtefactError: something cannot; it is named.
+    """
+    for name, tensor in tensors.items():
+        if tensor.dtype not in _HELD or not bool(torch.isfinite(tensor).all()):
+            raise ArtefactError(
+                f"{path}: its weights {name} are {tensor.dtype}, or not all finite; expected "
+                f"finite numbers of {', '.join(map(str, _HELD))}"
+            )
+    if scores.dtype != torch.float64 or scores.ndim != 1 or not bool(torch.isfinite(scores).all()):
+        raise ArtefactError(f"{path}: its scores are no row of finite float64 numbers")
+    if not LEAST_TEMPERATURE <= temperature <= 1 / LEAST_TEMPERATURE:
+        raise ArtefactError(f"{path}: its temperature of {temperature} makes no probabilities")

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from pydantic import TypeAdapter, ValidationError
 
+from clients.data.errors import DataError
+from clients.data.public_facts import facts_from_elsewhere
 from clients.data.records import DatasetInfo
 from clients.prediction.artefact import read_artefact
 from clients.prediction.asked import RowNotes
@@ -62,6 +63,6 @@ def info_of(about: About) -> DatasetInfo:
         LinkError: what the provider says of them is not sound.
     """
     try:
-        return TypeAdapter(DatasetInfo).validate_python(about.data)
-    except (ValidationError, ValueError):
+        return facts_from_elsewhere(about.data)
+    except DataError:
         raise LinkError("the provider says of its data what cannot be read") from None
