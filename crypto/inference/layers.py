@@ -10,6 +10,9 @@ from crypto.inference.parties import Party
 from crypto.inference.sources import Source
 from crypto.inference.words import Shape, Words
 
+#: Numbers in one value, and in what a layer makes of one on the way.
+MOST_VALUES = 1 << 25
+
 
 class ProgramError(SealingError):
     """A list of layers that is no program; the message names the layer and what is wrong."""

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from crypto.inference.comparisons import Comparison, deal_comparison, not_negative
-from crypto.inference.layers import Layer, need
+from crypto.inference.layers import MOST_VALUES, Layer, need
 from crypto.inference.parties import Party
 from crypto.inference.pooling import mean_factor
 from crypto.inference.products import (
@@ -117,6 +117,8 @@ class GroupNorm(Layer):
         need(2**LEAST <= self.epsilon < 1, f"a group norm's epsilon of {self.epsilon}")
         many = prod(shapes[0]) // self.groups
         need(1 < many < 2**17, f"a group norm over {many} values")
+        compared = self.groups * (MOST - LEAST) * STEPS
+        need(compared <= MOST_VALUES, f"a group norm that makes {compared} comparisons")
         return shapes[0]
 
     def weight_shape(self, *shapes: Shape) -> Shape:

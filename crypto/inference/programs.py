@@ -17,7 +17,7 @@ from typing import Any
 from crypto.inference.activations import Relu, Tanh
 from crypto.inference.answers import Favourite, Logits
 from crypto.inference.joining import Addition, Concatenation, Flattening, Truncation
-from crypto.inference.layers import Layer, ProgramError, need
+from crypto.inference.layers import MOST_VALUES, Layer, ProgramError, need
 from crypto.inference.normalising import GroupNorm
 from crypto.inference.parties import Party
 from crypto.inference.pooling import Maximum, Mean
@@ -30,8 +30,8 @@ _KINDS: tuple[type[Layer], ...] = (
     GroupNorm, Logits, Favourite,
 )  # fmt: skip
 LAYERS: Mapping[str, type[Layer]] = {layer.kind: layer for layer in _KINDS}
-#: Layers, numbers in one value, and weights that a program may have.
-MOST_LAYERS, MOST_VALUES, MOST_WEIGHTS = 1000, 1 << 25, 1 << 27
+#: Layers and weights that a program may have.
+MOST_LAYERS, MOST_WEIGHTS = 1000, 1 << 27
 
 
 @dataclass(frozen=True)

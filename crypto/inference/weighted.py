@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from crypto.inference.layers import Layer, need
+from crypto.inference.layers import MOST_VALUES, Layer, need
 from crypto.inference.parties import Party
 from crypto.inference.products import deal_weighted, times_weights
 from crypto.inference.sources import Source
@@ -82,6 +82,9 @@ class Convolution(Layer):
             )
         ]
         need(min(sides) > 0, f"a picture {shapes[0]} is smaller than a kernel {self.kernel}")
+        padded = prod(side + 2 * pad for side, pad in zip(shapes[0][1:], self.padding, strict=True))
+        seen = max(shapes[0][0] * padded, shapes[0][0] * prod(self.kernel) * prod(sides))
+        need(seen <= MOST_VALUES, f"a convolution that makes {seen} numbers of {shapes[0]}")
         return (self.out, *sides)
 
     def weight_shape(self, *shapes: Shape) -> Shape:

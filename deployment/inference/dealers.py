@@ -11,7 +11,7 @@ import logging
 import os
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from crypto.inference.links import FrameLink
@@ -37,14 +37,15 @@ KEEP_SECONDS, WAIT_SECONDS = 7 * 86400.0, 60.0
 PROVIDER = "provider"
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Model:
-    """A model as the dealer knows it."""
+    """A model as the dealer knows it; and when its last packet could not be made."""
 
     program: Program
-    mask: bytes
+    mask: bytes = field(repr=False)
     packets: Packets
     seeds: ProviderSeeds
+    failed: float = 0.0
 
     def taken(self) -> Packet | None:
         """Take a packet out whose other half is still here, for as long again; None for none."""
@@ -171,14 +172,17 @@ class Dealer:
                     return
             try:
                 self._make_one(short)
-            except OSError as error:
+            except Exception as error:
                 # A full disk, say: patients are told that the dealer is dry until there is room.
-                _log.error("no packet can be made: %s", error.strerror)
+                # Other models' packets go on being made.
+                why = error.strerror if isinstance(error, OSError) else type(error).__name__
+                _log.error("no packet can be made: %s", why)
+                short.failed = time.monotonic()
                 time.sleep(1.0)
 
     def _short(self) -> _Model | None:
         few = [one for one in self._models.values() if len(one.packets) < self._folder.file.stock]
-        return min(few, key=lambda one: len(one.packets), default=None)
+        return min(few, key=lambda one: (one.failed, len(one.packets)), default=None)
 
     def _make_one(self, model: _Model) -> None:
         name, provider, patient = new_id(), os.urandom(SEED), os.urandom(SEED)

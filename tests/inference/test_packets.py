@@ -12,11 +12,15 @@ from three_parties import parties
 
 from crypto.inference.activations import Relu
 from crypto.inference.answers import Logits
+from crypto.inference.joining import Flattening, Truncation
+from crypto.inference.layers import ProgramError
 from crypto.inference.links import Refusal
+from crypto.inference.normalising import GroupNorm
 from crypto.inference.programs import Program
 from crypto.inference.rehearsal import Seeds
 from crypto.inference.sources import DealerSource, ProviderSource
-from deployment.inference.dealers import KEEP_SECONDS
+from crypto.inference.weighted import Convolution, Linear, Weights
+from deployment.inference.dealers import KEEP_SECONDS, Dealer
 
 SHAPE = (3, 4, 4)
 
@@ -78,3 +82,65 @@ def test_stock_that_has_lain_for_long_is_good_or_is_not_handed_out(tmp_path):
             seed.unlink()
         with three.agent() as agent:
             agent.prepare()
+
+
+def test_a_mask_hides_one_rounding_of_the_weights_and_no_other(tmp_path, monkeypatch):
+    """Of two under one mask whoever is given both knows the difference."""
+    with parties(tmp_path, artefact("logistic", SHAPE)) as three:
+        model = three.provider.model
+        three.provider.close()
+        three.start_provider()
+        assert three.provider.model == model
+        three.provider.close()
+        of = Weights.of.__func__
+        otherwise = classmethod(lambda cls, matrix, bias, name: of(cls, matrix + 1e-4, bias, name))
+        monkeypatch.setattr(Weights, "of", otherwise)
+        three.start_provider()
+        assert three.provider.model != model
+
+
+def test_a_model_whose_packets_cannot_be_made_keeps_no_other_from_its_own(tmp_path, monkeypatch):
+    with parties(tmp_path, artefact("mlp", SHAPE), stock=2) as three:
+        broken = three.provider.model
+        three.provider.close()
+        make = Dealer._make_one
+
+        def fails(self, model):
+            if model is self._models[broken]:
+                raise MemoryError
+            make(self, model)
+
+        assert repr(three.dealer._models[broken].mask) not in repr(three.dealer._models)
+        monkeypatch.setattr(Dealer, "_make_one", fails)
+        for file in (three.folder / "dealer" / "stock").rglob("*.packet"):
+            file.unlink()
+        model = three.folder / "provider" / "predictor.safetensors"
+        model.write_bytes(artefact("logistic", SHAPE).to_bytes())
+        three.start_provider()
+        stocked(three)
+        with three.agent() as agent:
+            assert list(agent.fetch(3)) == [1, 2, 3]
+
+
+def convolution(**said):
+    usual = {"inputs": (0,), "out": 1, "kernel": (1, 1), "stride": (1, 1), "padding": (0, 0)}
+    return Convolution(**{**usual, **said})
+
+
+HUGE = [
+    ((1, 8, 8), convolution(stride=(2**24,) * 2, padding=(2**24,) * 2)),
+    ((1, 4000, 4000), convolution(kernel=(2000, 2000))),
+    ((2**20, 2), GroupNorm(inputs=(0,), groups=2**20, epsilon=1e-5)),
+]
+
+
+@pytest.mark.parametrize(("shape", "layer"), HUGE, ids=["padding", "kernel", "groups"])
+def test_a_list_of_layers_that_would_fill_a_memory_is_no_program(shape, layer):
+    rest = (
+        Truncation(inputs=(1,), shift=16),
+        Flattening(inputs=(2,)),
+        Linear(inputs=(3,), out=2),
+        Logits(inputs=(4,)),
+    )
+    with pytest.raises(ProgramError, match=r"layer 1 .*that makes"):
+        Program(shape, (layer, *rest))
