@@ -27,7 +27,7 @@ import numpy as np
 import torch
 
 from accounting.private import Unreleased
-from clients.learning.batch import CHUNK_RECORDS, Batch, chunks_of_patients, joined, passes, take
+from clients.learning.batch import CHUNK_RECORDS, Batch, joined, passes, take
 from clients.learning.class_shares import PART, REST
 from clients.learning.device import to_processor
 from clients.learning.device_check import check_computes
@@ -86,7 +86,7 @@ def clipped_gradient_sum(
     part of the sum by 2^-32 of C.
 
     A record whose inputs are not finite could not be read, and is left out. A chunk that raises is
-    done again patient by patient, and a patient that raises counts as zero. The batch is never
+    done again by halves, and a patient that raises counts as zero. The batch is never
     given up: removing that patient would bring back everybody else's gradients, a change of up to
     |B|*C where the noise covers C.
 
@@ -243,27 +243,27 @@ def _readable(batch: Batch, device: torch.device) -> Batch:
     return take(batch, torch.nonzero(readable).flatten()) if not bool(readable.all()) else batch
 
 
-def _patients_gradients(model: PerSample, chunk: Batch) -> _Found:
-    """Compute patients' mean gradients; where that raises, each patient's by themselves."""
+def _patients_gradients(model: PerSample, chunk: Batch, records: int = 0) -> _Found:
+    """Compute patients' mean gradients; where that raises, those of each half by themselves.
+
+    Halves go through the model with as many records as the whole: libraries round passes of another
+    size otherwise, and whoever raises would move the gradients of all others.
+    """
+    records = records or len(chunk)
+    patients = chunk.patients
     try:
-        gradients, members = _mean_gradients(model, chunk)
+        gradients, members = _mean_gradients(model, chunk, records)
         return _Found(gradients=gradients, members=members, errors={})
     except Exception as error:
-        alone = list(chunks_of_patients(chunk.patients, 1))
-        if len(alone) == 1:
-            number = int(chunk.patients[0])
-            return _Found(gradients=[], members=[], errors={number: error})
-    found, members, errors = list[list[torch.Tensor]](), list[int](), dict[int, Exception]()
-    for rows in alone:
-        try:
-            gradients, member = _mean_gradients(model, take(chunk, rows))
-            members += member
-            if gradients:
-                found.append([written(one) for one in gradients])
-        except Exception as error:
-            errors[int(chunk.patients[rows[0]])] = error
-    joint: list[Gradients] = [torch.cat(pieces) for pieces in zip(*found, strict=True)]
-    return _Found(gradients=joint, members=members, errors=errors)
+        if patients[0] == patients[-1]:
+            return _Found(gradients=[], members=[], errors={int(patients[0]): error})
+    numbers = torch.unique(patients)
+    late = patients >= numbers[len(numbers) // 2]
+    halves = [torch.nonzero(rows).flatten() for rows in (~late, late)]
+    a, b = (_patients_gradients(model, take(chunk, rows), records) for rows in halves)
+    pieces = [[written(one) for one in half.gradients] for half in (a, b) if half.gradients]
+    joint: list[Gradients] = [torch.cat(each) for each in zip(*pieces, strict=True)]
+    return _Found(gradients=joint, members=a.members + b.members, errors=a.errors | b.errors)
 
 
 def _count(reasons: dict[str, int], error: Exception) -> None:
@@ -273,11 +273,10 @@ def _count(reasons: dict[str, int], error: Exception) -> None:
     reasons[known] = reasons.get(known, 0) + 1
 
 
-def _mean_gradients(model: PerSample, chunk: Batch) -> tuple[list[Gradients], list[int]]:
-    """Return the mean of each patient's gradients, for each parameter, and whose they are.
-
-    A chunk holds its records patient by patient.
-    """
+def _mean_gradients(
+    model: PerSample, chunk: Batch, records: int
+) -> tuple[list[Gradients], list[int]]:
+    """Return the mean of each patient's gradients, for each parameter, and whose they are."""
     members, owners = Owners.of(chunk.patients)
     if len(members) == 1 and len(chunk) > PATIENT_RECORDS:
         gradients = _mean_of_many(model, chunk)
@@ -287,7 +286,8 @@ def _mean_gradients(model: PerSample, chunk: Batch) -> tuple[list[Gradients], li
         members, owners = Owners.of(chunk.patients)
         if not len(chunk):
             return [], []
-    return model.means(torch.as_tensor(chunk.inputs), chunk.labels, owners), members
+    inputs = torch.as_tensor(chunk.inputs)
+    return model.means(inputs, chunk.labels, owners, records), members
 
 
 def _mean_of_many(model: PerSample, records: Batch) -> list[Gradients]:

@@ -109,7 +109,9 @@ class PerSample:
             self.chunk_records = max(1, min(CHUNK_RECORDS, PASS_BYTES // (4 * values)))
         self._recorded, self._shape = values is not None, shape
 
-    def means(self, inputs: torch.Tensor, labels: torch.Tensor, owners: Owners) -> list[Gradients]:
+    def means(
+        self, inputs: torch.Tensor, labels: torch.Tensor, owners: Owners, records: int = 0
+    ) -> list[Gradients]:
         """Return the mean gradients of all patients, for each trainable parameter.
 
         Where classes are needed, the mean classes ``[patients, classes]`` follow.
@@ -118,11 +120,13 @@ class PerSample:
             inputs: float32 ``[n, *shape]``, patient by patient.
             labels: int64 ``[n]``.
             owners: whose the records are.
+            records: at least so many go through the model, with copies that are nobody's.
         """
         self.choose_pass(tuple(inputs.shape[1:]))
-        patients = owners.patients
+        patients, records = owners.patients, max(records, len(labels))
         if self.device.type == "cuda":
-            inputs, labels, owners = filled(inputs, labels, owners)
+            records += -records % FULL_RECORDS
+        inputs, labels, owners = filled(inputs, labels, owners, records)
         owners = owners.to(self.device)
         if self._recorded:
             found = self._pass(inputs, labels, owners)
@@ -193,14 +197,14 @@ class PerSample:
 
 
 def filled(
-    inputs: torch.Tensor, labels: torch.Tensor, owners: Owners
+    inputs: torch.Tensor, labels: torch.Tensor, owners: Owners, records: int
 ) -> tuple[torch.Tensor, torch.Tensor, Owners]:
-    """Repeat the first record, for patients after all others, up to a multiple of `FULL_RECORDS`.
+    """Repeat the first record, for patients after all others, up to so many records.
 
     A GPU's libraries look for a way to compute each new size, which takes longer than to compute
     it; and how many records are sampled is another number in each round.
     """
-    short = -len(labels) % FULL_RECORDS
+    short = records - len(labels)
     if not short:
         return inputs, labels, owners
     more = torch.arange(owners.patients, owners.patients + short, device=owners.index.device)

@@ -9,7 +9,7 @@ from torch import nn
 
 from clients.learning import dp_sgd
 from clients.learning.augmentation import augmented
-from clients.learning.batch import Batch
+from clients.learning.batch import Batch, take
 from clients.learning.device_check import DeviceError, check_computes
 from clients.learning.dp_sgd import GradientSum, clip_factors, clipped_gradient_sum
 from clients.learning.late_rows import LateRows
@@ -233,3 +233,24 @@ def test_outputs_of_a_split_end_are_zeros_where_every_record_raises() -> None:
     assert part.outputs(alone, (3,)).tolist() == [[0.0, 0.0, 0.0]]
     with pytest.raises(DeviceError, match="device-side"):
         Part(nn.Sequential(_Fragile("always"))).outputs(alone, (3,))
+
+
+@pytest.mark.parametrize("way", ["hooks", "recorded"])
+def test_after_a_record_that_raises_others_pass_in_as_large_a_company(way: str) -> None:
+    """Passes of another size are rounded in another way: at a kink that turns a whole gradient."""
+    sizes, module = [], nn.Sequential(_Fragile(), nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 3))
+    model = PerSample(module, way=way)
+    model.choose_pass((6,))
+    module.register_forward_pre_hook(lambda _, given: sizes.append(len(given[0])))
+    batch = _batch(records=1)
+    batch = Batch(inputs=batch.inputs[:32], labels=batch.labels[:32], patients=batch.patients[:32])
+    rest = torch.arange(32) != FAULTY
+    without = clipped_gradient_sum(model, take(batch, torch.nonzero(rest).flatten()), l2_clip=CLIP)
+    assert sizes == [31]
+    sizes.clear()
+    batch.inputs[FAULTY, 0] = BREAKS
+    found = clipped_gradient_sum(model, batch, l2_clip=CLIP)
+    assert found.discarded == 1
+    assert len(sizes) > 1
+    assert {*sizes} == {32}
+    np.testing.assert_allclose(found.total, without.total, rtol=1e-5, atol=1e-7)

@@ -72,7 +72,9 @@ class _Given(PerSample):
         super().__init__(nn.Linear(1, 1))
         self.dimensions = 30 * 40 + 7
 
-    def means(self, inputs: torch.Tensor, labels: torch.Tensor, owners: Owners) -> list[Gradients]:
+    def means(
+        self, inputs: torch.Tensor, labels: torch.Tensor, owners: Owners, records: int = 0
+    ) -> list[Gradients]:
         beside, outputs, inner = inputs.split([7, 60, 80], dim=1)
         at_outputs, at_inputs = outputs.reshape(-1, 2, 30), inner.reshape(-1, 2, 40)
         factors = Factors(at_outputs, at_inputs, None, owners)
