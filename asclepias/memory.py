@@ -1,14 +1,16 @@
 """What a process keeps of an app that is loaded anew for every message, as Flower's engine does.
 
 An app is known again by its functions: by their names, their file and when that was written.
-Functions without a name of their own, such as lambdas, and those of a notebook are never taken for
-others.
+Functions that no name of a module leads to, such as lambdas, methods and wrappers, and those of a
+notebook are never taken for others.
 """
 
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,7 +43,10 @@ def _name_of(part: object) -> _Key | None:
     if not name or "<" in name or module in ("", "__main__"):
         return None
     try:
-        file = Path(inspect.getfile(part))  # type: ignore[arg-type]
+        # Methods of one object have the name of another's, and a wrapper that of what is in it.
+        if attrgetter(name)(sys.modules.get(module)) is not part:
+            return None
+        file = Path(inspect.getfile(part))
         return module, name, str(file), file.stat().st_mtime_ns
-    except (OSError, TypeError):
+    except (AttributeError, OSError, TypeError):
         return None

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 #: The loss of a part's outputs for some rows of a batch.
-_Loss = Callable[[torch.Tensor, slice], torch.Tensor]
+_Loss = Callable[[torch.Tensor, slice | torch.Tensor], torch.Tensor]
 
 
 class Part:
@@ -63,7 +63,7 @@ class Part:
         try:
             rows: torch.Tensor = self.module(inputs.to(self._twin.device)).cpu()
         except Exception:
-            alone = [self._output(one) for one in torch.split(inputs, 1)]
+            alone = [self._output(one, len(inputs)) for one in torch.split(inputs, 1)]
             if all(one is None for one in alone):
                 check_computes(self, tuple(inputs.shape[1:]), classes=2)
             zeros = torch.zeros(1, *shape)
@@ -71,12 +71,13 @@ class Part:
         finite = torch.isfinite(rows).flatten(1).all(dim=1)
         return torch.where(finite.reshape(-1, *[1] * (rows.dim() - 1)), rows, 0.0)
 
-    def _output(self, record: torch.Tensor) -> torch.Tensor | None:
+    def _output(self, record: torch.Tensor, records: int) -> torch.Tensor | None:
+        copies = record.expand(records, *record.shape[1:]).contiguous()
         try:
-            output: torch.Tensor = self.module(record.to(self._twin.device)).cpu()
+            output: torch.Tensor = self.module(copies.to(self._twin.device)).cpu()
         except Exception:
             return None
-        return output
+        return output[:1]
 
     def gradients(self, inputs: torch.Tensor, labels: torch.Tensor) -> list[torch.Tensor]:
         """Return each record's gradient of the sum of the outputs; whatever fails is raised."""
@@ -99,7 +100,7 @@ class Part:
         if not len(self.module):
             return torch.zeros(len(inputs), 0), gradient
 
-        def loss(outputs: torch.Tensor, rows: slice) -> torch.Tensor:
+        def loss(outputs: torch.Tensor, rows: slice | torch.Tensor) -> torch.Tensor:
             return (outputs * gradient[rows].to(outputs.device)).sum()
 
         return self._run(inputs, loss)
@@ -109,7 +110,7 @@ class Part:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the same, given labels ``[n]`` and what each record's loss weighs ``[n]``."""
 
-        def loss(logits: torch.Tensor, rows: slice) -> torch.Tensor:
+        def loss(logits: torch.Tensor, rows: slice | torch.Tensor) -> torch.Tensor:
             right, weigh = labels[rows].to(logits.device), weights[rows].to(logits.device)
             return (functional.cross_entropy(logits, right, reduction="none") * weigh).sum()
 
@@ -122,22 +123,24 @@ class Part:
         try:
             return self._pass(inputs, loss, slice(None))
         except Exception:
-            # Done again record by record, so that one that raises is alone with it.
+            # Done again record by record, so that one that raises is alone with it; as many times
+            # as there are records, or libraries would round what others get in another way.
             alone = [self._alone(inputs, loss, row) for row in range(len(inputs))]
         return torch.cat([g for g, _ in alone]), torch.cat([at for _, at in alone])
 
     def _alone(
         self, inputs: torch.Tensor, loss: _Loss, row: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        rows = slice(row, row + 1)
+        copies = torch.full((len(inputs),), row)
         try:
-            return self._pass(inputs[rows], loss, rows)
+            found, at_input = self._pass(inputs[copies], loss, copies)
         except Exception:
             width = sum(p.numel() for p in self.parameters)
-            return torch.full((1, width), torch.nan), torch.zeros_like(inputs[rows])
+            return torch.full((1, width), torch.nan), torch.zeros_like(inputs[:1])
+        return found[:1], at_input[:1]
 
     def _pass(
-        self, inputs: torch.Tensor, loss: _Loss, rows: slice
+        self, inputs: torch.Tensor, loss: _Loss, rows: slice | torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         self._twin.refresh()
         inputs = inputs.detach().to(self._twin.device).requires_grad_(True)

@@ -254,3 +254,13 @@ def test_after_a_record_that_raises_others_pass_in_as_large_a_company(way: str) 
     assert len(sizes) > 1
     assert {*sizes} == {32}
     np.testing.assert_allclose(found.total, without.total, rtol=1e-5, atol=1e-7)
+
+
+def test_at_a_split_end_others_pass_in_as_large_a_company() -> None:
+    sizes, part = [], Part(nn.Sequential(*_model().module.children()))
+    part.module[0].register_forward_pre_hook(lambda _, given: sizes.append(len(given[0])))
+    batch = _spoilt("raises")
+    part.outputs(batch.inputs, (3,))
+    part.backward_from_loss(batch.inputs, batch.labels, torch.ones(len(batch)))
+    assert len(sizes) > 2
+    assert {*sizes} == {len(batch)}
