@@ -167,6 +167,11 @@ def read_artefact(path: Path) -> Artefact:
     """
     from safetensors import SafetensorError, safe_open
 
+    if not path.is_file():
+        raise ArtefactError(
+            f"{path} is no file; expected a model: predictor.safetensors in a run's folder "
+            "(runs/<time>-<scenario>/), or what 'flower-simulation export' wrote"
+        )
     try:
         with safe_open(path, framework="pt") as file:
             metadata = dict(file.metadata() or {})

@@ -163,7 +163,7 @@ def predict(
                 continue
             line(True, sentence(name, answer, agent))
             if traffic:
-                line(True, f"{agent.traffic}")
+                line(True, f"{name}: {sent_and_received(agent.traffic)}")
     if wrong:
         raise typer.Exit(1)
 
@@ -176,6 +176,19 @@ def ask(agent: Any, share: Any, *, encrypted: bool) -> Any:
     return agent.predict(share)
 
 
+def sent_and_received(traffic: Any) -> str:
+    """Return what went to whom in words."""
+    sent = [f"{size:,} bytes to the {peer}" for peer, size in traffic.sent.items()]
+    came = [
+        f"{size:,} bytes of masked weights, once"
+        if peer == "weights"
+        else f"{size:,} from the {peer}"
+        for peer, size in traffic.received.items()
+    ]
+    spent = [f"{what} {seconds:.3f} s" for what, seconds in traffic.seconds.items()]
+    return f"sent {', '.join(sent)}; received {', '.join(came)}; {', '.join(spent)}"
+
+
 def sentence(name: str, answer: Any, agent: Any) -> str:
     """Return an answer in words."""
     classes = agent.about.classes
@@ -185,8 +198,8 @@ def sentence(name: str, answer: Any, agent: Any) -> str:
     among = " or ".join(classes[one] for one in answer.within)
     share = f"{agent.about.coverage:.0%}"
     return (
-        f"{name}: {best} ({answer.chances[answer.favourite]:.1%}); of patients like those that the "
-        f"model was measured on, {share} are among what it names, here {among}"
+        f"{name}: {best} ({answer.chances[answer.favourite]:.1%}); for {share} of patients like "
+        f"those that the model was measured on, the truth is among what it names, here {among}"
     )
 
 

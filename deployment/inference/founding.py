@@ -42,15 +42,12 @@ def found(
     if folder.exists():
         raise DeploymentError(f"{folder} exists already; name a new folder.")
     compile_model(read_artefact(model))
-    everywhere = f"0.0.0.0:{provider.rpartition(':')[2]}"
     roles: dict[str, dict[str, Any]] = {
         "provider": {
-            "role": "provider", "listen": everywhere, "dealer": dealer, "model": MODEL,
+            "role": "provider", "listen": _listening(provider), "dealer": dealer, "model": MODEL,
             "answer": "probabilities", "per-day": 20, "in-all": 200, "encrypted": False,
         },
-        "dealer": {
-            "role": "dealer", "listen": f"0.0.0.0:{dealer.rpartition(':')[2]}", "stock": 2,
-        },
+        "dealer": {"role": "dealer", "listen": _listening(dealer), "stock": 2},
     }  # fmt: skip
     asking = {"role": "patient", "provider": provider, "dealer": dealer}
     roles |= {f"{PATIENTS}/{name}": asking for name in patients}
@@ -62,6 +59,13 @@ def found(
         yield f"{path}: certificate {fingerprint[:16]}..."
     shutil.copyfile(model, folder / "provider" / MODEL)
     _introduce(folder, list(roles))
+
+
+def _listening(address: str) -> str:
+    """Return where a party listens that others reach at an address: no wider than they need."""
+    host, _, port = address.rpartition(":")
+    here = host == "localhost" or host.startswith("127.")
+    return f"{'127.0.0.1' if here else '0.0.0.0'}:{port}"
 
 
 def _introduce(folder: Path, places: Sequence[str]) -> None:

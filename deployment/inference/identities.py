@@ -127,7 +127,9 @@ def connect(folder: Path, address: str, pins: Pins, *, patience: float = 60.0) -
     try:
         plain = socket.create_connection((host.strip("[]"), int(port)), HANDSHAKE_SECONDS)
     except (OSError, ValueError) as error:
-        raise LinkError(f"the {name} cannot be reached at {address} ({error})") from None
+        raise LinkError(
+            f"the {name} cannot be reached at {address} ({error}); is it running there?"
+        ) from None
     try:
         connection = _context(folder, pins, server=False).wrap_socket(plain)
         _name_of(connection, pins)

@@ -21,6 +21,8 @@ from crypto.inference.rehearsal import Seeds
 from crypto.inference.sources import DealerSource, ProviderSource
 from crypto.inference.weighted import Convolution, Linear, Weights
 from deployment.inference.dealers import KEEP_SECONDS, Dealer
+from deployment.inference.folders import read_folder
+from deployment.inference.founding import found
 
 SHAPE = (3, 4, 4)
 
@@ -144,3 +146,15 @@ def test_a_list_of_layers_that_would_fill_a_memory_is_no_program(shape, layer):
     )
     with pytest.raises(ProgramError, match=r"layer 1 .*that makes"):
         Program(shape, (layer, *rest))
+
+
+@pytest.mark.parametrize(
+    ("address", "listening"),
+    [("127.0.0.1:9471", "127.0.0.1:9471"), ("ward.example.org:9471", "0.0.0.0:9471")],
+)
+def test_a_party_listens_where_the_others_reach_it_and_no_wider(tmp_path, address, listening):
+    model = tmp_path / "model.safetensors"
+    model.write_bytes(artefact("logistic", SHAPE).to_bytes())
+    list(found(tmp_path / "clinic", model, ["ada"], provider=address, dealer=address))
+    for role in ("provider", "dealer"):
+        assert read_folder(tmp_path / "clinic" / role, role).file.listen == listening
