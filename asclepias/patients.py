@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 _INPUTS = ("inputs", "image", "img", "pixel_values", "x", "features")
 _TARGETS = ("targets", "target", "label", "labels", "y")
 _PATIENTS = ("patient", "patients", "patient_id")
+#: Kind of a target, as numpy names it -> its type; of no other kind is one read.
+_TYPES = {"i": np.int64, "u": np.int64, "b": np.int64, "f": np.float32}
 
 
 class Patients:
@@ -126,6 +128,8 @@ def _row(record: Any, collate: Any) -> tuple[NDArray[Any], NDArray[Any], object]
         inputs, target = inputs[0], target[0]
         whose = None if whose is None else whose[0]
     number = getattr(whose, "item", None)
+    # Here, record by record: of several types numpy would choose one for all.
+    target = target.astype(_TYPES[target.dtype.kind])
     return inputs.astype(np.float32), target, whose if number is None else number()
 
 

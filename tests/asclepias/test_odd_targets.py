@@ -1,0 +1,24 @@
+"""One record's target decides nothing about the targets of others."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from asclepias import Patients
+
+
+@pytest.mark.parametrize("odd", [2**63, 2**63 - 1, np.uint64(1), True, "7", 3 + 1j, None])
+def test_a_target_of_another_type_leaves_others_as_they_are(odd: object) -> None:
+    whole = [(np.zeros(2), number % 3) for number in range(4)]
+    found = Patients.gathered([*whole[:2], (np.zeros(2), odd), *whole[2:]])
+    assert found.targets.dtype == np.int64
+    others = found.targets if len(found.targets) == 4 else np.delete(found.targets, 2)
+    assert others.tolist() == [0, 1, 2, 0]
+
+
+@pytest.mark.parametrize("odd", [np.longdouble(0.5), np.float16(0.5), 1e300])
+def test_so_do_numbers_of_another_width(odd: object) -> None:
+    found = Patients.gathered([(np.zeros(2), 0.25), (np.zeros(2), odd)])
+    assert found.targets.dtype == np.float32
+    assert found.targets[0] == 0.25
