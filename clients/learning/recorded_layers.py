@@ -100,6 +100,9 @@ def recorded(layer: Layer, inputs: torch.Tensor) -> torch.Tensor:
     """Return a layer's output; its parameters' gradients are kept on the way back."""
     if len(inputs) != len(layer.keeper.owners.index):
         raise UnknownUse(f"a layer has {len(inputs)} inputs, not one for each record")
+    for one in (layer.weight, layer.bias):
+        if one is not None and one.requires_grad and not layer.keeper.trains(one):
+            raise UnknownUse("a layer's weight is made of parameters, which would have no gradient")
     apply: Callable[..., torch.Tensor] = _Recorded.apply
     return apply(layer, inputs, layer.weight, layer.bias)
 

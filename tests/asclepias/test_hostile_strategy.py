@@ -19,7 +19,7 @@ from asclepias.beginnings import Beginnings
 from asclepias.told import RECORD, NotTold
 from clients.contract.kinds import Kind
 from clients.contract.own_task import OwnTask
-from clients.data import DatasetInfo
+from clients.data.own_info import OwnInfo
 from clients.models import ModelError
 from clients.models.own_model import check_loss
 from tests.asclepias.own_apps import FEATURES, net
@@ -83,13 +83,13 @@ class Remembering:
 
 @pytest.mark.parametrize("loss", [Remembering(), lambda o, t: o.sum() * torch.rand(())])
 def test_a_loss_that_remembers_records_is_refused(loss: Any) -> None:
-    info = DatasetInfo(
+    info = OwnInfo(
         name="a",
         title="",
         task="own",
         shape=(FEATURES,),
         classes=(),
-        own=OwnTask(module=net, loss=loss),
+        brought=OwnTask(module=net, loss=loss),
     )
     with pytest.raises(ModelError, match="when it comes again"):
         check_loss(info.own, net(), info)

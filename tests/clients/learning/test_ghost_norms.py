@@ -227,6 +227,17 @@ class _Mixed(nn.Module):
         return self.inner(rows) + self.inner.weight.sum()
 
 
+class _Made(nn.Module):
+    """A layer whose weight is made of parameters, and whose bias is one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.utils.parametrizations.weight_norm(nn.Linear(4, 3))
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        return self.inner(rows)
+
+
 class _Windows(nn.Module):
     """A layer that is given two inputs for each record."""
 
@@ -239,7 +250,7 @@ class _Windows(nn.Module):
 
 
 @pytest.mark.parametrize(
-    "module", [_Scaled(), _Mixed(), _Windows()], ids=lambda m: type(m).__name__
+    "module", [_Scaled(), _Mixed(), _Made(), _Windows()], ids=lambda m: type(m).__name__
 )
 def test_a_use_of_a_parameter_that_is_not_known_is_never_passed_over(module: nn.Module) -> None:
     module.zero_grad()
