@@ -140,6 +140,7 @@ def open_npz(path: Path, keys: Sequence[str]) -> dict[str, NDArray[Any]]:
             an absent array.
     """
     try:
+        _check_archive(path)
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as archive:
             absent = [key for key in keys if key not in archive.files]
             if absent:
@@ -162,10 +163,18 @@ def open_npz(path: Path, keys: Sequence[str]) -> dict[str, NDArray[Any]]:
 def npz_keys(path: Path) -> tuple[str, ...]:
     """Return the names of the arrays in an npz file."""
     try:
+        _check_archive(path)
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as archive:
             return tuple(archive.files)
     except _DAMAGED as error:
         raise DataError(f"{path}: not a readable npz file ({error})", code="unreadable") from error
+
+
+def _check_archive(path: Path) -> None:
+    """Insist on an archive: of another file numpy says that it should be unpickled, or reads it."""
+    if not zipfile.is_zipfile(path):
+        path.open("rb").close()
+        raise zipfile.BadZipFile("it is no archive of arrays, or is cut off; np.savez writes one")
 
 
 def column(path: Path, key: str, values: NDArray[Any]) -> NDArray[Any]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load, save
 
 from clients.data.errors import DataError
+from clients.data.files import npz_keys, open_npz
 from clients.data.public_facts import facts_from_elsewhere
 from clients.prediction.artefact import KEY, SCORES, ArtefactError, read_artefact
 from clients.prediction.predictor import Predictor
@@ -85,3 +87,16 @@ def test_facts_that_cannot_be_are_refused(tmp_path: Path, facts) -> None:
         facts_from_elsewhere(
             {**described(made_artefact(picture_info(), "logistic").to_bytes())["data"], **facts}
         )
+
+
+def test_arrays_that_are_no_archive_are_refused_and_nobody_is_told_to_unpickle(tmp_path: Path):
+    np.savez(tmp_path / "good.npz", images=np.zeros(3))
+    assert npz_keys(tmp_path / "good.npz") == ("images",)
+    with (tmp_path / "plain.npz").open("wb") as file:
+        np.save(file, np.zeros(3))
+    (tmp_path / "text.npz").write_text("hello")
+    for name in ("plain.npz", "text.npz", "absent.npz"):
+        for read in (npz_keys, lambda path: open_npz(path, ["images"])):
+            with pytest.raises(DataError, match="not a readable npz file") as error:
+                read(tmp_path / name)
+            assert "pickle" not in str(error.value)
