@@ -83,12 +83,12 @@ def clipped_gradient_sum(
     patient's records can be read and computed. Scaling and adding are done in float64; the clip
     undercuts C by `MARGIN`, more than the float32 part of a norm can be off. Of factors
     (`clients.learning.ghost_norms`) a norm is off by 2^-21 of itself at the most, and a patient's
-    part of the sum by 2^-32 of C.
+    part of the sum by 2^-32 of C. Not covered: others' records that lie within rounding of a kink,
+    in a pass of other size without that patient.
 
     A record whose inputs are not finite could not be read, and is left out. A chunk that raises is
-    done again by halves, and a patient that raises counts as zero. The batch is never
-    given up: removing that patient would bring back everybody else's gradients, a change of up to
-    |B|*C where the noise covers C.
+    done again by halves, and a patient that raises counts as zero. The batch is never given up:
+    removing that patient would bring back all others, a change of up to |B|*C.
 
     Args:
         model: the model at the current round.
