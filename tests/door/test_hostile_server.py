@@ -74,4 +74,4 @@ def test_a_planted_fault_is_found(
 ) -> None:
     plant(monkeypatch)
     with pytest.raises(AssertionError):
-        attack(200)
+        attack(500)  # as many as find nothing in the code as it is
