@@ -8,12 +8,13 @@ import torch
 
 from clients.learning.batch import CHUNK_RECORDS, Batch
 from clients.learning.dp_sgd import clipped_gradient_sum
+from clients.learning.per_sample import FULL_RECORDS
 
 if TYPE_CHECKING:
     from clients.learning.per_sample import PerSample
 
-#: Records of the two passes that are compared.
-_FEW, _MORE = 4, 12
+#: Records of the two passes that are compared; others are filled up, and weigh the same.
+_FEW, _MORE = FULL_RECORDS, 3 * FULL_RECORDS
 #: Most records of a pass: a large device is full long before.
 MOST_RECORDS = 320
 #: Share of what is free that gradients may take: libraries' work space grows with a pass, too.
@@ -47,7 +48,8 @@ def records_at_once(
     """Return how many records' gradients are best held at once.
 
     On a processor those that its caches hold; on a CUDA device as many as fit into what this
-    process may take of its memory, by the slope of two passes, up to `MOST_RECORDS`.
+    process may take of its memory, by the slope of two passes: a multiple of `FULL_RECORDS`, up to
+    `MOST_RECORDS`.
 
     Args:
         model: on its device.
@@ -63,7 +65,8 @@ def records_at_once(
     )
     each = max(1.0, (more - few) / (_MORE - _FEW))
     beside = max(0.0, few - _FEW * each)
-    return max(1, min(MOST_RECORDS, int((SHARE * free_bytes(model.device) - beside) / each)))
+    fit = int((SHARE * free_bytes(model.device) - beside) / each)
+    return max(FULL_RECORDS, min(MOST_RECORDS, fit) // FULL_RECORDS * FULL_RECORDS)
 
 
 def free_bytes(device: torch.device) -> int:

@@ -1,17 +1,19 @@
 """Devices: which one is found, and that a model's twin there computes what the model would."""
 
 import copy
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from clients.data.records import LazyInputs, PixelStore
+from clients.learning import device_memory
 from clients.learning.batch import Batch
 from clients.learning.device import CPU, Forward, NoSuchDevice, Twin, describe, find_device
 from clients.learning.dp_sgd import clipped_gradient_sum, clipped_gradient_sums
 from clients.learning.late_rows import Alterations, LateRows
-from clients.learning.per_sample import PerSample
+from clients.learning.per_sample import FULL_RECORDS, PerSample
 
 CUDA = torch.cuda.is_available()
 pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
@@ -119,3 +121,16 @@ def test_bytes_of_pictures_become_the_same_numbers_on_a_device(last):
 
 def shifts(records: int) -> tuple[torch.Tensor, ...]:
     return tuple((torch.arange(records) - 2 + axis).to(torch.int16) for axis in range(2))
+
+
+@pytest.mark.parametrize(("each", "fit"), [(1_000, 64), (10, 320), (1_000_000, 16)])
+def test_how_many_records_fit_follows_from_what_passes_take(monkeypatch, each, fit):
+    """Passes are filled up: of two filled to one size, records would seem to weigh nothing."""
+
+    def peak(*_, records, **__):
+        return 500 + each * (-(-records // FULL_RECORDS) * FULL_RECORDS)
+
+    monkeypatch.setattr(device_memory, "peak_bytes", peak)
+    monkeypatch.setattr(device_memory, "free_bytes", lambda _: 100_000)
+    model = SimpleNamespace(device=torch.device("cuda"))
+    assert device_memory.records_at_once(model, (1, 8, 8), 2, l2_clip=1.0) == fit
