@@ -17,8 +17,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from accounting.vocabulary import EXCHANGES
-from clients.contract.settings import ConfigValue, SettingsError
+from clients.contract.settings import ConfigValue
 from simulations.attacks.ground import Ground, Way
 from simulations.attacks.membership import limit_of_public
 from simulations.attacks.result import Column, Control, Result
@@ -62,7 +61,9 @@ def attack(ground: Ground) -> Result:
             nothing is held out.
     """
     started = time.perf_counter()
-    _check(ground)
+    public = f"{NAME} changes records of the public holdout, and there is none."
+    faults = () if len(ground.cohort.holdout) else (public,)
+    ground.require(NAME, about="one final model of opened sums", records="changes", faults=faults)
     ways = list(ground.ways())
     if not any(way.epsilon is None for way in ways):
         ways.insert(0, Way(regime="F"))
@@ -89,24 +90,6 @@ def attack(ground: Ground) -> Result:
         seed=ground.seed,
         seconds=time.perf_counter() - started,
     )
-
-
-def _check(ground: Ground) -> None:
-    settings, faults = ground.settings, []
-    if not EXCHANGES[settings.exchange.name].sums_alone:
-        faults.append(
-            f"exchange.name = {settings.exchange.name}: {NAME} is about one final model of opened "
-            "sums; attack with --set exchange.name=gradients."
-        )
-    if not ground.learns_from_records:
-        faults.append(
-            f"model.name = {settings.model.name} learns from fixed features; {NAME} changes "
-            "records: attack with --set model.name=logistic, mlp or cnn."
-        )
-    if not faults and not len(ground.cohort.holdout):
-        faults.append(f"{NAME} changes records of the public holdout, and there is none.")
-    if faults:
-        raise SettingsError(faults)
 
 
 def _row(ground: Ground, way: Way, folder: Path) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from simulations.stage_bar import stage_bar
+
 if TYPE_CHECKING:
     from clients.contract.stages import Listener
     from simulations.attacks.catalogue import Attack
@@ -98,7 +100,7 @@ def _attack(name: str, ground_of: Callable[[Listener], Ground], out: Path, as_js
     rows = list(ATTACKS.values()) if name == ALL else [find_attack(name)]
     found: list[Result] = []
     for row in rows:
-        with _quiet(), _progress() as listener:
+        with _quiet(), stage_bar() as listener:
             ground = ground_of(listener)
             result = _carried_out(row, ground, skip=name == ALL)
         if result is not None:
@@ -223,21 +225,3 @@ def _quiet() -> Iterator[None]:
         logging_to(Path(folder) / "attack.log", "warning", terminal=False),
     ):
         yield
-
-
-@contextmanager
-def _progress() -> Iterator[Listener]:
-    """A line on standard error with the time left, where it is a terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    from clients.contract.printable import printable
-
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("reading", total=None)
-
-        def listener(stage: str, done: int, total: int) -> None:
-            bar.update(task, description=printable(stage), completed=done, total=total or None)
-
-        yield listener

@@ -16,8 +16,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from accounting.attack_limits import Limit
-from accounting.vocabulary import EXCHANGES
-from clients.contract.settings import SettingsError
 from clients.data.records import Records
 from simulations.attacks.ground import Ground
 from simulations.attacks.inversion import descended, linear_start
@@ -63,7 +61,7 @@ def attack(ground: Ground) -> Result:
         SettingsError: the exchange is none of sums, or the model learns from features.
     """
     started = time.perf_counter()
-    _check(ground)
+    ground.require(NAME, about="updates that are summed", records="rebuilds")
     targets = Targets.of(ground)
     seen = list(sights(ground))
     steps = Steps(ground, len(seen) * targets.count)
@@ -96,22 +94,6 @@ def attack(ground: Ground) -> Result:
         seed=ground.seed,
         seconds=time.perf_counter() - started,
     )
-
-
-def _check(ground: Ground) -> None:
-    settings, faults = ground.settings, []
-    if not EXCHANGES[settings.exchange.name].sums_alone:
-        faults.append(
-            f"exchange.name = {settings.exchange.name}: {NAME} is about updates that are summed; "
-            "attack with --set exchange.name=gradients."
-        )
-    if not ground.learns_from_records:
-        faults.append(
-            f"model.name = {settings.model.name} learns from fixed features, whose gradients show "
-            f"features; {NAME} rebuilds records: attack with --set model.name=mlp, or cnn."
-        )
-    if faults:
-        raise SettingsError(faults)
 
 
 def _control(row: dict[str, Any]) -> Control:

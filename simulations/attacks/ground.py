@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from accounting.vocabulary import REGIMES
+from accounting.vocabulary import EXCHANGES, REGIMES
 from clients.contract.settings import ConfigValue, Settings, SettingsError
 from clients.data.catalogue import OWN
 from clients.data.cohorts import Cohorts
@@ -139,6 +139,39 @@ class Ground:
     def learns_from_records(self) -> bool:
         """Whether the model's inputs are the records themselves, not features of them."""
         return not architecture_of(self.settings.model).features
+
+    @property
+    def sums_alone(self) -> bool:
+        """Whether nothing but sums of hospitals' updates travels."""
+        return EXCHANGES[self.settings.exchange.name].sums_alone
+
+    def require(
+        self, attack: str, *, about: str, records: str = "", faults: Sequence[str] = ()
+    ) -> None:
+        """Refuse settings that an attack cannot say anything of.
+
+        Args:
+            attack: its name.
+            about: what of a training by sums it is about.
+            records: what it does to records, where it needs a model that learns from them.
+            faults: whatever else keeps it from being carried out, a sentence each.
+
+        Raises:
+            SettingsError: with every fault at once.
+        """
+        found = list(faults)
+        if not self.sums_alone:
+            found.append(
+                f"exchange.name = {self.settings.exchange.name}: {attack} is about {about}; attack "
+                "with --set exchange.name=gradients."
+            )
+        if records and not self.learns_from_records:
+            found.append(
+                f"model.name = {self.settings.model.name} learns from fixed features; {attack} "
+                f"{records} records: attack with --set model.name=logistic, mlp or cnn."
+            )
+        if found:
+            raise SettingsError(found)
 
     def model(self) -> dict[str, torch.Tensor] | None:
         """Return the run's released model; None for a scenario, whose model has not been trained.

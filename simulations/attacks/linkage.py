@@ -18,7 +18,6 @@ import numpy as np
 from accounting.attack_limits import Limit
 from accounting.input_noise import LEVELS, InputNoise
 from accounting.randomness import Stream
-from accounting.vocabulary import EXCHANGES
 from clients.contract.settings import SettingsError
 from simulations.attacks.ground import Ground, Way
 from simulations.attacks.membership import limit_of_public
@@ -182,7 +181,7 @@ def _row(table: Table, released: Table, release: Release, known: int) -> dict[st
 
 def _models(ground: Ground, patients: int) -> list[dict[str, Any]]:
     """Return a row for each private regime: a model is released, and no table."""
-    if not EXCHANGES[ground.settings.exchange.name].sums_alone:
+    if not ground.sums_alone:
         return []
     found = []
     for way in ground.ways():

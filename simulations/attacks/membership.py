@@ -21,9 +21,8 @@ from scipy.stats import beta
 
 from accounting.attack_limits import Limit, epsilon_or_rdp, limit_of
 from accounting.events import GaussianEvent
-from accounting.vocabulary import EXCHANGES
 from clients.contract.schedule import schedule_of
-from clients.contract.settings import ConfigValue, SettingsError
+from clients.contract.settings import ConfigValue
 from clients.contract.terms import noise_plan
 from clients.data.records import join
 from simulations.attacks.ground import Ground, Way
@@ -167,7 +166,9 @@ def attack(ground: Ground) -> Result:
     """
     started = time.perf_counter()
     models = ground.trials or MODELS
-    _check(ground, models)
+    few = f"--trials {models}: {NAME} takes {FEWEST} models of each way at least."
+    faults = (few,) if models < FEWEST else ()
+    ground.require(NAME, about="one final model of opened sums", faults=faults)
     ways = list(ground.ways())
     total = models * (len(ways) + 1)
     done = 0
@@ -233,19 +234,6 @@ COLUMNS = (
 
 def _largest_pool(ground: Ground) -> int:
     return sum(ground.cohort.patients_by_hospital.values())
-
-
-def _check(ground: Ground, models: int) -> None:
-    settings, faults = ground.settings, []
-    if not EXCHANGES[settings.exchange.name].sums_alone:
-        faults.append(
-            f"exchange.name = {settings.exchange.name}: {NAME} is told from one final model of "
-            "opened sums; attack with --set exchange.name=gradients."
-        )
-    if models < FEWEST:
-        faults.append(f"--trials {models}: {NAME} takes {FEWEST} models of each way at least.")
-    if faults:
-        raise SettingsError(faults)
 
 
 def _own_row(ground: Ground, curves: list[dict[str, Any]]) -> dict[str, Any]:

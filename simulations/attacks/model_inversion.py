@@ -20,7 +20,6 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from accounting.vocabulary import EXCHANGES
 from clients.contract.settings import ConfigValue, SettingsError
 from clients.data.records import Records
 from simulations.attacks.ground import Ground, Way
@@ -76,7 +75,7 @@ def attack(ground: Ground) -> Result:
         SettingsError: the exchange leaves no single model of sums, or it learns from features.
     """
     started = time.perf_counter()
-    _check(ground)
+    ground.require(NAME, about="one final model of opened sums", records="makes")
     ways = list(ground.ways())
     people = _People.of(ground)
     rows: list[dict[str, Any]] = []
@@ -108,22 +107,6 @@ def attack(ground: Ground) -> Result:
         seed=ground.seed,
         seconds=time.perf_counter() - started,
     )
-
-
-def _check(ground: Ground) -> None:
-    settings, faults = ground.settings, []
-    if not EXCHANGES[settings.exchange.name].sums_alone:
-        faults.append(
-            f"exchange.name = {settings.exchange.name}: {NAME} is about one final model of opened "
-            "sums; attack with --set exchange.name=gradients."
-        )
-    if not ground.learns_from_records:
-        faults.append(
-            f"model.name = {settings.model.name} learns from fixed features; {NAME} makes records: "
-            "attack with --set model.name=logistic, mlp or cnn."
-        )
-    if faults:
-        raise SettingsError(faults)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.special import ndtr
 
-from accounting.vocabulary import EXCHANGES, REGIMES
+from accounting.vocabulary import REGIMES
 from clients.contract.settings import SettingsError
 from clients.data.records import Records
 from simulations.attacks.ground import Ground, Way
@@ -60,13 +60,7 @@ def attack(ground: Ground) -> Result:
         SettingsError: the exchange is none of sums, or there are too few public records.
     """
     started = time.perf_counter()
-    if not EXCHANGES[ground.settings.exchange.name].sums_alone:
-        raise SettingsError(
-            [
-                f"exchange.name = {ground.settings.exchange.name}: {NAME} is about updates that "
-                "are summed; attack with --set exchange.name=gradients."
-            ]
-        )
+    ground.require(NAME, about="updates that are summed")
     seen = [one for one in sights(ground) if not REGIMES[one.way.regime].pooled]
     people = _People.of(ground)
     games = ground.trials or GAMES

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from simulations.stage_bar import stage_bar
+
 if TYPE_CHECKING:
     from accounting.audit_findings import Audit
     from accounting.runs import RunDescription
     from clients.contract.settings import Settings
-    from clients.contract.stages import Listener
 
 EXAMPLES = "\n\n".join(
     [
@@ -69,7 +69,7 @@ def audit(
     from strategies.run.audited import add_audit
 
     path, settings, run = _asked_for(name, assignments or [])
-    with _progress() as listener:
+    with stage_bar() as listener:
         found = attack(settings, run, listener)
     if as_json:
         typer.echo(json.dumps(found.to_json(), indent=2))
@@ -114,7 +114,7 @@ def _audit_data(thorough: bool, as_json: bool) -> None:
     from simulations.pages.tables import show_table
 
     form = WHOLE if thorough else QUICK
-    with tempfile.TemporaryDirectory() as folder, _progress() as listener:
+    with tempfile.TemporaryDirectory() as folder, stage_bar() as listener:
         log = Path(folder) / "audit.log"
         with logging_to(log, "info", terminal=False):
             found = audit_data(
@@ -146,7 +146,9 @@ def _print(audit: Audit, canaries: int, seconds: float) -> None:
         for one in audit.findings
     ]
     columns = ["observer", "claim#", *(f"{name}#" for name in _NAMES)]
-    _print_table("Epsilon: what is claimed, and what an attack shows (95%)", columns, rows)
+    from simulations.inspection import print_table
+
+    print_table("Epsilon: what is claimed, and what an attack shows (95%)", columns, rows)
     shut = sum(not gate.open(audit.error) for gate in audit.gates)
     typer.echo(
         f"{canaries:,} canaries of one hospital, {seconds:.1f} s; "
@@ -154,30 +156,3 @@ def _print(audit: Audit, canaries: int, seconds: float) -> None:
     )
     for line in audit.failures:
         typer.echo(f"failed: {line}")
-
-
-def _print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    from rich.console import Console
-
-    from simulations.pages.tables import plain_table, show_table
-
-    console = Console()
-    show_table(console, plain_table(title, columns, rows))
-
-
-@contextmanager
-def _progress() -> Iterator[Listener]:
-    """A line on standard error with the time left, where it is a terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    from clients.contract.printable import printable
-
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("reading", total=None)
-
-        def listener(stage: str, done: int, total: int) -> None:
-            bar.update(task, description=printable(stage), completed=done, total=total or None)
-
-        yield listener
