@@ -6,14 +6,14 @@ Schedulers, containers and service managers send it before they kill.
 from __future__ import annotations
 
 import signal
+import sys
 import threading
-import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 _IMPORTING = "<frozen importlib._bootstrap>"
-#: How long to wait where the exception would be lost, or break what is needed to put things down.
+#: How long to wait where the exception would break, or did not reach, what puts things down.
 _AGAIN_SECONDS = 0.05
 
 
@@ -26,7 +26,8 @@ def heeding_sigterm() -> Iterator[threading.Event]:
     """Have SIGTERM raise `Terminated` in the main thread, inside the block.
 
     It and Ctrl-C wait for the end of an import: half a module would fail whoever imports it next,
-    which is what writes down how far a run had come.
+    which is what writes down how far a run had come. Where Python ignores what is raised (at the
+    end of an object, in a weak reference's callback, around a fork), they come once more.
 
     Yields:
         Set when it came: what reads the command line makes one ending of all interrupts.
@@ -40,7 +41,8 @@ def heeding_sigterm() -> Iterator[threading.Event]:
         interrupted = _ending(KeyboardInterrupt, threading.Event())
         before[signal.SIGINT] = signal.signal(signal.SIGINT, interrupted)
     try:
-        yield came
+        with _ignored_ones_again():
+            yield came
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -51,24 +53,54 @@ def _ending(
 ) -> Callable[[int, FrameType | None], None]:
     def end(number: int, frame: FrameType | None) -> None:
         came.set()
-        if not _can_raise(frame):
-            again = threading.Timer(_AGAIN_SECONDS, signal.raise_signal, (number,))
-            again.daemon = True
-            again.start()
+        if _imports(frame):
+            _again(number)
             return
         raise exception
 
     return end
 
 
-def _can_raise(frame: FrameType | None) -> bool:
-    """Return whether an exception gets through, and breaks no module on its way.
-
-    None gets through where objects end, nor in what is called at their ends.
-    """
+def _imports(frame: FrameType | None) -> bool:
     while frame is not None:
-        code = frame.f_code
-        if code.co_name == "__del__" or code.co_filename in (_IMPORTING, weakref.__file__):
-            return False
+        if frame.f_code.co_filename == _IMPORTING:
+            return True
         frame = frame.f_back
-    return True
+    return False
+
+
+@contextmanager
+def _ignored_ones_again() -> Iterator[None]:
+    """Send a signal again whose exception was ignored, whosever handler raised it."""
+    before = sys.unraisablehook
+
+    def ignored(unraisable: sys.UnraisableHookArgs) -> None:
+        number = _signal_of(unraisable.exc_value)
+        if number is None:
+            before(unraisable)
+        else:
+            _again(number)
+
+    sys.unraisablehook = ignored
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
+
+
+def _signal_of(error: BaseException | None) -> int | None:
+    if isinstance(error, Terminated):
+        return signal.SIGTERM
+    if isinstance(error, KeyboardInterrupt):
+        return signal.SIGINT
+    # What libraries' own handlers of SIGTERM raise, such as that of Ray while it starts.
+    if isinstance(error, SystemExit) and error.code == signal.SIGTERM:
+        return signal.SIGTERM
+    return None
+
+
+def _again(number: int) -> None:
+    main = threading.main_thread().ident
+    timer = threading.Timer(_AGAIN_SECONDS, signal.pthread_kill, (main, number))
+    timer.daemon = True
+    timer.start()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import os
 import signal
+import subprocess
 import sys
 import time
 import weakref
@@ -76,3 +78,23 @@ def test_in_what_is_called_at_an_end_it_is_raised_a_moment_later() -> None:
         weakref.finalize(one, signal.raise_signal, signal.SIGTERM)
         del one
         wait()
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["own handler", "a library's"])
+def test_what_is_raised_around_a_fork_comes_again(own: bool) -> None:
+    """Python ignores what a handler raises there, also the exit that Ray's own handler asks for."""
+    waiting = [signal.SIGTERM]
+
+    def forked() -> None:
+        if waiting:
+            signal.raise_signal(waiting.pop())
+
+    os.register_at_fork(after_in_parent=forked)  # stays for good, and does nothing afterwards
+    expected: type[BaseException] = Terminated
+    with heeding_sigterm(), pytest.raises((Terminated, SystemExit)) as raised:
+        if not own:
+            expected = SystemExit
+            signal.signal(signal.SIGTERM, lambda number, _: sys.exit(number))
+        subprocess.run(["true"], check=True, preexec_fn=int)  # so that it forks
+        wait()
+    assert raised.type is expected
