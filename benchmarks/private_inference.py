@@ -6,9 +6,10 @@ Each row is a model that is trained here for a minute on real pictures ($ASCLEPI
 served by two other processes, a dealer and a provider, over TLS on this machine's loopback. This
 process is the patient's agent. Beside wall-clock seconds stand processor seconds, which other work
 on the machine does not lengthen. Linear models are also asked under CKKS. How often the answer is
-the plain one is counted over real pictures that the model was not trained on, with all three roles
-in this process. ``--spu`` names the Python of an environment that has SPU, which is then timed on
-the same shapes.
+the plain one is counted over real pictures that the model was not trained on. ``--spu`` names the
+Python of an environment that has SPU (``python3.11 -m venv spu; spu/bin/pip install spu``), which
+is then timed on the same shapes. Cells are kept in FILE as they are measured; the same command goes
+on where one was cut short.
 """
 
 from __future__ import annotations
@@ -22,135 +23,33 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
-from needed_data import data_or_exit  # noqa: E402  (after the path is set)
+from private_agreement import agreement  # noqa: E402  (after the path is set)
+from private_rows import ROWS, Row, shared, trained  # noqa: E402
 
-from clients.data import load_dataset  # noqa: E402
-from clients.learning.evaluation import probabilities  # noqa: E402
-from clients.models.catalogue import MODELS  # noqa: E402
 from clients.prediction.artefact import Artefact  # noqa: E402
-from clients.prediction.doubt import UNKNOWN  # noqa: E402
 from clients.prediction.predictor import Predictor  # noqa: E402
 from clients.prediction.private_program import Compiled, compile_model  # noqa: E402
-from crypto.inference.rehearsal import rehearse  # noqa: E402
-from crypto.inference.words import decode, encode  # noqa: E402
 from deployment.inference.agents import Agent  # noqa: E402
 from deployment.inference.folders import read_folder  # noqa: E402
 from deployment.inference.founding import found  # noqa: E402
 from deployment.inference.packets import packet_pieces  # noqa: E402
+from simulations.engines.local_server import free_port  # noqa: E402
 
-PORTS = (9471, 9472)
 SEED = b"\x01" * 32
 COMMAND = "python benchmarks/private_inference.py --json docs/measured/private_inference.json"
-
-
-@dataclass(frozen=True)
-class Row:
-    """A model of the table.
-
-    Attributes:
-        model: its name.
-        data: what it is trained on.
-        side: of the pictures; those of the data are brought to it.
-        steps: of Adam, on 32 pictures each, at the side of the data; of ResNet-18, whose first
-            layer depends on the side, on 8 of the row's side.
-        pictures: over which answers are compared, at most.
-    """
-
-    model: str
-    data: str
-    side: int
-    steps: int
-    pictures: int
-
-
-ROWS = {
-    "logistic-28": Row("logistic", "mnist", 28, 300, 1000),
-    "scattering-64": Row("scattering", "chest-xray", 64, 300, 1000),
-    "cnn-28": Row("cnn", "mnist", 28, 300, 1000),
-    "cnn-64": Row("cnn", "chest-xray", 64, 100, 0),
-    "squeezenet-64": Row("squeezenet", "chest-xray", 64, 100, 1000),
-    "squeezenet-224": Row("squeezenet", "chest-xray", 224, 100, 3),
-    "resnet18-64": Row("resnet18", "chest-xray", 64, 12, 0),
-    "resnet18-224": Row("resnet18", "chest-xray", 224, 6, 3),
-}
-
-
-def trained(row: Row) -> tuple[Artefact, Any]:
-    """Return a model after a short training in plain, and pictures that it was not trained on."""
-    import torch
-
-    with data_or_exit():
-        data = load_dataset(row.data, os.environ.get("ASCLEPIAS_DATA"), image_size=64)
-    info, records = data.info, data.train
-    order = np.random.default_rng(0).permutation(len(records))
-    used, rest = order[: min(3000, len(order) - 1001)], order[-1001:]
-    sized = replace(info, shape=(info.shape[0], row.side, row.side))
-    architecture, alike = MODELS[row.model], row.model != "resnet18"
-    torch.manual_seed(0)
-    module = architecture.build(info if alike else sized)
-    optimiser = torch.optim.Adam(module.parameters(), lr=1e-3)
-    inputs = np.asarray(architecture.prepared(info, records.take(used), None).inputs)
-    labels = records.labels[used]
-    for step in range(row.steps):
-        chosen = np.random.default_rng(step).choice(len(used), 32 if alike else 8)
-        batch = inputs[chosen] if alike else np.stack(list(_sized(inputs[chosen], row.side)))
-        loss = torch.nn.functional.cross_entropy(
-            module(torch.from_numpy(batch)), torch.from_numpy(labels[chosen])
-        )
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-    pictures = np.asarray(records.take(np.sort(rest)).inputs, dtype=np.float32)
-    state = {name: tensor.detach() for name, tensor in module.state_dict().items()}
-    made = Artefact(info=sized, architecture=row.model, members={"model": state}, doubt=UNKNOWN)
-    return made, _sized(pictures, row.side)
-
-
-def _sized(pictures: Any, side: int) -> Iterator[Any]:
-    """Yield pictures, brought to a side."""
-    import torch
-
-    for picture in pictures:
-        if picture.shape[1] == side:
-            yield picture
-            continue
-        wide = torch.nn.functional.interpolate(
-            torch.from_numpy(picture)[None], (side, side), mode="bilinear"
-        )
-        yield wide[0].clamp(0, 1).numpy()
-
-
-def agreement(artefact: Artefact, compiled: Compiled, pictures: Any, most: int) -> dict[str, Any]:
-    """Return how often the class is the plain one, and the worst error of a probability."""
-    predictor, same, worst, count = Predictor(artefact), 0, 0.0, 0
-    for picture in pictures:
-        if count == most:
-            break
-        plain = predictor.chances(picture[None])[0]
-        share = shared(compiled, predictor, picture)
-        made = rehearse(compiled.program, compiled.weights, share, np.zeros_like(share))
-        private = probabilities(decode(made.answer)[None])[0]
-        same += int(private.argmax() == plain.argmax())
-        worst = max(worst, float(np.abs(private - plain).max()))
-        count += 1
-    return {"pictures": count, "same": same, "worst_error": worst}
-
-
-def shared(compiled: Compiled, predictor: Predictor, picture: Any) -> Any:
-    """Return a picture as words."""
-    row = predictor.prepared(picture[None])[0] if compiled.features else picture
-    return encode(compiled.prepared(row))
+#: What is measured of a row, in the order in which all rows are: what takes long comes last.
+CELLS = ("timing", "spu", "agreement")
+#: Models that `spu_worker.py` has.
+ON_SPU = ("logistic", "squeezenet")
 
 
 @contextmanager
@@ -158,7 +57,7 @@ def served(folder: Path, artefact: Artefact) -> Iterator[dict[str, int]]:
     """Run dealer and provider as processes, and yield their ids."""
     model = folder / "model.safetensors"
     model.write_bytes(artefact.to_bytes())
-    addresses = [f"127.0.0.1:{port}" for port in PORTS]
+    addresses = [f"127.0.0.1:{free_port()}" for _ in range(2)]
     list(found(folder / "c", model, ["ada"], provider=addresses[0], dealer=addresses[1]))
     text = (folder / "c" / "provider" / "inference.toml").read_text()
     text = re.sub(r"= (20|200)\n", "= 100000\n", text)
@@ -253,61 +152,116 @@ def encrypted(agent: Agent, share: Any, repeats: int) -> dict[str, Any]:
     }
 
 
-def measure(name: str, row: Row, options: argparse.Namespace) -> dict[str, Any]:
-    """Return one row of the table."""
+def timing(row: Row, repeats: int) -> dict[str, Any]:
+    """Return what one prediction costs each party."""
+    load = os.getloadavg()[0]
     artefact, pictures = trained(row)
     compiled, predictor = compile_model(artefact), Predictor(artefact)
-    picture = next(pictures)
+    picture = pictures[0]
     predictor.chances(picture[None])
     begun = time.perf_counter()
     predictor.chances(picture[None])
-    plain = time.perf_counter() - begun
-    result: dict[str, Any] = {"row": name, "model": row.model, "side": row.side, "plain": plain}
-    result["dealing"] = dealing(compiled)
+    result = {"plain": time.perf_counter() - begun, "load": load, "dealing": dealing(compiled)}
     share = shared(compiled, predictor, picture)
     with tempfile.TemporaryDirectory() as made, served(Path(made), artefact) as pids:
-        result |= asked(Path(made), pids, share, options.repeats)
-    most = row.pictures if options.pictures is None else min(row.pictures, options.pictures)
-    result["agreement"] = agreement(artefact, compiled, pictures, most)
-    if options.spu:
-        result["spu"] = spu(options.spu, row, artefact)
-    result["load"] = os.getloadavg()[0]
-    return result
+        return result | asked(Path(made), pids, share, repeats)
 
 
-def spu(python: str, row: Row, artefact: Artefact) -> dict[str, Any]:
+def compared(row: Row, most: int | None, kept: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield how often answers are the plain ones, over more and more pictures."""
+    artefact, pictures = trained(row)
+    count = row.pictures if most is None else min(row.pictures, most)
+    with tempfile.TemporaryDirectory() as made:
+        file = Path(made) / "model.safetensors"
+        file.write_bytes(artefact.to_bytes())
+        yield from agreement(file, pictures[1 : 1 + count], kept)
+
+
+def spu(python: str, row: Row) -> dict[str, Any]:
     """Return what SPU takes for a model of this shape, in an environment of its own."""
     worker = ROOT / "benchmarks" / "spu_worker.py"
-    words = [python, str(worker), row.model, *map(str, artefact.info.shape)]
+    channels = 3 if row.model == "squeezenet" else 1
+    words = [python, str(worker), row.model, *map(str, (channels, row.side, row.side))]
+    load = os.getloadavg()[0]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     if done.returncode:
-        return {"error": done.stderr.strip().splitlines()[-1][:200] if done.stderr else "no output"}
+        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1][:200]
+        raise SystemExit(f"SPU ended with code {done.returncode}: {last}; leave --spu out")
     answer: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    return answer
+    return answer | {"load": load}
+
+
+class Kept:
+    """The cells that are measured, in a file that is written after each.
+
+    Args:
+        file: JSON; None for nowhere. One that was cut short is gone on with, a whole one anew.
+    """
+
+    def __init__(self, file: Path | None) -> None:
+        said = json.loads(file.read_text()) if file is not None and file.exists() else {}
+        self._file, self._cut = file, bool(said.get("cut"))
+        self._rows: dict[str, dict[str, Any]] = {one["row"]: one for one in said.get("rows", [])}
+
+    def begin(self, cells: Sequence[str], names: Sequence[str]) -> None:
+        """Forget what is to be measured anew; SPU's too where it is not: it would be of before."""
+        for name, cell in product(names, () if self._cut else cells):
+            self._rows.get(name, {}).pop(cell, None)
+
+    def of(self, cell: str, name: str) -> dict[str, Any]:
+        """Return what is known of a cell; empty where it is nothing."""
+        return dict(self._rows.get(name, {}).get(cell, {}))
+
+    def put(self, cell: str, name: str, found: dict[str, Any]) -> None:
+        """Write a cell; others are to come."""
+        row = self._rows.setdefault(name, {"row": name})
+        row |= {"model": ROWS[name].model, "side": ROWS[name].side, cell: found}
+        self._write(cut=True)
+
+    def end(self) -> None:
+        """Write that nothing is missing, and no more than is shown."""
+        for row in self._rows.values():
+            row.get("agreement", {}).pop("chunks", None)
+        self._write(cut=False)
+
+    def _write(self, *, cut: bool) -> None:
+        kept = [self._rows[one] for one in ROWS if one in self._rows]
+        said = {"command": COMMAND, "cores": os.cpu_count(), "cut": cut, "rows": kept}
+        if self._file is not None:
+            self._file.write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
+
+
+def fill(cell: str, name: str, kept: Kept, options: argparse.Namespace) -> None:
+    """Measure one cell, or what is missing of it."""
+    row, begun = ROWS[name], time.perf_counter()
+    if cell == "agreement":
+        for made in compared(row, options.pictures, kept.of(cell, name)):
+            kept.put(cell, name, made)
+    elif not kept.of(cell, name):
+        one = timing(row, options.repeats) if cell == "timing" else spu(options.spu, row)
+        kept.put(cell, name, one)
+    shown = {key: value for key, value in kept.of(cell, name).items() if key != "chunks"}
+    spent = time.perf_counter() - begun
+    print(f"{name} {cell} ({spent:.0f} s): {json.dumps(shown)}", flush=True)
 
 
 def main() -> int:
-    """Measure the rows, and print and keep what was found."""
+    """Measure the cells, and print and keep what was found."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--only", nargs="*", choices=ROWS, default=list(ROWS))
+    parser.add_argument("--only", nargs="*", choices=ROWS, default=list(ROWS), help="rows")
+    parser.add_argument("--cells", nargs="*", choices=CELLS, default=list(CELLS))
     parser.add_argument("--pictures", type=int, help="over which answers are compared, at most")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--spu", default="", help="Python of an environment that has SPU")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=Path, help="where cells are kept")
     options = parser.parse_args()
-    rows = {}
-    if options.json and options.json.exists():
-        rows = {one["row"]: one for one in json.loads(options.json.read_text())["rows"]}
-    for name in options.only:
-        rows[name] = measure(name, ROWS[name], options)
-        print(json.dumps(rows[name]), flush=True)
-        if options.json:
-            kept = [rows[one] for one in ROWS if one in rows]
-            command = (
-                "python benchmarks/private_inference.py --json docs/measured/private_inference.json"
-            )
-            said = {"command": command, "cores": os.cpu_count(), "rows": kept}
-            options.json.write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
+    kept = Kept(options.json)
+    kept.begin(options.cells, options.only)
+    for cell, name in product(CELLS, options.only):
+        there = cell != "spu" or (options.spu and ROWS[name].model in ON_SPU)
+        if cell in options.cells and there:
+            fill(cell, name, kept, options)
+    kept.end()
     return 0
 
 

@@ -32,28 +32,18 @@ def private_tables(found: Any, table: Table) -> str:
         found: what `private_inference.py` measured.
         table: a head and rows -> a table.
     """
-    times, sizes, right = [], [], []
+    times, sizes, right, loads = [], [], [], []
     for row in found["rows"]:
-        name, encrypted = row["row"].replace("-", " "), row.get("encrypted")
-        spu = row.get("spu", {}).get("seconds")
-        processor = row["patient_processor"] + row["provider_processor"]
-        whole = row["dealing"]["processor"] + row["prepare_processor"] + processor
-        times.append(
-            [
-                name,
-                _seconds(row["plain"]),
-                *map(_seconds, (row["best_online"], processor, whole)),
-                str(row["rounds"]),
-                "-" if encrypted is None else _seconds(encrypted["seconds"]),
-                "-" if spu is None else _seconds(spu),
-            ]
-        )
-        sizes.append([name, *(_megabytes(row["bytes"][way]) for way in _WAYS)])
-        if encrypted is not None:
+        name, cost = row["row"].replace("-", " "), row.get("timing")
+        if cost:
+            loads.append(cost["load"])
+            times.append([name, *_times(cost, row.get("spu", {}))])
+            sizes.append([name, *(_megabytes(cost["bytes"][way]) for way in _WAYS)])
+        if cost and "encrypted" in cost:
+            encrypted = cost["encrypted"]
             sent = [encrypted["patient_to_provider"], encrypted["provider_to_patient"]]
-            cells = [*map(_megabytes, sent), "-", "-", "-"]
-            sizes.append([f"{name}, CKKS", *cells])
-        count = row["agreement"]
+            sizes.append([f"{name}, CKKS", *map(_megabytes, sent), "-", "-", "-"])
+        count = row.get("agreement", {"pictures": 0})
         if count["pictures"]:
             same = f"{count['same']:,} of {count['pictures']:,}"
             right.append([name, same, f"{count['worst_error']:.1e}"])
@@ -62,16 +52,28 @@ def private_tables(found: Any, table: Table) -> str:
         table(["bytes sent", *(way.replace("_", " ") for way in _WAYS)], sizes),
         table(["", "class as in plain", "worst error of a probability"], right),
     )
-    loads = sorted(row["load"] for row in found["rows"])
     said = (
-        f"{found['cores']} cores, loopback, TLS; the machine also had other work, a load of "
-        f"{loads[0]:.0f} to {loads[-1]:.0f}, which lengthens what is given in plain seconds: "
-        f"online (the fastest of the runs), CKKS and SPU. Processor seconds are not lengthened: "
-        f"those of both parties online, and with dealer and preparation (medians). One party "
-        f"mostly works while the other waits, so on idle cores online takes about as long. "
-        f"Measured by `{found['command']}`, SPU with `--spu`.\n"
+        f"{found['cores']} cores, loopback, TLS; the load when a row's timing began was "
+        f"{min(loads, default=0.0):.1f} to {max(loads, default=0.0):.1f}, the benchmark's own "
+        "earlier rows in it. Other work lengthens what is given in plain seconds: online (the "
+        "fastest of the runs), CKKS and SPU; processor seconds it does not: those of both parties "
+        "online, and with dealer and preparation (medians). Measured by "
+        f"`{found['command']}`, SPU with `--spu`.\n"
     )
     return "\n".join([*parts, said])
+
+
+def _times(cost: Any, spu: Any) -> list[str]:
+    """Return the cells of what one prediction costs."""
+    processor = cost["patient_processor"] + cost["provider_processor"]
+    whole = cost["dealing"]["processor"] + cost["prepare_processor"] + processor
+    others = (cost.get("encrypted", {}).get("seconds"), spu.get("seconds"))
+    return [
+        _seconds(cost["plain"]),
+        *map(_seconds, (cost["best_online"], processor, whole)),
+        str(cost["rounds"]),
+        *("-" if one is None else _seconds(one) for one in others),
+    ]
 
 
 def _seconds(seconds: float) -> str:

@@ -22,7 +22,7 @@ from typing import Any
 from rich.console import Console
 
 from clients.contract.plain_json import json_text
-from clients.contract.printable import printable, printable_lines
+from clients.contract.printable import PrintableFormatter, printable
 from clients.contract.settings import Settings
 from simulations.error_messages import asked_of_the_machine, interrupted
 from simulations.pages.tables import observer_table, show_table, summary_table
@@ -256,17 +256,6 @@ def print_results(path: Path, output: Output) -> None:
         console.print(printable(line), soft_wrap=True, markup=False, highlight=False)
 
 
-class _PlainFormatter(logging.Formatter):
-    """Writes records so that no name in a message steers the terminal that shows the log."""
-
-    def __init__(self) -> None:
-        super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Write a record; further lines of a message or a traceback stay lines."""
-        return printable_lines(super().format(record))
-
-
 class _LogFile(logging.FileHandler):
     """A log that says nothing of itself: where the disk is full, what is done says so."""
 
@@ -285,7 +274,7 @@ def logging_to(file: Path, level: str, *, terminal: bool) -> Iterator[None]:
     root, flower = logging.getLogger(), logging.getLogger("flwr")
     before = root.handlers[:], root.level, flower.handlers[:], flower.propagate
     for handler in handlers:
-        handler.setFormatter(_PlainFormatter())
+        handler.setFormatter(PrintableFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root.handlers, flower.handlers, flower.propagate = handlers, [], True
     root.setLevel(level.upper())
     logging.captureWarnings(True)

@@ -8,6 +8,7 @@ escape sequences in them, and marks of direction let one name look like another.
 
 from __future__ import annotations
 
+import logging
 import unicodedata
 
 #: Categories of Unicode that show nothing of their own: controls, formats (marks of direction and
@@ -28,6 +29,14 @@ def printable(text: str) -> str:
 def printable_lines(text: str) -> str:
     """Return a text of several lines, each made :func:`printable`; tabs become spaces."""
     return "\n".join(printable(line) for line in text.expandtabs(4).split("\n"))
+
+
+class PrintableFormatter(logging.Formatter):
+    """Writes a log so that no text in a message steers the terminal that shows it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Write a record; further lines of a message or a traceback stay lines."""
+        return printable_lines(super().format(record))
 
 
 def _shown(character: str) -> str:

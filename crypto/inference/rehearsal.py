@@ -10,8 +10,8 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from crypto.inference.links import FrameLink
@@ -63,6 +63,85 @@ class Rehearsed:
     rounds: int
 
 
+@dataclass(frozen=True)
+class Dealt:
+    """All randomness of one run, as its two parties have it.
+
+    Attributes:
+        masked: the masked weights, as the patient gets them.
+        tape: what the dealer sends the patient.
+        patient: the patient's material, layer by layer.
+        provider: likewise.
+        seconds: of "dealing", and "preparing" at the patient.
+    """
+
+    masked: Mapping[str, Words] = field(repr=False)
+    tape: bytes = field(repr=False)
+    patient: Sequence[Any] = field(repr=False)
+    provider: Sequence[Any] = field(repr=False)
+    seconds: Mapping[str, float]
+
+
+def deal(program: Program, weights: Mapping[str, Any], seeds: Seeds | None = None) -> Dealt:
+    """Return the randomness of a run.
+
+    Args:
+        program: to run.
+        weights: the provider's.
+        seeds: fresh ones if none are given.
+    """
+    seeds, begun = seeds or Seeds.fresh(), time.perf_counter()
+    masked, tape = _dealt(program, weights, seeds)
+    dealt = time.perf_counter()
+    at_patient = list(program.deal(PatientSource(seeds.patient, masked, _reader(tape))))
+    prepared = time.perf_counter()
+    at_provider = list(program.deal(ProviderSource(seeds.provider)))
+    seconds = {"dealing": dealt - begun, "preparing": prepared - dealt}
+    return Dealt(masked, tape, at_patient, at_provider, seconds)
+
+
+def play(
+    program: Program,
+    weights: Mapping[str, Any],
+    dealt: Dealt,
+    patient: Words,
+    provider: Words,
+    *,
+    links: tuple[FrameLink, FrameLink] | None = None,
+) -> Rehearsed:
+    """Run a program on a shared picture.
+
+    With both shares in one hand, what is dealt may be played again, and a measurement does. Between
+    two parties a second run of the same randomness shows each what the two pictures differ by.
+
+    Args:
+        program: to run.
+        weights: the provider's.
+        dealt: what was dealt for it.
+        patient: the patient's share, [*program.shape].
+        provider: the provider's.
+        links: the provider's and the patient's ends of a connection; made if none are given.
+
+    Raises:
+        LinkError: a party ended before the other.
+    """
+    ends = links or _ends()
+
+    def provide() -> None:
+        with ends[0]:
+            program.run(Party(Role.PROVIDER, ends[0], weights), dealt.provider, provider)
+
+    thread = threading.Thread(target=provide, daemon=True)
+    started = time.perf_counter()
+    thread.start()
+    with ends[1]:
+        party = Party(Role.PATIENT, ends[1])
+        answer = program.run(party, dealt.patient, patient)
+    seconds = {**dealt.seconds, "online": time.perf_counter() - started}
+    thread.join()
+    return Rehearsed(answer, dealt.masked, dealt.tape, seconds, party.rounds)
+
+
 def rehearse(
     program: Program,
     weights: Mapping[str, Any],
@@ -72,44 +151,8 @@ def rehearse(
     seeds: Seeds | None = None,
     links: tuple[FrameLink, FrameLink] | None = None,
 ) -> Rehearsed:
-    """Run a program on a shared picture.
-
-    Args:
-        program: to run.
-        weights: the provider's.
-        patient: the patient's share, [*program.shape].
-        provider: the provider's.
-        seeds: fresh ones if none are given.
-        links: the provider's and the patient's ends of a connection; made if none are given.
-
-    Raises:
-        LinkError: a party ended before the other.
-    """
-    seeds, begun = seeds or Seeds.fresh(), time.perf_counter()
-    masked, tape = _dealt(program, weights, seeds)
-    dealt = time.perf_counter()
-    at_patient = list(program.deal(PatientSource(seeds.patient, masked, _reader(tape))))
-    prepared = time.perf_counter()
-    at_provider = list(program.deal(ProviderSource(seeds.provider)))
-    ends = links or _ends()
-
-    def provide() -> None:
-        with ends[0]:
-            program.run(Party(Role.PROVIDER, ends[0], weights), at_provider, provider)
-
-    thread = threading.Thread(target=provide, daemon=True)
-    started = time.perf_counter()
-    thread.start()
-    with ends[1]:
-        party = Party(Role.PATIENT, ends[1])
-        answer = program.run(party, at_patient, patient)
-    seconds = {
-        "dealing": dealt - begun,
-        "preparing": prepared - dealt,
-        "online": time.perf_counter() - started,
-    }
-    thread.join()
-    return Rehearsed(answer, masked, tape, seconds, party.rounds)
+    """Deal for a shared picture, and run the program on it; as `deal` and `play` say."""
+    return play(program, weights, deal(program, weights, seeds), patient, provider, links=links)
 
 
 def _dealt(

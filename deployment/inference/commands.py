@@ -93,11 +93,14 @@ def provider(folder: FolderArgument) -> None:
 
 
 def _run(service: _Service, name: str) -> None:
+    from clients.contract.printable import PrintableFormatter
     from deployment.core_dumps import forbid_core_dumps
     from deployment.report import line
 
     forbid_core_dumps()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(PrintableFormatter("%(asctime)s %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     done = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: done.set())

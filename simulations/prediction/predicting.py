@@ -147,14 +147,15 @@ def write_table(made: Predictions, out: Path) -> None:
     from pyarrow import csv, parquet
 
     from crypto.whole_file import write_shared
+    from simulations.prediction.spreadsheet import cell
 
-    columns = made.columns()
-    table = pa.table({name: pa.array(values) for name, values in columns.items()})
-    file = BytesIO()
+    columns, file = made.columns(), BytesIO()
     if out.suffix.lower() in (".parquet", ".pq"):
-        parquet.write_table(table, file)
+        parquet.write_table(pa.table(columns), file)
     elif out.suffix.lower() == ".csv":
-        csv.write_csv(table, file)
+        cells = {cell(name): [cell(one) for one in values] for name, values in columns.items()}
+        # In quotes, a semicolon in a name begins no cell of its own where it separates them.
+        csv.write_csv(pa.table(cells), file, csv.WriteOptions(quoting_style="all_valid"))
     else:
         raise NotPredicted(f"{out} is no table; expected a name that ends in .csv or .parquet")
     write_shared(out, file.getvalue())

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import unicodedata
 
 import pytest
 
-from clients.contract.printable import printable, printable_lines
+from clients.contract.printable import PrintableFormatter, printable, printable_lines
 
 
 @pytest.mark.parametrize(
@@ -35,3 +36,8 @@ def test_no_character_at_all_gets_through_that_a_terminal_obeys() -> None:
 
 def test_lines_stay_lines() -> None:
     assert printable_lines("a\n\tb\x1b[2J\r") == "a\n    b\\x1b[2J\\r"
+
+
+def test_a_log_steers_no_terminal() -> None:
+    record = logging.LogRecord("a", logging.INFO, "f", 1, "the dealer: %s", ("\x1b[2J\rok",), None)
+    assert PrintableFormatter("%(message)s").format(record) == r"the dealer: \x1b[2J\rok"

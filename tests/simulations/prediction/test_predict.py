@@ -55,6 +55,34 @@ def test_every_row_is_in_the_table_and_unreadable_ones_are_told(
             assert row["abstain"] == "yes" and row["note"]
 
 
+def test_no_name_of_a_file_or_class_is_a_formula_and_each_can_be_had_again(
+    tmp_path: Path,
+) -> None:
+    from PIL import Image
+
+    names = ["=1+1.png", "'x.png", "+a.png", "-1;=2.png", "@sum.png", "\tb.png", "plain.png"]
+    (tmp_path / "d").mkdir()
+    for name in names:
+        Image.new("L", (16, 16)).save(tmp_path / "d" / name)
+    info = picture_info(classes=("=cmd()", "-"))
+    model, out = tmp_path / "m.safetensors", tmp_path / "p.csv"
+    model.write_bytes(made_artefact(info, "logistic").to_bytes())
+    words = ["predict", str(model), "--data", str(tmp_path / "d"), "--out"]
+    assert main([*words, str(out)]) == 0
+    rows = rows_of(out)
+    cells = [cell for row in rows for cell in (*row, *row.values())]
+    assert not [cell for cell in cells if cell[:1] in set("=+-@\t\r\n")]
+    # A semicolon separates cells for half of the world: what follows it is in quotes with the rest.
+    assert '"' in out.read_text().split(";=2")[0].rpartition("\n")[2]
+    assert sorted(row["file"].removeprefix("'") for row in rows) == sorted(names)
+    assert {row["prediction"].removeprefix("'") for row in rows} <= set(info.classes)
+    assert main([*words, str(tmp_path / "p.parquet")]) == 0
+    from pyarrow import parquet
+
+    typed = parquet.read_table(tmp_path / "p.parquet").to_pylist()
+    assert sorted(row["file"] for row in typed) == sorted(names)
+
+
 def test_parquet_holds_the_same_as_csv(model: Path, tmp_path: Path) -> None:
     from pyarrow import parquet
 
