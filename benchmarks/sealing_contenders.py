@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from crypto.key_shares import Answers, ShareRequest, answer
+from accounting.parts import SEED_NUMBERS, SEED_PRIME, plan_parts
+from crypto.key_shares import Answers, Given, ShareRequest, answer
 from crypto.keys import Keys
 from crypto.pairs import PairKeys
 from crypto.parcels import Parcel
@@ -65,7 +66,12 @@ class Ours(Contender):
             grid=Quantiser(step=BOUND / half, bound=BOUND),
             scheme=scheme,
             key_mode=mode,
-            absent=Absent(dropouts=dropouts, committee=committee, silent=4 if committee else None),
+            absent=Absent(
+                dropouts=dropouts,
+                committee=committee,
+                silent=4 if committee else None,
+                seeds=_seeds_shared(hospitals, dropouts),
+            ),
         )
         named = (f" {self.plan.key_mode}, {bits} bit") if scheme in ("bfv", "one-time") else ""
         self.name = f"ours: {scheme}{named}"
@@ -75,6 +81,7 @@ class Ours(Contender):
         self._sealers: dict[str, Any] = {}
         self._turn, self._sealed = 0, dict[str, Any]()
         self._answers: Answers | None = None
+        self._answered = 0
 
     def _held(self, name: str) -> Keys:
         if self.plan.scheme != "one-time":
@@ -93,9 +100,15 @@ class Ours(Contender):
         self.ready()
         name = self.names[self._turn % len(self.names)]
         self._turn += 1
-        sealed = self._sealers[name].seal(vector, PLACE)
+        sealed = self._sealers[name].seal(vector, PLACE, self._seeds())
         self._sealed[name] = Sealed(payload=b"", nonce=sealed.nonce, envelopes=sealed.envelopes)
         return sealed
+
+    def _seeds(self) -> list[bytes]:
+        """Seeds of the noise in a vector, as many as are shared with its key."""
+        count = len(self.plan.sharing.seeds) if self.plan.sharing else 0
+        numbers = np.random.default_rng().integers(SEED_PRIME, size=(count, SEED_NUMBERS))
+        return [one.astype("<u2").tobytes() for one in numbers]
 
     def in_two(self, vector: np.ndarray, clock: Callable[[], float]) -> tuple[float, float]:
         """Seal in two parts; returns the seconds of what was made ahead, and of what was left."""
@@ -125,7 +138,7 @@ class Ours(Contender):
         held = held[: self.plan.sharing.threshold]
         nonces = {name: one.nonce for name, one in self._sealed.items()}
         parcels = {n: Parcel.of(one.payload, one.envelopes) for n, one in self._sealed.items()}
-        roster, answers = bytes(32), {}
+        roster, given = bytes(32), dict[str, Given]()
         start = time.process_time()
         for keys in held:
             assert keys.pairs is not None
@@ -141,9 +154,12 @@ class Ours(Contender):
                     if holder in one.envelopes
                 },
             )
-            answers[holder] = answer(request, self.plan, keys)
+            given[holder] = answer(request, self.plan, keys)
+        seconds = (time.process_time() - start) / len(held)
+        answers = {holder: one.answer for holder, one in given.items()}
         self._answers = Answers(roster=roster, by_holder=answers)
-        return (time.process_time() - start) / len(held)
+        self._answered = max(len(one.answer) + len(one.seeds) for one in given.values())
+        return seconds
 
     def open(self, total: Any) -> np.ndarray:
         nonces = {name: one.nonce for name, one in self._sealed.items()}
@@ -152,9 +168,14 @@ class Ours(Contender):
         return self.opener.open(total, nonces, PLACE, self._answers)
 
     def size(self, sealed: Any) -> int:
-        answers = self._answers.by_holder if self._answers else {}
-        answered = max((len(one) for one in answers.values()), default=0)
-        return sealed.size + sum(len(one) for one in sealed.envelopes.values()) + answered
+        """All bytes that a hospital sends in a round, but for its header's few hundred."""
+        return sealed.size + sum(len(one) for one in sealed.envelopes.values()) + self._answered
+
+
+def _seeds_shared(hospitals: int, dropouts: int) -> tuple[int, ...]:
+    """For each seed of noise that is shared, the most missing hospitals at which it goes."""
+    parts = plan_parts(1.0, hospitals=hospitals, dropouts=dropouts, colluders=0)
+    return parts.opened_up_to if dropouts and parts else ()
 
 
 #: Sealers that are kept for the next pass.

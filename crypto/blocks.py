@@ -73,32 +73,35 @@ def pack_blocks(fields: Fields, layout: Layout, out: Coefficients) -> None:
         data += fields[:, left].astype(np.int64).view(np.uint64)
 
 
-def unpack_blocks(plain: Coefficients, layout: Layout, contributions: int, out: Fields) -> None:
+def unpack_blocks(
+    plain: Coefficients,
+    layout: Layout,
+    contributions: int,
+    out: Fields,
+    rooms: tuple[Vector, Vector],
+) -> None:
     """Undo `pack_blocks` for a sum, but for the middle ``contributions*half`` of every field.
 
-    What quantising added to make fields non-negative is taken off all of a coefficient at once.
-    Its digits in the odd radix R are balanced then, and the nearest integer to ``x/R`` is what is
-    left of x: below 2**50 the quotient's error is less than the ``1/(2*R)`` to the next half.
+    What quantising added to make fields non-negative is off all of a coefficient already. So its
+    digits in the odd radix R are balanced, and the nearest integer to ``x/R`` is what is left of x:
+    below 2**50 the quotient's error is less than the ``1/(2*R)`` to the next half.
 
     Args:
-        plain: uint64 `[rows, n]` below 2**w; overwritten.
+        plain: `[rows, n]` less `Layout.middle_of_sum`: int64 in uint64; overwritten.
         layout: How values lie.
         contributions: How many vectors were added.
         out: float64 `[rows, V, D]`; all of it is overwritten.
+        rooms: float64 `[rows, n]` each, overwritten: memory that is in the caches already.
 
     Raises:
         TagMismatchError: A field exceeds what the contributions can sum to.
     """
-    rest, radix, last = plain[:, : layout.data_coefficients], layout.radix, layout.fields - 1
+    width, radix, last = layout.data_coefficients, layout.radix, layout.fields - 1
+    rest, left, quotient = plain[:, :width], rooms[0][:, :width], rooms[1][:, :width]
     middle, first = contributions * layout.grid.half, 0
-    while first < last and radix ** (layout.fields - first) > _EXACT_QUOTIENTS:
-        whole = rest // np.uint64(radix)
-        rest -= whole * np.uint64(radix)
-        np.subtract(rest.view(np.int64), middle, out=out[:, first], casting="unsafe")
-        rest, first = whole, first + 1
-    left = rest.view(np.int64).astype(np.float64)
-    left -= middle * sum(radix**field for field in range(layout.fields - first))
-    quotient = np.empty_like(left)
+    if last and radix**layout.fields > _EXACT_QUOTIENTS:
+        first = _split_wide(rest, layout, contributions, out)
+    np.copyto(left, rest.view(np.int64))
     for field in range(first, last):
         digit = out[:, field]
         np.multiply(left, 1.0 / radix, out=quotient)
@@ -111,6 +114,24 @@ def unpack_blocks(plain: Coefficients, layout: Layout, contributions: int, out: 
     suspect = left if contributions == layout.hospitals else out
     if max(float(suspect.max()), -float(suspect.min())) > middle:
         raise TagMismatchError(f"a field of an opened sum exceeds {2 * middle}")
+
+
+def _split_wide(rest: Coefficients, layout: Layout, contributions: int, out: Fields) -> int:
+    """Take off the lowest fields of coefficients in integers, until the others are exact as floats.
+
+    Returns:
+        The field that what is left in `rest`, centred, begins with.
+    """
+    radix, middle, first = layout.radix, contributions * layout.grid.half, 0
+    rest += np.uint64(layout.middle_of_sum(contributions))
+    rest &= np.uint64(2**layout.plain_bits - 1)
+    while first < layout.fields - 1 and radix ** (layout.fields - first) > _EXACT_QUOTIENTS:
+        whole = rest // np.uint64(radix)
+        rest -= whole * np.uint64(radix)
+        np.subtract(rest.view(np.int64), middle, out=out[:, first], casting="unsafe")
+        rest[...], first = whole, first + 1
+    rest -= np.uint64(middle * sum(radix**field for field in range(layout.fields - first)))
+    return first
 
 
 def write_values(fields: Fields, first: int, layout: Layout, out: Vector) -> None:

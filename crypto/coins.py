@@ -47,9 +47,13 @@ class Coins(KeyStream):
     def __init__(self) -> None:
         super().__init__(os.urandom(32))
 
+    def heads(self, count: int) -> NDArray[np.uint8]:
+        """How many of 64 coins show heads, uint8 `[count]`: 32 on average, std 4 exactly."""
+        return np.bitwise_count(self.words(count))
+
     def binomial(self, count: int) -> NDArray[np.int64]:
-        """Centred binomial numbers, int64 `[count]`: heads of 64 coins less 32, std 4 exactly."""
-        return np.bitwise_count(self.words(count)).astype(np.int64) - COINS // 2
+        """Centred binomial numbers, int64 `[count]`: `heads` less 32."""
+        return self.heads(count).astype(np.int64) - COINS // 2
 
     def below(self, bound: int, count: int) -> NDArray[np.float64]:
         """Uniform whole numbers below `bound` <= 2**49, as float64 `[count]`.

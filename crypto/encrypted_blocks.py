@@ -25,7 +25,7 @@ from crypto.one_time_plans import Layout
 from crypto.packing import from_planes, write_planes
 from crypto.polynomials import Coefficients, Small, Spectrum
 from crypto.roles import Place, Vector
-from crypto.security import FRESH_STDDEV
+from crypto.security import COINS, FRESH_STDDEV
 from crypto.shared_polynomials import SharedPolynomials, shared_polynomials
 from crypto.tags import check_pads
 
@@ -106,8 +106,9 @@ class EmptyBlocks:
         norm = _KEY_NORM * layout.degree**0.5
         for first in range(0, layout.blocks, shared.rows):
             out = self._blocks[first : first + shared.rows]
-            shared.chunk(first, norm).times(secret, out, scratch[: len(out)])
-            out += coins.binomial(out.size).view(np.uint64).reshape(out.shape)
+            # Errors are centred: what they are too large by goes with the product's own constant.
+            shared.chunk(first, norm).times(secret, out, scratch[: len(out)], plus=-(COINS // 2))
+            out += coins.heads(out.size).astype(np.uint64).reshape(out.shape)
 
     def filled(self, values: Vector) -> Blocks:
         """Quantise, tag and add float64 `[d]`, finite; once, as the blocks are gone then.
@@ -157,42 +158,79 @@ def decrypt_blocks(
         TagMismatchError: The sum is not of exactly these contributors at this place.
     """
     layout, weights, shared = sealing.layout, sealing.weights(), sealing.polynomials()
-    contributions = len(pads)
+    contributions, tags = len(pads), _Tags(pads)
     opened = np.empty(layout.values)
-    observed: list[int] = []
     whole = _Chunk(layout, shared.rows)
     for first in range(0, layout.blocks, shared.rows):
         part = blocks[first : first + shared.rows]
         chunk = whole.of(len(part))
         from_planes(part, layout.wire_bits, chunk.plain)
-        shared.chunk(first, secret.norm).times(secret, chunk.product, chunk.scratch)
-        _decode(chunk, layout, contributions)
-        unpack_blocks(chunk.plain, layout, contributions, chunk.fields)
+        shared.chunk(first, secret.norm).times(
+            secret, chunk.product, chunk.scratch, plus=-_rounding(layout, contributions)
+        )
+        _decode(chunk, layout)
+        rooms = chunk.product.view(np.float64), chunk.scratch.view(np.float64)
+        unpack_blocks(chunk.plain, layout, contributions, chunk.fields, rooms)
         products = weights.products(chunk.fields, contributions * layout.grid.half)
-        digits = read_digits(chunk.plain, layout)
-        observed += [found - known for found, known in zip(digits, products, strict=True)]
+        digits = read_digits(chunk.plain, layout, contributions)
+        tags.check([found - known for found, known in zip(digits, products, strict=True)])
         write_values(chunk.fields, first, layout, opened)
-    _check_tags(observed, pads)
     return opened
 
 
-def _check_tags(observed: list[int], pads: Mapping[str, Words]) -> None:
-    # Up to 1023 pads below 2**48 add without overflow.
-    expected = np.zeros(len(observed), dtype=np.uint64)
-    for one in pads.values():
-        expected += one
-    if any((found - pad) % PRIME for found, pad in zip(observed, expected.tolist(), strict=True)):
-        check_pads(observed, {name: one.tolist() for name, one in pads.items()}, PRIME)
+class _Tags:
+    """The tags of a sum, held against its contributors' pads some blocks at a time.
 
-
-def _decode(chunk: _Chunk, layout: Layout, contributions: int) -> None:
-    """Turn sums of coefficients into plaintexts, in place: take off the key, round off the noise.
-
-    Cutting r bits off took ``(2**r - 1)/2`` on average from each contribution; that comes back.
+    Args:
+        pads: By contributor, one a block.
     """
-    mean_cut = contributions * (2**layout.bits_cut - 1) // 2
+
+    def __init__(self, pads: Mapping[str, Words]) -> None:
+        self._pads = pads
+        # Up to 1023 pads below 2**48 add without overflow.
+        summed: Words = sum(pads.values(), start=np.zeros(1, dtype=np.uint64))
+        self._expected: list[int] = summed.tolist()
+        self._observed: list[int] = []
+        self._wrong = 0
+
+    def check(self, observed: list[int]) -> None:
+        """Take what the next blocks' tags say of their pads.
+
+        With a wrong key or roster no block is right: the first of them say so, and cost little. Of
+        blocks that were changed one by one all are counted.
+
+        Raises:
+            TagMismatchError: The sum is not of exactly these contributors at this place.
+        """
+        start = len(self._observed)
+        self._observed += observed
+        seen = len(self._observed)
+        pairs = zip(observed, self._expected[start:seen], strict=True)
+        self._wrong += sum((found - pad) % PRIME != 0 for found, pad in pairs)
+        if self._wrong == seen or (self._wrong and seen == len(self._expected)):
+            theirs = {name: one[:seen].tolist() for name, one in self._pads.items()}
+            check_pads(self._observed, theirs, PRIME)
+
+
+def _rounding(layout: Layout, contributions: int) -> int:
+    """What is added to sums of coefficients before their noise is cut off.
+
+    Half of the room for noise, so that it is rounded off; what cutting r bits off took from the
+    contributions on average, ``(2**r - 1)/2`` from each; and less the middle of all fields, so
+    that what is left is centred.
+    """
+    mean_cut = contributions * ((1 << layout.bits_cut) - 1) // 2
+    middle = layout.middle_of_sum(contributions) << layout.noise_bits
+    return mean_cut + (1 << (layout.noise_bits - 1)) - middle
+
+
+def _decode(chunk: _Chunk, layout: Layout) -> None:
+    """Turn sums of coefficients into centred plaintexts, in place: numbers of w bits with a sign.
+
+    The product with the key, which comes less what `_rounding` adds, is taken off.
+    """
     chunk.plain <<= np.uint64(layout.bits_cut)
     chunk.plain -= chunk.product
-    chunk.plain += np.uint64(mean_cut + 2 ** (layout.noise_bits - 1))
-    chunk.plain &= np.uint64(2**layout.modulus_bits - 1)
-    chunk.plain >>= np.uint64(layout.noise_bits)
+    chunk.plain <<= np.uint64(64 - layout.modulus_bits)
+    signed = chunk.plain.view(np.int64)
+    signed >>= 64 - layout.plain_bits

@@ -123,9 +123,14 @@ def write_digits(tags: list[int], layout: Layout, out: Words) -> None:
             row[layout.data_coefficients + digit] = (tag >> (digit * layout.digit_bits)) & mask
 
 
-def read_digits(plain: Words, layout: Layout) -> list[int]:
-    """Join the digits at the end of uint64 `[rows, n]`, of a sum too, modulo P."""
+def read_digits(plain: Words, layout: Layout, contributions: int) -> list[int]:
+    """Join the digits at the end of uint64 `[rows, n]`, of a sum, modulo P.
+
+    They are centred as all coefficients of the sum are (`Layout.middle_of_sum`).
+    """
+    middle, mask = layout.middle_of_sum(contributions), 2**layout.plain_bits - 1
     return [
-        sum(int(part) << (digit * layout.digit_bits) for digit, part in enumerate(row)) % PRIME
+        sum(((part + middle) & mask) << (at * layout.digit_bits) for at, part in enumerate(row))
+        % PRIME
         for row in plain[:, layout.data_coefficients :].tolist()
     ]

@@ -201,6 +201,11 @@ class Layout:
         """w, bits that hold the fields of a coefficient of a sum."""
         return plain_bits(self.radix, self.fields)
 
+    def middle_of_sum(self, contributions: int) -> int:
+        """A coefficient of a sum whose every field is in the middle of what it may be."""
+        digits: int = (self.radix**self.fields - 1) // (self.radix - 1)
+        return contributions * self.grid.half * digits
+
     @cached_property
     def noise_bits(self) -> int:
         """N, room below the fields for the errors of a sum."""

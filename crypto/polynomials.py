@@ -55,6 +55,14 @@ def _twist(degree: int) -> Spectrum:
     return twist
 
 
+@lru_cache(maxsize=8)
+def _untwist(degree: int) -> Spectrum:
+    """What undoes `_twist`."""
+    untwist: Spectrum = _twist(degree).conj()
+    untwist.flags.writeable = False
+    return untwist
+
+
 def _transform_error(degree: int) -> float:
     """Phi: the relative error of a twisted transform, in Euclidean norm."""
     return (_LEVEL * math.log2(degree // 2) + _TWIST) * _UNIT
@@ -137,7 +145,7 @@ class Multiplicand:
         """Whether products by factors of this norm are exact."""
         return self.error_bound(norm) <= MOST_ERROR
 
-    def times(self, small: Small, out: Coefficients, scratch: Spectrum) -> None:
+    def times(self, small: Small, out: Coefficients, scratch: Spectrum, *, plus: int = 0) -> None:
         """Write the products modulo 2**64 into uint64 `[rows, n]`; their low `bits` bits count.
 
         Args:
@@ -145,6 +153,7 @@ class Multiplicand:
             out: Overwritten.
             scratch: complex128 `[rows, n/2]`, overwritten; small enough for the caches, or time is
                 lost ten times over.
+            plus: Added to every coefficient on the way.
 
         Raises:
             PrecisionError: The factor is larger than what this was made for.
@@ -154,7 +163,7 @@ class Multiplicand:
                 f"a product may be off by {self.error_bound(small.norm):.2g}, at most "
                 f"{MOST_ERROR} can be rounded away"
             )
-        untwist, top = _twist(small.degree).conj(), len(self.spectra) - 1
+        untwist, top = _untwist(small.degree), len(self.spectra) - 1
         for limb in range(top, -1, -1):
             # The first product is made in place, the others are added to it.
             spectrum = out.view(np.complex128) if limb == top else scratch
@@ -167,7 +176,7 @@ class Multiplicand:
                 out += scratch.view(np.uint64)
         # Every limb left the bits of the number that it was rounded with.
         excess = sum(_ROUNDING_BITS << (self.limb_bits * limb) for limb in range(top + 1))
-        out -= np.uint64(excess % 2**64)
+        out += np.uint64((plus - excess) % 2**64)
 
 
 def likely_limbs(degree: int, bits: int, norm: float) -> int:

@@ -17,8 +17,9 @@ from crypto.polynomials import Multiplicand, likely_limbs
 from crypto.roles import Place
 
 _DOMAIN = b"asclepias one-time a 1"
-#: Coefficients worked on at once: more would leave the caches, which costs ten times the time.
-_COEFFICIENTS = 16_384
+#: Coefficients worked on at once, in some 2 MB: many more would leave the caches, which costs ten
+#: times the time; fewer cost a call of every step more often.
+_COEFFICIENTS = 32_768
 #: Transforms of a place are kept for the next seal or opening in this process up to this size.
 _MOST_KEPT_BYTES = 64 << 20
 

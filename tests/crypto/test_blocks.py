@@ -74,11 +74,20 @@ def test_sums_of_the_largest_fields_unpack_to_themselves(bits, hospitals, values
     pack_blocks(fields, layout, plain)
     assert int(plain.max()) < 2**layout.plain_bits
     again = empty_fields(layout, layout.blocks)
-    unpack_blocks(plain.copy(), layout, hospitals, again)
+    rooms = np.empty(plain.shape), np.empty(plain.shape)
+    unpack_blocks(centred(plain, layout, hospitals), layout, hospitals, again, rooms)
     assert np.array_equal(again + hospitals * layout.grid.half, fields)
     if hospitals > 1 and fields.any():
         with pytest.raises(TagMismatchError, match="exceeds"):
-            unpack_blocks(plain, layout, hospitals - 1, again)
+            few = hospitals - 1
+            unpack_blocks(centred(plain, layout, few), layout, few, again, rooms)
+
+
+def centred(plain, layout, contributions):
+    """Coefficients of a sum as opening leaves them: less the middle, with a sign, in w bits."""
+    moved = plain - np.uint64(layout.middle_of_sum(contributions))
+    unused = np.uint64(64 - layout.plain_bits)
+    return ((moved << unused).view(np.int64) >> unused.view(np.int64)).view(np.uint64)
 
 
 def test_values_come_back_to_their_places():
@@ -121,9 +130,11 @@ def test_digits_of_tags_join_again_and_their_sums_too(tags):
     layout = layout_of(hospitals=1023, values=10)
     plain = np.zeros((len(tags), layout.degree), dtype=np.uint64)
     write_digits(tags, layout, plain)
-    assert read_digits(plain, layout) == tags
-    assert int((plain * np.uint64(1023)).max()) < 2**layout.plain_bits
-    assert read_digits(plain * np.uint64(1023), layout) == [1023 * tag % PRIME for tag in tags]
+    assert read_digits(centred(plain, layout, 1), layout, 1) == tags
+    summed = plain * np.uint64(1023)
+    assert int(summed.max()) < 2**layout.plain_bits
+    joined = read_digits(centred(summed, layout, 1023), layout, 1023)
+    assert joined == [1023 * tag % PRIME for tag in tags]
 
 
 def test_pads_are_residues_that_differ_in_everything_they_are_for():

@@ -1,12 +1,13 @@
 """What is tried against keys in shares: two rosters, other envelopes, lies, too few answers."""
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
 from shared_keys import OTHER_ROSTER, PLACE, ROSTER, Federation, opens
 
-from crypto import key_shares, sharing
+from crypto import encrypted_blocks, key_shares, sharing
 from crypto.envelope import unwrap, wrap
 from crypto.errors import (
     ContributionError,
@@ -286,3 +287,34 @@ def test_envelopes_differ_in_everything_between_two_sealings(six):
         other = second.envelopes[holder]
         same = np.frombuffer(envelope, np.uint8) == np.frombuffer(other, np.uint8)
         assert same.mean() < 0.05
+
+
+def test_answers_that_give_many_wrong_keys_cost_their_first_blocks_alone(monkeypatch):
+    """A hospital and the server forge all answers: every t of them agree on another small key."""
+    many = Federation(values=220_000)
+    total, nonces = many.total(many.names)
+    answers, points = many.answers(many.names), range(1, 7)
+    product, divisible = math.prod(points), math.lcm(*points)
+    move = divisible * pow(product, -1, sharing.PRIME) % sharing.PRIME
+    for point, holder in enumerate(many.holders, start=1):
+        # The values of a polynomial whose degree is one too many: t of them miss its highest term.
+        step = np.zeros(many.plan.degree)
+        step[0] = move * pow(point, 5, sharing.PRIME) % sharing.PRIME
+        answers = lied(many, answers, holder, lambda share, step=step: share + step)
+    shares = open_answers(answers, many.plan, many.keys, many.pairs[many.names[0]].bind, PLACE)
+    found = list(key_shares.candidates(shares, many.holders, many.plan.sharing.threshold, 6))
+    assert len({key.tobytes() for key, _ in found}) == 6
+    read, real = [], encrypted_blocks.from_planes
+    monkeypatch.setattr(
+        encrypted_blocks,
+        "from_planes",
+        lambda part, *about: (read.append(len(part)), real(part, *about)),
+    )
+    with pytest.raises(TagMismatchError, match="none of the keys"):
+        many.opener().open(total, nonces, PLACE, answers)
+    assert many.plan.ciphertexts > 2 * read[0]
+    assert len(read) == 6
+    # The control: one that opens is read whole.
+    read.clear()
+    assert many.opener().open(total, nonces, PLACE, many.answers(many.names)).size == 220_000
+    assert sum(read) == many.plan.ciphertexts
