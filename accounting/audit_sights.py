@@ -57,17 +57,18 @@ def sights_of(run: RunDescription, *, steps: int = 1) -> dict[Sight, list[Observ
 def contributions_of(run: RunDescription) -> int:
     """How many hospitals an audit needs: those that are in a sum at the least, K - d.
 
+    Of groups it looks at one: no other's sum tells of its patients.
     Of noise in parts all K: with nobody missing most of it is taken out of a sum.
     """
     if run.pooled or run.plan().parts is not None:
-        return run.hospitals
-    return run.hospitals - run.dropouts
+        return run.in_sum
+    return run.in_sum - run.dropouts
 
 
 def _sight(run: RunDescription, view: View, steps: int) -> Sight:
     assert view.multiplier is not None
     left = 1 if view.single else max(1, contributions_of(run) - view.knows)
-    kept = run.plan().kept(run.hospitals - contributions_of(run))
+    kept = run.plan().kept(run.in_sum - contributions_of(run))
     noise = kept * math.sqrt(left * steps)
     rate, rounds = max(run.releases, key=lambda one: one[0] * math.sqrt(one[1]))
     together = view.shared * steps

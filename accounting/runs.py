@@ -39,6 +39,8 @@ class RunDescription:
         grid: the planned grid, whose slack is then charged.
         messages: of `layers`, noised messages about a record in each release: the activation and
             the head's loss gradient, and a third where sums of the layers at home are opened.
+        held: hospitals that may work with the server before shared keys open single updates.
+        group: hospitals whose sum is opened apart from others'; 0: one sum of all.
     """
 
     regime: str
@@ -57,6 +59,7 @@ class RunDescription:
     grid: GridPlan | None = None
     messages: int = 2
     held: int | None = None
+    group: int = 0
 
     def __post_init__(self) -> None:
         for word, table in (("regime", REGIMES), ("exchange", EXCHANGES), ("scheme", SCHEMES)):
@@ -75,6 +78,11 @@ class RunDescription:
                 check_sampling_rate(sampling_rate)
                 check_rounds(rounds)
         self._check_held()
+        if self.group and (self.pooled or not self.sums_alone or self.hospitals % self.group):
+            raise AccountingError(
+                f"groups of {self.group}, expected a divisor of {self.hospitals} hospitals whose "
+                "sums alone leave them"
+            )
         self.plan()
 
     def _check_held(self) -> None:
@@ -90,10 +98,18 @@ class RunDescription:
                 f"dropouts is {self.dropouts} under {self.scheme}: expected as well how many "
                 "hospitals its shared keys are held against"
             )
-        if self.held is not None and not (shared and 0 <= self.held < self.hospitals):
+        if self.held is not None and not (shared and 0 <= self.held < self.in_sum):
             raise AccountingError(
                 f"held is {self.held}, but keys are not shared, or not among so many"
             )
+
+    @property
+    def in_sum(self) -> int:
+        """How many hospitals share the noise of one opened sum: K, or those of a group.
+
+        Of sums of single updates nobody shares any, so it is planned as for all.
+        """
+        return self.group if self.group > 1 else self.hospitals
 
     @property
     def noisy(self) -> bool:
@@ -128,7 +144,7 @@ class RunDescription:
         return make_noise_plan(
             REGIMES[self.regime].noise,
             noise_multiplier=self.noise_multiplier if self.noisy else 0.0,
-            hospitals=self.hospitals,
+            hospitals=self.in_sum,
             dropouts=self.dropouts,
             colluders=self.colluders,
             removable=SCHEMES[self.scheme].sums_alone,

@@ -78,11 +78,15 @@ def _exact_views(run: RunDescription) -> list[View]:
     exact = "no noise: "
     if run.sums_alone and run.sealed:
         server = "sees sealed vectors only, and at release a model that is exact"
-        other = "opens exact sums"
-        if run.hospitals == 2:
+        other = f"opens exact sums of groups of {run.group}" if run.group else "opens exact sums"
+        if run.in_sum == 2:
             other += "; with two hospitals that is the other's own update"
     elif run.sums_alone:
         server, other = "sees every exact update", "receives the exact model"
+        if run.group:
+            other = f"receives exact sums of groups of {run.group}"
+            if run.group == 1:
+                other = "receives every exact update"
     elif run.exchange == "layers":
         server, other = "sees exact activations of single records", "may receive the exact layers"
     else:
@@ -150,7 +154,7 @@ def _hospitals_of_shares(run: RunDescription) -> list[View]:
                 multiplier=multiplier_against(plan, 1),
                 binds=run.colluders >= 1,
                 knows=1,
-                why="opens every sum and knows its own share of the noise",
+                why=_opens(run),
             )
         )
     if run.colluders:
@@ -163,7 +167,7 @@ def _hospitals_of_shares(run: RunDescription) -> list[View]:
                 why="subtract their own noise; the rest was planned to be enough",
             )
         )
-    if run.hospitals > 1 and SCHEMES[run.scheme].sums_alone:
+    if run.in_sum > 1 and SCHEMES[run.scheme].sums_alone:
         views += _server_with_hospitals(run)
     elif run.hospitals > 1:
         why = (
@@ -181,9 +185,18 @@ def _hospitals_of_shares(run: RunDescription) -> list[View]:
     return views
 
 
+def _opens(run: RunDescription) -> str:
+    if not run.group:
+        return "opens every sum and knows its own share of the noise"
+    return (
+        f"opens the sum of every group of {run.group}, which carries the noise of that group "
+        "alone, and knows its own share of it"
+    )
+
+
 def _server_with_hospitals(run: RunDescription) -> list[View]:
     """The server and hospitals that work with it, under keys that open sums and no more."""
-    plan, others = run.plan(), run.hospitals - 1
+    plan, others = run.plan(), run.in_sum - 1
     held = others - 1 if run.held is None else min(run.held, others - 1)
     how = "the keys of all hospitals open it together"
     if run.held is not None:

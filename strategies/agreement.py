@@ -84,7 +84,7 @@ class Agreement:
     def quorum(self) -> int:
         """Hospitals that must have signed a chain of sums before anything made from it leaves."""
         noise = self.terms.noise
-        return quorum(noise.hospitals, noise.dropouts, noise.colluders)
+        return quorum(self.terms.hospitals, noise.dropouts, noise.colluders)
 
     @property
     def quorum_note(self) -> str:
@@ -99,7 +99,7 @@ class Agreement:
     @property
     def least(self) -> int:
         """Hospitals without which no sum is closed, K - d."""
-        return self.terms.noise.min_contributions
+        return self.terms.least
 
 
 def agree(

@@ -86,6 +86,7 @@ class Federation(Teaching):
             phases=self._conversation.phases,
             timed=self.settings.data.public,
             sums=self._sums,
+            groups=self.terms.groups,
             holders=Holders.of(context, ceremony),
         )
         if note := self._agreement.quorum_note:
@@ -126,8 +127,7 @@ class Federation(Teaching):
             if self._attempt(number, attempt) is not Verdict.AWAY:
                 return
         outcome = self.strategy.outcome
-        enough = outcome.contributions >= self._agreement.least
-        what = "found too few answers of holders of shares" if enough else "closed"
+        what = "found too few answers of holders of shares" if self._enough() else "closed"
         raise TrainingStopped(
             f"round {number} {what} with {outcome.contributions} of {self._hospitals} hospitals in "
             f"{self.settings.run.attempts} attempts ({listed(outcome.faults)})."

@@ -22,8 +22,8 @@ from crypto.headers import HeaderKind, SignedHeader, verify_header
 from crypto.parcels import Parcel
 from crypto.roles import Place, Sealed
 from crypto.rosters import Roster
-from crypto.schemes import make_adder
 from strategies.conversation import fault_code
+from strategies.group_adders import GroupAdders
 from strategies.holders import accused
 from strategies.replies import BadReply, one_bad_reply, read_round
 from strategies.run.fixed_roster import Sent
@@ -31,6 +31,7 @@ from strategies.run.fixed_roster import Sent
 if TYPE_CHECKING:
     import torch
 
+    from clients.contract.groups import Groups
     from clients.contract.phases import Phases
     from strategies.ceremony import Ceremony
     from strategies.holders import Holders
@@ -104,6 +105,7 @@ class SecureFedAvg(Strategy):
         phases: where the seconds of checking and adding are counted.
         timed: whether hospitals may say how long they took.
         sums: what was closed before.
+        groups: whose updates are added apart from others'; None: all are in one sum.
         holders: who open sums under keys in shares; None under any others.
     """
 
@@ -118,6 +120,7 @@ class SecureFedAvg(Strategy):
         phases: Phases,
         timed: bool,
         sums: Sums,
+        groups: Groups | None = None,
         holders: Holders | None = None,
     ) -> None:
         self.inner = inner
@@ -130,6 +133,7 @@ class SecureFedAvg(Strategy):
         self._phases = phases
         self._timed = timed
         self._sums = sums
+        self._groups = groups
         self._holders = holders
         self._attempt = 1
         self._asked = {"model": "", "snapshot": ""}
@@ -165,7 +169,9 @@ class SecureFedAvg(Strategy):
             mean seconds by phase where hospitals gave them. `outcome` holds the same with faults.
         """
         place = Place(training=self._training, round=server_round, attempt=self._attempt)
-        adder = make_adder(self._plan, self._ceremony.key_id)
+        adders = GroupAdders(
+            self._plan, self._ceremony.key_id, self._groups, self._nodes.public_keys
+        )
         headers, outcome = [], RoundOutcome()
         self.outcome, sent = outcome, dict[str, Sent]()
         for message in replies:
@@ -180,7 +186,7 @@ class SecureFedAvg(Strategy):
                         parcel = Parcel.of(reply.sealed, reply.envelopes)
                         signed = self._checked(reply, parcel, name, place)
                         extras = self.extras(reply, name)
-                        adder.add(Sealed(payload=reply.sealed))
+                        adders.add(name, Sealed(payload=reply.sealed))
             except BadReply as bad:
                 outcome.faults[name] = bad.code
                 continue
@@ -193,7 +199,7 @@ class SecureFedAvg(Strategy):
         if len(headers) >= self._least:
             with self._phases.measure("add"):
                 outcome.closed = OpenedRound(
-                    total=adder.total().payload, roster=Roster.of(headers).to_bytes()
+                    total=adders.total(), roster=Roster.of(headers).to_bytes()
                 )
         if self._holders is not None:
             with self._phases.measure("answers"):

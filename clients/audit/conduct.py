@@ -260,7 +260,7 @@ def _terms_of(settings: Settings, run: RunDescription, canaries: int) -> Terms:
     assert run.grid is not None
     return Terms(
         training=_new_training(),
-        hospitals=run.hospitals,
+        hospitals=run.in_sum,
         patients=canaries,
         sampling_rate=settings.training.sampling_rate,
         dimensions=canaries,
@@ -269,7 +269,7 @@ def _terms_of(settings: Settings, run: RunDescription, canaries: int) -> Terms:
         schedule=schedule_of(settings),
         noise=noise_plan(settings, run.noise_multiplier),
         grid=run.grid,
-        sealing=sealing_of(settings, canaries, run.grid),
+        sealing=sealing_of(settings, canaries, run.grid, run.in_sum),
     )
 
 

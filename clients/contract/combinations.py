@@ -7,6 +7,7 @@ be combined is a table of its own, in ``clients.contract.soundness``.
 from collections.abc import Callable, Collection
 
 from accounting.events import hollow_delta
+from clients.contract.groups import NEEDED, groups_needed
 from clients.contract.model_settings import PRETRAINED
 from clients.contract.schedule import schedule_of
 from clients.contract.setting_tree import SettingTree
@@ -174,6 +175,79 @@ def _own_loop_claims_nothing(s: SettingTree) -> str | None:
     )
 
 
+def _groups_are_even(s: SettingTree) -> str | None:
+    size, rule = s.exchange.group_size, s.exchange.robust
+    if not size:
+        if rule == "mean" and s.exchange.liars == 1:
+            return None
+        return (
+            f"exchange.robust = {rule!r} and exchange.liars = {s.exchange.liars} are about sums of "
+            "groups; set exchange.group-size, or leave them out."
+        )
+    if rule == "mean":
+        return (
+            f"exchange.group-size = {size} opens groups' sums apart, and exchange.robust = 'mean' "
+            f"adds them up again: set exchange.robust to one of {', '.join(NEEDED)}."
+        )
+    count, rest = divmod(s.partition.hospitals, size)
+    if rest:
+        return (
+            f"exchange.group-size = {size} does not divide partition.hospitals = "
+            f"{s.partition.hospitals}; groups are all of one size."
+        )
+    needed = groups_needed(rule, s.exchange.liars)
+    if count < needed:
+        return (
+            f"exchange.group-size = {size} makes {count} groups of {s.partition.hospitals} "
+            f"hospitals; {rule} needs {needed} where exchange.liars = {s.exchange.liars} may lie."
+        )
+    return None
+
+
+def _groups_of_sums(s: SettingTree) -> str | None:
+    if not s.exchange.group_size:
+        return None
+    if s.regime.pooled:
+        return (
+            f"exchange.group-size = {s.exchange.group_size} with privacy.regime "
+            f"{s.privacy.regime}: pooled data are in no groups; set it to 0 and exchange.robust to "
+            "'mean'."
+        )
+    if s.exchange.name in ("gradients", "weights") and s.exchange.loop == "ours":
+        return None
+    return (
+        f"exchange.group-size = {s.exchange.group_size} with exchange.name {s.exchange.name} and "
+        f"exchange.loop {s.exchange.loop!r}: groups are of clipped updates that are summed; use "
+        "gradients or weights with loop 'ours'."
+    )
+
+
+def _groups_keep_promises(s: SettingTree) -> str | None:
+    size, lost = s.exchange.group_size, s.privacy.dropouts + s.privacy.colluders
+    if not size:
+        return None
+    if size == 1:
+        if s.sealing.scheme in ("plain", "modular") and s.privacy.regime != "FSCDP":
+            return None
+        return (
+            f"exchange.group-size = 1 with sealing.scheme {s.sealing.scheme} and privacy.regime "
+            f"{s.privacy.regime}: every update would be opened by itself; use 2 or more, or "
+            "sealing.scheme plain with regime F or FPDP."
+        )
+    if size <= lost:
+        return (
+            f"privacy.dropouts + privacy.colluders = {lost} leaves nobody of exchange.group-size = "
+            f"{size} to add noise to the group's sum; it must be smaller."
+        )
+    if s.sealing.scheme == "one-time" and s.privacy.dropouts:
+        return (
+            f"exchange.group-size = {size} with sealing.scheme one-time and privacy.dropouts = "
+            f"{s.privacy.dropouts}: shares of keys are of the sum of all hospitals; use "
+            "privacy.dropouts 0, or bfv."
+        )
+    return None
+
+
 def _server_rate_is_used(s: SettingTree) -> str | None:
     given = (s.exchange.server_rate, s.exchange.second_decay, s.exchange.adaptivity)
     if s.exchange.optimizer.startswith("fed") or given == (0.1, 0.99, 1e-3):
@@ -238,6 +312,24 @@ _COMBINATIONS: list[tuple[set[str], Callable[[SettingTree], str | None]]] = [
             "exchange.adaptivity",
         },
         _server_rate_is_used,
+    ),
+    (
+        {"exchange.group-size", "exchange.robust", "exchange.liars", "partition.hospitals"},
+        _groups_are_even,
+    ),
+    (
+        {"exchange.group-size", "exchange.name", "exchange.loop", "privacy.regime"},
+        _groups_of_sums,
+    ),
+    (
+        {
+            "exchange.group-size",
+            "sealing.scheme",
+            "privacy.regime",
+            "privacy.dropouts",
+            "privacy.colluders",
+        },
+        _groups_keep_promises,
     ),
     ({"model.name", "model.hidden", "model.stages", "model.tuned-stages"}, _net_to_build_on),
     ({"privacy.regime", "partition.hospitals"}, _sum_has_shares),

@@ -42,4 +42,5 @@ def describe_run(
         seeded=settings.seeded,
         grid=grid if settings.regime.private else None,
         held=held_hospitals(settings),
+        group=settings.exchange.group_size,
     )

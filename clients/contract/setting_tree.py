@@ -140,6 +140,26 @@ class Exchange(Group):
         json_schema_extra=since("0.2"),
         description="what is added to its root, tau (fedadagrad, fedadam, fedyogi)",
     )
+    group_size: int = Field(
+        default=0,
+        ge=0,
+        le=_MOST_HOSPITALS,
+        json_schema_extra=since("0.2"),
+        description="hospitals whose sum is opened apart from others' (0 = one sum of all; 1 = "
+        "single updates, where nothing is sealed)",
+    )
+    robust: Literal["mean", "median", "trimmed-mean", "krum", "bulyan"] = Field(
+        default="mean",
+        json_schema_extra=since("0.2"),
+        description="how groups' sums are combined, so that those of liars do not count",
+    )
+    liars: int = Field(
+        default=1,
+        ge=1,
+        le=_MOST_HOSPITALS,
+        json_schema_extra=since("0.2"),
+        description="groups that may lie (trimmed-mean, krum, bulyan take out as many)",
+    )
     loop: Literal["ours", "app"] = Field(
         default="ours",
         json_schema_extra=since("0.2"),

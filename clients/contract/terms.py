@@ -14,6 +14,7 @@ from accounting.errors import AccountingError
 from accounting.grid import GridPlan, plan_grid
 from accounting.noise import NoisePlan, make_noise_plan
 from accounting.vocabulary import EXCHANGES, SCHEMES
+from clients.contract.groups import Groups, groups_of
 from clients.contract.schedule import Schedule, permitted_events, schedule_of
 from clients.contract.shares import absent_of
 from crypto.planning import plan_sealing, plan_sharing
@@ -38,9 +39,10 @@ class Terms:
         rounds: T.
         l2_clip: C, in gradient units.
         schedule: how often a patient's records are asked about.
-        noise: how much noise a hospital adds, and what it costs.
+        noise: how much noise a hospital adds to a sum, and what it costs.
         grid: quantisation and the slack it is charged with.
-        sealing: public parameters of the sealing scheme.
+        sealing: public parameters of the sealing scheme, for one sum.
+        groups: whose sums are opened apart; None where all are in one.
     """
 
     training: str
@@ -54,6 +56,12 @@ class Terms:
     noise: NoisePlan
     grid: GridPlan
     sealing: SealingPlan
+    groups: Groups | None = None
+
+    @property
+    def least(self) -> int:
+        """Hospitals without which nothing of a round is opened, K - d."""
+        return self.hospitals - (self.noise.hospitals - self.noise.min_contributions)
 
     @property
     def denominator(self) -> float:
@@ -74,7 +82,7 @@ class Terms:
         None where keys are not shared.
         """
         sharing = self.sealing.sharing
-        return sharing.most_colluders(self.hospitals) if sharing else None
+        return sharing.most_colluders(self.sealing.hospitals) if sharing else None
 
     def event(self, count: int = 1) -> Event | None:
         """Return what noised sums cost a patient against whoever sees them opened."""
@@ -86,13 +94,28 @@ def hospitals_expected(settings: Settings) -> int:
     return 1 if settings.regime.pooled else settings.partition.hospitals
 
 
+def hospitals_in_sum(settings: Settings) -> int:
+    """Return how many hospitals' updates one opened sum holds: K, or those of a group."""
+    groups = groups_of(settings)
+    return groups.size if groups else hospitals_expected(settings)
+
+
+def sharing_noise(settings: Settings) -> int:
+    """Return how many hospitals' noise is planned together: those of a sum.
+
+    Where each update is opened by itself nobody's noise is another's: it is planned as for all.
+    """
+    expected, summed = hospitals_expected(settings), hospitals_in_sum(settings)
+    return summed if summed > 1 else expected
+
+
 def noise_plan(settings: Settings, noise_multiplier: float) -> NoisePlan:
     """Return the noise plan of the settings' regime; a curator neither fails nor colludes."""
     pooled = settings.regime.pooled
     return make_noise_plan(
         settings.regime.noise,
         noise_multiplier=noise_multiplier,
-        hospitals=hospitals_expected(settings),
+        hospitals=sharing_noise(settings),
         dropouts=0 if pooled else settings.privacy.dropouts,
         colluders=0 if pooled else settings.privacy.colluders,
         removable=SCHEMES[settings.sealing.scheme].sums_alone,
@@ -144,6 +167,7 @@ def agree_terms(
         noise=plan,
         grid=grid,
         sealing=sealing_of(settings, dimensions, grid),
+        groups=groups_of(settings),
     )
 
 
@@ -161,7 +185,7 @@ def _grid(
     try:
         return plan_grid(
             dimensions=values,
-            hospitals=hospitals_expected(settings),
+            hospitals=plan.hospitals,
             plan=plan,
             l2_clip=settings.privacy.l2_clip,
             expected_patients=share * largest_hospital,
@@ -192,14 +216,23 @@ def _claimed_epsilon(settings: Settings, schedule: Schedule, plan: NoisePlan) ->
     return target if target or whole is None else epsilon([whole], delta, "rdp")
 
 
-def sealing_of(settings: Settings, dimensions: int, grid: GridPlan) -> SealingPlan:
-    """Return how vectors of so many values on a grid are sealed."""
+def sealing_of(
+    settings: Settings, dimensions: int, grid: GridPlan, hospitals: int = 0
+) -> SealingPlan:
+    """Return how vectors of so many values on a grid are sealed.
+
+    Args:
+        settings: the run's.
+        dimensions: values of a vector.
+        grid: that they are on.
+        hospitals: in a sum; 0: as many as in the run's.
+    """
     sums = EXCHANGES[settings.exchange.name].sums
     steps = settings.exchange.local_steps if settings.exchange.name == "weights" else 1
     seeds = grid.parts.opened_up_to if grid.parts is not None else ()
     return plan_sealing(
         values=dimensions,
-        hospitals=hospitals_expected(settings),
+        hospitals=hospitals or hospitals_in_sum(settings),
         # An update adds up local steps, each within the grid's own bound.
         grid=Quantiser(step=grid.step, bound=grid.bound * steps),
         # Where no sum is sealed, the ceremony makes signing names and the group key only.
@@ -218,7 +251,7 @@ def held_hospitals(settings: Settings) -> int | None:
         return None
     if not EXCHANGES[settings.exchange.name].sums:
         return None
-    hospitals = hospitals_expected(settings)
+    hospitals = hospitals_in_sum(settings)
     sharing = plan_sharing(hospitals, absent_of(settings))
     return sharing.most_colluders(hospitals) if sharing else None
 
@@ -230,4 +263,4 @@ def sums_alone_for(settings: Settings) -> int:
     if not EXCHANGES[settings.exchange.name].sums:
         return 0
     held = held_hospitals(settings)
-    return max(0, hospitals_expected(settings) - 2) if held is None else held
+    return max(0, hospitals_in_sum(settings) - 2) if held is None else held

@@ -56,6 +56,7 @@ from crypto.pins import known_pins
 
 if TYPE_CHECKING:
     from accounting.lines import Line
+    from clients.contract.terms import Terms
     from clients.site.door import Passage, Release
     from clients.site.hospital import Hospital
     from crypto.keys import Keys
@@ -230,7 +231,9 @@ class Joining:
         noise, pairs = terms.noise, None
         if terms.sealing.needs_pairs:
             drawn = _drawn(request, offers, terms.sealing)
-            pairs = PairKeys.derive(offers, own.secret, hospital.site.name, bind, drawn)
+            # What masks are to cancel with: the others of the sum that this hospital is in.
+            masked = _of_own_sum(offers, terms, hospital.site.name)
+            pairs = PairKeys.derive(masked, own.secret, hospital.site.name, bind, drawn)
         if terms.sealing.sharing is not None and pairs is not None:
             # Shares for strangers could not be dealt, once a place is paid for.
             seats_of(terms.sealing.sharing, pairs)
@@ -272,6 +275,14 @@ class Joining:
             **hospital.witness(),
         )
         return sign_header(header, hospital.site.identity).to_bytes()
+
+
+def _of_own_sum(offers: list[Offer], terms: Terms, hospital: str) -> list[Offer]:
+    """Return the offers of those whose updates are in one sum with a hospital's own."""
+    if terms.groups is None:
+        return offers
+    group = terms.groups.group_of(hospital, [offer.name for offer in offers])
+    return [offer for offer in offers if offer.name in group]
 
 
 def _drawn(

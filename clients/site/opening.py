@@ -151,7 +151,7 @@ class Openings:
             committed = make_committed(
                 round=number, attempt=roster.place.attempt, opened=closed.digest(roster)
             )
-            session.advance(committed, closed, roster, self._member.keys)
+            session.advance(committed, closed, roster, self._member)
         return len(missing)
 
     def confirmed(self) -> Confirmed | None:
@@ -205,7 +205,7 @@ class Openings:
         roster = self.session.verifier.roster(data, after, snapshot.chain, self._member)
         named = {one.header.sender: one.header.state for one in roster.headers}
         try:
-            least = self.session.terms.noise.min_contributions
+            least = self.session.terms.least
             state = snapshot.open(self._member.keys.group_key, named, least)
         except SnapshotRefused as refused:
             raise Fault(Code.BEHIND, str(refused), parameter=stands_at) from refused
@@ -243,7 +243,7 @@ class Openings:
             self._commit(lines.commit(place, roster=known.opened, total=known.total))
             committed = make_committed(round=number, attempt=place.attempt, opened=known.opened)
         try:
-            chain = session.advance(committed, closed, roster, self._member.keys, phases)
+            chain = session.advance(committed, closed, roster, self._member, phases)
         except SealingError as error:
             self._failed(number, error)
             raise

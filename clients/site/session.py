@@ -157,7 +157,7 @@ class Session:
         committed: Committed,
         closed: OpenedRound,
         roster: Roster,
-        keys: Keys,
+        member: Membership,
         phases: Phases | None = None,
     ) -> str:
         """Open a total that a hospital has committed to and step on it; returns the chain after it.
@@ -179,9 +179,10 @@ class Session:
             return chain
         place = Place(training=self.terms.training, round=number, attempt=committed.attempt)
         with _measured(phases, "step"):
-            state = self.state(keys)
+            state = self.state(member.keys)
         with _measured(phases, "open"):
-            opened = unseal(SealedSum.of(closed, roster), self.terms, keys, place)
+            sealed = SealedSum.of(closed, roster)
+            opened = unseal(sealed, self.terms, member.keys, place, member.public_keys)
         with _measured(phases, "step"):
             self.exchange.apply(self.replica, opened.values, chain)
             self.suspects, self.stayed = opened.suspects, opened.stayed

@@ -60,7 +60,7 @@ class Verifier:
         roster.verify(
             member.public_keys,
             place,
-            least=self._terms.noise.min_contributions,
+            least=self._terms.least,
             parameter_id=self._terms.sealing.parameter_id,
             bind=member.bind,
             previous=chain,

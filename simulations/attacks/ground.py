@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from accounting.vocabulary import EXCHANGES, REGIMES
+from clients.contract.groups import NO_EXCHANGE
 from clients.contract.settings import ConfigValue, Settings, SettingsError
 from clients.data.catalogue import OWN
 from clients.data.cohorts import Cohorts
@@ -118,7 +119,7 @@ class Ground:
         if way.epsilon is not None:
             config.update({"privacy.target-epsilon": way.epsilon, "privacy.noise-multiplier": 0.0})
         if REGIMES[way.regime].pooled:
-            config["exchange.name"] = "gradients"
+            config.update(NO_EXCHANGE)
         return self.settings.with_config({**config, **(changes or {})})
 
     def noise_multiplier(self, settings: Settings) -> float:

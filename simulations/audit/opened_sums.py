@@ -54,7 +54,7 @@ def opened_sums(wire: Wire, terms: Terms, keys: Keys) -> list[Release]:
     """
     found = []
     for closed, roster in _closed(wire):
-        sum = unseal(SealedSum.of(closed, roster), terms, keys, roster.place)
+        sum = unseal(SealedSum.of(closed, roster), terms, keys, roster.place, wire.names)
         found.append(
             Release(
                 hospital=EVERYBODY,

@@ -24,7 +24,7 @@ from accounting.ledger import read_ledger
 from accounting.vocabulary import EXCHANGES
 from clients.contract.kinds import Kind
 from clients.contract.messages import ARRAYS, RoundReply, content_to_bytes
-from clients.contract.terms import hospitals_expected
+from clients.contract.terms import sharing_noise
 from crypto.parcels import Parcel
 from simulations.audit.gates import exact_gate
 from simulations.audit.wire import FIGURES, PRIVATE
@@ -150,7 +150,7 @@ def faced(settings: Settings, noise_multiplier: float) -> dict[str, float | None
 
     A hospital that is in a sum knows its own share of the noise; so do d more that are missing.
     """
-    least = hospitals_expected(settings) - settings.privacy.dropouts
+    least = sharing_noise(settings) - settings.privacy.dropouts
     if not settings.regime.private:
         return {"server": None, "hospital": None, "server+hospitals:1": None}
     if settings.privacy.regime == "CDP":
@@ -172,7 +172,7 @@ def share_of(settings: Settings, noise_multiplier: float) -> float:
     if settings.privacy.regime != "FSCDP":
         return noise_multiplier
     privacy = settings.privacy
-    honest = hospitals_expected(settings) - privacy.dropouts - privacy.colluders
+    honest = sharing_noise(settings) - privacy.dropouts - privacy.colluders
     return noise_multiplier / math.sqrt(honest)
 
 

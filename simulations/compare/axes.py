@@ -25,6 +25,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from clients.contract.groups import NO_EXCHANGE
 from clients.contract.settings import ConfigValue, Settings, SettingsError
 from simulations.compare.measures import MEASURES
 from simulations.scenario import Scenario, read_assignments, resolve
@@ -250,7 +251,7 @@ def _resolve(
     given, _ = read_assignments(assignments)
     before = {**scenario.config, **given, **changes}
     pooled = before.get("privacy.regime") in ("C", "CDP")
-    last = {"exchange.name": "gradients"} if pooled else {}
+    last = NO_EXCHANGE if pooled else {}
     quiet = {key: value for key, value in QUIET.items() if key not in before}
     settings = resolve(scenario, assignments, {**quiet, **changes, **last})
     local = settings.exchange.local_steps

@@ -11,7 +11,7 @@ from flwr.app import Message
 
 from clients.contract.kinds import Kind
 from simulations.engines.direct_transport import DirectTransport, train_here
-from strategies import secure_fedavg
+from strategies import group_adders
 from tests.in_process import COHORTS, small_settings
 
 pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
@@ -22,13 +22,13 @@ def test_replies_are_added_while_others_are_still_at_work(
     scheme: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     adders: list[Any] = []
-    real = secure_fedavg.make_adder
+    real = group_adders.make_adder
 
     def make_adder(*given: Any) -> Any:
         adders.append(real(*given))
         return adders[-1]
 
-    monkeypatch.setattr(secure_fedavg, "make_adder", make_adder)
+    monkeypatch.setattr(group_adders, "make_adder", make_adder)
     added: list[int] = []
 
     class OneByOne(DirectTransport):

@@ -41,9 +41,9 @@ class Seen:
             self.updates[at] = update.copy(), seeds[0].each
             return seal(update, prepared, seeds)
 
-        def unsealing(sealed: Any, terms: Any, keys: Any, place: Any) -> Any:
+        def unsealing(sealed: Any, terms: Any, keys: Any, place: Any, members: Any) -> Any:
             self.grid = terms.grid
-            found = unseal(sealed, terms, keys, place)
+            found = unseal(sealed, terms, keys, place, members)
             self.opened[place.round] = sealed, found
             return found
 

@@ -106,7 +106,7 @@ def test_what_does_not_bind_a_training_is_listed_and_all_else_does():
     added |= {"model.hidden", "model.stages", "model.tuned-stages"}
     added |= {"data.holdout-from", "training.balance"}
     added |= {"exchange.server-rate", "exchange.second-decay", "exchange.adaptivity"}
-    added |= {"exchange.loop"}
+    added |= {"exchange.loop", "exchange.group-size", "exchange.robust", "exchange.liars"}
     assert later == dict.fromkeys(added, "0.2")
 
 

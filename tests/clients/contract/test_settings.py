@@ -113,6 +113,9 @@ def test_a_value_out_of_range_is_refused(config, part):
     assert next(iter(config)) in found
 
 
+GROUPS = {"exchange.group-size": 2, "exchange.robust": "median"}
+
+
 @pytest.mark.parametrize(
     ("config", "part"),
     [
@@ -126,6 +129,25 @@ def test_a_value_out_of_range_is_refused(config, part):
         ({"privacy.dropouts": 5, "privacy.colluders": 5}, "leaves nobody"),
         ({"partition.sites": "lyon,turin"}, "names 2 hospitals, partition.hospitals = 10"),
         ({"partition.sites": "lyon,lyon", "partition.hospitals": 2}, "each once"),
+        ({"exchange.robust": "median"}, "set exchange.group-size"),
+        ({"exchange.liars": 2}, "are about sums of groups"),
+        ({"exchange.group-size": 2}, "adds them up again"),
+        ({**GROUPS, "exchange.group-size": 3}, "does not divide"),
+        ({**GROUPS, "exchange.group-size": 5}, "makes 2 groups of 10 hospitals; median needs 3"),
+        ({**GROUPS, "exchange.robust": "bulyan"}, "bulyan needs 7 where exchange.liars = 1"),
+        ({**GROUPS, "exchange.liars": 3}, "median needs 7"),
+        ({**GROUPS, "exchange.name": "cyclic", "privacy.regime": "FPDP"}, "updates that are sum"),
+        ({**GROUPS, "privacy.regime": "CDP"}, "pooled data are in no groups"),
+        ({**GROUPS, "exchange.group-size": 1}, "every update would be opened by itself"),
+        (
+            {**GROUPS, "exchange.group-size": 1, "privacy.regime": "FPDP"},
+            "every update would be opened by itself",
+        ),
+        ({**GROUPS, "privacy.dropouts": 1, "privacy.colluders": 1}, "leaves nobody of exchange"),
+        (
+            {**GROUPS, "sealing.scheme": "one-time", "privacy.dropouts": 1},
+            "shares of keys are of the sum of all hospitals",
+        ),
     ],
 )
 def test_an_unsound_combination_is_refused_with_its_reason(config, part):
@@ -141,6 +163,14 @@ def test_an_unsound_combination_is_refused_with_its_reason(config, part):
         {"privacy.dropouts": 4, "privacy.colluders": 5},
         {"privacy.regime": "FPDP", "partition.hospitals": 1},
         {"partition.sites": "lyon, turin", "partition.hospitals": 2},
+        {"exchange.group-size": 2, "exchange.robust": "trimmed-mean", "exchange.liars": 2},
+        {"exchange.group-size": 2, "exchange.robust": "krum", "privacy.dropouts": 1},
+        {
+            "exchange.group-size": 1,
+            "exchange.robust": "bulyan",
+            "privacy.regime": "FPDP",
+            "sealing.scheme": "plain",
+        },
     ],
 )
 def test_a_sound_combination_is_accepted(config):
