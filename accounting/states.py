@@ -3,7 +3,8 @@
     NEW -bind-> BOUND -keyed-> IDLE, round 0 closed
     IDLE -spend-> SPENT [-show-> SHOWN, turn by turn] -seal-> SEALED [-answer-> ANSWERED]
     any of these -commit-> COMMITTED -close-> IDLE, one round more closed
-    any of these -adopt-> IDLE, or -spend-> SPENT at a higher attempt: the older place is void, paid
+    any of these -adopt-> IDLE, or -spend-> SPENT, or -answer-> ANSWERED without an update, at a
+        higher attempt: the older place is void, paid
     -end-> ENDED; -retire-> RETIRED
     -public-> itself: figures of public records, as many answers as there are places
 
@@ -245,12 +246,10 @@ def _answer(state: TrainingState, line: Line) -> TrainingState:
         if roster == state.roster:
             return state
         raise BookError("stale-place", f"another roster of {place} was answered")
-    sealed = state.phase is Phase.SEALED and place == state.place
-    idle = state.phase in (Phase.IDLE, Phase.SEALED, Phase.ANSWERED) and place > state.place
-    if sealed:
+    if state.phase is Phase.SEALED and place == state.place:
         return state._replace(phase=Phase.ANSWERED, roster=roster)
     _check_round(state, bind, place)
-    if not idle:
+    if place <= state.place:
         raise BookError("stale-place", f"answer for {place} at {state.place}")
     return state._replace(
         phase=Phase.ANSWERED, place=place, turn=0, turns=0, reply="", roster=roster

@@ -81,7 +81,7 @@ class Ours(Contender):
         self._sealers: dict[str, Any] = {}
         self._turn, self._sealed = 0, dict[str, Any]()
         self._answers: Answers | None = None
-        self._answered = 0
+        self._answered, self.received = 0, 0.0
 
     def _held(self, name: str) -> Keys:
         if self.plan.scheme != "one-time":
@@ -155,6 +155,8 @@ class Ours(Contender):
                 },
             )
             given[holder] = answer(request, self.plan, keys)
+            got = sum(len(one) for one in request.envelopes.values())
+            self.received = max(self.received, got / len(nonces))
         seconds = (time.process_time() - start) / len(held)
         answers = {holder: one.answer for holder, one in given.items()}
         self._answers = Answers(roster=roster, by_holder=answers)

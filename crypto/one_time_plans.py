@@ -91,7 +91,7 @@ class Sharing:
         )
         if not named or not (self.committee or self.holders == min(hospitals, MOST_HOLDERS)):
             raise CapacityError(f"{self.holders} holders, but a committee of {len(self.committee)}")
-        if not 1 <= self.dropouts < hospitals or safe < 0:
+        if not 1 <= self.dropouts < hospitals or safe < 0 or self.threshold > self.holders:
             raise CapacityError(
                 f"{self.threshold} of {self.holders} answers with {self.dropouts} of {hospitals} "
                 "hospitals missing do not keep two sums of a place apart"

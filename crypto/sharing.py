@@ -38,7 +38,7 @@ def lagrange(points: Sequence[int], at: Sequence[int]) -> Residues:
 
     Points are public.
     """
-    rows = []
+    rows: list[list[int]] = []
     for target in at:
         row = []
         for one in points:
@@ -49,7 +49,7 @@ def lagrange(points: Sequence[int], at: Sequence[int]) -> Residues:
                     below = below * (one - other) % PRIME
             row.append(above * pow(below, -1, PRIME) % PRIME)
         rows.append(row)
-    return np.array(rows, dtype=np.float64)
+    return np.array(rows, dtype=np.float64).reshape(len(at), len(points))
 
 
 def shares_of(
@@ -94,11 +94,11 @@ def key_candidates(
         key = centred(interpolate(chosen, [0])[0])
         if int(np.abs(key).max()) > most:
             continue
-        fitting = interpolate(chosen, list(answers))
-        agreeing = frozenset(
+        others = [point for point in answers if point not in chosen]
+        agreeing = frozenset(subset) | frozenset(
             point
-            for row, (point, answer) in zip(fitting, answers.items(), strict=True)
-            if np.array_equal(row, answer)
+            for row, point in zip(interpolate(chosen, others), others, strict=True)
+            if np.array_equal(row, answers[point])
         )
         if agreeing not in seen:
             seen.add(agreeing)

@@ -150,6 +150,14 @@ def test_a_training_goes_its_way():
             "stale-place",
         ),
         ((*KEYED, lines.answer(at(1), roster="A")), spend(1), "stale-place"),
+        ((*KEYED, commit(1)), lines.answer(at(1), roster="A"), "stale-place"),
+        (
+            (*KEYED, commit(1), lines.answer(at(1, 2), roster="A")),
+            commit(1, total="other"),
+            "opening-refused",
+        ),
+        ((*KEYED, commit(1), lines.answer(at(1, 2), roster="A")), close(1), "opening-refused"),
+        ((*KEYED, spend(1), lines.answer(at(1, 2), roster="A")), seal(1), "stale-place"),
         ((*KEYED, lines.answer(at(1), roster="A")), seal(1), "stale-place"),
         # The end.
         ((*KEYED, *whole(1)), lines.end("t", round=2), "stale-place"),
@@ -193,6 +201,10 @@ def test_a_forbidden_move_is_refused_by_its_code(before, line, code):
         (*KEYED, PASS, show(1, 2), seal(1), spend(1, 2, uses=3), adopt(1), show(2, 1)),
         (*KEYED, spend(1), seal(1), lines.answer(at(1), roster="A"), commit(1), close(1)),
         (*KEYED, lines.answer(at(1, 2), roster="A"), spend(1, 3)),
+        # Who left an older place in whatever way is a holder at a higher one.
+        (*KEYED, spend(1), lines.answer(at(1, 2), roster="A"), commit(1, 2), close(1)),
+        (*KEYED, PASS, show(1, 1), lines.answer(at(1, 2), roster="A"), spend(1, 3)),
+        (*KEYED, spend(1), seal(1), commit(1), lines.answer(at(1, 2), roster="A"), commit(1, 2)),
         (*KEYED, commit(1, group="a"), commit(1, group="b"), close(1), spend(2)),
         (*KEYED, commit(1), close(1), spend(2), seal(2), commit(2), END),
         (*VISITS, spend(1), seal(1), spend(4, 2), seal(4, 2)),

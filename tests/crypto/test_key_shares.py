@@ -108,6 +108,7 @@ def test_plans_of_shared_keys_survive_json_and_are_proved(six):
     assert plan.describe()["colluders held"] == 2
     for change in (
         {"threshold": 3},
+        {"threshold": 7},
         {"holders": 5},
         {"dropouts": 0},
         {"dropouts": 6},
