@@ -88,7 +88,7 @@ def test_an_answer_without_an_update_gives_the_place_up(tmp_path: Path) -> None:
 
 
 def test_a_holder_whose_sum_did_not_open_answers_the_next_attempt(tmp_path: Path) -> None:
-    """Who is left out of an attempt, since it may have spoilt the one before, still holds shares."""
+    """Who is left out, since it may have spoilt the attempt before, still holds shares."""
     shared = SharedPlay.started(tmp_path)
     play = shared.play
     play.train(1)
