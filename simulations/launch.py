@@ -225,12 +225,14 @@ def follow_to_end(path: Path, output: Output) -> bool:
 def illustrate(path: Path) -> None:
     """Draw a run's figures and write its report; what fails here fails no training."""
     try:
-        from simulations.pages.figures import draw_figures
+        from simulations.pages.drawing import write_figures
+        from simulations.pages.figures import FOLDER, draw_all
         from simulations.pages.report import write_report
 
         run = read_run(path)
-        draw_figures(run)
-        write_report(run)
+        drawn = draw_all(run)
+        write_figures(drawn, path / FOLDER)
+        write_report(run, drawn)
     except Exception:
         logger.warning("no figures or no report in %s", path, exc_info=True)
 

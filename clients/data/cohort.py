@@ -22,6 +22,9 @@ from clients.data.errors import DataError
 from clients.data.records import Dataset, DatasetInfo, Ints, Records, join
 from clients.data.scanner import through_scanners
 
+#: The names of all hospitals, sorted, and the numbers of the patients of each, ascending.
+Deal = tuple[tuple[str, ...], list[Ints]]
+
 if TYPE_CHECKING:
     from clients.contract.settings import Settings
     from clients.data.partition import PatientTable
@@ -71,6 +74,11 @@ class Cohort:
         self.hospital(name)
         return self.tests.get(name)
 
+    @property
+    def deal(self) -> Deal:
+        """The names of all hospitals, and the numbers of the patients of each."""
+        return self.names, [self.records[name].patient_ids for name in self.names]
+
     @cached_property
     def patients_by_hospital(self) -> dict[str, int]:
         """Declared number of training patients of each hospital (N_k)."""
@@ -83,7 +91,11 @@ class Cohort:
 
 
 def split_cohort(
-    dataset: Dataset, settings: Settings, hospitals: int, judged: Dataset | None = None
+    dataset: Dataset,
+    settings: Settings,
+    hospitals: int,
+    judged: Dataset | None = None,
+    deal: Deal | None = None,
 ) -> Cohort:
     """Split a data set into the cohort that the settings describe.
 
@@ -93,24 +105,24 @@ def split_cohort(
             partition.{name,alpha,shards,shift}.
         hospitals: how many hospitals to split into; a natural partition must agree.
         judged: the data set that `data.holdout-from` names, if it does.
+        deal: of the same patients, where it is known already.
 
     Raises:
-        DataError: anything wrong with the split or the number of hospitals.
+        DataError: anything wrong with the split or the number of hospitals; or the deal is one of
+            other patients.
     """
-    from clients.data.partition import partition_patients, patient_table
+    from clients.data.partition import patient_table
 
     partition, seed = settings.partition, settings.public_seed
     train, holdout, origin = _parts(dataset, settings, judged)
     table = patient_table(train, dataset.patient_names)
-    names, parts = partition_patients(
-        table,
-        name=partition.name,
-        hospitals=hospitals,
-        alpha=partition.alpha,
-        shards=partition.shards,
-        seed=seed,
-        hospital_names=dataset.hospital_names,
-    )
+    names, parts = deal or _dealt(table, settings, hospitals, dataset.hospital_names)
+    if not np.array_equal(np.sort(np.concatenate(parts)), table.patients):
+        raise DataError(
+            f"{dataset.info.name}: the patients read here are not those that were dealt to "
+            "hospitals; all processes of a run must read the same files",
+            code="partition",
+        )
     records = {one: train.of_patients(part) for one, part in zip(names, parts, strict=True)}
     tests: dict[str, Records] = {}
     if settings.data.public:
@@ -127,6 +139,22 @@ def split_cohort(
         records=records,
         tests=tests,
         origin=origin,
+    )
+
+
+def _dealt(
+    table: PatientTable, settings: Settings, hospitals: int, hospital_names: tuple[str, ...]
+) -> Deal:
+    from clients.data.partition import partition_patients
+
+    return partition_patients(
+        table,
+        name=settings.partition.name,
+        hospitals=hospitals,
+        alpha=settings.partition.alpha,
+        shards=settings.partition.shards,
+        seed=settings.public_seed,
+        hospital_names=hospital_names,
     )
 
 

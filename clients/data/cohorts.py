@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -17,7 +17,7 @@ from clients.data.errors import DataError
 
 if TYPE_CHECKING:
     from clients.contract.settings import Settings
-    from clients.data.cohort import Cohort
+    from clients.data.cohort import Cohort, Deal
     from clients.data.records import Dataset, Records
 
 logger = logging.getLogger(__name__)
@@ -30,9 +30,15 @@ _Value = TypeVar("_Value")
 
 
 class Cohorts:
-    """The data sets and cohorts that were asked for last; hospitals of a process share them."""
+    """The data sets and cohorts that were asked for last; hospitals of a process share them.
 
-    def __init__(self) -> None:
+    Args:
+        deals: who goes to which hospital, where another process of this machine has dealt the same
+            data (`deals` of its own); what is not there is dealt here.
+    """
+
+    def __init__(self, deals: Mapping[tuple[Hashable, ...], Deal] | None = None) -> None:
+        self._dealt = dict(deals or {})
         self._datasets: OrderedDict[tuple[Hashable, ...], Dataset] = OrderedDict()
         self._cohorts: OrderedDict[tuple[Hashable, ...], Cohort] = OrderedDict()
 
@@ -46,6 +52,14 @@ class Cohorts:
             pooled = settings.partition.model_copy(update={"name": "iid", "hospitals": 1})
             settings = settings.model_copy(update={"partition": pooled})
         return self.split(settings, settings.partition.hospitals)
+
+    @property
+    def deals(self) -> dict[tuple[Hashable, ...], Deal]:
+        """Which patients each hospital got, for processes that read the same data.
+
+        They need not load the libraries that deal, which takes longer than reading most data.
+        """
+        return {key: cohort.deal for key, cohort in self._cohorts.items()}
 
     def tests_by_hospital(self, settings: Settings) -> dict[str, Records]:
         """Return each hospital's own test records, pooled regimes included; only for public data.
@@ -83,7 +97,7 @@ class Cohorts:
 
         def build() -> Cohort:
             judged = known(data.holdout_from) if data.holdout_from not in ("", NONE) else None
-            return split_cohort(known(data.name), settings, hospitals, judged)
+            return split_cohort(known(data.name), settings, hospitals, judged, self._dealt.get(key))
 
         key = (
             data.name,

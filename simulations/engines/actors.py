@@ -18,12 +18,13 @@ from flwr.supercore.task_identity import TaskIdentity
 from simulations.error_messages import NotStarted
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Hashable, Mapping, Sequence
     from pathlib import Path
 
     from flwr.app import UserConfig
     from flwr.clientapp import ClientApp
 
+    from clients.data.cohort import Deal
     from simulations.engines.device_room import Room
 
 #: The app that a SuperNode would run.
@@ -46,6 +47,7 @@ class Hospitals:
         sites: each part's own ``site.toml``; none: hospitals are simulated.
         memory: the share of a GPU's memory that this process may take.
         together: whether hospitals compute their gradients in one pass.
+        deals: who goes to which hospital, as the process that starts this one has found.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Hospitals:
         sites: Sequence[Path] = (),
         memory: float = 1.0,
         together: bool = False,
+        deals: Mapping[tuple[Hashable, ...], Deal] | None = None,
     ) -> None:
         self._named = app
         self._run_config = run_config
@@ -63,12 +66,14 @@ class Hospitals:
         self._sites = sites
         self._memory = memory
         self._together = together
+        self._deals = deals
         self._contexts: dict[int, Context] = {}
 
     def ready(self) -> bool:
         """Import what the first message will need; returns when the process can work."""
+        own = self._named == CLIENT_APP
         self._app()
-        if self._named == CLIENT_APP:
+        if own:
             for library in LIBRARIES:
                 import_module(library)
         return True
@@ -162,6 +167,13 @@ class Hospitals:
     def _app(self) -> ClientApp:
         if not isinstance(self._named, str):
             return self._named
+        if self._named == CLIENT_APP and self._deals:
+            from clients.client_app import make_client_app
+            from clients.data import Cohorts
+            from clients.site.worker import Worker
+
+            self._named = make_client_app(Worker(Cohorts(self._deals)))
+            return self._named
         module, _, attribute = self._named.partition(":")
         return cast("ClientApp", getattr(import_module(module), attribute))
 
@@ -183,6 +195,7 @@ class Crew:
         room: what each actor gets.
         cpus: processors of one actor.
         app: "module:attribute" of the ClientApp.
+        deals: who goes to which hospital, where that is known already.
     """
 
     def __init__(
@@ -193,6 +206,7 @@ class Crew:
         *,
         cpus: float,
         app: str = CLIENT_APP,
+        deals: Mapping[tuple[Hashable, ...], Deal] | None = None,
     ) -> None:
         import ray
 
@@ -200,7 +214,13 @@ class Crew:
         self._on_gpu = room.on_gpu
         remote = ray.remote(num_cpus=cpus, num_gpus=room.gpus)(Hospitals)
         self._make = partial(
-            remote.remote, app, run_config, nodes, memory=room.memory, together=room.together
+            remote.remote,
+            app,
+            run_config,
+            nodes,
+            memory=room.memory,
+            together=room.together,
+            deals=ray.put(dict(deals or {})),
         )
         self._devices: list[Any] = []
         self.actors: list[Any] = [self._begun() for _ in range(room.actors)]

@@ -68,43 +68,43 @@ def simulate(
 def _simulate_on_ray(settings: Settings, options: EngineOptions, cohorts: Cohorts | None) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    import ray
-    from flwr.supercore.run import Run
+    from simulations.engines.ray_cluster import ray_meanwhile
 
-    from clients.contract.terms import hospitals_expected
-    from simulations.engines.actors import Crew
-    from simulations.engines.device_room import find_room
-    from simulations.engines.local_transport import server_context
-    from simulations.engines.ray_cluster import start_ray
-    from simulations.engines.ray_transport import RayTransport
-    from simulations.run_audit import audit_run
-    from strategies.errors import TrainingStopped
-    from strategies.holdout import Holdout
-    from strategies.server_app import make_server_app
+    with ray_meanwhile(options.ray_address) as started:
+        # What takes long to import is imported while Ray starts.
+        from flwr.supercore.run import Run
 
-    nodes = {secrets.randbits(62) + 2: k for k in range(hospitals_expected(settings))}
-    run = Run.create_empty(secrets.randbits(62))
-    config = settings.to_config()
-    started_here = start_ray(options.ray_address)
-    crew: Crew | None = None
-    try:
-        cpus = float(settings.run.threads)
-        room = find_room(settings, cohorts, len(nodes), options.actors)
-        crew = Crew(room, config, nodes, cpus=cpus)
-        _report_devices(Path(settings.run.out), crew.devices())
-        transport = RayTransport(crew, nodes, run, together=room.together)
+        from clients.contract.terms import hospitals_expected
+        from simulations.engines.actors import Crew
+        from simulations.engines.device_room import find_room
+        from simulations.engines.local_transport import server_context
+        from simulations.engines.ray_transport import RayTransport
+        from simulations.run_audit import audit_run
+        from strategies.errors import TrainingStopped
+        from strategies.holdout import Holdout
+        from strategies.server_app import make_server_app
+
+        nodes = {secrets.randbits(62) + 2: k for k in range(hospitals_expected(settings))}
+        run = Run.create_empty(secrets.randbits(62))
+        config = settings.to_config()
+        crew: Crew | None = None
+        started.result()
         try:
-            lead = make_server_app(partial(Holdout, cohorts=cohorts), audit_run)
-            lead(transport, server_context(run, config))
+            room = find_room(settings, cohorts, len(nodes), options.actors)
+            deals = cohorts.deals if cohorts else None
+            crew = Crew(room, config, nodes, cpus=float(settings.run.threads), deals=deals)
+            _report_devices(Path(settings.run.out), crew.devices())
+            transport = RayTransport(crew, nodes, run, together=room.together)
+            try:
+                lead = make_server_app(partial(Holdout, cohorts=cohorts), audit_run)
+                lead(transport, server_context(run, config))
+            finally:
+                _report_memory(Path(settings.run.out), transport.peak_memory_bytes())
+        except TrainingStopped as stopped:
+            raise RunStopped(str(stopped)) from stopped
         finally:
-            _report_memory(Path(settings.run.out), transport.peak_memory_bytes())
-    except TrainingStopped as stopped:
-        raise RunStopped(str(stopped)) from stopped
-    finally:
-        if crew is not None:
-            crew.end()
-        if started_here:
-            ray.shutdown()
+            if crew is not None:
+                crew.end()
 
 
 def _report_devices(folder: Path, devices: dict[str, int]) -> None:

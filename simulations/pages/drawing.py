@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from weakref import WeakKeyDictionary
 
 import matplotlib as mpl
 
@@ -57,6 +58,9 @@ class Drawing(Generic[Source]):
     draw: Callable[[Source], Figure | None]
 
 
+#: What `_svg` has drawn, as long as the figure is there.
+_SVG: WeakKeyDictionary[Figure, str] = WeakKeyDictionary()
+
 #: Figures by name, each with the drawing that it came from.
 Drawn = dict[str, tuple[Drawing[Any], "Figure"]]
 
@@ -80,11 +84,11 @@ def write_figures(drawn: Drawn, folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for name, (_, figure) in drawn.items():
-        for suffix, metadata in (("svg", {"Date": None}), ("png", {})):
-            file = folder / f"{name}.{suffix}"
-            with mpl.rc_context(STYLE):
-                figure.savefig(file, dpi=PNG_DPI, metadata=metadata)
-            written.append(file)
+        vectors, pixels = folder / f"{name}.svg", folder / f"{name}.png"
+        vectors.write_text(_svg(figure), encoding="utf-8")
+        with mpl.rc_context(STYLE):
+            figure.savefig(pixels, dpi=PNG_DPI)
+        written += [vectors, pixels]
     return written
 
 
@@ -103,12 +107,23 @@ def inline_figures(drawn: Drawn) -> list[dict[str, str]]:
     ]
 
 
+def _svg(figure: Figure) -> str:
+    """Return a figure as SVG, drawn at the first call: a file and a page show the same one.
+
+    Its parts stay where they were laid out then. Laying out is half of the work.
+    """
+    if figure not in _SVG:
+        file = io.StringIO()
+        with mpl.rc_context(STYLE):
+            figure.savefig(file, format="svg", metadata={"Date": None})
+        figure.set_layout_engine("none")
+        _SVG[figure] = file.getvalue()
+    return _SVG[figure]
+
+
 def _inline_svg(figure: Figure, name: str, title: str) -> str:
     """Return a figure as an SVG element whose ids meet no other figure's."""
-    file = io.StringIO()
-    with mpl.rc_context(STYLE):
-        figure.savefig(file, format="svg", metadata={"Date": None})
-    text = file.getvalue()
+    text = _svg(figure)
     text = text[text.index("<svg") :]
     text = re.sub(r'(\bid="|url\(#|xlink:href="#)', rf"\g<1>{name}-", text)
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)

@@ -38,6 +38,8 @@ from strategies.run.reading import RunResult
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+#: Of a run's figures, in its folder.
+FOLDER = "figures"
 #: Nine points stay above six on half of an A4 page and on a phone.
 SIZE_INCHES = (4.4, 3.0)
 
@@ -48,7 +50,7 @@ def draw_figures(run: RunResult) -> list[Path]:
     Returns:
         The files written, an SVG and a PNG for each figure.
     """
-    return write_figures(draw_all(run), run.path / "figures")
+    return write_figures(draw_all(run), run.path / FOLDER)
 
 
 def draw_all(run: RunResult) -> Drawn:

@@ -10,7 +10,7 @@ import math
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from accounting.vocabulary import REGIMES
 from simulations.pages.account_book import (
@@ -46,6 +46,9 @@ from simulations.pages.wording import (
 )
 from strategies.run.reading import NoRun, RunResult
 
+if TYPE_CHECKING:
+    from simulations.pages.drawing import Drawn
+
 #: Figures that show hospitals one by one, or how long their patients took.
 OF_HOSPITALS = ("split", "hospitals", "phases")
 #: Said of a claim that a patient in N may be shown whole under.
@@ -54,21 +57,26 @@ LARGE_DELTA = "No: delta is above one patient in all."
 MOST_LEDGERS = 25
 
 
-def write_report(run: RunResult) -> Path:
-    """Write ``report.html`` into the run folder and return its path."""
+def write_report(run: RunResult, drawn: Drawn | None = None) -> Path:
+    """Write ``report.html`` into the run folder and return its path.
+
+    Args:
+        run: what it is about.
+        drawn: its figures, where they are drawn already.
+    """
     file = run.path / REPORT
-    file.write_text(render_report(run), encoding="utf-8")
+    file.write_text(render_report(run, drawn), encoding="utf-8")
     return file
 
 
-def render_report(run: RunResult) -> str:
-    """Return the page."""
+def render_report(run: RunResult, drawn: Drawn | None = None) -> str:
+    """Return the page; arguments as for `write_report`."""
     from simulations.pages.drawing import inline_figures
     from simulations.pages.figures import DRAWINGS, draw_all
 
     statements = _statements(run)
     observers = run.privacy.get("observers") or []
-    drawn = draw_all(run)
+    drawn = draw_all(run) if drawn is None else drawn
     return fill_page(
         PAGE,
         title=f"{_config(run, 'run.scenario')}: {_regime_title(run)}",

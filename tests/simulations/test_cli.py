@@ -110,7 +110,7 @@ def test_a_figure_that_fails_fails_no_run(engine, monkeypatch, capsys):
         raise OSError("no space left")
 
     monkeypatch.setattr("simulations.launch.illustrate", illustrate)
-    monkeypatch.setattr("simulations.pages.figures.draw_figures", fail)
+    monkeypatch.setattr("simulations.pages.figures.draw_all", fail)
     assert main(["--quiet"]) == 0
     (log,) = Path("runs").glob("*/run.log")
     assert "no space left" in log.read_text()

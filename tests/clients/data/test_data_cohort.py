@@ -1,4 +1,5 @@
 import os
+import pickle
 
 import numpy as np
 import pytest
@@ -117,6 +118,32 @@ def test_a_cohort_that_was_not_asked_for_lately_is_forgotten():
     for alpha in (4.0, 5.0, 6.0, 7.0):
         cohorts.of(Settings.from_config({"partition.alpha": alpha}))
     assert cohorts.of(Settings()) is not first
+
+
+def test_what_another_process_has_dealt_is_not_dealt_again(monkeypatch):
+    settings = Settings.from_config({"data.public": True})
+    first = Cohorts()
+    cohort = first.of(settings)
+
+    def dealt_again(*_, **options):
+        raise AssertionError(options)
+
+    monkeypatch.setattr("clients.data.partition.partition_patients", dealt_again)
+    with pytest.raises(AssertionError):
+        Cohorts().of(settings)
+    other = Cohorts(pickle.loads(pickle.dumps(first.deals))).of(settings)
+    assert other.names == cohort.names
+    for name in cohort.names:
+        for one, two in ((cohort.records, other.records), (cohort.tests, other.tests)):
+            np.testing.assert_array_equal(one[name].inputs, two[name].inputs)
+
+
+def test_a_deal_of_other_patients_is_refused():
+    cohorts = Cohorts()
+    cohorts.of(Settings())
+    [(key, (names, parts))] = cohorts.deals.items()
+    with pytest.raises(DataError, match="read the same files"):
+        Cohorts({key: (names, [part[1:] for part in parts])}).of(Settings())
 
 
 def test_a_hospital_without_patients_is_part_of_the_cohort():
