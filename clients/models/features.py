@@ -55,11 +55,11 @@ class Features:
         channels, height, width = shape
         self.transform = Scattering(height, width)
         maps, rows, columns = self.transform.shape
-        self._pool = pool or (2 if min(rows, columns) >= 8 else 1)
+        self.pool = pool or (2 if min(rows, columns) >= 8 else 1)
         self._seen = seen
-        self.width = channels * maps * (rows // self._pool) * (columns // self._pool)
+        self.width = channels * maps * (rows // self.pool) * (columns // self.pool)
         self.shape = (self.width,)
-        self._mean, self._whitener = self._public_statistics(height, width)
+        self.mean, self.whitener = self._public_statistics(height, width)
 
     def _public_statistics(self, height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the mean [maps] and the whitening matrix [maps, maps] of noise pictures."""
@@ -71,9 +71,9 @@ class Features:
 
     def _logarithm(self, scattered: torch.Tensor) -> torch.Tensor:
         log_maps = torch.log(scattered.abs() + _FLOOR)
-        if self._pool == 1:
+        if self.pool == 1:
             return log_maps
-        return torch.nn.functional.avg_pool2d(log_maps, self._pool)
+        return torch.nn.functional.avg_pool2d(log_maps, self.pool)
 
     @torch.no_grad()
     def __call__(self, pictures: Floats) -> Floats:
@@ -87,10 +87,10 @@ class Features:
     def of_maps(self, scattered: torch.Tensor) -> torch.Tensor:
         """Return feature rows [n, width] of what `transform` makes of pictures."""
         log_maps = self._logarithm(scattered)
-        n, maps = log_maps.shape[0], len(self._mean)
+        n, maps = log_maps.shape[0], len(self.mean)
         flat = log_maps.reshape(n, -1, maps, *log_maps.shape[2:])
-        centred = flat - self._mean[:, None, None]
-        white = torch.einsum("nkcyx,cd->nkdyx", centred, self._whitener)
+        centred = flat - self.mean[:, None, None]
+        white = torch.einsum("nkcyx,cd->nkdyx", centred, self.whitener)
         channels = white.shape[1]
         return torch.nn.functional.group_norm(white.flatten(1, 2), channels).flatten(1)
 

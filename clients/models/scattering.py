@@ -114,14 +114,14 @@ class Scattering:
         step = 2**scales
         # Room for the widest filter on both sides, and a whole number of steps.
         padded = [(side + step) // step * step + step for side in (height, width)]
-        self._padded = (padded[0], padded[1])
+        self.size = (padded[0], padded[1])
         top, left = (padded[0] - height) // 2, (padded[1] - width) // 2
-        self._pad = (left, padded[1] - width - left, top, padded[0] - height - top)
+        self.room = (left, padded[1] - width - left, top, padded[0] - height - top)
         self.shape = (channels_of(scales), height // step, width // step)
-        self.first = [_wavelets(self._padded, j, 0) for j in range(scales)]
-        self.second = _wavelets(self._padded, scales - 1, scales - 2)
-        self._rows = [_window(height, padded[0], top, scales, r) for r in range(scales)]
-        self._columns = [_window(width, padded[1], left, scales, r) for r in range(scales)]
+        self.first = [_wavelets(self.size, j, 0) for j in range(scales)]
+        self.second = _wavelets(self.size, scales - 1, scales - 2)
+        self.rows = [_window(height, padded[0], top, scales, r) for r in range(scales)]
+        self.columns = [_window(width, padded[1], left, scales, r) for r in range(scales)]
 
     @torch.no_grad()
     def __call__(self, pictures: torch.Tensor) -> torch.Tensor:
@@ -149,9 +149,9 @@ class Scattering:
 
     def padded(self, pictures: torch.Tensor) -> torch.Tensor:
         """Return each channel by itself, with room around it: [n * channels, 1, h', w']."""
-        wide = torch.nn.functional.pad(pictures, self._pad, mode="reflect")
-        return wide.reshape(-1, 1, *self._padded)
+        wide = torch.nn.functional.pad(pictures, self.room, mode="reflect")
+        return wide.reshape(-1, 1, *self.size)
 
     def blur(self, maps: torch.Tensor, resolution: int) -> torch.Tensor:
         """Average under a Gaussian window around each place of the last grid."""
-        return torch.matmul(torch.matmul(self._rows[resolution], maps), self._columns[resolution].T)
+        return torch.matmul(torch.matmul(self.rows[resolution], maps), self.columns[resolution].T)

@@ -248,7 +248,15 @@ _RULES: dict[type[nn.Module], Callable[[_Compiler, Any, _Value], _Value]] = {
 
 
 #: Rows of the table of models that can be computed on shares.
-TAKEN = ("logistic", "mlp", "cnn", "scattering", "squeezenet", "resnet18")
+TAKEN = (
+    "logistic",
+    "mlp",
+    "cnn",
+    "scattering",
+    "scattering-pyramid",
+    "squeezenet",
+    "resnet18",
+)
 
 
 def compile_model(artefact: Artefact, answer: Answer = "probabilities") -> Compiled:

@@ -1,4 +1,4 @@
-"""The app behind the patient's page: three requests, each within its limits.
+"""The app behind the patient's page: four requests, each within its limits.
 
     app = make_app(folder, origins=["http://127.0.0.1:9473"], token=new_token())
 
@@ -20,7 +20,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from deployment.clinic.asking import asked, code_of, introduced, sizes
+from deployment.clinic.asking import asked, code_of, computed_by, introduced, sizes
 from deployment.clinic.guards import Guard, Pace
 from deployment.clinic.page import make_page
 from deployment.inference.folders import Folder
@@ -43,7 +43,7 @@ def new_token() -> str:
 
 
 class Clinic:
-    """What the app's three requests do.
+    """What the app's four requests do.
 
     Args:
         folder: the patient's.
@@ -75,6 +75,16 @@ class Clinic:
         if "model" in said:
             self._shapes = {said["model"]: said["shape"]}
         return JSONResponse(said | {"agent": self._own})
+
+    async def features(self, request: Request) -> Response:
+        """Return the public constants by which the page computes features."""
+        if not self._abouts.passes():
+            raise Fault(429, "pace")
+        try:
+            made = await run_in_threadpool(computed_by, self._folder, patience=self._patience)
+        except Exception as error:
+            raise Fault(502, code_of(error)) from None
+        return Response(made, media_type="application/octet-stream")
 
     async def predict(self, request: Request) -> Response:
         """Ask about two shares, and tell each step as it happens: a JSON object a line."""
@@ -144,6 +154,7 @@ def make_app(
     routes = [
         Route("/", clinic.show),
         Route("/about", clinic.about),
+        Route("/features", clinic.features),
         Route("/predictions", clinic.predict, methods=["POST"]),
     ]
     app = Starlette(routes=routes, exception_handlers={Fault: _told})

@@ -13,6 +13,13 @@ import numpy as np
 from clients.prediction.asked_pictures import picture_form
 from crypto.inference.links import LinkError, Refusal
 from crypto.inference.sealed_shares import OVERHEAD, PUBLIC
+from deployment.clinic.feature_constants import (
+    IN_BROWSERS,
+    LEAST_SIDE,
+    browser_features,
+    constants,
+    layout,
+)
 from deployment.clinic.texts import TEXTS, share_text
 from deployment.inference.agents import About, Agent, Answer
 from deployment.inference.folders import Folder
@@ -42,6 +49,7 @@ def introduced(folder: Folder, *, patience: float = 60.0) -> dict[str, Any]:
             "seal": agent.seal,
             "left": agent.left,
             "shape": list(shape),
+            "features": layout(browser_features(info_of(about))) if about.features else None,
             "gain": about.gain,
             "offset": about.offset,
             "title": info_of(about).title,
@@ -54,13 +62,29 @@ def introduced(folder: Folder, *, patience: float = 60.0) -> dict[str, Any]:
 
 def _fault(about: About, shape: tuple[int, ...]) -> str:
     """Return why a page cannot share what this model takes; "" where it can."""
-    if about.features:
-        return "features"
     info = info_of(about)
-    square = len(shape) == 3 and shape[1] == shape[2] and shape[1:] == tuple(info.shape[1:])
-    if info.kind != "image" or not square or math.prod(shape) > MOST_VALUES:
+    drawn = len(info.shape) == 3 and info.shape[1] == info.shape[2] and info.shape[0] in (1, 3)
+    if info.kind != "image" or not drawn or math.prod(info.shape) > MOST_VALUES:
         return "no-pictures"
-    return "" if info.shape[0] in (1, 3) and shape[0] in (1, 3) else "no-pictures"
+    if about.features:
+        there = about.features in IN_BROWSERS and info.shape[1] >= LEAST_SIDE
+        return "" if there and shape == browser_features(info).shape else "features"
+    pictures = len(shape) == 3 and shape[0] in (1, 3) and shape[1:] == tuple(info.shape[1:])
+    return "" if pictures and math.prod(shape) <= MOST_VALUES else "no-pictures"
+
+
+def computed_by(folder: Folder, *, patience: float = 60.0) -> bytes:
+    """Return the constants by which a page computes features for the model that is served.
+
+    Raises:
+        LinkError: the provider cannot be reached, or says what cannot be read.
+        Refusal: it refuses, or its model takes no features that a page computes.
+    """
+    with Agent(folder, patience=patience) as agent:
+        about = agent.about
+        if not about.features or _fault(about, agent.program.shape):
+            raise Refusal("model", "the model that is served takes no features of a page")
+        return constants(browser_features(info_of(about)))
 
 
 def _form(about: About) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 
+from deployment.clinic.feature_script import FEATURES
 from deployment.clinic.page_script import PAGE_SCRIPT
 from deployment.clinic.picture_script import PICTURES
 from deployment.clinic.sharing_script import SHARING
@@ -116,7 +117,7 @@ def make_page() -> Page:
     from markupsafe import Markup
 
     texts = json.dumps(TEXTS).replace("<", "\\u003c")
-    script = f"const TEXTS = {texts};\n{PICTURES}{SHARING}{PAGE_SCRIPT}"
+    script = f"const TEXTS = {texts};\n{PICTURES}{SHARING}{FEATURES}{PAGE_SCRIPT}"
     html = fill_page(_PAGE, t=TEXTS, own_style=Markup(_OWN_STYLE), script=Markup(script))
     policy = (
         f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(STYLE + _OWN_STYLE)}'"

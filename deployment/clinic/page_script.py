@@ -4,7 +4,7 @@ PAGE_SCRIPT = r"""
 const $ = id => document.getElementById(id);
 const filled = (text, values = {}) => text.replace(/\{(\w+)\}/g, (all, key) => values[key] ?? all);
 const token = () => location.hash.slice(1);
-let form = null, pixels = null, known = null;
+let form = null, pixels = null, known = null, constants = null;
 
 function made(tag, text, attributes = {}) {
   const element = document.createElement(tag);
@@ -49,6 +49,10 @@ async function introduced() {
   if (known !== null && form.agent !== known) throw new Refused("changed");
   known = form.agent;
   if (form.error) throw new Refused(form.error);
+  if (form.features && constants === null) {
+    const response = await asked("features");
+    constants = constantsOf(await response.arrayBuffer(), form.features);
+  }
   const classes = form.classes.join(", ");
   $("model").textContent = filled(TEXTS.model, {title: form.title, classes});
   $("left").textContent = filled(TEXTS.left, {left: form.left});
@@ -125,9 +129,19 @@ async function ask(event) {
   }
 }
 
+/* Return the words to share: the picture, or what the model looks at of it, computed here. */
+async function inputWords() {
+  if (!form.features) return wordsOf(pixels, form);
+  say(TEXTS.computing);
+  await new Promise(shown => setTimeout(shown, 20));
+  const row = featuresOf(pixels, form, constants);
+  if (row.length !== form.shape[0] || !row.every(Number.isFinite)) throw new Refused("failed");
+  return rowWords(row);
+}
+
 async function answered(since) {
   await introduced();  /* The provider's key, as it is now. */
-  const {provider, agent} = sharesOf(wordsOf(pixels, form));
+  const {provider, agent} = sharesOf(await inputWords());
   const closed = await sealed(provider, fromHex(form.seal), form.model);
   step("shared", since);
   const response = await asked("predictions?model=" + form.model, {method: "POST",

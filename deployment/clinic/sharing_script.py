@@ -15,23 +15,30 @@ function rint(value) {
   return rest > 0.5 || (rest === 0.5 && low % 2 !== 0) ? low + 1 : low;
 }
 
+/* Return pixels as training reads them: float32 in [0, 1]. */
+function scaledOf(pixels, {low, high}) {
+  const width = Math.fround(high - low), start = Math.fround(low);
+  return Float32Array.from(pixels, pixel =>
+    Math.min(Math.max(Math.fround(Math.fround(pixel - start) / width), 0), 1));
+}
+
 /* Return pixels [size, size, channels] as words, int64 [channels of the model, size, size]. */
 function wordsOf(pixels, form) {
-  const {size, channels, low, high, gain, offset, shape} = form, area = size * size;
+  const {size, channels, gain, offset, shape} = form, area = size * size;
   const one = list => (list.length === 1 ? () => list[0] : c => list[c]);
-  const gains = one(gain), offsets = one(offset);
+  const gains = one(gain), offsets = one(offset), scaled = scaledOf(pixels, form);
   const words = new BigInt64Array(shape[0] * area);
-  const width = Math.fround(high - low);
   for (let c = 0; c < shape[0]; c++) {
     for (let i = 0; i < area; i++) {
-      const pixel = pixels[i * channels + (channels === 1 ? 0 : c)];
-      const scaled = Math.fround(Math.fround(pixel - Math.fround(low)) / width);
-      const value = Math.min(Math.max(scaled, 0), 1) * gains(c) + offsets(c);
+      const value = scaled[i * channels + (channels === 1 ? 0 : c)] * gains(c) + offsets(c);
       words[c * area + i] = BigInt(rint(value * 65536));
     }
   }
   return words;
 }
+
+/* Return a row of features as words. */
+const rowWords = row => BigInt64Array.from(row, value => BigInt(rint(value * 65536)));
 
 /* Return two shares whose sum modulo 2**64 are the words; either alone is uniform. */
 function sharesOf(words) {

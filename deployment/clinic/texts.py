@@ -22,6 +22,7 @@ TEXTS: dict[str, Any] = {
     "connecting": "Asking your agent which model is served ...",
     "ready": "Ready. Choose a picture.",
     "chosen": "The picture can be read. Nothing has been sent yet.",
+    "computing": "Computing in this browser what the model looks at ...",
     "asked": "The answer is here.",
     "progress": "What happens",
     "steps": {
@@ -105,8 +106,8 @@ TEXTS: dict[str, Any] = {
         "dealer": "The hospital cannot reach the dealer. Try again later.",
         "packet": "The randomness for this question was used before, or is too old. Try again.",
         "deposit": "The hospital's share was not taken. Load the page again.",
-        "features": "This model takes numbers that are computed from the picture first. On the "
-        "command line: asclepias infer predict.",
+        "features": "This model takes numbers that another net computes from the picture first, "
+        "which this page cannot. On the command line: asclepias infer predict.",
         "no-pictures": "This model takes no pictures. On the command line: asclepias infer "
         "predict.",
         "failed": "Something failed. Nothing of your picture is known to anybody. Try again, or "
