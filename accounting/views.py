@@ -103,11 +103,25 @@ def _exact_views(run: RunDescription) -> list[View]:
         views.append(View(observer="any one other hospital", multiplier=None, why=exact + other))
         why = exact + "every update is open to whoever holds the key and the sealed vectors"
         if run.sums_alone and SCHEMES[run.scheme].sums_alone:
-            why = exact + "they open exact sums; all hospitals but one know that one's updates"
-            views.append(View(observer="server + any one other hospital", multiplier=None, why=why))
+            views += _exact_views_of_server_with_hospitals(run)
         elif run.sums_alone:
             views.append(View(observer="server + one key holder", multiplier=None, why=why))
     return views
+
+
+def _exact_views_of_server_with_hospitals(run: RunDescription) -> list[View]:
+    """The server and hospitals that work with it, under keys that open sums and no more."""
+    why = "no noise: they open exact sums"
+    if run.held is not None:
+        why += (
+            "; of a round that is done again without one hospital two, which differ by its update"
+        )
+    few = View(observer="server + any one other hospital", multiplier=None, why=why)
+    too_many = run.in_sum - 1 if run.held is None else run.held + 1
+    many = View(
+        observer=_server_with(run, too_many), multiplier=None, why="no noise: open single updates"
+    )
+    return [few, many] if too_many > 1 else [many]
 
 
 def _shared_noise_views(run: RunDescription) -> list[View]:
@@ -218,11 +232,9 @@ def _server_with_hospitals(run: RunDescription) -> list[View]:
 
 def _server_with_too_many(run: RunDescription, count: int) -> View:
     """The server and the fewest hospitals that learn a single update."""
-    plan, others = run.plan(), run.hospitals - 1
+    plan = run.plan()
     return View(
-        observer="server + all other hospitals"
-        if count == others
-        else f"server + any {_others(count)} or more",
+        observer=_server_with(run, count),
         # All seeds are open to them, so of noise in parts n_0 alone is left.
         multiplier=plan.kept(0),
         binds=run.colluders >= count,
@@ -232,6 +244,13 @@ def _server_with_too_many(run: RunDescription, count: int) -> View:
         else "more than shared keys are held against: open single updates, and take out of each "
         "whatever noise can be taken out of a sum",
     )
+
+
+def _server_with(run: RunDescription, count: int) -> str:
+    """The server with so many hospitals or more."""
+    if count == run.hospitals - 1:
+        return "server + all other hospitals"
+    return f"server + any {_others(count)} or more"
 
 
 def _shared_patients_of_shares(run: RunDescription) -> list[View]:

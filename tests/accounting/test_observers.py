@@ -88,6 +88,23 @@ def test_shared_keys_have_a_row_for_those_held_and_one_for_those_beyond():
     assert "server + all other hospitals" not in rows
 
 
+def test_without_noise_the_table_says_how_many_open_single_updates_beside_the_server():
+    exact = {**SMALL, "regime": "F", "noise_multiplier": 0.0, "scheme": "one-time"}
+    for changes, beyond, again in (
+        ({}, "server + all other hospitals", False),
+        ({"dropouts": 2, "held": 3}, "server + any 4 other hospitals or more", True),
+        ({"group": 5}, "server + any 4 other hospitals or more", False),
+    ):
+        rows = {name: row for name, row in table(**{**exact, **changes}).items() if "+" in name}
+        assert list(rows) == ["server + any one other hospital", beyond]
+        assert all(row.epsilon is None and not row.guaranteed for row in rows.values())
+        assert ("done again" in rows["server + any one other hospital"].why) is again
+        assert "open single updates" in rows[beyond].why
+    assert [name for name in table(**{**exact, "hospitals": 2}) if "+" in name] == [
+        "server + all other hospitals"
+    ]
+
+
 def test_a_row_says_whether_its_claim_takes_encryption_to_hold():
     rests = {name: row.rests_on for name, row in table(**SHARED).items()}
     assert rests == {
