@@ -143,6 +143,59 @@ def test_whatever_rosters_are_answered_one_sum_is_learnt(
     assert found_any
 
 
+def small_cases():
+    """All plans of up to five holders and seven hospitals, against as many as they hold against."""
+    for holders in (3, 4, 5):
+        for hospitals, dropouts in itertools.product(range(holders, 8), (1, 2, 3)):
+            for threshold, colluders in itertools.product(range(2, holders + 1), (0, 1)):
+                safe = most_colluders(
+                    hospitals=hospitals, holders=holders, threshold=threshold, dropouts=dropouts
+                )
+                if dropouts < hospitals and safe >= colluders:
+                    yield hospitals, holders, threshold, dropouts, colluders
+
+
+@pytest.mark.parametrize("most", [10, pytest.param(1_000, marks=pytest.mark.exhaustive)])
+def test_no_small_plan_tells_more_than_one_sum(most):
+    """With a committee, silent holders and colluding ones too; every way to answer, or so many."""
+    cases, dice = list(small_cases()), random.Random(most)
+    for hospitals, holders, threshold, dropouts, colluders in cases:
+        rosters, honest = [None, *rosters_of(hospitals, dropouts)], holders - colluders
+        if len(rosters) ** honest <= most:
+            assignments = itertools.product(rosters, repeat=honest)
+        else:
+            assignments = ([dice.choice(rosters) for _ in range(honest)] for _ in range(most))
+        for assignment in assignments:
+            found = learnt(assignment, colluders, threshold, range(hospitals - colluders))
+            assert one_sum_at_most(found), (hospitals, holders, threshold, dropouts, assignment)
+    # Both conditions of the theorem are in it, the second by itself too.
+    assert len(cases) == 94
+    assert any(3 * t <= 2 * h + c for _, h, t, _, c in cases)
+
+
+@pytest.mark.parametrize(
+    ("hospitals", "holders", "threshold", "colluders"), [(5, 5, 4, 1), (9, 3, 2, 0), (7, 6, 5, 0)]
+)
+def test_a_hospital_that_seals_a_place_twice_is_two_dealers_of_whom_rosters_lack_one(
+    hospitals, holders, threshold, colluders
+):
+    """Its folder was put back. Under the second condition alone each takes four hospitals more."""
+    dice, rosters, twice = random.Random(hospitals), rosters_of(hospitals, 1), 100
+    found_any = 0
+    for _ in range(60):
+        some = [dice.choice(rosters) for _ in range(2)]
+        answers = []
+        for _ in range(holders - colluders):
+            members = dice.choice(some)
+            if 0 in members and dice.random() < 0.5:
+                members = members - {0} | {twice}
+            answers.append(members)
+        found = learnt(answers, colluders, threshold, [*range(hospitals - colluders), twice])
+        assert one_sum_at_most(found)
+        found_any += bool(found)
+    assert found_any
+
+
 def test_the_rule_against_two_opened_rosters_alone_would_not_do():
     """The control: H = 3, t = 2 keeps two rosters from two answers each, and gives both keys."""
     a, b = frozenset({0}), frozenset({1})
