@@ -22,8 +22,8 @@ pytestmark = [
     pytest.mark.usefixtures("chances"),
 ]
 
-#: One of each way in which a fault shows.
-A_FEW = ("a tenth less noise", "a clip for each tensor", "a retry not charged")
+#: One for each detector.
+A_FEW = ("a clip for each tensor", "a retry not charged")
 
 
 @pytest.fixture

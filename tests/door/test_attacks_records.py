@@ -87,7 +87,7 @@ def in_both_worlds(other: str, examples: int, steps: int) -> None:
     )
 
 
-@pytest.mark.parametrize("other", OTHERS)
+@pytest.mark.parametrize("other", ["one less", "no number", "another"])
 def test_no_server_can_tell_two_worlds_apart_that_differ_in_one_record(other: str) -> None:
     in_both_worlds(other, 1, 12)
 

@@ -156,7 +156,14 @@ def first_world(tmp_path_factory: pytest.TempPathFactory) -> list:
     return _world(tmp_path_factory.mktemp("first"), None)
 
 
-@pytest.mark.parametrize("difference", TABLES)
+#: One of each way in which a record is unlike others: a value, a word, a form, a count.
+A_FEW = ("a cell that is no number", "a third class", "a cell too many", "one patient fewer")
+
+
+@pytest.mark.parametrize(
+    "difference",
+    [one if one in A_FEW else pytest.param(one, marks=pytest.mark.exhaustive) for one in TABLES],
+)
 def test_a_table_answers_as_its_twin(tmp_path: Path, first_world: list, difference: str) -> None:
     assert _world(tmp_path, TABLES[difference]) == first_world
 
@@ -226,7 +233,7 @@ def test_a_run_of_layers_answers_as_its_twin(tmp_path: Path) -> None:
     assert worlds[0] == worlds[1]
 
 
-@pytest.mark.parametrize("count", [1, LARGEST, LARGEST + 1])
+@pytest.mark.parametrize("count", [1, LARGEST + 1])
 @pytest.mark.parametrize("bound", [0, LARGEST + 1])
 def test_a_run_of_layers_is_refused_by_the_stamp_whatever_the_records(
     tmp_path: Path, count: int, bound: int
