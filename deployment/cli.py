@@ -66,7 +66,7 @@ def start(version: Version = False) -> None:
             "asclepias init consortium --address fl.example.org:9092 --hospital lyon "
             "--hospital turin --hospital berlin --data csv:visits.csv",
             "asclepias init consortium --hospital a --hospital b --hospital c --hospital d "
-            "--hospital e --scheme one-time --dropouts 1",
+            "--hospital e --dropouts 1",
             "asclepias init consortium --benchmark default --set partition.hospitals=3",
         ]
     )
@@ -83,8 +83,8 @@ def init(
         str, typer.Option(metavar="SCENARIO", help="Stand-in hospitals of a public benchmark.")
     ] = "",
     scheme: Annotated[
-        str, typer.Option(help="Sealing of the drafted run; under one-time nobody holds a key.")
-    ] = "bfv",
+        str, typer.Option(help="Sealing of the drafted run: one-time, whose keys nobody holds.")
+    ] = "",
     dropouts: Annotated[
         int, typer.Option(min=0, help="Hospitals that may be missing in a round of it.")
     ] = 0,
@@ -104,7 +104,7 @@ def init(
     if benchmark:
         if hospital:
             raise DeploymentError("--benchmark names the hospitals itself; leave --hospital out.")
-        if scheme != "bfv" or dropouts:
+        if scheme or dropouts:
             raise DeploymentError("--benchmark takes the sealing from its scenario and --set.")
         names, values, scheme, dropouts = _benchmark(benchmark, assignments or [])
     elif test_mode:
@@ -117,7 +117,7 @@ def init(
         partitions=bool(benchmark),
         test_mode=test_mode,
         allowed_apps=[bundle_digest()],
-        scheme=scheme,
+        scheme=scheme or "one-time",
         dropouts=dropouts,
     )
     show_consortium(consortium)

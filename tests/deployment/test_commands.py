@@ -47,7 +47,7 @@ FOUR = [word for name in "abcd" for word in ("--hospital", name)]
 
 @pytest.mark.parametrize(
     ("more", "held"),
-    [([], 0), (["--scheme", "one-time"], 3), (["--scheme", "one-time", "--dropouts", "1"], 1)],
+    [(["--scheme", "bfv"], 0), ([], 3), (["--dropouts", "1"], 1)],
     ids=["bfv", "full", "threshold"],
 )
 def test_init_drafts_a_run_and_sites_that_demand_what_its_sealing_holds(
@@ -59,8 +59,8 @@ def test_init_drafts_a_run_and_sites_that_demand_what_its_sealing_holds(
     assert f"up to {held} of them" in text
     settings = resolve(read_scenario(folder / "superlink" / "run.toml"))
     assert settings.partition.invited == ("a", "b", "c", "d", "e")
-    assert settings.sealing.scheme == ("one-time" if more else "bfv")
-    assert settings.privacy.dropouts == (1 if len(more) > 2 else 0)
+    assert settings.sealing.scheme == ("bfv" if "bfv" in more else "one-time")
+    assert settings.privacy.dropouts == (1 if "--dropouts" in more else 0)
     for name in "abcde":
         site = read_site_file(folder / "sites" / name / "site.toml")
         assert site.limits.min_colluders == min(1, held)
@@ -81,7 +81,7 @@ def test_init_takes_the_sealing_of_stand_ins_from_their_scenario(tmp_path: Path)
         (["init", "c", "--hospital", "lyon"], "at least two hospitals"),
         (["init", "c", "--hospital", "a", "--hospital", "b", "--test-mode"], "no privacy"),
         (["init", "c", "--benchmark", "default", "--hospital", "a"], "leave --hospital out"),
-        (["init", "c", *FOUR, "--scheme", "one-time", "--dropouts", "1"], "have 5 hospitals at"),
+        (["init", "c", *FOUR, "--dropouts", "1"], "have 5 hospitals at"),
         (["init", "c", *FOUR, "--scheme", "rsa"], "sealing.scheme"),
         (["init", "c", "--benchmark", "default", "--dropouts", "1"], "and --set"),
         (["superlink", "nowhere"], "asclepias init"),
