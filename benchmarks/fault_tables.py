@@ -12,6 +12,7 @@ FAULT_SETS = {
     "unseen": "planted by somebody else when these were frozen, that gates were added for",
     "fresh": "planted when they were frozen again",
     "later": "planted when they were frozen a third time, thought up before they were read",
+    "blind": "planted when they were frozen a fourth time, written down before they were read",
 }
 
 

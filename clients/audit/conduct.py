@@ -23,6 +23,7 @@ from accounting import lines
 from accounting.audit_findings import TESTS, TOTAL_ERROR, Audit, weigh
 from accounting.audit_gates import Gate, SamplingTally, exact_gate, overlap_gate
 from accounting.audit_sights import sights_of
+from accounting.audit_values import draw_values
 from accounting.book import Book
 from accounting.chain import Flush
 from accounting.noising import without_parts
@@ -184,8 +185,9 @@ class _Conduct:
                 update = self._noised(hospital, place, step=0, total=None).vector
                 self._noise.add_other_training(hospital, number, update[self._left_out])
         place = Place(training=self._training, round=_OTHER_ROUNDS + 1, attempt=1)
-        nothing = np.zeros(self._plan.longest)
-        self._noise.add_long(self._noised(0, place, step=0, total=nothing).vector)
+        grid = self._terms.grid
+        values = draw_values(self._plan.longest, step=grid.step, reach=grid.clamp / 2.0)
+        self._noise.add_long(values, self._noised(0, place, step=0, total=values).vector)
 
     def gates(self) -> list[Gate]:
         """What was measured of samples, noise and sums."""

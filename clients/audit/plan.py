@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 MOST, LEAST = 50_000, 500
 #: Noised values that an audit draws: somewhat more than a second of a processor.
 VALUES = 20_000_000
+#: What a part of the noise that can be taken out of a sum costs beside the noise of one vector: it
+#: is drawn twice, and each time in a way that gives the same bits everywhere.
+PART_COST = 0.75
 #: Values of the longest vector of noise, at the least and at the most; between them, the model's.
 SHORTEST, LONGEST = 1 << 17, 1 << 20
 #: Vectors that are sealed; in the rounds between, the same vectors are added as they are.
@@ -74,8 +77,10 @@ def plan_audit(settings: Settings, run: RunDescription, sights: Iterable[Sight])
         hospitals = min(hospitals, max([2, *shared]))
     rounds = releases // steps
     sums = kind.sums
+    parts = run.plan().parts
+    cost = 1.0 + PART_COST * (len(parts.levels) if parts else 0)
     vectors = max(rounds * steps * hospitals, 1)
-    fit = VALUES // (vectors * (4 + len(shared))) * 4
+    fit = int(VALUES / cost) // (vectors * (4 + len(shared))) * 4
     canaries = settings.audit.canaries or min(max(fit, LEAST), MOST)
     return AuditPlan(
         rounds=rounds,

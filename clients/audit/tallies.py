@@ -18,6 +18,7 @@ from accounting.audit_gates import (
 )
 from accounting.audit_repeats import repeat_gate, stretch_gate
 from accounting.audit_tails import lag_chance, pairs_chance
+from accounting.audit_values import values_gate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -89,12 +90,13 @@ class NoiseTallies:
         """Take the noise of a round of another training, which must not come again."""
         self._repeats.add(update, f"hospital {hospital + 1}, round {round} of another training")
 
-    def add_long(self, update: Vector) -> None:
-        """Take one draw's noise in a vector that may be as long as a model's."""
-        values, whose = update / self._drawn, "a long vector"
+    def add_long(self, values: Vector, update: Vector) -> None:
+        """Take values in a vector that may be as long as a model's, and what left of them."""
+        noise, whose = (update - values) / self._drawn, "a long vector"
         self._long = [
-            repeat_gate(values, name="noise that repeats within a vector", subject=f"{whose}, "),
-            stretch_gate(values, name="noise of each stretch of a vector", subject=whose),
+            repeat_gate(noise, name="noise that repeats within a vector", subject=f"{whose}, "),
+            stretch_gate(noise, name="noise of each stretch of a vector", subject=whose),
+            values_gate(values, noise, name="values before their noise", subject=whose),
         ]
 
     def gates(self) -> list[Gate]:

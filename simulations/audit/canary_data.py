@@ -41,6 +41,7 @@ class Canaries:
         labels: 0 or 1, int ``[m]``.
         records: how many it has, int ``[m]``.
         loudness: number in `LOUDNESS`, int ``[m]``.
+        weights: of a clipped gradient, by class, at the most 1.
     """
 
     ids: NDArray[np.str_]
@@ -49,6 +50,7 @@ class Canaries:
     labels: NDArray[np.int64]
     records: NDArray[np.int64]
     loudness: NDArray[np.int64]
+    weights: tuple[float, float] = (1.0, 1.0)
 
     def __len__(self) -> int:
         return len(self.coins)
@@ -59,10 +61,15 @@ class Canaries:
         return np.asarray((self.loudness < LOUD) | (self.loudness >= FAINT))
 
     @property
+    def weight(self) -> NDArray[np.float64]:
+        """Return what each one's clipped gradient is multiplied by, float64 ``[m]``."""
+        return np.asarray(np.array(self.weights)[self.labels])
+
+    @property
     def norms(self) -> NDArray[np.float64]:
-        """Return the norm of each one's clipped gradient, in clips, float64 ``[m]``."""
+        """Return the norm of each one's part in a sum, in clips, float64 ``[m]``."""
         shares = np.array([*np.ones(FAINT), *BELOW])
-        return np.asarray(shares[self.loudness])
+        return np.asarray(shares[self.loudness] * self.weight)
 
     def with_faint(self) -> Canaries:
         """Return the same with gradients below the clip for most of those above it.

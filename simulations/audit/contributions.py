@@ -7,6 +7,7 @@ in a batch, and what is left of the vector is noise.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ import numpy as np
 from scipy import stats
 
 from accounting.audit_gates import Gate, count_gate
+from accounting.audit_tails import chance_at_most
 from simulations.audit.canary_data import CLASSES, HOSPITALS
 from simulations.audit.canary_model import BELOW, FAINT
 from simulations.audit.gates import companions_gate, most_odd, normal_chance, pair_gate
@@ -70,7 +72,7 @@ class Read:
     @property
     def known(self) -> Floats:
         """What one batch must have of each of its members, in clips, ``[m]``."""
-        return np.minimum(self.canaries.norms, 1.0 - MARGIN)
+        return np.minimum(self.canaries.norms, (1.0 - MARGIN) * self.canaries.weight)
 
     @property
     def off(self) -> Floats:
@@ -165,25 +167,37 @@ def mean_gates(found: Read, canaries: Canaries, rate: float) -> list[Gate]:
         "patients who are in no file": (np.ones_like(found.own) & ~canaries.coins, 0.0),
         "patients of other hospitals": (~found.own & found.own.any(axis=0), 0.0),
     }
-    gates = []
-    for name, (who, mean) in groups.items():
-        where, steps = np.where(who), found.steps[:, None]
-        values = (found.parts - steps * mean)[where]
-        spread = np.broadcast_to(
-            found.noise_stddev[:, None] ** 2 + steps * mean * (1.0 - mean), who.shape
-        )[where]
-        if not values.size:
-            continue
-        gates.append(
-            Gate(
-                name="how far patients move each sum",
-                subject=name,
-                found=float(values.mean() + (found.steps.mean() * mean)),
-                expected=float(found.steps.mean() * mean),
-                chance=float(normal_chance(values.sum() / np.sqrt(spread.sum()))),
-            )
-        )
-    return gates
+    return [_mean_gate(found, who, mean, name) for name, (who, mean) in groups.items() if who.any()]
+
+
+def _mean_gate(found: Read, who: NDArray[np.bool_], rate: float, name: str) -> Gate:
+    """Return whether parts are q a noised sum on average: binomial numbers, and noise.
+
+    Rounding to the grid adds to noise no more than its variance, which is counted in.
+    """
+    values, steps = found.parts[who].sum(), found.steps[:, None]
+    drawn = int(np.broadcast_to(steps, who.shape)[who].sum())
+    squares = np.broadcast_to(found.noise_stddev[:, None] ** 2, who.shape)[who].sum()
+    count, variance = int(who.sum()), float(squares)
+    return Gate(
+        name="how far patients move each sum",
+        subject=name,
+        found=float(values / count),
+        expected=drawn * rate / count,
+        chance=chance_at_most(
+            float(values),
+            lambda t: t * t * variance / 2.0 + drawn * _log_chosen(rate, t),
+            mean=drawn * rate,
+            stddev=math.sqrt(variance + drawn * rate * (1.0 - rate)),
+        ),
+    )
+
+
+def _log_chosen(rate: float, t: float) -> float:
+    """Log E exp(t*X) of X that is 1 with this chance, else 0."""
+    if t > 0.0 and rate > 0.0:
+        return t + math.log(rate + (1.0 - rate) * math.exp(-t))
+    return math.log1p(rate * math.expm1(t)) if rate else 0.0
 
 
 def drawn_by_hospital(found: Read) -> dict[str, Floats]:

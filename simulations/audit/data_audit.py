@@ -12,7 +12,7 @@ exchange and regime, with answers lost and refused on the way, are reconciled wi
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from simulations.audit.canary_data import Canaries, draw_canaries
@@ -112,6 +112,7 @@ def _run(audit: DataAudit, canaries: Canaries, folder: Path, plan: Plan) -> Judg
     changes = {"privacy.target-epsilon": 0.0, **plan.changes}
     if plan.faint:
         canaries = canaries.with_faint()
+    canaries = replace(canaries, weights=plan.weights)
     if plan.fifth:
         canaries = canaries.with_fifth()
     run = run_canaries(

@@ -190,6 +190,8 @@ def sampling_gates(taken: dict[str, Floats], rate: float) -> list[Gate]:
     sizes = np.concatenate([one.sum(axis=1) for one in known.values()])
     patients = np.concatenate([one.sum(axis=0) for one in drawn.values()])
     rounds = np.concatenate([one.sum(axis=0) for one in known.values()])
+    # Nobody can tell of a hospital whose few patients all have gradients that can vanish.
+    batches, sizes = batches[sizes > 0], sizes[sizes > 0]
     patients, rounds = patients[rounds > 0], rounds[rounds > 0]
     each, times = binomial_chance(batches, sizes, rate), binomial_chance(patients, rounds, rate)
     return [

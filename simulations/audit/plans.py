@@ -80,6 +80,7 @@ class Plan:
         on_the_way: what becomes of answers.
         faint: whether most canaries' gradients lie below the clip.
         fifth: whether there is a fifth hospital.
+        shares: of the classes, as declared, where they are evened out in the clip.
     """
 
     title: str
@@ -89,6 +90,15 @@ class Plan:
     on_the_way: OnTheWay | None = None
     faint: bool = False
     fifth: bool = False
+    shares: tuple[float, float] | None = None
+
+    @property
+    def weights(self) -> tuple[float, float]:
+        """What clipped gradients are multiplied by, by class: the rarer weighs 1."""
+        if self.shares is None:
+            return 1.0, 1.0
+        first, second = self.shares
+        return min(self.shares) / first, min(self.shares) / second
 
 
 def lose(*places: tuple[int, str]) -> OnTheWay:
@@ -149,6 +159,8 @@ _FAINT_PLANS = (
         },
     ),
 )
+#: Shares of the classes that are declared: a part of the commoner stands out of faint noise still.
+_SHARES = (0.6, 0.4)
 _SHORT: Mapping[str, ConfigValue] = {**_LOCAL, "training.rounds": 2}
 _MORE_PLANS = (
     Plan(
@@ -166,22 +178,26 @@ _MORE_PLANS = (
         },
     ),
     Plan(
-        title="gradients, CDP",
+        title="gradients, CDP, classes evened out in the clip",
         reading=Reading.PARTS,
         kind="csv",
+        shares=_SHARES,
         changes={
             **_SHORT,
             "exchange.name": "gradients",
+            "training.class-shares": ",".join(map(str, _SHARES)),
+            "training.balance": "clip",
             "privacy.regime": "CDP",
+            "privacy.noise-multiplier": _FAINT,
             "data.largest-hospital": PLACES,
             "sealing.scheme": "plain",
         },
     ),
     Plan(
-        title="single, FPDP, two steps",
+        title="single, FPDP, two steps, classes evened out in the loss",
         reading=Reading.PARTS,
         kind="npz",
-        changes={**_SHORT, "exchange.name": "single"},
+        changes={**_SHORT, "exchange.name": "single", "training.class-shares": "0.8,0.2"},
     ),
     Plan(
         title="ensemble, FPDP, two steps",

@@ -89,6 +89,12 @@ def test_poisson_samples_open_every_gate_also_where_some_cannot_be_told() -> Non
         assert shut_by(taken) == set()
 
 
+def test_a_hospital_of_whose_patients_nobody_can_tell_is_left_out() -> None:
+    taken = drawn(3)
+    taken["tiny"] = np.full((ROUNDS, 2), np.nan)
+    assert shut_by(taken) == set()
+
+
 def fixed_sizes(taken: dict[str, np.ndarray]) -> None:
     random = np.random.default_rng(5)
     for rows in taken.values():
