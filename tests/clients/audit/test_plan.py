@@ -62,9 +62,10 @@ def planned(dimensions: int = 31, **changes: object) -> AuditPlan:
         ({"training__rounds": 3001, "partition__hospitals": 2}, 2_664),
         ({"training__rounds": 10}, MOST),
         ({"training__rounds": 10_000, "partition__hospitals": 100}, LEAST),
+        ({"sealing__scheme": "one-time", "privacy__dropouts": 2}, 10_664),
         ({"audit__canaries": 123}, 123),
     ],
-    ids=["default", "long", "long and cheap", "short", "long and wide", "as told"],
+    ids=["default", "long", "long and cheap", "short", "long and wide", "in parts", "as told"],
 )
 def test_rounds_and_hospitals_decide_on_the_number(
     changes: dict[str, object], canaries: int
