@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -54,6 +55,7 @@ ROWS = {
 }
 
 
+@cache
 def trained(row: Row) -> tuple[Artefact, list[Any]]:
     """Return a model after a short training in plain, and pictures that it was not trained on."""
     import torch

@@ -7,7 +7,15 @@ from typing import Annotated
 
 import typer
 
-from simulations.prediction.commands import AsJson, Confidence, Coverage, Evaluate, Explain, Out
+from simulations.prediction.commands import (
+    AsJson,
+    ByGradients,
+    Confidence,
+    Coverage,
+    Evaluate,
+    Explain,
+    Out,
+)
 
 Site = Annotated[Path, typer.Option(metavar="DIR", help="The hospital's folder.")]
 Model = Annotated[
@@ -53,6 +61,7 @@ def predict(
     out: Out = Path("predictions.csv"),
     evaluate: Evaluate = False,
     explain: Explain = None,
+    gradients: ByGradients = False,
     coverage: Coverage = 0.9,
     confidence: Confidence = 0.99,
     as_json: AsJson = False,
@@ -65,7 +74,7 @@ def predict(
     from clients.site.site_file import read_site_file
     from deployment.own_calibration import read_own
     from simulations.prediction.commands import carry_out
-    from simulations.prediction.predicting import Request
+    from simulations.prediction.predicting import Explaining, Request
 
     file = read_site_file(site / "site.toml")
     request = Request(
@@ -77,4 +86,5 @@ def predict(
         allowed=sorted(file.allowed_functions),
         own=read_own(file, read_artefact(model).digest),
     )
-    carry_out(request, evaluate=evaluate, explain=explain, as_json=as_json)
+    page = Explaining.asked(explain, gradients=gradients)
+    carry_out(request, evaluate=evaluate, page=page, as_json=as_json)

@@ -1,9 +1,11 @@
-"""Why a model says what it says: coefficients, and what a prediction loses without a part.
+"""Why a model says what it says: coefficients, what a prediction loses without a part, gradients.
 
 A linear model is its coefficients. Of any model, a part of a record (a column, a patch of a
 picture) is hidden, that is put to the middle of its public range, and what the favoured class's
 log-odds lose by that is its weight (Zeiler and Fergus 2014, "Visualizing and understanding
-convolutional networks"). It explains the model, not the patient: nothing here is a cause.
+convolutional networks"). Or gradients of the log-odds are added up on the way from the middle of
+the range to the picture, pixel by pixel (Sundararajan, Taly and Yan 2017, "Axiomatic attribution
+for deep networks"). It explains the model, not the patient: nothing here is a cause.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import nn
 
@@ -18,11 +21,14 @@ from clients.data import breast_cancer, heart_disease
 from clients.data.public_facts import declaration_of
 from clients.data.records import DatasetInfo
 from clients.prediction.predictor import Predictor
+from clients.prediction.whole_module import WholeModule
 
 #: A probability that no sum of floats tells from none.
 _LEAST = 1e-12
 #: Patches along each side of a picture, and of a volume.
 PATCHES = {2: 8, 3: 4}
+#: Points on the way from the middle of the range, and how many are differentiated at once.
+STEPS, AT_ONCE = 32, 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,6 +148,56 @@ def patch_weights(predictor: Predictor, record: NDArray[np.float32]) -> NDArray[
         box = (slice(edge[at], edge[at + 1]) for edge, at in zip(edges, place, strict=True))
         hidden[row][(slice(None), *box)] = middle
     return _losses(predictor, record, hidden).reshape(counts)
+
+
+class NoGradients(ValueError):
+    """A model whose log-odds have no gradient by the picture."""
+
+
+def gradient_weights(
+    predictor: Predictor, record: NDArray[np.float32], *, steps: int = STEPS
+) -> NDArray[np.float64]:
+    """Return what each pixel adds to the log-odds of a picture's or volume's favoured class.
+
+    Args:
+        predictor: the model.
+        record: float32 [channels, *space].
+        steps: points at which the gradient is taken.
+
+    Returns:
+        float64 [*space]; together they are what the log-odds differ by from those of a picture of
+        the middle of the range, up to what so many steps leave out.
+
+    Raises:
+        NoGradients: members vote by majority, or its features cannot be differentiated.
+    """
+    if predictor.artefact.vote == "majority" and len(predictor.modules) > 1:
+        raise NoGradients("members decide by majority, which has no gradient")
+    try:
+        module = WholeModule(predictor, real=True)
+    except ValueError as error:
+        raise NoGradients(str(error)) from None
+    shown = torch.from_numpy(np.ascontiguousarray(record))
+    middle = torch.full_like(shown, sum(predictor.artefact.info.input_range) / 2)
+    favoured = int(predictor.chances(record[None])[0].argmax())
+    total = torch.zeros(shown.shape, dtype=torch.float64)
+    for start in range(0, steps, AT_ONCE):
+        # Of fixed features slopes change most near the middle, where nothing is seen yet: so points
+        # lie at cubes, and weigh as much as there is between them.
+        numbers = torch.arange(start, min(start + AT_ONCE, steps)).reshape(-1, *(1,) * shown.ndim)
+        way = ((numbers + 0.5) / steps) ** 3
+        apart = ((numbers + 1) / steps) ** 3 - (numbers / steps) ** 3
+        points = (middle + way * (shown - middle)).requires_grad_()
+        chances = module(points).clamp(min=_LEAST)
+        # Not 1 - p: of a probability near one float32 has lost it.
+        rest = torch.cat([chances[:, :favoured], chances[:, favoured + 1 :]], dim=1).sum(dim=1)
+        odds = chances[:, favoured].log() - rest.log()
+        (slopes,) = torch.autograd.grad(odds.sum(), points)
+        total += (slopes * apart).double().sum(dim=0)
+    added = (total * (shown - middle)).sum(dim=0).numpy()
+    if not np.all(np.isfinite(added)):
+        raise NoGradients("its gradients are not finite")
+    return np.asarray(added)
 
 
 def _losses(

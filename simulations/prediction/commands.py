@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from clients.contract.plain_json import json_text
-from simulations.prediction.predicting import NotPredicted, Request
-
-if TYPE_CHECKING:
-    pass
+from simulations.prediction.predicting import Explaining, NotPredicted, Request
 
 Model = Annotated[
     str,
@@ -45,6 +42,12 @@ Explain = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="Write a page that says why: one self-contained .html."),
 ]
+ByGradients = Annotated[
+    bool,
+    typer.Option(
+        "--gradients", help="With --explain: of pictures what each pixel adds, by gradients."
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 PREDICT_EXAMPLES = "\n\n".join(
@@ -52,7 +55,7 @@ PREDICT_EXAMPLES = "\n\n".join(
         "Examples:",
         "flower-simulation predict latest --data holdout --evaluate",
         "flower-simulation predict latest --data visits.csv --out predictions.csv --explain p.html",
-        "flower-simulation predict model.safetensors --data pictures/ --coverage 0.95",
+        "flower-simulation predict model.safetensors --data pictures/ --explain p.html --gradients",
     ]
 )
 
@@ -80,6 +83,7 @@ def predict(
     evaluate: Evaluate = False,
     iterates: Iterates = False,
     explain: Explain = None,
+    gradients: ByGradients = False,
     coverage: Coverage = 0.9,
     confidence: Confidence = 0.99,
     allow: Allow = None,
@@ -98,7 +102,8 @@ def predict(
         confidence=confidence,
         allowed=allow or (),
     )
-    carry_out(request, evaluate=evaluate, explain=explain, as_json=as_json)
+    page = Explaining.asked(explain, gradients=gradients)
+    carry_out(request, evaluate=evaluate, page=page, as_json=as_json)
 
 
 def export(
@@ -123,7 +128,7 @@ def export(
     typer.echo(printable(str(place)))
 
 
-def carry_out(request: Request, *, evaluate: bool, explain: Path | None, as_json: bool) -> None:
+def carry_out(request: Request, *, evaluate: bool, page: Explaining | None, as_json: bool) -> None:
     """Predict, write the table, and say what came of it.
 
     Raises:
@@ -133,9 +138,11 @@ def carry_out(request: Request, *, evaluate: bool, explain: Path | None, as_json
     from simulations.prediction import predicting
 
     predicting.check_out(request.out, request.data)
-    if explain is not None:
-        predicting.check_page(explain)
+    if page is not None:
+        predicting.check_page(page.file)
     predictor, made, odd = predicting.predictions_for(request)
+    if page is not None:
+        predicting.check_explained(page, predictor)
     found: dict[str, Any] = {}
     if evaluate:
         try:
@@ -147,10 +154,10 @@ def carry_out(request: Request, *, evaluate: bool, explain: Path | None, as_json
             ) from None
     predicting.write_table(made, request.out)
     doubt = predicting.doubt_text(request, predictor.artefact)
-    if explain is not None:
+    if page is not None:
         from simulations.prediction.page import write_page
 
-        write_page(explain, predictor, made, doubt, found)
+        write_page(page, predictor, made, doubt, found)
     rows = predicting.lines_of(made, doubt, odd)
     if as_json:
         unread = made.asked.unread
@@ -160,7 +167,7 @@ def carry_out(request: Request, *, evaluate: bool, explain: Path | None, as_json
     _show("Predictions", rows)
     if found:
         _show("How good they are", predicting.evaluation_rows(found))
-    for file in (request.out, explain):
+    for file in (request.out, page.file if page is not None else None):
         if file is not None:
             typer.echo(printable(str(file)))
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from io import BytesIO
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,11 +16,21 @@ from simulations.pages.wording import share_text
 if TYPE_CHECKING:
     from clients.prediction.predictions import Predictions
     from clients.prediction.predictor import Predictor
+    from simulations.prediction.predicting import Explaining
 
 #: Records that are explained, columns and unread records that are shown.
 MOST_EXPLAINED, MOST_COLUMNS, MOST_UNREAD = 12, 40, 100
 #: Pixels of a shown picture's longer side.
 _SHOWN = 192
+_BY_HIDING = (
+    "A part is hidden (put to the middle of its range): its weight is what the favoured class's "
+    "log-odds lose by that."
+)
+_BY_GRADIENTS = (
+    "Gradients of the favoured class's log-odds are added up on the way from a picture of the "
+    "middle of the range to this one, pixel by pixel (integrated gradients): together they are "
+    "what its log-odds differ by from those of that grey picture."
+)
 
 PREDICTIONS_PAGE = (
     HEAD
@@ -87,12 +96,16 @@ log-odds of a class change by so much against the mean of all classes.{{ effects
 
 
 def write_page(
-    file: Path, predictor: Predictor, made: Predictions, doubt: str, evaluation: dict[str, Any]
+    page: Explaining,
+    predictor: Predictor,
+    made: Predictions,
+    doubt: str,
+    evaluation: dict[str, Any],
 ) -> None:
     """Write the page.
 
     Args:
-        file: where to.
+        page: where to, and how it explains.
         predictor: the model.
         made: what it predicts.
         doubt: what its sets promise.
@@ -118,15 +131,14 @@ def write_page(
         effects_note=f" The strongest {MOST_COLUMNS} of {len(found)}."
         if len(found) > MOST_COLUMNS
         else "",
-        explained=[_explained(predictor, made, row) for row in rows],
+        explained=[_explained(predictor, made, row, gradients=page.gradients) for row in rows],
         explained_note=f"The {len(rows)} records of which the model is least sure, of "
-        f"{len(made.asked.rows)}. A part is hidden (put to the middle of its range): its weight is "
-        "what the favoured class's log-odds lose by that.",
+        f"{len(made.asked.rows)}. {_BY_GRADIENTS if page.gradients else _BY_HIDING}",
         key=key,
         unread=[(places[row], made.asked.notes[row]) for row in unread[:MOST_UNREAD]],
         unread_note=f"{len(unread)} of {len(made.asked)} records.",
     )
-    write_shared(file, text.encode())
+    write_shared(page.file, text.encode())
 
 
 def _answers(made: Predictions, doubt: str, evaluation: dict[str, Any]) -> list[Answer]:
@@ -165,10 +177,12 @@ def _least_sure(made: Predictions) -> Sequence[int]:
     return [int(one) for one in order[:MOST_EXPLAINED]]
 
 
-def _explained(predictor: Predictor, made: Predictions, row: int) -> dict[str, Any]:
+def _explained(
+    predictor: Predictor, made: Predictions, row: int, *, gradients: bool
+) -> dict[str, Any]:
     """Return what is shown of one record."""
     from clients.data.records import SPATIAL_KINDS
-    from clients.prediction.explaining import column_weights, patch_weights
+    from clients.prediction.explaining import column_weights, gradient_weights, patch_weights
 
     place = int(made.asked.rows[row])
     key, places = next(iter(made.asked.keys.items()))
@@ -181,7 +195,8 @@ def _explained(predictor: Predictor, made: Predictions, row: int) -> dict[str, A
     }
     info = predictor.artefact.info
     if info.kind in SPATIAL_KINDS:
-        return shown | _picture(record, patch_weights(predictor, record), favoured)
+        weigh = gradient_weights if gradients else patch_weights
+        return shown | _picture(record, weigh(predictor, record), favoured, gradients=gradients)
     if info.kind != "table":
         return shown | {"words": "Series are not explained."}
     [weights] = column_weights(predictor, record[None])
@@ -190,7 +205,7 @@ def _explained(predictor: Predictor, made: Predictions, row: int) -> dict[str, A
 
 
 def _picture(
-    record: NDArray[np.float32], weights: NDArray[np.float64], favoured: str
+    record: NDArray[np.float32], weights: NDArray[np.float64], favoured: str, *, gradients: bool
 ) -> dict[str, Any]:
     """Return a picture (of a volume its middle slice), its map, and the map in words."""
     from PIL import Image
@@ -211,16 +226,27 @@ def _picture(
         size, Image.Resampling.NEAREST
     )
     mapped = Image.alpha_composite(image.convert("RGBA"), heat).convert("RGB")
-    row, column = np.unravel_index(int(np.abs(weights).argmax()), weights.shape)
-    where = _where(int(row), int(column), weights.shape)
+    coarse = _ninths(weights) if gradients else weights
+    row, column = np.unravel_index(int(np.abs(coarse).argmax()), coarse.shape)
+    where, most = _where(int(row), int(column), coarse.shape), coarse[row, column]
+    said = (
+        f"What counts most is {where}: it adds {most:+.2f} to the log-odds of {favoured}."
+        if gradients
+        else f"What counts most is {where}: without it {favoured} loses {most:+.2f} in log-odds."
+    )
     return {
         "picture": _inline(image),
         "map": _inline(mapped),
         "width": size[0],
         "height": size[1],
-        "words": f"What counts most is {where}: without it {favoured} loses "
-        f"{weights[row, column]:+.2f} in log-odds. Orange speaks for it, blue against.",
+        "words": f"{said} Orange speaks for it, blue against.",
     }
+
+
+def _ninths(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return what each ninth of a picture adds, [3, 3]: a single pixel is no place in words."""
+    down, across = (np.array_split(np.arange(side), min(3, side)) for side in weights.shape)
+    return np.array([[weights[np.ix_(rows, columns)].sum() for columns in across] for rows in down])
 
 
 def _where(row: int, column: int, shape: tuple[int, ...]) -> str:

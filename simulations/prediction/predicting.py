@@ -51,6 +51,30 @@ class Request:
     own: OwnCalibration | None = None
 
 
+@dataclass(frozen=True)
+class Explaining:
+    """A page that says why.
+
+    Attributes:
+        file: where to.
+        gradients: whether pictures are explained pixel by pixel, and not by hiding patches.
+    """
+
+    file: Path
+    gradients: bool = False
+
+    @classmethod
+    def asked(cls, file: Path | None, *, gradients: bool) -> Explaining | None:
+        """Return what the options ask for; None for no page.
+
+        Raises:
+            NotPredicted: they ask how, and for no page.
+        """
+        if file is None and gradients:
+            raise NotPredicted("--gradients is how --explain explains: name its page as well")
+        return None if file is None else cls(file, gradients)
+
+
 def find_artefact(name: str, *, iterates: bool = False) -> Artefact:
     """Return the model of a run, or in a file.
 
@@ -185,6 +209,32 @@ def check_page(file: Path) -> None:
         raise NotPredicted(f"{file} is no page; expected a name that ends in .html")
     if not file.absolute().parent.is_dir():
         raise NotPredicted(f"{file.absolute().parent} is no folder; make it first")
+
+
+def check_explained(page: Explaining, predictor: Predictor) -> None:
+    """Refuse gradients that the model does not have.
+
+    Raises:
+        NotPredicted: it is not of pictures or volumes, or has none.
+    """
+    import numpy as np
+
+    from clients.data.records import SPATIAL_KINDS
+    from clients.prediction.explaining import NoGradients, gradient_weights
+
+    info = predictor.artefact.info
+    if not page.gradients:
+        return
+    if info.kind not in SPATIAL_KINDS:
+        raise NotPredicted(
+            f"--gradients is for pictures and volumes; the model is of {info.kind} data"
+        )
+    try:
+        low, high = info.input_range
+        drawn = np.random.default_rng(0).uniform(low, high, info.shape).astype(np.float32)
+        gradient_weights(predictor, drawn, steps=1)
+    except NoGradients as error:
+        raise NotPredicted(f"--gradients: {error}; leave it out, and patches are hidden") from None
 
 
 def lines_of(made: Predictions, doubt: str, odd: Sequence[str]) -> list[tuple[str, str]]:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from flwr.app import Message
 
 from clients.contract.kinds import Kind
+from clients.prediction.artefact import read_artefact
 from strategies.errors import TrainingStopped
+from strategies.predictors import ITERATES
 from strategies.run.journal import Journal
 from tests.exchange_runs import model_bytes, read_json, recorded, run_app
 from tests.in_process import hospital_of, small_settings
@@ -34,7 +37,8 @@ class KilledAt:
 def test_a_resumed_seeded_run_ends_in_the_model_of_an_uninterrupted_one(
     tmp_path: Path, snapshot_every: int
 ) -> None:
-    options = {"training__rounds": 6, "run__snapshot_every": snapshot_every}
+    options = {"training__rounds": 6, "training__release_every": 2}
+    options["run__snapshot_every"] = snapshot_every
     reference = small_settings(tmp_path / "reference", **options)
     run_app(reference)
     settings = small_settings(tmp_path / "killed", **options)
@@ -48,6 +52,13 @@ def test_a_resumed_seeded_run_ends_in_the_model_of_an_uninterrupted_one(
     # The ledger holds every attempt that was made: rounds 3 and 4 were begun twice.
     rounds = [e["round"] for e in read_json(settings, "privacy.json")["ledger"]]
     assert rounds == [1, 2, 3, 3, 4, 4, 5, 6]
+    # What was released before it was stopped is averaged with what came after.
+    ours, theirs = (
+        read_artefact(Path(one.run.out) / ITERATES).members for one in (settings, reference)
+    )
+    assert list(ours) == list(theirs) == [f"round-{number:06d}" for number in (2, 4, 6)]
+    for member, state in theirs.items():
+        assert all(torch.equal(ours[member][name], tensor) for name, tensor in state.items())
 
 
 def test_an_unseeded_round_that_is_run_again_is_a_new_attempt(tmp_path: Path) -> None:

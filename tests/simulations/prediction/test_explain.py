@@ -14,7 +14,13 @@ from clients.data.breast_cancer import COLUMNS
 from clients.data.heart_disease import COLUMNS as HEART
 from clients.data.heart_disease import encode
 from clients.data.heart_disease import input_names as heart_names
-from clients.prediction.explaining import column_weights, effects, groups, patch_weights
+from clients.prediction.explaining import (
+    column_weights,
+    effects,
+    gradient_weights,
+    groups,
+    patch_weights,
+)
 from clients.prediction.predictor import Predictor
 from simulations.cli import main
 from tests.clients.prediction.models import (
@@ -68,6 +74,29 @@ def test_the_patch_that_counts_is_found() -> None:
     assert np.count_nonzero(np.abs(weights) > 1e-9) == 1
 
 
+@pytest.mark.parametrize("name", ["logistic", "cnn", "scattering"])
+def test_what_pixels_add_is_what_the_log_odds_differ_by(name: str) -> None:
+    predictor = Predictor(made_artefact(picture_info((1, 16, 16)), name))
+    record = np.random.default_rng(0).random((1, 16, 16)).astype(np.float32)
+    added = gradient_weights(predictor, record)
+    chances = predictor.chances(np.stack([record, np.full_like(record, 0.5)]))
+    favoured = chances[:, chances[0].argmax()]
+    odds = np.log(favoured / (1 - favoured))
+    assert added.shape == (16, 16)
+    assert added.sum() == pytest.approx(odds[0] - odds[1], rel=0.03, abs=0.03)
+
+
+def test_the_pixel_that_counts_is_found_by_gradients() -> None:
+    made = made_artefact(picture_info((1, 16, 16)), "logistic")
+    weight = torch.zeros(2, 1, 16, 16)
+    weight[1, 0, 5, 11] = 3.0
+    state = {**made.members["model"], "head.weight": weight.flatten(1), "head.bias": torch.zeros(2)}
+    predictor = Predictor(replace(made, members={"model": state}))
+    weights = gradient_weights(predictor, np.ones((1, 16, 16), dtype=np.float32))
+    assert np.flatnonzero(np.abs(weights) > 1e-9).tolist() == [5 * 16 + 11]
+    assert weights[5, 11] == pytest.approx(3.0 / 1.5)  # from the middle to 1, by the temperature
+
+
 def test_inputs_of_heart_disease_have_as_many_names_as_there_are() -> None:
     columns = HEART[:-1]
     assert len(heart_names(columns)) == encode(np.zeros((1, 14)), columns).shape[1]
@@ -106,3 +135,31 @@ def test_pictures_are_shown_with_their_maps(tmp_path: Path) -> None:
     text = (tmp_path / "p.html").read_text(encoding="utf-8")
     assert text.count("data:image/png;base64,") == 24  # twelve of fourteen, with a map each
     assert re.search(r'alt="What counts most is the (top|middle|bottom) \w+: without it', text)
+    assert (
+        main(["predict", str(model), *words, "--explain", str(tmp_path / "g.html"), "--gradients"])
+        == 0
+    )
+    text = (tmp_path / "g.html").read_text(encoding="utf-8")
+    assert text.count("data:image/png;base64,") == 24 and "integrated gradients" in text
+    assert re.search(r"What counts most is the (top|middle|bottom) \w+: it adds [+-]\d", text)
+
+
+def test_gradients_that_cannot_be_had_are_refused_before_anything_is_written(
+    predictor: Predictor, tmp_path: Path, capsys
+) -> None:
+    model, out = tmp_path / "m.safetensors", tmp_path / "p.csv"
+    model.write_bytes(predictor.artefact.to_bytes())
+    words = ["predict", str(model), "--data", str(write_visits(tmp_path)), "--out", str(out)]
+    for more, said in (
+        (["--gradients"], "name its page as well"),
+        (["--gradients", "--explain", str(tmp_path / "p.html")], "is of table data"),
+    ):
+        assert main([*words, *more]) == 1
+        assert said in " ".join(capsys.readouterr().err.split())
+    voted = replace(made_artefact(picture_info(), "logistic", members=2), vote="majority")
+    model.write_bytes(voted.to_bytes())
+    np.savez(tmp_path / "d.npz", images=np.zeros((2, 16, 16), np.uint8))
+    words[3] = str(tmp_path / "d.npz")
+    assert main([*words, "--explain", str(tmp_path / "p.html"), "--gradients"]) == 1
+    assert "decide by majority" in " ".join(capsys.readouterr().err.split())
+    assert not out.exists()
