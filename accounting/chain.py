@@ -166,7 +166,8 @@ class Chain:
         """Write lines behind the last one, all in one write; the lock is held.
 
         Guarantee: when it returns they are in the file (with `Flush.DISK`, on the disk); when it
-        raises, or never returns, some of the first may be there, and are found by the next use.
+        raises, or never returns, some of the first may be there, and are found by the next use;
+        none of those that a flush failed on.
 
         Raises:
             OSError: the disk refuses, for example because it is full.
@@ -305,12 +306,28 @@ class Chain:
         return encode({**link, "bytes": size, "digest": digest, "time": time.time()})
 
     def _write(self, data: bytes) -> None:
+        end = os.fstat(self._file).st_size
         while data:
             data = data[os.write(self._file, data) :]
         if self._flush is Flush.DISK:
-            os.fsync(self._file)
+            self._flush_from(end)
             if not self._folder_flushed:
                 self._flush_folder()
+
+    def _flush_from(self, end: int) -> None:
+        """Bring to the disk what was written from an offset on, or take it out of the file again.
+
+        What a failed flush leaves is seen by every reader and counts as flushed, so no later flush
+        brings it to the disk: were lines put behind it, loss of power would leave a hole.
+        """
+        try:
+            os.fsync(self._file)
+        except OSError:
+            try:
+                os.ftruncate(self._file, end)
+            except OSError:
+                self._closed = True  # what the disk is is known when the file is opened anew
+            raise
 
     def _flush_folder(self) -> None:
         folder = os.open(self.path.parent, os.O_RDONLY)

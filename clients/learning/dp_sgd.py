@@ -83,8 +83,8 @@ def clipped_gradient_sum(
     patient's records can be read and computed. Scaling and adding are done in float64; the clip
     undercuts C by `MARGIN`, more than the float32 part of a norm can be off. Of factors
     (`clients.learning.ghost_norms`) a norm is off by 2^-21 of itself at the most, and a patient's
-    part of the sum by 2^-32 of C. Not covered: others' records that lie within rounding of a kink,
-    in a pass of other size without that patient.
+    part of the sum by 2^-32 of C. On a processor each pass has one size, so that what others'
+    gradients are rounded to does not turn on who else is there; a GPU's last pass may be smaller.
 
     A record whose inputs are not finite could not be read, and is left out. A chunk that raises is
     done again by halves, and a patient that raises counts as zero. The batch is never given up:
@@ -123,9 +123,11 @@ def clipped_gradient_sums(
         model.choose_pass(tuple(batch.inputs.shape[1:]))
     sums = _Sums(model, batches, l2_clip)
     at_once = chunk_records or model.chunk_records
+    full = at_once if model.device.type == "cpu" else 0
     for pieces in passes([one.patients for one in sums.batches], at_once):
         chunk, counts = joined([take(sums.batches[number], rows) for number, rows in pieces])
-        sums.add([number for number, _ in pieces], counts, _patients_gradients(model, chunk))
+        found = _patients_gradients(model, chunk, max(full, len(chunk)))
+        sums.add([number for number, _ in pieces], counts, found)
     return sums.closed()
 
 
@@ -243,13 +245,11 @@ def _readable(batch: Batch, device: torch.device) -> Batch:
     return take(batch, torch.nonzero(readable).flatten()) if not bool(readable.all()) else batch
 
 
-def _patients_gradients(model: PerSample, chunk: Batch, records: int = 0) -> _Found:
+def _patients_gradients(model: PerSample, chunk: Batch, records: int) -> _Found:
     """Compute patients' mean gradients; where that raises, those of each half by themselves.
 
-    Halves go through the model with as many records as the whole: libraries round passes of another
-    size otherwise, and whoever raises would move the gradients of all others.
+    Each goes through the model with so many records: whoever raises must move nobody else.
     """
-    records = records or len(chunk)
     patients = chunk.patients
     try:
         gradients, members = _mean_gradients(model, chunk, records)

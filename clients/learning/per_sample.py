@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from clients.learning.class_shares import ClassShares, Marks
     from clients.learning.patient_gradients import Gradients
 
-#: Sizes of passes on a GPU are multiples of it.
+#: Sizes of passes are multiples of it: there products of matrices round each row alike. MKL and
+#: others multiply rows that are left over by other code, which would make a record's place in the
+#: pass matter.
 FULL_RECORDS = 16
 #: Parameters from which on a model's gradients are not written out record by record: below, those
 #: of a chunk stay in a processor's caches, and nothing is won.
 LARGE = 300_000
-#: Bytes that a recorded pass may take on a processor; more records at once are not faster.
-PASS_BYTES = 2**29
 
 
 class PerSample:
@@ -69,7 +69,7 @@ class PerSample:
         self._twin = Twin(module, device)
         self.device, self.module = device, self._twin.module
         self._loss = loss or partial(functional.cross_entropy, reduction="sum")
-        #: Records whose gradients are held at once.
+        #: Records whose gradients are held at once; on a processor each pass is filled to so many.
         self.chunk_records = CHUNK_RECORDS
         self.parameters = [p for p in self.module.parameters() if p.requires_grad]
         self.dimensions = sum(p.numel() for p in self.parameters)
@@ -106,7 +106,8 @@ class PerSample:
         if self._way == "recorded" or (self._way is None and self._large):
             values = values_of_a_record(self.module, self.parameters, shape, self.device)
         if values is not None and self.device.type == "cpu":
-            self.chunk_records = max(1, min(CHUNK_RECORDS, PASS_BYTES // (4 * values)))
+            # More at once are not faster, and each pass is filled.
+            self.chunk_records = FULL_RECORDS
         self._recorded, self._shape = values is not None, shape
 
     def means(
@@ -201,8 +202,9 @@ def filled(
 ) -> tuple[torch.Tensor, torch.Tensor, Owners]:
     """Repeat the first record, for patients after all others, up to so many records.
 
-    A GPU's libraries look for a way to compute each new size, which takes longer than to compute
-    it; and how many records are sampled is another number in each round.
+    Libraries round passes of another size in another way: were passes as large as their records are
+    many, a patient who is taken out would move others who lie within rounding of a kink. And a
+    GPU's libraries look for a way to compute each new size, longer than they compute it.
     """
     short = records - len(labels)
     if not short:

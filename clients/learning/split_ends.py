@@ -20,7 +20,7 @@ from torch.nn import functional
 from clients.learning.device import CPU, Twin
 from clients.learning.device_check import check_computes
 from clients.learning.dp_sgd import clip_factors
-from clients.learning.per_sample import forget_pass, take_gradients
+from clients.learning.per_sample import FULL_RECORDS, forget_pass, take_gradients
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 #: The loss of a part's outputs for some rows of a batch.
-_Loss = Callable[[torch.Tensor, slice | torch.Tensor], torch.Tensor]
+_Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 class Part:
@@ -61,9 +61,9 @@ class Part:
         """
         self._twin.refresh()
         try:
-            rows: torch.Tensor = self.module(inputs.to(self._twin.device)).cpu()
+            rows = self._forward(inputs[_filled(len(inputs))])[: len(inputs)]
         except Exception:
-            alone = [self._output(one, len(inputs)) for one in torch.split(inputs, 1)]
+            alone = [self._output(inputs, row) for row in range(len(inputs))]
             if all(one is None for one in alone):
                 check_computes(self, tuple(inputs.shape[1:]), classes=2)
             zeros = torch.zeros(1, *shape)
@@ -71,19 +71,22 @@ class Part:
         finite = torch.isfinite(rows).flatten(1).all(dim=1)
         return torch.where(finite.reshape(-1, *[1] * (rows.dim() - 1)), rows, 0.0)
 
-    def _output(self, record: torch.Tensor, records: int) -> torch.Tensor | None:
-        copies = record.expand(records, *record.shape[1:]).contiguous()
+    def _output(self, inputs: torch.Tensor, row: int) -> torch.Tensor | None:
         try:
-            output: torch.Tensor = self.module(copies.to(self._twin.device)).cpu()
+            return self._forward(inputs[_filled(len(inputs), row)])[:1]
         except Exception:
             return None
-        return output[:1]
+
+    def _forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        outputs: torch.Tensor = self.module(inputs.to(self._twin.device))
+        return outputs.cpu()
 
     def gradients(self, inputs: torch.Tensor, labels: torch.Tensor) -> list[torch.Tensor]:
         """Return each record's gradient of the sum of the outputs; whatever fails is raised."""
         if not len(self.module):
             return [torch.zeros(len(inputs), 0)]
-        return [self._pass(inputs, lambda outputs, _: outputs.sum(), slice(None))[0]]
+        rows = torch.arange(len(inputs))
+        return [self._pass(inputs, lambda outputs, _: outputs.sum(), rows)[0]]
 
     def backward(
         self, inputs: torch.Tensor, gradient: torch.Tensor
@@ -100,7 +103,7 @@ class Part:
         if not len(self.module):
             return torch.zeros(len(inputs), 0), gradient
 
-        def loss(outputs: torch.Tensor, rows: slice | torch.Tensor) -> torch.Tensor:
+        def loss(outputs: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
             return (outputs * gradient[rows].to(outputs.device)).sum()
 
         return self._run(inputs, loss)
@@ -110,7 +113,7 @@ class Part:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the same, given labels ``[n]`` and what each record's loss weighs ``[n]``."""
 
-        def loss(logits: torch.Tensor, rows: slice | torch.Tensor) -> torch.Tensor:
+        def loss(logits: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
             right, weigh = labels[rows].to(logits.device), weights[rows].to(logits.device)
             return (functional.cross_entropy(logits, right, reduction="none") * weigh).sum()
 
@@ -120,30 +123,30 @@ class Part:
         if not len(inputs):
             width = sum(p.numel() for p in self.parameters)
             return torch.zeros(0, width), torch.zeros_like(inputs)
+        records = len(inputs)
         try:
-            return self._pass(inputs, loss, slice(None))
+            found, at_input = self._pass(inputs, loss, _filled(records))
+            return found[:records], at_input[:records]
         except Exception:
-            # Done again record by record, so that one that raises is alone with it; as many times
-            # as there are records, or libraries would round what others get in another way.
-            alone = [self._alone(inputs, loss, row) for row in range(len(inputs))]
+            # Done again record by record, so that one that raises is alone with it.
+            alone = [self._alone(inputs, loss, row) for row in range(records)]
         return torch.cat([g for g, _ in alone]), torch.cat([at for _, at in alone])
 
     def _alone(
         self, inputs: torch.Tensor, loss: _Loss, row: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        copies = torch.full((len(inputs),), row)
         try:
-            found, at_input = self._pass(inputs[copies], loss, copies)
+            found, at_input = self._pass(inputs, loss, _filled(len(inputs), row))
         except Exception:
             width = sum(p.numel() for p in self.parameters)
             return torch.full((1, width), torch.nan), torch.zeros_like(inputs[:1])
         return found[:1], at_input[:1]
 
     def _pass(
-        self, inputs: torch.Tensor, loss: _Loss, rows: slice | torch.Tensor
+        self, inputs: torch.Tensor, loss: _Loss, rows: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         self._twin.refresh()
-        inputs = inputs.detach().to(self._twin.device).requires_grad_(True)
+        inputs = inputs.detach()[rows].to(self._twin.device).requires_grad_(True)
         try:
             loss(self._hooked(inputs), rows).backward()  # type: ignore[no-untyped-call]
             assert inputs.grad is not None
@@ -155,6 +158,18 @@ class Part:
     def _collect(self, records: int) -> torch.Tensor:
         pieces = [g.reshape(records, -1) for g in take_gradients(self.parameters)]
         return torch.cat(pieces, dim=1) if pieces else torch.zeros(records, 0)
+
+
+def _filled(records: int, row: int | None = None) -> torch.Tensor:
+    """Return the numbers of all records, or of one, with copies up to the one size of a pass.
+
+    As for whole models (`clients.learning.per_sample.filled`): what a record's outputs are rounded
+    to must not depend on how many are there beside it.
+    """
+    size = max(records, FULL_RECORDS)
+    if row is not None:
+        return torch.full((size,), row)
+    return torch.arange(size) % records
 
 
 class Ends:

@@ -52,6 +52,7 @@ from clients.learning.batch import chunks_of_patients
 from clients.learning.cuts import slots_of
 from clients.learning.dp_sgd import clip_factors
 from clients.learning.late_rows import LateRows
+from clients.learning.per_sample import FULL_RECORDS
 from clients.learning.split_ends import Ends, by_patient, clip_rows, placed
 from clients.site.contributing import Contributing
 from clients.site.deals import Deals
@@ -86,12 +87,13 @@ class Slots(Unreleased):
     def __len__(self) -> int:
         return len(self.labels)
 
-    def chunks(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Yield the numbers of some rows and their inputs; a patient's rows stay together.
+    def pieces(self) -> Iterator[torch.Tensor]:
+        """Yield the numbers of some rows; a patient's stay together."""
+        return chunks_of_patients(self.owners, FULL_RECORDS)
 
-        What cannot be read is no number.
-        """
-        for rows in chunks_of_patients(self.owners):
+    def chunks(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Yield the same with their inputs; what cannot be read is no number."""
+        for rows in self.pieces():
             try:
                 yield rows, self.inputs.take(rows).made()
             except Exception:
@@ -144,7 +146,7 @@ class SplitHospital:
         use = self._hospital.book.receipt(place).use(place.round, 2)
         batch = self._batch(session, place.round)
         mine, at_input = self._rows(features, batch), torch.zeros(len(batch), *ends.features)
-        for rows in chunks_of_patients(batch.owners):
+        for rows in batch.pieces():
             at_input[rows] = ends.head.backward_from_loss(
                 mine[rows], batch.labels[rows], batch.weights[rows]
             )[1]
