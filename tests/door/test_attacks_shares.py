@@ -249,15 +249,19 @@ def test_a_holder_that_dies_or_has_no_room_at_any_moment_answers_one_roster(
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-def test_a_hospital_that_dies_at_any_moment_of_a_round_goes_on(tmp_path: Path, after: bool) -> None:
+@pytest.mark.parametrize("error", [Killed, full], ids=["dies", "full"])
+def test_a_hospital_that_dies_or_has_no_room_at_any_moment_of_a_round_goes_on(
+    tmp_path: Path, error: Callable[[], BaseException], after: bool
+) -> None:
     """Opening, closing, spending and sealing, each before and after it is on the disk."""
     shared = SharedPlay.started(tmp_path, training__rounds=40, privacy__spare_attempts=60)
     play, round, number, died = shared.play, 1, 0, True
     while died:
         attempt, answer = 1, None
         died = False
-        with suppress(Killed), failing(number, Killed, after=after) as done:
+        with suppress(Killed), failing(number, error, after=after) as done:
             answer = play.ask(A, Kind.TRAIN, play.request(round, attempt))
+            assert answer or answer.code == "disk-full"
         died = len(done) > number
         while not (answer := play.ask(A, Kind.TRAIN, play.request(round, attempt))):
             assert answer.code == "stale-place", answer
@@ -349,7 +353,7 @@ def test_a_dealer_that_signs_an_envelope_of_nothing_is_numbered(
 
 
 def ask_in_any_order(folder: Path, seed: int) -> None:
-    """Updates and shares of three attempts, any rosters, lost answers, a new process each time."""
+    """Updates, shares and sums that do not open, of three attempts; a new process each time."""
     shared = SharedPlay.started(folder, privacy__spare_attempts=6)
     play, draw = shared.play, random.Random(seed)
     for attempt in (1, 2, 3):
@@ -366,10 +370,15 @@ def ask_in_any_order(folder: Path, seed: int) -> None:
             for kept in play.sites.folder(A).glob("reply-*answer*"):
                 kept.unlink()
         there = sorted(play.replies[1, attempt])
+        if draw.random() < 0.15:
+            unanswered = play.sum(1, attempt, there)
+            assert not play.ask(A, Kind.TRAIN, play.request(2, closed={1: unanswered}))
+            continue
         members = draw.sample(there, draw.choice((4, len(there))))
         if shared.ask(A, 1, attempt, members=members):
             given.setdefault(attempt, set()).add(frozenset(members))
     assert given and all(len(rosters) == 1 for rosters in given.values())
+    assert "close" not in play.sites.kinds(A)
     lines = [(one["kind"], one.get("attempt")) for one in play.sites.lines(A)]
     for attempt in given:
         later = lines[lines.index(("answer", attempt)) :]
