@@ -26,7 +26,15 @@ class Federation:
     """
 
     def __init__(
-        self, hospitals=6, dropouts=1, values=2_000, bits=13, seed=0, committee=0, noise_seeds=()
+        self,
+        hospitals=6,
+        dropouts=1,
+        values=2_000,
+        bits=13,
+        seed=0,
+        committee=0,
+        noise_seeds=(),
+        extreme=False,
     ):
         self.names = tuple(f"hospital-{index:02}" for index in range(hospitals))
         chosen = self.names[1 : 2 * committee : 2]
@@ -39,13 +47,15 @@ class Federation:
                 dropouts=dropouts,
                 committee=chosen,
                 silent=4 if committee else None,
-                seeds=noise_seeds,
+                seeds=tuple(noise_seeds),
             ),
         )
         self.holders = chosen or self.names
         self.keys, self.pairs = make_keys(self.plan), pair_keys(self.names)
         dice = np.random.default_rng(seed)
         self.vectors = {name: dice.normal(scale=0.4, size=values) for name in self.names}
+        if extreme:
+            self.vectors = {name: 1e300 * np.sign(one) for name, one in self.vectors.items()}
         drawn = {name: dice.integers(0, PRIME, (len(noise_seeds), 16)) for name in self.names}
         self.seeds = {
             name: [one.astype("<u2").tobytes() for one in each] for name, each in drawn.items()

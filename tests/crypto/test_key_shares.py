@@ -28,9 +28,10 @@ def make_six():
 # The oracle
 
 
-def sums_agree(hospitals, dropouts, data, values, bits, seed):
-    seeds = tuple(range(dropouts))
-    federation = Federation(hospitals, dropouts, values, bits, seed, noise_seeds=seeds)
+def sums_agree(hospitals, dropouts, data, values, bits, seed, extreme):
+    federation = Federation(
+        hospitals, dropouts, values, bits, seed, noise_seeds=range(dropouts), extreme=extreme
+    )
     missing = data.draw(some.integers(0, dropouts))
     members = data.draw(some.permutations(federation.names))[missing:]
     threshold = federation.plan.sharing.threshold
@@ -51,22 +52,27 @@ CASES = {
     "shape": some.sampled_from([(5, 1), (6, 1), (8, 2), (9, 2), (11, 3)]),
     "data": some.data(),
     "values": some.integers(1, 9_000),
-    "bits": some.integers(2, 20),
+    "bits": some.integers(2, 30),
+    "extreme": some.booleans(),
     "seed": some.integers(0, 2**32),
 }
 
 
 @settings(max_examples=8, deadline=None)
 @given(**CASES)
-def test_every_roster_opens_to_the_sum_of_modular_bit_for_bit(shape, data, values, bits, seed):
-    assert sums_agree(*shape, data, values, bits, seed)
+def test_every_roster_opens_to_the_sum_of_modular_bit_for_bit(
+    shape, data, values, bits, extreme, seed
+):
+    assert sums_agree(*shape, data, values, bits, seed, extreme)
 
 
 @pytest.mark.exhaustive
 @settings(max_examples=150, deadline=None)
 @given(**CASES)
-def test_many_rosters_open_to_the_sum_of_modular_bit_for_bit(shape, data, values, bits, seed):
-    assert sums_agree(*shape, data, values, bits, seed)
+def test_many_rosters_open_to_the_sum_of_modular_bit_for_bit(
+    shape, data, values, bits, extreme, seed
+):
+    assert sums_agree(*shape, data, values, bits, seed, extreme)
 
 
 def test_any_t_holders_open_a_sum_that_lacks_one(six):
