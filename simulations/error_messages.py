@@ -83,7 +83,7 @@ def show_error(error: BaseException, *, debug: bool) -> int:
     text, code = explain(error)
     if code == FAILED:
         sentences = [text, *getattr(error, "__notes__", [])]
-        text = " ".join(one if one.endswith((".", "!")) else f"{one}." for one in sentences)
+        text = " ".join(one if one.endswith((".", "!", "?")) else f"{one}." for one in sentences)
     if debug and code not in (INTERRUPTED, TERMINATED):
         trace = "".join(traceback.format_exception(error)).rstrip()
         typer.echo(printable_lines(trace), err=True)

@@ -13,7 +13,7 @@ import socket
 import ssl
 import struct
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from crypto.errors import SealingError
@@ -30,6 +30,10 @@ class LinkError(SealingError):
     """A connection that ended, or on which something else came than should."""
 
     code = "link"
+
+
+class Ended(LinkError):
+    """A connection that the peer has ended."""
 
 
 class Refusal(SealingError):
@@ -102,6 +106,22 @@ class FrameLink:
         if words is None:
             raise LinkError(f"{self.peer} sent something that is no message")
         return words
+
+    def questions(self) -> Iterator[dict[str, Any]]:
+        """Yield messages until the peer ends the connection where one might begin.
+
+        Raises:
+            Refusal, LinkError: as `hear`; also where it ends within a message.
+        """
+        while True:
+            before = self.received
+            try:
+                words = self.hear()
+            except Ended:
+                if self.received != before:
+                    raise
+                return
+            yield words
 
     def _words(self, size: int) -> dict[str, Any] | None:
         """Read a body as a JSON object; None if it is none.
@@ -188,7 +208,7 @@ class FrameLink:
         except OSError as error:
             raise LinkError(f"{self.peer} is gone ({error})") from None
         if not came:
-            raise LinkError(f"{self.peer} ended the connection")
+            raise Ended(f"{self.peer} ended the connection")
         self.received += came
         wanted[0] = wanted[0][came:]
         if not len(wanted[0]):

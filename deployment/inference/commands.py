@@ -47,11 +47,18 @@ def init(
     Each folder goes to its own machine and nowhere else. Where nobody may hold two of them even for
     a moment, each party makes its own with 'asclepias infer key', and sends its certificate.pem.
     """
+    from clients.contract.printable import printable
     from deployment.inference.founding import found
     from deployment.report import line
 
     for made in found(folder, model, patient, provider=provider, dealer=dealer):
         line(True, made)
+    typer.echo("Next, each at its own machine or in a terminal of its own, the dealer first:")
+    for words in ("infer dealer", "infer provider", "infer predict", "clinic"):
+        role = words.split()[-1]
+        whose = role if role in ("dealer", "provider") else f"patients/{patient[0]}"
+        more = " --data FILE" if role == "predict" else ""
+        typer.echo(printable(f"  asclepias {words} {folder / whose}{more}"))
 
 
 @infer.command(epilog="Example: asclepias infer key clinic/patients/ada ada")
@@ -122,11 +129,11 @@ def fetch(
 
     with Agent(read_folder(folder, "patient")) as agent:
         for lying in agent.fetch(count):
-            line(True, f"{lying} packets lie here, each for one prediction")
+            line(True, f"packets that lie here, each for one prediction: {lying}")
 
 
 @infer.command(
-    epilog="Example: asclepias infer predict clinic/patients/ada --data fundus.png --traffic"
+    epilog="Example: asclepias infer predict clinic/patients/ada --data xray.png --traffic"
 )
 def predict(
     folder: FolderArgument,

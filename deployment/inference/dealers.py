@@ -104,8 +104,7 @@ class Dealer:
         self._models[name] = _Model(program, mask, packets, seeds)
 
     def _serve(self, link: FrameLink, peer: str) -> None:
-        while True:
-            words = link.hear()
+        for words in link.questions():
             asked = (words.get("ask"), peer == PROVIDER)
             if asked == ("register", True):
                 self._register(link, words)

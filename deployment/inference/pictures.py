@@ -43,7 +43,8 @@ def shares_of(
     if asked.unread:
         first = asked.unread[0]
         which = ", ".join(str(values[first]) for values in asked.keys.values())
-        raise DeploymentError(f"{path}: {which}: {asked.notes[first]}; nothing was sent")
+        where = which if which == path.name else f"{path}: {which}"
+        raise DeploymentError(f"{where}: {asked.notes[first]}; nothing was sent")
     net = None if features is None else Predictor(read_artefact(features))
     names = [", ".join(map(str, row)) for row in zip(*asked.keys.values(), strict=True)]
     for number, name in enumerate(names):

@@ -153,8 +153,7 @@ class Provider:
             dealer.hear()
 
     def _serve(self, link: FrameLink, patient: str) -> None:
-        while True:
-            words = link.hear()
+        for words in link.questions():
             asked = words.get("ask")
             if asked == "model":
                 link.say(self._introduction(patient))

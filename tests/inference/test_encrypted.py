@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from some_models import artefact
-from three_parties import heard, parties
+from three_parties import heard, needles, parties, written
 
 from clients.prediction.predictor import Predictor
 from clients.prediction.private_program import compile_model
@@ -87,20 +87,28 @@ def test_what_is_no_row_or_too_large_is_refused(keys):
             answer_row((pieces[0], pieces[1]), [pieces[2]], weights, bias)
 
 
-def test_an_agent_gets_the_plain_answer_and_the_provider_no_picture(tmp_path, monkeypatch):
+def test_an_agent_gets_the_plain_answer_and_nobody_picture_or_model(tmp_path, monkeypatch, caplog):
+    caplog.set_level("DEBUG")
     made = artefact("logistic", (3, 4, 4))
     inputs = np.random.default_rng(0).random((3, 4, 4)).astype(np.float32)
     row = encode(compile_model(made).prepared(inputs))
-    with parties(tmp_path, made, per_day=2, encrypted=True) as three, three.agent() as agent:
+    with parties(tmp_path, made, per_day=3, encrypted=True) as three, three.agent() as agent:
         sent = heard(monkeypatch)
         found = agent.predict_encrypted(row).chances
-        assert agent.left == 1
+        assert agent.left == 2
         assert np.abs(found - Predictor(made).chances(inputs[None])[0]).max() < 1e-3
         assert set(sent) == {"the provider", "ada"}, "no dealer takes part"
-        words = np.ascontiguousarray(inputs).tobytes()
-        assert not [at for at in (0, 64) if words[at : at + 16] in sent["the provider"]]
+        places = [*map(bytes, sent.values()), *written(three), caplog.text.encode()]
+        assert not [one for one in needles(made, inputs) if any(one in place for place in places)]
+        # The control: a row that is sent as it is.
+        plain = compile_model(made).prepared(inputs).tobytes()
+        with monkeypatch.context() as patch, three.agent() as careless:
+            patch.setattr(RowKeys, "encrypt", lambda self, values: [plain])
+            with pytest.raises(Refusal):
+                careless.predict_encrypted(row)
         with pytest.raises(Refusal, match="comes as two keys"):
             agent._provider.ask({"ask": "encrypted", "model": agent.model, "sizes": [1, 2]})
+    assert any(one in sent["the provider"] for one in needles(made, inputs))
 
 
 def test_a_child_that_ends_over_hostile_bytes_is_replaced(keys, monkeypatch):

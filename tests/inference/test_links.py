@@ -87,3 +87,21 @@ def test_a_message_that_is_too_long_is_not_read():
         other.sendall(struct.pack("<I", MOST_WORDS + 1))
         with pytest.raises(LinkError, match="expected"):
             link.hear()
+
+
+@pytest.mark.parametrize("half", [b"", b"\x05\x00"], ids=["between messages", "within one"])
+def test_a_peer_that_has_asked_all_it_wanted_is_no_fault(half):
+    one, other = socket.socketpair()
+    asking, answering = FrameLink(one, peer="ada"), FrameLink(other, peer="ada")
+    asking.say({"ask": 1})
+    one.setblocking(True)
+    one.sendall(half)
+    asking.close()
+    questions = answering.questions()
+    with answering:
+        assert next(questions) == {"ask": 1}
+        if half:
+            with pytest.raises(LinkError, match="ended the connection"):
+                next(questions)
+        else:
+            assert list(questions) == []

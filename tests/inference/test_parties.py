@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 from some_models import artefact
-from three_parties import Parties, change, heard, parties
+from three_parties import Parties, change, heard, needles, parties, written
 
 from clients.prediction.predictor import Predictor
 from clients.prediction.private_program import compile_model
@@ -52,18 +52,6 @@ def predicted(agent, model, inputs):
     return agent.predict(shared(model, inputs)).chances
 
 
-def needles(model, inputs):
-    """Return the picture and the weights in all forms that they have here, whole and in part."""
-    compiled = compile_model(model)
-    prepared = compiled.prepared(inputs)
-    ((_, weights),) = compiled.weights.items()
-    state = next(iter(model.members.values()))
-    arrays = [inputs, (inputs * 255).astype(np.uint8), prepared, encode(prepared)]
-    arrays += [weights.matrix, weights.words, weights.bias, *(t.numpy() for t in state.values())]
-    whole = [np.ascontiguousarray(array).tobytes() for array in arrays]
-    return [form[at : at + 16] for form in whole for at in (0, (len(form) // 32) * 16)]
-
-
 def test_neither_picture_nor_model_is_in_what_is_sent_logged_or_written(
     three, model, monkeypatch, caplog
 ):
@@ -74,12 +62,7 @@ def test_neither_picture_nor_model_is_in_what_is_sent_logged_or_written(
         for _ in range(2):
             found = predicted(agent, model, inputs)
     assert np.abs(found - Predictor(model).chances(inputs[None])[0]).max() < 1e-3
-    written = [
-        file.read_bytes()
-        for file in three.folder.rglob("*")
-        if file.is_file() and file.name != "predictor.safetensors"
-    ]
-    places = [*map(bytes, sent.values()), *written, caplog.text.encode()]
+    places = [*map(bytes, sent.values()), *written(three), caplog.text.encode()]
     assert set(sent) == {"the provider", "the dealer", "provider", "ada"}
     assert not [one for one in needles(model, inputs) if any(one in place for place in places)]
     assert f"{found[0]:.4f}" not in caplog.text

@@ -105,6 +105,7 @@ def test_commands_say_what_is_wrong_in_a_sentence(tmp_path, capsys):
     assert main([*words, "../ada"]) == 1
     assert "expected a-z, 0-9 and dashes" in capsys.readouterr().err
     assert main([*words, "ada"]) == 0
+    assert f"asclepias infer dealer {tmp_path / 'c' / 'dealer'}" in capsys.readouterr().out
     assert main([*words, "ada"]) == 1
     assert "exists already" in capsys.readouterr().err
     assert main(["infer", "key", str(tmp_path / "c" / "dealer"), "dealer"]) == 1

@@ -7,9 +7,12 @@ from collections import defaultdict
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import tomli_w
 
+from clients.prediction.private_program import compile_model
 from crypto.inference.links import FrameLink
+from crypto.inference.words import encode
 from deployment.inference.agents import Agent
 from deployment.inference.dealers import Dealer
 from deployment.inference.folders import FILE, read_folder
@@ -91,3 +94,21 @@ def heard(monkeypatch) -> dict[str, bytearray]:
 
     monkeypatch.setattr(FrameLink, "_write", noting)
     return sent
+
+
+def needles(model, inputs):
+    """Return the picture and the weights in all forms that they have here, whole and in part."""
+    compiled = compile_model(model)
+    prepared = compiled.prepared(inputs)
+    ((_, weights),) = compiled.weights.items()
+    state = next(iter(model.members.values()))
+    arrays = [inputs, (inputs * 255).astype(np.uint8), prepared, encode(prepared)]
+    arrays += [weights.matrix, weights.words, weights.bias, *(t.numpy() for t in state.values())]
+    whole = [np.ascontiguousarray(array).tobytes() for array in arrays]
+    return [form[at : at + 16] for form in whole for at in (0, (len(form) // 32) * 16)]
+
+
+def written(three: Parties) -> list[bytes]:
+    """Return all files of the three parties, but for the model that the provider was given."""
+    files = (file for file in three.folder.rglob("*") if file.is_file())
+    return [file.read_bytes() for file in files if file.name != "predictor.safetensors"]
