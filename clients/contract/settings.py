@@ -70,12 +70,13 @@ class Settings(SettingTree):
         faults = [unknown_key(key, DEFAULTS) for key in config if key not in DEFAULTS]
         faulty: set[str] = set()
         groups: dict[str, Group] = {}
+        given: dict[str, dict[str, ConfigValue]] = {group: {} for group in GROUPS}
+        for key, value in config.items():
+            if key in DEFAULTS:
+                group, _, name = key.partition(".")
+                given[group][name] = value
         for group, model in GROUPS.items():
-            values = {
-                key.partition(".")[2]: value
-                for key, value in config.items()
-                if key in DEFAULTS and key.startswith(f"{group}.")
-            }
+            values = given[group]
             try:
                 groups[group] = model(**values)
             except ValidationError as error:

@@ -78,7 +78,7 @@ def _are_their_own(
     loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None,
 ) -> bool:
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
-        torch.manual_seed(0)
+        torch.default_generator.manual_seed(0)
         model = PerSample(_moved(module, dtype), loss=loss)
         records, labels = _records(shape, input_range, dtype), torch.arange(len(_FILLED)) % 2
         found = model.gradients(records, labels)

@@ -110,7 +110,9 @@ def build_model(settings: Settings, info: DatasetInfo, seed: int) -> nn.Module:
         )
     _check_training(settings, info, architecture)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        # Processors' state alone: `torch.manual_seed` would set devices', which nobody sets back,
+        # and where there is none it keeps the call, with its stack, for as long as a process lives.
+        torch.default_generator.manual_seed(seed)
         module = architecture.build(info)
     public: set[str] = set()
     built_on = settings.model.name.startswith(PRETRAINED)

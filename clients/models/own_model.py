@@ -50,7 +50,7 @@ def check_loss(task: OwnTask, module: nn.Module, info: DatasetInfo) -> None:
         return
     low, high = info.input_range
     with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(0)
+        torch.default_generator.manual_seed(0)
         outputs = module(low + (high - low) * torch.rand(_RECORDS, *info.shape))
         outputs = outputs + torch.randn(outputs.shape)
         targets = _made_up(task, outputs)

@@ -180,7 +180,9 @@ def test_a_key_of_two_attempts_shuts_the_gate_that_reads_keys_and_no_other(quiet
     ("name", "gate"),
     [
         ("noise keyed by public words", "correlation of the noise of two copies of a folder"),
-        ("classes evened out by sampling", "sampling rate"),
+        pytest.param(
+            "classes evened out by sampling", "sampling rate", marks=pytest.mark.exhaustive
+        ),
     ],
 )
 def test_the_first_training_over_canaries_shuts_its_gate(quiet: Path, name: str, gate: str) -> None:

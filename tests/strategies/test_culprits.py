@@ -32,8 +32,17 @@ from tests.strategies.spoiled_sums import Spoils, by, failures, places, settings
 pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
 
 
-@pytest.mark.parametrize("culprit", [0, 2, 3])
-@pytest.mark.parametrize("since", [2, 5])
+@pytest.mark.parametrize(
+    ("since", "culprit"),
+    [
+        (2, 0),
+        (5, 3),
+        *(
+            pytest.param(*one, marks=pytest.mark.exhaustive)
+            for one in ((2, 2), (2, 3), (5, 0), (5, 2))
+        ),
+    ],
+)
 def test_a_signed_update_that_spoils_the_sum_does_not_end_the_training(
     tmp_path: Path, spoil: Callable[[Spoils], None], culprit: int, since: int
 ) -> None:
