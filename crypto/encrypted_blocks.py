@@ -51,10 +51,10 @@ class Sealing:
     bind: bytes
     place: Place
 
-    def pads(self, hospital: str, nonce: bytes) -> Words:
-        """A hospital's pads of this place's tags, uint64 `[blocks]`."""
+    def pads(self, nonces: Mapping[str, bytes]) -> dict[str, Words]:
+        """Hospitals' pads of this place's tags by name, uint64 `[blocks]` each."""
         keys, blocks = self.keys, self.layout.blocks
-        return block_pads(keys.group_key, self.place, hospital, nonce, keys.parameter_id, blocks)
+        return block_pads(keys.group_key, self.place, nonces, keys.parameter_id, blocks)
 
     def weights(self) -> FieldWeights:
         """The tags' secret weights at this place."""

@@ -16,6 +16,7 @@ to 2**-104 whatever the fields are: digit sums can be simulated from the sum of 
 
 import hashlib
 import math
+from collections.abc import Mapping
 
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
@@ -44,25 +45,35 @@ def _reduce(words: Words) -> Words:
 
 
 def block_pads(
-    group_key: bytes, place: Place, hospital: str, nonce: bytes, parameter_id: str, blocks: int
-) -> Words:
-    """One pad a block, uint64 `[blocks]`, pseudorandom modulo P to within 2**-79.
+    group_key: bytes, place: Place, nonces: Mapping[str, bytes], parameter_id: str, blocks: int
+) -> dict[str, Words]:
+    """One pad a block of each hospital, uint64 `[blocks]`, pseudorandom modulo P to within 2**-79.
+
+    Args:
+        group_key: Of the hospitals.
+        place: Where in the training.
+        nonces: Of the hospitals' signed headers, by name.
+        parameter_id: Digest of the sealing plan, hex.
+        blocks: Of a vector.
 
     Raises:
         ContributionError: A name or nonce of another size.
     """
-    if not 0 < len(hospital) <= MAX_LABEL:
-        raise ContributionError(f"a hospital's name has 1 to {MAX_LABEL} characters")
-    if len(nonce) != NONCE_BYTES:
-        raise ContributionError(f"the nonce of {hospital!r} has {len(nonce)} bytes, not 32")
-    key = derive_key(
-        group_key, b"block pads", place, hospital.encode(), nonce, parameter_id.encode()
-    )
-    stream = np.frombuffer(hashlib.shake_256(key).digest(16 * blocks), dtype="<u8").reshape(-1, 2)
-    low, high = stream[:, 0], stream[:, 1]
+    streams = []
+    for hospital, nonce in nonces.items():
+        if not 0 < len(hospital) <= MAX_LABEL:
+            raise ContributionError(f"a hospital's name has 1 to {MAX_LABEL} characters")
+        if len(nonce) != NONCE_BYTES:
+            raise ContributionError(f"the nonce of {hospital!r} has {len(nonce)} bytes, not 32")
+        labels = hospital.encode(), nonce, parameter_id.encode()
+        key = derive_key(group_key, b"block pads", place, *labels)
+        streams.append(hashlib.shake_256(key).digest(16 * blocks))
+    stream = np.frombuffer(b"".join(streams), dtype="<u8").reshape(len(streams), blocks, 2)
+    low, high = stream[..., 0], stream[..., 1]
     # 48, 48 and 32 bits of the 128, at weights 1, 2**48 = 59 and 2**96 = 59**2.
     middle = (low >> np.uint64(48)) | ((high & np.uint64(2**32 - 1)) << np.uint64(16))
-    return _reduce((low & _MASK) + middle * _EXCESS + (high >> np.uint64(32)) * (_EXCESS * _EXCESS))
+    pads = _reduce((low & _MASK) + middle * _EXCESS + (high >> np.uint64(32)) * (_EXCESS * _EXCESS))
+    return dict(zip(nonces, pads, strict=True))
 
 
 class FieldWeights:

@@ -104,7 +104,7 @@ class OneTimeSealer:
             sent += secret.astype(np.uint16)
             sent += _key_pads(self._keys, place, {self._hospital: nonce}, degree)
         sealing = Sealing(layout=self._layout, keys=self._keys, bind=pairs.bind, place=place)
-        pads = sealing.pads(self._hospital, nonce)
+        pads = sealing.pads({self._hospital: nonce})[self._hospital]
         blocks = EmptyBlocks(Small(secret), coins, sealing, pads)
         key = _FreshKey(secret=secret, masked=sent, nonce=nonce)
         return Prepared(self._hospital, place, partial(self._finish, place, key, blocks))
@@ -262,7 +262,7 @@ class OneTimeOpener:
         blocks, masked = _parts(frame, self._layout)
         bind = self._pairs.bind
         sealing = Sealing(layout=self._layout, keys=self._keys, bind=bind, place=place)
-        pads = {name: sealing.pads(name, nonce) for name, nonce in contributors.items()}
+        pads = sealing.pads(contributors)
         if plan.sharing is None:
             secret = self._unmasked(masked, contributors, place)
             return Opening(decrypt_blocks(blocks, Small(secret), sealing, pads), ())

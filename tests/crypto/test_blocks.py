@@ -139,13 +139,13 @@ def test_digits_of_tags_join_again_and_their_sums_too(tags):
 
 def test_pads_are_residues_that_differ_in_everything_they_are_for():
     pads = {
-        (key, hospital, nonce, place): tuple(
-            block_pads(bytes([key]) * 32, place, hospital, nonce, "00" * 32, 500).tolist()
-        )
+        (key, hospital, nonce, place): tuple(one.tolist())
         for key in (0, 1)
-        for hospital in ("a", "b")
         for nonce in (bytes(32), b"\1" * 32)
         for place in (PLACE, Place(training="t", round=3, attempt=2))
+        for hospital, one in block_pads(
+            bytes([key]) * 32, place, dict.fromkeys("ab", nonce), "00" * 32, 500
+        ).items()
     }
     everything = [pad for one in pads.values() for pad in one]
     assert len(set(everything)) == len(everything)
