@@ -189,6 +189,7 @@ class Holdout:
             hidden=model.hidden,
             stages=model.stages,
             tuned_stages=model.tuned_stages,
+            side=model.side,
             backbone=backbone_of(model),
             members={name: {**whole, **tensors} for name, tensors in members.items()},
             vote=vote,

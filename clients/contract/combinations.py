@@ -130,13 +130,13 @@ def _whole_model_at_home(s: SettingTree) -> str | None:
 def _net_to_build_on(s: SettingTree) -> str | None:
     model = s.model
     if model.name.startswith(PRETRAINED) or not (
-        model.hidden or model.stages or model.tuned_stages
+        model.hidden or model.stages or model.tuned_stages or model.side
     ):
         return None
     return (
-        f"model.hidden = {model.hidden}, model.stages = {model.stages} and model.tuned-stages = "
-        f"{model.tuned_stages} are for models on a pretrained net; set them to 0, or model.name = "
-        f"{model.name!r} to '{PRETRAINED}<name>'."
+        f"model.hidden = {model.hidden}, model.stages = {model.stages}, model.tuned-stages = "
+        f"{model.tuned_stages} and model.side = {model.side} are for models on a pretrained net; "
+        f"set them to 0, or model.name = {model.name!r} to '{PRETRAINED}<name>'."
     )
 
 
@@ -331,7 +331,10 @@ _COMBINATIONS: list[tuple[set[str], Callable[[SettingTree], str | None]]] = [
         },
         _groups_keep_promises,
     ),
-    ({"model.name", "model.hidden", "model.stages", "model.tuned-stages"}, _net_to_build_on),
+    (
+        {"model.name", "model.hidden", "model.stages", "model.tuned-stages", "model.side"},
+        _net_to_build_on,
+    ),
     ({"privacy.regime", "partition.hospitals"}, _sum_has_shares),
     ({"privacy.dropouts", "privacy.colluders", "partition.hospitals"}, _someone_remains),
     ({"partition.sites", "partition.hospitals"}, _one_name_a_hospital),

@@ -45,3 +45,10 @@ class Model(Group):
         json_schema_extra=since("0.2"),
         description="last ones of these that are trained too (0 = none)",
     )
+    side: int = Field(
+        default=0,
+        ge=0,
+        le=1024,
+        json_schema_extra=since("0.2"),
+        description="pixels per side that a pretrained net is shown (0 = 224)",
+    )

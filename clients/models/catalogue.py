@@ -184,7 +184,11 @@ def architecture_of(model: Model) -> Architecture:
         from clients.models.pretrained import Pretrained
 
         made = Pretrained(
-            _backbone(model), hidden=model.hidden, stages=model.stages, tuned=model.tuned_stages
+            _backbone(model),
+            hidden=model.hidden,
+            stages=model.stages,
+            tuned=model.tuned_stages,
+            side=model.side,
         )
         return made.architecture()
     if name == OWN:

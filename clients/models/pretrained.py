@@ -33,7 +33,7 @@ from torch import nn
 
 from clients.data.records import DatasetInfo, Floats
 from clients.models.architecture import Architecture
-from clients.models.backbones import empty_stages, fill, read_weights
+from clients.models.backbones import empty_stages, fill, known, read_weights
 from clients.models.errors import ModelError
 from clients.models.folding import folded
 from clients.models.independence import dependences
@@ -41,7 +41,7 @@ from clients.models.resizing import Resize
 from clients.models.small import start_at_zero
 from clients.models.squeezenet import Colours
 
-#: Pixels per side that pictures are brought to.
+#: Pixels per side that pictures are brought to where nothing else is said.
 SIDE = 224
 _VERSION = 1  # of the numbers in a file of features
 _LARGEST = 6e4  # features are kept as float16
@@ -55,7 +55,7 @@ class Backbone:
         weights: its tensors, by the names that they have here.
 
     Raises:
-        ModelError: the tensors are of another net, or the user's own net mixes pictures.
+        ModelError: the tensors are of another net.
     """
 
     def __init__(self, name: str, weights: Mapping[str, torch.Tensor]) -> None:
@@ -66,8 +66,6 @@ class Backbone:
         fill(made, weights, f"pretrained:{name}")
         self.stages = made.eval().requires_grad_(False)
         self.colours = Colours(row.mean, row.std) if row else Colours()
-        if row is None:
-            self._check_own()
 
     @property
     def tensors(self) -> Mapping[str, torch.Tensor]:
@@ -82,20 +80,6 @@ class Backbone:
             digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
             digest.update(tensor.contiguous().numpy().tobytes())
         return digest.hexdigest()
-
-    def _check_own(self) -> None:
-        """Run somebody's own net on made-up pictures: it must treat each alone."""
-        whole = nn.Sequential(self.colours, self.stages, Pool())
-        try:
-            found = dependences(whole.eval(), (3, SIDE, SIDE), (0.0, 1.0))
-        except (RuntimeError, ValueError) as error:
-            raise ModelError(
-                f"pretrained:{self.name} does not run on pictures of shape (3, {SIDE}, {SIDE}) "
-                f"({error})",
-                code="wrong-kind",
-            ) from error
-        if found:
-            raise ModelError("; ".join(found), code="not-private-ready")
 
 
 class Pool(nn.Module):
@@ -115,6 +99,7 @@ class BackboneFeatures:
         pooled: whether their maps are averaged over all places, and centred: they go into a head,
             not into a stage that is trained.
         shape: of a picture, (channels, height, width); 1 or 3 channels.
+        side: pixels per side that pictures are brought to.
 
     Attributes:
         net: from pictures [n, *shape] in [0, 1] to features; frozen, in inference mode.
@@ -124,7 +109,12 @@ class BackboneFeatures:
     title = "pretrained features"
 
     def __init__(
-        self, backbone: Backbone, frozen: int, pooled: bool, shape: tuple[int, ...]
+        self,
+        backbone: Backbone,
+        frozen: int,
+        pooled: bool,
+        shape: tuple[int, ...],
+        side: int = SIDE,
     ) -> None:
         if len(shape) != 3 or shape[0] not in (1, 3):
             raise ModelError(
@@ -132,12 +122,15 @@ class BackboneFeatures:
                 f"found records of shape {shape}",
                 code="wrong-kind",
             )
-        what = f"{frozen}{'' if pooled else '-maps'}"
+        what = f"{frozen}{'' if pooled else '-maps'}{'' if side == SIDE else f'-{side}'}"
         self.identity = f"pretrained-{_VERSION}-{backbone.fingerprint[:16]}-{what}"
         after = (Pool(), Centred()) if pooled else ()
-        resize, stages = Resize((shape[1], shape[2]), SIDE), list(backbone.stages)[:frozen]
+        resize, stages = Resize((shape[1], shape[2]), side), list(backbone.stages)[:frozen]
         self.net = nn.Sequential(resize, backbone.colours, *stages, *after).eval()
-        self.shape: tuple[int, ...] = self(np.zeros((1, *shape), dtype=np.float32)).shape[1:]
+        try:
+            self.shape: tuple[int, ...] = self(np.zeros((1, *shape), dtype=np.float32)).shape[1:]
+        except (RuntimeError, ValueError) as error:
+            raise _runs_not(backbone, side, error) from error
 
     @torch.no_grad()
     def __call__(self, pictures: Floats) -> Floats:
@@ -167,13 +160,16 @@ class Pretrained:
         hidden: units of a hidden layer; 0 for none.
         stages: first stages of the net that are used; 0 for all.
         tuned: last ones of these that are trained too; 0 for none.
+        side: pixels per side that pictures are brought to; 0 for `SIDE`. Small pictures say no more
+            when they are enlarged further, and a net is quick on fewer pixels.
 
     Raises:
-        ModelError: the net has fewer stages, or none would stay frozen.
+        ModelError: the net has fewer stages, or none would stay frozen; or it is the user's own,
+            and mixes pictures.
     """
 
     def __init__(
-        self, backbone: Backbone, *, hidden: int = 0, stages: int = 0, tuned: int = 0
+        self, backbone: Backbone, *, hidden: int = 0, stages: int = 0, tuned: int = 0, side: int = 0
     ) -> None:
         there = len(backbone.stages)
         used = stages or there
@@ -184,8 +180,10 @@ class Pretrained:
                 "stays frozen",
                 code="wrong-kind",
             )
-        self.backbone, self.hidden = backbone, hidden
+        self.backbone, self.hidden, self.side = backbone, hidden, side or SIDE
         self.frozen, self.used = used - tuned, used
+        if known(backbone.name) is None:
+            _check_own(backbone, self.side)
 
     def architecture(self) -> Architecture:
         """Return it as a model among others."""
@@ -198,7 +196,8 @@ class Pretrained:
 
     def features(self, info: DatasetInfo) -> BackboneFeatures:
         """Return the fixed features of a data set's pictures."""
-        return _features(self.backbone, self.frozen, self.frozen == self.used, info.shape)
+        pooled = self.frozen == self.used
+        return _features(self.backbone, self.frozen, pooled, info.shape, self.side)
 
     def build(self, info: DatasetInfo) -> nn.Module:
         """Return the layers that are trained, from features to logits.
@@ -238,11 +237,31 @@ def _without_classifier(
     return found
 
 
+@lru_cache(maxsize=4)
+def _check_own(backbone: Backbone, side: int) -> None:
+    """Run somebody's own net on made-up pictures: it must treat each alone."""
+    whole = nn.Sequential(backbone.colours, backbone.stages, Pool())
+    try:
+        found = dependences(whole.eval(), (3, side, side), (0.0, 1.0))
+    except (RuntimeError, ValueError) as error:
+        raise _runs_not(backbone, side, error) from error
+    if found:
+        raise ModelError("; ".join(found), code="not-private-ready")
+
+
+def _runs_not(backbone: Backbone, side: int, error: Exception) -> ModelError:
+    return ModelError(
+        f"pretrained:{backbone.name} does not run on pictures of shape (3, {side}, {side}) "
+        f"({error})",
+        code="wrong-kind",
+    )
+
+
 @lru_cache(maxsize=8)
 def _features(
-    backbone: Backbone, frozen: int, pooled: bool, shape: tuple[int, ...]
+    backbone: Backbone, frozen: int, pooled: bool, shape: tuple[int, ...], side: int
 ) -> BackboneFeatures:
-    return BackboneFeatures(backbone, frozen, pooled, shape)
+    return BackboneFeatures(backbone, frozen, pooled, shape, side)
 
 
 @lru_cache(maxsize=4)

@@ -70,6 +70,7 @@ class _Description(BaseModel):
     hidden: int = 0
     stages: int = 0
     tuned_stages: int = 0
+    side: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +88,7 @@ class Artefact:
         hidden: units of a hidden layer on a pretrained net's features.
         stages: first stages of a pretrained net that are used; 0 for all.
         tuned_stages: last ones of these that are the members' own.
+        side: pixels per side that the net is shown; 0 for its usual ones.
         backbone: all tensors of the pretrained net; empty where there is none.
     """
 
@@ -99,6 +101,7 @@ class Artefact:
     hidden: int = 0
     stages: int = 0
     tuned_stages: int = 0
+    side: int = 0
     backbone: State = field(default_factory=dict)
 
     @property
@@ -108,6 +111,7 @@ class Artefact:
             "hidden": self.hidden,
             "stages": self.stages,
             "tuned_stages": self.tuned_stages,
+            "side": self.side,
         }
         return given if self.backbone else {}
 
@@ -207,6 +211,7 @@ def read_artefact(path: Path) -> Artefact:
         hidden=said.hidden,
         stages=said.stages,
         tuned_stages=said.tuned_stages,
+        side=said.side,
         backbone=backbone,
     )
 

@@ -115,6 +115,7 @@ def _architecture(artefact: Artefact) -> Architecture:
             hidden=artefact.hidden,
             stages=artefact.stages,
             tuned=artefact.tuned_stages,
+            side=artefact.side,
         )
     except ModelError as error:
         raise ArtefactError(str(error)) from None

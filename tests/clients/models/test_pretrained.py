@@ -201,6 +201,22 @@ def test_features_may_come_from_earlier_stages(tmp_path: Path) -> None:
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+def test_a_net_may_be_shown_fewer_pixels(tmp_path: Path) -> None:
+    settings, shown = own(tmp_path, side=64), pictures(2)
+    with torch.no_grad():
+        large = Resize((32, 32), 64)(torch.from_numpy(shown))
+        maps = net_of(settings).stages(net_of(settings).colours(large)).mean(dim=(2, 3))
+    found = np.asarray(prepare(settings, info_of(), records_of(shown), keep=None).inputs)
+    np.testing.assert_allclose(found, functional.layer_norm(maps, (10,)).numpy(), atol=1e-5)
+    usual = np.asarray(prepare(own(tmp_path), info_of(), records_of(shown), keep=None).inputs)
+    assert np.abs(found - usual).max() > 1e-3
+
+
+def test_a_net_that_needs_more_pixels_says_so(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"does not run on pictures of shape \(3, 8, 8\)"):
+        build_model(own(tmp_path, side=8), info_of(), 0)
+
+
 def test_a_net_that_mixes_pictures_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="mixes patients of a batch") as caught:
         build_model(own(tmp_path, "mixing"), info_of(), 0)
@@ -323,12 +339,13 @@ def test_features_of_two_nets_of_one_data_set_are_kept_apart(tmp_path: Path) -> 
     kinds = [
         own(tmp_path),
         own(tmp_path, tuned_stages=1),
+        own(tmp_path, side=64),
         Settings.from_config({"model.name": "scattering"}),
     ]
     found = [
         np.asarray(prepare(one, info_of(), shown, keep=lambda: tmp_path).inputs) for one in kinds
     ]
-    assert len({one.shape for one in found}) == len(list(tmp_path.glob("*.npy"))) == 3
+    assert len({one.shape for one in found}) == 3 and len(list(tmp_path.glob("*.npy"))) == 4
     fresh = records_of(LazyInputs(PixelStore(pixels, channels_last=False)))
     for one, settings in zip(found, kinds, strict=True):
         again = prepare(settings, info_of(), fresh, keep=lambda: tmp_path)

@@ -97,7 +97,7 @@ def test_a_file_s_own_function_is_not_imported_unasked(tmp_path: Path, info) -> 
     Predictor(own, allowed=["clients.models.small:logistic"])
 
 
-@pytest.mark.parametrize("more", [{}, {"hidden": 3}, {"tuned_stages": 1}])
+@pytest.mark.parametrize("more", [{}, {"hidden": 3}, {"tuned_stages": 1}, {"side": 48}])
 def test_a_pretrained_net_travels_in_the_file_of_a_model_on_it(tmp_path: Path, more) -> None:
     from clients.models.pretrained import Backbone, Pretrained
     from tests.clients.models import nets
@@ -106,7 +106,7 @@ def test_a_pretrained_net_travels_in_the_file_of_a_model_on_it(tmp_path: Path, m
     path, _ = nets.written(tmp_path, nets.staged())
     net = Backbone(name, torch.load(path, weights_only=True))
     plain = made_artefact(picture_info(shape), "cnn")
-    options = {"hidden": more.get("hidden", 0), "tuned": more.get("tuned_stages", 0)}
+    options = {"tuned" if one == "tuned_stages" else one: value for one, value in more.items()}
     module = Pretrained(net, **options).build(plain.info)
     made = replace(
         plain,
