@@ -128,17 +128,18 @@ class Joining:
         return passage.answer(Revealed(name=hospital.site.name, reveal=reveal_of(own.secret)))
 
     def lead(self, passage: Passage[LeadRequest]) -> Release:
-        """Make the training's keys and wrap them for each hospital that offered."""
+        """Make the training's keys, wrap them for each hospital that offered, and be ready."""
         hospital, request = self._hospital, passage.request
         offers, own = self._bind(request)
         terms = hospital.agreement(request.noise_multiplier).session.terms
         site = hospital.site
         keys, bundle = make_bundle(offers, site.identity, site.name, terms.sealing, site.pins)
         self._keep(request, keys, offers, own)
+        hospital.own.look_ahead()
         return passage.answer(LeadReply(public=bundle.public.to_bytes(), wrapped=bundle.wrapped))
 
     def receive_keys(self, passage: Passage[KeysRequest]) -> Release:
-        """Unwrap the training's keys and keep them in the hospital's own folder."""
+        """Unwrap the training's keys, keep them in the hospital's own folder, and be ready."""
         hospital, request = self._hospital, passage.request
         offers, own = self._bind(request)
         site = hospital.site
@@ -152,6 +153,7 @@ class Joining:
             hospital.agreement(request.noise_multiplier).session.terms.sealing,
         )
         self._keep(request, keys, offers, own)
+        hospital.own.look_ahead()
         return passage.answer(Named(name=site.name))
 
     def _check_id(self, bind: str, nonce: bytes) -> None:

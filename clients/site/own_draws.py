@@ -21,6 +21,7 @@ from clients.contract.faults import Code, Fault
 from clients.contract.terms import hospitals_expected
 from clients.data.identities import identities
 from clients.data.noisy_inputs import training_records
+from clients.data.records import LazyInputs
 from clients.learning.augmentation import augmented
 from clients.learning.batch import Batch
 from clients.learning.draws import Draws
@@ -147,6 +148,18 @@ class OwnDraws:
         if not self._is_public():
             forget_others(self._site.folder, prepared)
         return prepared
+
+    def look_ahead(self) -> None:
+        """Compute the features that the model learns from, where they are kept, and no value more.
+
+        Ten thousand pictures take minutes. Whoever does it before the first place is paid for loses
+        no paid round when that takes longer than the server waits.
+        """
+        if self._settings.privacy.input_laplace:
+            return  # what is noised is the pictures: they are paid for first
+        records = self._cohort.hospital(self._site.name)
+        if isinstance(records.inputs, LazyInputs):
+            prepare(self._settings, self._cohort.info, records, keep=self._keep)
 
     def identities(self) -> Mapping[int, bytes]:
         """Return who each patient is, by number: the same however often records are read.
