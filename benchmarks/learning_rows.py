@@ -7,7 +7,8 @@ from typing import Any
 
 #: The same integers as bfv, so the same model; for the tables in which nothing is claimed of time.
 FAST = "sealing.scheme=modular"
-#: Settings are chosen on lower seeds; the table of claims uses this one and those after it.
+#: Settings are chosen on lower seeds, those of `flower-simulation compare --tune` among them; the
+#: table of claims uses this one and those after it.
 FRESH = 1000
 
 

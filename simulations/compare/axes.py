@@ -43,7 +43,9 @@ DETAILS = {
     "layers": "exchange.cut",
 }
 #: Tuning looks at other seeds than the results, so that no result is the best of several draws.
-FIRST_TUNING_SEED = 1000
+#: Results are of seeds below it, and tuning stays below the seeds that claims are measured on.
+FIRST_TUNING_SEED = 500
+MOST_SEEDS = 500
 #: What a training of a comparison is told unless something else is asked for.
 QUIET: dict[str, ConfigValue] = {
     "run.log-level": "warning",
@@ -63,9 +65,10 @@ class Axes:
         epsilons: targets of the private regimes.
         hospitals: numbers of hospitals.
         without: ways of training, as ``FPDP, gradients``, that the question does without.
-        seeds: trainings of each setup, seeded 0, 1, and so on.
+        seeds: trainings of each setup, seeded 0, 1, and so on; at most `MOST_SEEDS`.
         tune: values by key; each setup takes the combination that is best by `measure`.
-        tuning_seeds: trainings of each combination, on seeds that the results do not use.
+        tuning_seeds: trainings of each combination, on seeds that the results do not use; as many
+            at the most.
         measure: what is compared and tuned by, of `MEASURES` ('' = accuracy, or balanced accuracy
             where classes are uneven).
         assignments: ``key=value`` for every training.
@@ -85,10 +88,10 @@ class Axes:
 
     def __post_init__(self) -> None:
         faults = []
-        if self.seeds < 1:
-            faults.append(f"seeds = {self.seeds}; a comparison needs one at least.")
-        if self.tune and self.tuning_seeds < 1:
-            faults.append(f"tuning-seeds = {self.tuning_seeds}; tuning needs one at least.")
+        if not 1 <= self.seeds <= MOST_SEEDS:
+            faults.append(f"seeds = {self.seeds}; a comparison takes 1 to {MOST_SEEDS}.")
+        if self.tune and not 1 <= self.tuning_seeds <= MOST_SEEDS:
+            faults.append(f"tuning-seeds = {self.tuning_seeds}; tuning takes 1 to {MOST_SEEDS}.")
         if self.measure and self.measure not in MEASURES:
             known = ", ".join(MEASURES)
             faults.append(f"measure = {self.measure!r} is none; known: {known}.")

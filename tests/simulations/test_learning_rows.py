@@ -9,9 +9,12 @@ from types import ModuleType
 
 import pytest
 
+from clients.contract.settings import SettingsError
+from simulations.compare.axes import MOST_SEEDS, Axes, plan_comparison
 from simulations.scenario import find_scenario, resolve
 
 SOURCE = Path(__file__).parents[2] / "benchmarks" / "learning.py"
+PUBLISHED = Path(__file__).parents[2] / "docs" / "results"
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +54,29 @@ def test_nothing_is_claimed_on_seeds_that_settings_were_chosen_on(learning: Modu
     kept["heart-disease"]["seeds"][2]["seed"] = 2
     with pytest.raises(ValueError, match=r"heart-disease was measured on seeds .*run it again"):
         learning.page(kept)
+
+
+def test_a_comparison_never_tunes_on_the_seeds_of_claims_or_of_its_own_results(
+    learning: ModuleType,
+) -> None:
+    tuned = {"training.learning-rate": (0.1, 0.3)}
+    axes = Axes(tune=tuned, seeds=MOST_SEEDS, tuning_seeds=MOST_SEEDS)
+    plan = plan_comparison(find_scenario("default"), axes)
+    looked_at = {cell.seed for cell in plan.tuning_cells()}
+    shown = {cell.seed for cell in plan.cells(plan.setups[0])}
+    claimed = {seed for row in learning.ROWS if row.table == "claims" for seed in row.chance}
+    assert not looked_at & (shown | claimed) and not shown & claimed
+    for more in ({"seeds": MOST_SEEDS + 1}, {"tuning_seeds": MOST_SEEDS + 1}):
+        with pytest.raises(SettingsError, match=f"takes 1 to {MOST_SEEDS}"):
+            Axes(tune=tuned, **more)
+
+
+def test_no_claim_is_of_data_that_a_published_comparison_tuned_on(learning: ModuleType) -> None:
+    claimed = [find_scenario(row.scenario) for row in learning.ROWS if row.table == "claims"]
+    names = {resolve(one, ()).data.name for one in claimed}
+    kept = [json.loads(file.read_text()) for file in PUBLISHED.glob("*.json")]
+    assert len(kept) >= 3
+    assert not names & {one["data"] for one in kept if one["tuned"]}
 
 
 def test_the_page_is_what_was_measured(learning: ModuleType) -> None:
