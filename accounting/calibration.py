@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from accounting.accountants import find_accountant
 from accounting.errors import AccountingError
@@ -93,8 +93,11 @@ def _search(target: float, delta: float, sampling_rate: float, rounds: int, name
         try:
             high = _search(target, delta, sampling_rate, rounds, "rdp")
         except AccountingError:  # RDP has no epsilon as small
-            start = _by_central_limit(goal, delta, sampling_rate, rounds)
-            return _rescaled(start, spent, goal, f"epsilon {target} at delta {delta} by {name}")
+            kept = delta * (1 - DELTA_SLACK)
+            near = partial(
+                _by_central_limit, delta=kept, sampling_rate=sampling_rate, rounds=rounds
+            )
+            return _aimed(near, spent, goal, f"epsilon {target} at delta {delta} by {name}")
     low = high * (0.5 if name == "rdp" else 0.9)
     while spent(high) > goal:
         low, high = high, 1.5 * high
@@ -108,14 +111,36 @@ def _search(target: float, delta: float, sampling_rate: float, rounds: int, name
     return high
 
 
-def _rescaled(sigma: float, spent: Callable[[float], float], goal: float, what: str) -> float:
-    """Search where epsilon is small, and so nearly in proportion to 1/sigma: in few steps."""
-    while sigma <= _LARGEST:
+def _aimed(
+    near: Callable[[float], float], spent: Callable[[float], float], goal: float, what: str
+) -> float:
+    """Search where an epsilon is small, and finding what a sigma spends takes seconds.
+
+    The central limit errs by nearly the same amount at neighbouring epsilons. So what it is asked
+    for is moved by how far off its last answer was: two or three steps are enough.
+
+    Args:
+        near: epsilon -> about the sigma that spends it, in no time.
+        spent: sigma -> epsilon.
+        goal: the epsilon.
+        what: is looked for, for people.
+    """
+    aim, sigma, less, more = goal, near(goal), 0.0, math.inf  # less noise than needed, and more
+    while True:
         found = spent(sigma)
-        if goal * (1 - 2 * PRECISION) <= found <= goal:
-            return sigma
-        sigma *= found / goal * (1 + PRECISION / 2)
-    raise _none_found(what)
+        if found <= goal:
+            more = sigma
+        elif sigma >= _LARGEST:
+            raise _none_found(what)
+        else:
+            less = sigma
+        if goal * (1 - 2 * PRECISION) <= found <= goal or more <= less * (1 + PRECISION):
+            return more
+        aim += goal * (1 - PRECISION) - found
+        sigma = near(aim) if aim > 0 else 0.0
+        if not less < sigma < more:
+            sigma = min(math.sqrt(less * more) if more < math.inf else 2 * less, _LARGEST)
+            sigma = sigma or more / 2
 
 
 def _none_found(what: str) -> AccountingError:
@@ -126,7 +151,7 @@ def _none_found(what: str) -> AccountingError:
 def _by_central_limit(target: float, delta: float, sampling_rate: float, rounds: int) -> float:
     """The multiplier of many rounds, were their sum one Gaussian: where a search may start."""
     low, high = 1e-9, 1e3
-    while high / low > 1 + PRECISION:
+    while high / low > 1 + PRECISION / 1000:
         middle = math.sqrt(low * high)
         if gaussian_epsilon(middle**2, delta) <= target:
             low = middle

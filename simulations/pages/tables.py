@@ -178,7 +178,9 @@ def is_attacked(observers: Sequence[Mapping[str, Any]]) -> bool:
 
 def observer_caption(observers: Sequence[Mapping[str, Any]], unit: str = PATIENT) -> str:
     """Return what must be said beneath the observers' table; `unit` is whom an epsilon covers."""
-    text = f"Neighbours: add or remove one {unit} at one hospital. bound: by target-epsilon."
+    text = f"Neighbours: add or remove one {unit} at one hospital."
+    if any(one.get("binds_target") for one in observers):
+        text += " bound: by target-epsilon."
     if unit == RECORD:
         text = f"Every epsilon is {PER_RECORD}. {text}"
     if is_attacked(observers):
@@ -212,11 +214,13 @@ def observer_table(observers: Sequence[Mapping[str, Any]], unit: str = PATIENT) 
     attacked = is_attacked(observers)
     if attacked:
         table.add_column("attack", justify="right", no_wrap=True)
-    table.add_column("bound", no_wrap=True)
+    aimed = any(one.get("binds_target") for one in observers)
+    if aimed:
+        table.add_column("bound", no_wrap=True)
     table.add_column("why")
     for name, rdp, prv, attack, bound, why in observer_rows(observers):
-        shown = (attack,) if attacked else ()
-        table.add_row(*map(_cell, (name, rdp, prv, *shown, bound, why)))
+        shown = (*[attack] * attacked, *[bound] * aimed)
+        table.add_row(*map(_cell, (name, rdp, prv, *shown, why)))
     return table
 
 
