@@ -84,10 +84,7 @@ def _claims() -> list[Row]:
         ),
         claim("retinamnist", "retinamnist, grades", "accuracy", least="majority"),
         claim(
-            "retinamnist-pretrained",
-            "the same, seen by a pretrained net",
-            "accuracy",
-            least=0.54,
+            "retinamnist-pretrained", "the same, seen by a pretrained net", "accuracy", least=0.54
         ),
         claim("vesselmnist3d", "vesselmnist3d, volumes", "auc", least=0.5, seeds=5),
         claim(

@@ -29,7 +29,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from clients.data.errors import DataError
 from clients.data.public_facts import facts_from_elsewhere
@@ -70,7 +70,7 @@ class _Description(BaseModel):
     hidden: int = 0
     stages: int = 0
     tuned_stages: int = 0
-    side: int = 0
+    side: int = Field(default=0, ge=0, le=1024)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,10 +194,7 @@ def read_artefact(path: Path) -> Artefact:
         raise ArtefactError(f"{path}: what it says of itself is not sound: {error}") from None
     scores = tensors.pop(SCORES, torch.zeros(0, dtype=torch.float64))
     _check_numbers(path, tensors, scores, said.temperature)
-    members: dict[str, dict[str, torch.Tensor]] = {}
-    for name, tensor in tensors.items():
-        member, _, own = name.rpartition(_SEPARATOR)
-        members.setdefault(member, {})[own] = tensor
+    members = _by_member(tensors)
     backbone = members.pop(_BACKBONE, {})
     if not members or "" in members:
         raise ArtefactError(f"{path}: its tensors are of no model; it holds {', '.join(tensors)}")
@@ -214,6 +211,14 @@ def read_artefact(path: Path) -> Artefact:
         side=said.side,
         backbone=backbone,
     )
+
+
+def _by_member(tensors: State) -> dict[str, dict[str, torch.Tensor]]:
+    members: dict[str, dict[str, torch.Tensor]] = {}
+    for name, tensor in tensors.items():
+        member, _, own = name.rpartition(_SEPARATOR)
+        members.setdefault(member, {})[own] = tensor
+    return members
 
 
 def _check_numbers(path: Path, tensors: State, scores: torch.Tensor, temperature: float) -> None:

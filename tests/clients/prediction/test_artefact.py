@@ -123,6 +123,8 @@ def test_a_pretrained_net_travels_in_the_file_of_a_model_on_it(tmp_path: Path, m
     with torch.no_grad():
         whole = WholeModule(predictor)(torch.from_numpy(shown)).numpy()
     assert np.allclose(whole, predictor.chances(shown), atol=1e-5)
+    with pytest.raises(ArtefactError, match="not sound"):
+        read_artefact(written(tmp_path, replace(made, side=10**6)))
     for wrong in ({}, {"stem.weight": torch.zeros(1)}):
         with pytest.raises(ArtefactError, match="of another net"):
             Predictor(replace(made, backbone=wrong), allowed=(name,))
