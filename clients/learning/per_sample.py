@@ -193,6 +193,10 @@ class PerSample:
         if self._hooked is None:
             from opacus.grad_sample import GradSampleModule
 
+            for layer in self.module.modules():
+                if getattr(layer, "inplace", False):
+                    # Hooks must see what was, not what became of it.
+                    layer.inplace = False  # type: ignore[assignment]
             self._hooked = GradSampleModule(self.module, loss_reduction="sum")
         return self._hooked
 

@@ -95,9 +95,6 @@ def densenet121(info: DatasetInfo) -> nn.Module:
         out_channels=len(info.classes),
         **options,
     )
-    for layer in net.modules():
-        if isinstance(layer, nn.ReLU):
-            layer.inplace = False
     return nn.Sequential(OrderedDict(centre=centre(info), pad=PadTo(32), net=net))
 
 

@@ -6,10 +6,12 @@ import difflib
 import importlib
 import json
 import re
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from flwr.app import ArrayRecord, Context, RecordDict
@@ -19,10 +21,12 @@ from flwr.serverapp.strategy import FedAdam, FedAvg
 from asclepias import SecureFedAvg, hospital_mod, private_client
 from tests.asclepias.flower_runs import run_app
 from tests.asclepias.own_apps import AppGrid, furthest
+from tests.simulations.engine_runs import environment, run_folder
 
 ROOT = Path(__file__).parents[2]
 QUICKSTART = ROOT / "examples" / "quickstart-private"
 OWN = ROOT / "examples" / "own-model-own-data"
+VOLUMES = ROOT / "examples" / "monai-3d"
 NOTEBOOK = ROOT / "examples" / "jupyter" / "regimes.ipynb"
 MOST_LINES = 10
 
@@ -149,6 +153,60 @@ def test_a_hospitals_own_file_is_read_with_all_visits_of_a_patient(
     assert found.targets.tolist() == [1.0] * 4 and found.inputs.shape == (4, 10)
 
 
+@pytest.fixture
+def lesions(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """MONAI's network, loss and readers, with fewer volumes than the example makes."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.syspath_prepend(str(VOLUMES))
+    task = importlib.import_module("lesions.task")
+    monkeypatch.setattr(task, "TRAINED", 90)
+    yield task
+    for name in [name for name in sys.modules if name.partition(".")[0] == "lesions"]:
+        del sys.modules[name]
+
+
+@pytest.mark.exhaustive
+def test_monais_network_learns_to_segment_under_noise(lesions, tmp_path: Path) -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        first = ArrayRecord(lesions.network().state_dict())
+    strategy = SecureFedAvg(
+        FedAdam(eta=0.02, tau=0.01),
+        patients=lesions.TRAINED,
+        hospitals=2,
+        target_epsilon=8.0,
+        sampling_rate=0.3,
+        learning_rate=1.0,
+        seed=3,
+        audit=False,
+        folder=tmp_path / "run",
+    )
+    app = (lesions.network, lambda context: lesions.load_data(context), lesions.overlap)
+    grid = AppGrid(lambda: private_client(*app), 2)
+    result = strategy.start(grid, first, num_rounds=4, evaluate_fn=lesions.measure)
+    scores = [one["dice"] for one in result.evaluate_metrics_serverapp.values()]
+    assert scores[0] < 0.3 and max(scores) > 0.4
+
+
+@pytest.mark.exhaustive
+@pytest.mark.filterwarnings("ignore:NvImgCodecPydicomReader")
+def test_a_hospitals_own_scans_are_read_one_folder_a_patient(lesions, tmp_path: Path) -> None:
+    import nibabel
+
+    generator = np.random.default_rng(0)
+    for name, edge in (("bert", 20), ("anna", 32)):
+        (folder := tmp_path / "study" / name).mkdir(parents=True)
+        scan = generator.normal(size=(edge,) * 3).astype(np.float32)
+        for part, values in (("scan", scan), ("lesion", (scan > 1).astype(np.uint8))):
+            nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), folder / f"{part}.nii.gz")
+    config = {"data-path": str(tmp_path / "study")}
+    context = Context(run_id=1, node_id=1, node_config=config, state=RecordDict(), run_config={})
+    found = lesions.load_data(context)
+    assert found.named and found.numbers.tolist() == [0, 1]
+    assert found.inputs.shape == found.targets.shape == (2, 1, *(lesions.EDGE,) * 3)
+    assert set(np.unique(found.targets)) == {0.0, 1.0}
+
+
 @pytest.mark.exhaustive
 def test_the_notebook_runs_from_top_to_bottom(capsys: pytest.CaptureFixture[str]) -> None:
     cells = json.loads((NOTEBOOK).read_text(encoding="utf-8"))["cells"]
@@ -162,6 +220,23 @@ def test_the_notebook_runs_from_top_to_bottom(capsys: pytest.CaptureFixture[str]
     assert table["F"]["server"] is None and "no guarantee" in said
     assert table["FPDP"]["server"] <= table["FSCDP"]["server"]
     assert names["noise"][400] < 4.0 * names["noise"][25]
+
+
+@pytest.mark.exhaustive
+def test_hospitals_on_two_ray_nodes_end_in_the_model_of_one(tmp_path: Path) -> None:
+    asked = ["default", "--seed", "3", "--set", "training.rounds=2", "--set", "audit.enabled=false"]
+    models = []
+    for name, command in (
+        ("two", [sys.executable, str(ROOT / "examples" / "two-ray-nodes" / "two_nodes.py")]),
+        ("one", [sys.executable, "-m", "simulations.cli", "run"]),
+    ):
+        done = subprocess.run(
+            [*command, *asked, "--quiet", "--out", str(tmp_path / name)],
+            capture_output=True, text=True, env=environment(), timeout=300, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        models.append((run_folder(tmp_path / name) / "model.safetensors").read_bytes())
+    assert models[0] == models[1]
 
 
 @pytest.mark.exhaustive

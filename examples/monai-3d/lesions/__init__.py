@@ -1,0 +1,1 @@
+"""Lesions in volumes, found by a network that several hospitals teach."""
