@@ -27,6 +27,7 @@ from clients.prediction.artefact import Artefact, unplaced
 from clients.prediction.doubt import UNKNOWN, measure_doubt
 from clients.prediction.merit import measure_merit
 from clients.prediction.predictor import Predictor
+from clients.prediction.subgroups import by_subgroup
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -205,7 +206,9 @@ class Holdout:
         doubt, figures = measure_doubt(
             logits, records.labels, records.patients, seed=self._settings.public_seed
         )
-        return replace(artefact, doubt=doubt).to_bytes(), figures
+        guesses = logits.argmax(axis=1)
+        parts = by_subgroup(self._info, np.asarray(records.inputs), records.labels, guesses)
+        return replace(artefact, doubt=doubt).to_bytes(), {**figures, "by_subgroup": parts}
 
     def judge(self) -> dict[str, object]:
         """Return classes, confusion, calibration and merit of the model measured last, if any."""

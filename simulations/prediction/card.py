@@ -68,6 +68,10 @@ def card_of(artefact: Artefact, run: RunResult | None, intended: str) -> dict[st
     }
 
 
+#: Figures of doubt that a card does not list, or lists in another place.
+_ELSEWHERE = ("rejection", "by_subgroup")
+
+
 def _of_run(run: RunResult) -> dict[str, Any]:
     """Return what only a run knows of its model."""
     summary, privacy = run.summary, run.privacy
@@ -97,9 +101,10 @@ def _of_run(run: RunResult) -> dict[str, Any]:
         "figures": {
             "holdout": summary.get("metrics"),
             "by_class": _recalls(run.evaluation),
+            "by_subgroup": run.doubt.get("predictor", {}).get("by_subgroup"),
             "accuracy_by_hospital": summary.get("hospital_accuracy"),
             "doubt": {
-                name: {key: value for key, value in found.items() if key != "rejection"}
+                name: {key: value for key, value in found.items() if key not in _ELSEWHERE}
                 for name, found in run.doubt.items()
             },
         },
@@ -199,6 +204,13 @@ def _figures(figures: Mapping[str, Any] | None) -> str:
     parts = ["On the public holdout:\n\n" + _numbers(figures.get("holdout") or {})]
     if found := figures.get("by_class"):
         parts.append("Share that is right, by class:\n\n" + _numbers(found))
+    if found := figures.get("by_subgroup"):
+        lines = ["| part of the holdout | records | right |", "| --- | ---: | ---: |"]
+        lines += [
+            f"| {_text(name)} | {one['records']} | {_number(one['accuracy'])} |"
+            for name, one in found.items()
+        ]
+        parts.append("Share that is right, by subgroup:\n\n" + "\n".join(lines) + "\n")
     if found := figures.get("accuracy_by_hospital"):
         parts.append("Accuracy, by hospital (public data):\n\n" + _numbers(found))
     else:

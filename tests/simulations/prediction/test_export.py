@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +59,19 @@ def test_an_exported_run_predicts_and_carries_its_card(run: Path, tmp_path: Path
     assert exported(out / "model.safetensors", "torchscript", again) == 0
     kept = json.loads((again / "card.json").read_text())
     assert kept["privacy"] == card["privacy"] and kept["intended_use"] == "Studies *only*."
+
+
+def test_parts_of_the_holdout_are_in_the_card(run: Path, tmp_path: Path) -> None:
+    copied = shutil.copytree(run, tmp_path / "run")
+    doubt = json.loads((copied / "doubt.json").read_text())
+    assert doubt["predictor"]["by_subgroup"] == {}  # nothing tells tumours apart
+    doubt["predictor"]["by_subgroup"] = {"sex = <f>": {"records": 30, "accuracy": 0.9}}
+    (copied / "doubt.json").write_text(json.dumps(doubt))
+    assert exported(copied, "safetensors", tmp_path / "export") == 0
+    card = json.loads((tmp_path / "export" / "card.json").read_text())
+    assert card["figures"]["by_subgroup"] == doubt["predictor"]["by_subgroup"]
+    assert "by_subgroup" not in card["figures"]["doubt"]["predictor"]
+    assert r"| sex = \<f\> | 30 | 0.9 |" in (tmp_path / "export" / "README.md").read_text()
 
 
 @pytest.mark.parametrize(("architecture", "members"), [("cnn", 2), ("scattering", 1)])
