@@ -5,6 +5,7 @@ Whatever a pass raises, the next one begins clean.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Literal
@@ -193,6 +194,8 @@ class PerSample:
         if self._hooked is None:
             from opacus.grad_sample import GradSampleModule
 
+            # Records need no gradients of their own, and nobody asks for those of a layer's inputs.
+            warnings.filterwarnings("ignore", "Full backward hook is firing", UserWarning)
             for layer in self.module.modules():
                 if getattr(layer, "inplace", False):
                     # Hooks must see what was, not what became of it.

@@ -5,6 +5,7 @@ An export is a folder of its own. It is made beside its place and renamed when i
 
 from __future__ import annotations
 
+import logging
 import shutil
 import tempfile
 import warnings
@@ -164,6 +165,8 @@ def _onnx(predictor: Predictor, folder: Path, card: dict[str, Any]) -> Callable[
     module = whole_module(predictor, real=True)
     example = torch.zeros(2, *predictor.artefact.info.shape)
     file = folder / "model.onnx"
+    # Of torchvision's operators, which no model here has; it has a handler of its own.
+    logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         made = torch.onnx.export(
