@@ -20,7 +20,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING
 
 from clients.contract.faults import Code, Fault
@@ -181,7 +181,8 @@ class BoundTerms:
     def text(self) -> str:
         """The canonical text."""
         listed = [[one.name, list(one.shape), one.dtype] for one in self.parameters]
-        document = {**asdict(self), "parameters": listed}
+        own = {one.name: getattr(self, one.name) for one in fields(self)}
+        document = {**own, "facts": asdict(self.facts), "parameters": listed}
         return _TERMS + _canonical(document)
 
 

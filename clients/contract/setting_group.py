@@ -34,6 +34,7 @@ class Group(BaseModel):
 Binds = Literal["terms", "own", "no"]
 """What of a training a setting belongs to: the terms that all hospitals agree on, what a hospital
 says for itself, or neither."""
+_BINDS = get_args(Binds)
 
 OWN: JsonDict = {"binds": "own"}
 FREE: JsonDict = {"binds": "no"}
@@ -52,8 +53,8 @@ def binds_of(field: FieldInfo) -> Binds:
     """
     extra = field.json_schema_extra
     said = extra.get("binds", "terms") if isinstance(extra, dict) else "terms"
-    if said not in get_args(Binds):
-        raise ValueError(f"binds is {said!r}, expected one of {', '.join(get_args(Binds))}")
+    if said not in _BINDS:
+        raise ValueError(f"binds is {said!r}, expected one of {', '.join(_BINDS)}")
     return cast("Binds", said)
 
 
