@@ -122,7 +122,7 @@ def bind(
         members: digest of all offers of the ceremony.
         code: digest of the program, for information: it may change.
         rounds: the last round there can be, T; of a visiting model, the last visit of all.
-        spare: attempts beyond one a round (or a visit here) that may be spent.
+        spare: attempts beyond one per round (or per visit here) that may be spent.
         failures: failed openings after which the training is over here.
         visits: visits planned here; 0 where hospitals' vectors are summed.
         events: all that places may cost together, spare attempts included, which noise and grid

@@ -68,7 +68,7 @@ def private_client(
             parameters are trained; it has no layer that mixes records or keeps anything of them.
         data_fn: from Flower's context (with the app's own run config) to this node's records, all
             of them: `Patients`, or a torch ``Dataset`` or ``DataLoader`` of such records, which are
-            then read into memory. It is called once a process.
+            then read into memory. It is called once per process.
         loss: (outputs ``[1, ...]``, targets ``[1, ...]``) of one record to its loss.
         one_record_each: whether it is a published fact that no patient has two records; then an
             epsilon covers a patient though no patients are named.

@@ -69,7 +69,7 @@ def trained(row: Row) -> tuple[Artefact, list[Any]]:
     architecture, alike = MODELS[row.model], row.model != "resnet18"
     torch.manual_seed(0)
     module = architecture.build(info if alike else sized)
-    optimiser = torch.optim.Adam(module.parameters(), lr=1e-3)
+    optimizer = torch.optim.Adam(module.parameters(), lr=1e-3)
     inputs = np.asarray(architecture.prepared(info, records.take(used), None).inputs)
     labels = records.labels[used]
     for step in range(row.steps):
@@ -78,9 +78,9 @@ def trained(row: Row) -> tuple[Artefact, list[Any]]:
         loss = torch.nn.functional.cross_entropy(
             module(torch.from_numpy(batch)), torch.from_numpy(labels[chosen])
         )
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
     pictures = np.asarray(records.take(np.sort(rest)).inputs, dtype=np.float32)
     state = {name: tensor.detach() for name, tensor in module.state_dict().items()}
     made = Artefact(info=sized, architecture=row.model, members={"model": state}, doubt=UNKNOWN)

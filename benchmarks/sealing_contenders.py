@@ -89,7 +89,7 @@ class Ours(Contender):
         return self.keys.with_pairs(_pair_keys(self._seed, name, self.names))
 
     def ready(self) -> None:
-        """Make the next sealer, which a hospital does once a training."""
+        """Make the next sealer, which a hospital does once per training."""
         name = self.names[self._turn % len(self.names)]
         if name not in self._sealers:
             if len(self._sealers) >= _MOST_SEALERS:

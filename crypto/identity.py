@@ -72,7 +72,7 @@ class Identity:
 
 
 def fingerprint(public: bytes) -> str:
-    """A short name of a public key, fit to be read over a telephone and pinned."""
+    """A short name of a public key, short enough to be compared by telephone, and to be pinned."""
     digest = hashlib.sha256(b"asclepias identity\n" + public).digest()
     return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
 

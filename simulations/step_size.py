@@ -54,7 +54,7 @@ def planned_step_size(settings: Settings) -> float:
     """Return the step size that public numbers of the settings and their cohort give.
 
     Raises:
-        SettingsError: an exchange or optimiser for which the rule does not hold.
+        SettingsError: an exchange or optimizer for which the rule does not hold.
     """
     from clients.contract.terms import hospitals_expected, noise_plan
     from clients.data import Cohorts

@@ -297,7 +297,7 @@ def read_layer(
 
 
 def _most_snapshot(form: ModelForm) -> int:
-    """Bytes that a model, its optimiser's state and an average in double precision stay below."""
+    """Bytes that a model, its optimizer's state and an average in double precision stay below."""
     frozen = sum(tensor.numel() * tensor.element_size() for tensor in form.frozen.values())
     return 40 * form.values + 4 * frozen + 4096 * (len(form.order) + 64) + (1 << 20)
 

@@ -253,7 +253,7 @@ def _server_rate_is_used(s: SettingTree) -> str | None:
     if s.exchange.optimizer.startswith("fed") or given == (0.1, 0.99, 1e-3):
         return None
     return (
-        f"exchange.server-rate, second-decay and adaptivity = {given} are for the optimisers "
+        f"exchange.server-rate, second-decay and adaptivity = {given} are for the optimizers "
         f"fedadagrad, fedadam and fedyogi; leave them out with {s.exchange.optimizer!r}."
     )
 

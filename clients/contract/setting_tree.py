@@ -118,7 +118,7 @@ class Exchange(Group):
     )
     optimizer: Literal[
         "sgd", "adagrad", "adam", "rmsprop", "yogi", "fedadagrad", "fedadam", "fedyogi"
-    ] = Field(default="sgd", description="optimiser that acts on the opened sum")
+    ] = Field(default="sgd", description="optimizer that acts on the opened sum")
     server_rate: float = Field(
         default=0.1,
         gt=0,

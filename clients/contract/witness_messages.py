@@ -118,7 +118,7 @@ class Vouch:
     Attributes:
         header: its signed header of kind ``vouch``, over the witness and what it knew.
         key: its public signing key, 32 bytes.
-        known: the newest headers that it knew of the hospital before, one a training.
+        known: the newest headers that it knew of the hospital before, one per training.
 
     Raises:
         ValueError: a field of another size.

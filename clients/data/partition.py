@@ -162,7 +162,7 @@ PARTITIONS: dict[str, Builder] = {
     "dirichlet": _dirichlet,  # label shares drawn from Dirichlet(alpha) for each class
     "iid": _iid,
     "natural": _natural,  # the real hospitals of the data
-    "pathological": _pathological,  # `shards` classes a hospital
+    "pathological": _pathological,  # `shards` classes per hospital
     "quantity": _quantity,  # sizes drawn from Dirichlet(alpha)
     "shards": _shards,  # `shards` runs of patients sorted by label
 }

@@ -1,6 +1,6 @@
 """Where gradients are computed: a processor, or one of the machine's CUDA devices.
 
-What every hospital holds alike, the model and what its optimiser remembers, stays on processors and
+What every hospital holds alike, the model and what its optimizer remembers, stays on processors and
 steps there: devices round a step each in their own way, and all hospitals must come to the same
 bits. A device has a twin of the model, which is brought up to date before each pass.
 """

@@ -1,4 +1,4 @@
-"""Shared gradients: a hospital contributes its clipped gradient sum, the optimiser takes the total.
+"""Shared gradients: a hospital contributes its clipped gradient sum, the optimizer takes the total.
 
 One gradient per round, taken at the same weights everywhere: what a pooled data set would have
 given, had it been clipped and sampled the same way.

@@ -7,7 +7,7 @@ McMahan et al. (2017), Algorithm 1 (FedAvg). From the shared weights w0 a hospit
 each on a fresh Poisson batch; the pull to w0 is FedProx's (Li et al. 2020, equation 2). What it
 contributes is q*N_k*(w0 - w)/rate: with one step the clipped gradient sum itself, with more their
 sum. The opened total over q*N is the mean update weighted by N_k, so plain SGD without momentum
-moves the replica to FedAvg's mean of weights, and any other optimiser is the server's side of
+moves the replica to FedAvg's mean of weights, and any other optimizer is the server's side of
 FedOpt (Reddi et al. 2021). Under semi-central noise there is exactly one step: Malekzadeh et al.
 (2021), Algorithm 1, with the public constant q*N in place of its private denominator.
 

@@ -44,7 +44,7 @@ class PerSample:
     same way, simulated or deployed.
 
     Hooks are attached once and stay; the wrapped module is the caller's own and keeps its
-    parameters, so an optimiser step on it is seen here: at once, or on another device after
+    parameters, so an optimizer step on it is seen here: at once, or on another device after
     :meth:`refresh`.
 
     Args:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from clients.contract.settings import Settings
 
 
-#: Names in a frame: parameters, what the optimiser remembers of each, the average that is released.
+#: Names in a frame: parameters, what the optimizer remembers of each, the average that is released.
 _MODEL, _SLOT, _AVERAGE, _ROUND, _CHAIN = "model.", "optimizer.", "average", "round", "chain"
 _DIGEST = 32
 #: Names in a frame that are no tensor's.
@@ -70,7 +70,7 @@ class Yogi(torch.optim.Optimizer):
 Parameters = list[torch.nn.Parameter]
 OptimizerBuilder = Callable[[Parameters, float, float], torch.optim.Optimizer]
 
-#: name -> builder of an optimiser that steps on opened sums, from (parameters, rate, momentum).
+#: name -> builder of an optimizer that steps on opened sums, from (parameters, rate, momentum).
 OPTIMIZERS: dict[str, OptimizerBuilder] = {
     "sgd": lambda parameters, rate, momentum: torch.optim.SGD(
         parameters, lr=rate, momentum=momentum
@@ -87,7 +87,7 @@ OPTIMIZERS: dict[str, OptimizerBuilder] = {
 
 
 def make_optimizer(settings: Settings, parameters: Parameters) -> torch.optim.Optimizer:
-    """Return the optimiser that the settings name, without any state yet."""
+    """Return the optimizer that the settings name, without any state yet."""
     training, exchange = settings.training, settings.exchange
     if exchange.optimizer in SERVER_STEPS:
         return ServerStep(
@@ -116,7 +116,7 @@ def state_from_bytes(data: bytes) -> dict[str, Any]:
 
 
 class Replica(Unreleased):
-    """The model after ``round`` opened sums, its optimiser, and a digest of what was opened.
+    """The model after ``round`` opened sums, its optimizer, and a digest of what was opened.
 
     Args:
         module: where it begins.
@@ -192,7 +192,7 @@ class Replica(Unreleased):
             offset += parameter.numel()
 
     def begin_at(self, vector: NDArray[np.float64]) -> None:
-        """Set the trainable parameters and forget what the optimiser remembers."""
+        """Set the trainable parameters and forget what the optimizer remembers."""
         self.load_vector(vector)
         self._optimizer = make_optimizer(self._settings, self._parameters)
 
@@ -250,9 +250,9 @@ class Replica(Unreleased):
         return frame_digest(self._state())
 
     def to_bytes(self) -> bytes:
-        """Serialise model, optimiser, round and digest: what a hospital needs to catch up.
+        """Serialise model, optimizer, round and digest: what a hospital needs to catch up.
 
-        A frame of a size that the terms decide; settings of the optimiser are not in it.
+        A frame of a size that the terms decide; settings of the optimizer are not in it.
         """
         return frame_to_bytes(self._state())
 
@@ -307,7 +307,7 @@ class Replica(Unreleased):
         return parts
 
     def _first_slots(self) -> dict[int, dict[str, Any]]:
-        """Return what an optimiser of this training remembers after a step, of another model."""
+        """Return what an optimizer of this training remembers after a step, of another model."""
         others = [torch.nn.Parameter(torch.zeros_like(p)) for p in self._parameters]
         optimizer = make_optimizer(self._settings, others)
         for parameter in others:

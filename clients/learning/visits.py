@@ -3,7 +3,7 @@
 Chang et al. (2018), "Distributed deep learning networks among institutions for medical imaging":
 in *cyclic* weight transfer the model goes round more than once, in *single* weight transfer once;
 in an *ensemble* every hospital starts from the same model and keeps what it learnt. At a visit the
-hospital takes its steps as in `gradients`, with its own q*N_k for a denominator and an optimiser
+hospital takes its steps as in `gradients`, with its own q*N_k for a denominator and an optimizer
 that starts anew, since only the model travels.
 
 Formal guarantee: each step clips a patient by C and takes the hospital's full noise sigma*C before

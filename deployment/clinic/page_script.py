@@ -15,7 +15,7 @@ function made(tag, text, attributes = {}) {
 
 function say(text) { $("status").textContent = text; }
 
-function complain(error) {
+function showError(error) {
   const code = error instanceof Refused ? error.code : "failed";
   $("error").textContent = filled(TEXTS.errors[code] ?? TEXTS.errors.failed, error.values);
   $("error").hidden = false;
@@ -81,7 +81,7 @@ async function choose() {
     pixels = await pixelsOf(file, form);
     show(pixels);
     say(TEXTS.chosen);
-  } catch (error) { complain(error); }
+  } catch (error) { showError(error); }
 }
 
 async function* linesOf(response) {
@@ -116,7 +116,7 @@ async function ask(event) {
   event.preventDefault();
   $("error").hidden = true;
   if (!pixels) {
-    if (!$("picture").files.length) complain(new Refused("nothing-chosen"));
+    if (!$("picture").files.length) showError(new Refused("nothing-chosen"));
     return;
   }
   $("ask").disabled = $("picture").disabled = true;
@@ -124,7 +124,7 @@ async function ask(event) {
     if (!crypto.subtle) throw new Refused("old-browser");
     begin();
     await answered(performance.now());
-  } catch (error) { complain(error); } finally {
+  } catch (error) { showError(error); } finally {
     $("ask").disabled = $("picture").disabled = false;
   }
 }
@@ -201,5 +201,5 @@ function tell(answer, sent) {
 
 $("picture").addEventListener("change", choose);
 $("form").addEventListener("submit", ask);
-introduced().then(() => say(TEXTS.ready), complain);
+introduced().then(() => say(TEXTS.ready), showError);
 """

@@ -234,7 +234,7 @@ def released_models(wire: Wire) -> Models:
 def snapshots(wire: Wire, training: str, keys: Keys) -> tuple[Models, list[str]]:
     """Return the model of every snapshot that left for other hospitals, with its last round.
 
-    Also what else is in one than a model, its optimiser and its round.
+    Also what else is in one than a model, its optimizer and its round.
     """
     strange: list[str] = []
     found: list[tuple[int, Mapping[str, NDArray[np.float64]]]] = []

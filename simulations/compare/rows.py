@@ -1,4 +1,4 @@
-"""What a comparison measured: a row a setup, and differences between setups on the same seeds.
+"""What a comparison measured: a row per setup, and differences between setups on the same seeds.
 
 Trainings of one seed share holdout, split and initial weights, whatever the regime, so two setups
 are compared by the mean of their differences seed by seed. Intervals are Student's (1908), over

@@ -95,7 +95,7 @@ def _start_ray(address: str) -> bool:
 
 
 def actors_that_fit(cpus: float, hospitals: int) -> int:
-    """Return how many processes of hospitals have room, at most one a hospital.
+    """Return how many processes of hospitals have room, at most one per hospital.
 
     Raises:
         NotStarted: none has.

@@ -167,7 +167,7 @@ def test_the_noise_of_local_steps_adds_up(tmp_path: Path, monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("optimizer", sorted(OPTIMIZERS))
 def test_every_optimizer_learns_from_opened_sums(tmp_path: Path, optimizer: str) -> None:
-    """A quadratic bowl: each optimiser comes nearer to its bottom from summed gradients alone."""
+    """A quadratic bowl: each optimizer comes nearer to its bottom from summed gradients alone."""
     settings = small_settings(tmp_path, exchange__optimizer=optimizer, training__learning_rate=0.1)
     torch.manual_seed(0)
     module = torch.nn.Linear(4, 3)

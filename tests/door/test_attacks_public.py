@@ -34,7 +34,7 @@ def on_the_way(play: Play) -> Answer:
     return play.ask(OPEN, Kind.TRAIN, play.request(3, release_from=OPEN))
 
 
-def unveiled(play: Play) -> Answer:
+def asked_to_release(play: Play) -> Answer:
     """The first visiting model, from the hands of the site that says it is public."""
     request = VisitRequest(
         training=play.training,
@@ -44,14 +44,14 @@ def unveiled(play: Play) -> Answer:
         carry=True,
     )
     made = VisitReply.read(play.ask("hospital-01", Kind.VISIT, request).records)
-    unveil = VisitRequest(
+    request = VisitRequest(
         training=play.training,
         bind=play.bind,
         round=2,
         model=made.model,
         trail=(made.model.header,),
     )
-    return play.ask(OPEN, Kind.RELEASE_CARRIED, unveil)
+    return play.ask(OPEN, Kind.RELEASE_CARRIED, request)
 
 
 def test_an_exact_model_leaves_on_the_way_where_all_members_are_public(tmp_path: Path) -> None:
@@ -61,9 +61,9 @@ def test_an_exact_model_leaves_on_the_way_where_all_members_are_public(tmp_path:
     assert on_the_way(all_public).round.model
 
 
-def test_an_exact_visiting_model_is_unveiled_where_all_members_are_public(tmp_path: Path) -> None:
-    assert unveiled(play_of(tmp_path / "one", OPEN, **CYCLIC)).code == "release-refused"
-    assert unveiled(play_of(tmp_path / "all", OPEN, *CLOSED, **CYCLIC))
+def test_an_exact_visiting_model_is_released_where_all_members_are_public(tmp_path: Path) -> None:
+    assert asked_to_release(play_of(tmp_path / "one", OPEN, **CYCLIC)).code == "release-refused"
+    assert asked_to_release(play_of(tmp_path / "all", OPEN, *CLOSED, **CYCLIC))
 
 
 def test_what_a_run_says_of_the_data_decides_nothing(tmp_path: Path) -> None:
@@ -73,7 +73,10 @@ def test_what_a_run_says_of_the_data_decides_nothing(tmp_path: Path) -> None:
     assert not on_the_way(play).round.model
     assert not play.replies[1, 1]["hospital-01"].phases
     assert play.ask("hospital-01", Kind.EVALUATE, play.releasing(())).code == "not-public"
-    assert unveiled(play_of(tmp_path / "visits", OPEN, **CYCLIC, **says)).code == "release-refused"
+    assert (
+        asked_to_release(play_of(tmp_path / "visits", OPEN, **CYCLIC, **says)).code
+        == "release-refused"
+    )
     open_all = play_of(tmp_path / "all", OPEN, *CLOSED, **EXACT, training__rounds=5)
     assert on_the_way(open_all).round.model, "and a run that says nothing forbids nothing"
 

@@ -43,7 +43,7 @@ def sevens(state: bytes) -> bytes:
 
 
 def other_memory(state: bytes) -> bytes:
-    """The right model, and an optimiser that remembers something else."""
+    """The right model, and an optimizer that remembers something else."""
     return frame_to_bytes(
         {n: a * 1e30 if n.startswith("optimizer.") else a for n, a in load(state).items()}
     )

@@ -37,7 +37,9 @@ def visit(play: Play, round: int, name: str, **changes: object) -> Answer:
     return play.ask(name, Kind.VISIT, VisitRequest(**{**fields, **changes}))  # type: ignore[arg-type]
 
 
-def unveil(play: Play, model: Carried, trail: tuple[bytes, ...], round: int = 10**6) -> Answer:
+def asked_to_release(
+    play: Play, model: Carried, trail: tuple[bytes, ...], round: int = 10**6
+) -> Answer:
     request = VisitRequest(
         training=play.training, bind=play.bind, round=round, model=model, trail=trail
     )
@@ -55,7 +57,7 @@ def toured(play: Play, names: list[str], last: int) -> list[tuple[Carried, tuple
     return left
 
 
-def test_an_exact_model_is_not_unveiled_on_the_way(tmp_path: Path) -> None:
+def test_an_exact_model_is_not_released_on_the_way(tmp_path: Path) -> None:
     play = begun(tmp_path)
     assert visit(play, 1, "hospital-00", release=True).code == "release-refused"
     assert visit(play, 6, "hospital-00", release=True).code == "release-refused"
@@ -63,14 +65,17 @@ def test_an_exact_model_is_not_unveiled_on_the_way(tmp_path: Path) -> None:
     # One hospital may be missing at the very end, so the fifth of six counts as the last as well.
     for model, trail in left[:4]:
         for round in (2, 7, 10**6):
-            assert unveil(play, model, trail, round).code == "release-refused"
+            assert asked_to_release(play, model, trail, round).code == "release-refused"
     # Another model's trail, a trail with a gap, none: no.
-    assert unveil(play, left[0][0], left[5][1]).code == "release-refused"
-    assert unveil(play, left[5][0], left[5][1][3:]).code == "release-refused"
-    assert unveil(play, left[5][0], left[5][1][:1] + left[5][1][2:]).code == "release-refused"
-    assert unveil(play, left[5][0], ()).code == "release-refused"
-    assert unveil(play, Carried(), ()).code == "release-refused"
-    assert VisitReply.read(unveil(play, *left[5]).records).released
+    assert asked_to_release(play, left[0][0], left[5][1]).code == "release-refused"
+    assert asked_to_release(play, left[5][0], left[5][1][3:]).code == "release-refused"
+    assert (
+        asked_to_release(play, left[5][0], left[5][1][:1] + left[5][1][2:]).code
+        == "release-refused"
+    )
+    assert asked_to_release(play, left[5][0], ()).code == "release-refused"
+    assert asked_to_release(play, Carried(), ()).code == "release-refused"
+    assert VisitReply.read(asked_to_release(play, *left[5]).records).released
 
 
 def test_enough_makers_release_a_model_although_the_last_one_is_absent(tmp_path: Path) -> None:
@@ -80,7 +85,7 @@ def test_enough_makers_release_a_model_although_the_last_one_is_absent(tmp_path:
     for round, name in zip((1, 2, 4, 5), names, strict=True):
         reply = VisitReply.read(visit(play, round, name, model=model, trail=trail).records)
         model, trail = reply.model, (*trail, reply.model.header)
-    assert VisitReply.read(unveil(play, model, trail).records).released
+    assert VisitReply.read(asked_to_release(play, model, trail).records).released
 
 
 def test_one_maker_alone_releases_nothing(tmp_path: Path) -> None:
@@ -90,7 +95,7 @@ def test_one_maker_alone_releases_nothing(tmp_path: Path) -> None:
         answer = visit(play, round, "hospital-00", model=model, trail=trail)
         reply = VisitReply.read(answer.records)
         model, trail = reply.model, (*trail, reply.model.header)
-    assert unveil(play, model, trail).code == "release-refused"
+    assert asked_to_release(play, model, trail).code == "release-refused"
 
 
 def test_a_visit_takes_the_steps_of_the_schedule_and_no_more_visits_than_planned(
