@@ -87,24 +87,6 @@ def test_an_answer_without_an_update_gives_the_place_up(tmp_path: Path) -> None:
     assert play.ask(A, Kind.TRAIN, play.request(2))
 
 
-def test_a_holder_whose_sum_did_not_open_answers_the_next_attempt(tmp_path: Path) -> None:
-    """Who is left out, since it may have spoilt the attempt before, still holds shares."""
-    shared = SharedPlay.started(tmp_path)
-    play = shared.play
-    play.train(1)
-    shared.close(1)
-    closed = play.closed.pop(1)
-    bad = replace(closed, total=closed.total[:-8] + bytes(8))
-    assert play.ask(A, Kind.TRAIN, play.request(2, closed={1: bad})).code == "opening-refused"
-    play.train(1, 2, names=ALL[1:])
-    assert shared.ask(A, 1, 2)
-    assert shared.ask(A, 1, 2, members=ALL[1:]).payload == shared.ask(A, 1, 2).payload
-    # The older place is left for good: its total is not opened any more.
-    assert play.ask(A, Kind.TRAIN, play.request(2, closed={1: closed})).code == "opening-refused"
-    shared.close(1, 2, members=ALL[1:], holders=[A, *ALL[2:]])
-    assert play.ask(A, Kind.TRAIN, play.request(2))
-
-
 def test_a_place_that_is_over_is_answered_no_more(tmp_path: Path) -> None:
     shared = SharedPlay.started(tmp_path)
     play = shared.play
