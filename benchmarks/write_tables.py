@@ -287,6 +287,13 @@ def attacks(name: str) -> str:
     return attack_table(_read("attacks.json")[name], _rows)
 
 
+def robust_groups() -> str:
+    """Return what one hospital that lies costs, in one sum of all and in sums of groups."""
+    from robust_groups import robust_groups_table
+
+    return robust_groups_table(_read("robust_groups.json"), _rows)
+
+
 def private_step() -> str:
     """Return what a private step costs over a plain one: time, and the peak of tensors' memory."""
     parts = []
@@ -328,6 +335,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "uneven-table": uneven_table,
     "device": device_table,
     "private-step": private_step,
+    "robust-groups": robust_groups,
 }
 
 

@@ -139,6 +139,7 @@ class Ensemble(Teaching):
         }
         state.released = state.round
         state.metrics = self.holdout.measure_together(models, self.settings.exchange.vote)
+        state.alone = self.holdout.measure_alone(self._models)
         self._record_release()
 
     def judge_request(self) -> tuple[Kind, RecordDict]:

@@ -147,6 +147,22 @@ class Holdout:
                 found[name] = self._evaluate(self._predict(tensors, prepared), records)
         return found
 
+    def measure_alone(self, models: Mapping[str, Mapping[str, torch.Tensor]]) -> dict[str, float]:
+        """Return hospital -> accuracy of its own model on its own test records, where public.
+
+        Args:
+            models: of each hospital, which no other took part in.
+        """
+        if not self.split:
+            return {}
+        found = {}
+        for name, records in self._cohorts.tests_by_hospital(self._settings).items():
+            if name in models and len(records):
+                prepared = prepare_public(self._settings, self._info, records, keep=user_cache)
+                logits = self._predict(models[name], prepared)
+                found[name] = self._evaluate(logits, records)["accuracy"]
+        return found
+
     def _evaluate(self, logits: NDArray[np.floating], records: Records) -> dict[str, float]:
         return evaluate(logits, records.labels, ordinal=self._info.task == "ordinal")
 

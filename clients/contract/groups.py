@@ -26,13 +26,14 @@ if TYPE_CHECKING:
 
 #: Rule -> how many groups it takes where f of them may lie: a times f and b.
 NEEDED = {"median": (2, 1), "trimmed-mean": (2, 1), "krum": (2, 3), "bulyan": (4, 3)}
-#: What pooled data are told, which are exchanged with nobody.
-NO_EXCHANGE: dict[str, int | str] = {
-    "exchange.name": "gradients",
+#: What a training without groups is told.
+ONE_SUM: dict[str, int | str] = {
     "exchange.group-size": 0,
     "exchange.robust": "mean",
     "exchange.liars": 1,
 }
+#: What pooled data are told, which are exchanged with nobody.
+NO_EXCHANGE: dict[str, int | str] = {"exchange.name": "gradients", **ONE_SUM}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,8 @@ import numpy as np
 import torch
 
 from accounting.vocabulary import EXCHANGES
-from clients.contract.settings import Settings, SettingsError
+from clients.contract.groups import ONE_SUM
+from clients.contract.settings import ConfigValue, Settings, SettingsError
 from clients.data.records import Records
 from clients.models import build_model
 from clients.models.weights import head_of, set_parameters
@@ -56,7 +57,7 @@ CAPTION = (
 
 
 def attack(ground: Ground) -> Result:
-    """Train each regime with more and more liars.
+    """Train each regime with more and more liars; of groups, in one sum of all as well.
 
     Raises:
         SettingsError: the exchange is none of sums.
@@ -76,7 +77,9 @@ def attack(ground: Ground) -> Result:
     with tempfile.TemporaryDirectory() as place:
         field = _Field(ground, Path(place), ways)
         for way in ways:
-            rows += field.rows(way)
+            rows += field.rows(way, ONE_SUM)
+            if field.in_groups(way):
+                rows += field.rows(way, {})
     control = [row for row in rows if row["way"] == "F"]
     return Result(
         attack=NAME,
@@ -127,14 +130,30 @@ class _Field:
         generator = np.random.default_rng([ground.seed, 0x11E5])
         #: In the order in which they begin to lie: whoever lies among few lies among many.
         self._order = [str(one) for one in generator.permutation(list(ground.cohort.names))]
-        kinds = [sum(_applies(way, one) for one in POISONS.values()) for way in ways]
+        kinds = [
+            sum(_applies(way, one) for one in POISONS.values())
+            for way in ways
+            for _ in range(2 if self.in_groups(way) else 1)
+        ]
         self._total = self.seeds * sum(1 + count * (len(SHARES) - 1) for count in kinds)
         self._done = 0
         ground.listener(f"attack {NAME}, trainings", 0, self._total)
 
-    def rows(self, way: Way) -> list[dict[str, Any]]:
-        """Return a row for each lie that there can be."""
-        settings = self._ground.told(way)
+    def in_groups(self, way: Way) -> bool:
+        """Whether sums of groups are opened apart where a way is as it was asked for."""
+        return self._ground.told(way).exchange.group_size > 0
+
+    def rows(self, way: Way, changes: Mapping[str, ConfigValue]) -> list[dict[str, Any]]:
+        """Return a row for each lie that there can be.
+
+        Args:
+            way: of training.
+            changes: to what was asked for.
+        """
+        settings = self._ground.told(way, changes)
+        label = way.label
+        if size := settings.exchange.group_size:
+            label += f", groups of {size}, {settings.exchange.robust}"
         honest = self._mean(settings, next(iter(POISONS.values())), 0.0)
         found = []
         for poison in POISONS.values():
@@ -144,7 +163,7 @@ class _Field:
             values = [one.taken if poison.hidden else one.accuracy for one in outcomes]
             found.append(
                 {
-                    "way": way.label,
+                    "way": label,
                     "poison": f"{poison.title}: taken" if poison.hidden else poison.title,
                     "measure": "taken" if poison.hidden else "accuracy",
                     "hidden": poison.hidden,

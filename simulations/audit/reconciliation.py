@@ -355,6 +355,8 @@ def _told_of_hospitals(wire: Wire, settings: Settings) -> Iterator[str]:
     summary = json.loads((wire.out / "summary.json").read_text(encoding="utf-8"))
     if summary.get("hospital_accuracy") is not None:
         yield "summary.json has an accuracy for each hospital"
+    if summary.get("alone_accuracy") is not None:
+        yield "summary.json has an accuracy of each hospital's own model"
     if (wire.out / "split.json").exists():
         yield "split.json counts records by hospital"
     for line in (wire.out / "metrics.jsonl").read_text(encoding="utf-8").splitlines():

@@ -34,6 +34,7 @@ from clients.contract.printable import printable
 from clients.contract.settings import ConfigValue, SettingsError
 from clients.data import Cohorts
 from crypto.whole_file import locked, write_shared
+from simulations.compare.alone import alone_cells, read_alone
 from simulations.compare.axes import Axes, Cell, Plan, cell_folder, plan_comparison
 from simulations.compare.folder import COMPARISON
 from simulations.compare.measures import default_measure, goodness
@@ -94,6 +95,7 @@ class Comparison:
         axes = plan.axes
         tuning = plan.tuning_cells()
         total = len(tuning) + len(plan.setups) * axes.seeds
+        total += sum(len(one) for one in alone_cells(plan, {}).values())
         with comparison_bar(self.console, total) as bar:
             failed = self._train(tuning, bar)
             measure = axes.measure or default_measure(
@@ -102,8 +104,11 @@ class Comparison:
             choices = {setup: self._best(plan, setup, tuning, measure) for setup in plan.setups}
             cells = {setup: plan.cells(setup, choices[setup]) for setup in plan.setups}
             failed |= self._train([cell for one in cells.values() for cell in one], bar)
+            alone = alone_cells(plan, choices)
+            failed |= self._train([cell for one in alone.values() for cell in one], bar)
         rows = [read_row(self.out, cells[setup]) for setup in plan.setups]
         content = self._content(plan, rows, failed)
+        content["alone"] = read_alone(self.out, alone, cells)
         text = json_text(content, indent=1) + "\n"
         write_shared(self.out / COMPARISON, text.encode())
         return content

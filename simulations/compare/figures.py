@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from simulations.compare.alone import by_size
 from simulations.compare.measures import MEASURES, figure_of, measure_of
 from simulations.compare.tables import axis_text, label_text, varying
 from simulations.pages.drawing import CYCLE, GREY, Drawing, Drawn, draw, write_figures
@@ -149,6 +150,44 @@ def draw_hospitals(content: Content) -> Figure | None:
     return figure
 
 
+def draw_alone(content: Content) -> Figure | None:
+    """Accuracy of each hospital alone and together, against how many records it has."""
+    rows = content.get("alone") or []
+    if not rows:
+        return None
+    row = rows[0]
+    figure, axes = _axes()
+    for way, name in enumerate(row["ways"]):
+        known = [one for one in row["points"] if one["accuracy"][way] is not None]
+        if not known:
+            continue
+        colour = CYCLE[way % len(CYCLE)]
+        shown = known[:: max(1, len(known) // DOTS)]
+        axes.plot(
+            [one["records"] for one in shown],
+            [one["accuracy"][way] for one in shown],
+            MARKERS[way % len(MARKERS)],
+            color=colour,
+            alpha=0.22,
+            markersize=3,
+        )
+        parts = by_size(row)
+        axes.plot(
+            [math.sqrt(max(1, one["least"]) * max(1, one["most"])) for one in parts],
+            [one["means"][way] for one in parts],
+            LINES[way // len(CYCLE) % len(LINES)],
+            marker=MARKERS[way % len(MARKERS)],
+            color=colour,
+            label=name,
+        )
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.set_xlabel("training records of the hospital (log scale)")
+    axes.set_ylabel("accuracy on its own test records")
+    _finish(figure, axes)
+    return figure
+
+
 def _against(content: Content, axis: str, title: str) -> Figure | None:
     """Draw accuracy against an axis, a line for each combination of the others that vary."""
     rows = _measured(content)
@@ -275,5 +314,13 @@ DRAWINGS: dict[str, Drawing[Content]] = {
         title="Accuracy at single hospitals",
         caption="Each dot is a hospital in a training, on its own test records.",
         draw=draw_hospitals,
+    ),
+    "alone": Drawing(
+        title="Alone or together",
+        caption="Each dot is a hospital in a training, on its own test records; lines are means of "
+        "the third of the hospitals with fewest records, of the middle, and of that with most. "
+        "alone: a model of its own, without noise, with as many steps. Of several splits, the "
+        "first.",
+        draw=draw_alone,
     ),
 }

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from simulations.compare.alone import by_size
 from simulations.compare.answers import answers
 from simulations.compare.figures import draw_all
 from simulations.compare.measures import MEASURES, figure_of, goodness, measure_of
@@ -50,6 +51,11 @@ FURTHER_CAPTION = (
     "says it of everything. Sensitivity and specificity: at a threshold chosen on the other half "
     "of the patients. right, of each class: by the most probable class, over all seeds. "
     "-: the holdout has too few records of a class."
+)
+ALONE_CAPTION = (
+    "Mean accuracy of hospitals on their own test records, over all seeds, by how many training "
+    "records they have: thirds of one size. alone: each hospital's own model, without noise and "
+    "with as many steps as together."
 )
 #: Head of a column that names rows by all axes that vary.
 WAYS = "way of training"
@@ -221,6 +227,8 @@ def _tables(content: Content) -> list[tuple[str, Table, str]]:
             "guarantees nothing.",
         )
     )
+    if content.get("alone"):
+        found.append(("Alone or together", alone_table(content), ALONE_CAPTION))
     found.append(
         (
             "Ledgers and cost",
@@ -244,6 +252,28 @@ def observer_matrix(content: Content) -> Table:
         cells = [by_name.get(name, ABSENT) for name in names]
         table.append([label_text(row, axes), *cells])
     return [WAYS, *(f"{name}#" for name in names)], table
+
+
+def alone_table(content: Content) -> Table:
+    """Return the accuracy of hospitals with few, some and many records, alone and together.
+
+    Ways that some splits do not have are left out.
+    """
+    rows = content["alone"]
+    ways = [way for way in rows[0]["ways"] if all(way in row["ways"] for row in rows)]
+    table = []
+    for row in rows:
+        at = [row["ways"].index(way) for way in ways]
+        for part in by_size(row):
+            table.append(
+                [
+                    f"{row['partition']}, K = {row['hospitals']}",
+                    f"{part['least']:,} to {part['most']:,}",
+                    f"{part['count']:,}",
+                    *(f"{part['means'][one]:.3f}" for one in at),
+                ]
+            )
+    return ["split", "records#", "hospitals#", *(f"{way}#" for way in ways)], table
 
 
 def cost_table(content: Content) -> Table:

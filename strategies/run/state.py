@@ -18,6 +18,7 @@ class RunState:
         round: last closed round.
         model: the last released model, after ``released`` rounds.
         metrics: the released model's figures on the public holdout.
+        alone: accuracy of each hospital's own model on its own test records; public data only.
         left_out: hospitals that are not asked any more: name, round and why.
     """
 
@@ -26,6 +27,7 @@ class RunState:
     released: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
     hospital_metrics: dict[str, float] = field(default_factory=dict)
+    alone: dict[str, float] = field(default_factory=dict)
     uplink_bytes: list[int] = field(default_factory=list)
     downlink_bytes: list[int] = field(default_factory=list)
     round_seconds: list[float] = field(default_factory=list)

@@ -102,6 +102,7 @@ def _summary(
         **_figures(outcome),
         "hospital_accuracy": own or None,
         "mean_hospital_accuracy": statistics.fmean(own.values()) if own else None,
+        **({"alone_accuracy": state.alone} if state.alone else {}),
         "epsilon": budget.epsilons() if private else None,
         "delta": settings.privacy.delta if private else None,
         "unit": outcome.unit,

@@ -7,8 +7,10 @@ import json
 import numpy as np
 import pytest
 
+from clients.contract.groups import ONE_SUM
 from clients.contract.settings import Settings
 from clients.site.contributing import Contributing
+from simulations.attacks import poisoning
 from simulations.attacks.ground import Ground, Way
 from simulations.attacks.lies import (
     BOOST,
@@ -21,7 +23,7 @@ from simulations.attacks.lies import (
     on_grid,
     with_patch,
 )
-from simulations.attacks.poisoning import _aim, _Field, _joined
+from simulations.attacks.poisoning import SHARES, _aim, _Field, _joined
 from simulations.attacks.trainings import ChangedCohorts, train
 from simulations.cli import main
 from simulations.scenario import find_scenario, resolve
@@ -128,3 +130,16 @@ def test_many_liars_spoil_a_model_sealed_or_not(tmp_path):
         row = rows[way, "reversed, 10 times as long"]
         assert row["at_0.4"] < row["at_0"] - 0.1
     assert (tmp_path / "attack-default" / "figures" / "attack-poisoning.svg").is_file()
+
+
+def test_groups_stand_beside_one_sum_of_all(monkeypatch, tmp_path):
+    monkeypatch.setattr(poisoning, "POISONS", {"scaling": POISONS["scaling"]})
+    told = ("partition.hospitals=6", "exchange.group-size=2", "exchange.robust=median")
+    ground = ground_of(*told)
+    ways = [Way(regime="C"), Way(regime="F")]
+    field = _Field(ground, tmp_path, ways)
+    assert [field.in_groups(way) for way in ways] == [False, True]
+    rows = [row for groups in (ONE_SUM, {}) for row in field.rows(ways[1], groups)]
+    assert [row["way"] for row in rows] == ["F", "F, groups of 2, median"]
+    assert all(0 <= row[f"at_{share:g}"] <= 1 for row in rows for share in SHARES)
+    assert field._done == 2 * len(SHARES) and field._total == field._done + 1

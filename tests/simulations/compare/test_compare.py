@@ -13,13 +13,19 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from rich.console import Console
 from safetensors.numpy import load_file
 
 from clients.contract.settings import SettingsError
+from clients.data import Cohorts
+from clients.models import build_model
+from simulations.compare.alone import alone_cells, by_size
 from simulations.compare.axes import FIRST_TUNING_SEED, Axes, cell_folder, plan_comparison
 from simulations.compare.comparison import Comparison, axes_of, comparison_bar, held
+from simulations.compare.figures import draw_all
 from simulations.compare.folder import COMPARISON
+from simulations.compare.report import render_comparison_report
 from simulations.compare.workers import run_trainings
 from simulations.scenario import Scenario, find_scenario, list_scenarios
 from strategies.run.reading import read_settings
@@ -157,12 +163,60 @@ def test_a_comparison_holds_a_row_a_setup_with_all_its_seeds(compared):
     assert pair["difference"]["values"] == pytest.approx([a - b for a, b in values], abs=2e-6)
 
 
+def test_every_hospital_is_held_against_what_it_reaches_alone(compared):
+    out, _, content = compared
+    [row] = content["alone"]
+    assert (row["partition"], row["hospitals"]) == ("dirichlet:0.5", 3)
+    assert row["ways"] == ["alone", "FSCDP, gradients, epsilon 3"]
+    together = dict(zip(content["rows"][1]["seeds"], content["rows"][1]["cells"], strict=True))
+    for folder in out.glob("cells/F-ensemble-*"):
+        settings = read_settings(folder)
+        seed, cohort = settings.run.seed, Cohorts().of(settings)
+        models = load_file(folder / "model.safetensors")
+        summary = json.loads((out / "cells" / together[seed] / "summary.json").read_text())
+        points = {one["hospital"]: one for one in row["points"] if one["seed"] == seed}
+        assert list(points) == list(cohort.names)
+        for name, point in points.items():
+            module = build_model(settings, cohort.info, 0)
+            own = {k: torch.as_tensor(v) for k, v in models.items() if k.startswith(f"{name}/")}
+            module.load_state_dict({k.partition("/")[2]: v for k, v in own.items()})
+            tests = cohort.tests[name]
+            guesses = module(torch.as_tensor(tests.inputs)).argmax(dim=1).numpy()
+            assert point["accuracy"][0] == pytest.approx(float((guesses == tests.labels).mean()))
+            assert point["accuracy"][1] == summary["hospital_accuracy"][name]
+            assert point["records"] == len(cohort.hospital(name).labels)
+    parts = by_size(row)
+    assert sum(part["count"] for part in parts) == len(row["points"]) == 2 * 3
+    assert [part["most"] for part in parts] == sorted(part["most"] for part in parts)
+    assert "Alone or together" in render_comparison_report(content)
+    assert "alone" in draw_all(content)
+
+
+def test_records_that_are_not_public_are_shown_of_no_hospital_alone():
+    axes = Axes(regimes=("F",), seeds=1, assignments=(*SHORT, "data.public=false"))
+    plan = plan_comparison(DEFAULT, axes)
+    assert alone_cells(plan, {}) == {}
+    one = Axes(regimes=("C", "F"), seeds=1, assignments=("partition.hospitals=1",))
+    assert alone_cells(plan_comparison(DEFAULT, one), {}) == {}
+
+
+def test_whoever_is_alone_takes_as_many_steps_and_adds_nothing_up():
+    told = ("exchange.name=weights", "exchange.local-steps=5", "training.rounds=4")
+    more = ("training.averaging=0.9", "privacy.regime=FPDP")
+    plan = plan_comparison(DEFAULT, Axes(seeds=1, assignments=(*told, *more)))
+    [[cell]] = alone_cells(plan, {}).values()
+    exchange, training = cell.settings.exchange, cell.settings.training
+    assert (exchange.name, cell.settings.privacy.regime) == ("ensemble", "F")
+    assert (training.rounds, exchange.local_steps, training.averaging) == (20, 1, 0.0)
+
+
 def test_without_a_terminal_a_plain_line_comes_with_each_training(compared):
     out, _, _ = compared
     said = (out / "said.txt").read_text()
     assert "\x1b" not in said
-    assert [line.split(":")[0] for line in said.splitlines()] == [f"{k}/8" for k in range(1, 9)]
-    assert said.splitlines()[-1].startswith("8/8: FSCDP, gradients")
+    assert [line.split(":")[0] for line in said.splitlines()] == [f"{k}/10" for k in range(1, 11)]
+    assert said.splitlines()[7].startswith("8/10: FSCDP, gradients")
+    assert said.splitlines()[-1].startswith("10/10: F, ensemble")
 
 
 def test_a_grids_bar_says_where_its_trainings_are(tmp_path, monkeypatch):
@@ -209,7 +263,7 @@ def test_each_cell_is_a_run_folder_like_any_other(compared):
 def test_finished_cells_are_not_run_again(compared):
     out, axes, content = compared
     times = {path: path.stat().st_mtime_ns for path in out.glob("cells/*/summary.json")}
-    assert len(times) == 4 + 4
+    assert len(times) == 4 + 4 + 2
     start = time.monotonic()
     again = Comparison(out=out).run(DEFAULT, axes)
     assert time.monotonic() - start < 3
