@@ -127,6 +127,24 @@ def _whole_model_at_home(s: SettingTree) -> str | None:
     )
 
 
+def _met_at_home(s: SettingTree) -> str | None:
+    if not s.training.adversarial:
+        return None
+    if s.exchange.name == "layers" or s.exchange.loop == "app":
+        return (
+            f"training.adversarial = {s.training.adversarial:g} with exchange.name "
+            f"{s.exchange.name} and loop {s.exchange.loop!r}: records are changed against a whole "
+            "model that learns by this app's own steps; set it to 0."
+        )
+    if s.privacy.input_laplace:
+        return (
+            f"training.adversarial = {s.training.adversarial:g} with privacy.input-laplace = "
+            f"{s.privacy.input_laplace:g}: noised values leave the range that changed ones stay "
+            "in; set one of them to 0."
+        )
+    return None
+
+
 def _net_to_build_on(s: SettingTree) -> str | None:
     model = s.model
     if model.name.startswith(PRETRAINED) or not (
@@ -330,6 +348,10 @@ _COMBINATIONS: list[tuple[set[str], Callable[[SettingTree], str | None]]] = [
             "privacy.colluders",
         },
         _groups_keep_promises,
+    ),
+    (
+        {"training.adversarial", "exchange.name", "exchange.loop", "privacy.input-laplace"},
+        _met_at_home,
     ),
     (
         {"model.name", "model.hidden", "model.stages", "model.tuned-stages", "model.side"},

@@ -40,6 +40,14 @@ class Training(Group):
         le=64,
         description="altered copies of a picture, averaged before the clip (0 = as it is)",
     )
+    adversarial: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        json_schema_extra=since("0.2"),
+        description="how far values are moved against the model before its gradient is taken, in "
+        "widths of their range (0 = not at all)",
+    )
     class_shares: str = Field(
         default="",
         pattern=rf"^$|^{LEARNED}$|^[0-9.eE+-]+(,[0-9.eE+-]+)+$",

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from clients.learning.adversary import Adversary
 from clients.learning.batch import CHUNK_RECORDS
 from clients.learning.device import CPU, Twin
 from clients.learning.ghost_norms import Owners
@@ -55,6 +56,8 @@ class PerSample:
             are needed, the classes of each record follow its gradients.
         device: where gradients are computed, and left.
         way: "hooks" or "recorded", whatever the model is; None: as it suits the model.
+        adversary: how far records are moved against the model before their gradient is taken, in
+            widths of their range, and the range; None: they are as they are.
     """
 
     shares: ClassShares | None = None
@@ -66,10 +69,15 @@ class PerSample:
         device: torch.device = CPU,
         loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
         way: Literal["hooks", "recorded"] | None = None,
+        adversary: tuple[float, tuple[float, float]] | None = None,
     ) -> None:
         self._twin = Twin(module, device)
         self.device, self.module = device, self._twin.module
         self._loss = loss or partial(functional.cross_entropy, reduction="sum")
+        self._adversary = None
+        if adversary is not None:
+            radius, bounds = adversary
+            self._adversary = Adversary(self.module, self._loss, radius=radius, bounds=bounds)
         #: Records whose gradients are held at once; on a processor each pass is filled to so many.
         self.chunk_records = CHUNK_RECORDS
         self.parameters = [p for p in self.module.parameters() if p.requires_grad]
@@ -146,7 +154,7 @@ class PerSample:
         if self._recorded:
             alone = torch.arange(len(labels), device=self.device)
             return self._pass(inputs, labels, Owners.of(alone)[1])
-        inputs, labels = inputs.to(self.device), labels.to(self.device)
+        inputs, labels = self._met(inputs.to(self.device), labels.to(self.device))
         try:
             self._loss_of(self._hooks()(inputs), labels).backward()  # type: ignore[no-untyped-call]
             found = take_gradients(self.parameters)
@@ -159,8 +167,8 @@ class PerSample:
 
     def _pass(self, inputs: torch.Tensor, labels: torch.Tensor, owners: Owners) -> list[Gradients]:
         """Return patients' mean gradients from a recorded pass."""
+        inputs, labels = self._met(inputs.to(self.device), labels.to(self.device))
         record = RecordedPass(self.parameters, owners)
-        inputs, labels = inputs.to(self.device), labels.to(self.device)
         if inputs.dim() == 4 and self.device.type == "cpu":
             # Pools and patches of maps are several times faster so.
             inputs = inputs.contiguous(memory_format=torch.channels_last)
@@ -188,6 +196,12 @@ class PerSample:
     def _marks_of(self, labels: torch.Tensor) -> list[torch.Tensor]:
         shares = self.shares
         return [shares.marks_of(labels)] if shares is not None and shares.marked else []
+
+    def _met(self, inputs: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return records as the model meets them, and their labels."""
+        if self._adversary is None:
+            return inputs, labels
+        return self._adversary.meet(inputs, labels), labels
 
     def _hooks(self) -> nn.Module:
         """Return the model with Opacus' hooks."""

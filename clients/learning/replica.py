@@ -125,6 +125,7 @@ class Replica(Unreleased):
         device: where gradients and logits are computed. The replica itself stays on processors, so
             that it is the same bits at hospitals with other devices.
         own: what an app brings; its loss is used in the place of cross-entropy.
+        bounds: lowest and highest value of an input; public.
     """
 
     def __init__(
@@ -134,6 +135,7 @@ class Replica(Unreleased):
         classes: int = 0,
         device: torch.device = CPU,
         own: OwnTask | None = None,
+        bounds: tuple[float, float] = (0.0, 1.0),
     ) -> None:
         self.module = module
         self.device = device
@@ -141,6 +143,7 @@ class Replica(Unreleased):
         #: Chain of every roster and sum applied so far; equal at every honest hospital.
         self.digest = ""
         self._settings = settings
+        self._bounds = bounds
         self._loss = own.summed_loss if own is not None and own.loss is not None else None
         self._per_sample: PerSample | None = None
         self._forward: Forward | None = None
@@ -161,7 +164,14 @@ class Replica(Unreleased):
             training, shares = self._settings.training, None
             if training.class_shares:
                 shares = ClassShares(training.shares, self._counts, training.balance)
-            self._per_sample = PerSample(self.module, shares, self.device, self._loss)
+            radius = training.adversarial
+            self._per_sample = PerSample(
+                self.module,
+                shares,
+                self.device,
+                self._loss,
+                adversary=(radius, self._bounds) if radius else None,
+            )
         return self._per_sample
 
     @property

@@ -159,6 +159,13 @@ def _check_training(settings: Settings, info: DatasetInfo, architecture: Archite
                 "training.augmentations would need them anew each round: set it to 0",
                 code="wrong-kind",
             )
+    if training.adversarial and architecture.features:
+        raise ModelError(
+            f"model {settings.model.name} learns from features that are computed once; "
+            "training.adversarial changes records against the model: set it to 0, or model.name to "
+            "logistic, mlp or cnn",
+            code="wrong-kind",
+        )
     shares = training.shares
     if shares and len(shares) != len(info.classes):
         raise ModelError(

@@ -97,7 +97,8 @@ class Session:
         self.settings = settings
         self.terms = terms
         self.ends = ends
-        self.replica = Replica(module, settings, len(info.classes), device, info.own)
+        classes = len(info.classes)
+        self.replica = Replica(module, settings, classes, device, info.own, info.input_range)
         kind = EXCHANGES[settings.exchange.name]
         if kind.sums:
             self.exchange = make_exchange(settings, terms, info.own)

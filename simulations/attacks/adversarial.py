@@ -8,24 +8,24 @@ that a model is asked about, so it promises no accuracy under attack: 0 is allow
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch.nn import functional
 
 from clients.contract.settings import ConfigValue
+from clients.learning.adversary import changed_against
 from simulations.attacks.ground import Ground, Way
 from simulations.attacks.membership import limit_of_public
 from simulations.attacks.result import Column, Control, Result
 from simulations.attacks.shadow_models import module_of
 from simulations.attacks.trainings import ChangedCohorts, train
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 NAME = "adversarial"
 #: How far a value may move, in widths of its range, and the steps of PGD.
@@ -54,7 +54,10 @@ CAPTION = (
 
 
 def attack(ground: Ground) -> Result:
-    """Train each regime once and change the holdout's records against its model.
+    """Train each regime twice and change the holdout's records against its models.
+
+    Once it learns from records as they are, once from records that are moved against it:
+    `training.adversarial`, or by the largest radius.
 
     Raises:
         SettingsError: the exchange leaves no single model of sums, it learns from features, or
@@ -64,15 +67,16 @@ def attack(ground: Ground) -> Result:
     public = f"{NAME} changes records of the public holdout, and there is none."
     faults = () if len(ground.cohort.holdout) else (public,)
     ground.require(NAME, about="one final model of opened sums", records="changes", faults=faults)
+    met = ground.settings.training.adversarial or RADII[-1]
     ways = list(ground.ways())
     if not any(way.epsilon is None for way in ways):
         ways.insert(0, Way(regime="F"))
     with tempfile.TemporaryDirectory() as place:
         rows = []
-        for number, way in enumerate(ways):
-            ground.listener(f"attack {NAME}, trainings", number, len(ways))
-            rows.append(_row(ground, way, Path(place) / f"run-{number}"))
-    control = next(row for way, row in zip(ways, rows, strict=True) if way.epsilon is None)
+        for number, (way, radius) in enumerate(itertools.product(ways, (0.0, met))):
+            ground.listener(f"attack {NAME}, trainings", number, 2 * len(ways))
+            rows.append(_row(ground, way, radius, Path(place) / f"run-{number}"))
+    control = next(row for row in rows if row["run_epsilon"] is None)
     under = control[f"pgd_{RADII[-1]:g}"]
     return Result(
         attack=NAME,
@@ -92,22 +96,23 @@ def attack(ground: Ground) -> Result:
     )
 
 
-def _row(ground: Ground, way: Way, folder: Path) -> dict[str, Any]:
-    """Train one way and attack its model."""
-    told: dict[str, ConfigValue] = {"run.seed": ground.seed + 1}
+def _row(ground: Ground, way: Way, radius: float, folder: Path) -> dict[str, Any]:
+    """Train one way, on records that are moved by so much against the model, and attack it."""
+    told: dict[str, ConfigValue] = {"run.seed": ground.seed + 1, "training.adversarial": radius}
     settings = ground.told(way, told)
     cohorts = ChangedCohorts(ground.cohorts, ground.seed, lambda name, records: records)
     module = module_of(settings, ground, train(settings, cohorts, folder).model)
     holdout, info = ground.cohort.holdout, ground.cohort.info
-    rows = np.random.default_rng([ground.seed, 0xAD5E]).permutation(len(holdout))[:MOST]
-    judged = holdout.take(np.sort(rows))
+    drawn = np.random.default_rng([ground.seed, 0xAD5E]).permutation(len(holdout))[:MOST]
+    judged = holdout.take(np.sort(drawn))
     inputs = torch.as_tensor(np.asarray(judged.inputs, dtype=np.float32))
     labels = torch.as_tensor(judged.labels)
-    found: dict[str, Any] = {"way": way.label, "clean": accuracy(module, inputs, labels)}
+    label = f"{way.label}, trained against {radius:g}" if radius else way.label
+    found: dict[str, Any] = {"way": label, "clean": accuracy(module, inputs, labels)}
     for name, steps in (("fgsm", 1), ("pgd", STEPS)):
         for radius in RADII:
-            changed = changed_against(module, inputs, labels, radius, info.input_range, steps)
-            found[f"{name}_{radius:g}"] = accuracy(module, changed, labels)
+            rows = changed(module, inputs, labels, radius, info.input_range, steps)
+            found[f"{name}_{radius:g}"] = accuracy(module, rows, labels)
     return {**found, "allowed": 0.0, "run_epsilon": limit_of_public(settings, ground)[1]}
 
 
@@ -118,12 +123,12 @@ def accuracy(module: torch.nn.Module, inputs: torch.Tensor, labels: torch.Tensor
     return float((guesses == labels).double().mean())
 
 
-def changed_against(
+def changed(
     module: torch.nn.Module,
     inputs: torch.Tensor,
     labels: torch.Tensor,
     radius: float,
-    bounds: Sequence[float],
+    bounds: tuple[float, float],
     steps: int,
 ) -> torch.Tensor:
     """Return records that the model is likelier to be wrong about, of the same shape.
@@ -136,18 +141,21 @@ def changed_against(
         bounds: lowest and highest value.
         steps: 1 for FGSM; more for PGD, which starts at the record itself.
     """
-    low, high = bounds
-    reach = radius * (high - low)
-    stride = reach if steps == 1 else reach * STRIDE
-    parts = []
-    for rows, truth in zip(torch.split(inputs, 256), torch.split(labels, 256), strict=True):
-        moved = rows.clone()
-        for _ in range(steps):
-            moved.requires_grad_(True)
-            loss = functional.cross_entropy(module(moved), truth, reduction="sum")
-            (slope,) = torch.autograd.grad(loss, moved)
-            moved = moved.detach() + stride * slope.sign()
-            moved = torch.minimum(torch.maximum(moved, rows - reach), rows + reach)
-            moved = moved.clamp(low, high)
-        parts.append(moved)
-    return torch.cat(parts)
+    reach = radius * (bounds[1] - bounds[0])
+
+    def loss_of(rows: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+        return functional.cross_entropy(module(rows), truth, reduction="sum")
+
+    return torch.cat(
+        [
+            changed_against(
+                partial(loss_of, truth=truth),
+                rows,
+                reach=reach,
+                bounds=bounds,
+                steps=steps,
+                stride=reach if steps == 1 else reach * STRIDE,
+            )
+            for rows, truth in zip(torch.split(inputs, 256), torch.split(labels, 256), strict=True)
+        ]
+    )

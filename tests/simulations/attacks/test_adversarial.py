@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from simulations.attacks.adversarial import STEPS, accuracy, changed_against
+from simulations.attacks.adversarial import STEPS, accuracy, changed
 from simulations.cli import main
 
 pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
@@ -35,10 +35,10 @@ def records(count=200):
 @pytest.mark.parametrize("radius", [0.01, 0.1])
 def test_no_value_moves_too_far_or_out_of_its_range(steps, radius):
     inputs, labels = records()
-    changed = changed_against(linear(), inputs, labels, radius, BOUNDS, steps)
-    assert (changed - inputs).abs().max() <= 2 * radius + 1e-6
-    assert changed.min() >= -1 and changed.max() <= 1
-    assert (changed != inputs).any()
+    moved = changed(linear(), inputs, labels, radius, BOUNDS, steps)
+    assert (moved - inputs).abs().max() <= 2 * radius + 1e-6
+    assert moved.min() >= -1 and moved.max() <= 1
+    assert (moved != inputs).any()
 
 
 @pytest.mark.parametrize("steps", [1, STEPS])
@@ -51,9 +51,9 @@ def test_a_linear_model_errs_where_the_radius_beats_its_margin(steps):
         logits[torch.arange(len(labels)), labels] - logits[torch.arange(len(labels)), 1 - labels]
     )
     beaten = margin < 2 * radius * (module.weight[0] - module.weight[1]).abs().sum().detach()
-    changed = changed_against(module, inputs, labels, radius, BOUNDS, steps)
+    moved = changed(module, inputs, labels, radius, BOUNDS, steps)
     assert accuracy(module, inputs, labels) == 1.0
-    assert accuracy(module, changed, labels) == pytest.approx(1 - float(beaten.double().mean()))
+    assert accuracy(module, moved, labels) == pytest.approx(1 - float(beaten.double().mean()))
     assert 0.1 < float(beaten.double().mean()) < 0.9
 
 
@@ -67,7 +67,7 @@ def test_many_steps_find_more_than_one_where_a_model_is_curved():
         nn.functional.cross_entropy(module(inputs), labels).backward()
         optimizer.step()
     once, often = (
-        accuracy(module, changed_against(module, inputs, labels, 0.1, BOUNDS, steps), labels)
+        accuracy(module, changed(module, inputs, labels, 0.1, BOUNDS, steps), labels)
         for steps in (1, STEPS)
     )
     assert often <= once < accuracy(module, inputs, labels)
@@ -83,7 +83,10 @@ def test_the_control_falls_and_noise_promises_nothing(tmp_path):
     words = ["attack", "adversarial", "default", "--set", "partition.hospitals=2"]
     assert main([*words, "--regimes", "FSCDP", "--epsilons", "3", "--out", str(tmp_path)]) == 0
     folder = tmp_path / "attack-default"
-    control, noised = json.loads((folder / "attacks.json").read_text())["adversarial"]["rows"]
+    rows = json.loads((folder / "attacks.json").read_text())["adversarial"]["rows"]
+    control, hardened, noised, noised_hardened = rows
     assert control["clean"] - control["pgd_0.1"] > 0.2
-    assert noised["allowed"] == 0.0
+    assert hardened["way"] == "F, trained against 0.1"
+    assert hardened["pgd_0.1"] > control["pgd_0.1"] + 0.1
+    assert noised["allowed"] == 0.0 and noised_hardened["run_epsilon"] == noised["run_epsilon"]
     assert (folder / "figures" / "attack-adversarial.svg").is_file()
