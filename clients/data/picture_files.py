@@ -160,9 +160,7 @@ def _slice(file: Path, declared: Range | None) -> tuple[NDArray[np.float32], tup
         raise ValueError(f"{cells} pixels in {frames} frames, too many")
     between = float(data.get("SliceThickness", 1.0) or 1.0)
     within = [float(one) for one in data.get("PixelSpacing", (1.0, 1.0)) or (1.0, 1.0)]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        pixels = data.pixel_array
+    pixels = _decoded(data)
     if int(data.get("SamplesPerPixel", 1)) == 3:
         most = float(2 ** int(data.get("BitsStored", 8)) - 1)
         values = _scaled(pixels.astype(np.float32), Range(low=0.0, high=most))
@@ -174,6 +172,31 @@ def _slice(file: Path, declared: Range | None) -> tuple[NDArray[np.float32], tup
     if data.get("PhotometricInterpretation") == "MONOCHROME1":
         scaled = np.float32(1) - scaled
     return scaled, (between, *within)
+
+
+def _decoded(data: Any) -> NDArray[Any]:
+    """Return the stored values of a DICOM data set, decompressed, colours as RGB.
+
+    Raises:
+        ImportError: its compression is one that no decoder here reads.
+        Exception: it is damaged.
+    """
+    from pydicom.pixels import get_decoder
+
+    syntax = data.file_meta.TransferSyntaxUID
+    if syntax.is_compressed:
+        try:
+            here = get_decoder(syntax).is_available
+        except NotImplementedError:
+            raise ValueError(f"compressed as {syntax.name}, which is not read") from None
+        if not here:
+            raise ImportError(
+                f"compressed as {syntax.name}: reading it needs gdcm: pip install "
+                "'asclepias[dicom]', or store it decompressed"
+            )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return np.asarray(data.pixel_array)
 
 
 def open_dicom(file: Path, *, header_alone: bool = False) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -243,13 +244,23 @@ def _place_in_series(one: Found, said: Pictures) -> tuple[tuple[str, ...], float
     key: tuple[str, ...] = (str(one.file),)
     if suffix_of(one.file) not in DICOM:
         return key, 0.0, one.patient
-    header, position, patient = open_dicom(one.file, header_alone=True), 0.0, one.patient
-    if said.patient == "header":
-        patient = str(header.get("PatientID", "") or "")
-    if said.volumes and not int(header.get("NumberOfFrames", 0) or 0) > 1:
-        key = (str(one.label), patient, str(header.get("SeriesInstanceUID", one.file)))
-        position = position_of(header)
-    return key, position, patient
+    told, series, along = _header(one.file, _state(one.file), said.volumes)
+    patient = told if said.patient == "header" else one.patient
+    return (str(one.label), patient, series) if series else key, along, patient
+
+
+@lru_cache(maxsize=1 << 16)
+def _header(file: Path, state: tuple[int, ...], volumes: bool) -> tuple[str, str, float]:
+    """Return what a DICOM file's header says: whose it is, of which series, how far along it lies.
+
+    A hospital's process reads its folder for every message: a file whose state (`_state`) is what
+    it was is not opened again. Of no series: it is a record by itself.
+    """
+    header = open_dicom(file, header_alone=True)
+    patient = str(header.get("PatientID", "") or "")
+    if not volumes or int(header.get("NumberOfFrames", 0) or 0) > 1:
+        return patient, "", 0.0
+    return patient, str(header.get("SeriesInstanceUID", file)), position_of(header)
 
 
 def position_of(header: Any) -> float:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from clients.data import DataError, load_dataset
 from clients.data.picture_files import PictureForm, read_picture
@@ -210,3 +212,117 @@ def test_without_its_library_a_format_says_what_to_install(tmp_path, monkeypatch
     monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(DataError, match=rf"needs {library}: pip install 'asclepias\[formats\]'"):
         load_dataset("image-folder:set", tmp_path)
+
+
+def compressed(file: Path, syntax: str, stream: bytes, **tags) -> None:
+    """Put a compressed stream into a DICOM file in the place of its pixels."""
+    from pydicom.encaps import encapsulate
+
+    data = pydicom.dcmread(file)
+    data.PixelData = encapsulate([stream])
+    data["PixelData"].is_undefined_length = True
+    data.file_meta.TransferSyntaxUID = syntax
+    for name, value in tags.items():
+        setattr(data, name, value)
+    data.save_as(file)
+
+
+def test_compressed_files_hold_the_values_of_plain_ones(tmp_path: Path) -> None:
+    from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit, RLELossless
+
+    whole = {"BitsStored": 16, "HighBit": 15}
+    plain, packed = tmp_path / "plain.dcm", tmp_path / "packed.dcm"
+    write_dicom(plain, STORED, **whole)
+    expected = read_picture((plain,), form())
+    write_dicom(packed, STORED, **whole)
+    data = pydicom.dcmread(packed)
+    data.compress(RLELossless)
+    data.save_as(packed)
+    np.testing.assert_array_equal(read_picture((packed,), form()), expected)
+    stream = io.BytesIO()
+    Image.fromarray(STORED).save(stream, "JPEG2000", irreversible=False, no_jp2=True)
+    write_dicom(packed, STORED, **whole)
+    compressed(packed, JPEG2000Lossless, stream.getvalue())
+    np.testing.assert_array_equal(read_picture((packed,), form()), expected)
+    red = np.zeros((16, 16, 3), np.uint8)
+    red[...] = (200, 30, 0)
+    stream = io.BytesIO()
+    Image.fromarray(red).save(stream, "JPEG", quality=95)
+    write_dicom(packed, red)
+    compressed(
+        packed, JPEGBaseline8Bit, stream.getvalue(), PhotometricInterpretation="YBR_FULL_422"
+    )
+    found = read_picture((packed,), form(channels=3))
+    np.testing.assert_allclose(found[:, 4, 4] * 255, (200, 30, 0), atol=3)
+
+
+@pytest.mark.parametrize(
+    ("name", "theirs"),
+    [("JPEGLSLossless", "JPEGLSLossless"), ("JPEGLosslessSV1", "JPEGLosslessProcess14_1")],
+)
+def test_what_a_compression_needs_is_named_or_it_is_read(
+    tmp_path: Path, name: str, theirs: str
+) -> None:
+    import pydicom.uid
+
+    syntax, file = getattr(pydicom.uid, name), tmp_path / "packed.dcm"
+    write_dicom(file, STORED)
+    expected = read_picture((file,), form())
+    if not pydicom.pixels.get_decoder(syntax).is_available:
+        compressed(file, syntax, b"\xff\xd8")
+        with pytest.raises(ImportError, match=r"JPEG.*asclepias\[dicom\]"):
+            read_picture((file,), form())
+        return
+    gdcm = pytest.importorskip("gdcm")
+    reader, change, writer = (
+        gdcm.ImageReader(),
+        gdcm.ImageChangeTransferSyntax(),
+        gdcm.ImageWriter(),
+    )
+    reader.SetFileName(str(file))
+    assert reader.Read()
+    change.SetTransferSyntax(gdcm.TransferSyntax(getattr(gdcm.TransferSyntax, theirs)))
+    change.SetInput(reader.GetImage())
+    assert change.Change()
+    writer.SetFileName(str(file))
+    writer.SetFile(reader.GetFile())
+    writer.SetImage(change.GetOutput())
+    assert writer.Write()
+    assert pydicom.dcmread(file).file_meta.TransferSyntaxUID == syntax
+    np.testing.assert_array_equal(read_picture((file,), form()), expected)
+
+
+def test_a_compression_that_nobody_reads_is_named(tmp_path: Path) -> None:
+    from pydicom.uid import MPEG2MPML
+
+    write_dicom(tmp_path / "film.dcm", STORED)
+    compressed(tmp_path / "film.dcm", MPEG2MPML, b"\0\0")
+    with pytest.raises(ValueError, match=r"compressed as MPEG2.*not read"):
+        read_picture((tmp_path / "film.dcm",), form())
+
+
+def test_headers_are_read_once_while_files_stay_as_they_are(tmp_path: Path, monkeypatch) -> None:
+    from clients.data import pictures
+
+    for number in range(3):
+        for kind in ("ill", "well"):
+            write_dicom(tmp_path / "scans" / kind / f"{number}.dcm", STORED, PatientID=f"p{number}")
+    (tmp_path / "scans" / "dataset.toml").write_text(
+        'classes = ["ill", "well"]\n[pictures]\nlayout = "class"\npatient = "header"\n'
+    )
+    opened: list[str] = []
+    whole = pictures.open_dicom
+
+    def counted(file: Path, **more: bool) -> object:
+        opened.append(file.name)
+        return whole(file, **more)
+
+    monkeypatch.setattr(pictures, "open_dicom", counted)
+
+    def patients() -> int:
+        return len(load_dataset("image-folder:scans", tmp_path, image_size=8).train.patient_ids)
+
+    assert patients() == 3 and len(opened) == 6
+    assert patients() == 3 and len(opened) == 6
+    write_dicom(tmp_path / "scans" / "ill" / "0.dcm", STORED, PatientID="p9")
+    assert patients() == 4 and opened[6:] == ["0.dcm"]
