@@ -37,8 +37,10 @@ def check_data(folder: Path) -> Iterator[Finding]:
         DataError: the records cannot be read as a whole.
         SiteFileError: the ``site.toml`` is not sound.
     """
+    from clients.contract.stages import listening
     from clients.data import load_dataset
     from clients.data.records import readable
+    from simulations.stage_bar import stage_bar
 
     site = read_site_file(folder / "site.toml")
     if site.simulated_partition is not None:
@@ -46,7 +48,8 @@ def check_data(folder: Path) -> Iterator[Finding]:
     dataset = load_dataset(
         site.data_name, site.data_dir, image_size=_IMAGE_SIZE, declared=not site.data_public
     )
-    records = readable(dataset.train)
+    with stage_bar() as listener, listening(listener):
+        records = readable(dataset.train)
     yield Finding(good=True, text=_counts(records, dataset.info))
     yield from (Finding(good=False, text=line) for line in dataset.log.lines())
     if not site.bound:

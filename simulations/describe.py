@@ -147,14 +147,17 @@ def _write(path: Path, drafted: Draft, file: Path, *, chosen: bool) -> None:
 
 def _check(path: Path, file: Path) -> None:
     """Read the data by a declaration, and say what would take part and what would not."""
+    from clients.contract.stages import listening
     from clients.data import load_dataset
     from clients.data.declaration import read_declaration
     from clients.data.draft import name_of
     from clients.data.records import readable
+    from simulations.stage_bar import stage_bar
 
     declared = read_declaration(file)
     dataset = load_dataset(name_of(path), unconfirmed=True, declaration=file.absolute())
-    readable(dataset.train)
+    with stage_bar() as listener, listening(listener):
+        readable(dataset.train)
     for line in _counts(dataset):
         typer.echo(line)
     warnings = list(dataset.log.lines())

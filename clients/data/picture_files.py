@@ -181,7 +181,7 @@ def _decoded(data: Any) -> NDArray[Any]:
         ImportError: its compression is one that no decoder here reads.
         Exception: it is damaged.
     """
-    from pydicom.pixels import get_decoder
+    from pydicom.pixels.decoders.base import get_decoder
 
     syntax = data.file_meta.TransferSyntaxUID
     if syntax.is_compressed:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accounting.private import Unreleased
+from clients.contract.stages import report
 from clients.data.errors import DataError
 from clients.data.reading_log import ReadingLog
 
@@ -199,7 +200,7 @@ class Records(Unreleased):
 
 
 #: Rows that are looked at together.
-_BLOCK = 256
+_BLOCK = 64
 
 
 def readable(records: Records) -> Records:
@@ -212,8 +213,10 @@ def readable(records: Records) -> Records:
         return records
     good = np.ones(len(records), dtype=bool)
     for start in range(0, len(records), _BLOCK):
+        report("opening pictures", start, len(records))
         block = inputs[start : start + _BLOCK]
         good[start : start + _BLOCK] = np.isfinite(block).reshape(len(block), -1).all(axis=1)
+    report("opening pictures", len(records), len(records))
     return records if good.all() else records.take(np.flatnonzero(good))
 
 

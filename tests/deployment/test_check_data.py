@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from clients.contract.stages import listening
 from clients.site.data_stamp import STAMP, remove_stamp, stamp_covers, write_stamp
 from deployment.cli import main
 
@@ -78,3 +79,24 @@ def test_a_stamp_covers_runs_with_as_much_room_over_the_same_data(tmp_path: Path
     remove_stamp(tmp_path)
     remove_stamp(tmp_path)
     assert not (tmp_path / STAMP).exists()
+
+
+def test_how_far_the_opening_of_pictures_is_is_told(tmp_path: Path) -> None:
+    from PIL import Image
+
+    from deployment.check_data import check_data
+
+    for kind in ("ill", "well"):
+        (tmp_path / "scans" / kind).mkdir(parents=True)
+        for number in range(40):
+            Image.new("L", (8, 8), number).save(tmp_path / "scans" / kind / f"{number}.png")
+    (tmp_path / "scans" / "dataset.toml").write_text(
+        'classes = ["ill", "well"]\n[pictures]\nlayout = "class"\nchannels = 1\n'
+    )
+    (tmp_path / "site.toml").write_text(
+        SITE.replace("csv:visits.csv", "image-folder:scans") + "most-patients = 90\n"
+    )
+    heard: list[tuple[str, int, int]] = []
+    with listening(lambda *told: heard.append(told)):
+        assert all(finding.good for finding in check_data(tmp_path))
+    assert heard == [("opening pictures", done, 80) for done in (0, 64, 80)]
