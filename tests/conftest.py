@@ -18,15 +18,15 @@ for library in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 
 #: The files that take longest, longest first: begun first, so that all processes end together.
 LONGEST = (
+    "test_hostile_server.py",
+    "test_attacks_records.py",
+    "test_data_audit.py",
     "test_deployed.py",
     "test_engine.py",
     "test_federation.py",
     "test_cluster.py",
-    "test_data_audit.py",
     "test_tracking_wandb.py",
     "test_compare.py",
-    "test_hostile_server.py",
-    "test_attacks_records.py",
     "test_run_audit.py",
     "test_relayed_heads.py",
     "test_sites.py",
