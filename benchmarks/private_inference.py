@@ -38,6 +38,7 @@ from private_rows import ROWS, Row, shared, trained  # noqa: E402
 from clients.prediction.artefact import Artefact  # noqa: E402
 from clients.prediction.predictor import Predictor  # noqa: E402
 from clients.prediction.private_program import Compiled, compile_model  # noqa: E402
+from crypto.whole_file import write_shared  # noqa: E402
 from deployment.inference.agents import Agent  # noqa: E402
 from deployment.inference.folders import read_folder  # noqa: E402
 from deployment.inference.founding import found  # noqa: E402
@@ -228,7 +229,7 @@ class Kept:
         kept = [self._rows[one] for one in ROWS if one in self._rows]
         said = {"command": COMMAND, "cores": os.cpu_count(), "cut": cut, "rows": kept}
         if self._file is not None:
-            self._file.write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
+            write_shared(self._file, (json.dumps(said, indent=1) + "\n").encode())
 
 
 def fill(cell: str, name: str, kept: Kept, options: argparse.Namespace) -> None:
