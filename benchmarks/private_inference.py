@@ -18,6 +18,7 @@ import argparse
 import json
 import os
 import re
+import signal
 import statistics
 import subprocess
 import sys
@@ -256,6 +257,7 @@ def main() -> int:
     parser.add_argument("--spu", default="", help="Python of an environment that has SPU")
     parser.add_argument("--json", type=Path, help="where cells are kept")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # dealer and provider end as well
     kept = Kept(options.json)
     kept.begin(options.cells, options.only)
     for cell, name in product(CELLS, options.only):
