@@ -118,7 +118,10 @@ def sampling_gates(samples, rate):
 
 
 @pytest.mark.parametrize("rate", [0.0005, 0.03, 0.2, 1.0])
-@pytest.mark.parametrize("rounds, members", [(1, 400), (2, 20), (40, 1000)])
+@pytest.mark.parametrize(
+    "rounds, members",
+    [(1, 400), (2, 20), pytest.param(40, 1000, marks=pytest.mark.exhaustive)],
+)
 def test_poisson_samples_pass(rate, rounds, members):
     """No gate's chance is small more often than it says, five standard errors allowed."""
     rng, samples = np.random.default_rng(6), 60

@@ -92,7 +92,13 @@ def hospital_dies(play: Play, round: int, attempt: int, number: int, after: bool
     return not answered
 
 
-@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize(
+    "after",
+    [
+        pytest.param(False, marks=pytest.mark.exhaustive, id="before"),
+        pytest.param(True, id="after"),
+    ],
+)
 def test_a_hospital_that_dies_at_any_moment_goes_on_and_answers_each_place_once(
     tmp_path: Path, after: bool
 ) -> None:

@@ -86,7 +86,14 @@ def test_a_run_stops_with_its_model_before_the_round_that_would_exceed_the_targe
     assert (tmp_path / "model.safetensors").exists()
 
 
-@pytest.mark.parametrize("lie", ["junk", "an old signature", "nothing", "an offer"])
+@pytest.mark.parametrize(
+    "lie",
+    [
+        "junk",
+        "an old signature",
+        *(pytest.param(lie, marks=pytest.mark.exhaustive) for lie in ("nothing", "an offer")),
+    ],
+)
 def test_whoever_cannot_sign_that_it_is_there_is_not_taken_for_a_hospital(
     tmp_path: Path, lie: str
 ) -> None:

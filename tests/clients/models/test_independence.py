@@ -39,7 +39,16 @@ def settings_of(name: str, weights: object = "", digest: str = "") -> Settings:
     )
 
 
-@pytest.mark.parametrize(("name", "kind"), PAIRS)
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        # The deepest net takes its time; of pictures it is always tried.
+        pytest.param(
+            *pair, marks=pytest.mark.exhaustive if pair == ("densenet121", "volume") else ()
+        )
+        for pair in PAIRS
+    ],
+)
 def test_every_shipped_model_treats_each_record_alone(name: str, kind: str) -> None:
     info, settings = info_of(kind), settings_of(name)
     made = Records(
