@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
+import os
 from pathlib import Path
 
 import pytest
 from flwr.supernode.runtime import run_clientapp
 
+from deployment import executor
 from deployment.executor import install_once
 
 
@@ -46,3 +49,12 @@ def test_a_process_that_starts_believes_no_note_of_an_earlier_one(unpacked: list
     install_once()
     assert run_clientapp.install_from_fab(b"one", skip_prompt=True) != made
     assert unpacked == [b"one", b"one"]
+
+
+def test_no_fork_goes_through_what_was_imported_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(executor, "LIBRARIES", ("flwr.clientapp", "no_such_library"))
+    child = os.fork()
+    if not child:  # freezing is for a process of its own
+        executor.import_libraries()
+        os._exit(0 if gc.isenabled() and len(gc.get_objects()) < 1_000 else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
