@@ -220,9 +220,9 @@ def noise_of_claim(event: Sampled, claim: float, delta: float) -> float:
     def excess(log_noise: float) -> float:
         return _epsilon_of(replace(event, noise_multiplier=math.exp(log_noise)), delta)[0] - claim
 
-    low = high = math.log(event.noise_multiplier)
-    if excess(low) <= _SAME * claim:
+    if _epsilon_of(event, delta)[0] - claim <= _SAME * claim:  # known from the claim, as a rule
         return event.noise_multiplier
+    low = high = math.log(event.noise_multiplier)
     while excess(high) > 0.0 and high < low + _FURTHEST:
         high += 0.5
     return math.exp(float(brentq(excess, low, high, xtol=1e-3)) if excess(high) <= 0.0 else high)

@@ -7,6 +7,7 @@ as hospitals write them: a table of visits with a declaration beside it, or arra
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +29,8 @@ PUBLIC = 8
 CLASSES = ("a", "b")
 #: Of the second class: what evens classes out, or looks at them, must show.
 RARE = 0.1
+#: Norm of a patient's classes in a sum that counts them, in clips.
+COUNTED = 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +45,7 @@ class Canaries:
         records: how many it has, int ``[m]``.
         loudness: number in `LOUDNESS`, int ``[m]``.
         weights: of a clipped gradient, by class, at the most 1.
+        counted: whether a sum counts classes beside gradients, which have the rest of the clip.
     """
 
     ids: NDArray[np.str_]
@@ -51,6 +55,7 @@ class Canaries:
     records: NDArray[np.int64]
     loudness: NDArray[np.int64]
     weights: tuple[float, float] = (1.0, 1.0)
+    counted: bool = False
 
     def __len__(self) -> int:
         return len(self.coins)
@@ -61,15 +66,24 @@ class Canaries:
         return np.asarray((self.loudness < LOUD) | (self.loudness >= FAINT))
 
     @property
-    def weight(self) -> NDArray[np.float64]:
-        """Return what each one's clipped gradient is multiplied by, float64 ``[m]``."""
-        return np.asarray(np.array(self.weights)[self.labels])
+    def most(self) -> NDArray[np.float64]:
+        """Return the most that each one's gradient may move a sum, in clips, float64 ``[m]``."""
+        return np.asarray(self._rest * np.array(self.weights)[self.labels])
 
     @property
     def norms(self) -> NDArray[np.float64]:
         """Return the norm of each one's part in a sum, in clips, float64 ``[m]``."""
-        shares = np.array([*np.ones(FAINT), *BELOW])
-        return np.asarray(shares[self.loudness] * self.weight)
+        shares = np.minimum([*np.ones(FAINT), *BELOW], self._rest)
+        return np.asarray(shares[self.loudness] * np.array(self.weights)[self.labels])
+
+    @property
+    def _rest(self) -> float:
+        """What counts of classes leave of the clip."""
+        return math.sqrt(1.0 - COUNTED**2) if self.counted else 1.0
+
+    def classes(self) -> NDArray[np.float64]:
+        """Return what each one must add to a sum's counts of classes, in clips, ``[m, n]``."""
+        return np.asarray(COUNTED * np.eye(len(CLASSES))[self.labels])
 
     def with_faint(self) -> Canaries:
         """Return the same with gradients below the clip for most of those above it.
@@ -79,6 +93,13 @@ class Canaries:
         turns = np.arange(len(self)) % 5
         levels = np.where(turns < len(BELOW), FAINT + turns, 0)
         return replace(self, loudness=np.where(self.loudness == 0, levels, self.loudness))
+
+    def with_counts(self) -> Canaries:
+        """Return the same where classes are counted, but for gradients that can vanish.
+
+        Nobody could tell whether the class of such a one is counted.
+        """
+        return replace(self, counted=True, loudness=np.zeros_like(self.loudness))
 
     def with_fifth(self) -> Canaries:
         """Return the same with a fifth hospital, which has a fifth of the first one's.

@@ -72,7 +72,7 @@ class Read:
     @property
     def known(self) -> Floats:
         """What one batch must have of each of its members, in clips, ``[m]``."""
-        return np.minimum(self.canaries.norms, (1.0 - MARGIN) * self.canaries.weight)
+        return np.minimum(self.canaries.norms, (1.0 - MARGIN) * self.canaries.most)
 
     @property
     def off(self) -> Floats:
@@ -131,6 +131,9 @@ def noise_of(found: Read, canaries: Canaries, *, clip: float) -> Floats:
     fading = found.own & ~canaries.quiet & (np.abs(found.off) > FADING)
     parts = np.where(fading, found.parts, found.counts * found.known)
     left[:, at] -= parts[:, :, None] * along[None]
+    if canaries.counted:
+        classes = (1.0 - MARGIN) * canaries.classes()
+        left[:, -classes.shape[1] :] -= found.counts @ classes
     return np.asarray(left / found.noise_stddev[:, None])
 
 

@@ -112,6 +112,8 @@ def _run(audit: DataAudit, canaries: Canaries, folder: Path, plan: Plan) -> Judg
     changes = {"privacy.target-epsilon": 0.0, **plan.changes}
     if plan.faint:
         canaries = canaries.with_faint()
+    if plan.counted:
+        canaries = canaries.with_counts()
     canaries = replace(canaries, weights=plan.weights)
     if plan.fifth:
         canaries = canaries.with_fifth()

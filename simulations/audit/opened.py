@@ -76,15 +76,18 @@ def terms_of(settings: Settings, info: DatasetInfo, *, training: str, sigma: flo
         sigma: the noise multiplier.
     """
     module = build_model(settings, info, settings.public_seed)
-    trained, values = list(module.parameters()), 0
+    values, dimensions = 0, sum(one.numel() for one in module.parameters())
     if settings.exchange.name == "layers":
         parts = cut_model(settings, module)
         shape, largest = input_shape(settings, info), settings.data.largest_hospital
-        trained, values = parts.home, values_of_messages(settings, parts, shape, largest)
+        values = values_of_messages(settings, parts, shape, largest)
+        dimensions = sum(one.numel() for one in parts.home)
+    if settings.training.learns_shares:
+        dimensions += len(info.classes)
     return agree_terms(
         settings,
         training=training,
-        dimensions=sum(one.numel() for one in trained),
+        dimensions=dimensions,
         patients=settings.data.patients,
         largest_hospital=settings.data.largest_hospital,
         noise_multiplier=sigma,

@@ -81,6 +81,7 @@ class Plan:
         faint: whether most canaries' gradients lie below the clip.
         fifth: whether there is a fifth hospital.
         shares: of the classes, as declared, where they are evened out in the clip.
+        counted: whether classes are counted beside gradients.
     """
 
     title: str
@@ -91,6 +92,7 @@ class Plan:
     faint: bool = False
     fifth: bool = False
     shares: tuple[float, float] | None = None
+    counted: bool = False
 
     @property
     def weights(self) -> tuple[float, float]:
@@ -163,6 +165,19 @@ _FAINT_PLANS = (
 _SHARES = (0.6, 0.4)
 _SHORT: Mapping[str, ConfigValue] = {**_LOCAL, "training.rounds": 2}
 _MORE_PLANS = (
+    Plan(
+        title="gradients, FSCDP, classes counted",
+        reading=Reading.PARTS,
+        kind="npz",
+        counted=True,
+        changes={
+            **_SHORT,
+            "exchange.name": "gradients",
+            "training.class-shares": "learned",
+            "privacy.regime": "FSCDP",
+            "privacy.noise-multiplier": _FAINTER * 4**0.5,
+        },
+    ),
     Plan(
         title="gradients, FSCDP, a colluder",
         reading=Reading.PARTS,

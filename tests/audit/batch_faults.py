@@ -16,6 +16,7 @@ from clients.learning import dp_sgd, split_ends
 from clients.learning.batch import Batch
 from clients.learning.dp_sgd import GradientSum
 from clients.learning.gradients import Gradients
+from clients.learning.per_sample import PerSample
 from clients.learning.replica import Replica
 from clients.site import deals, split_hospital
 from clients.site.chances import Chances
@@ -158,6 +159,24 @@ def _one_batch_for_all_steps(stack: ExitStack) -> None:
     swap(stack, OwnDraws, "_sample", sample)
 
 
+def _records_counted(stack: ExitStack) -> None:
+    """Count the class of every record, where a patient's are to count as one."""
+    real = PerSample.means
+
+    def means(self: PerSample, inputs: Any, labels: Any, owners: Any, *more: Any) -> Any:
+        found = real(self, inputs, labels, owners, *more)
+        if self.shares is not None and self.shares.marked:
+            found[-1] = found[-1] * torch.tensor(owners.counts)[:, None]
+        return found
+
+    swap(stack, PerSample, "means", means)
+
+
+def _counted_beside_the_clip(stack: ExitStack) -> None:
+    """Leave gradients all of the clip, though counts of classes have a part of it."""
+    swap(stack, dp_sgd, "REST", 1.0)
+
+
 BATCH_FAULTS: tuple[Fault, ...] = (
     Fault(name="the clip twice as wide", plant=_wider_clip, caught_by=(AUDIT, DATA)),
     Fault(name="a clip for each record", plant=_clip_by_record, caught_by=(DATA,)),
@@ -178,6 +197,12 @@ BATCH_FAULTS: tuple[Fault, ...] = (
     Fault(
         name="divided by the realised batch, before the noise",
         plant=_realised_batch_before_noise,
+        caught_by=(DATA,),
+    ),
+    Fault(name="every record's class counted", plant=_records_counted, caught_by=(DATA,)),
+    Fault(
+        name="classes counted beside the whole clip",
+        plant=_counted_beside_the_clip,
         caught_by=(DATA,),
     ),
     Fault(name="momentum at the hospital", plant=_momentum_at_hospital, caught_by=(DATA,)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from simulations.audit import data_audit
 from simulations.audit.cases import CASES
 from simulations.audit.data_audit import DataAudit, audit_data
-from simulations.audit.plans import QUICK, SMALL, SUM_PLANS
+from simulations.audit.plans import QUICK, SMALL, SUM_PLANS, plans_of
 from simulations.launch import logging_to
 from tests.audit.faults import AUDIT, DATA, RECONCILIATION, Fault, planted
 from tests.audit.planted import FAULTS
@@ -84,6 +85,20 @@ def test_canaries_show_in_sums_that_nobody_opens_but_whole(
     with planted(fault):
         found = audit_data(quiet / "planted", form)
     assert "no patient moves a sum by more than the clip" in {one.gate.name for one in found.shut}
+
+
+@pytest.mark.parametrize("name", [None, "classes counted beside the whole clip"])
+def test_counts_of_classes_are_a_part_of_what_a_patient_adds(
+    quiet: Path, monkeypatch: pytest.MonkeyPatch, name: str | None
+) -> None:
+    counted = [one for one in plans_of(SMALL) if one.counted]
+    monkeypatch.setattr(data_audit, "plans_of", lambda _: counted)
+    [fault] = [one for one in FAULTS if one.name == name] or [None]
+    with planted(fault) if fault else nullcontext():
+        audit = audit_data(quiet / "audit", replace(SMALL, cases=()))
+    names = {one.gate.name for one in audit.shut}
+    assert ("what a patient in a batch adds, as a share of what it must" in names) == bool(fault)
+    assert bool(fault) or not names
 
 
 @pytest.mark.exhaustive
