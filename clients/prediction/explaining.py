@@ -54,11 +54,13 @@ def input_names(info: DatasetInfo) -> list[str]:
     """Return a name for each input of a table's rows, in order."""
     if info.declared:
         declared = declaration_of(info)
-        return [
+        names = [
             *declared.ranges,
             *(f"{name} = {kind}" for name, kinds in declared.kinds.items() for kind in kinds),
             *(f"{name} is missing" for name in declared.missing.columns),
         ]
+        if names:  # what is declared of arrays names no column
+            return names
     if info.name == "breast-cancer":
         return list(breast_cancer.COLUMNS)
     if info.name.startswith("heart-disease"):

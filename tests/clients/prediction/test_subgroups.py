@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from clients.data.records import DatasetInfo
 from clients.prediction.subgroups import LEAST_RECORDS, by_subgroup
 from tests.clients.prediction.models import picture_info, visits_info
 
@@ -36,3 +37,20 @@ def test_parts_of_few_records_and_of_pictures_are_not_shown(tmp_path: Path) -> N
     pictures = np.zeros((90, 1, 16, 16), np.float32)
     zeros = np.zeros(90, dtype=np.int64)
     assert by_subgroup(picture_info(), pictures, zeros, zeros) == {}
+
+
+def test_declared_arrays_that_name_no_column_have_parts_by_number() -> None:
+    random = np.random.default_rng(1)
+    info = DatasetInfo(
+        name="npz:visits.npz",
+        title="arrays",
+        task="binary",
+        shape=(2,),
+        classes=("a", "b"),
+        declared={"classes": '["a", "b"]'},
+    )
+    inputs = np.where(random.random((80, 2)) < 0.5, -1.0, 1.0)
+    labels = (inputs[:, 0] > 0).astype(np.int64)
+    found = by_subgroup(info, inputs, labels, np.ones_like(labels))
+    assert found["input 0: upper half"]["accuracy"] == 1.0
+    assert found["input 0: lower half"]["accuracy"] == 0.0
