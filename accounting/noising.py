@@ -24,6 +24,8 @@ from accounting.randomness import CHUNK, Stream
 
 Vector = NDArray[np.float64]
 
+#: Values of a vector so short that rough noise would cost more than it spares.
+_FEW = 1024
 # Dividing by the step rounds, so sensitivity grows by parts in 1e11 at most: cover it with noise.
 _NOISE_MARGIN = 1.0 + 1e-9
 
@@ -119,7 +121,7 @@ class _Noise:
     """Noise of one vector, `CHUNK` values at a time, rounded with what it is put on.
 
     Rough noise settles nearly all: the nearest step is the same for all that it may stand for. What
-    lies too near the middle between two is computed exactly, as are all tails.
+    lies too near the middle between two is computed exactly, as are all tails, and short vectors.
 
     Args:
         grid: the plan.
@@ -134,6 +136,10 @@ class _Noise:
         self._grid = grid
         self._stddevs = [stddev for stddev, _ in parts]
         self._drawn = zip(*(stream.normals(count) for _, stream in parts), strict=True)
+        self._few, self.most = count <= _FEW, 0.0
+        self._open: list[_Open] = []
+        if self._few:
+            return
         self._rough = [Rough.of(stddev) for stddev in self._stddevs]
         self.most = grid.clamp / grid.step + ROUGH_REACH * sum(self._stddevs) + 1.0
         # Beside the noise's own error there are some roundings to float64, in both ways together.
@@ -141,7 +147,6 @@ class _Noise:
         self._settled = 0.5 - doubt
         size = min(count, CHUNK)
         self._room, self._sums = Room(size), np.empty(size)
-        self._open: list[_Open] = []
 
     def add(self, values: Vector, start: int, whole: Vector) -> None:
         """Write the next values with their noise, rounded once, into `whole`, in steps.
@@ -150,8 +155,13 @@ class _Noise:
         """
         if sum(one.at.size for one in self._open) > CHUNK:
             self.settle(whole)
-        grid, drawn, sums = self._grid, next(self._drawn), self._sums[: values.size]
+        grid, drawn = self._grid, next(self._drawn)
         nearest = whole[start : start + values.size]
+        if self._few:
+            nearest.fill(0.0)
+            self._open.append(_Open(np.arange(start, start + values.size), values, [*drawn]))
+            return
+        sums = self._sums[: values.size]
         np.clip(values, -grid.clamp, grid.clamp, out=sums)
         sums *= 1.0 / grid.step
         for one, rough in zip(drawn, self._rough, strict=True):

@@ -33,12 +33,7 @@ from clients.learning.device import to_processor
 from clients.learning.device_check import check_computes
 from clients.learning.ghost_norms import Owners
 from clients.learning.late_rows import LateRows
-from clients.learning.patient_gradients import (
-    Gradients,
-    add_scaled,
-    squares_of,
-    written,
-)
+from clients.learning.patient_gradients import Gradients, add_scaled, squares_of, written
 from clients.learning.per_sample import PerSample
 
 if TYPE_CHECKING:
@@ -154,8 +149,9 @@ class _Sums:
             _readable(one, model.device) if isinstance(one.inputs, torch.Tensor) else one
             for one in batches
         ]
-        for tally, batch in zip(self._tallies, self.batches, strict=True):
-            tally.unread = tally.patients - _distinct(batch.patients)
+        for tally, given, batch in zip(self._tallies, batches, self.batches, strict=True):
+            if batch is not given:
+                tally.unread = tally.patients - _distinct(batch.patients)
 
     @cached_property
     def _totals(self) -> torch.Tensor:
@@ -171,8 +167,9 @@ class _Sums:
             counts: patients of each in the pass.
             found: their gradients.
         """
-        ends = np.cumsum(counts)
-        rows = np.diff(np.searchsorted(found.members, ends), prepend=0).tolist()
+        ends, rows = np.cumsum(counts), [len(found.members)]
+        if len(numbers) > 1:
+            rows = np.diff(np.searchsorted(found.members, ends), prepend=0).tolist()
         for number, count, kept in zip(numbers, counts, rows, strict=True):
             self._tallies[number].unread += count - kept
         for patient, error in found.errors.items():

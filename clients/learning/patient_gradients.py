@@ -6,6 +6,7 @@ Either they are written out, a row for each patient, or they are factors of `gho
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import torch
 
@@ -60,11 +61,15 @@ class Scales:
     """
 
     def __init__(self, scale: torch.Tensor) -> None:
-        self._scale, adds = scale, scale != 0
-        self._each = [
-            (one, _but_for_all(mine)) for one, mine in zip(_each(scale), _each(adds), strict=True)
-        ]
+        self._scale, self._adds = scale, scale != 0
+        adds = self._adds
         self._rows = _but_for_all(adds if scale.dim() == 1 else adds.any(dim=0))
+
+    @cached_property
+    def _each(self) -> list[tuple[torch.Tensor, torch.Tensor | None]]:
+        """For each total: the scales, and who adds to it."""
+        pairs = zip(_each(self._scale), _each(self._adds), strict=True)
+        return [(one, _but_for_all(mine)) for one, mine in pairs]
 
     def add(self, totals: torch.Tensor, gradients: Gradients) -> None:
         """Add scaled gradients of a parameter to float64 ``[values]``, or ``[n, values]``."""
@@ -88,10 +93,14 @@ class Scales:
         scale = self._scale
         if self._rows is not None:
             rows, scale = rows[self._rows], scale[..., self._rows]
-        step = rows.shape[1]
-        if rows.device.type == "cpu" and len(rows):
-            step = max(64, BLOCK_VALUES // len(rows) // 64 * 64)
-        for place in range(0, rows.shape[1], max(1, step)):
+        patients, values = rows.shape
+        step = values
+        if rows.device.type == "cpu" and patients:
+            step = max(64, BLOCK_VALUES // patients // 64 * 64)
+        if values <= step:
+            totals += scale @ rows.double()
+            return
+        for place in range(0, values, step):
             here = slice(place, place + step)
             totals[..., here] += scale @ rows[:, here].double()
 
@@ -123,8 +132,10 @@ def add_scaled(
     Returns:
         Where the parameters end.
     """
-    together, offset = Scales(scale.index_fill(-1, apart, 0.0)), 0
-    alone = Scales(scale[..., apart]) if len(apart) else None
+    together, alone, offset = Scales(scale), None, 0
+    if len(apart):
+        together = Scales(scale.index_fill(-1, apart, 0.0))
+        alone = Scales(scale[..., apart])
     for gradient in gradients:
         here = totals[..., offset : offset + size_of(gradient)]
         together.add(here, gradient)
