@@ -27,6 +27,7 @@ ABSENT = ("", "?", "-", ".", "na", "n/a", "#n/a", "nan", "null", "none")
 
 _MINUS = str.maketrans({"\u2212": "-", "\u00a0": " ", "\u202f": " ", "\u2009": " ", "\u2019": "'"})
 _PLAIN = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_FEW_DIGITS = re.compile(r"-?[0-9]{1,15}(\.[0-9]{0,15})?")
 _EITHER = re.compile(r"[+-]?[1-9]\d{0,2}[.,]\d{3}")
 _GROUPS = re.compile(r"[+-]?\d{1,3}( \d{3})+")
 _ISO = re.compile(r"\d{4}-\d{2}-\d{2}([T ].+)?")
@@ -48,11 +49,19 @@ class Dialect:
         undeclared = not (form.decimal or form.thousands)
         self._either = undeclared and separator not in ("", ",")
         self._decimal = form.decimal or ("," if form.thousands == "." else ".")
+        self._points = self._decimal == "." and not (form.thousands or self._either)
 
     @property
     def ambiguous(self) -> bool:
         """Whether a point and a comma are both taken for a decimal sign."""
         return self._either
+
+    def plain_number(self, cell: str) -> float | None:
+        """Return what `number` returns of a cell without blanks around it, at once; else None.
+
+        None says nothing: most cells of most files are such numbers, and this is for them alone.
+        """
+        return float(cell) if self._points and _FEW_DIGITS.fullmatch(cell) else None
 
     def number(self, cell: str) -> float | None:
         """Return a finite number, or None for what is none, or may be two."""

@@ -21,6 +21,7 @@ from clients.data.rows import Row
 MOST_UNREAD = 0.5
 #: Of rows that have an outcome, the share above which the classes do not mean theirs.
 MOST_UNKNOWN = 0.1
+_ABSENT = frozenset(ABSENT)
 #: Fewer such cells than these are single rows' own oddities.
 FEWEST = 5
 
@@ -41,6 +42,17 @@ class Encoder:
         self._filled: Counter[str] = Counter()
         self._unread: Counter[str] = Counter()
         self._example: dict[str, str] = {}
+        missing = declared.missing
+        self._codes = {
+            column: (*missing.codes, *missing.of.get(column, ()))
+            for column in (*declared.ranges, *declared.kinds, *missing.of)
+        }
+        # Of other columns a plain number is the measurement, without another look at the cell.
+        self._looked_at = {
+            column
+            for column, range_ in declared.ranges.items()
+            if range_.origin is not None or self._codes[column] or column in declared.units
+        }
 
     def label(self, place: str, row: Row) -> int | None:
         """Return a row's class number, or None for a row that is left out."""
@@ -89,9 +101,8 @@ class Encoder:
         return ""
 
     def _absent(self, column: str, cell: str) -> bool:
-        missing = self._declared.missing
-        codes = (*missing.codes, *missing.of.get(column, ()))
-        return cell.casefold() in ABSENT or bool(codes and self._dialect.is_code(cell, codes))
+        codes = self._codes.get(column, self._declared.missing.codes)
+        return cell.casefold() in _ABSENT or bool(codes and self._dialect.is_code(cell, codes))
 
     def inputs(self, place: str, row: Row) -> list[float]:
         """Return a row's inputs, in [-1, 1]: measurements, kinds, then columns of missingness."""
@@ -120,9 +131,12 @@ class Encoder:
     def _measured(self, place: str, row: Row, column: str, range_: Range) -> float | None:
         """Return a measurement or date within its range, or None for a missing value."""
         cell, declared, dialect = row[column], self._declared, self._dialect
-        if self._absent(column, cell):
+        value = None if column in self._looked_at else dialect.plain_number(cell)
+        if value is not None:
+            pass
+        elif self._absent(column, cell):
             return None
-        if range_.origin is None:
+        elif range_.origin is None:
             value = dialect.measured(
                 cell,
                 censored=declared.censored.get(column, ""),

@@ -59,7 +59,8 @@ class Range:
 
     def scaled(self, value: float) -> float:
         """Return a value of the range in [-1, 1]; hours of the last day count as its beginning."""
-        return min(max(2 * (value - self.low) / (self.high - self.low) - 1, -1.0), 1.0)
+        scaled = 2 * (value - self.low) / (self.high - self.low) - 1
+        return -1.0 if scaled < -1.0 else min(scaled, 1.0)
 
     def __str__(self) -> str:
         if self.origin is None:

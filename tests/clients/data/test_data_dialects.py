@@ -19,6 +19,13 @@ from clients.data.declaration import declared
 from clients.data.declared_parts import FileForm
 from clients.data.dialect import Dialect
 
+FORMS = (
+    FileForm(),
+    FileForm(decimal=","),
+    FileForm(thousands=","),
+    FileForm(thousands="."),
+    FileForm(decimal=".", thousands="'"),
+)
 FIRST, LAST = date(1990, 1, 1), date(2030, 1, 1)
 SITES = ("Besançon", "Łódź", "lyon", "São Paulo")
 SPELLINGS = {
@@ -265,3 +272,20 @@ def test_an_unsound_declaration_says_what_to_change(tmp_path, said, message):
     with pytest.raises(DataError, match=message) as caught:
         declared(tomllib.loads(said), tmp_path / "it.toml")
     assert caught.value.code == "declaration"
+
+
+@pytest.mark.parametrize("separator", [",", ";"])
+@given(cell=st.from_regex(r"[+-]?[0-9.,eE'\- ]{0,12}", fullmatch=True), form=st.sampled_from(FORMS))
+def test_a_number_that_is_read_at_once_is_the_one_that_is_read_with_care(
+    separator: str, cell: str, form: FileForm
+) -> None:
+    dialect = Dialect(form, separator)
+    found = dialect.plain_number(cell)
+    assert found is None or repr(found) == repr(dialect.number(cell))
+
+
+def test_a_number_is_read_at_once_where_nothing_else_can_be_meant() -> None:
+    assert Dialect(FileForm()).plain_number("-12.50") == -12.5
+    for form in FORMS[1:]:
+        assert Dialect(form).plain_number("12.500") is None
+    assert Dialect(FileForm(), ";").plain_number("12.500") is None
