@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from accounting.accountants import ACCOUNTANTS
 from accounting.calibration import noise_multiplier_for
@@ -113,7 +113,10 @@ def _observer_rows(planned: PlannedRun, sigma: float) -> list[dict[str, object]]
         rounds=planned.rounds,
         delta=planned.delta,
     )
-    return [row.to_json() for row in observers(run)]
+    aimed = planned.target_epsilon is not None  # without a target none binds
+    return [
+        replace(row, binds_target=row.binds_target and aimed).to_json() for row in observers(run)
+    ]
 
 
 def _by_accountant(events: Sequence[Event], delta: float) -> dict[str, float | str]:

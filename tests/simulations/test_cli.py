@@ -358,6 +358,15 @@ def test_account_finds_the_noise_for_a_target(capsys):
     out = capsys.readouterr().out
     assert "noise multiplier" in out
     assert "server + one key" in out
+    assert "bound: by target-epsilon" in out
+
+
+def test_account_says_nothing_of_a_target_where_none_is_given(capsys):
+    words = ["--sampling-rate", "0.2", "--noise-multiplier", "4", "--rounds", "60"]
+    assert main(["account", *words]) == 0
+    out = capsys.readouterr().out
+    assert "server + one key" in out and "bound" not in out.split("server")[0]
+    assert "target" not in out
 
 
 def test_sealing_plan_says_what_a_vector_costs(capsys):
