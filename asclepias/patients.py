@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from clients.data.dialect import says_nothing
 from clients.data.records import dense
 
 if TYPE_CHECKING:
@@ -33,9 +34,9 @@ class Patients:
         inputs: ``[n, *shape]``, kept as float32; a record with a value that is not finite is left
             out of the training, and nobody is told.
         targets: ``[n]`` class numbers, or ``[n, *shape]`` of what the loss wants.
-        patients: ``[n]`` whose each record is, by any names or numbers. None: each record counts as
-            somebody of its own, and an epsilon is then *per record*, unless it is known that nobody
-            has two.
+        patients: ``[n]`` whose each record is, by any names or numbers; a record that names nobody
+            ("", "na", no number) is left out. None: each record counts as somebody of its own, and
+            an epsilon is then *per record*, unless it is known that nobody has two.
 
     Raises:
         ValueError: the parts are not of one length.
@@ -48,14 +49,19 @@ class Patients:
         self.targets: NDArray[Any] = np.asarray(targets)
         self.named = patients is not None
         count = len(self.inputs)
-        self.numbers: NDArray[np.int64] = (
-            np.arange(count) if patients is None else dense([str(one) for one in patients])[0]
-        )
-        if not count == len(self.targets) == len(self.numbers):
+        names = [str(one) for one in (range(count) if patients is None else patients)]
+        if not count == len(self.targets) == len(names):
             raise ValueError(
-                f"{count} inputs, {len(self.targets)} targets and {len(self.numbers)} patients; "
+                f"{count} inputs, {len(self.targets)} targets and {len(names)} patients; "
                 "expected as many of each"
             )
+        told = [row for row, name in enumerate(names) if not says_nothing(name)]
+        if len(told) < count:
+            # Else all whom nobody names are one patient, and one of them moves a sum by up to 2 C.
+            self.inputs, self.targets = self.inputs[told], self.targets[told]
+        self.numbers: NDArray[np.int64] = (
+            np.arange(count) if patients is None else dense([names[row] for row in told])[0]
+        )
         if self.targets.dtype.kind in "iub":
             self.targets = self.targets.astype(np.int64)
         elif self.targets.dtype.kind == "f":

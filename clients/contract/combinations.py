@@ -219,6 +219,12 @@ def _groups_are_even(s: SettingTree) -> str | None:
             f"exchange.group-size = {size} makes {count} groups of {s.partition.hospitals} "
             f"hospitals; {rule} needs {needed} where exchange.liars = {s.exchange.liars} may lie."
         )
+    if size == 1 and count - s.privacy.dropouts < needed:
+        return (
+            f"exchange.group-size = 1 with privacy.dropouts = {s.privacy.dropouts} may leave "
+            f"{count - s.privacy.dropouts} updates; {rule} needs {needed} where exchange.liars = "
+            f"{s.exchange.liars} may lie."
+        )
     return None
 
 
@@ -332,7 +338,13 @@ _COMBINATIONS: list[tuple[set[str], Callable[[SettingTree], str | None]]] = [
         _server_rate_is_used,
     ),
     (
-        {"exchange.group-size", "exchange.robust", "exchange.liars", "partition.hospitals"},
+        {
+            "exchange.group-size",
+            "exchange.robust",
+            "exchange.liars",
+            "partition.hospitals",
+            "privacy.dropouts",
+        },
         _groups_are_even,
     ),
     (

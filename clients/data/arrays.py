@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from clients.data.array_values import values_store
 from clients.data.declaration import Declaration, check_confirmed, declared_beside
+from clients.data.dialect import says_nothing
 from clients.data.encoding import FEWEST, MOST_UNKNOWN
 from clients.data.errors import DataError
 from clients.data.files import (
@@ -204,8 +205,10 @@ def read_parts(
             files=((path.name, known.md5 if known else ""),),
             declared={} if known else declared.public(),
         ),
-        train=everything.take(slice(0, cut)),
-        test=everything.take(slice(cut, None)) if "test" in layout else None,
+        train=_of_somebody(path, everything.take(slice(0, cut)), names, where),
+        test=_of_somebody(path, everything.take(slice(cut, None)), names, where)
+        if "test" in layout
+        else None,
         hospital_names=hospital_names,
         patient_names=names,
         log=where.log,
@@ -313,3 +316,22 @@ def _identifiers(
     if not given:
         return None, ()
     return dense([one for name in given for one in as_texts(arrays[name].reshape(-1)).tolist()])
+
+
+def _of_somebody(path: Path, part: Records, names: tuple[str, ...], where: Location) -> Records:
+    """Return the records whose patient is named, where patients are.
+
+    Who has no identifier would else be one patient with all others who have none, whose records'
+    mean is clipped: one of them could then move a sum by up to 2 C.
+    """
+    nobody = [number for number, name in enumerate(names) if says_nothing(name)]
+    out = np.isin(part.patients, nobody)
+    if not out.any():
+        return part
+    name = names[part.patients[out.argmax()]]
+    where.log.note(
+        "no patient is named: the record is out",
+        f"{path}: patient {name!r}, expected an identifier",
+        count=int(out.sum()),
+    )
+    return part.take(np.flatnonzero(~out))

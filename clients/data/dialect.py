@@ -25,6 +25,12 @@ from clients.data.declared_parts import FileForm
 #: Cells that mean: nothing was measured, whatever is declared; a declared class or category wins.
 ABSENT = ("", "?", "-", ".", "na", "n/a", "#n/a", "nan", "null", "none")
 
+
+def says_nothing(cell: str) -> bool:
+    """Whether a cell means that nothing is there; as an identifier it names nobody."""
+    return cell.strip().casefold() in ABSENT
+
+
 _MINUS = str.maketrans({"\u2212": "-", "\u00a0": " ", "\u202f": " ", "\u2009": " ", "\u2019": "'"})
 _PLAIN = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _FEW_DIGITS = re.compile(r"-?[0-9]{1,15}(\.[0-9]{0,15})?")

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from clients.data.declaration import Declaration
+from clients.data.dialect import says_nothing
 from clients.data.encoding import Encoder
 from clients.data.errors import DataError
 from clients.data.files import Location
@@ -28,9 +29,9 @@ def owned(root: Path, found: list[Found], log: ReadingLog) -> list[Found]:
         return found
     rows: dict[str, Row] = {}
     read = read_rows(table, ("file", "patient"), log)
-    needed = [one for one in ("file", "patient", "hospital") if one in read.header]
+    named = [one for one in ("patient", "hospital") if one in read.header]
     for place, row in read.rows:
-        if all(row[column] for column in needed):
+        if row["file"] and not any(says_nothing(row[column]) for column in named):
             rows[row["file"].replace("\\", "/").removeprefix("./")] = row
         else:
             log.note("no identifier: the record is out", place)

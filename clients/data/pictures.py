@@ -19,6 +19,7 @@ from clients.data.declaration import (
     declared_beside,
 )
 from clients.data.declared_parts import Pictures
+from clients.data.dialect import says_nothing
 from clients.data.errors import DataError
 from clients.data.files import Location, find
 from clients.data.layouts import (
@@ -223,7 +224,7 @@ def _records(found: list[Found], declared: Declaration, where: Location) -> list
             # What a damaged header makes its reader raise is anybody's guess.
             where.log.note("not a readable picture: the record is out", f"{one.file}: {error}")
             continue
-        if said.patient == "header" and not patient:
+        if said.patient == "header" and says_nothing(patient):
             where.log.note("no patient is told: the record is out", f"{one.file}: no PatientID")
             continue
         series.setdefault(key, []).append((position, replace(one, patient=patient)))

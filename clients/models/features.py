@@ -77,11 +77,17 @@ class Features:
 
     @torch.no_grad()
     def __call__(self, pictures: Floats) -> Floats:
-        """Return float32 [n, width] for pictures float32 [n, channels, height, width] in [0, 1]."""
+        """Return float32 [n, width] for pictures float32 [n, channels, height, width] in [0, 1].
+
+        Libraries add up one picture's products in another order than several's. So none is computed
+        alone: whoever is taken out would else move the features of who is left over by it.
+        """
         out = np.empty((len(pictures), self.width), dtype=np.float32)
         for start in range(0, len(pictures), BLOCK):
             chunk = torch.from_numpy(np.ascontiguousarray(pictures[start : start + BLOCK]))
-            out[start : start + len(chunk)] = self.of_maps(self.transform(chunk)).numpy()
+            together = chunk if len(chunk) > 1 else torch.cat([chunk, chunk])
+            rows = self.of_maps(self.transform(together))[: len(chunk)]
+            out[start : start + len(chunk)] = rows.numpy()
         return out
 
     def of_maps(self, scattered: torch.Tensor) -> torch.Tensor:

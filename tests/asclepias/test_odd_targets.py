@@ -22,3 +22,12 @@ def test_so_do_numbers_of_another_width(odd: object) -> None:
     found = Patients.gathered([(np.zeros(2), 0.25), (np.zeros(2), odd)])
     assert found.targets.dtype == np.float32
     assert found.targets[0] == 0.25
+
+
+@pytest.mark.parametrize("nobody", ["", " ", "NA", "?", np.nan])
+def test_people_whom_nobody_names_are_not_one_patient(nobody: object) -> None:
+    rows = [(np.full(2, n), n % 2, name) for n, name in enumerate(["a", nobody, "b", nobody])]
+    for found in (Patients.gathered(rows), Patients(*map(list, zip(*rows, strict=True)))):
+        assert found.inputs[:, 0].tolist() == [0.0, 2.0]
+        assert found.targets.tolist() == [0, 0]
+        assert found.numbers.tolist() == [0, 1]

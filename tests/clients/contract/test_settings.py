@@ -143,6 +143,16 @@ GROUPS = {"exchange.group-size": 2, "exchange.robust": "median"}
             {**GROUPS, "exchange.group-size": 1, "privacy.regime": "FPDP"},
             "every update would be opened by itself",
         ),
+        (
+            {
+                "exchange.group-size": 1,
+                "exchange.robust": "bulyan",
+                "privacy.regime": "FPDP",
+                "sealing.scheme": "plain",
+                "privacy.dropouts": 4,
+            },
+            "may leave 6 updates; bulyan needs 7",
+        ),
         ({**GROUPS, "privacy.dropouts": 1, "privacy.colluders": 1}, "leaves nobody of exchange"),
         (
             {**GROUPS, "sealing.scheme": "one-time", "privacy.dropouts": 1},

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from clients.data import Dataset, load_dataset
 from tests.clients.data.test_data_volumes import write_dicom
@@ -178,3 +179,25 @@ def test_letters_that_one_cell_shifts_and_never_back_end_with_its_row(
     ages = own(f"csv:{path}").train.inputs[:, 0]
     assert len(ages) >= 3
     assert {round(float(age) * 4.5 + 4.5) for age in ages} >= {5, 7, 8}
+
+
+@pytest.mark.parametrize(
+    "told",
+    [["a", "b", "", " "], ["a", "b", "NA", "?"], [1.0, 2.0, np.nan, np.nan]],
+    ids=["blank", "a word for nothing", "no number"],
+)
+def test_people_without_identifiers_are_not_one_patient(tmp_path: Path, told: list) -> None:
+    """Else the mean of their records is clipped, and each of them moves a sum by up to 2 C."""
+    file = tmp_path / "scans.npz"
+    file.with_suffix(".toml").write_text('classes = ["0", "1"]\n')
+    pictures, labels = np.zeros((4, 8, 8), dtype=np.uint8), np.array([0, 1, 0, 1])
+    np.savez(file, train_images=pictures, train_labels=labels, train_patient=np.array(told))
+    assert len(own(f"npz:{file}").train) == 2
+    folder = tmp_path / "pictures"
+    for number, label in enumerate("0101"):
+        (folder / label).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pictures[number]).save(folder / label / f"{number}.png")
+    (folder / "dataset.toml").write_text('classes = ["0", "1"]\n')
+    rows = "".join(f"{n % 2}/{n}.png,{one}\n" for n, one in enumerate(told))
+    (folder / "patients.csv").write_text(f"file,patient\n{rows}")
+    assert len(own(f"image-folder:{folder}").train) == 2

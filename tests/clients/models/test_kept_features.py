@@ -14,6 +14,7 @@ from clients.data.picture_files import PictureForm
 from clients.data.pictures import PictureStore
 from clients.data.records import PixelStore
 from clients.models import kept_features, prepare
+from clients.models.features import features_for
 from clients.site.books import Books
 from clients.site.ground import Site, private_folder
 from clients.site.own_draws import OwnDraws
@@ -160,3 +161,13 @@ def test_a_corrected_picture_is_another_one_whatever_its_size_and_time(tmp_path:
     file.write_bytes(b"two")
     os.utime(file, ns=(state.st_atime_ns, state.st_mtime_ns))
     assert store.identity() != before
+
+
+@pytest.mark.parametrize("shape", [(1, 32, 32), (3, 16, 16)])
+def test_scattering_of_a_picture_is_the_same_in_any_company(shape: tuple[int, ...]) -> None:
+    """Else whoever is taken out moves the gradients of those who are left in a smaller block."""
+    compute = features_for(shape)
+    shown = np.random.default_rng(0).random((kept_features.BLOCK, *shape), dtype=np.float32)
+    whole = compute(shown)
+    for count in (1, 2, 3, 5, 8, 17, 31):
+        assert np.array_equal(compute(shown[-count:]), whole[-count:]), count
