@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,6 +41,10 @@ LONGEST = (
     "test_shared_keys.py",
 )
 
+
+# A test does not fail because the machine is busy: Hypothesis would give each example 200 ms.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 # Python's collector goes through all that libraries keep, half a million objects, each time that
 # enough new ones were made: a tenth of all processor time. While tests are collected all is kept.
