@@ -39,14 +39,14 @@ class Patients:
             an epsilon is then *per record*, unless it is known that nobody has two.
 
     Raises:
-        ValueError: the parts are not of one length.
+        ValueError: the parts are not of one length, or targets are no numbers, or of several forms.
     """
 
     def __init__(
         self, inputs: ArrayLike, targets: ArrayLike, patients: Sequence[object] | None = None
     ) -> None:
         self.inputs: NDArray[np.float32] = np.asarray(inputs, dtype=np.float32)
-        self.targets: NDArray[Any] = np.asarray(targets)
+        self.targets: NDArray[Any] = _typed(targets)
         self.named = patients is not None
         count = len(self.inputs)
         names = [str(one) for one in (range(count) if patients is None else patients)]
@@ -62,14 +62,6 @@ class Patients:
         self.numbers: NDArray[np.int64] = (
             np.arange(count) if patients is None else dense([names[row] for row in told])[0]
         )
-        if self.targets.dtype.kind in "iub":
-            self.targets = self.targets.astype(np.int64)
-        elif self.targets.dtype.kind == "f":
-            self.targets = self.targets.astype(np.float32)
-        else:
-            raise ValueError(
-                f"targets are {self.targets.dtype}; expected numbers: name each class by one"
-            )
 
     def __repr__(self) -> str:
         return "Patients(...)"  # whoever logs one must not show how many there are
@@ -150,3 +142,23 @@ def _part(record: Mapping[str, Any], names: Sequence[str]) -> Any:
         if name in record:
             return record[name]
     raise KeyError(f"a record has none of {', '.join(names)}")
+
+
+def _typed(targets: ArrayLike) -> NDArray[Any]:
+    """Return targets as int64 or float32.
+
+    Those of a list are typed one by one: numpy would choose one type for all, and one patient's
+    number beyond 63 bits would make classes of all others numbers that are none.
+    """
+    if not isinstance(targets, (list, tuple)):
+        return _numbers(np.asarray(targets))
+    each = [_numbers(np.asarray(one)) for one in targets]
+    if len({(one.dtype, one.shape) for one in each}) > 1:
+        raise ValueError("targets are of several types or shapes; expected one of each")
+    return np.stack(each) if each else np.zeros(0, dtype=np.int64)
+
+
+def _numbers(targets: NDArray[Any]) -> NDArray[Any]:
+    if targets.dtype.kind not in _TYPES:
+        raise ValueError(f"targets are {targets.dtype}; expected numbers: name each class by one")
+    return targets.astype(_TYPES[targets.dtype.kind])

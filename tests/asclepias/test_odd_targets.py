@@ -31,3 +31,16 @@ def test_people_whom_nobody_names_are_not_one_patient(nobody: object) -> None:
         assert found.inputs[:, 0].tolist() == [0.0, 2.0]
         assert found.targets.tolist() == [0, 0]
         assert found.numbers.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("odd", [2**63, 2**63 - 1, np.uint64(1), True])
+def test_nor_does_one_in_a_list(odd: object) -> None:
+    found = Patients(np.zeros((4, 2)), [-1, 1, odd, 2])
+    assert found.targets.dtype == np.int64
+    assert np.delete(found.targets, 2).tolist() == [-1, 1, 2]
+
+
+@pytest.mark.parametrize("odd", [0.5, "7", 3 + 1j, None, [1, 2]])
+def test_a_list_of_several_forms_is_refused_as_a_whole(odd: object) -> None:
+    with pytest.raises(ValueError, match="targets are"):
+        Patients(np.zeros((3, 2)), [0, odd, 2])
