@@ -145,8 +145,7 @@ class OwnDraws:
                 noise, self._cohort.info, self._settings, self._training
             ),
         )
-        if not self._is_public():
-            forget_others(self._site.folder, prepared)
+        self._forget_others(prepared)
         return prepared
 
     def look_ahead(self) -> None:
@@ -159,7 +158,14 @@ class OwnDraws:
             return  # what is noised is the pictures: they are paid for first
         records = self._cohort.hospital(self._site.name)
         if isinstance(records.inputs, LazyInputs):
-            prepare(self._settings, self._cohort.info, records, keep=self._keep)
+            # Nothing was paid, so who begins one training after the other must not fill a disk.
+            info = self._cohort.info
+            self._forget_others(prepare(self._settings, info, records, keep=self._keep))
+
+    def _forget_others(self, prepared: Records) -> None:
+        """Remove what a hospital's own folder holds of other pictures, or of these in many ways."""
+        if not self._is_public():
+            forget_others(self._site.folder, prepared)
 
     def identities(self) -> Mapping[int, bytes]:
         """Return who each patient is, by number: the same however often records are read.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -112,10 +113,14 @@ def test_a_hospitals_own_features_never_leave_its_folder(
             path.unlink()
 
 
+def draws_of(site: Site, records: Records) -> OwnDraws:
+    cohort = Cohort(info=INFO, names=(A,), holdout=records.take([]), records={A: records})
+    return OwnDraws(site, SETTINGS, "t", cohort, SharedState())
+
+
 def drawn(site: Site, records: Records) -> np.ndarray:
     """A hospital's features, as a training asks for them."""
-    cohort = Cohort(info=INFO, names=(A,), holdout=records.take([]), records={A: records})
-    return np.asarray(OwnDraws(site, SETTINGS, "t", cohort, SharedState()).records().inputs)
+    return np.asarray(draws_of(site, records).records().inputs)
 
 
 def kept_in(folder: Path) -> set[str]:
@@ -140,15 +145,16 @@ def test_features_of_who_withdrew_do_not_stay(
     assert len(list(cache.rglob("*.npy"))) == 2  # of other data sets that others use
 
 
+@pytest.mark.parametrize("ask", [OwnDraws.records, OwnDraws.look_ahead])
 def test_what_a_run_may_have_kept_is_bounded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ask: Callable[[OwnDraws], object]
 ) -> None:
     """A submitter chooses what is computed, and so how many files there are."""
     monkeypatch.setattr(kept_features, "MOST_FILES", 2)
     site = Site(name=A, folder=tmp_path, simulated=False, books=Books())
     for number in range(5):
         monkeypatch.setattr("clients.models.features.Features.identity", f"scattering-{number}")
-        drawn(site, pictures())
+        ask(draws_of(site, pictures()))
         assert any(f"scattering-{number}-" in name for name in kept_in(tmp_path))
     assert files(tmp_path) == [".lock", ".lock", ".npy", ".npy"]
 
