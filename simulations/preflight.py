@@ -52,6 +52,7 @@ def check_run(settings: Settings, *, ray_address: str = "") -> Checked:
     """
     from clients.data import Cohorts
     from simulations.engines.device_room import device_here
+    from simulations.engines.importing import importing
     from simulations.engines.ray_cluster import check_folder, find_cluster
 
     check_folder()
@@ -60,7 +61,7 @@ def check_run(settings: Settings, *, ray_address: str = "") -> Checked:
     elif settings.run.device.startswith("cuda"):
         device_here(settings.run.device)
     cohorts = Cohorts()
-    with log_kept() as said:
+    with log_kept() as said, importing():  # of the libraries that deal patients
         fault = fault_of(settings, cohorts)
     if fault:
         raise NotStarted(fault)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 from flwr.app import Context, Error, Message, Metadata, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
+from simulations.engines.importing import importing
 from simulations.error_messages import NotStarted
 
 if TYPE_CHECKING:
@@ -72,9 +73,9 @@ class Hospitals:
     def ready(self) -> bool:
         """Import what the first message will need; returns when the process can work."""
         own = self._named == CLIENT_APP
-        self._app()
-        if own:
-            for library in LIBRARIES:
+        with importing():
+            self._app()
+            for library in LIBRARIES if own else ():
                 import_module(library)
         return True
 

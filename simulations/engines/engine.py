@@ -68,21 +68,23 @@ def simulate(
 def _simulate_on_ray(settings: Settings, options: EngineOptions, cohorts: Cohorts | None) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    from simulations.engines.importing import importing
     from simulations.engines.ray_cluster import ray_meanwhile
 
     with ray_meanwhile(options.ray_address) as started:
         # What takes long to import is imported while Ray starts.
-        from flwr.supercore.run import Run
+        with importing():
+            from flwr.supercore.run import Run
 
-        from clients.contract.terms import hospitals_expected
-        from simulations.engines.actors import Crew
-        from simulations.engines.device_room import find_room
-        from simulations.engines.local_transport import server_context
-        from simulations.engines.ray_transport import RayTransport
-        from simulations.run_audit import audit_run
-        from strategies.errors import TrainingStopped
-        from strategies.holdout import Holdout
-        from strategies.server_app import make_server_app
+            from clients.contract.terms import hospitals_expected
+            from simulations.engines.actors import Crew
+            from simulations.engines.device_room import find_room
+            from simulations.engines.local_transport import server_context
+            from simulations.engines.ray_transport import RayTransport
+            from simulations.run_audit import audit_run
+            from strategies.errors import TrainingStopped
+            from strategies.holdout import Holdout
+            from strategies.server_app import make_server_app
 
         nodes = {secrets.randbits(62) + 2: k for k in range(hospitals_expected(settings))}
         run = Run.create_empty(secrets.randbits(62))
