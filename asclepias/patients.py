@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from clients.data.dialect import says_nothing
+from clients.data.dialect import identifier, says_nothing
 from clients.data.records import dense
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Patients:
         self.targets: NDArray[Any] = _typed(targets)
         self.named = patients is not None
         count = len(self.inputs)
-        names = [str(one) for one in (range(count) if patients is None else patients)]
+        names = [identifier(str(one)) for one in (range(count) if patients is None else patients)]
         if not count == len(self.targets) == len(names):
             raise ValueError(
                 f"{count} inputs, {len(self.targets)} targets and {len(names)} patients; "

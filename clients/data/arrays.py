@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from clients.data.array_values import values_store
 from clients.data.declaration import Declaration, check_confirmed, declared_beside
-from clients.data.dialect import says_nothing
+from clients.data.dialect import identifier, says_nothing
 from clients.data.encoding import FEWEST, MOST_UNKNOWN
 from clients.data.errors import DataError
 from clients.data.files import (
@@ -315,7 +315,8 @@ def _identifiers(
         )
     if not given:
         return None, ()
-    return dense([one for name in given for one in as_texts(arrays[name].reshape(-1)).tolist()])
+    texts = [one for name in given for one in as_texts(arrays[name].reshape(-1)).tolist()]
+    return dense([identifier(one) for one in texts])
 
 
 def _of_somebody(path: Path, part: Records, names: tuple[str, ...], where: Location) -> Records:

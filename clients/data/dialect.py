@@ -31,6 +31,16 @@ def says_nothing(cell: str) -> bool:
     return cell.strip().casefold() in ABSENT
 
 
+def identifier(cell: str) -> str:
+    """Return an identifier as identifiers are compared: a whole number without its point.
+
+    Programs write all numbers of a column with one ("17.0") as soon as a single one is missing:
+    whoever is missing must make nobody else somebody new.
+    """
+    return _WHOLE.sub(r"\1", cell.strip())
+
+
+_WHOLE = re.compile(r"\A([0-9]+)\.0*\Z")
 _MINUS = str.maketrans({"\u2212": "-", "\u00a0": " ", "\u202f": " ", "\u2009": " ", "\u2019": "'"})
 _PLAIN = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _FEW_DIGITS = re.compile(r"-?[0-9]{1,15}(\.[0-9]{0,15})?")

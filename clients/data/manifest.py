@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from clients.data.declaration import Declaration
-from clients.data.dialect import says_nothing
+from clients.data.dialect import identifier, says_nothing
 from clients.data.encoding import Encoder
 from clients.data.errors import DataError
 from clients.data.files import Location
@@ -43,7 +43,7 @@ def owned(root: Path, found: list[Found], log: ReadingLog) -> list[Found]:
             continue
         row = rows[name]
         home = row.get("hospital", one.hospital)
-        kept.append(replace(one, patient=row["patient"], hospital=home))
+        kept.append(replace(one, patient=identifier(row["patient"]), hospital=home))
     return kept
 
 
@@ -76,7 +76,7 @@ def listed(root: Path, declared: Declaration, where: Location) -> list[Found]:
             Found(
                 file=file,
                 label=label,
-                patient=row.get(declared.patient, ""),
+                patient=identifier(row.get(declared.patient, "")),
                 hospital=row.get(declared.hospital, ""),
                 trained_on=TRAINED_ON[part],
             )

@@ -20,6 +20,7 @@ from clients.data.declaration import (
     check_confirmed,
     read_declaration,
 )
+from clients.data.dialect import identifier
 from clients.data.encoding import Encoder
 from clients.data.errors import DataError
 from clients.data.files import Location, find
@@ -140,7 +141,7 @@ def _rows(table: Table, declared: Declaration, where: Location, *, home: str) ->
                 _Read(
                     inputs=encoder.inputs(place, row),
                     label=label,
-                    patient=row.get(declared.patient, ""),
+                    patient=identifier(row.get(declared.patient, "")),
                     hospital=row[declared.hospital] if declared.hospital else home,
                 )
             )

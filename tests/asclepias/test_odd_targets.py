@@ -44,3 +44,8 @@ def test_nor_does_one_in_a_list(odd: object) -> None:
 def test_a_list_of_several_forms_is_refused_as_a_whole(odd: object) -> None:
     with pytest.raises(ValueError, match="targets are"):
         Patients(np.zeros((3, 2)), [0, odd, 2])
+
+
+def test_a_number_with_a_point_names_whom_it_names_without() -> None:
+    found = Patients(np.zeros((4, 2)), np.zeros(4, dtype=int), patients=[1, 1.0, "2", "2.0"])
+    assert found.numbers.tolist() == [0, 0, 1, 1]

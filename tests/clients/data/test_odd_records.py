@@ -201,3 +201,30 @@ def test_people_without_identifiers_are_not_one_patient(tmp_path: Path, told: li
     rows = "".join(f"{n % 2}/{n}.png,{one}\n" for n, one in enumerate(told))
     (folder / "patients.csv").write_text(f"file,patient\n{rows}")
     assert len(own(f"image-folder:{folder}").train) == 2
+
+
+def _whose(file: Path, val: list, rows: str) -> tuple[list[int], tuple[str, ...]]:
+    """Whose the records of arrays in two parts are, by number, and those of a table, by name."""
+    parts = {}
+    for name, told in (("train", [1, 2, 3]), ("val", val)):
+        parts[f"{name}_images"] = np.zeros((len(told), 8, 8), dtype=np.uint8)
+        parts[f"{name}_labels"] = np.zeros(len(told), dtype=np.int64)
+        parts[f"{name}_patient"] = np.array(told)
+    np.savez(file, **parts)
+    file.with_suffix(".toml").write_text('classes = ["0", "1"]\n')
+    table = file.with_name(f"{file.stem}-table.csv")
+    table.write_text(f"y,age,who\n{rows}")
+    declared = f'{TABLE}patient = "who"\n[ranges]\nage = [0, 100]\n'
+    table.with_suffix(".toml").write_text(declared)
+    return own(f"npz:{file}").train.patients.tolist(), own(f"csv:{table}").patient_names
+
+
+@pytest.mark.parametrize("missing", [np.nan, ""], ids=["no number", "blank"])
+def test_an_identifier_that_is_missing_makes_nobody_else_somebody_new(
+    tmp_path: Path, missing: object
+) -> None:
+    """One that is missing makes a column of whole numbers one of floats, or of their texts."""
+    whole, names = _whose(tmp_path / "whole.npz", [1, 2], "1,50,1\n0,40,2\n")
+    floats, others = _whose(tmp_path / "floats.npz", [1.0, 2.0, missing], "1,50,1.0\n0,40,2.0\n")
+    assert len(whole) == len(floats) == 5 and len(set(whole)) == len(set(floats)) == 3
+    assert names == others == ("1", "2")
