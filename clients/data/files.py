@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clients.data.dialect import identifier
 from clients.data.errors import DataError
 from clients.data.reading_log import ReadingLog
 
@@ -198,15 +199,19 @@ def as_texts(values: NDArray[Any]) -> NDArray[np.str_]:
 def label_numbers(values: NDArray[Any], classes: Sequence[str]) -> NDArray[np.int64]:
     """Return class numbers, int64 [n]; -1 for what is no class.
 
-    Numbers are class numbers, unless the classes are numbers themselves: then these are meant, as
-    text is where labels are text.
+    Numbers are class numbers, unless the classes are numbers themselves: then these are meant. Texts
+    are names of classes, or else numbers: a single label that is none makes texts of all others.
     """
+    numbers = all(map(_is_number, classes))
     if values.dtype.kind in "biuf":
-        numbers = values.astype(np.float64)
-        meant = _numbers(classes) if all(map(_is_number, classes)) else np.arange(len(classes))
-        equal = numbers[:, None] == meant[None]
+        meant = _numbers(classes) if numbers else np.arange(len(classes))
+        equal = values.astype(np.float64)[:, None] == meant[None]
     else:
-        equal = as_texts(values)[:, None] == np.asarray(classes, dtype=str)[None]
+        texts = np.asarray([identifier(one) for one in as_texts(values).tolist()], dtype=str)
+        equal = texts[:, None] == np.asarray(classes, dtype=str)[None]
+        if not numbers:
+            numbered = texts[:, None] == np.arange(len(classes)).astype(str)[None]
+            equal = np.where(equal.any(axis=1)[:, None], equal, numbered)
     return np.where(equal.any(axis=1), equal.argmax(axis=1), -1).astype(np.int64)
 
 

@@ -228,3 +228,21 @@ def test_an_identifier_that_is_missing_makes_nobody_else_somebody_new(
     floats, others = _whose(tmp_path / "floats.npz", [1.0, 2.0, missing], "1,50,1.0\n0,40,2.0\n")
     assert len(whole) == len(floats) == 5 and len(set(whole)) == len(set(floats)) == 3
     assert names == others == ("1", "2")
+
+
+@pytest.mark.parametrize("classes", [("0", "1"), ("well", "ill")], ids=["numbers", "names"])
+@pytest.mark.parametrize("odd", [np.nan, "", "?"], ids=["no number", "blank", "a mark"])
+def test_a_label_that_is_missing_leaves_others_as_they_are(
+    tmp_path: Path, classes: tuple[str, str], odd: object
+) -> None:
+    """It makes floats, or texts, of all labels of its part."""
+    file, pictures = tmp_path / "scans.npz", np.zeros((3, 8, 8), dtype=np.uint8)
+    file.with_suffix(".toml").write_text(f"classes = {list(classes)}\n".replace("'", '"'))
+    np.savez(
+        file,
+        train_images=pictures,
+        train_labels=np.array([0.0, 1.0, 1.0]),
+        val_images=pictures,
+        val_labels=np.array([1, 0, odd]),
+    )
+    assert own(f"npz:{file}").train.labels.tolist() == [0, 1, 1, 1, 0]
