@@ -199,8 +199,8 @@ def as_texts(values: NDArray[Any]) -> NDArray[np.str_]:
 def label_numbers(values: NDArray[Any], classes: Sequence[str]) -> NDArray[np.int64]:
     """Return class numbers, int64 [n]; -1 for what is no class.
 
-    Numbers are class numbers, unless the classes are numbers themselves: then these are meant. Texts
-    are names of classes, or else numbers: a single label that is none makes texts of all others.
+    Numbers are class numbers, unless the classes are numbers themselves: then these are meant.
+    Texts are names of classes, or else numbers: one label that is none makes texts of all others.
     """
     numbers = all(map(_is_number, classes))
     if values.dtype.kind in "biuf":
