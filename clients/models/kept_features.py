@@ -181,6 +181,8 @@ def _kept(
             if (found := _read(path, shape)) is None:
                 write_private(path, _pieces(pictures, compute), durable=False)
                 found = _read(path, shape)
+            with suppress(OSError):
+                os.utime(path)  # what is in use is not what goes where there are too many
             return found
     except OSError as error:
         logger.warning("features cannot be kept, every process computes them: %s", error.strerror)

@@ -159,6 +159,23 @@ def test_what_a_run_may_have_kept_is_bounded(
     assert files(tmp_path) == [".lock", ".lock", ".npy", ".npy"]
 
 
+def test_what_a_training_uses_is_kept_while_others_begin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would be computed again in a round that is paid for, longer than a server waits."""
+    monkeypatch.setattr(kept_features, "MOST_FILES", 2)
+    site = Site(name=A, folder=tmp_path, simulated=False, books=Books())
+    drawn(site, pictures())
+    [used] = tmp_path.glob("*.npy")
+    os.utime(used, ns=(0, 0))  # it was made long ago
+    for number in range(3):
+        drawn(site, pictures())
+        with monkeypatch.context() as other:
+            other.setattr("clients.models.features.Features.identity", f"scattering-{number}")
+            draws_of(site, pictures()).look_ahead()
+        assert used.exists(), number
+
+
 def test_a_corrected_picture_is_another_one_whatever_its_size_and_time(tmp_path: Path) -> None:
     file = tmp_path / "a.png"
     file.write_bytes(b"one")
