@@ -32,11 +32,14 @@ def printable_lines(text: str) -> str:
 
 
 class PrintableFormatter(logging.Formatter):
-    """Writes a log so that no text in a message steers the terminal that shows it."""
+    """Writes a log so that no text in a message steers the terminal that shows it.
+
+    Nor does any pass for a record of its own, which it might to whoever reads the log.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
-        """Write a record; further lines of a message or a traceback stay lines."""
-        return printable_lines(super().format(record))
+        """Write a record; further lines of a message or a traceback stay lines, indented."""
+        return printable_lines(super().format(record)).replace("\n", "\n  ")
 
 
 def _shown(character: str) -> str:

@@ -23,6 +23,9 @@ RANGE_SCHEMA: dict[str, Any] = {
         ]
     },
 }
+#: Of a range: narrower ones are none to float32, and divided by them the lowest value alone is no
+#: number. Who declares a range for others could tell by that who has it.
+LEAST_WIDTH = 1e-30
 _CONSTANT = (
     "a column that is always the same tells nothing; leave it out, or declare what it could be"
 )
@@ -108,6 +111,8 @@ def read_range(value: object) -> Range:
         raise ValueError(_CONSTANT)
     if low > high:
         raise ValueError("expected lowest < highest")
+    if high - low < LEAST_WIDTH:
+        raise ValueError(f"expected numbers at least {LEAST_WIDTH:g} apart")
     return Range(low=low, high=high)
 
 

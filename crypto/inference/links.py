@@ -23,6 +23,7 @@ _HEAD = struct.Struct("<I")
 _PIECE = 1 << 18
 #: A longest JSON message.
 MOST_WORDS = 1 << 22
+#: Of a refusal: bytes of the frame in an array's place, and characters that are repeated.
 _MOST_OF_A_REFUSAL = 1 << 10
 
 
@@ -138,7 +139,8 @@ class FrameLink:
         if not isinstance(words, dict):
             return None
         if "error" in words:
-            reason, text = str(words["error"]), str(words.get("text", ""))
+            given = (words["error"], words.get("text", ""))
+            reason, text = (str(one)[:_MOST_OF_A_REFUSAL] for one in given)
             raise Refusal(reason, f"{self.peer} refuses ({reason}): {text or 'no more is said'}")
         return words
 

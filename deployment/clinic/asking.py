@@ -124,7 +124,11 @@ def asked(
             yield {"step": "deposited"}
             agent.prepare()
             yield {"step": "prepared"}
-            answer = agent.predict(words, token)
+            try:
+                answer = agent.predict(words, token)
+            finally:
+                # At once, whatever came out: the provider sees when the connection ends.
+                agent.close()
             yield {"step": "answered"}
             yield {"answer": _told(answer, agent), "sent": list(_sent(agent))}
     except Exception as error:

@@ -44,11 +44,14 @@ async function asked(path, options = {}) {
 }
 
 async function introduced() {
-  form = await (await asked("about")).json();
+  const said = await (await asked("about")).json();
   /* Who took the port after the agent had ended would get both shares for a key of its own. */
-  if (known !== null && form.agent !== known) throw new Refused("changed");
-  known = form.agent;
-  if (form.error) throw new Refused(form.error);
+  if (known !== null && said.agent !== known) throw new Refused("changed");
+  known = said.agent;
+  if (said.error) throw new Refused(said.error);
+  /* Pixels and constants that are here were made for the model as it was. */
+  if (form !== null && said.model !== form.model) throw new Refused("model");
+  form = said;
   if (form.features && constants === null) {
     const response = await asked("features");
     constants = constantsOf(await response.arrayBuffer(), form.features);

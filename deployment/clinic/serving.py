@@ -7,12 +7,14 @@ fingerprint is compared once.
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import socket
 import threading
 from dataclasses import dataclass
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from deployment.clinic.app import BODY_SECONDS, make_app, new_token
 from deployment.errors import DeploymentError
@@ -67,6 +69,30 @@ class Place:
         return cls(listening, origins, not ip.is_loopback)
 
 
+class _Prompt(H11Protocol):
+    """A connection that ends where no request comes in time, and none is being answered.
+
+    uvicorn waits for ever for a first request, and for the rest of one that has begun: whoever can
+    connect, without a token, would keep the patient out.
+    """
+
+    _answered: RequestResponseCycle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.loop.call_later(_KEEP_SECONDS, self._end_idle)
+
+    def _end_idle(self) -> None:
+        last = self.cycle
+        if self.transport.is_closing():
+            return
+        if last is self._answered and (last is None or last.response_complete):
+            self.transport.abort()
+            return
+        self._answered = last
+        self.loop.call_later(_KEEP_SECONDS, self._end_idle)
+
+
 class ClinicServer:
     """Serves the page of one patient.
 
@@ -107,7 +133,7 @@ class ClinicServer:
                 log_level="error",
                 lifespan="off",
                 interface="asgi3",
-                http="h11",
+                http=_Prompt,
                 ws="none",
                 loop="asyncio",
                 server_header=False,

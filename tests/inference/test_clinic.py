@@ -9,6 +9,7 @@ import json
 import re
 import socket
 import ssl
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from clients.prediction.predictor import Predictor
 from crypto.errors import EnvelopeError
 from crypto.inference.sealed_shares import ShareOpener, seal
 from crypto.inference.words import encode
-from deployment.clinic import app
+from deployment.clinic import app, asking, serving
 from deployment.clinic.asking import code_of
 from deployment.clinic.command import redirection
 from deployment.clinic.guards import Pace
@@ -28,6 +29,7 @@ from deployment.clinic.page import make_page
 from deployment.clinic.serving import Place
 from deployment.clinic.texts import TEXTS
 from deployment.errors import DeploymentError
+from deployment.inference.agents import Agent
 from deployment.inference.deposits import MOST_OF_ONE, Deposits
 from deployment.inference.folders import read_folder
 from deployment.inference.servers import Denied
@@ -193,15 +195,42 @@ def test_shares_that_trickle_in_are_given_up(three):
     assert said.endswith(b'{"error":"slow"}')
 
 
+def test_whoever_connects_and_says_nothing_keeps_nobody_out(three, monkeypatch):
+    monkeypatch.setattr(serving, "_KEEP_SECONDS", 0.2)
+    with clinic(three.folder / "patients" / "ada") as server, ExitStack() as held:
+        visitor = Visitor(server)
+        host, _, port = visitor.host.partition(":")
+        for begun in (b"", b"GET / HTTP/1.1\r\nHost: "):
+            for _ in range(serving._MOST_GUESTS):
+                plain = held.enter_context(socket.create_connection((host, int(port)), 20.0))
+                plain.sendall(begun)
+        assert plain.recv(1) == b"", "ended by the agent"
+        assert visitor.about()["classes"]
+
+
+def test_the_connection_ends_before_anything_is_told_of_the_answer(three, made, monkeypatch):
+    """An answer that is no class, say, ends it no sooner: the provider would see that."""
+    seen, close = [], Agent.close
+    monkeypatch.setattr(Agent, "close", lambda self: seen.append("closed") or close(self))
+    with three.agent() as agent:
+        sealed = seal(bytes.fromhex(agent.seal), bytes(8 * 3 * 28 * 28), agent.model)
+        model = agent.model
+    seen.clear()
+    folder = read_folder(three.folder / "patients" / "ada", "patient")
+    for said in asking.asked(folder, model, bytes(8 * 3 * 28 * 28), sealed):
+        seen.append(said.get("step", "told"))
+    assert seen == ["deposited", "prepared", "closed", "answered", "told", "closed"]
+
+
 def test_a_page_that_is_left_halfway_lets_the_next_one_ask(three, monkeypatch):
     monkeypatch.setattr(app, "asked", lambda *_, **__: iter([{"step": "prepared"}, {"answer": 1}]))
     folder = read_folder(three.folder / "patients" / "ada", "patient")
-    asking = app.Clinic(folder, patience=1.0, body_seconds=1.0)
-    first = asking._lines("m", b"", b"")
+    page = app.Clinic(folder, patience=1.0, body_seconds=1.0)
+    first = page._lines("m", b"", b"")
     assert json.loads(next(first)) == {"step": "prepared"}
-    assert [json.loads(one) for one in asking._lines("m", b"", b"")] == [{"error": "busy"}]
+    assert [json.loads(one) for one in page._lines("m", b"", b"")] == [{"error": "busy"}]
     first.close()
-    assert len(list(asking._lines("m", b"", b""))) == 2
+    assert len(list(page._lines("m", b"", b""))) == 2
 
 
 def test_what_the_other_parties_refuse_has_its_words(three, made, tmp_path):

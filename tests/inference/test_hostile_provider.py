@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
+from PIL import Image
 from some_models import artefact
 from three_parties import parties
 from typer.testing import CliRunner
@@ -15,6 +17,7 @@ from crypto.inference.links import LinkError
 from crypto.inference.parties import Party
 from crypto.inference.words import decode
 from deployment.cli import app
+from deployment.inference.agents import About
 from deployment.inference.identities import Pins, make_identity
 from deployment.inference.pictures import shares_of
 
@@ -107,6 +110,17 @@ def test_what_a_record_holds_does_not_decide_whether_it_is_asked_about(linear, t
             assert np.isfinite(decode(share)).all()
             if encrypted:
                 agent.predict_encrypted(share)
+
+
+@pytest.mark.parametrize("shade", [0, 9])
+def test_no_range_lets_a_shade_decide_whether_a_picture_is_asked_about(tmp_path, shade):
+    """Divided by a width that float32 takes for none, a black pixel alone is no number."""
+    facts = asdict(replace(artefact("logistic", (1, 4, 4)).info, target="t"))
+    facts["declared"] = {"ranges: values": "[0, 1e-300]"}
+    Image.fromarray(np.full((4, 4), shade, np.uint8)).save(tmp_path / "one.png")
+    said = About(("a",), (1.0,), (0.0,), "", "class", False, None, 0.9, facts)
+    with pytest.raises(LinkError, match="the provider says of its data what cannot be read"):
+        list(shares_of(tmp_path / "one.png", said, (1, 4, 4), None))
 
 
 def test_a_wrong_answer_to_one_record_does_not_keep_the_next_from_being_asked(

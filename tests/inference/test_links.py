@@ -60,6 +60,15 @@ def test_a_refusal_in_the_place_of_an_array_is_heard():
         assert error.value.reason == "limit"
 
 
+def test_a_refusal_of_megabytes_is_not_repeated_whole():
+    with ends() as (link, other):
+        words = b'{"error": "' + b"e" * 9000 + b'", "text": "' + b"t" * 9000 + b'"}'
+        other.sendall(struct.pack("<I", len(words)) + words)
+        with pytest.raises(Refusal) as error:
+            link.hear()
+        assert len(str(error.value)) + len(error.value.reason) < 4000
+
+
 @pytest.mark.parametrize("sent", [b"", b"\x08", struct.pack("<I", 8) + b"half"], ids=range(3))
 def test_a_peer_that_goes_is_named(sent):
     with ends() as (link, other):

@@ -38,6 +38,14 @@ def test_lines_stay_lines() -> None:
     assert printable_lines("a\n\tb\x1b[2J\r") == "a\n    b\\x1b[2J\\r"
 
 
+def test_no_text_in_a_log_passes_for_a_record_of_its_own() -> None:
+    forged = "x\n2026-11-26 21:00:00,000 answered ada"
+    record = logging.LogRecord("a", logging.INFO, "f", 1, "ben: %s", (forged,), None)
+    first, second = PrintableFormatter("%(asctime)s %(message)s").format(record).split("\n")
+    assert first.endswith("ben: x")
+    assert second == "  2026-11-26 21:00:00,000 answered ada"
+
+
 def test_a_log_steers_no_terminal() -> None:
     record = logging.LogRecord("a", logging.INFO, "f", 1, "the dealer: %s", ("\x1b[2J\rok",), None)
     assert PrintableFormatter("%(message)s").format(record) == r"the dealer: \x1b[2J\rok"
