@@ -1,7 +1,9 @@
 """Packets: the randomness of one prediction each, on disk until it is used, and used once.
 
 A packet is a seed and the tape for it. It is taken out of its folder before anything is made of it:
-a process that dies then has lost it, and nobody uses it again.
+a process that dies then has lost it, and nobody uses it again. A folder that comes back from a copy
+would bring it back: so its file's name says when the file was made, and one whose inode was changed
+later, which no copy can hide, is removed and not used.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import re
 import secrets
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,6 +28,8 @@ _SUFFIX, _SEEDS = ".packet", ".seed"
 ID = re.compile(r"[0-9a-f]{32}")
 #: Bytes of a packet that travel in one frame.
 FRAME = 1 << 20
+#: Nanoseconds within which a file that was written gets its name.
+NAMED_WITHIN = 10 * 10**9
 
 
 class PacketError(SealingError):
@@ -76,26 +81,44 @@ class Packets:
         self._folder = folder
 
     def __len__(self) -> int:
-        return sum(1 for _ in self._folder.glob(f"*{_SUFFIX}"))
+        return sum(1 for _ in self._folder.glob(f"*.*{_SUFFIX}"))
 
     def put(self, name: str, pieces: Iterable[Any]) -> None:
         """Keep a packet, whole or not at all."""
-        path = self._folder / f"{name}{_SUFFIX}"
+        path = _aside(self._folder, name)
         write_private(path, cast(Iterable[bytes], pieces), durable=False)
+        _dated(path, name, _SUFFIX)
 
     def take(self) -> Packet | None:
         """Take a packet out, the oldest first; None where there is none."""
-        for path in sorted(self._folder.glob(f"*{_SUFFIX}"), key=_age):
+        for path in sorted(self._folder.glob(f"*.*{_SUFFIX}"), key=_age):
             try:
                 descriptor = os.open(path, os.O_RDONLY)
             except FileNotFoundError:
                 continue
             with os.fdopen(descriptor, "rb") as file:
-                if not removed(path):
+                first = _is_first(path, os.fstat(file.fileno()))
+                if not removed(path) or not first:
                     continue
                 content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            return Packet(path.stem, memoryview(content))
+            return Packet(path.name.partition(".")[0], memoryview(content))
         return None
+
+
+def _aside(folder: Path, name: str) -> Path:
+    """Return a name under which a file lies until it is dated; `sweep` knows it."""
+    return folder / f".{name}.{os.getpid()}.{os.urandom(4).hex()}"
+
+
+def _dated(path: Path, name: str, suffix: str) -> None:
+    """Give a file that was just written a name that says when."""
+    os.rename(path, path.with_name(f"{name}.{os.stat(path).st_ctime_ns}{suffix}"))
+
+
+def _is_first(path: Path, found: os.stat_result) -> bool:
+    """Whether a file is the one that was written, and no copy of it."""
+    made = path.stem.partition(".")[2]
+    return made.isdecimal() and 0 <= found.st_ctime_ns - int(made) <= NAMED_WITHIN
 
 
 def _age(path: Path) -> float:
@@ -131,7 +154,9 @@ class ProviderSeeds:
 
     def put(self, name: str, seed: bytes) -> None:
         """Keep a seed until it is asked for."""
-        write_private(self._folder / f"{name}{_SEEDS}", seed, anew=True)
+        path = _aside(self._folder, name)
+        write_private(path, seed)
+        _dated(path, name, _SEEDS)
 
     def take(self, name: str) -> bytes:
         """Return a packet's seed, which is then here no more.
@@ -139,8 +164,8 @@ class ProviderSeeds:
         Raises:
             PacketError: there is none of this name, or it was taken before.
         """
-        path = self._folder / f"{name}{_SEEDS}"
-        if ID.fullmatch(name):
+        path = self._found(name)
+        if path is not None:
             try:
                 seed = path.read_bytes()
             except FileNotFoundError:
@@ -151,11 +176,26 @@ class ProviderSeeds:
 
     def renew(self, name: str) -> bool:
         """Keep a packet's seed for as long again, and say whether it is still here."""
+        path = self._found(name)
+        if path is None:
+            return False
         try:
-            os.utime(self._folder / f"{name}{_SEEDS}")
+            os.utime(path)
+            _dated(path, name, _SEEDS)
         except FileNotFoundError:
             return False
         return True
+
+    def _found(self, name: str) -> Path | None:
+        """Return the file of a seed; one that a copy has brought back is removed."""
+        if not ID.fullmatch(name):
+            return None
+        for path in self._folder.glob(f"{name}.*{_SEEDS}"):
+            with suppress(FileNotFoundError):
+                if _is_first(path, path.stat()):
+                    return path
+                removed(path)
+        return None
 
     def forget_old(self) -> None:
         """Remove seeds that nobody has asked for in time."""

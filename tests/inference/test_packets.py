@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 
 import numpy as np
@@ -20,9 +21,11 @@ from crypto.inference.programs import Program
 from crypto.inference.rehearsal import Seeds
 from crypto.inference.sources import DealerSource, ProviderSource
 from crypto.inference.weighted import Convolution, Linear, Weights
+from deployment.inference import packets as packets_
 from deployment.inference.dealers import KEEP_SECONDS, Dealer
 from deployment.inference.folders import read_folder
 from deployment.inference.founding import found
+from deployment.inference.packets import PacketError, Packets, ProviderSeeds
 
 SHAPE = (3, 4, 4)
 
@@ -38,7 +41,7 @@ def test_a_packet_of_another_model_is_refused(tmp_path):
         model.write_bytes(artefact("mlp", SHAPE).to_bytes())
         three.start_provider()
         with three.agent() as agent:
-            agent.packets.put(old.stem, [old.read_bytes() + bytes(1 << 20)])
+            agent.packets.put(old.name.partition(".")[0], [old.read_bytes() + bytes(1 << 20)])
             with pytest.raises(Refusal, match="no such packet of this model") as error:
                 agent.prepare()
             assert error.value.reason == "packet"
@@ -77,13 +80,43 @@ def test_stock_that_has_lain_for_long_is_good_or_is_not_handed_out(tmp_path):
         os.utime(lain, (old, old))
         with three.agent() as agent:
             list(agent.fetch(1))
-            assert lain.stat().st_mtime > time.time() - 60, "seven days from when it goes out"
+            renewed = [one for one in seeds.rglob("*.seed") if one.name[:32] == lain.name[:32]]
+            assert renewed[0].stat().st_mtime > time.time() - 60, "seven days from when it goes out"
             agent.prepare()
         stocked(three)
         for seed in seeds.rglob("*.seed"):
             seed.unlink()
         with three.agent() as agent:
             agent.prepare()
+
+
+def test_what_a_restored_folder_brings_back_is_used_by_nobody(tmp_path, monkeypatch):
+    """Two pictures under one mask show their difference to a provider that kept the first."""
+    monkeypatch.setattr(packets_, "NAMED_WITHIN", 2 * 10**8)
+    kept, name = tmp_path / "kept", f"{7:032x}"
+
+    def opened():
+        folder = (tmp_path / "own" / one for one in ("packets", "seeds"))
+        return Packets(next(folder)), ProviderSeeds(next(folder), keep_seconds=9.0)
+
+    packets, seeds = opened()
+    packets.put(name, [bytes(64)])
+    seeds.put(name, bytes(32))
+    shutil.copytree(tmp_path / "own", kept)
+    time.sleep(0.4)
+    assert packets.take().name == name, "the control: what has lain is good"
+    assert seeds.renew(name)
+    assert seeds.take(name) == bytes(32)
+    for whole in (False, True):
+        if whole:
+            shutil.rmtree(tmp_path / "own")
+        shutil.copytree(kept, tmp_path / "own", dirs_exist_ok=True)
+        packets, seeds = opened()
+        assert packets.take() is None
+        assert not seeds.renew(name)
+        with pytest.raises(PacketError, match="used before"):
+            seeds.take(name)
+        assert not [one for one in (tmp_path / "own").rglob("*") if one.is_file()]
 
 
 def test_a_mask_hides_one_rounding_of_the_weights_and_no_other(tmp_path, monkeypatch):

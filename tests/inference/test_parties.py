@@ -134,7 +134,7 @@ def test_a_packet_is_used_once_whoever_asks_again(three, model):
         copy = file.read_bytes()
         predicted(agent, model, picture())
         assert not list(agent.packets._folder.iterdir()), "removed before it was used"
-        agent.packets.put(file.stem, [copy])
+        agent.packets.put(file.name.partition(".")[0], [copy])
         with pytest.raises(Refusal, match="gave it out before"):
             agent.prepare()
 
