@@ -13,6 +13,7 @@ FAULT_SETS = {
     "fresh": "planted when they were frozen again",
     "later": "planted when they were frozen a third time, thought up before they were read",
     "blind": "planted when they were frozen a fourth time, written down before they were read",
+    "fifth": "planted when they were frozen a fifth time, two of them written down before",
 }
 
 

@@ -32,13 +32,21 @@ from simulations.run_audit import attack, planned_run  # noqa: E402
 from simulations.scenario import find_scenario, resolve  # noqa: E402
 from tests.audit.blind_faults import BLIND  # noqa: E402
 from tests.audit.faults import AUDIT, Fault, planted  # noqa: E402
+from tests.audit.fifth_faults import FIFTH  # noqa: E402
 from tests.audit.fresh_faults import FRESH  # noqa: E402
 from tests.audit.later_faults import LATER  # noqa: E402
 from tests.audit.planted import FAULTS  # noqa: E402
 from tests.audit.unseen import UNSEEN  # noqa: E402
 
 #: Faults by when they were planted: detectors were made with the first, and not with the others.
-SETS = {"known": FAULTS, "unseen": UNSEEN, "fresh": FRESH, "later": LATER, "blind": BLIND}
+SETS = {
+    "known": FAULTS,
+    "unseen": UNSEEN,
+    "fresh": FRESH,
+    "later": LATER,
+    "blind": BLIND,
+    "fifth": FIFTH,
+}
 #: Canaries of the audit of a run, to see how many a tenth less noise takes.
 SIZES = (500, 2_000, 10_000, 50_000)
 MEASURED = ROOT / "docs" / "measured" / "planted_faults.json"

@@ -8,17 +8,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from clients.contract.kinds import Kind
 from clients.contract.settings import Settings
 from clients.contract.shares import in_shares
 from clients.contract.terms import hospitals_expected
 from clients.data import Cohorts
-from simulations.audit.contents import content_gates
-from simulations.audit.gates import end_gate
+from simulations.audit.contents import content_gates, parameters_of
+from simulations.audit.gates import end_gate, exact_gate
 from simulations.audit.key_sums import key_gates
-from simulations.audit.opened import keys_of
+from simulations.audit.learning import learning_gate
+from simulations.audit.opened import keys_of, released_models, terms_of
+from simulations.audit.opened_sums import opened_sums, opener_keys
 from simulations.audit.reconciliation import reconcile
 from simulations.audit.wire import Fate, Wire, watched_run
 from strategies.run.reading import read_run
@@ -26,6 +28,7 @@ from strategies.run.reading import read_run
 if TYPE_CHECKING:
     from accounting.audit_gates import Gate
     from clients.contract.settings import ConfigValue
+    from clients.data import Cohort
     from simulations.audit.wire import Sent
 
 HOSPITALS = 3
@@ -152,4 +155,26 @@ def run_case(case: Case, folder: Path) -> list[Gate]:
     keys = None if stopped else keys_of(folder, str(summary["training"]))
     if keys is not None and settings.sealing.scheme == "one-time" and not in_shares(settings):
         gates += key_gates(wire, keys)
+    if keys is not None and settings.exchange.name == "gradients":
+        gates.append(_start_gate(wire, settings, cohorts.of(settings), summary))
     return [end_gate(stopped), *gates, *content_gates(wire, settings, info, keys)]
+
+
+def _start_gate(wire: Wire, settings: Settings, cohort: Cohort, summary: Mapping[str, Any]) -> Gate:
+    """Return whether models are what opened sums make of zeros, with which the model begins.
+
+    The canaries' model has no tensor of as many values as there are classes; this one has a bias,
+    so that a start that hangs on the records shows.
+    """
+    largest = max(cohort.patients_by_hospital.values())
+    sizes = {"data.patients": cohort.patients, "data.largest-hospital": largest}
+    public, training = settings.with_config(sizes), str(summary["training"])
+    try:
+        terms = terms_of(
+            public, cohort.info, training=training, sigma=float(summary["noise_multiplier"])
+        )
+        opened = opened_sums(wire, terms, opener_keys(wire.out, training))
+    except Exception as error:  # whatever cannot be read is not what a hospital sends
+        return exact_gate("sums can be opened", [f"{type(error).__name__}: {error}"])
+    sums = {one.round: one.vector for one in opened}
+    return learning_gate(released_models(wire), sums, public, parameters_of(settings, cohort.info))

@@ -11,6 +11,8 @@ import zlib
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from accounting.audit_gates import Gate
 from accounting.vocabulary import SCHEMES
 from clients.contract.faults import read_code
@@ -18,6 +20,7 @@ from clients.contract.kinds import Kind
 from clients.contract.messages import ARRAYS, content_to_bytes
 from clients.contract.shares import in_shares
 from clients.models import build_model
+from crypto.parameters import HEAD_BYTES
 from simulations.audit.gates import exact_gate
 from simulations.audit.wire import FIGURES
 
@@ -90,6 +93,7 @@ def content_gates(
         exact_gate("codes say nothing else", codes),
         exact_gate("no key is on the wire", list(_keys_on_the_wire(wire, keys))),
         exact_gate("what is sealed is like noise", list(_readable(wire, settings))),
+        exact_gate("what is sealed is hidden anew", list(_hidden_alike(wire, settings))),
         exact_gate("sizes tell nothing", list(_sizes(wire, settings))),
     ]
 
@@ -143,6 +147,27 @@ def _readable(wire: Wire, settings: Settings) -> Iterator[str]:
     for sent, name, array in _arrays_of(wire):
         if name in names and len(zlib.compress(array.data)) < _LEAST_SHARE * len(array.data):
             yield f"{sent.hospital}: {name} in the answer to {sent.kind} at {sent.place}"
+
+
+def _hidden_alike(wire: Wire, settings: Settings) -> Iterator[str]:
+    """Yield where two places were sealed with some of the same randomness.
+
+    What hides a vector, or the seed of it, travels beside it: eight equal bytes in the same place
+    of two sealings are chance once in 2^64. Their difference is that of two updates, in the open.
+    """
+    if not SCHEMES[settings.sealing.scheme].hides:
+        return
+    bodies: dict[tuple[str, tuple[int, int]], bytes] = {}
+    for sent, name, array in _arrays_of(wire):
+        if name == "sealed":
+            bodies.setdefault((sent.hospital, sent.place), array.data[HEAD_BYTES:])
+    names = [f"{hospital} at {place}" for hospital, place in bodies]
+    whole = min((len(one) // 8 for one in bodies.values()), default=0)
+    words = [np.frombuffer(one, dtype="<u8", count=whole) for one in bodies.values()]
+    for number, one in enumerate(words):
+        for other in range(number):
+            if alike := int((one == words[other]).sum()):
+                yield f"{names[number]} and {names[other]} have {alike} words of 8 bytes in common"
 
 
 def _sizes(wire: Wire, settings: Settings) -> Iterator[str]:
