@@ -167,6 +167,20 @@ def _check(path: Path, file: Path) -> None:
     _list("Look at:", warnings)
     if not warnings:
         typer.echo(f"{file} fits.")
+    if not declared.unconfirmed:
+        _say_how_to_run(path, file, dataset)
+
+
+def _say_how_to_run(path: Path, file: Path, dataset: Dataset) -> None:
+    """Name the command that trains by a declaration, and where it must lie for that."""
+    from clients.data.declaration import FOLDER_FILE
+    from clients.data.draft import run_command
+
+    place = path / FOLDER_FILE if path.is_dir() else path.with_suffix(".toml")
+    if file.absolute() != place.absolute():
+        typer.echo(f"A run reads {place}: put the declaration there.")
+    model = {"image": "scattering", "volume": "cnn3d"}.get(dataset.info.kind, "")
+    typer.echo(f"Run it:\n  {run_command(path, len(dataset.hospital_names), model)}")
 
 
 def _counts(dataset: Dataset) -> list[str]:
@@ -175,10 +189,10 @@ def _counts(dataset: Dataset) -> list[str]:
     train, classes = dataset.train, dataset.info.classes
     labels = np.bincount(train.labels, minlength=len(classes))
     each = ", ".join(f"{name} {count}" for name, count in zip(classes, labels, strict=True))
-    whom = "each record counts as a patient of its own: no patients are named"
+    whom = "no patients are named: each record counts as one, and is what epsilon covers"
     if dataset.info.has_patient_ids:
-        whom = f"{len(train.patient_ids)} patients"
-    lines = [f"{len(train)} records: {each}", f"guarantee: {whom}"]
+        whom = f"{len(train.patient_ids)} patients: epsilon covers all records of one at a hospital"
+    lines = [f"{len(train)} records: {each}", whom]
     if dataset.hospital_names and train.hospitals is not None:
         homes = np.bincount(train.hospitals, minlength=len(dataset.hospital_names))
         named = zip(dataset.hospital_names, homes, strict=True)

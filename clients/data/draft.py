@@ -7,9 +7,10 @@ promises anything takes them until a person has put in what holds for any patien
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
@@ -17,6 +18,14 @@ from shlex import quote
 from clients.data.column_draft import MOST_KINDS, Column
 from clients.data.picture_files import is_picture
 from clients.data.rows import EXCEL, PARQUET
+
+#: Classes that say that nothing is the matter: of two, the other one is what is looked for.
+_UNHARMED = {
+    *("alive", "benign", "control", "controls", "discharged", "healthy", "negative", "no"),
+    *("no finding", "none", "normal", "survived", "survivor", "well", "without"),
+    *("gesund", "kein", "keine", "kontrolle", "lebt", "nein", "negativ", "unauffällig", "überlebt"),
+    *("non", "négatif", "sain", "vivant", "negativo", "normale", "sano", "vivo"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +83,26 @@ def toml_key(name: str) -> str:
 def toml_string(text: str) -> str:
     """Return a text as TOML spells it."""
     return json.dumps(text, ensure_ascii=False)
+
+
+def class_line(names: Iterable[str], comment: str = "in this order") -> str:
+    """Return the line that declares classes: grades upwards, of two the one looked for last."""
+    ordered = sorted(names, key=_place)
+    if len(ordered) == 2:
+        comment = (
+            f"sensitivity and precision are of the last, {toml_string(ordered[1])}: "
+            "exchange them if the other is looked for"
+        )
+    return f"classes = {toml_list(ordered)}   # {comment}"
+
+
+def _place(name: str) -> tuple[bool, float, str]:
+    """Return by what a class is sorted: numbers by size, letters whatever their case."""
+    folded = name.casefold()
+    try:
+        return folded not in _UNHARMED, float(folded.replace(",", ".")), ""
+    except ValueError:
+        return folded not in _UNHARMED, math.inf, folded
 
 
 def unconfirmed_lines(names: Sequence[str]) -> list[str]:

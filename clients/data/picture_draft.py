@@ -13,7 +13,7 @@ import numpy as np
 
 from clients.data.column_draft import Column, few, outwards
 from clients.data.declaration import FOLDER_FILE
-from clients.data.draft import Draft, run_command, toml_list, toml_string, value_lines
+from clients.data.draft import Draft, class_line, run_command, toml_string, value_lines
 from clients.data.errors import DataError
 from clients.data.file_form import look
 from clients.data.layouts import (
@@ -120,9 +120,26 @@ def _held(root: Path, oddities: list[str]) -> _Held:
     """Return what a manifest says of the pictures, or else their folders."""
     loose = pictures_in(root)
     tables = [one for one in sorted(root.glob("*.csv")) if one.name != OWNERS]
-    for table in tables if loose or not folders_of(root) else []:
-        if found := _manifest(root, table, oddities):
+    foldered = bool(folders_of(root)) and not loose
+    for table in tables:
+        said: list[str] = []
+        try:
+            found = _manifest(root, table, said)
+        except DataError as error:
+            if not foldered:
+                raise
+            oddities.append(f"passed over, since folders name the classes: {error}")
+            continue
+        # Where folders name the classes, a table counts only if it says what they do.
+        if found and (not foldered or "target" in found.roles.values()):
+            oddities += said
             return found
+        if found:
+            oddities.append(
+                f"{table.name} lists pictures, but no column of it looks like an outcome, so that "
+                f"classes are those of the folders; if it says whose pictures are, write its "
+                f"columns file, patient and hospital into {OWNERS}"
+            )
     try:
         layout = seen_layout(root)
     except DataError as error:
@@ -135,7 +152,7 @@ def _held(root: Path, oddities: list[str]) -> _Held:
         oddities.append(f"{', '.join(more)}: trained on, as train is; only test is measured on")
     homes = walk(root, layout, seen_classes(root, layout), ReadingLog())
     return _Held(
-        head=[f"classes = {toml_list(seen_classes(root, layout))}   # in label order"],
+        head=[class_line(seen_classes(root, layout), "in label order")],
         pictures={"layout": toml_string(layout)},
         patients="patient" in layout,
         hospitals=len({one.hospital for one in homes} - {""}),

@@ -6,6 +6,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from clients.data.column_draft import Column, look_at
@@ -14,6 +15,7 @@ from clients.data.declared_parts import FileForm
 from clients.data.dialect import ABSENT, Dialect
 from clients.data.draft import (
     Draft,
+    class_line,
     run_command,
     toml_key,
     toml_list,
@@ -39,7 +41,8 @@ _HOSPITAL = (
 )
 _TARGET = (
     r"target|outcome|label|class|y|diagnosis|grade|dead|died|death|mortality|event|status|"
-    r"readmi\w*|result|response|survived|ill|disease"
+    r"readmi\w*|result|response|survived|ill|disease|"
+    r"befund|diagnos[eit]|diagnostic|ergebnis|verstorben|d[eé]c[eè]s|esito|deceduto|resultado"
 )
 _AFTER = r"time|follow[_ -]?up.*|survival.*|duration|event|(days|months|time)[_ -]to[_ -].*"
 
@@ -91,6 +94,7 @@ def draft_table(path: Path, files: Sequence[Path]) -> Draft:
     }
     columns = columns_of(cells, table.dialect)
     roles = roles_of(columns, cells)
+    columns = _without_twins(columns, roles, cells)
     oddities = [
         *seen.doubts,
         *(f"{line}" for line in log.lines()),
@@ -131,6 +135,27 @@ def _hospitals(roles: dict[str, str], cells: dict[str, list[str]]) -> int:
 def columns_of(cells: dict[str, list[str]], dialect: Dialect) -> tuple[Column, ...]:
     """Return what each column seems to be."""
     return tuple(look_at(name, found, dialect) for name, found in cells.items())
+
+
+def _without_twins(
+    columns: Sequence[Column], roles: dict[str, str], cells: dict[str, list[str]]
+) -> tuple[Column, ...]:
+    """Return the columns, those unused that say what an earlier one or the outcome says already."""
+    first: dict[tuple[str, ...], str] = {}
+    found = []
+    # The outcome comes first: what repeats it gives it away, wherever it stands.
+    for column in sorted(columns, key=lambda one: roles.get(one.name) != "target"):
+        content = tuple(cell.casefold() for cell in cells[column.name])
+        twin = first.setdefault(content, column.name)
+        if twin != column.name and column.name not in roles and column.use != "unused":
+            why = f"the same as {twin} in every row"
+            odd = f"{why}, so that the draft leaves it out"
+            if roles.get(twin) == "target":
+                odd = f"{why}: it gives the outcome away, and the draft leaves it out"
+            column = replace(column, use="unused", why=why, oddities=(odd,))
+        found.append(column)
+    places = {one.name: place for place, one in enumerate(columns)}
+    return tuple(sorted(found, key=lambda one: places[one.name]))
 
 
 def roles_of(columns: Sequence[Column], cells: dict[str, list[str]]) -> dict[str, str]:
@@ -303,7 +328,7 @@ def class_lines(by_role: dict[str, str], cells: dict[str, list[str]]) -> list[st
         folded.setdefault(whole.casefold(), whole)
     if folded.keys() <= {"0", "1", "true", "false"} and len(folded) > 2:
         folded = {"0": "0", "1": "1"}  # where some write true for 1
-    return [f"classes = {toml_list(sorted(folded.values()))}   # in this order"]
+    return [class_line(folded.values())]
 
 
 def _range(column: Column) -> str:

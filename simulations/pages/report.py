@@ -216,6 +216,13 @@ def answer_whom(run: RunResult) -> Answer:
     if run.summary.get("seeded") and run.summary.get("epsilon"):
         lines = ["The table below shows in brackets what an unseeded run would have promised."]
         return Answer(question=question, headline="Nobody.", lines=lines, tone="no")
+    if run.summary.get("epsilon") and not run.privacy.get("target_epsilon", 1.0):
+        lines = [f"Epsilon in brackets: {'; '.join(others)}."]
+        return Answer(
+            question=question,
+            headline="No target was set: against each by its own epsilon.",
+            lines=lines,
+        )
     if not bound or not run.summary.get("epsilon"):
         return Answer(question=question, headline="Nobody.", tone="no")
     text = ", ".join(bound)

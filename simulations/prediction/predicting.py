@@ -118,7 +118,8 @@ def read_asked(request: Request, artefact: Artefact) -> tuple[Asked, tuple[str, 
 
     log = RowNotes()
     if request.data != HOLDOUT:
-        return ask(Path(request.data).expanduser(), artefact.info, log), log.lines()
+        path = Path(request.data).expanduser()
+        return ask(path, artefact.info, log), (*log.lines(), *_unsaid(path, artefact, log.lines()))
     from clients.data import Cohorts
     from strategies.run.reading import find_run, read_settings
 
@@ -126,6 +127,17 @@ def read_asked(request: Request, artefact: Artefact) -> tuple[Asked, tuple[str, 
         raise NotPredicted("--data holdout is a run's own: name the run, or give a path")
     settings = read_settings(find_run(request.model))
     return ask_records(Cohorts().of(settings).holdout), ()
+
+
+def _unsaid(path: Path, artefact: Artefact, odd: Sequence[str]) -> list[str]:
+    """Say what may be behind odd cells of a table beside which nothing says how it is written."""
+    form = path.with_suffix(".toml")
+    if not (odd and artefact.info.declared) or form.exists():
+        return []
+    return [
+        f"no {form.name} beside it says how dates, numbers and absent values are written in it: if "
+        "it is written as what was trained on, copy that file's declaration there"
+    ]
 
 
 def predictions_for(request: Request) -> tuple[Predictor, Predictions, tuple[str, ...]]:
@@ -271,7 +283,8 @@ def doubt_text(request: Request, artefact: Artefact) -> str:
     if len(scores) < least:
         return (
             f"of all classes: {len(scores)} patients are too few to promise {request.coverage:.0%} "
-            f"with {request.confidence:.0%} confidence, {least} are enough"
+            f"with {request.confidence:.0%} confidence, {least} are enough (a "
+            "larger data.holdout, or a lower --coverage)"
         )
     return (
         f"hold the truth of {request.coverage:.0%} of {whose} ({request.confidence:.0%} "

@@ -6,7 +6,7 @@ import importlib.metadata
 import platform
 import statistics
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
 
 from accounting.accountants import ACCOUNTANTS
@@ -147,7 +147,8 @@ def _privacy(settings: Settings, outcome: Outcome, budget: Budget) -> dict[str, 
     run = describe_run(
         settings, noise_multiplier=budget.noise_multiplier, spent=budget.spent, grid=grid
     )
-    rows = observers(run)
+    aimed = privacy.target_epsilon > 0  # a fixed noise multiplier promises nobody a target
+    rows = [replace(row, binds_target=row.binds_target and aimed) for row in observers(run)]
     noise = input_noise(privacy.input_laplace, outcome.input_shape)
     if noise is not None:
         rows.append(noise.row(privacy.delta, tuple(ACCOUNTANTS), seeded=settings.seeded))

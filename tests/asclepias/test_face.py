@@ -127,7 +127,7 @@ def test_an_epsilon_is_kept_attacked_and_told(tmp_path: Path) -> None:
     told = privacy(strategy)
     assert told["audited"] is True
     server = next(row for row in told["observers"] if row["observer"] == "server")
-    assert 1.5 < server["epsilon"]["prv"] <= 2.0
+    assert 1.5 < server["epsilon"]["prv"] <= 2.0 and server["binds_target"]
     assert 0.0 < server["audit"]["epsilon"] <= server["epsilon"]["prv"]
     assert planned["server"]["prv"] == pytest.approx(server["epsilon"]["prv"], rel=0.02)
     assert seen[0] == 0 and seen[-1] == 4 and len(seen) > 2

@@ -11,6 +11,7 @@ from pathlib import Path
 import jsonschema
 import numpy as np
 import pytest
+from PIL import Image
 
 from clients.contract.settings import Settings
 from clients.data import Cohorts, DataError, load_dataset
@@ -18,6 +19,7 @@ from clients.data.column_draft import look_at, outwards
 from clients.data.declaration import declared, json_schema
 from clients.data.declared_parts import FileForm
 from clients.data.dialect import Dialect
+from clients.data.draft import class_line
 from clients.data.drafting import draft
 from simulations.cli import main
 
@@ -274,3 +276,71 @@ def test_a_folder_without_pictures_says_so(tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     code, out = run(capsys, "empty")
     assert code == 1 and "no picture in it" in out
+
+
+@pytest.mark.parametrize(
+    ("found", "declared_so"),
+    [
+        (["alive", "Dead"], ["alive", "Dead"]),
+        (["Survived", "died"], ["Survived", "died"]),
+        (["Pneumonie", "normal"], ["normal", "Pneumonie"]),
+        (["yes", "No"], ["No", "yes"]),
+        (["10", "9", "-1"], ["-1", "9", "10"]),
+        (["b", "A", "none"], ["none", "A", "b"]),
+    ],
+)
+def test_of_two_classes_the_one_looked_for_is_drafted_last(found, declared_so):
+    line = class_line(found)
+    assert tomllib.loads(line)["classes"] == declared_so
+    said = f'sensitivity and precision are of the last, "{declared_so[-1]}"'
+    assert (said in line) == (len(found) == 2)
+
+
+def test_columns_that_repeat_another_are_left_out_and_one_that_repeats_the_outcome_is_named(
+    tmp_path, capsys
+):
+    rows = [f"p{n};{n % 9};{n % 9};{'NY'[n % 2]};{'ny'[n % 2]};{n % 5}" for n in range(40)]
+    (tmp_path / "v.csv").write_text("\n".join(["id;age;age2;result;died;crp", *rows]))
+    code, out = run(capsys, "v.csv")
+    said = tomllib.loads((tmp_path / "v.toml").read_text())
+    assert code == 0 and said["target"] == "result"
+    assert "age2: the same as age in every row, so that" in out
+    assert "died: the same as result in every row: it gives the outcome away" in out
+    assert {*said["ranges"], *said.get("kinds", {})} == {"age", "crp"}
+
+
+def test_a_check_ends_with_the_command_that_trains(tmp_path, capsys):
+    file = odd_table(tmp_path)
+    said = draft(file).text
+    (tmp_path / "visite.toml").write_text(said)
+    code, out = run(capsys, str(file), "--check", "visite.toml")
+    assert code == 0 and "60 patients: epsilon covers all records of one" in out
+    assert "not confirmed" in out and "Run it" not in out
+    confirmed = "\n".join(one for one in said.split("\n") if not one.startswith("unconfirmed"))
+    (tmp_path / "mine.toml").write_text(confirmed)
+    code, out = run(capsys, str(file), "--check", "mine.toml")
+    assert code == 0 and "A run reads visite.toml: put the declaration there." in " ".join(
+        out.replace(f"{tmp_path}/", "").split()
+    )
+    assert f"flower-simulation run default --set data.name=csv:{file}" in out
+    assert "partition.hospitals=2" in out
+
+
+def test_a_table_that_lists_pictures_in_folders_says_whose_they_are(tmp_path):
+    rows = ["Datei;Patient;Befund"]
+    for n in range(8):
+        name = f"{('krank', 'gesund')[n % 2]}/{n}.png"
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.fromarray(np.full((8, 8), n * 9, np.uint8)).save(tmp_path / name)
+        rows.append(f"{name};p{n // 2};{('krank', 'gesund')[n % 2]}")
+    (tmp_path / "liste.csv").write_text("\n".join(rows))
+    said = tomllib.loads(draft(tmp_path).text)
+    assert (said["target"], said["patient"]) == ("Befund", "Patient")
+    assert said["classes"] == ["gesund", "krank"]
+    assert said["pictures"]["manifest"] == "liste.csv" and "layout" not in said["pictures"]
+    (tmp_path / "liste.csv").write_text("\n".join(row.rpartition(";")[0] for row in rows))
+    drafted = draft(tmp_path)
+    assert tomllib.loads(drafted.text)["pictures"]["layout"] == "class"
+    assert any("liste.csv lists pictures, but no column" in odd for odd in drafted.oddities)
+    (tmp_path / "liste.csv").write_bytes(b"")
+    assert tomllib.loads(draft(tmp_path).text)["pictures"]["layout"] == "class"

@@ -123,6 +123,9 @@ def test_a_missing_hospital_stops_the_run_where_none_is_tolerated(tmp_path: Path
     privacy = read_json(settings, "privacy.json")
     # Both attempts of round 2 were paid for, though neither was opened.
     assert [(e["round"], e["attempt"]) for e in privacy["ledger"]] == [(1, 1), (2, 1), (2, 2)]
+    # Its noise multiplier was given, so that no target is promised to anybody.
+    assert settings.privacy.target_epsilon == 0 and len(privacy["observers"]) > 2
+    assert not any(row["binds_target"] for row in privacy["observers"])
 
 
 def test_a_tolerated_dropout_leaves_the_claim_at_the_floor(tmp_path: Path) -> None:

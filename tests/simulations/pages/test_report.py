@@ -1,5 +1,6 @@
 """The report is one page that answers on its own, from files alone."""
 
+import json
 import re
 from html.parser import HTMLParser
 
@@ -12,6 +13,7 @@ from simulations.pages.report import (
     answer_whom,
     render_report,
 )
+from strategies.run.folder import RunFolder
 from strategies.run.reading import read_run
 from tests.simulations.made_runs import OBSERVERS, end_run, make_run, run_round, start_run, summary
 
@@ -49,8 +51,6 @@ class Page(HTMLParser):
 
 
 def set_summary(path, **changes):
-    from strategies.run.folder import RunFolder
-
     RunFolder(path).write_json("summary.json", summary(10) | changes)
     return read_run(path)
 
@@ -132,6 +132,19 @@ def test_a_seeded_run_is_called_not_private(tmp_path):
     run = read_run(make_run(tmp_path / "run", seeded=True))
     assert answer_private(run).headline == "No: the run was seeded."
     assert answer_whom(run).headline == "Nobody."
+
+
+def test_a_run_of_given_noise_is_held_to_no_target_and_still_protects(tmp_path):
+    path = make_run(tmp_path / "run")
+    told = json.loads((path / "privacy.json").read_text())
+    for row in told["observers"]:
+        row["binds_target"] = False
+    RunFolder(path).write_json("privacy.json", told | {"target_epsilon": 0.0})
+    answer = answer_whom(read_run(path))
+    assert answer.headline == "No target was set: against each by its own epsilon."
+    assert "server (0.991)" in answer.lines[0] and "a curious neighbour (none)" in answer.lines[0]
+    RunFolder(path).write_json("privacy.json", told | {"target_epsilon": 1.0})
+    assert answer_whom(read_run(path)).headline == "Nobody."
 
 
 def test_a_run_without_noise_is_called_not_private(tmp_path):

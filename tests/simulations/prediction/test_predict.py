@@ -13,6 +13,7 @@ import pytest
 from simulations.cli import main
 from strategies.predictors import ITERATES
 from tests.clients.prediction.models import (
+    VISITS_TOML,
     made_artefact,
     picture_info,
     visits_info,
@@ -157,6 +158,19 @@ def test_misuse_is_one_sentence_and_writes_nothing(
     assert main(["predict", *(word.format(**places) for word in words)]) in (1, 2)
     assert said in " ".join(capsys.readouterr().err.split())
     assert {file: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
+def test_odd_cells_of_a_table_of_unsaid_form_say_where_its_form_is_declared(
+    model: Path, tmp_path: Path, capsys
+) -> None:
+    data = write_visits(tmp_path)
+    words = ["predict", str(model), "--data", str(data), "--out", str(tmp_path / "p.csv")]
+    data.with_suffix(".toml").unlink(missing_ok=True)
+    assert main(words) == 0
+    assert f"no {data.stem}.toml beside it says how" in " ".join(capsys.readouterr().out.split())
+    data.with_suffix(".toml").write_text(VISITS_TOML)
+    assert main(words) == 0
+    assert "beside it says how" not in " ".join(capsys.readouterr().out.split())
 
 
 def test_labels_of_other_classes_are_named(tmp_path: Path, capsys) -> None:
