@@ -9,8 +9,10 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,45 +70,62 @@ def simulate(
 def _simulate_on_ray(settings: Settings, options: EngineOptions, cohorts: Cohorts | None) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    import ray
+
     from simulations.engines.importing import importing
-    from simulations.engines.ray_cluster import ray_meanwhile
+    from simulations.engines.ray_cluster import start_ray
 
-    with ray_meanwhile(options.ray_address) as started:
-        # What takes long to import is imported while Ray starts.
-        with importing():
-            from flwr.supercore.run import Run
+    with importing(), ThreadPoolExecutor(1) as pool:
+        # Ray starts in the main thread: what signals mean cannot be put right from another.
+        imported = pool.submit(_import_libraries)
+        started_here = start_ray(options.ray_address)
+        imported.result()
+    try:
+        _train_on_ray(settings, options, cohorts)
+    finally:
+        if started_here:
+            ray.shutdown()
 
-            from clients.contract.terms import hospitals_expected
-            from simulations.engines.actors import Crew
-            from simulations.engines.device_room import find_room
-            from simulations.engines.local_transport import server_context
-            from simulations.engines.ray_transport import RayTransport
-            from simulations.run_audit import audit_run
-            from strategies.errors import TrainingStopped
-            from strategies.holdout import Holdout
-            from strategies.server_app import make_server_app
 
-        nodes = {secrets.randbits(62) + 2: k for k in range(hospitals_expected(settings))}
-        run = Run.create_empty(secrets.randbits(62))
-        config = settings.to_config()
-        crew: Crew | None = None
-        started.result()
+def _import_libraries() -> None:
+    """Import what takes long, while Ray is waited for."""
+    for name in ("simulations.engines.actors", "strategies.holdout", "strategies.server_app"):
+        import_module(name)
+
+
+def _train_on_ray(settings: Settings, options: EngineOptions, cohorts: Cohorts | None) -> None:
+    from flwr.supercore.run import Run
+
+    from clients.contract.terms import hospitals_expected
+    from simulations.engines.actors import Crew
+    from simulations.engines.device_room import find_room
+    from simulations.engines.local_transport import server_context
+    from simulations.engines.ray_transport import RayTransport
+    from simulations.run_audit import audit_run
+    from strategies.errors import TrainingStopped
+    from strategies.holdout import Holdout
+    from strategies.server_app import make_server_app
+
+    nodes = {secrets.randbits(62) + 2: k for k in range(hospitals_expected(settings))}
+    run = Run.create_empty(secrets.randbits(62))
+    config = settings.to_config()
+    crew: Crew | None = None
+    try:
+        room = find_room(settings, cohorts, len(nodes), options.actors)
+        deals = cohorts.deals if cohorts else None
+        crew = Crew(room, config, nodes, cpus=float(settings.run.threads), deals=deals)
+        _report_devices(Path(settings.run.out), crew.devices())
+        transport = RayTransport(crew, nodes, run, together=room.together)
         try:
-            room = find_room(settings, cohorts, len(nodes), options.actors)
-            deals = cohorts.deals if cohorts else None
-            crew = Crew(room, config, nodes, cpus=float(settings.run.threads), deals=deals)
-            _report_devices(Path(settings.run.out), crew.devices())
-            transport = RayTransport(crew, nodes, run, together=room.together)
-            try:
-                lead = make_server_app(partial(Holdout, cohorts=cohorts), audit_run)
-                lead(transport, server_context(run, config))
-            finally:
-                _report_memory(Path(settings.run.out), transport.peak_memory_bytes())
-        except TrainingStopped as stopped:
-            raise RunStopped(str(stopped)) from stopped
+            lead = make_server_app(partial(Holdout, cohorts=cohorts), audit_run)
+            lead(transport, server_context(run, config))
         finally:
-            if crew is not None:
-                crew.end()
+            _report_memory(Path(settings.run.out), transport.peak_memory_bytes())
+    except TrainingStopped as stopped:
+        raise RunStopped(str(stopped)) from stopped
+    finally:
+        if crew is not None:
+            crew.end()
 
 
 def _report_devices(folder: Path, devices: dict[str, int]) -> None:

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
 import sys
+import threading
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
 from simulations.error_messages import NotStarted
+from simulations.signals import Terminated
 
 #: Longest wait for a word of a cluster, in seconds, by socket and by message.
 CONNECT_SECONDS, ANSWER_SECONDS = 3.0, 5.0
@@ -44,33 +46,18 @@ def check_folder() -> None:
         )
 
 
-@contextmanager
-def ray_meanwhile(address: str) -> Iterator[Future[bool]]:
-    """Start a Ray of this process's own, or join one, while the block goes on; end it after it.
-
-    Starting takes seconds in which processes are waited for. It is done in a thread, also because
-    Ray takes over what SIGTERM means wherever it starts in the main one.
+def start_ray(address: str) -> bool:
+    """Start a Ray of this process's own, or join the one at an address.
 
     Args:
         address: ``host:port``, or ``auto`` for the one that this machine knows; empty: none.
 
-    Yields:
-        Its `result` waits until Ray is there, and raises `NotStarted` where nobody answers at the
-        address as a Ray of this version does.
+    Returns:
+        Whether this call did; False where the process has a Ray already.
+
+    Raises:
+        NotStarted: nobody answers there as a Ray of this version does.
     """
-    import ray
-
-    with ThreadPoolExecutor(1, thread_name_prefix="ray") as pool:
-        started = pool.submit(_start_ray, address)
-        try:
-            yield started
-        finally:
-            if started.exception() is None and started.result():
-                ray.shutdown()
-
-
-def _start_ray(address: str) -> bool:
-    """Return whether this call started or joined a Ray; not where the process has one already."""
     import ray
 
     if ray.is_initialized():
@@ -82,20 +69,21 @@ def _start_ray(address: str) -> bool:
         "log_to_driver": False,
         "configure_logging": True,
     }
-    if not address:
-        ray.init(address="local", include_dashboard=False, **common)
-        return True
-    found = find_cluster(address)
-    try:
-        ray.init(address=found, **common)
-    except (RuntimeError, ConnectionError, ValueError) as error:
-        said = str(error).strip().splitlines() or [type(error).__name__]
-        raise NotStarted(f"The Ray cluster at {found} cannot be joined: {said[0]}") from error
+    with _ending_kept():
+        if not address:
+            ray.init(address="local", include_dashboard=False, **common)
+            return True
+        found = find_cluster(address)
+        try:
+            ray.init(address=found, **common)
+        except (RuntimeError, ConnectionError, ValueError) as error:
+            said = str(error).strip().splitlines() or [type(error).__name__]
+            raise NotStarted(f"The Ray cluster at {found} cannot be joined: {said[0]}") from error
     return True
 
 
 def actors_that_fit(cpus: float, hospitals: int) -> int:
-    """Return how many processes of hospitals have room, at most one per hospital.
+    """Return how many processes of hospitals have room, at most one a hospital.
 
     Raises:
         NotStarted: none has.
@@ -164,3 +152,20 @@ def _answers(address: str) -> bool:
             )
             return error.code() not in silent
     return True
+
+
+@contextmanager
+def _ending_kept() -> Iterator[None]:
+    """Keep what SIGTERM means to this process, which Ray takes over when it starts."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    except SystemExit as end:
+        if end.code == signal.SIGTERM:
+            raise Terminated from None
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
