@@ -75,7 +75,14 @@ class Dealer:
             said = json.loads(path.read_text(encoding="utf-8"))
             self._know(path.stem, read_program(said["program"]), bytes.fromhex(said["mask"]))
         pins = folder.guests(PROVIDER)
-        self.server = Server(folder.path, pins, folder.file.listen, self._serve, patience=patience)
+        self.server = Server(
+            folder.path,
+            pins,
+            folder.file.listen,
+            self._serve,
+            patience=patience,
+            trusted=(PROVIDER,),
+        )
         self._maker = threading.Thread(target=self._make, daemon=True)
 
     def start(self) -> Dealer:

@@ -6,8 +6,9 @@ import logging
 import socket
 import threading
 import traceback
-from collections.abc import Callable
-from contextlib import suppress
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from crypto.errors import SealingError
@@ -16,8 +17,8 @@ from deployment.errors import DeploymentError
 from deployment.inference.identities import Greeter, Pins
 
 _log = logging.getLogger("asclepias.inference")
-#: Connections at once.
-MOST_GUESTS = 32
+#: Connections at once: of all, and of one patient, who else could keep all others out.
+MOST_GUESTS, MOST_OF_A_PATIENT = 32, 4
 
 
 class Denied(SealingError):
@@ -43,6 +44,7 @@ class Server:
         address: "host:port"; port 0 for a free one.
         serve: is given the link and the peer's name, and returns when the peer has gone.
         patience: seconds that a peer may be silent.
+        trusted: names of peers that may have as many connections as there are.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Server:
         serve: Callable[[FrameLink, str], None],
         *,
         patience: float = 60.0,
+        trusted: Collection[str] = (),
     ) -> None:
         host, _, port = address.rpartition(":")
         self._greeter, self._serve, self._patience = Greeter(folder, pins), serve, patience
@@ -62,6 +65,8 @@ class Server:
             raise DeploymentError(f"cannot listen on {address}: {error}") from None
         self.port: int = self._socket.getsockname()[1]
         self._places = threading.BoundedSemaphore(MOST_GUESTS)
+        self._trusted, self._guests = trusted, Counter[str]()
+        self._change = threading.Lock()
         self._thread = threading.Thread(target=self._listen, daemon=True)
 
     def start(self) -> Server:
@@ -89,12 +94,29 @@ class Server:
     def _receive(self, plain: socket.socket) -> None:
         try:
             link, name = self._greeter.greet(plain, patience=self._patience)
-            with link:
+            with link, self._counted(name):
                 self._attend(link, name)
         except LinkError as error:
             _log.info("%s", error)
         finally:
             self._places.release()
+
+    @contextmanager
+    def _counted(self, name: str) -> Iterator[None]:
+        """Count a peer's connection as long as it lasts.
+
+        Raises:
+            LinkError: it has too many; this one is ended.
+        """
+        with self._change:
+            if name not in self._trusted and self._guests[name] >= MOST_OF_A_PATIENT:
+                raise LinkError(f"{name} has {MOST_OF_A_PATIENT} connections already")
+            self._guests[name] += 1
+        try:
+            yield
+        finally:
+            with self._change:
+                self._guests[name] -= 1
 
     def _attend(self, link: FrameLink, name: str) -> None:
         try:

@@ -6,6 +6,7 @@ import errno
 import json
 import threading
 import time
+from contextlib import ExitStack, suppress
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from deployment.inference.folders import read_folder
 from deployment.inference.identities import make_identity
 from deployment.inference.packets import Packets, ProviderSeeds
 from deployment.inference.providers import MOST_AT_ONCE
+from deployment.inference.servers import MOST_GUESTS, MOST_OF_A_PATIENT
 
 SHAPE = (3, 4, 4)
 
@@ -257,6 +259,23 @@ def test_a_provider_that_is_busy_says_so_before_it_counts(three, model):
         three.provider._places.release()
     with three.agent() as agent:
         assert np.isfinite(predicted(agent, model, picture())).all()
+
+
+def test_a_patient_who_connects_without_end_keeps_no_other_out(tmp_path, model):
+    with parties(tmp_path, model, patients=("ada", "ben")) as three, ExitStack() as held:
+        for _ in range(MOST_OF_A_PATIENT):
+            held.enter_context(three.agent())
+        for _ in range(MOST_GUESTS):
+            with suppress(LinkError):
+                held.enter_context(three.agent(patience=2.0))
+        with three.agent("ben", patience=5.0) as agent:
+            assert np.isfinite(predicted(agent, model, picture())).all()
+        held.pop_all().close()
+        deadline = time.monotonic() + 5
+        while three.provider.server._guests["ada"] and time.monotonic() < deadline:
+            time.sleep(0.01)
+        with three.agent() as agent:
+            assert np.isfinite(predicted(agent, model, picture())).all()
 
 
 def test_a_patient_has_time_to_choose_a_picture(tmp_path, model):
