@@ -188,5 +188,5 @@ def test_errors_and_logs_show_names_as_they_are_written(
     with logging_to(tmp_path / "run.log", "info", terminal=False):
         logging.getLogger("strategies").warning("%s\nwas late", EVIL)
     text = (tmp_path / "run.log").read_text()
-    assert f"{SHOWN}\nwas late\n" in text
+    assert f"{SHOWN}\n  was late\n" in text
     assert not _OBEYED.search(text)
