@@ -5,7 +5,7 @@ Each says which detector sees it, from what leaves hospitals and from their ledg
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +14,8 @@ from unittest import mock
 from clients.learning import joint, local_steps, visits
 from clients.learning.batch import Batch
 from clients.learning.dp_sgd import GradientSum
+from simulations.run_audit import attack, planned_run
+from simulations.scenario import find_scenario, resolve
 
 Patch = Callable[[ExitStack], None]
 
@@ -43,6 +45,18 @@ def planted(fault: Fault) -> Iterator[None]:
     with ExitStack() as stack:
         fault.plant(stack)
         yield
+
+
+def named(faults: Collection[Fault], name: str) -> Fault:
+    """Return the fault of a name."""
+    [fault] = [one for one in faults if one.name == name]
+    return fault
+
+
+def attacked(*assignments: str) -> list[str]:
+    """Audit what `default` promises under some settings; returns what does not hold."""
+    settings = resolve(find_scenario("default"), list(assignments), {})
+    return attack(settings, planned_run(settings), lambda *_: None).audit.failures
 
 
 def swap(stack: ExitStack, where: object, name: str, value: object) -> None:

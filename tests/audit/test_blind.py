@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,11 +17,8 @@ from simulations.audit.data_audit import DataAudit, audit_data
 from simulations.audit.gates import ERROR
 from simulations.audit.opened import Release
 from simulations.audit.plans import SMALL, plans_of
-from simulations.launch import logging_to
-from simulations.run_audit import attack, planned_run
-from simulations.scenario import find_scenario, resolve
 from tests.audit.blind_faults import BLIND
-from tests.audit.faults import AUDIT, Fault, planted
+from tests.audit.faults import AUDIT, Fault, attacked, named, planted
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning"),
@@ -32,26 +28,9 @@ pytestmark = [
 FEW = ("audit.canaries=500", "training.rounds=2")
 
 
-@pytest.fixture
-def quiet(tmp_path: Path) -> Iterator[Path]:
-    """A folder, and a file in it for what trainings log."""
-    with logging_to(tmp_path / "audit.log", "info", terminal=False):
-        yield tmp_path
-
-
-def named(name: str) -> Fault:
-    [fault] = [one for one in BLIND if one.name == name]
-    return fault
-
-
-def attacked(*assignments: str) -> list[str]:
-    settings = resolve(find_scenario("default"), list(assignments), {})
-    return attack(settings, planned_run(settings), lambda *_: None).audit.failures
-
-
 @pytest.mark.parametrize("regime", ["FSCDP", "FPDP"])
 def test_a_sum_that_is_rounded_before_its_noise_shows(regime: str) -> None:
-    with planted(named("rounded before the noise")):
+    with planted(named(BLIND, "rounded before the noise")):
         [found] = attacked(*FEW, f"privacy.regime={regime}")
     assert "values before their noise" in found
 
@@ -106,7 +85,7 @@ def test_class_weights_above_one_show(quiet: Path, monkeypatch: pytest.MonkeyPat
     evened = [one for one in plans_of(SMALL) if "classes evened out" in one.title]
     monkeypatch.setattr(data_audit, "plans_of", lambda _: evened)
     form = replace(SMALL, cases=())
-    with planted(named("class weights after the clip")):
+    with planted(named(BLIND, "class weights after the clip")):
         shut = audit_data(quiet / "planted", form).shut
     assert {one.training for one in shut} >= {one.title for one in evened}
 

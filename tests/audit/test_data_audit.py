@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,6 @@ from simulations.audit import data_audit
 from simulations.audit.cases import CASES
 from simulations.audit.data_audit import DataAudit, audit_data
 from simulations.audit.plans import QUICK, SMALL, SUM_PLANS, plans_of
-from simulations.launch import logging_to
 from tests.audit.faults import AUDIT, DATA, RECONCILIATION, Fault, planted
 from tests.audit.planted import FAULTS
 
@@ -25,13 +23,6 @@ pytestmark = [
 
 #: One for each detector.
 A_FEW = ("a clip for each tensor", "a retry not charged")
-
-
-@pytest.fixture
-def quiet(tmp_path: Path) -> Iterator[Path]:
-    """A folder, and a file in it for what trainings log."""
-    with logging_to(tmp_path / "audit.log", "info", terminal=False):
-        yield tmp_path
 
 
 def shut(audit: DataAudit) -> list[str]:

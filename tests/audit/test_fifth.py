@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,6 @@ from simulations.audit.cases import CASES, run_case
 from simulations.audit.data_audit import DataAudit, audit_data
 from simulations.audit.gates import ERROR
 from simulations.audit.plans import SMALL
-from simulations.launch import logging_to
 from tests.audit.faults import Fault, planted
 from tests.audit.fifth_faults import FIFTH
 
@@ -22,13 +20,6 @@ pytestmark = [
 
 START = "models that leave follow from opened sums over q*N"
 ANEW = "what is sealed is hidden anew"
-
-
-@pytest.fixture
-def quiet(tmp_path: Path) -> Iterator[Path]:
-    """A folder, and a file in it for what trainings log."""
-    with logging_to(tmp_path / "audit.log", "info", terminal=False):
-        yield tmp_path
 
 
 def shut(case: str, folder: Path) -> set[str]:

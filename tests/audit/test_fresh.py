@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from simulations.audit.data_audit import DataAudit, audit_data
 from simulations.audit.plans import SMALL
-from simulations.launch import logging_to
-from simulations.run_audit import attack, planned_run
-from simulations.scenario import find_scenario, resolve
-from tests.audit.faults import AUDIT, Fault, planted
+from tests.audit.faults import AUDIT, Fault, attacked, planted
 from tests.audit.fresh_faults import FRESH
 
 pytestmark = [
@@ -20,13 +16,6 @@ pytestmark = [
     pytest.mark.usefixtures("chances"),
     pytest.mark.exhaustive,
 ]
-
-
-@pytest.fixture
-def quiet(tmp_path: Path) -> Iterator[Path]:
-    """A folder, and a file in it for what trainings log."""
-    with logging_to(tmp_path / "audit.log", "info", terminal=False):
-        yield tmp_path
 
 
 @pytest.mark.parametrize("fault", FRESH, ids=lambda fault: fault.name)
@@ -40,6 +29,5 @@ def test_a_fresh_fault_is_caught(quiet: Path, fault: Fault) -> None:
         found = {one.detector for one in audit_data(quiet / "audit", SMALL, enough=enough).shut}
     if AUDIT in fault.caught_by:
         with planted(fault):
-            settings = resolve(find_scenario("default"), [], {})
-            assert attack(settings, planned_run(settings), lambda *_: None).audit.failures
+            assert attacked()
     assert found >= named and fault.caught_by

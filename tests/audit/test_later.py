@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,10 +16,7 @@ from simulations.audit.data_audit import DataAudit, audit_data
 from simulations.audit.gates import ERROR
 from simulations.audit.limits_kept import limit_gates
 from simulations.audit.plans import SMALL, SUM_PLANS, plans_of
-from simulations.launch import logging_to
-from simulations.run_audit import attack, planned_run
-from simulations.scenario import find_scenario, resolve
-from tests.audit.faults import AUDIT, Fault, planted
+from tests.audit.faults import AUDIT, Fault, attacked, named, planted
 from tests.audit.later_faults import LATER
 
 pytestmark = [
@@ -29,27 +25,10 @@ pytestmark = [
 ]
 
 
-@pytest.fixture
-def quiet(tmp_path: Path) -> Iterator[Path]:
-    """A folder, and a file in it for what trainings log."""
-    with logging_to(tmp_path / "audit.log", "info", terminal=False):
-        yield tmp_path
-
-
-def named(name: str) -> Fault:
-    [fault] = [one for one in LATER if one.name == name]
-    return fault
-
-
-def attacked(*assignments: str) -> list[str]:
-    settings = resolve(find_scenario("default"), list(assignments), {})
-    return attack(settings, planned_run(settings), lambda *_: None).audit.failures
-
-
 def test_noise_that_repeats_in_long_vectors_shows_in_a_run_of_few_canaries() -> None:
     few = ("audit.canaries=500", "training.rounds=2")
     assert attacked(*few) == []
-    with planted(named("noise that repeats in long vectors")):
+    with planted(named(LATER, "noise that repeats in long vectors")):
         [found] = attacked(*few)
     assert "noise that repeats within a vector" in found
     assert "at distance 32,768" in found
@@ -83,7 +62,7 @@ def test_a_clip_that_leaves_a_tensor_out_shows(
 ) -> None:
     shortest = [one for one in plans_of(SMALL) if one.title.startswith("gradients, CDP")]
     monkeypatch.setattr(data_audit, "plans_of", lambda _: shortest)
-    with planted(named("biases beside the clip")):
+    with planted(named(LATER, "biases beside the clip")):
         audit = audit_data(quiet / "audit", SMALL, enough=lambda _: True)
     assert "no patient moves a sum by more than the clip" in {one.gate.name for one in audit.shut}
 
@@ -91,7 +70,7 @@ def test_a_clip_that_leaves_a_tensor_out_shows(
 def test_a_limit_is_held_over_trainings(quiet: Path) -> None:
     gates = limit_gates(quiet / "honest")
     assert [one.name for one in gates if not one.open(ERROR)] == []
-    with planted(named("limits of one training alone")):
+    with planted(named(LATER, "limits of one training alone")):
         gates = limit_gates(quiet / "planted")
     shut = [one.name for one in gates if not one.open(ERROR)]
     assert shut == ["all trainings together stay within a hospital's limit"]
@@ -100,7 +79,7 @@ def test_a_limit_is_held_over_trainings(quiet: Path) -> None:
 def test_one_seed_for_all_parts_tells_of_those_that_stay() -> None:
     parts = plan_parts(1.0, hospitals=5, dropouts=2, colluders=0)
     assert parts is not None and len(parts.levels) == 2
-    for plant, alike in ((None, False), (named("one seed for all parts"), True)):
+    for plant, alike in ((None, False), (named(LATER, "one seed for all parts"), True)):
         if plant is None:
             seeds = Seeds.drawn(Stream.fresh(), parts)
         else:
@@ -117,7 +96,7 @@ def test_opened_noise_that_tells_of_what_stays_shuts_its_gate_and_no_other(
     monkeypatch.setattr(data_audit, "plans_of", lambda _: SUM_PLANS[1:])
     form = replace(SMALL, cases=())
     assert audit_data(quiet / "honest", form).shut == []
-    with planted(named("one seed for all parts")):
+    with planted(named(LATER, "one seed for all parts")):
         audit = audit_data(quiet / "planted", form)
     assert {one.gate.name for one in audit.shut} == {
         "correlation of noise that everybody knows with noise that stays"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -35,10 +35,7 @@ from simulations.audit.cases import CASES, case_settings, run_case
 from simulations.audit.data_audit import DataAudit, audit_data
 from simulations.audit.gates import ERROR
 from simulations.audit.plans import SMALL
-from simulations.launch import logging_to
-from simulations.run_audit import attack, planned_run
-from simulations.scenario import find_scenario, resolve
-from tests.audit.faults import AUDIT, Fault, planted
+from tests.audit.faults import AUDIT, Fault, attacked, named, planted
 from tests.audit.unseen import MISSED, UNSEEN
 
 pytestmark = [
@@ -49,13 +46,6 @@ pytestmark = [
 PLACE = Place(training="t", round=1, attempt=1)
 #: Audits that must each see a fault: canaries are drawn anew, and a lucky draw is no detector.
 AUDITS = 3
-
-
-@pytest.fixture
-def quiet(tmp_path: Path) -> Iterator[Path]:
-    """A folder, and a file in it for what trainings log."""
-    with logging_to(tmp_path / "audit.log", "info", terminal=False):
-        yield tmp_path
 
 
 def noise_is_known_to_others(folder: Path) -> bool:
@@ -159,18 +149,12 @@ def seen(fault: Fault, folder: Path) -> set[str]:
 
     with planted(fault):
         audit = audit_data(folder / "audit", SMALL, enough=enough)
-        settings = resolve(find_scenario("default"), [], {})
-        failures = attack(settings, planned_run(settings), lambda *_: None).audit.failures
+        failures = attacked()
     return {one.detector for one in audit.shut} | ({AUDIT} if failures else set())
 
 
-def named(name: str) -> Fault:
-    [fault] = [one for one in UNSEEN if one.name == name]
-    return fault
-
-
 def test_a_key_of_two_attempts_shuts_the_gate_that_reads_keys_and_no_other(quiet: Path) -> None:
-    with planted(named("one key for all attempts of a round")):
+    with planted(named(UNSEEN, "one key for all attempts of a round")):
         gates = run_case(CASES["gradients FSCDP, one-time"], quiet / "case")
     shut = [gate.name for gate in gates if not gate.open(ERROR)]
     assert shut == ["correlation of the one-time keys of two places"]
@@ -186,7 +170,7 @@ def test_a_key_of_two_attempts_shuts_the_gate_that_reads_keys_and_no_other(quiet
     ],
 )
 def test_the_first_training_over_canaries_shuts_its_gate(quiet: Path, name: str, gate: str) -> None:
-    with planted(named(name)):
+    with planted(named(UNSEEN, name)):
         audit = audit_data(quiet / "audit", SMALL, enough=lambda _: True)
     assert gate in {one.gate.name for one in audit.shut}
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,31 +12,41 @@ import numpy as np
 import pytest
 from flwr.app import (
     Array,
-    ArrayRecord,
-    ConfigRecord,
     Context,
-    Error,
     Message,
-    MetricRecord,
     RecordDict,
 )
 
-from clients.contract.faults import FLOWER_ERROR_CODE
 from clients.contract.kinds import Kind
-from clients.contract.messages import ARRAYS, METRICS, PHASES, bytes_to_array
+from clients.contract.messages import METRICS, PHASES, bytes_to_array
 from clients.contract.terms import hospitals_expected
-from clients.contract.words import CONFIG
-from crypto.identity import Identity
-from crypto.offers import Offer
 from strategies.errors import TrainingStopped
 from tests.exchange_runs import read_json, recorded
 from tests.in_process import InProcessGrid, hospital_of, server_app, small_settings
+from tests.strategies.lies import (
+    HUGE,
+    Change,
+    as_objects,
+    empty,
+    every_array,
+    every_value,
+    every_word,
+    flipped,
+    lying_header,
+    offer_of_a_stranger,
+    only_config,
+    other_shape,
+    saying,
+    silent,
+    with_arrays,
+    with_config,
+    with_metrics,
+    with_whole,
+    wordy_error,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
 
-Change = Callable[[RecordDict], RecordDict | Error | None]
-
-HUGE = 2**45
 SUMS = {"sealing__scheme": "modular", "privacy__dropouts": 1, "training__release_every": 1}
 SHARED = {**SUMS, "sealing__scheme": "one-time", "partition__hospitals": 5}
 VISITS = {"exchange__name": "cyclic", "privacy__regime": "FPDP", "training__rounds": 2}
@@ -66,120 +75,6 @@ class Case:
     #: Whether a run can go on without the hospital.
     goes_on: bool = True
     liar: str = "hospital-03"
-
-
-def with_config(**values: object) -> Change:
-    """Say other words under some keys; None takes a key away."""
-
-    def change(content: RecordDict) -> RecordDict:
-        words = {**content.config_records.get(CONFIG, ConfigRecord()), **values}
-        content[CONFIG] = ConfigRecord({k: v for k, v in words.items() if v is not None})  # type: ignore[misc]
-        return content
-
-    return change
-
-
-def every_word(value: object) -> Change:
-    """Say the same under every key."""
-
-    def change(content: RecordDict) -> RecordDict:
-        words = content.config_records.get(CONFIG, ConfigRecord({"name": ""}))
-        content[CONFIG] = ConfigRecord(dict.fromkeys(words, value))  # type: ignore[arg-type]
-        return content
-
-    return change
-
-
-def with_arrays(**values: Array | None) -> Change:
-    """Send other arrays under some names; None takes one away. `__` stands for a dot."""
-
-    def change(content: RecordDict) -> RecordDict:
-        arrays = dict(content.array_records.get(ARRAYS, ArrayRecord()))
-        arrays |= {name.replace("__", "."): array for name, array in values.items()}  # type: ignore[misc]
-        content[ARRAYS] = ArrayRecord({k: v for k, v in arrays.items() if v is not None})
-        return content
-
-    return change
-
-
-def every_array(make: Callable[[Array], Array | None], prefix: str = "") -> Change:
-    """Put something else in the place of each array whose name begins so."""
-
-    def change(content: RecordDict) -> RecordDict:
-        arrays = content.array_records[ARRAYS]
-        made = {n: make(a) if n.startswith(prefix) else a for n, a in arrays.items()}
-        content[ARRAYS] = ArrayRecord({n: a for n, a in made.items() if a is not None})
-        return content
-
-    return change
-
-
-def every_value(number: float, prefix: str) -> Change:
-    """Fill arrays of numbers with one number."""
-    return every_array(lambda a: Array(np.full_like(a.numpy(), number)), prefix)
-
-
-def other_shape(array: Array) -> Array:
-    return Array(np.zeros((3, *array.numpy().shape), dtype=array.numpy().dtype))
-
-
-def lying_header(array: Array) -> Array:
-    """A NumPy file that says it holds 2**45 numbers."""
-    data = array.data.replace(b"'shape': (", f"'shape': ({HUGE}, ".encode(), 1)
-    return Array(array.dtype, array.shape, array.stype, data)
-
-
-def as_objects(array: Array) -> Array:
-    data = array.data.replace(b"<f4", b"|O8").replace(b"<f8", b"|O8")
-    return Array("object", array.shape, array.stype, data)
-
-
-def with_metrics(record: str, **values: object) -> Change:
-    def change(content: RecordDict) -> RecordDict:
-        content[record] = MetricRecord(values)  # type: ignore[arg-type]
-        return content
-
-    return change
-
-
-def empty(_: RecordDict) -> RecordDict:
-    return RecordDict()
-
-
-def only_config(_: RecordDict) -> RecordDict:
-    return RecordDict({CONFIG: ConfigRecord({"model-round": 1, "snapshot-round": 1})})
-
-
-def wordy_error(_: RecordDict) -> Error:
-    return Error(FLOWER_ERROR_CODE, "a patient with a tumour " + "x" * 100_000)
-
-
-def silent(_: RecordDict) -> None:
-    return None
-
-
-def saying(code: str) -> Change:
-    return lambda _: Error(FLOWER_ERROR_CODE, code)
-
-
-def offer_of_a_stranger(content: RecordDict) -> RecordDict:
-    offer = Offer.from_bytes(content.config_records[CONFIG]["offer"])  # type: ignore[arg-type]
-    forged = Offer(
-        training=offer.training,
-        name=offer.name,
-        identity=Identity.generate().public,
-        ephemeral=offer.ephemeral,
-        commitment=offer.commitment,
-        public=offer.public,
-        signature=offer.signature,
-    )
-    return with_config(offer=forged.to_bytes())(content)  # type: ignore[return-value]
-
-
-def flipped(array: Array) -> Array:
-    data = bytearray(array.data)
-    data[len(data) // 2] ^= 1
-    return Array(array.dtype, array.shape, array.stype, bytes(data))
 
 
 JUNK = bytes_to_array(b"\0" * 700)
@@ -314,11 +209,6 @@ def cases() -> list[Case]:
     }
     add(Kind.BACKWARD, factors, EXACT)
     return found
-
-
-def with_whole(name: str, number: float, dtype: np.dtype) -> Change:
-    """Fill one array with one number of a kind."""
-    return every_array(lambda a: Array(np.full(a.numpy().shape, number, dtype=dtype)), name)
 
 
 CASES = cases()
