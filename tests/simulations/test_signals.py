@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import os
 import signal
-import subprocess
 import sys
 import time
 import weakref
@@ -95,6 +94,8 @@ def test_what_is_raised_around_a_fork_comes_again(own: bool) -> None:
         if not own:
             expected = SystemExit
             signal.signal(signal.SIGTERM, lambda number, _: sys.exit(number))
-        subprocess.run(["true"], check=True, preexec_fn=int)  # so that it forks
+        if (child := os.fork()) == 0:
+            os._exit(0)
+        os.waitpid(child, 0)
         wait()
     assert raised.type is expected
