@@ -49,7 +49,7 @@ ROWS = {
     "cnn-28": Row("cnn", "mnist", 28, 300, 1000),
     "cnn-64": Row("cnn", "chest-xray", 64, 100, 1000),
     "squeezenet-64": Row("squeezenet", "chest-xray", 64, 100, 1000),
-    "squeezenet-224": Row("squeezenet", "chest-xray", 224, 100, 200),
+    "squeezenet-224": Row("squeezenet", "chest-xray", 224, 100, 1000),
     "resnet18-64": Row("resnet18", "chest-xray", 64, 12, 1000),
     "resnet18-224": Row("resnet18", "chest-xray", 224, 6, 20),
 }
