@@ -12,6 +12,7 @@ from simulations.prediction.commands import (
     ByGradients,
     Confidence,
     Coverage,
+    Declared,
     Evaluate,
     Explain,
     Out,
@@ -38,6 +39,7 @@ def calibrate(
         Path,
         typer.Option(metavar="PATH", help="Labelled records of patients not trained on."),
     ],
+    declaration: Declared = None,
     site: Site = Path(),
 ) -> None:
     """Calibrate a model on a hospital's own patients, for its own use: nothing leaves.
@@ -48,7 +50,7 @@ def calibrate(
     from deployment.own_calibration import calibrate_site
     from deployment.report import line
 
-    for finding in calibrate_site(site, model, data):
+    for finding in calibrate_site(site, model, data, declaration):
         line(finding.good, finding.text)
 
 
@@ -57,6 +59,7 @@ def predict(
     data: Annotated[
         Path, typer.Option(metavar="PATH", help="Table, folder of pictures, or npz as in training.")
     ],
+    declaration: Declared = None,
     site: Site = Path(),
     out: Out = Path("predictions.csv"),
     evaluate: Evaluate = False,
@@ -80,6 +83,7 @@ def predict(
     request = Request(
         model=str(model),
         data=str(data),
+        declaration=declaration,
         out=out,
         coverage=coverage,
         confidence=confidence,

@@ -56,16 +56,19 @@ def read_own(site: SiteFile, digest: str) -> OwnCalibration | None:
     return found
 
 
-def calibrate_site(folder: Path, model: Path, data: Path) -> Iterator[Finding]:
+def calibrate_site(
+    folder: Path, model: Path, data: Path, declaration: Path | None = None
+) -> Iterator[Finding]:
     """Calibrate a model on a hospital's own patients, keep it there, and say what was found.
 
     Args:
         folder: the hospital's, with its ``site.toml``.
         model: an exported file, or a run's ``predictor.safetensors``.
         data: labelled records of patients whom the model did not learn from.
+        declaration: file that says how they are written; None for the one beside them.
 
     Raises:
-        DeploymentError: no such record is there.
+        DeploymentError: no such record is there, or a filled column cannot be read.
         ArtefactError, DataError, SiteFileError: a file is not what it should be.
     """
     from clients.prediction.artefact import read_artefact
@@ -80,8 +83,13 @@ def calibrate_site(folder: Path, model: Path, data: Path) -> Iterator[Finding]:
     site = read_site_file(folder / "site.toml")
     predictor = Predictor(read_artefact(model), sorted(site.allowed_functions))
     log = RowNotes()
-    asked = ask(data, predictor.artefact.info, log)
+    asked = ask(data, predictor.artefact.info, log, declaration)
     yield from (Finding(good=False, text=line) for line in log.lines())
+    if asked.blind:
+        raise DeploymentError(
+            f"{data}: a column could not be read in any row: {'; '.join(asked.blind)}. Say in the "
+            "declaration how it is written (--declaration)"
+        )
     checked = _not_trained_on(site, predictor.artefact, asked)
     yield checked.finding
     try:

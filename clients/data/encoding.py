@@ -187,6 +187,14 @@ class Encoder:
         self._unread[column] += 1
         self._example.setdefault(column, example)
 
+    def blind(self) -> list[str]:
+        """Return a line for each input column that is filled, and of which nothing was read."""
+        return [
+            f"{self._example[column]}; so is every filled cell of this column"
+            for column in self._unread
+            if not self._filled[column] and column != self._declared.target
+        ]
+
     def check(self) -> None:
         """Refuse a declaration that does not mean these data; never of a hospital's own records.
 

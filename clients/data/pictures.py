@@ -219,7 +219,7 @@ def _records(found: list[Found], declared: Declaration, where: Location) -> list
     series: dict[tuple[str, ...], list[tuple[float, Found]]] = {}
     for one in found:
         try:
-            key, position, patient = _place_in_series(one, said)
+            key, position, patient = place_in_series(one, said)
         except Exception as error:
             # What a damaged header makes its reader raise is anybody's guess.
             where.log.note("not a readable picture: the record is out", f"{one.file}: {error}")
@@ -236,7 +236,7 @@ def _records(found: list[Found], declared: Declaration, where: Location) -> list
     return records
 
 
-def _place_in_series(one: Found, said: Pictures) -> tuple[tuple[str, ...], float, str]:
+def place_in_series(one: Found, said: Pictures) -> tuple[tuple[str, ...], float, str]:
     """Return which record a file belongs to, how far along it lies, and whose it is.
 
     Raises:

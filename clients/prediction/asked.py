@@ -30,6 +30,9 @@ class Asked(Unreleased):
         labels: int64 [n], class numbers, `UNTOLD` for none; None where no record has any.
         names: of the patient of each record, "" where none is named; none at all likewise.
         patients: int64 [n], numbers of patients; each record is one's own where none are named.
+        columns: of a table, names of those that the model reads, for each of its files.
+        blind: of these, those with something in their cells of which nothing could be read: a line
+            each, with the first example.
     """
 
     keys: Mapping[str, Sequence[str]]
@@ -39,6 +42,8 @@ class Asked(Unreleased):
     labels: Ints | None = None
     patients: Ints
     names: Sequence[str] = ()
+    columns: Sequence[str] = ()
+    blind: Sequence[str] = ()
 
     def __len__(self) -> int:
         return len(self.notes)

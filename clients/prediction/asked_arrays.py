@@ -26,13 +26,16 @@ from clients.prediction.asked_tables import NOTHING, check_same
 _NAMES = (("images", "labels", "patient"), ("x", "y", "patient"))
 
 
-def ask_arrays(path: Path, info: DatasetInfo, log: RowNotes) -> Asked:
+def ask_arrays(
+    path: Path, info: DatasetInfo, log: RowNotes, declaration: Path | None = None
+) -> Asked:
     """Return the records of an npz file.
 
     Args:
         path: of the file.
         info: public facts of what the model was trained on.
         log: where what could not be read is counted.
+        declaration: file that says what they are like; None for the one beside, if there is one.
 
     Raises:
         DataError: the file cannot be read, holds no such arrays, or arrays of another shape.
@@ -40,7 +43,7 @@ def ask_arrays(path: Path, info: DatasetInfo, log: RowNotes) -> Asked:
     parts = _parts(path)
     arrays = open_npz(path, [name for part in parts for name in part if name])
     first = arrays[parts[0][0]]
-    declared = _declared(path, info, first)
+    declared = _declared(declaration or path.with_suffix(".toml"), info, first, declaration is None)
     where = Location(declared=True, log=log)
     values = _joined(path, [arrays[part[0]] for part in parts])
     store = values_store(path, values, declared, where)
@@ -92,9 +95,8 @@ def _parts(path: Path) -> list[tuple[str, str, str]]:
     return found  # type: ignore[return-value]
 
 
-def _declared(path: Path, info: DatasetInfo, values: NDArray[Any]) -> Declaration:
-    file = path.with_suffix(".toml")
-    if file.is_file():
+def _declared(file: Path, info: DatasetInfo, values: NDArray[Any], optional: bool) -> Declaration:
+    if file.is_file() or not optional:
         declared = read_declaration(file)
         if info.declared:
             check_same(declared.public(), info.declared, str(file))

@@ -1,32 +1,69 @@
-"""Pictures and volumes to predict: a file, or a folder of them with whatever folders are in it.
+"""Pictures and volumes to predict: a file, or a folder of them, laid out as a training reads it.
 
-A picture in a folder that is named after a class has that class as its label.
+`dataset.toml` in the folder, or the declaration that is named, says what its folders are, or which
+table lists its pictures. Where nothing says so, a picture in a folder that is named after a class
+has that class as its label. `patients.csv` says whose a picture is. Slices of one DICOM series are
+one volume.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from clients.data.declaration import FOLDER_FILE, Declaration, read_declaration
+from clients.data.declared_parts import Pictures
+from clients.data.dialect import identifier
+from clients.data.encoding import Encoder
 from clients.data.errors import DataError
-from clients.data.picture_files import SUFFIXES, PictureForm, is_picture
-from clients.data.pictures import PictureStore
+from clients.data.layouts import Found, pictures_in, walk
+from clients.data.manifest import owned, picture_of
+from clients.data.picture_files import SUFFIXES, PictureForm, Source
+from clients.data.pictures import PictureStore, place_in_series
 from clients.data.public_facts import declaration_of
-from clients.data.records import SPATIAL_KINDS, DatasetInfo, LazyInputs
+from clients.data.reading_log import ReadingLog
+from clients.data.records import SPATIAL_KINDS, DatasetInfo, LazyInputs, dense
+from clients.data.rows import read_rows
 from clients.prediction.asked import UNTOLD, Asked, RowNotes
+from clients.prediction.asked_tables import RowsLeftOut, check_same
+
+_NONE = Path()
 
 
-def ask_pictures(path: Path, info: DatasetInfo, log: RowNotes) -> Asked:
-    """Return a picture, or all those of a folder, by name.
+@dataclass(frozen=True, kw_only=True)
+class _Record:
+    """A picture or volume that is asked about.
+
+    Attributes:
+        source: its files; none where `fault` says why.
+        keys: column -> value: which it is.
+        found: what is told of it.
+    """
+
+    source: Source
+    keys: Mapping[str, str]
+    found: Found
+    fault: str = ""
+
+
+def ask_pictures(
+    path: Path, info: DatasetInfo, log: RowNotes, declaration: Path | None = None
+) -> Asked:
+    """Return a picture, or all those of a folder, by name or in the order of the table of them.
 
     Args:
         path: of the file or folder.
         info: public facts of what the model was trained on.
         log: where what could not be read is counted.
+        declaration: file that says how the folder is laid out; None for the folder's own.
 
     Raises:
-        DataError: there is no picture, or the model is not for pictures.
+        DataError: there is no picture, the model is not for pictures, or other pictures are
+            declared than it was trained on.
     """
     if info.kind not in SPATIAL_KINDS or len(set(info.shape[1:])) != 1:
         raise DataError(
@@ -35,27 +72,156 @@ def ask_pictures(path: Path, info: DatasetInfo, log: RowNotes) -> Asked:
             code="shape",
         )
     root = path if path.is_dir() else path.parent
-    files = _files(path)
-    store = PictureStore(files, picture_form(info), log)
+    declared = _declared(path, info, declaration)
+    if path.is_dir() and declared.pictures.manifest:
+        records = _listed(root, declared, info, log)
+    else:
+        records = _in_folder(path, root, declared, info)
+    return _asked(_in_series(records, declared, info), declared, info, log)
+
+
+def _declared(path: Path, info: DatasetInfo, declaration: Path | None) -> Declaration:
+    """Return how a folder is laid out, if it holds what the model knows.
+
+    Raises:
+        DataError: it declares other data.
+    """
+    file = declaration
+    if file is None and path.is_dir() and (path / FOLDER_FILE).is_file():
+        file = path / FOLDER_FILE
+    if file is None:
+        return Declaration(classes=info.classes)
+    declared = read_declaration(file)
+    if info.declared:
+        check_same(declared.public(), info.declared, str(file))
+    else:
+        # Of a data set that nobody declares, the classes are what both say.
+        said, known = ({"classes": str(list(one.classes))} for one in (declared, info))
+        check_same(said, known, str(file))
+    return declared
+
+
+def _in_folder(path: Path, root: Path, declared: Declaration, info: DatasetInfo) -> list[_Record]:
+    """Return the pictures of a folder, by name, with what its folders say of them."""
+    files, layout, quiet = _files(path), declared.pictures.layout, ReadingLog()
+    if path.is_file() or not layout:
+        told = {one: Found(file=one, label=_above(one, root, info.classes)) for one in files}
+    else:
+        told = {one: Found(file=one) for one in files}
+        # What training leaves out, as of no class, is asked about all the same.
+        told |= {one.file: one for one in walk(root, layout, info.classes, quiet)}
+    if path.is_dir():
+        told |= {one.file: one for one in owned(root, list(told.values()), quiet)}
+    return [
+        _Record(source=(one,), keys={"file": one.relative_to(root).as_posix()}, found=told[one])
+        for one in files
+    ]
+
+
+def _above(file: Path, root: Path, classes: Sequence[str]) -> int:
+    """Return the class of the nearest folder that is named after one."""
+    named = {one.casefold(): number for number, one in enumerate(classes)}
+    for folder in reversed((root.name, *file.relative_to(root).parts[:-1])):
+        if folder.casefold() in named:
+            return named[folder.casefold()]
+    return UNTOLD
+
+
+def _listed(root: Path, declared: Declaration, info: DatasetInfo, log: RowNotes) -> list[_Record]:
+    """Return the pictures that a manifest lists, in its order; labels and owners may be absent."""
+    said, table, odd = declared.pictures, root / declared.pictures.manifest, RowsLeftOut()
+    if not table.is_file():
+        raise DataError(
+            f"{table} does not exist, but [pictures] manifest names it", code="missing-file"
+        )
+    read = read_rows(table, [said.file], odd, declared.file)
+    nobody = declared.model_copy(update={"patient": "", "hospital": ""})
+    encoder = Encoder(nobody, read.dialect, log)
+    told = declared.target in read.header
+    records = {
+        number: _Record(source=(), keys=_keys(number), found=Found(file=_NONE), fault=fault)
+        for number, fault in odd.left_out.items()
+    }
+    for place, row in read.rows:
+        number, file = int(place.rpartition(" ")[2]), picture_of(table.parent, row[said.file])
+        label = encoder.label(place, row) if told else None
+        patient = identifier(row.get(declared.patient, ""))
+        records[number] = _Record(
+            source=() if file is None else (file,),
+            keys=_keys(number, row[said.file]),
+            found=Found(
+                file=file or _NONE, label=UNTOLD if label is None else label, patient=patient
+            ),
+            fault="" if file else "no such picture: no prediction",
+        )
+    log.of_record()
+    return [records[number] for number in sorted(records)]
+
+
+def _keys(row: int, file: str = "") -> dict[str, str]:
+    return {"row": str(row), "file": file}
+
+
+def _in_series(records: list[_Record], declared: Declaration, info: DatasetInfo) -> list[_Record]:
+    """Return the records, the slices of a DICOM series as one, in order; owners by headers."""
+    said = Pictures(volumes=info.kind == "volume", patient=declared.pictures.patient)
+    if not (said.volumes or said.patient == "header"):
+        return records
+    series: dict[tuple[str, ...], list[tuple[float, _Record]]] = {}
+    for number, one in enumerate(records):
+        key: tuple[str, ...] = (str(number),)
+        along, found, fault = 0.0, one.found, one.fault
+        if not fault:
+            try:
+                key, along, patient = place_in_series(one.found, said)
+                if said.patient == "header":
+                    found = replace(one.found, patient=patient)
+            except Exception as error:
+                # What a damaged header makes its reader raise is anybody's guess.
+                fault = _fault(f"{one.source[0].name}: {error}")
+        series.setdefault(key, []).append((along, replace(one, found=found, fault=fault)))
+    made = []
+    for slices in series.values():
+        ordered = [one for _, one in sorted(slices, key=lambda s: (s[0], s[1].found.file))]
+        made.append(replace(ordered[0], source=tuple(f for one in ordered for f in one.source)))
+    return made
+
+
+def _fault(said: str) -> str:
+    return f"no readable picture: no prediction ({said})"
+
+
+def _asked(
+    records: list[_Record], declared: Declaration, info: DatasetInfo, log: RowNotes
+) -> Asked:
+    store = PictureStore([one.source for one in records], picture_form(info), log)
     rows, notes = [], []
     log.of_record()
-    for row in range(len(files)):
-        good = bool(np.isfinite(store.read(np.asarray([row]))).all())
-        said = log.of_record()
-        if good:
+    for row, one in enumerate(records):
+        said = one.fault
+        if not said:
+            good = bool(np.isfinite(store.read(np.asarray([row]))).all())
+            why = log.of_record().removeprefix(f"{one.source[0]}: ")
+            said = "" if good else _fault(why.partition(": not a readable")[0])
+        if not said:
             rows.append(row)
-        said = said.removeprefix(f"{files[row]}: ").partition(": not a readable")[0]
-        notes.append("" if good else f"no readable picture: no prediction ({said})")
-    named = {one.casefold(): number for number, one in enumerate(info.classes)}
-    labels = [named.get(file.parent.name.casefold(), UNTOLD) for file in files]
+        notes.append(said)
     known = np.asarray(rows, dtype=np.int64)
+    labels = [one.found.label for one in records]
+    names = [one.found.patient for one in records]
+    keys: dict[str, Any] = {key: [one.keys[key] for one in records] for key in records[0].keys}
+    if any(names) and declared.pictures.patient != "header":
+        # Of a header, a patient's identifier is used and never shown.
+        keys["patient"] = names
+    whose = [name or f"record {row}" for row, name in enumerate(names)]
     return Asked(
-        keys={"file": [file.relative_to(root).as_posix() for file in files]},
+        keys=keys,
         inputs=LazyInputs(store).view(known),
         rows=known,
         notes=notes,
         labels=np.asarray(labels, dtype=np.int64) if max(labels) > UNTOLD else None,
-        patients=np.arange(len(files), dtype=np.int64),
+        patients=dense(whose)[0],
+        names=names if any(names) else (),
     )
 
 
@@ -75,10 +241,7 @@ def picture_form(info: DatasetInfo) -> PictureForm:
 def _files(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
-    inside = sorted(path.rglob("*"))
-    hidden = {one for one in inside if any(p.startswith(".") for p in one.relative_to(path).parts)}
-    files = [one for one in inside if is_picture(one) and one.is_file() and one not in hidden]
-    if not files:
+    if not (files := pictures_in(path, deep=True)):
         raise DataError(
             f"{path}: no picture in it; expected files that end in {', '.join(SUFFIXES)}",
             code="missing-file",

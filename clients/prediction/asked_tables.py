@@ -1,14 +1,14 @@
 """Tables of patients to predict: the columns that a model was trained on, in any order.
 
-`visits.csv` is read as `visits.toml` beside it says, if there is one: how a hospital's file is
-written is its own. What all hospitals agreed on must be the same. Without that file the model's
-own declaration holds, and the file is read as its first line shows.
+`visits.csv` is read as `visits.toml` beside it says, or the declaration that is named: how a
+hospital's file is written is its own. What all hospitals agreed on must be the same. Without one
+the model's own declaration holds, and the file is read as its first line shows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -42,6 +42,9 @@ class _Reader(Protocol):
     def label(self, place: str, row: Row) -> int:
         """Return a row's class number, `UNTOLD` for none."""
 
+    def blind(self) -> list[str]:
+        """Return a line for each column that is filled, and of which nothing could be read."""
+
 
 class _Declared:
     """Rows of a declared table."""
@@ -58,6 +61,9 @@ class _Declared:
     def label(self, place: str, row: Row) -> int:
         label = self._encoder.label(place, row)
         return UNTOLD if label is None else label
+
+    def blind(self) -> list[str]:
+        return self._encoder.blind()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +126,8 @@ class _PublishedRows:
         self._classes = classes
         self._dialect = dialect
         self._log = log
+        self._read: set[str] = set()
+        self._unread: dict[str, str] = {}
 
     def read(self, place: str, row: Row) -> tuple[list[float], bool]:
         values = [self._value(place, column, row[column]) for column in self._form.columns]
@@ -128,12 +136,20 @@ class _PublishedRows:
 
     def _value(self, place: str, column: str, cell: str) -> float:
         value = self._dialect.number(cell)
-        if value is None and cell.casefold() not in ABSENT:
-            self._log.note(
-                "cannot be read: a missing value",
-                f"{place}, column {column}: {cell!r}, expected a number",
-            )
+        if value is not None:
+            self._read.add(column)
+        elif cell.casefold() not in ABSENT:
+            note = f"{place}, column {column}: {cell!r}, expected a number"
+            self._log.note("cannot be read: a missing value", note)
+            self._unread.setdefault(column, note)
         return np.nan if value is None else value
+
+    def blind(self) -> list[str]:
+        return [
+            f"{note}; so is every filled cell of this column"
+            for column, note in self._unread.items()
+            if column not in self._read
+        ]
 
     def label(self, place: str, row: Row) -> int:
         cell = row[self._form.target]
@@ -158,19 +174,22 @@ class _Form:
     reader: Callable[[Dialect, ReadingLog], _Reader]
 
 
-def ask_table(path: Path, info: DatasetInfo, log: RowNotes) -> Asked:
+def ask_table(
+    path: Path, info: DatasetInfo, log: RowNotes, declaration: Path | None = None
+) -> Asked:
     """Return the rows of a CSV, Excel or Parquet file.
 
     Args:
         path: of the file.
         info: public facts of what the model was trained on.
         log: where what could not be read is counted.
+        declaration: file that says how it is written; None for the one beside it, if there is one.
 
     Raises:
         DataError: the file cannot be read, lacks a column, or declares other columns or classes
             than the model was trained on.
     """
-    form = _form(path, info)
+    form = _form(path, info, declaration)
     odd = RowsLeftOut()
     table = _headless(path, odd) if path.suffix == HEADLESS else _rows(path, form, odd)
     reader = form.reader(table.dialect, log)
@@ -185,7 +204,8 @@ def ask_table(path: Path, info: DatasetInfo, log: RowNotes) -> Asked:
         notes.append(said if says else "; ".join(filter(None, [NOTHING, said])))
         labels.append(reader.label(place, row) if told else UNTOLD)
         log.of_record()
-    return _in_order(table, form, odd, inputs, rows, notes, labels if told else None, info)
+    found = _in_order(table, form, odd, inputs, rows, notes, labels if told else None, info)
+    return replace(found, columns=form.columns, blind=reader.blind())
 
 
 class RowsLeftOut(ReadingLog):
@@ -262,8 +282,14 @@ def _in_order(
     )
 
 
-def _form(path: Path, info: DatasetInfo) -> _Form:
+def _form(path: Path, info: DatasetInfo, declaration: Path | None) -> _Form:
     if published := PUBLISHED.get(info.name):
+        if declaration is not None:
+            raise DataError(
+                f"{declaration}: the model was trained on {info.name}, a published table, whose "
+                "columns no file declares; leave it out",
+                code="declaration",
+            )
 
         def rows(dialect: Dialect, log: ReadingLog) -> _Reader:
             return _PublishedRows(published, info.classes, dialect, log)
@@ -281,7 +307,7 @@ def _form(path: Path, info: DatasetInfo) -> _Form:
             f"arrays of shape {info.shape} in an npz file",
             code="declaration",
         )
-    declared = _declared(path.with_suffix(".toml"), info)
+    declared = _declared(path.with_suffix(".toml"), info, declaration)
 
     def reader(dialect: Dialect, log: ReadingLog) -> _Reader:
         return _Declared(declared, dialect, log)
@@ -295,14 +321,15 @@ def _form(path: Path, info: DatasetInfo) -> _Form:
     )
 
 
-def _declared(file: Path, info: DatasetInfo) -> Declaration:
-    """Return how a file is read: as is declared beside it, if that is what the model knows.
+def _declared(beside: Path, info: DatasetInfo, declaration: Path | None) -> Declaration:
+    """Return how a file is read: as is declared, if that is what the model knows.
 
     Raises:
         DataError: it declares something else.
     """
-    if not file.is_file():
+    if declaration is None and not beside.is_file():
         return declaration_of(info)
+    file = declaration or beside
     declared = read_declaration(file)
     check_same(declared.public(), info.declared, str(file))
     return declared

@@ -23,6 +23,14 @@ Data = Annotated[
         help="Table, folder of pictures, picture or npz as in training; 'holdout': the run's own.",
     ),
 ]
+Declared = Annotated[
+    Path | None,
+    typer.Option(
+        "--declaration",
+        metavar="FILE",
+        help="How the data are written; else the declaration beside them, else the model's own.",
+    ),
+]
 Out = Annotated[Path, typer.Option(metavar="FILE", help="The table: .csv or .parquet.")]
 Evaluate = Annotated[bool, typer.Option("--evaluate", help="Say how good, where labels are there.")]
 Coverage = Annotated[
@@ -55,6 +63,7 @@ PREDICT_EXAMPLES = "\n\n".join(
         "Examples:",
         "flower-simulation predict latest --data holdout --evaluate",
         "flower-simulation predict latest --data visits.csv --out predictions.csv --explain p.html",
+        "flower-simulation predict latest --data new.csv --declaration visits.toml",
         "flower-simulation predict model.safetensors --data pictures/ --explain p.html --gradients",
     ]
 )
@@ -79,6 +88,7 @@ def add_commands(app: typer.Typer) -> None:
 def predict(
     model: Model,
     data: Data,
+    declaration: Declared = None,
     out: Out = Path("predictions.csv"),
     evaluate: Evaluate = False,
     iterates: Iterates = False,
@@ -92,10 +102,12 @@ def predict(
     """Predict: calibrated probabilities, prediction sets, and where to abstain.
 
     Every record is in the table, in order; what cannot be read has an empty prediction and a note.
+    It fails, with the table written, where no record can be read, or nothing of a filled column.
     """
     request = Request(
         model=model,
         data=data,
+        declaration=declaration,
         out=out,
         iterates=iterates,
         coverage=coverage,
@@ -161,8 +173,15 @@ def carry_out(request: Request, *, evaluate: bool, page: Explaining | None, as_j
     rows = predicting.lines_of(made, doubt, odd)
     if as_json:
         unread = made.asked.unread
-        told = {"records": len(made.asked), "unread": unread, "file": str(request.out)}
+        told = {
+            "records": len(made.asked),
+            "unread": unread,
+            "columns": len(made.asked.columns),
+            "unread_columns": list(made.asked.blind),
+            "file": str(request.out),
+        }
         typer.echo(json_text({**told, "evaluation": found or None}, indent=2))
+        predicting.check_predicted(made, request.out)
         return
     _show("Predictions", rows)
     if found:
@@ -170,6 +189,7 @@ def carry_out(request: Request, *, evaluate: bool, page: Explaining | None, as_j
     for file in (request.out, page.file if page is not None else None):
         if file is not None:
             typer.echo(printable(str(file)))
+    predicting.check_predicted(made, request.out)
 
 
 def _show(title: str, rows: list[tuple[str, str]]) -> None:

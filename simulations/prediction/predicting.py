@@ -33,6 +33,7 @@ class Request:
     Attributes:
         model: a run folder, its name, 'latest', or a file.
         data: a path, or `HOLDOUT`.
+        declaration: file that says how the data are written; None for the one beside them.
         out: where the table goes: .csv or .parquet.
         iterates: whether the run's last releases decide together.
         coverage: share of patients whose set is to hold the truth.
@@ -43,6 +44,7 @@ class Request:
 
     model: str
     data: str
+    declaration: Path | None = None
     out: Path
     iterates: bool = False
     coverage: float
@@ -119,25 +121,53 @@ def read_asked(request: Request, artefact: Artefact) -> tuple[Asked, tuple[str, 
     log = RowNotes()
     if request.data != HOLDOUT:
         path = Path(request.data).expanduser()
-        return ask(path, artefact.info, log), (*log.lines(), *_unsaid(path, artefact, log.lines()))
+        asked = ask(path, artefact.info, log, request.declaration)
+        return asked, (*log.lines(), *_unsaid(request, artefact, log.lines()))
     from clients.data import Cohorts
     from strategies.run.reading import find_run, read_settings
 
+    if request.declaration is not None:
+        raise NotPredicted("--data holdout is as the run declared it: leave --declaration out")
     if Path(request.model).is_file():
         raise NotPredicted("--data holdout is a run's own: name the run, or give a path")
     settings = read_settings(find_run(request.model))
     return ask_records(Cohorts().of(settings).holdout), ()
 
 
-def _unsaid(path: Path, artefact: Artefact, odd: Sequence[str]) -> list[str]:
+def _unsaid(request: Request, artefact: Artefact, odd: Sequence[str]) -> list[str]:
     """Say what may be behind odd cells of a table beside which nothing says how it is written."""
-    form = path.with_suffix(".toml")
-    if not (odd and artefact.info.declared) or form.exists():
+    from clients.data.declaration import FOLDER_FILE
+
+    path = Path(request.data).expanduser()
+    form = path / FOLDER_FILE if path.is_dir() else path.with_suffix(".toml")
+    declared = request.declaration is not None or form.exists()
+    if not (odd and artefact.info.declared) or artefact.info.kind != "table" or declared:
         return []
     return [
         f"no {form.name} beside it says how dates, numbers and absent values are written in it: if "
-        "it is written as what was trained on, copy that file's declaration there"
+        "it is written as what was trained on, name that file's declaration with --declaration"
     ]
+
+
+def check_predicted(made: Predictions, out: Path) -> None:
+    """Insist that predictions are of what was asked, once their table is written.
+
+    Raises:
+        NotPredicted: no record could be read, or of a column that is filled nothing.
+    """
+    asked = made.asked
+    if not len(asked.rows):
+        why = next((note for note in asked.notes if note), "there is none")
+        raise NotPredicted(
+            f"none of {len(asked):,} records could be read, so nothing is predicted: {why}; "
+            f"{out} has a note for each"
+        )
+    if asked.blind:
+        raise NotPredicted(
+            f"{len(asked.blind)} of {len(asked.columns)} columns could not be read in any row, and "
+            f"are missing values in all {len(asked):,} predictions of {out}: "
+            f"{'; '.join(asked.blind)}. Say in the declaration how they are written (--declaration)"
+        )
 
 
 def predictions_for(request: Request) -> tuple[Predictor, Predictions, tuple[str, ...]]:
@@ -256,6 +286,7 @@ def lines_of(made: Predictions, doubt: str, odd: Sequence[str]) -> list[tuple[st
     rows = [
         ("records", f"{len(asked):,}"),
         ("predicted", f"{len(asked.rows):,}"),
+        *_columns(asked),
         ("abstained: more than one class in the set", f"{int((sets > 1).sum()):,}"),
         ("sets", doubt),
     ]
@@ -265,6 +296,17 @@ def lines_of(made: Predictions, doubt: str, odd: Sequence[str]) -> list[tuple[st
         more = f" and {len(unread) - MOST_NAMED} more" if len(unread) > MOST_NAMED else ""
         rows.append((f"not readable: {len(unread)}", f"{key} {named}{more}"))
     return [*rows, *(("odd", line) for line in odd)]
+
+
+def _columns(asked: Asked) -> list[tuple[str, str]]:
+    """Say how many columns of a table could be read."""
+    whole = len(asked.columns)
+    if not whole:
+        return []
+    blind = len(asked.blind)
+    return [
+        ("columns", f"{whole - blind:,} of {whole:,} read" if blind else f"{whole:,}, all read")
+    ]
 
 
 def doubt_text(request: Request, artefact: Artefact) -> str:

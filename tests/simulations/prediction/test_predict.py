@@ -173,6 +173,40 @@ def test_odd_cells_of_a_table_of_unsaid_form_say_where_its_form_is_declared(
     assert "beside it says how" not in " ".join(capsys.readouterr().out.split())
 
 
+def test_a_declaration_by_name_says_how_a_table_is_written(
+    model: Path, tmp_path: Path, capsys
+) -> None:
+    own, out = tmp_path / "own.toml", tmp_path / "p.csv"
+    own.write_text(VISITS_TOML + '[file]\ndecimal = ","\n')
+    data = write_visits(tmp_path, "age;pulse;sex\n50,5;71,5;f\n", declaration="")
+    data.with_suffix(".toml").write_text("declared = otherwise")
+    words = ["predict", str(model), "--data", str(data), "--out", str(out)]
+    assert main([*words, "--declaration", str(own)]) == 0
+    assert rows_of(out)[0]["note"] == ""
+    assert "columns 3, all read" in " ".join(capsys.readouterr().out.split())
+    assert main([*words, "--declaration", str(tmp_path / "none.toml")]) == 1
+    assert "none.toml does not exist" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ("fifty;70;f\nsixty;80;m\n", "1 of 3 columns could not be read in any row"),
+        (";;\n?;;\n", "none of 2 records could be read, so nothing is predicted"),
+        ("", "none of 0 records could be read, so nothing is predicted"),
+    ],
+    ids=["column", "rows", "empty"],
+)
+def test_a_table_of_which_a_part_cannot_be_read_anywhere_fails_with_its_notes(
+    model: Path, tmp_path: Path, capsys, rows: str, said: str
+) -> None:
+    data, out = write_visits(tmp_path, f"age;pulse;sex\n{rows}"), tmp_path / "p.csv"
+    data.with_suffix(".toml").write_text(VISITS_TOML)
+    assert main(["predict", str(model), "--data", str(data), "--out", str(out)]) == 1
+    assert said in " ".join(capsys.readouterr().err.split())
+    assert len(rows_of(out)) == rows.count("\n") and all(row["note"] for row in rows_of(out))
+
+
 def test_labels_of_other_classes_are_named(tmp_path: Path, capsys) -> None:
     model, data = tmp_path / "m.safetensors", tmp_path / "d.npz"
     model.write_bytes(made_artefact(picture_info(), "logistic").to_bytes())
