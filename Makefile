@@ -13,7 +13,7 @@ export RAY_USAGE_STATS_ENABLED := 0
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install simulate test test-all audit deployment-test check format clean
+.PHONY: help install simulate test test-all audit deployment-test check docs format clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -44,15 +44,19 @@ deployment-test: $(STAMP) ## Deploy here: the default scenario, then faults (FAU
 	@$(BIN)/pytest -m deployment tests/asclepias/test_example_apps.py
 	@$(BIN)/pytest -m deployment tests/deployment/test_faults.py $(if $(FAULT),-k "$(FAULT)")
 
-check: $(STAMP) ## Lint, types, and the rules about who may import whom
+check: $(STAMP) docs ## Lint, types, the rules about who may import whom, and the site
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+docs: $(STAMP) ## Build the site into _site/; any broken link fails, and nothing is fetched
+	@$(BIN)/python -m sphinx --builder html --quiet --fail-on-warning --keep-going \
+		--doctree-dir _site/.doctrees --conf-dir docs . _site
 
 format: $(STAMP) ## Sort imports and format
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
 clean: ## Remove the environment and caches (never runs/)
-	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	@rm -rf $(VENV) _site .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -33,6 +33,14 @@ def test_ci_runs_one_command_which_is_there() -> None:
     assert (ROOT / ".ci" / "run").stat().st_mode & 0o100
 
 
+def test_ci_builds_the_site_and_keeps_it() -> None:
+    made = {
+        name: after for name, after in re.findall(r"^([a-z-]+):(.*)", text_of("Makefile"), re.M)
+    }
+    assert "make check\n" in text_of(".ci/run") and " docs " in made["check"]
+    assert "path: _site\n" in text_of(".github/workflows/check.yml")
+
+
 def test_pages_name_commands_and_files_that_there_are() -> None:
     targets = set(re.findall(r"^([a-z-]+):", text_of("Makefile"), re.MULTILINE))
     for page in ("CONTRIBUTING.md", "SECURITY.md"):

@@ -234,9 +234,14 @@ def test_debug_may_follow_every_command(monkeypatch, capsys, command):
 
 
 def commands_on_pages():
-    """Every command that README and docs show, as words."""
+    """Every command that README, docs and examples show, as words."""
     found = set()
-    for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+    pages = [
+        ROOT / "README.md",
+        *sorted((ROOT / "docs").rglob("*.md")),
+        *sorted((ROOT / "examples").glob("*/README.md")),
+    ]
+    for page in pages:
         text = page.read_text()
         blocks = re.findall(r"^```\w*\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
         texts = [*"\n".join(blocks).splitlines(), *re.findall(r"`([^`\n]+)`", text)]
