@@ -109,6 +109,7 @@ def asked(folder: Path, pids: dict[str, int], share: Any, repeats: int) -> dict[
     with Agent(read_folder(folder / "c" / "patients" / "ada", "patient")) as agent:
         list(agent.fetch(repeats))
         fetched = agent.traffic.seconds.get("packet", 0.0)
+        of_packet = agent.traffic.received["dealer"]
         for _ in range(repeats):
             while len(list(stock.rglob("*.packet"))) < 2:  # what the dealer makes takes no turn
                 time.sleep(0.05)
@@ -132,7 +133,7 @@ def asked(folder: Path, pids: dict[str, int], share: Any, repeats: int) -> dict[
         result["bytes"] = {
             "patient_to_provider": traffic.sent["provider"],
             "provider_to_patient": traffic.received["provider"],
-            "dealer_to_patient": traffic.received["dealer"],
+            "dealer_to_patient": of_packet + traffic.received["dealer"],
             "dealer_to_provider": len(b'{"ok": true}') + 32 + 8,
             "provider_to_patient_once": traffic.received["weights"],
         }

@@ -22,19 +22,18 @@ from numpy.typing import NDArray
 
 from crypto.errors import SealingError
 from crypto.inference.encrypted import MOST_VALUE, RowKeys
-from crypto.inference.links import FrameLink, LinkError, whole_number
+from crypto.inference.links import LinkError, whole_number
 from crypto.inference.parties import Party
 from crypto.inference.programs import Program, read_program
-from crypto.inference.sources import SEED, PatientSource, Role
+from crypto.inference.sources import PatientSource, Role
 from crypto.inference.words import Reals, Words, decode, shareable
 from crypto.whole_file import write_private
 from deployment.errors import DeploymentError
 from deployment.inference.folders import Folder
 from deployment.inference.identities import connect
-from deployment.inference.packets import FRAME, ID, Packet, Packets
+from deployment.inference.packets import ID, Packets
+from deployment.inference.supply import Supply, Traffic
 
-#: Bytes of a packet that an agent takes from a dealer.
-MOST_OF_A_PACKET = 1 << 34
 #: Bytes of fixed features that it takes from a provider: a pretrained net is 5 to 100 MB.
 MOST_OF_FEATURES = 1 << 29
 #: Bytes of one encrypted answer, likewise from a provider; and to what its logits are rounded.
@@ -162,23 +161,6 @@ class Answer:
         return cls(int(chances.argmax()), chances, tuple(np.flatnonzero(inside).tolist()))
 
 
-@dataclass
-class Traffic:
-    """Bytes of one agent's connections, TLS left out, and seconds.
-
-    Attributes:
-        sent: peer -> bytes.
-        received: likewise.
-        seconds: of "packet", "prepare" and "online".
-        rounds: of the last prediction.
-    """
-
-    sent: dict[str, int] = field(default_factory=dict)
-    received: dict[str, int] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=dict)
-    rounds: int = 0
-
-
 class Agent:
     """A patient's agent, connected to the provider.
 
@@ -206,6 +188,7 @@ class Agent:
             self.program: Program = read_program(said.get("program"))
             self.about = About.read(said.get("about"))
             self.about.check(self.program)
+            self.supply = Supply(folder, self.model, self.traffic, patience=patience)
             #: The key for which a page seals the provider's share.
             self.seal = str(said.get("seal", ""))
         except BaseException:
@@ -226,7 +209,7 @@ class Agent:
     @property
     def packets(self) -> Packets:
         """The packets for this model that lie on this machine."""
-        return Packets(self._folder.own("packets") / self.model)
+        return self.supply.packets
 
     def features_file(self) -> Path | None:
         """Return the file that features are computed by, got once; None where there are none.
@@ -245,8 +228,7 @@ class Agent:
     def fetch(self, count: int) -> Iterator[int]:
         """Get packets from the dealer for later, and yield how many lie here after each."""
         for _ in range(count):
-            packet = self._from_dealer()
-            self.packets.put(packet.name, [packet.content])
+            self.supply.fetch()
             yield len(self.packets)
 
     def deposit(self, sealed: bytes) -> str:
@@ -269,17 +251,18 @@ class Agent:
         Raises:
             DeploymentError: the provider has said that nothing is left.
             Refusal: the provider or the dealer refuses, and says why.
-            LinkError: one of them is gone.
+            LinkError: one of them is gone, or the dealer hands out what was used before.
         """
         if not self.left:
             raise DeploymentError("the provider answers no more today; no packet was used")
         weights = self._weights()
         begun = time.perf_counter()
-        packet = self.packets.take() or self._from_dealer()
+        # This end's seed first: once the provider hears of a packet, nobody can have it any more.
+        packet, seed = self.supply.opened()
         self.traffic.seconds["packet"] = time.perf_counter() - begun
         begun = time.perf_counter()
         self._provider.say({"ask": "prepare", "model": self.model, "packet": packet.name})
-        source = PatientSource(packet.seed, weights, packet.read)
+        source = PatientSource(seed, weights, packet.read)
         materials = list(self.program.deal(source))
         self.left = self._left(self._provider.hear())
         self._prepared = materials
@@ -349,31 +332,9 @@ class Agent:
         self.traffic.received["provider"] = link.received - received
         return Answer.of(np.rint(logits / ROUNDED) * ROUNDED, self.about)
 
-    def _from_dealer(self) -> Packet:
-        with self._dealer() as dealer:
-            said = dealer.ask({"ask": "packet", "model": self.model})
-            name = str(said.get("packet"))
-            size = whole_number(said, "bytes", MOST_OF_A_PACKET, peer="the dealer")
-            if not ID.fullmatch(name) or size < SEED:
-                raise LinkError(f"the dealer offers a packet of {size} bytes")
-            content = memoryview(bytearray(size))
-            for start in range(0, size, FRAME):
-                piece = dealer.receive(min(FRAME, size - start))
-                content[start : start + len(piece)] = piece
-            self.traffic.sent["dealer"] = dealer.sent
-            self.traffic.received["dealer"] = dealer.received
-        return Packet(name, content)
-
     @staticmethod
     def _left(said: Any) -> int:
         return whole_number(said, "left", MOST_LEFT, peer="the provider")
-
-    def _dealer(self) -> FrameLink:
-        pins = self._folder.peer("dealer")
-        # A dealer whose stock is empty makes a packet first.
-        return connect(
-            self._folder.path, self._folder.file.dealer, pins, patience=2 * self._patience
-        )
 
     def _weights(self) -> dict[str, Words]:
         """Return the masked weights: from this machine if they are here, else from the provider."""

@@ -1,7 +1,8 @@
 """The dealer: makes packets in advance, hands each to one patient, and its half to the provider.
 
 It gets a model's list of layers and the seed of its mask, once, and then ids. What it sees says
-nothing of a picture or of weights.
+nothing of a picture or of weights. Of each packet it keeps two seeds, the provider's and that of
+the patient who has the tape, until they are asked for, once each, or are too old.
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ from deployment.inference.packets import (
     FRAME,
     ID,
     Packet,
+    PacketError,
     Packets,
-    ProviderSeeds,
+    PacketSeeds,
     new_id,
     packet_pieces,
 )
@@ -34,17 +36,30 @@ from deployment.inference.servers import Denied, Server
 _log = logging.getLogger("asclepias.inference")
 #: Seconds that a provider's half is kept for a patient who has the other, and that one waits.
 KEEP_SECONDS, WAIT_SECONDS = 7 * 86400.0, 60.0
+#: Seconds between two looks for seeds that are too old.
+_LOOK_SECONDS = 60.0
 PROVIDER = "provider"
+
+
+def _give(link: FrameLink, seed: bytes) -> None:
+    link.say({"ok": True})
+    link.send(seed)
 
 
 @dataclass
 class _Model:
-    """A model as the dealer knows it; and when its last packet could not be made."""
+    """A model as the dealer knows it; and when its last packet could not be made.
+
+    Attributes:
+        seeds: the provider's.
+        halves: the patients', of packets that went out.
+    """
 
     program: Program
     mask: bytes = field(repr=False)
     packets: Packets
-    seeds: ProviderSeeds
+    seeds: PacketSeeds
+    halves: PacketSeeds
     failed: float = 0.0
 
     def taken(self) -> Packet | None:
@@ -83,6 +98,7 @@ class Dealer:
             patience=patience,
             trusted=(PROVIDER,),
         )
+        self._looked = time.monotonic()
         self._maker = threading.Thread(target=self._make, daemon=True)
 
     def start(self) -> Dealer:
@@ -107,8 +123,11 @@ class Dealer:
         packets = Packets(self._folder.own("stock") / name)
         # Filed by model: a seed expanded for another list of layers would mask with what a patient
         # can work out from the tape.
-        seeds = ProviderSeeds(self._folder.own("seeds") / name, keep_seconds=KEEP_SECONDS)
-        self._models[name] = _Model(program, mask, packets, seeds)
+        seeds, halves = (
+            PacketSeeds(self._folder.own(kind) / name, keep_seconds=KEEP_SECONDS)
+            for kind in ("seeds", "halves")
+        )
+        self._models[name] = _Model(program, mask, packets, seeds, halves)
 
     def _serve(self, link: FrameLink, peer: str) -> None:
         for words in link.questions():
@@ -116,10 +135,15 @@ class Dealer:
             if asked == ("register", True):
                 self._register(link, words)
             elif asked == ("seed", True):
-                seeds = self._known(words).seeds
-                seed = seeds.take(str(words.get("packet")))
-                link.say({"ok": True})
-                link.send(seed)
+                _give(link, self._known(words).seeds.take(str(words.get("packet"))))
+            elif asked == ("half", False):
+                try:
+                    half = self._known(words).halves.take(str(words.get("packet")), peer)
+                except PacketError:
+                    # The patient has other packets, and goes on asking.
+                    link.say({"ok": False})
+                else:
+                    _give(link, half)
             elif asked == ("packet", False):
                 self._hand_out(link, self._known(words), peer)
             else:
@@ -159,20 +183,21 @@ class Dealer:
                     raise Denied("dry", "no packet is ready: ask again in a minute")
                 packet = model.taken()
             self._change.notify_all()
-        size = len(packet.content)
+        model.halves.put(packet.name, bytes(packet.read(SEED)), peer)
+        size = len(packet.rest)
         link.say({"packet": packet.name, "bytes": size})
         for start in range(0, size, FRAME):
-            link.send(packet.content[start : start + FRAME])
+            link.send(packet.rest[start : start + FRAME])
         _log.info("a packet went to %s; %d are ready", peer, len(model.packets))
 
     def _make(self) -> None:
         while True:
             with self._change:
                 short = self._short()
+                self._forget_old()
                 while short is None and not self._closed:
-                    self._change.wait(60.0)
-                    for model in self._models.values():
-                        model.seeds.forget_old()
+                    self._change.wait(_LOOK_SECONDS)
+                    self._forget_old()
                     short = self._short()
                 if self._closed or short is None:
                     return
@@ -185,6 +210,15 @@ class Dealer:
                 _log.error("no packet can be made: %s", why)
                 short.failed = time.monotonic()
                 time.sleep(1.0)
+
+    def _forget_old(self) -> None:
+        """Remove seeds that nobody has asked for in time, a busy dealer as often as an idle one."""
+        if time.monotonic() - self._looked < _LOOK_SECONDS:
+            return
+        self._looked = time.monotonic()
+        for model in self._models.values():
+            model.seeds.forget_old()
+            model.halves.forget_old()
 
     def _short(self) -> _Model | None:
         few = [one for one in self._models.values() if len(one.packets) < self._folder.file.stock]

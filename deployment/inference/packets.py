@@ -1,9 +1,13 @@
 """Packets: the randomness of one prediction each, on disk until it is used, and used once.
 
-A packet is a seed and the tape for it. It is taken out of its folder before anything is made of it:
-a process that dies then has lost it, and nobody uses it again. A folder that comes back from a copy
-would bring it back: so its file's name says when the file was made, and one whose inode was changed
-later, which no copy can hide, is removed and not used.
+A packet is the patient's seed and the tape for it. In a dealer's stock both lie together; a patient
+keeps the tape alone, and gets the seed when it is used, as the provider gets its own: each once, so
+that a patient's machine that is set back to an earlier state has nothing to use again.
+
+Whatever is taken is taken out of its folder before anything is made of it: a process that dies then
+has lost it, and nobody uses it again. A folder that comes back from a copy would bring it back: so
+its file's name says when the file was made, and one whose inode was changed later, which no copy
+can hide, is removed and not used.
 """
 
 from __future__ import annotations
@@ -48,24 +52,24 @@ class Packet:
 
     Args:
         name: its id.
-        content: seed, then tape.
+        content: in a stock the seed, then the tape; at a patient the tape.
+
+    Attributes:
+        rest: what was not read yet.
     """
 
     def __init__(self, name: str, content: memoryview) -> None:
-        if len(content) < SEED:
-            raise PacketError(f"packet {name} holds {len(content)} bytes: less than a seed")
-        self.name, self.content = name, content
-        self.seed, self._tape = bytes(content[:SEED]), content[SEED:]
+        self.name, self.rest = name, content
 
     def read(self, size: int) -> memoryview:
-        """Return the next bytes of the tape.
+        """Return the next bytes.
 
         Raises:
             PacketError: there are fewer.
         """
-        if size > len(self._tape):
+        if size > len(self.rest):
             raise PacketError(f"packet {self.name} ends before its program does")
-        piece, self._tape = self._tape[:size], self._tape[size:]
+        piece, self.rest = self.rest[:size], self.rest[size:]
         return piece
 
     def __repr__(self) -> str:
@@ -144,33 +148,34 @@ def removed(path: Path) -> bool:
     return True
 
 
-class ProviderSeeds:
-    """The providers' halves of packets that a dealer has made, each handed out once."""
+class PacketSeeds:
+    """Seeds of packets that a dealer has made, of providers or of patients, each given out once."""
 
     def __init__(self, folder: Path, *, keep_seconds: float) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._folder, self._keep_seconds = folder, keep_seconds
         sweep(folder)
 
-    def put(self, name: str, seed: bytes) -> None:
-        """Keep a seed until it is asked for."""
+    def put(self, name: str, seed: bytes, whose: str = "") -> None:
+        """Keep a seed until it is asked for, by nobody else than `whose`."""
         path = _aside(self._folder, name)
-        write_private(path, seed)
+        write_private(path, seed + whose.encode())
         _dated(path, name, _SEEDS)
 
-    def take(self, name: str) -> bytes:
+    def take(self, name: str, whose: str = "") -> bytes:
         """Return a packet's seed, which is then here no more.
 
         Raises:
-            PacketError: there is none of this name, or it was taken before.
+            PacketError: there is none of this name for this peer, or it was taken before.
         """
         path = self._found(name)
         if path is not None:
             try:
-                seed = path.read_bytes()
+                kept = path.read_bytes()
             except FileNotFoundError:
-                seed = b""
-            if seed and removed(path):
+                kept = b""
+            seed, owner = kept[:SEED], kept[SEED:]
+            if seed and owner == whose.encode() and removed(path):
                 return seed
         raise PacketError("no such packet, or it was used before")
 

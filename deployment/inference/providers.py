@@ -29,8 +29,9 @@ from deployment.inference.deposits import Deposits
 from deployment.inference.encrypted_rows import EncryptedRows, linear_of
 from deployment.inference.folders import Folder
 from deployment.inference.identities import connect
-from deployment.inference.packets import new_id
+from deployment.inference.packets import ID, new_id
 from deployment.inference.servers import Denied, Server
+from deployment.inference.used import Used
 
 _log = logging.getLogger("asclepias.inference")
 #: Predictions at once, each with some hundred megabytes of randomness for a deep net.
@@ -108,6 +109,7 @@ class Provider:
             worst = check_compiled(artefact, self.compiled)
             _log.info("rehearsed: the worst error of a probability is %.1g", worst)
         self._known = Known.of(folder.own("models"), digest)
+        self._used = Used(folder.own("used") / self.model)
         self._public = public_part(artefact).to_bytes() if self.compiled.features else b""
         self._masked = _masked(self.compiled, self._known.mask)
         self.allowances = Allowances(folder.own("counts"), per_day=said.per_day, in_all=said.in_all)
@@ -209,6 +211,13 @@ class Provider:
         _log.info("answered %s; %d left today", patient, left)
 
     def _seed(self, packet: str) -> bytes:
+        """Return this end's seed of a packet, which no other prediction had.
+
+        Raises:
+            Denied: another had it, the dealer has it no more, or is gone.
+        """
+        if not ID.fullmatch(packet) or not self._used.first(packet):
+            raise Denied("packet", "this packet was used here before, or is none")
         try:
             with self._dealer() as dealer:
                 dealer.ask({"ask": "seed", "model": self.model, "packet": packet})

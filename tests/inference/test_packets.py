@@ -15,17 +15,19 @@ from crypto.inference.activations import Relu
 from crypto.inference.answers import Logits
 from crypto.inference.joining import Flattening, Truncation
 from crypto.inference.layers import ProgramError
-from crypto.inference.links import Refusal
+from crypto.inference.links import LinkError, Refusal
 from crypto.inference.normalising import GroupNorm
 from crypto.inference.programs import Program
 from crypto.inference.rehearsal import Seeds
 from crypto.inference.sources import DealerSource, ProviderSource
 from crypto.inference.weighted import Convolution, Linear, Weights
+from deployment.inference import dealers as dealers_
 from deployment.inference import packets as packets_
 from deployment.inference.dealers import KEEP_SECONDS, Dealer
 from deployment.inference.folders import read_folder
 from deployment.inference.founding import found
-from deployment.inference.packets import PacketError, Packets, ProviderSeeds
+from deployment.inference.packets import PacketError, Packets, PacketSeeds
+from deployment.inference.used import Used
 
 SHAPE = (3, 4, 4)
 
@@ -41,12 +43,13 @@ def test_a_packet_of_another_model_is_refused(tmp_path):
         model.write_bytes(artefact("mlp", SHAPE).to_bytes())
         three.start_provider()
         with three.agent() as agent:
-            agent.packets.put(old.name.partition(".")[0], [old.read_bytes() + bytes(1 << 20)])
-            with pytest.raises(Refusal, match="no such packet of this model") as error:
-                agent.prepare()
-            assert error.value.reason == "packet"
-        with three.agent() as agent:
+            name = old.name.partition(".")[0]
+            agent.packets.put(name, [old.read_bytes() + bytes(1 << 20)])
             agent.prepare()
+            assert not len(agent.packets), "taken out, and not used: there is no half of it"
+        with three.agent() as agent, pytest.raises(Refusal, match="of this model") as error:
+            agent._provider.ask({"ask": "prepare", "model": agent.model, "packet": name})
+        assert error.value.reason == "packet"
 
 
 def test_control_a_seed_under_another_list_of_layers_shows_what_it_should_mask():
@@ -97,7 +100,7 @@ def test_what_a_restored_folder_brings_back_is_used_by_nobody(tmp_path, monkeypa
 
     def opened():
         folder = (tmp_path / "own" / one for one in ("packets", "seeds"))
-        return Packets(next(folder)), ProviderSeeds(next(folder), keep_seconds=9.0)
+        return Packets(next(folder)), PacketSeeds(next(folder), keep_seconds=9.0)
 
     packets, seeds = opened()
     packets.put(name, [bytes(64)])
@@ -117,6 +120,107 @@ def test_what_a_restored_folder_brings_back_is_used_by_nobody(tmp_path, monkeypa
         with pytest.raises(PacketError, match="used before"):
             seeds.take(name)
         assert not [one for one in (tmp_path / "own").rglob("*") if one.is_file()]
+
+
+def restored(kept, folder):
+    shutil.rmtree(folder)
+    shutil.copytree(kept, folder)
+
+
+@pytest.fixture
+def whole_machines(monkeypatch):
+    """A machine that is set back whole brings its files back as they were, inodes and all."""
+    monkeypatch.setattr(packets_, "NAMED_WITHIN", 10**18)
+
+
+def test_a_patient_s_machine_set_back_whole_has_nothing_to_use_again(tmp_path, whole_machines):
+    with parties(tmp_path, artefact("logistic", SHAPE)) as three:
+        ada = three.folder / "patients" / "ada"
+        with three.agent() as agent:
+            list(agent.fetch(2))
+        shutil.copytree(ada, tmp_path / "kept")
+        halves = [one.read_bytes()[:32] for one in three.folder.rglob("halves/*/*.seed")]
+        assert len(halves) == 2
+        for file in ada.rglob("*.packet"):
+            assert not any(half in file.read_bytes() for half in halves), "tapes alone lie here"
+        with three.agent() as agent:
+            first, _ = agent.supply.opened()
+        restored(tmp_path / "kept", ada)
+        with three.agent() as agent:
+            names = [agent.supply.opened()[0].name for _ in range(2)]
+        assert first.name not in names
+
+
+def test_a_dealer_s_machine_set_back_whole_is_seen_by_whoever_used_its_packet(
+    tmp_path, whole_machines
+):
+    """A provider that kept the first of two pictures under one mask learns their difference."""
+    with parties(tmp_path, artefact("logistic", SHAPE), patients=("ada", "ben")) as three:
+        stocked(three)
+        three.dealer.close()
+        shutil.copytree(three.folder / "dealer", tmp_path / "kept")
+        for patients in (("ada", "ben"), ("ada", "ada")):
+            restored(tmp_path / "kept", three.folder / "dealer")
+            for used in three.folder.rglob("used/*"):
+                used.unlink()
+            three.start_dealer()
+            three.provider.close()
+            three.start_provider()
+            with three.agent(patients[0]) as agent:
+                agent.prepare()
+            three.dealer.close()
+            restored(tmp_path / "kept", three.folder / "dealer")
+            three.start_dealer()
+            three.provider.close()
+            three.start_provider()
+            by_provider = patients[1] == "ben"
+            said = "used here before" if by_provider else "was set back"
+            with (
+                three.agent(patients[1]) as agent,
+                pytest.raises(Refusal if by_provider else LinkError, match=said),
+            ):
+                agent.prepare()
+            three.dealer.close()
+
+
+def test_a_half_is_given_once_and_to_whom_its_packet_went(tmp_path):
+    with parties(tmp_path, artefact("logistic", SHAPE), patients=("ada", "ben")) as three:
+        with three.agent() as agent:
+            list(agent.fetch(1))
+            (file,) = agent.packets._folder.glob("*.packet")
+        half = {"ask": "half", "model": three.provider.model, "packet": file.name[:32]}
+        for patient, given in (("ben", False), ("ada", True), ("ada", False)):
+            with three.agent(patient) as agent, agent.supply.dealer() as dealer:
+                assert dealer.ask(half)["ok"] is given
+                if given:
+                    assert len(dealer.receive(32)) == 32
+
+
+def test_seeds_that_are_too_old_are_removed_though_the_dealer_is_busy(tmp_path, monkeypatch):
+    monkeypatch.setattr(dealers_, "_LOOK_SECONDS", 0.0)
+    with parties(tmp_path, artefact("logistic", SHAPE)) as three:
+        with three.agent() as agent:
+            list(agent.fetch(1))
+            stocked(three)
+            folder = three.folder / "dealer"
+            lain = [one for kind in ("seeds", "halves") for one in (folder / kind).rglob("*.seed")]
+            assert {one.parts[-3] for one in lain} == {"seeds", "halves"}
+            old = time.time() - 2 * KEEP_SECONDS
+            for one in lain:
+                os.utime(one, (old, old))
+            list(agent.fetch(1))
+        deadline = time.monotonic() + 10
+        while any(one.exists() for one in lain) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert not any(one.exists() for one in lain)
+
+
+def test_ids_that_were_used_outlive_a_line_that_was_cut(tmp_path):
+    used = Used(tmp_path / "model")
+    names = [f"{number:032x}" for number in range(3)]
+    assert used.first(names[0]) and used.first(names[1])
+    (tmp_path / "model").write_bytes((tmp_path / "model").read_bytes()[:-10])
+    assert used.first(names[2]) and not used.first(names[0]) and not used.first(names[2])
 
 
 def test_a_mask_hides_one_rounding_of_the_weights_and_no_other(tmp_path, monkeypatch):

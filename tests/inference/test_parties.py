@@ -23,7 +23,7 @@ from crypto.inference.words import encode
 from deployment.errors import DeploymentError
 from deployment.inference.folders import read_folder
 from deployment.inference.identities import make_identity
-from deployment.inference.packets import Packets, ProviderSeeds
+from deployment.inference.packets import Packets, PacketSeeds
 from deployment.inference.providers import MOST_AT_ONCE
 from deployment.inference.servers import MOST_GUESTS, MOST_OF_A_PATIENT
 
@@ -136,13 +136,19 @@ def test_a_packet_is_used_once_whoever_asks_again(three, model):
         copy = file.read_bytes()
         predicted(agent, model, picture())
         assert not list(agent.packets._folder.iterdir()), "removed before it was used"
-        agent.packets.put(file.name.partition(".")[0], [copy])
-        with pytest.raises(Refusal, match="gave it out before"):
-            agent.prepare()
+        name = file.name.partition(".")[0]
+        agent.packets.put(name, [copy])
+        other, _ = agent.supply.opened()
+        assert other.name != name
+        with pytest.raises(Refusal, match="used here before"):
+            agent._provider.ask({"ask": "prepare", "model": agent.model, "packet": name})
+    with three.agent() as agent, agent.supply.dealer() as dealer:
+        half = {"ask": "half", "model": agent.model, "packet": name}
+        assert dealer.ask(half) == {"ok": False}
 
 
 def test_of_many_who_take_a_packet_at_once_one_gets_it(tmp_path):
-    packets, seeds = Packets(tmp_path / "a"), ProviderSeeds(tmp_path / "b", keep_seconds=9.0)
+    packets, seeds = Packets(tmp_path / "a"), PacketSeeds(tmp_path / "b", keep_seconds=9.0)
     for round_ in range(10):
         packets.put(f"{round_:032x}", [bytes(64)])
         seeds.put(f"{round_:032x}", bytes(32))
@@ -204,15 +210,15 @@ def test_a_dealer_without_packets_says_so(tmp_path, model, monkeypatch):
         three.close()
 
 
-def test_a_dealer_that_is_gone_is_named_and_the_packet_is_lost(three, model):
+def test_a_dealer_that_is_gone_is_named_and_no_packet_is_lost(three, model):
     with three.agent() as agent:
         list(agent.fetch(1))
         three.dealer.close()
-        with pytest.raises(Refusal, match="dealer cannot be reached"):
+        with pytest.raises(LinkError, match="the dealer cannot be reached"):
             agent.prepare()
-        assert len(agent.packets) == 0
-    with three.agent() as agent, pytest.raises(LinkError, match="the dealer cannot be reached"):
-        agent.prepare()
+        assert len(agent.packets) == 1
+    with three.agent() as agent, pytest.raises(Refusal, match="dealer cannot be reached"):
+        agent._provider.ask({"ask": "prepare", "model": agent.model, "packet": "0" * 32})
 
 
 def test_a_patient_who_disappears_ends_one_prediction_and_no_other(three, model, monkeypatch):
@@ -316,7 +322,7 @@ def test_a_provider_with_another_certificate_is_not_asked(three, tmp_path):
 def test_a_patient_may_not_ask_what_the_provider_asks(three):
     with three.agent() as agent:
         for words in ({"ask": "seed", "packet": "0" * 32}, {"ask": "register"}, {"ask": 7}):
-            with agent._dealer() as dealer, pytest.raises(Refusal, match="may not ask"):
+            with agent.supply.dealer() as dealer, pytest.raises(Refusal, match="may not ask"):
                 dealer.ask(words)
         with pytest.raises(Refusal, match="another model"):
             agent._provider.ask({"ask": "weights", "model": "0" * 32})
