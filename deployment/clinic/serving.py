@@ -12,6 +12,7 @@ import ipaddress
 import socket
 import threading
 from dataclasses import dataclass
+from typing import Any
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
@@ -19,7 +20,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 from deployment.clinic.app import BODY_SECONDS, make_app, new_token
 from deployment.errors import DeploymentError
 from deployment.inference.folders import Folder
-from deployment.inference.identities import CERTIFICATE, KEY
+from deployment.inference.identities import CERTIFICATE, HANDSHAKE_SECONDS, KEY
 
 #: Connections at once, and seconds that an idle one is kept.
 _MOST_GUESTS, _KEEP_SECONDS = 16, 5
@@ -72,15 +73,27 @@ class Place:
 class _Prompt(H11Protocol):
     """A connection that ends where no request comes in time, and none is being answered.
 
-    uvicorn waits for ever for a first request, and for the rest of one that has begun: whoever can
-    connect, without a token, would keep the patient out.
+    uvicorn waits for ever for a first request, and for the rest of one that has begun, and refuses
+    everybody where there are many: whoever can connect, without a token, would keep the patient
+    out. So a new one ends the oldest that asks nothing.
     """
 
     _answered: RequestResponseCycle | None = None
+    _began = 0.0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self._began = self.loop.time()
+        others = (one for one in self.connections if one is not self and isinstance(one, _Prompt))
+        idle = [one for one in others if one._is_idle()]
+        if len(self.connections) >= _MOST_GUESTS and idle:
+            oldest = min(idle, key=lambda one: one._began)
+            self.connections.discard(oldest)
+            oldest.transport.abort()
         self.loop.call_later(_KEEP_SECONDS, self._end_idle)
+
+    def _is_idle(self) -> bool:
+        return self.cycle is None or bool(self.cycle.response_complete)
 
     def _end_idle(self) -> None:
         last = self.cycle
@@ -91,6 +104,15 @@ class _Prompt(H11Protocol):
             return
         self._answered = last
         self.loop.call_later(_KEEP_SECONDS, self._end_idle)
+
+
+class _Loop(asyncio.SelectorEventLoop):
+    """A loop whose servers give a stranger's handshake as long as other parties do."""
+
+    async def create_server(self, *args: Any, ssl: Any = None, **options: Any) -> asyncio.Server:
+        if ssl is not None:
+            options["ssl_handshake_timeout"] = HANDSHAKE_SECONDS
+        return await super().create_server(*args, ssl=ssl, **options)
 
 
 class ClinicServer:
@@ -135,7 +157,6 @@ class ClinicServer:
                 interface="asgi3",
                 http=_Prompt,
                 ws="none",
-                loop="asyncio",
                 server_header=False,
                 proxy_headers=False,
                 limit_concurrency=_MOST_GUESTS,
@@ -158,4 +179,5 @@ class ClinicServer:
         self._place.listening.close()
 
     def _run(self) -> None:
-        self._server.run(sockets=[self._place.listening])
+        with asyncio.Runner(loop_factory=_Loop) as runner:
+            runner.run(self._server.serve(sockets=[self._place.listening]))

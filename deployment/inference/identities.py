@@ -150,17 +150,21 @@ class Greeter:
     def __init__(self, folder: Path, pins: Pins) -> None:
         self._pins, self._context = pins, _context(folder, pins, server=True)
 
-    def greet(self, plain: socket.socket, *, patience: float) -> tuple[FrameLink, str]:
+    def arrived(self, plain: socket.socket) -> ssl.SSLSocket:
+        """Return a connection that was taken in, before its handshake."""
+        plain.settimeout(HANDSHAKE_SECONDS)
+        return self._context.wrap_socket(plain, server_side=True, do_handshake_on_connect=False)
+
+    def greet(self, connection: ssl.SSLSocket, *, patience: float) -> tuple[FrameLink, str]:
         """Return the link with a peer and the peer's name.
 
         Raises:
             LinkError: it shows no pinned certificate in time.
         """
-        plain.settimeout(HANDSHAKE_SECONDS)
         try:
-            connection = self._context.wrap_socket(plain, server_side=True)
+            connection.do_handshake()
             name = _name_of(connection, self._pins)
-        except (OSError, LinkError) as error:
-            plain.close()
+        except (OSError, ValueError, LinkError) as error:
+            connection.close()
             raise LinkError(f"a connection without a pinned certificate ({error})") from None
         return FrameLink(connection, peer=name, patience=patience), name

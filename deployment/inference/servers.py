@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import socket
+import ssl
 import threading
+import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
@@ -14,11 +16,14 @@ from pathlib import Path
 from crypto.errors import SealingError
 from crypto.inference.links import FrameLink, LinkError
 from deployment.errors import DeploymentError
+from deployment.inference.arrivals import Arrivals
 from deployment.inference.identities import Greeter, Pins
 
 _log = logging.getLogger("asclepias.inference")
 #: Connections at once: of all, and of one patient, who else could keep all others out.
 MOST_GUESTS, MOST_OF_A_PATIENT = 32, 4
+#: Seconds before a connection is taken in again, where the machine gave none.
+_PAUSE_SECONDS = 0.1
 
 
 class Denied(SealingError):
@@ -65,6 +70,7 @@ class Server:
             raise DeploymentError(f"cannot listen on {address}: {error}") from None
         self.port: int = self._socket.getsockname()[1]
         self._places = threading.BoundedSemaphore(MOST_GUESTS)
+        self._arrivals, self._closed = Arrivals(), False
         self._trusted, self._guests = trusted, Counter[str]()
         self._change = threading.Lock()
         self._thread = threading.Thread(target=self._listen, daemon=True)
@@ -76,6 +82,7 @@ class Server:
 
     def close(self) -> None:
         """Take in nobody any more; a second time this does nothing."""
+        self._closed = True
         # A thread that waits in accept is woken by this, and by a plain close it is not.
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
@@ -84,20 +91,39 @@ class Server:
 
     def _listen(self) -> None:
         while True:
-            self._places.acquire()
             try:
-                plain, _ = self._socket.accept()
+                plain, address = self._socket.accept()
+            except OSError as error:
+                if self._closed:
+                    return
+                # Too many open files, say: a moment later there are fewer.
+                _log.error("no connection can be taken in: %s", error.strerror)
+                time.sleep(_PAUSE_SECONDS)
+                continue
+            try:
+                arrived = self._greeter.arrived(plain)
             except OSError:
-                return
-            threading.Thread(target=self._receive, args=(plain,), daemon=True).start()
+                plain.close()
+                continue
+            self._arrivals.add(arrived, str(address[0]))
+            threading.Thread(target=self._receive, args=(arrived,), daemon=True).start()
 
-    def _receive(self, plain: socket.socket) -> None:
+    def _receive(self, arrived: ssl.SSLSocket) -> None:
         try:
-            link, name = self._greeter.greet(plain, patience=self._patience)
+            with self._arrivals.until_known(arrived):
+                link, name = self._greeter.greet(arrived, patience=self._patience)
             with link, self._counted(name):
-                self._attend(link, name)
+                self._seat(link, name)
         except LinkError as error:
             _log.info("%s", error)
+
+    def _seat(self, link: FrameLink, name: str) -> None:
+        """Attend to a peer once there is a place."""
+        if not self._places.acquire(timeout=self._patience / 2):
+            link.say({"error": "busy", "text": f"{MOST_GUESTS} peers are connected; try again"})
+            return
+        try:
+            self._attend(link, name)
         finally:
             self._places.release()
 

@@ -9,6 +9,7 @@ import json
 import re
 import socket
 import ssl
+import threading
 from contextlib import ExitStack
 
 import numpy as np
@@ -206,6 +207,36 @@ def test_whoever_connects_and_says_nothing_keeps_nobody_out(three, monkeypatch):
                 plain.sendall(begun)
         assert plain.recv(1) == b"", "ended by the agent"
         assert visitor.about()["classes"]
+
+
+def test_a_new_connection_ends_one_that_asks_nothing_and_none_that_is_answered(three, monkeypatch):
+    monkeypatch.setattr(serving, "_KEEP_SECONDS", 60)
+    begun, wait = threading.Event(), threading.Event()
+
+    def slow(*_, **__):
+        begun.set()
+        assert wait.wait(20)
+        yield {"answer": 1}
+
+    monkeypatch.setattr(app, "asked", slow)
+    with clinic(three.folder / "patients" / "ada") as server, ExitStack() as held:
+        visitor = Visitor(server)
+        host, _, port = visitor.host.partition(":")
+        about, answered = visitor.about(), []
+        words = np.zeros((3, 28, 28), dtype=np.uint64)
+        patient = threading.Thread(target=lambda: answered.extend(visitor.ask(words, about)))
+        patient.start()
+        assert begun.wait(20)
+        flood = [
+            held.enter_context(socket.create_connection((host, int(port)), 20.0))
+            for _ in range(3 * serving._MOST_GUESTS)
+        ]
+        assert visitor.about()["classes"]
+        assert flood[0].recv(1) == b"", "the oldest made room"
+        wait.set()
+        patient.join()
+        assert answered == [{"answer": 1}]
+        held.pop_all().close()
 
 
 def test_the_connection_ends_before_anything_is_told_of_the_answer(three, made, monkeypatch):
