@@ -16,6 +16,7 @@ import typer
 
 from deployment import model_commands
 from deployment.clinic.command import clinic
+from deployment.deidentify import EPILOG, deidentify
 from deployment.inference.commands import infer
 from deployment.ledger_commands import ledgers
 from simulations.versions import Version
@@ -51,6 +52,7 @@ Wait = Annotated[
 app.add_typer(ledgers, name="ledger")
 app.add_typer(infer, name="infer")
 app.command("clinic", epilog="Example: asclepias clinic clinic/patients/ada --open")(clinic)
+app.command("deidentify", epilog=EPILOG)(deidentify)
 model_commands.add_commands(app)
 
 

@@ -108,6 +108,15 @@ class Encoder:
         """Return a row's inputs, in [-1, 1]: measurements, kinds, then columns of missingness."""
         return self.read(place, row)[0]
 
+    def values(self, place: str, row: Row) -> dict[str, float | int | None]:
+        """Return what each declared column holds: measurements, days, numbers of categories."""
+        measured = {
+            column: self._measured(place, row, column, range_)
+            for column, range_ in self._declared.ranges.items()
+        }
+        kinds = {column: self._kind(place, row, column) for column in self._declared.kinds}
+        return {**measured, **kinds}
+
     def read(self, place: str, row: Row) -> tuple[list[float], set[str]]:
         """Return a row's inputs, and the columns of which nothing could be read."""
         values: list[float] = []

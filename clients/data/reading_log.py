@@ -45,6 +45,10 @@ class ReadingLog:
     def __bool__(self) -> bool:
         return bool(self._counts)
 
+    def counts(self) -> dict[str, int]:
+        """Return how often each kind was met; no value of a patient is in it."""
+        return dict(self._counts)
+
     def lines(self) -> tuple[str, ...]:
         """Return one line a kind, in the order in which kinds were met."""
         return tuple(
