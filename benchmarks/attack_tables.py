@@ -44,6 +44,17 @@ CASES: dict[str, Case] = {
         assignments=("data.name=digits", "model.name=mlp", "partition.hospitals=5"),
         options=("--epsilons", "1,10"),
     ),
+    "attack-membership-rounds": Case(
+        attack="membership-rounds",
+        scenario="default",
+        assignments=(
+            "data.name=digits",
+            "model.name=mlp",
+            "partition.hospitals=5",
+            "training.rounds=30",
+        ),
+        options=("--trials", "2"),
+    ),
     "attack-property": Case(attack="property-inference", scenario="default"),
     "attack-model": Case(
         attack="model-inversion",

@@ -47,6 +47,11 @@ ATTACKS: dict[str, Attack] = {
         source="Yeom et al. 2018; Nasr et al. 2019; Carlini et al. 2022",
         carried_out_by="simulations.attacks.membership:attack",
     ),
+    "membership-rounds": Attack(
+        title="whether a patient was trained on, told from all that a hospital sees",
+        source="Nasr et al. 2019",
+        carried_out_by="simulations.attacks.membership_rounds:attack",
+    ),
     "poisoning": Attack(
         title="what hospitals that lie do to the model",
         source="Biggio et al. 2012; Gu et al. 2017; Bagdasaryan et al. 2020; Ma et al. 2019",

@@ -30,6 +30,7 @@ EXAMPLES = "\n\n".join(
         "flower-simulation attack gradient-inversion default --set data.name=digits "
         "--set model.name=mlp --seed 7",
         "flower-simulation attack membership default --regimes F,FSCDP --epsilons 1",
+        "flower-simulation attack membership-rounds default --epsilons 1",
         "flower-simulation attack poisoning default --regimes F,FSCDP --epsilons 3 --trials 1",
     ]
 )

@@ -12,12 +12,11 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.stats import beta
 
 from accounting.attack_limits import Limit, epsilon_or_rdp, limit_of
 from accounting.events import GaussianEvent
@@ -26,7 +25,8 @@ from clients.contract.settings import ConfigValue
 from clients.contract.terms import noise_plan
 from clients.data.records import join
 from simulations.attacks.ground import Ground, Way
-from simulations.attacks.result import LUCK, Column, Control, Result, beyond
+from simulations.attacks.result import Column, Control, Result
+from simulations.attacks.roc import ENOUGH, Measured, alarm, measure, shown
 from simulations.attacks.shadow_models import (
     Pool,
     log_odds,
@@ -36,21 +36,13 @@ from simulations.attacks.shadow_models import (
 )
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from clients.contract.settings import Settings
-
-    Matrix = NDArray[np.float64]
-    Coins = NDArray[np.bool_]
+    from simulations.attacks.roc import Coins, Matrix
 
 NAME = "membership"
 #: Models of each way, unless trials are asked for, and the fewest that have both kinds for nearly
 #: every patient.
 MODELS, FEWEST = 8, 6
-#: False-alarm rates that are shown, and patients out of a training below which the second is not.
-RATES, ENOUGH = (0.01, 0.001), 5000
-#: Standard errors above a limit that no luck explains.
-ERRORS = 6.0
 #: What the control is told: few patients, half of them with a wrong label, all of them in each of
 #: many steps, and a clip that binds nobody, so that the model learns them by heart.
 CONTROL: Mapping[str, ConfigValue] = {
@@ -75,60 +67,6 @@ CAPTION = (
     "rounds and all other patients (e^epsilon FPR + delta at several deltas, or the Gaussian curve "
     "where everybody is in every round). Epsilon: against the public."
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Measured:
-    """What a score tells of coins, over all models.
-
-    Attributes:
-        area: under the ROC curve.
-        area_error: its standard error, by leaving out a model, or a tenth of patients, at a time.
-        hits: share of those trained on who are called, by false-alarm rate.
-        hits_error: standard errors of these.
-        curve: (false alarms, hits) at rates a constant factor apart.
-    """
-
-    area: float
-    area_error: float
-    hits: tuple[float, ...]
-    hits_error: tuple[float, ...]
-    curve: tuple[tuple[float, float], ...]
-
-
-def measure(scores: Matrix, coins: Coins) -> Measured:
-    """Measure scores ``[models, p]``: larger where a patient is thought to be trained on."""
-    whole = _figures(scores.ravel(), coins.ravel())
-    rows, columns = np.indices(scores.shape)
-    # Models are independent draws; of a single one, tenths of the patients nearly are.
-    group = rows if len(scores) > 1 else columns % 10
-    groups = np.unique(group)
-    left = np.array([_figures(scores[group != one], coins[group != one]) for one in groups])
-    spread = np.sqrt((len(groups) - 1) * left.var(axis=0))
-    rates = np.geomspace(1.0 / max(int((~coins).sum()), 2), 1.0, 40)
-    curve = [(float(r), _hits(scores.ravel(), coins.ravel(), float(r))) for r in rates]
-    return Measured(
-        area=whole[0],
-        area_error=float(spread[0]),
-        hits=tuple(whole[1:]),
-        hits_error=tuple(float(one) for one in spread[1:]),
-        curve=tuple(curve),
-    )
-
-
-def _figures(scores: Matrix, coins: Coins) -> list[float]:
-    from sklearn.metrics import roc_auc_score
-
-    area = float(roc_auc_score(coins, scores))
-    return [area, *(_hits(scores, coins, rate) for rate in RATES)]
-
-
-def _hits(scores: Matrix, coins: Coins, rate: float) -> float:
-    """Share of members above the threshold that so many of the others are above."""
-    others = np.sort(scores[~coins])[::-1]
-    allowed = int(np.floor(rate * len(others)))
-    threshold = others[allowed] if allowed < len(others) else -np.inf
-    return float(np.mean(scores[coins] > threshold))
 
 
 def likelihood_ratios(values: Matrix, coins: Coins) -> Matrix:
@@ -328,24 +266,11 @@ class _Siege:
         found = []
         for name, values in scores.items():
             measured = measure(values, pool.coins)
-            self._judge(label, name, measured, limit)
+            if too_much := alarm(measured, pool.coins, limit):
+                self.alarms.append(f"{label}, {ATTACKERS[name]}: {too_much}")
             curves.append(_curve(label, name, measured, limit))
             found.append(_row(label, name, measured, limit, accuracy, level))
         return found
-
-    def _judge(self, label: str, name: str, found: Measured, limit: Limit) -> None:
-        """Note an attacker who is beyond what is allowed by more than luck explains."""
-        coins = self._pool.coins
-        members, others = int(coins.sum()), int((~coins).sum())
-        alarms = int(np.floor(RATES[0] * others))
-        rate = float(beta.ppf(1 - LUCK, alarms + 1, max(others - alarms, 1)))
-        allowed = limit.most_hits(rate)
-        lucky = allowed + ERRORS * found.hits_error[0]
-        if found.hits[0] > lucky and beyond(round(found.hits[0] * members), members, allowed):
-            self.alarms.append(
-                f"{label}, {ATTACKERS[name]}: TPR {found.hits[0]:.3f} at 1% FPR, where at most "
-                f"{limit.most_hits(RATES[0]):.3f} is allowed"
-            )
 
 
 def _row(
@@ -356,19 +281,10 @@ def _row(
     accuracy: float | None,
     level: float | None,
 ) -> dict[str, Any]:
-    texts = [f"{h:.3f} ({e:.3f})" for h, e in zip(found.hits, found.hits_error, strict=True)]
     return {
         "way": label,
         "attacker": ATTACKERS[name],
         "accuracy": accuracy,
-        "area": found.area,
-        "area_error": found.area_error,
-        "area_text": f"{found.area:.3f} ({found.area_error:.3f})",
-        "most_area": limit.most_area(),
-        "hits": found.hits[0],
-        "hits_error": found.hits_error[0],
-        "hits_text": texts[0],
-        "most_hits": limit.most_hits(RATES[0]),
-        "hits_2_text": texts[1],
+        **shown(found, limit),
         "run_epsilon": level,
     }

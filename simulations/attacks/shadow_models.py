@@ -8,6 +8,7 @@ both. Each model takes its turn as the one under attack, with all others as its 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -103,7 +104,12 @@ class Pool:
 
 
 def train_shadows(
-    settings: Settings, pool: Pool, ground: Ground, folder: Path, report: Callable[[], None]
+    settings: Settings,
+    pool: Pool,
+    ground: Ground,
+    folder: Path,
+    report: Callable[[], None],
+    watching: Callable[[int], AbstractContextManager[object]] = lambda number: nullcontext(),
 ) -> list[Trained]:
     """Train a model for each toss of the coins, with the app itself; each has a seed of its own.
 
@@ -113,6 +119,7 @@ def train_shadows(
         ground: where data are read.
         folder: for the runs.
         report: called after each.
+        watching: what surrounds each, by its number.
     """
     expected = max(1, len(pool.patients) // 2)
     hospitals = 1 if settings.regime.pooled else settings.partition.hospitals
@@ -129,7 +136,8 @@ def train_shadows(
             }
         )
         cohorts = ChangedCohorts(ground.cohorts, ground.seed, pool.change(ground, number))
-        trained.append(train(told, cohorts, folder / f"shadow-{number}"))
+        with watching(number):
+            trained.append(train(told, cohorts, folder / f"shadow-{number}"))
         report()
     return trained
 

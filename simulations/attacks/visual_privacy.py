@@ -1,10 +1,11 @@
 """Visual privacy: what a denoiser gets back of pictures that were noised before anything saw them.
 
-Singh et al. (2020) add Laplace noise of scale 1, 2 and 4 to pictures between 0 and 1, which no eye
-sees through. Here the app's own input noise is put on hospitals' pictures, and an attacker who has
-public ones takes off what can be taken off: by a Wiener filter over them, or by a blur, whichever
-does better on public pictures under the same noise. A second attacker has ten pictures and picks
-the one that was noised, by the exact likelihood: that is what an epsilon is about.
+Singh et al. (2020) add Laplace noise of scale 1, 2 and 4 to pictures between 0 and 1, and find that
+it does not always hide what it should. Here the app's own input noise is put on hospitals'
+pictures, and an attacker who has public ones takes off what can be taken off: by a Wiener filter
+over them, or by a blur, whichever does better on public pictures under the same noise. A second
+attacker has ten pictures and picks the one that was noised, by the exact likelihood: that is what
+an epsilon is about.
 """
 
 from __future__ import annotations

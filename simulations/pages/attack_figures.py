@@ -150,6 +150,14 @@ _DRAWERS: dict[str, tuple[str, str, _Drawer]] = {
         ),
     ),
 }
+_DRAWERS["membership-rounds"] = (
+    "Who was trained on, told from every round",
+    "Area under the ROC curve of an attacker who sees every update or every sum, and the most that "
+    "the noise in these allows. What is sealed is seen as a sum alone.",
+    partial(
+        draw_bars, reached="area", allowed="most_area", guess=0.5, label="area under the ROC curve"
+    ),
+)
 _DRAWERS["model-inversion"] = (
     "What a final model thinks of when it thinks of a class",
     "On top the mean of each class, below what comes out of each model. Shown because the data are "

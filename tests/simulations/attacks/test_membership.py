@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +10,8 @@ from scipy.stats import norm
 
 from accounting.attack_limits import Limit
 from simulations.attacks.ground import Ground, Way
-from simulations.attacks.membership import Measured, _Siege, likelihood_ratios, measure
+from simulations.attacks.membership import likelihood_ratios
+from simulations.attacks.roc import Measured, alarm, measure
 from simulations.attacks.shadow_models import Pool, log_odds, module_of
 from simulations.attacks.trainings import ChangedCohorts, train
 from simulations.cli import main
@@ -64,15 +64,14 @@ def test_a_single_model_has_an_error_as_well():
     assert 0.005 < measure(values, coins).area_error < 0.05
 
 
-def test_more_than_is_allowed_is_an_alarm_and_luck_is_none(ground):
-    siege = _Siege(ground, Way(regime="F"), 8, Path("unused"))
+def test_more_than_is_allowed_is_an_alarm_and_luck_is_none():
+    _, coins = made(0.0)
     limit = Limit(mu=0.5)
-    for hits, error, alarms in ((0.02, 0.004, 0), (0.30, 0.01, 1), (0.30, 0.2, 1)):
+    for hits, error, expected in ((0.02, 0.004, False), (0.30, 0.01, True), (0.30, 0.2, False)):
         found = Measured(
             area=0.5, area_error=0.0, hits=(hits, 0.0), hits_error=(error, 0.0), curve=()
         )
-        siege._judge("FSCDP", "lira", found, limit)
-        assert len(siege.alarms) == alarms
+        assert bool(alarm(found, coins, limit)) == expected
 
 
 def test_hospitals_hold_whom_the_coins_chose_and_the_holdout_stays(ground):

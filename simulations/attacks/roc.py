@@ -1,0 +1,110 @@
+"""How well a score tells who was trained on: the ROC curve, its area, and whether luck explains it.
+
+Area and hits are over all models together; their errors come from leaving out a model at a time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy.stats import beta
+
+from simulations.attacks.result import LUCK, beyond
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from accounting.attack_limits import Limit
+
+    Matrix = NDArray[np.float64]
+    Coins = NDArray[np.bool_]
+
+#: False-alarm rates that are shown, and patients out of a training below which the second is not.
+RATES, ENOUGH = (0.01, 0.001), 5000
+#: Standard errors above a limit that no luck explains.
+ERRORS = 6.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """What a score tells of coins, over all models.
+
+    Attributes:
+        area: under the ROC curve.
+        area_error: its standard error, by leaving out a model, or a tenth of patients, at a time.
+        hits: share of those trained on who are called, by false-alarm rate.
+        hits_error: standard errors of these.
+        curve: (false alarms, hits) at rates a constant factor apart.
+    """
+
+    area: float
+    area_error: float
+    hits: tuple[float, ...]
+    hits_error: tuple[float, ...]
+    curve: tuple[tuple[float, float], ...]
+
+
+def measure(scores: Matrix, coins: Coins) -> Measured:
+    """Measure scores ``[models, p]``: larger where a patient is thought to be trained on."""
+    whole = _figures(scores.ravel(), coins.ravel())
+    rows, columns = np.indices(scores.shape)
+    # Models are independent draws; of a single one, tenths of the patients nearly are.
+    group = rows if len(scores) > 1 else columns % 10
+    groups = np.unique(group)
+    left = np.array([_figures(scores[group != one], coins[group != one]) for one in groups])
+    spread = np.sqrt((len(groups) - 1) * left.var(axis=0))
+    rates = np.geomspace(1.0 / max(int((~coins).sum()), 2), 1.0, 40)
+    curve = [(float(r), _hits(scores.ravel(), coins.ravel(), float(r))) for r in rates]
+    return Measured(
+        area=whole[0],
+        area_error=float(spread[0]),
+        hits=tuple(whole[1:]),
+        hits_error=tuple(float(one) for one in spread[1:]),
+        curve=tuple(curve),
+    )
+
+
+def _figures(scores: Matrix, coins: Coins) -> list[float]:
+    from sklearn.metrics import roc_auc_score
+
+    area = float(roc_auc_score(coins, scores))
+    return [area, *(_hits(scores, coins, rate) for rate in RATES)]
+
+
+def _hits(scores: Matrix, coins: Coins, rate: float) -> float:
+    """Share of members above the threshold that so many of the others are above."""
+    others = np.sort(scores[~coins])[::-1]
+    allowed = int(np.floor(rate * len(others)))
+    threshold = others[allowed] if allowed < len(others) else -np.inf
+    return float(np.mean(scores[coins] > threshold))
+
+
+def alarm(found: Measured, coins: Coins, limit: Limit) -> str:
+    """Return what is beyond a limit by more than luck explains, in words; "" where nothing is."""
+    members, others = int(coins.sum()), int((~coins).sum())
+    alarms = int(np.floor(RATES[0] * others))
+    rate = float(beta.ppf(1 - LUCK, alarms + 1, max(others - alarms, 1)))
+    allowed = limit.most_hits(rate)
+    lucky = allowed + ERRORS * found.hits_error[0]
+    if found.hits[0] > lucky and beyond(round(found.hits[0] * members), members, allowed):
+        most = limit.most_hits(RATES[0])
+        return f"TPR {found.hits[0]:.3f} at 1% FPR, where at most {most:.3f} is allowed"
+    return ""
+
+
+def shown(found: Measured, limit: Limit) -> dict[str, Any]:
+    """Return what a row of a table holds of it."""
+    texts = [f"{h:.3f} ({e:.3f})" for h, e in zip(found.hits, found.hits_error, strict=True)]
+    return {
+        "area": found.area,
+        "area_error": found.area_error,
+        "area_text": f"{found.area:.3f} ({found.area_error:.3f})",
+        "most_area": limit.most_area(),
+        "hits": found.hits[0],
+        "hits_error": found.hits_error[0],
+        "hits_text": texts[0],
+        "most_hits": limit.most_hits(RATES[0]),
+        "hits_2_text": texts[1],
+    }

@@ -1,0 +1,146 @@
+"""Membership from every round: the ratios against the laws themselves, and on real trainings."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from scipy.stats import multivariate_normal
+
+from accounting.attack_limits import limit_of
+from simulations.attacks.ground import Ground, Way
+from simulations.attacks.membership_rounds import _Watch, sights_of
+from simulations.attacks.roc import alarm, measure
+from simulations.attacks.round_ratios import round_ratios
+from simulations.attacks.trainings import train
+from simulations.attacks.watch import by_patient, watched
+from simulations.cli import main
+from simulations.scenario import find_scenario, resolve
+
+pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
+
+SMALL = ["partition.hospitals=2", "training.rounds=3", "training.sampling-rate=0.5"]
+
+
+@pytest.fixture
+def ground():
+    return Ground(settings=resolve(find_scenario("default"), SMALL, {}), epsilons=(1.0,))
+
+
+@pytest.mark.parametrize(("patients", "values"), [(5, 8), (9, 4)])
+def test_ratios_are_those_of_the_two_normal_laws(patients, values):
+    generator = np.random.default_rng(3)
+    gradients = generator.normal(size=(patients, values))
+    seen, variance, rate = generator.normal(size=values), 0.3, 0.4
+    chance, eye = rate / 2, np.eye(values)
+    found = round_ratios(gradients, seen, variance, rate)
+    for one, own in enumerate(gradients):
+        others = np.delete(gradients, one, axis=0)
+        law = multivariate_normal(
+            chance * others.sum(axis=0),
+            variance * eye + chance * (1 - chance) * others.T @ others,
+        )
+        without, with_own = law.pdf(seen), law.pdf(seen - own)
+        expected = np.log((1 - rate) * without + rate * with_own) - np.log(without)
+        assert found[one] == pytest.approx(expected, abs=1e-9)
+
+
+def test_without_noise_a_sum_tells_who_is_in_it():
+    generator = np.random.default_rng(4)
+    gradients = generator.normal(size=(40, 60))
+    sampled = generator.random(40) < 0.3
+    found = round_ratios(gradients, gradients[sampled].sum(axis=0), 1e-10, 0.5)
+    assert np.array_equal(found > 0, sampled)
+
+
+def test_what_is_watched_is_what_is_opened_and_watching_changes_nothing(ground, tmp_path):
+    settings, rounds = ground.told(Way(regime="FSCDP", epsilon=1.0)), []
+
+    def tell(seen):
+        held = ground.prepared(ground.cohort.records[sorted(seen.updates)[0]])
+        made = seen.gradients(by_patient(held)[:4])
+        model = seen.replica.vector()
+        rounds.append((seen.total, sum(seen.updates.values()), made, model))
+
+    plain = train(settings, ground.cohorts, tmp_path / "plain")
+    with watched(tell):
+        again = train(settings, ground.cohorts, tmp_path / "watched")
+    assert all((plain.model[name] == again.model[name]).all() for name in plain.model)
+    assert len(rounds) == settings.training.rounds
+    for total, added, made, _ in rounds:
+        assert np.allclose(total, added, rtol=0, atol=1e-9)
+        lengths = np.linalg.norm(made, axis=1)
+        assert np.all((lengths > 0) & (lengths <= settings.privacy.l2_clip))
+    assert not np.allclose(rounds[0][3], rounds[2][3])
+
+
+def test_the_noise_that_a_sight_counts_on_is_in_it(ground, tmp_path):
+    # With a clip next to nothing, all that is in a sum is noise.
+    changes = {"privacy.l2-clip": 1e-3, "training.sampling-rate": 0.5}
+    for way in (Way(regime="FSCDP", epsilon=1.0), Way(regime="FPDP", epsilon=1.0)):
+        watch = _Watch(ground, way, 1)
+        settings, seen = ground.told(way, changes), []
+        with watched(seen.append):
+            train(settings, ground.cohorts, tmp_path / way.regime)
+        single, total = sights_of(way, watch._plan)
+        clip = settings.privacy.l2_clip
+        updates = np.concatenate([value for one in seen for value in one.updates.values()])
+        rest = [one.total - one.updates[watch._watcher] for one in seen]
+        assert np.std(updates) / clip > 0.9 * single.noise
+        assert np.std(rest) / clip > 0.9 * total.noise
+
+
+def made_rounds(noise, believed, *, models=20, patients=100, rate=0.3, rounds=10):
+    """Ratios and coins where patients add vectors of length 1 that have nothing in common."""
+    generator, gradients = np.random.default_rng(5), np.eye(patients)
+    coins = generator.random((models, patients)) < 0.5
+    ratios = np.zeros(coins.shape)
+    for model, _ in np.ndindex(models, rounds):
+        sampled = coins[model] & (generator.random(patients) < rate)
+        seen = sampled + noise * generator.normal(size=patients)
+        ratios[model] += round_ratios(gradients, seen, believed**2, rate)
+    return ratios, coins
+
+
+def test_the_best_that_can_be_told_is_near_what_is_allowed_and_not_beyond():
+    limit = limit_of(
+        sampling_rate=0.3, noise_multiplier=1.0, count=10, delta=1e-4, accountant="prv"
+    )
+    ratios, coins = made_rounds(1.0, 1.0)
+    found = measure(ratios, coins)
+    assert 0.5 + 0.6 * (limit.most_area() - 0.5) < found.area < limit.most_area()
+    assert not alarm(found, coins, limit)
+    without = measure(*made_rounds(1e-4, 1e-4))
+    assert alarm(without, coins, limit)
+
+
+def test_an_alarm_says_in_which_regime_and_who_sees_it(ground):
+    watch, alarms = _Watch(ground, Way(regime="FSCDP", epsilon=1.0), 1), []
+    single, total = watch._sights
+    for sight, scores in ((single, watch._pool.coins * 1.0), (total, watch._pool.coins * 0.0)):
+        row = watch._row(sight.key, sight.title, scores, *watch._limit(sight), alarms)
+        assert row["most_area"] < 1.0
+    assert [one[:33] for one in alarms] == ["FSCDP, epsilon 1, every share: TP"]
+
+
+def test_sums_of_groups_and_other_exchanges_are_refused(capsys):
+    words = ["attack", "membership-rounds", "default", "--set"]
+    assert main([*words, "exchange.group-size=2", "--set", "exchange.robust=median"]) == 2
+    assert "is about sums of all" in " ".join(capsys.readouterr().err.split())
+    assert main([*words, "exchange.name=weights"]) == 2
+    assert "sums of clipped gradients" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.exhaustive
+def test_every_regime_is_watched_and_none_is_beyond_what_is_allowed(tmp_path):
+    words = ["attack", "membership-rounds", "default", "--trials", "2", "--out", str(tmp_path)]
+    assert main(words + [word for one in SMALL for word in ("--set", one)]) == 0
+    folder = tmp_path / "attack-default"
+    found = json.loads((folder / "attacks.json").read_text())["membership-rounds"]
+    assert found["control"]["succeeded"]
+    rows = {(row["way"], row["sees"]): row for row in found["rows"]}
+    assert len(rows) == 3 * 7 + 2 * 4
+    assert rows["F", "every update"]["area"] > rows["F", "the final model"]["area"] + 0.2
+    assert rows["FSCDP, epsilon 1", "every sum"]["run_epsilon"] > 1.0
+    assert (folder / "figures" / "attack-membership-rounds.svg").is_file()
