@@ -6,9 +6,9 @@ read at all, so free text and names go nowhere.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -98,16 +98,7 @@ def read_identified(path: Path, declaration: Path) -> Identified:
         DataError: the declaration is not sound or not confirmed, or the table cannot be read by
             it; nothing in the message is out of the table.
     """
-    declared = read_table_declaration(declaration)
-    check_confirmed(declared, declaration, unconfirmed=False)
-    if not (declared.ranges or declared.kinds):
-        raise DataError(f"{declaration}: declares no column of the table", code="declaration")
-    if not declared.patient and any(one.origin is not None for one in declared.ranges.values()):
-        raise DataError(
-            f"{declaration}: dates are shifted by patient, and no column is declared that names "
-            'patients, as in patient = "patient_id"',
-            code="declaration",
-        )
+    declared = _sound(declaration)
     log = ReadingLog()
     try:
         table = read_rows(path, declared.columns, log, declared.file)
@@ -115,52 +106,58 @@ def read_identified(path: Path, declaration: Path) -> Identified:
         # What it says may be cells: of a table without a header its first patient's.
         raise _unread(path, declared, error.code) from None
     encoder = Encoder(declared, table.dialect, log)
-    rows, labels, whose, homes = [], [], [], []
-    for place, row in table.rows:
-        label = encoder.label(place, row)
-        if label is not None:
-            rows.append(encoder.values(place, row))
-            labels.append(label)
-            whose.append(identifier(row[declared.patient]) if declared.patient else "")
-            homes.append(row[declared.hospital] if declared.hospital else "")
-    patients, names = np.arange(len(rows), dtype=np.int64), ("",) * len(rows)
+    labelled = [(encoder.label(place, row), place, row) for place, row in table.rows]
+    taken = [(place, row) for label, place, row in labelled if label is not None]
+    patients, names = np.arange(len(taken), dtype=np.int64), ("",) * len(taken)
     if declared.patient:
-        patients, names = dense(whose)
-    measured = {
-        name: np.array([np.nan if one[name] is None else one[name] for one in rows], dtype=float)
-        for name in declared.ranges
-    }
-    kinds = {
-        name: tuple("" if one[name] is None else kinds[int(one[name] or 0)] for one in rows)
-        for name, kinds in declared.kinds.items()
-    }
+        patients, names = dense([identifier(row[declared.patient]) for _, row in taken])
+    numbers, kinds, dates = _read_columns([encoder.values(*one) for one in taken], declared)
     if declared.hospital:
-        kinds[declared.hospital] = tuple(homes)
+        kinds[declared.hospital] = tuple(row[declared.hospital] for _, row in taken)
     return Identified(
         declared=declared,
         names=names,
         patients=patients,
-        labels=np.asarray(labels, dtype=np.int64),
-        numbers={name: one for name, one in measured.items() if not _is_date(declared, name)},
+        labels=np.asarray([one for one, _, _ in labelled if one is not None], dtype=np.int64),
+        numbers=numbers,
         kinds=kinds,
-        dates={
-            name: np.floor(one) + (_origin(declared, name) - EPOCH) / timedelta(days=1)
-            for name, one in measured.items()
-            if _is_date(declared, name)
-        },
+        dates=dates,
         log=log,
         unread=tuple(name for name in table.header if name and name not in declared.columns),
     )
 
 
-def _is_date(declared: Declaration, name: str) -> bool:
-    return declared.ranges[name].origin is not None
+def _sound(file: Path) -> Declaration:
+    declared = read_table_declaration(file)
+    check_confirmed(declared, file, unconfirmed=False)
+    if not (declared.ranges or declared.kinds):
+        raise DataError(f"{file}: declares no column of the table", code="declaration")
+    if not declared.patient and any(one.origin is not None for one in declared.ranges.values()):
+        raise DataError(
+            f"{file}: dates are shifted by patient, and no column is declared that names "
+            'patients, as in patient = "patient_id"',
+            code="declaration",
+        )
+    return declared
 
 
-def _origin(declared: Declaration, name: str) -> date:
-    origin = declared.ranges[name].origin
-    assert origin is not None
-    return origin
+def _read_columns(
+    rows: Sequence[Mapping[str, float | int | None]], declared: Declaration
+) -> tuple[dict[str, Floats], dict[str, tuple[str, ...]], dict[str, Floats]]:
+    """Return numbers, categories and days, by column."""
+    numbers: dict[str, Floats] = {}
+    dates: dict[str, Floats] = {}
+    for name, range_ in declared.ranges.items():
+        values = np.array([np.nan if one[name] is None else one[name] for one in rows], dtype=float)
+        if range_.origin is None:
+            numbers[name] = values
+        else:
+            dates[name] = np.floor(values) + (range_.origin - EPOCH).days
+    kinds = {
+        name: tuple("" if (at := one[name]) is None else words[int(at)] for one in rows)
+        for name, words in declared.kinds.items()
+    }
+    return numbers, kinds, dates
 
 
 def _unread(path: Path, declared: Declaration, code: str) -> DataError:
