@@ -30,42 +30,48 @@ EPILOG = "\n\n".join(
 )
 
 
+Out = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="A new file; TABLE-deidentified.csv if not said."),
+]
+Declared = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="What is declared of the table; else TABLE.toml."),
+]
+Key = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="The site's key, made if there is none; else pseudonyms.key beside the table. It "
+        "never goes where the table goes.",
+    ),
+]
+Known = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="COLUMN",
+        help="A column that somebody may know of a patient; may be given repeatedly. Else all but "
+        "the one to predict.",
+    ),
+]
+LeftOut = Annotated[
+    float, typer.Option(min=0.0, max=0.5, help="Share of patients that may be left out instead.")
+]
+
+
 def deidentify(
     table: Annotated[
         Path, typer.Argument(metavar="TABLE", help="CSV, Excel (.xlsx) or Parquet, as in training.")
     ],
-    out: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="A new file; TABLE-deidentified.csv if not said."),
-    ] = None,
-    declaration: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="What is declared of the table; else TABLE.toml."),
-    ] = None,
-    key: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="The site's key, made if there is none; else pseudonyms.key beside the table. "
-            "It never goes where the table goes.",
-        ),
-    ] = None,
+    out: Out = None,
+    declaration: Declared = None,
+    key: Key = None,
     k: Annotated[int, typer.Option(min=1, help="The fewest patients who may be alike.")] = 5,
     l: Annotated[  # noqa: E741 - the field's own name for it
         int, typer.Option(min=1, help="The fewest classes among patients who are alike.")
     ] = 1,
-    known: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="COLUMN",
-            help="A column that somebody may know of a patient; may be given repeatedly. Else all "
-            "but the one to predict.",
-        ),
-    ] = None,
-    most_left_out: Annotated[
-        float,
-        typer.Option(min=0.0, max=0.5, help="Share of patients that may be left out instead."),
-    ] = 0.05,
+    known: Known = None,
+    most_left_out: LeftOut = 0.05,
 ) -> None:
     """Make a table harder to link to people: pseudonyms, shifted dates, columns less exact.
 
