@@ -104,6 +104,38 @@ def _plain_body(saved: bytes) -> memoryview:
             return pieces[0] if len(pieces) == 1 else memoryview(b"".join(pieces))
 
 
+def laid_out(context: Any, residues: Residues, scale: float) -> bytes:
+    """Return a CKKS ciphertext in SEAL's form.
+
+    Args:
+        context: SEAL's; the ciphertext has all of its primes but the special one.
+        residues: uint64 [polynomials, primes, n], known to be below their primes.
+        scale: what its slots are multiplied by.
+    """
+    polynomials, primes, degree = residues.shape
+    parms_id = struct.pack("<4Q", *context.first_parms_id())
+    head = _BODY.pack(parms_id, 1, polynomials, degree, primes, scale, 1)
+    count = residues.size
+    array = _seal_header(_HEADER.size + 8 + 8 * count) + count.to_bytes(8, "little")
+    body = head + array + np.ascontiguousarray(residues, dtype="<u8").tobytes()
+    return _seal_header(_HEADER.size + len(body)) + body
+
+
+def bare(saved: bytes, polynomials: int, primes: int, degree: int) -> Residues:
+    """Return the residues [polynomials, primes, n] of a ciphertext that SEAL wrote here.
+
+    Raises:
+        FrameError: it is of another shape.
+    """
+    body, at = _plain_body(saved), _BODY.size + _HEADER.size
+    _, _, *shape, _, _ = _BODY.unpack_from(body)
+    count = polynomials * primes * degree
+    if shape != [polynomials, degree, primes] or len(body) != at + 8 + 8 * count:
+        raise FrameError(f"SEAL wrote a ciphertext of {shape}")
+    found = np.frombuffer(body, dtype="<u8", count=count, offset=at + 8)
+    return found.reshape(polynomials, primes, degree)
+
+
 class Lattice:
     """The public parameters of a BFV or CKKS lattice, in SEAL's hands.
 

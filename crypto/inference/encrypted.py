@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from crypto.errors import SealingError
 from crypto.inference.words import Reals
-from crypto.lattice import scratch
+from crypto.lattice import bare, laid_out, scratch
 
 #: n, and bits of its primes; the last one is for key switching.
 DEGREE, PRIMES = 8192, (60, 60, 60)
@@ -42,6 +42,9 @@ FLOOD, FINER = 2.0**-13, 2.0**-32
 #: Largest value of a row or of weights, and numbers in a row.
 MOST_VALUE, MOST_TERMS = 2.0**10, 1 << 18
 _STEPS = tuple(1 << step for step in range(12))
+#: An answer: residues [polynomials, primes, n], and its bytes, uint64 little-endian.
+_SHAPE = (2, len(PRIMES) - 1, DEGREE)
+ANSWER_BYTES = 8 * 2 * (len(PRIMES) - 1) * DEGREE
 
 
 class EncryptedError(SealingError):
@@ -66,7 +69,7 @@ def _saved(thing: Any) -> bytes:
 
 
 def _loaded(thing: Any, data: bytes, what: str) -> Any:
-    """Return what SEAL reads; only in a process that may end, as hostile bytes can end it."""
+    """Return what SEAL reads: of others' bytes only in a process that may end over them."""
     with scratch() as file:
         try:
             thing.load(_context()[1], file.holding(data))
@@ -128,21 +131,49 @@ class RowKeys:
         return pieces
 
     def decrypt(self, answers: list[bytes]) -> Reals:
-        """Return the answers [classes], each within FLOOD of what it is."""
+        """Return the answers [classes], each within FLOOD of what it is.
+
+        SEAL trusts what it reads, so it is handed nothing that the provider wrote: an answer is
+        numbers below their primes, which are laid out for it here.
+
+        Raises:
+            EncryptedError: one has another length, or numbers that are no residues.
+        """
         seal, context = _context()
         decryptor, encoder = seal.Decryptor(context, self._secret), seal.CKKSEncoder(context)
         found = []
         for answer in answers:
             plain = seal.Plaintext()
-            decryptor.decrypt(_loaded(seal.Ciphertext(), answer, "an answer"), plain)
+            decryptor.decrypt(_read(answer), plain)
             found.append(encoder.decode_double(plain)[0])
         return np.asarray(found)
+
+
+def _read(answer: bytes) -> Any:
+    """Return a provider's answer as a ciphertext of exactly the form that one has."""
+    seal, context = _context()
+    if len(answer) != ANSWER_BYTES:
+        raise EncryptedError(f"an answer of {len(answer)} bytes; expected {ANSWER_BYTES}")
+    residues = np.frombuffer(answer, dtype="<u8").reshape(_SHAPE)
+    if np.any(residues >= _primes()[:, None]):
+        raise EncryptedError("an answer holds numbers that are no residues")
+    return _loaded(
+        seal.Ciphertext(), laid_out(context, residues, 2.0 ** (ROW_BITS + WEIGHT_BITS)), "an answer"
+    )
+
+
+def _primes() -> NDArray[np.uint64]:
+    """Return the primes of an answer: all but the one for key switching."""
+    moduli = _context()[1].first_context_data().parms().coeff_modulus()
+    return np.asarray([modulus.value() for modulus in moduli], dtype=np.uint64)
 
 
 def answer_row(
     public: tuple[bytes, bytes], row: list[bytes], weights: Reals, bias: Reals
 ) -> list[bytes]:
     """Return each class's product with an encrypted row, in noise, for its patient's eyes.
+
+    Each is residues, uint64 [2, primes, n], `ANSWER_BYTES` long.
 
     Args:
         public: the patient's, as `RowKeys.public`.
@@ -172,7 +203,7 @@ def answer_row(
             encryptor.encrypt(_encoded(noise + offset, ROW_BITS + WEIGHT_BITS), masked)
             evaluator.add_inplace(total, masked)
             offset = 0.0
-        answers.append(_saved(total))
+        answers.append(bare(_saved(total), *_SHAPE).astype("<u8").tobytes())
     return answers
 
 

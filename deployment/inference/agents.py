@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crypto.errors import SealingError
-from crypto.inference.encrypted import MOST_VALUE, RowKeys
+from crypto.inference.encrypted import ANSWER_BYTES, MOST_VALUE, RowKeys
 from crypto.inference.links import LinkError, whole_number
 from crypto.inference.parties import Party
 from crypto.inference.programs import Program, read_program
@@ -36,12 +36,11 @@ from deployment.inference.supply import Supply, Traffic
 
 #: Bytes of fixed features that it takes from a provider: a pretrained net is 5 to 100 MB.
 MOST_OF_FEATURES = 1 << 29
-#: Bytes of one encrypted answer, likewise from a provider; and to what its logits are rounded.
-MOST_OF_AN_ANSWER = 1 << 20
 #: Of a channel's gain and offset: no picture may be too large to be shared.
 MOST_FACTOR = 2.0**12
 #: Of predictions that are left.
 MOST_LEFT = 1 << 31
+#: To what the logits of an encrypted answer are rounded.
 ROUNDED = 2.0**-12
 
 
@@ -321,12 +320,9 @@ class Agent:
             link.send(piece)
         said = link.hear()
         self.left = self._left(said)
-        sizes: Any = said.get("sizes")
-        if not isinstance(sizes, list) or len(sizes) != len(self.about.classes):
-            raise LinkError("the provider does not answer in a piece for each class")
-        for size in sizes:
-            whole_number({"size": size}, "size", MOST_OF_AN_ANSWER, peer="the provider")
-        logits = keys.decrypt([bytes(link.receive(size)) for size in sizes])
+        if said.get("sizes") != [ANSWER_BYTES] * len(self.about.classes):
+            raise LinkError(f"the provider does not answer in {ANSWER_BYTES} bytes for each class")
+        logits = keys.decrypt([bytes(link.receive(ANSWER_BYTES)) for _ in self.about.classes])
         self.traffic.seconds["encrypted"] = time.perf_counter() - begun
         self.traffic.sent["provider"] = link.sent - sent
         self.traffic.received["provider"] = link.received - received

@@ -7,7 +7,9 @@ so and the next row gets another child.
 
 from __future__ import annotations
 
+import math
 import multiprocessing
+import resource
 import threading
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -22,6 +24,9 @@ from deployment.inference.servers import Denied
 
 #: Bytes of a public key, of rotation keys and of a piece of a row, at most.
 MOST_BYTES = (1 << 20, 1 << 24, 1 << 20)
+#: What a child may take for a row: seconds of a processor (a row takes less than one), and memory,
+#: most of which libraries reserve and never touch.
+MOST_SECONDS, MOST_MEMORY = 60, 16 << 30
 
 
 def linear_of(compiled: Compiled) -> tuple[Reals, Reals] | None:
@@ -33,6 +38,25 @@ def linear_of(compiled: Compiled) -> tuple[Reals, Reals] | None:
     if not isinstance(weights, Weights):
         return None
     return weights.matrix * 2.0**-FRACTION, decode(weights.bias, 2 * FRACTION)
+
+
+def _bounded(
+    keys: tuple[bytes, bytes], row: list[bytes], weights: Reals, bias: Reals
+) -> list[bytes]:
+    """Answer a row in this child, which ends where that takes more than it may."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    most = math.ceil(used.ru_utime + used.ru_stime) + MOST_SECONDS
+    bounds = {
+        resource.RLIMIT_CPU: most,
+        resource.RLIMIT_AS: MOST_MEMORY,
+        # What it holds in memory is not written to a disk when it ends.
+        resource.RLIMIT_CORE: 0,
+    }
+    for kind, bound in bounds.items():
+        _, hard = resource.getrlimit(kind)
+        within = bound if hard == resource.RLIM_INFINITY else min(bound, hard)
+        resource.setrlimit(kind, (within, hard))
+    return answer_row(keys, row, weights, bias)
 
 
 class EncryptedRows:
@@ -81,7 +105,7 @@ class EncryptedRows:
                 spawning = multiprocessing.get_context("spawn")
                 self._pool = ProcessPoolExecutor(1, mp_context=spawning)
             try:
-                return self._pool.submit(answer_row, keys, row, *self._model).result()
+                return self._pool.submit(_bounded, keys, row, *self._model).result()
             except BrokenProcessPool:
                 self._pool = None
                 raise Denied("encrypted", "what came could not be read") from None

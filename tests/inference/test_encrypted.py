@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import resource
+from concurrent.futures.process import BrokenProcessPool
+
 import numpy as np
 import pytest
 from some_models import artefact
@@ -10,10 +13,18 @@ from three_parties import heard, needles, parties, written
 from clients.prediction.predictor import Predictor
 from clients.prediction.private_program import compile_model
 from crypto.inference import encrypted
-from crypto.inference.encrypted import FLOOD, SLOTS, EncryptedError, RowKeys, answer_row
+from crypto.inference.encrypted import (
+    ANSWER_BYTES,
+    FLOOD,
+    SLOTS,
+    EncryptedError,
+    RowKeys,
+    answer_row,
+)
 from crypto.inference.links import Refusal
 from crypto.inference.words import encode
 from deployment.errors import DeploymentError
+from deployment.inference import encrypted_rows
 from deployment.inference.encrypted_rows import EncryptedRows, linear_of
 
 
@@ -39,7 +50,7 @@ def slots_of(keys, answer):
     """Return the complex numbers in all slots of an answer, as its patient can read them."""
     seal, context = encrypted._context()
     plain = seal.Plaintext()
-    cipher = encrypted._loaded(seal.Ciphertext(), answer, "an answer")
+    cipher = encrypted._read(answer)
     seal.Decryptor(context, keys._secret).decrypt(cipher, plain)
     return np.asarray(seal.CKKSEncoder(context).decode_complex(plain))
 
@@ -111,6 +122,28 @@ def test_an_agent_gets_the_plain_answer_and_nobody_picture_or_model(tmp_path, mo
     assert any(one in sent["the provider"] for one in needles(made, inputs))
 
 
+def test_seal_is_handed_nothing_that_a_provider_wrote(keys, monkeypatch):
+    weights, bias = model(5)
+    (first, _) = answer_row(keys.public, keys.encrypt(np.ones(5)), weights, bias)
+    assert len(first) == ANSWER_BYTES
+    handed = []
+    laid_out = encrypted.laid_out
+    monkeypatch.setattr(
+        encrypted, "laid_out", lambda *said: handed.append(said[1].shape) or laid_out(*said)
+    )
+    hostile = np.frombuffer(first, dtype="<u8").copy()
+    hostile[-1] = encrypted._primes()[-1]
+    for wrong in (first[:-8], first + bytes(8), b"", b"\x5e\xa1\x10" * 64, hostile.tobytes()):
+        with pytest.raises(EncryptedError, match="an answer"):
+            keys.decrypt([wrong])
+    assert not handed
+    hostile[-1] -= 1
+    # Any residues are a ciphertext: of nothing, but finite.
+    for numbers in (hostile, np.zeros_like(hostile), np.full_like(hostile, 1 << 59)):
+        assert np.isfinite(keys.decrypt([numbers.tobytes()])).all()
+    assert handed == [(2, 2, 8192)] * 3
+
+
 def test_a_child_that_ends_over_hostile_bytes_is_replaced(keys, monkeypatch):
     weights, bias = model(5)
     rows = EncryptedRows(weights, bias)
@@ -124,6 +157,25 @@ def test_a_child_that_ends_over_hostile_bytes_is_replaced(keys, monkeypatch):
             rows.answer(keys.public, good)
         found = keys.decrypt(rows.answer(keys.public, good))
         assert np.abs(found - (weights.sum(axis=1) + bias)).max() < 2 * FLOOD
+    finally:
+        rows.close()
+
+
+@pytest.mark.exhaustive
+def test_a_row_that_takes_too_long_ends_its_child_and_no_other_row(keys):
+    weights, bias = model(5)
+    rows = EncryptedRows(weights, bias)
+    try:
+        good = keys.encrypt(np.ones(5))
+        rows.answer(keys.public, good)
+        limit = rows._pool.submit(resource.getrlimit, resource.RLIMIT_CPU).result()[0]
+        assert 0 < limit <= encrypted_rows.MOST_SECONDS + 60
+        rows._pool.submit(resource.setrlimit, resource.RLIMIT_CPU, (1, -1)).result()
+        with pytest.raises(BrokenProcessPool):
+            rows._pool.submit(eval, "sum(range(10**11))").result()
+        with pytest.raises(Exception, match="could not be read"):
+            rows.answer(keys.public, good)
+        assert len(rows.answer(keys.public, good)) == 2
     finally:
         rows.close()
 
