@@ -5,6 +5,8 @@ D - S .. D of the last field of every block hold S numbers of salt. So every ste
 neighbours, a few blocks at a time.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,6 +18,8 @@ from crypto.roles import Vector
 
 #: Fields of some blocks: whole numbers as float64 `[rows, V, D]`.
 Fields = NDArray[np.float64]
+#: One field of some blocks' data coefficients: whole numbers as float64 `[rows, D]`.
+Digits = NDArray[np.float64]
 Coefficients = NDArray[np.uint64]
 
 _EXACT = 2**53
@@ -27,13 +31,12 @@ def empty_fields(layout: Layout, rows: int) -> Fields:
     return np.zeros((rows, layout.fields, layout.data_coefficients))
 
 
-def _pieces(layout: Layout, first: int, rows: int) -> list[tuple[int, int, int]]:
-    """(field, first value, values a row) of every field of blocks `first .. first+rows-1`."""
-    width, pieces = layout.data_coefficients, []
-    for field in range(layout.fields):
-        taken = width - layout.salts if field == layout.fields - 1 else width
-        pieces.append((field, field * layout.blocks * width + first * taken, taken))
-    return pieces
+def _piece(layout: Layout, field: int, first: int, rows: int) -> tuple[slice, int]:
+    """Where a field's values of blocks `first .. first+rows-1` lie, and how many a row has."""
+    width = layout.data_coefficients
+    taken = width - layout.salts if field == layout.fields - 1 else width
+    start = field * layout.blocks * width + first * taken
+    return slice(start, start + rows * taken), taken
 
 
 def quantise_blocks(values: Vector, first: int, layout: Layout, coins: Coins, out: Fields) -> None:
@@ -47,8 +50,9 @@ def quantise_blocks(values: Vector, first: int, layout: Layout, coins: Coins, ou
         out: float64 `[rows, V, D]`; all of it is overwritten, unused fields with 0.
     """
     rows = len(out)
-    for field, start, taken in _pieces(layout, first, rows):
-        piece, plane = values[start : start + rows * taken], out[:, field, :taken]
+    for field in range(layout.fields):
+        where, taken = _piece(layout, field, first, rows)
+        piece, plane = values[where], out[:, field, :taken]
         whole, rest = divmod(piece.size, taken)
         quantise(piece[: whole * taken].reshape(whole, taken), layout.grid, plane[:whole])
         plane[whole:] = 0.0
@@ -73,13 +77,9 @@ def pack_blocks(fields: Fields, layout: Layout, out: Coefficients) -> None:
         data += fields[:, left].astype(np.int64).view(np.uint64)
 
 
-def unpack_blocks(
-    plain: Coefficients,
-    layout: Layout,
-    contributions: int,
-    out: Fields,
-    rooms: tuple[Vector, Vector],
-) -> None:
+def unpacked(
+    plain: Coefficients, layout: Layout, contributions: int, rooms: tuple[Vector, Vector]
+) -> Iterator[Digits]:
     """Undo `pack_blocks` for a sum, but for the middle ``contributions*half`` of every field.
 
     What quantising added to make fields non-negative is off all of a coefficient already. So its
@@ -87,61 +87,74 @@ def unpack_blocks(
     below 2**50 the quotient's error is less than the ``1/(2*R)`` to the next half.
 
     Args:
-        plain: `[rows, n]` less `Layout.middle_of_sum`: int64 in uint64; overwritten.
+        plain: `[rows, n]` less `Layout.middle_of_sum`: int64 in uint64; its data coefficients are
+            overwritten.
         layout: How values lie.
         contributions: How many vectors were added.
-        out: float64 `[rows, V, D]`; all of it is overwritten.
         rooms: float64 `[rows, n]` each, overwritten: memory that is in the caches already.
+
+    Yields:
+        Every field in turn, float64 `[rows, D]`; overwritten by the next.
 
     Raises:
         TagMismatchError: A field exceeds what the contributions can sum to.
     """
     width, radix, last = layout.data_coefficients, layout.radix, layout.fields - 1
     rest, left, quotient = plain[:, :width], rooms[0][:, :width], rooms[1][:, :width]
-    middle, first = contributions * layout.grid.half, 0
-    if last and radix**layout.fields > _EXACT_QUOTIENTS:
-        first = _split_wide(rest, layout, contributions, out)
+    most, first = contributions * layout.grid.half, 0
+    while first < last and radix ** (layout.fields - first) > _EXACT_QUOTIENTS:
+        yield _bounded(_lowest(rest, first, layout, contributions, quotient), most)
+        first += 1
     np.copyto(left, rest.view(np.int64))
-    for field in range(first, last):
-        digit = out[:, field]
+    digits = rest.view(np.float64)
+    for _ in range(first, last):
         np.multiply(left, 1.0 / radix, out=quotient)
         np.rint(quotient, out=quotient)
-        np.multiply(quotient, -radix, out=digit)
-        digit += left
+        np.multiply(quotient, -radix, out=digits)
+        digits += left
+        # Balanced digits are within the radix, which is more than fewer hospitals can sum to.
+        yield digits if contributions == layout.hospitals else _bounded(digits, most)
         left, quotient = quotient, left
-    out[:, last] = left
-    # Digits are within the radix; what is more than fewer hospitals can sum to may not be.
-    suspect = left if contributions == layout.hospitals else out
-    if max(float(suspect.max()), -float(suspect.min())) > middle:
-        raise TagMismatchError(f"a field of an opened sum exceeds {2 * middle}")
+    left += 0.0  # there is a nought below nought, of another bit, among rounded numbers
+    yield _bounded(left, most)
 
 
-def _split_wide(rest: Coefficients, layout: Layout, contributions: int, out: Fields) -> int:
-    """Take off the lowest fields of coefficients in integers, until the others are exact as floats.
+def _bounded(digits: Digits, most: int) -> Digits:
+    if max(float(digits.max()), -float(digits.min())) > most:
+        raise TagMismatchError(f"a field of an opened sum exceeds {2 * most}")
+    return digits
 
-    Returns:
-        The field that what is left in `rest`, centred, begins with.
+
+def _lowest(
+    rest: Coefficients, field: int, layout: Layout, contributions: int, out: Digits
+) -> Digits:
+    """Take the lowest field off centred coefficients, in integers: too wide to be exact as floats.
+
+    Args:
+        rest: What is left from `field` on; overwritten.
+        field: Which it is.
+        layout: How values lie.
+        contributions: How many vectors were added.
+        out: Overwritten.
     """
-    radix, middle, first = layout.radix, contributions * layout.grid.half, 0
-    rest += np.uint64(layout.middle_of_sum(contributions))
+    radix, half = layout.radix, contributions * layout.grid.half
+    middle = half * (radix ** (layout.fields - field) - 1) // (radix - 1)
+    rest += np.uint64(middle)
     rest &= np.uint64(2**layout.plain_bits - 1)
-    while first < layout.fields - 1 and radix ** (layout.fields - first) > _EXACT_QUOTIENTS:
-        whole = rest // np.uint64(radix)
-        rest -= whole * np.uint64(radix)
-        np.subtract(rest.view(np.int64), middle, out=out[:, first], casting="unsafe")
-        rest[...], first = whole, first + 1
-    rest -= np.uint64(middle * sum(radix**field for field in range(layout.fields - first)))
-    return first
+    whole = rest // np.uint64(radix)
+    rest -= whole * np.uint64(radix)
+    np.subtract(rest.view(np.int64), half, out=out, casting="unsafe")
+    np.subtract(whole, np.uint64((middle - half) // radix), out=rest)
+    return out
 
 
-def write_values(fields: Fields, first: int, layout: Layout, out: Vector) -> None:
-    """Write what `unpack_blocks` returned, times the step, into `out`, float64 `[d]`."""
-    rows = len(fields)
-    for field, start, taken in _pieces(layout, first, rows):
-        piece, plane = out[start : start + rows * taken], fields[:, field, :taken]
-        whole, rest = divmod(piece.size, taken)
-        np.multiply(
-            plane[:whole], layout.grid.step, out=piece[: whole * taken].reshape(whole, taken)
-        )
-        if rest:
-            np.multiply(plane[whole, :rest], layout.grid.step, out=piece[whole * taken :])
+def write_field(digits: Digits, field: int, first: int, layout: Layout, out: Vector) -> None:
+    """Write a field that `unpacked` gave, times the step, to its place in `out`, float64 `[d]`."""
+    where, taken = _piece(layout, field, first, len(digits))
+    piece = out[where]
+    whole, rest = divmod(piece.size, taken)
+    np.multiply(
+        digits[:whole, :taken], layout.grid.step, out=piece[: whole * taken].reshape(whole, taken)
+    )
+    if rest:
+        np.multiply(digits[whole, :rest], layout.grid.step, out=piece[whole * taken :])

@@ -12,14 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crypto.blocks import (
+    Digits,
     empty_fields,
     pack_blocks,
     quantise_blocks,
-    unpack_blocks,
-    write_values,
+    unpacked,
+    write_field,
 )
 from crypto.coins import Coins
-from crypto.field_tags import PRIME, FieldWeights, Words, block_pads, read_digits, write_digits
+from crypto.field_tags import PRIME, FieldWeights, Words, block_pads, join_digits, write_digits
 from crypto.keys import Keys
 from crypto.one_time_plans import Layout
 from crypto.packing import from_planes, write_planes
@@ -70,7 +71,6 @@ class _Chunk:
     """Working memory for some blocks, used again and again so that it stays in the caches."""
 
     def __init__(self, layout: Layout, rows: int) -> None:
-        self.fields = empty_fields(layout, rows)
         self.plain: Coefficients = np.empty((rows, layout.degree), dtype=np.uint64)
         self.product: Coefficients = np.empty_like(self.plain)
         self.scratch: Spectrum = np.empty((rows, layout.degree // 2), dtype=np.complex128)
@@ -80,8 +80,8 @@ class _Chunk:
         if rows == len(self.plain):
             return self
         part = object.__new__(_Chunk)
-        part.fields, part.plain = self.fields[:rows], self.plain[:rows]
-        part.product, part.scratch = self.product[:rows], self.scratch[:rows]
+        part.plain, part.product = self.plain[:rows], self.product[:rows]
+        part.scratch = self.scratch[:rows]
         return part
 
 
@@ -119,18 +119,20 @@ class EmptyBlocks:
         layout, blocks = self._sealing.layout, self._blocks
         del self._blocks
         body = np.empty((layout.blocks, layout.block_bytes), dtype=np.uint8)
-        whole, mask = _Chunk(layout, self._rows), np.uint64(2**layout.modulus_bits - 1)
+        mask = np.uint64(2**layout.modulus_bits - 1)
+        all_fields = empty_fields(layout, self._rows)
+        all_plain: Coefficients = np.empty((self._rows, layout.degree), dtype=np.uint64)
         for first in range(0, layout.blocks, self._rows):
             product = blocks[first : first + self._rows]
-            chunk = whole.of(len(product))
-            quantise_blocks(values, first, layout, self._coins, chunk.fields)
-            products = self._weights.products(chunk.fields)
+            fields, plain = all_fields[: len(product)], all_plain[: len(product)]
+            quantise_blocks(values, first, layout, self._coins, fields)
             own = self._pads[first : first + len(product)].tolist()
+            products = self._weights.products(fields)
             tags = [(pad + one) % PRIME for pad, one in zip(own, products, strict=True)]
-            pack_blocks(chunk.fields, layout, chunk.plain)
-            write_digits(tags, layout, chunk.plain)
-            chunk.plain <<= np.uint64(layout.noise_bits)
-            product += chunk.plain
+            pack_blocks(fields, layout, plain)
+            write_digits(tags, layout, plain)
+            plain <<= np.uint64(layout.noise_bits)
+            product += plain
             product &= mask
             product >>= np.uint64(layout.bits_cut)
             write_planes(product, layout.wire_bits, body[first : first + self._rows])
@@ -157,44 +159,53 @@ def decrypt_blocks(
     Raises:
         TagMismatchError: The sum is not of exactly these contributors at this place.
     """
-    layout, weights, shared = sealing.layout, sealing.weights(), sealing.polynomials()
-    contributions, tags = len(pads), _Tags(pads)
+    layout, shared, contributions = sealing.layout, sealing.polynomials(), len(pads)
+    tags = _Tags(sealing.weights(), layout, pads)
     opened = np.empty(layout.values)
-    whole = _Chunk(layout, shared.rows)
+    whole, rounding = _Chunk(layout, shared.rows), _rounding(layout, contributions)
     for first in range(0, layout.blocks, shared.rows):
         part = blocks[first : first + shared.rows]
         chunk = whole.of(len(part))
         from_planes(part, layout.wire_bits, chunk.plain)
-        shared.chunk(first, secret.norm).times(
-            secret, chunk.product, chunk.scratch, plus=-_rounding(layout, contributions)
-        )
+        polynomials = shared.chunk(first, secret.norm)
+        polynomials.times(secret, chunk.product, chunk.scratch, plus=-rounding)
         _decode(chunk, layout)
+        tags.begin(first, chunk.plain)
         rooms = chunk.product.view(np.float64), chunk.scratch.view(np.float64)
-        unpack_blocks(chunk.plain, layout, contributions, chunk.fields, rooms)
-        products = weights.products(chunk.fields, contributions * layout.grid.half)
-        digits = read_digits(chunk.plain, layout, contributions)
-        tags.check([found - known for found, known in zip(digits, products, strict=True)])
-        write_values(chunk.fields, first, layout, opened)
+        for field, digits in enumerate(unpacked(chunk.plain, layout, contributions, rooms)):
+            tags.add(digits, field)
+            write_field(digits, field, first, layout, opened)
+        tags.check()
     return opened
 
 
 class _Tags:
-    """The tags of a sum, held against its contributors' pads some blocks at a time.
+    """The tags of a sum, held against its fields and its contributors' pads.
 
     Args:
+        weights: Of the fields.
+        layout: How values lie.
         pads: By contributor, one a block.
     """
 
-    def __init__(self, pads: Mapping[str, Words]) -> None:
-        self._pads = pads
-        # Up to 1023 pads below 2**48 add without overflow.
-        summed: Words = sum(pads.values(), start=np.zeros(1, dtype=np.uint64))
-        self._expected: list[int] = summed.tolist()
-        self._observed: list[int] = []
-        self._wrong = 0
+    def __init__(self, weights: FieldWeights, layout: Layout, pads: Mapping[str, Words]) -> None:
+        self._weights, self._layout, self._pads = weights, layout, pads
+        self._sums = np.zeros((layout.blocks, weights.columns))
+        self._digits: Words = np.empty((layout.blocks, layout.tag_coefficients), dtype=np.uint64)
+        self._rows = slice(0)
 
-    def check(self, observed: list[int]) -> None:
-        """Take what the next blocks' tags say of their pads.
+    def begin(self, first: int, plain: Coefficients) -> None:
+        """Take what blocks from `first` on hold beside their fields."""
+        self._rows = slice(first, first + len(plain))
+        self._digits[self._rows] = plain[:, self._layout.data_coefficients :]
+
+    def add(self, digits: Digits, field: int) -> None:
+        """Take the next field of these blocks."""
+        first = field * self._layout.data_coefficients
+        self._sums[self._rows] += self._weights.sums(digits, first)
+
+    def check(self) -> None:
+        """Hold the tags so far against the pads, after the first blocks and after the last.
 
         With a wrong key or roster no block is right: the first of them say so, and cost little. Of
         blocks that were changed one by one all are counted.
@@ -202,14 +213,21 @@ class _Tags:
         Raises:
             TagMismatchError: The sum is not of exactly these contributors at this place.
         """
-        start = len(self._observed)
-        self._observed += observed
-        seen = len(self._observed)
-        pairs = zip(observed, self._expected[start:seen], strict=True)
-        self._wrong += sum((found - pad) % PRIME != 0 for found, pad in pairs)
-        if self._wrong == seen or (self._wrong and seen == len(self._expected)):
+        seen, whole = self._rows.stop, self._rows.stop == self._layout.blocks
+        if not whole and self._rows.start:
+            return
+        contributions = len(self._pads)
+        digits = join_digits(self._digits[:seen], self._layout, contributions)
+        middle = contributions * self._layout.grid.half
+        products = self._weights.joined(self._sums[:seen], middle)
+        observed = [found - known for found, known in zip(digits, products, strict=True)]
+        # Up to 1023 pads below 2**48 add without overflow.
+        summed: Words = sum(self._pads.values(), start=np.zeros(1, dtype=np.uint64))
+        pairs = zip(observed, summed[:seen].tolist(), strict=True)
+        wrong = sum((found - pad) % PRIME != 0 for found, pad in pairs)
+        if wrong == seen or (wrong and whole):
             theirs = {name: one[:seen].tolist() for name, one in self._pads.items()}
-            check_pads(self._observed, theirs, PRIME)
+            check_pads(observed, theirs, PRIME)
 
 
 def _rounding(layout: Layout, contributions: int) -> int:

@@ -15,14 +15,13 @@ to 2**-104 whatever the fields are: digit sums can be simulated from the sum of 
 """
 
 import hashlib
-import math
 from collections.abc import Mapping
 
 import numpy as np
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from numpy.typing import NDArray
 
-from crypto.blocks import Fields
+from crypto.blocks import Digits, Fields
+from crypto.coins import KeyStream
 from crypto.errors import ContributionError
 from crypto.one_time_plans import TAG_BITS, Layout
 from crypto.roles import MAX_LABEL, NONCE_BYTES, Place
@@ -79,48 +78,76 @@ def block_pads(
 class FieldWeights:
     """The secret vector alpha of one place, ready for exact products with fields."""
 
-    __slots__ = ("_halves", "_limb_bits", "_limbs", "_sum")
+    __slots__ = ("_halves", "_limb_bits", "_limbs", "_scales", "_sum")
 
     def __init__(self, group_key: bytes, place: Place, parameter_id: str, layout: Layout) -> None:
         count = layout.fields * layout.data_coefficients
-        width = (layout.radix - 1).bit_length()
+        # Of a vector's fields, and of a sum's, which are centred.
+        largest = max(layout.grid.levels - 1, layout.hospitals * layout.grid.half)
         # Sums of products of field and limb stay within 53 bits, so float64 adds them exactly.
-        self._limb_bits = 53 - width - math.ceil(math.log2(count))
-        self._halves = self._limb_bits < _LEAST_LIMB
+        most = 54 - (largest * count).bit_length()
+        self._halves = most < _LEAST_LIMB
         if self._halves:
-            self._limb_bits = 53 - _HALF_BITS - math.ceil(math.log2(count))
+            most = 54 - (count << _HALF_BITS).bit_length()
+        limbs = -(-TAG_BITS // most)
+        self._limb_bits = -(-TAG_BITS // limbs)
         key = derive_key(group_key, b"field weights", place, parameter_id.encode())
-        cipher = Cipher(algorithms.AES256(key), modes.CTR(bytes(16))).encryptor()
-        words = np.frombuffer(cipher.update(bytes(8 * count)), dtype="<u8") & _MASK
-        high, low = words >> np.uint64(_HALF_BITS), words & np.uint64(2**_HALF_BITS - 1)
-        self._sum = (int(high.sum()) << _HALF_BITS) + int(low.sum())
-        limbs = -(-TAG_BITS // self._limb_bits)
-        mask = np.uint64(2**self._limb_bits - 1)
-        self._limbs = np.empty((limbs, count))
-        for limb in range(limbs):
-            self._limbs[limb] = (words >> np.uint64(limb * self._limb_bits)) & mask
+        words = KeyStream(key).words(count)
+        words &= _MASK
+        self._scales = [1 << (limb * self._limb_bits) for limb in range(limbs)]
+        self._limbs = self._centred_limbs(words)
+        columns = zip(self._limbs, self._scales, strict=True)
+        self._sum = sum(int(limb.sum()) * scale for limb, scale in columns)
+        if self._halves:
+            self._scales += [scale << _HALF_BITS for scale in self._scales]
 
-    def products(self, fields: Fields, middle: int = 0) -> list[int]:
-        """`<alpha, fields + middle>` modulo P for every block of float64 `[rows, V, D]`."""
-        flat, all_middles = fields.reshape(len(fields), -1), middle * self._sum
+    def _centred_limbs(self, words: Words) -> NDArray[np.float64]:
+        """Float64 `[limbs, V*D]` of at most half of 2**limb_bits, modulo P worth the words.
+
+        The words are overwritten.
+        """
+        middle = 1 << (self._limb_bits - 1)
+        limbs = np.empty((len(self._scales), words.size))
+        words -= np.uint64(PRIME) * (words >> np.uint64(TAG_BITS - 1))
+        words += np.uint64(middle * sum(self._scales))
+        for limb in limbs[:-1]:
+            limb[...] = words & np.uint64(2 * middle - 1)
+            words >>= np.uint64(self._limb_bits)
+        limbs[-1] = words
+        limbs -= middle
+        return limbs
+
+    @property
+    def columns(self) -> int:
+        """How many sums `sums` returns a row."""
+        return len(self._scales)
+
+    def sums(self, digits: Digits, first: int = 0) -> NDArray[np.float64]:
+        """What some fields of some blocks add to the blocks' products; exact, and so are its sums.
+
+        Args:
+            digits: Float64 `[rows, m]`.
+            first: The first of them, of V*D fields of a block.
+
+        Returns:
+            Float64 `[rows, columns]`, which `joined` takes once all fields are in it.
+        """
+        limbs = self._limbs[:, first : first + digits.shape[1]].T
         if not self._halves:
-            whole = self._joined(flat @ self._limbs.T, 0)
-            return [(one + all_middles) % PRIME for one in whole]
-        high = np.floor(flat * 2.0**-_HALF_BITS)
-        low = flat - high * 2.0**_HALF_BITS
-        pairs = zip(
-            self._joined(low @ self._limbs.T, 0),
-            self._joined(high @ self._limbs.T, _HALF_BITS),
-            strict=True,
-        )
-        return [(one + other + all_middles) % PRIME for one, other in pairs]
+            return digits @ limbs
+        high = np.floor(digits * 2.0**-_HALF_BITS)
+        low = digits - high * 2.0**_HALF_BITS
+        return np.concatenate([low @ limbs, high @ limbs], axis=1)
 
-    def _joined(self, sums: NDArray[np.float64], shift: int) -> list[int]:
-        return [
-            sum(int(part) << (limb * self._limb_bits + shift) for limb, part in enumerate(row))
-            % PRIME
-            for row in sums.tolist()
-        ]
+    def joined(self, sums: NDArray[np.float64], middle: int = 0) -> list[int]:
+        """`<alpha, fields + middle>` modulo P for every block of summed `sums`."""
+        scales, all_middles = np.array(self._scales, dtype=object), middle * self._sum
+        whole: list[int] = ((sums.astype(np.int64) @ scales + all_middles) % PRIME).tolist()
+        return whole
+
+    def products(self, fields: Fields) -> list[int]:
+        """`<alpha, fields>` modulo P for every block of float64 `[rows, V, D]`."""
+        return self.joined(self.sums(fields.reshape(len(fields), -1)))
 
     def __repr__(self) -> str:
         return "FieldWeights(hidden)"
@@ -134,14 +161,13 @@ def write_digits(tags: list[int], layout: Layout, out: Words) -> None:
             row[layout.data_coefficients + digit] = (tag >> (digit * layout.digit_bits)) & mask
 
 
-def read_digits(plain: Words, layout: Layout, contributions: int) -> list[int]:
-    """Join the digits at the end of uint64 `[rows, n]`, of a sum, modulo P.
+def join_digits(digits: Words, layout: Layout, contributions: int) -> list[int]:
+    """Join the last coefficients of a sum's blocks, uint64 `[rows, digits]`, modulo P.
 
     They are centred as all coefficients of the sum are (`Layout.middle_of_sum`).
     """
-    middle, mask = layout.middle_of_sum(contributions), 2**layout.plain_bits - 1
-    return [
-        sum(((part + middle) & mask) << (at * layout.digit_bits) for at, part in enumerate(row))
-        % PRIME
-        for row in plain[:, layout.data_coefficients :].tolist()
-    ]
+    middle = np.uint64(layout.middle_of_sum(contributions))
+    whole = (digits + middle) & np.uint64(2**layout.plain_bits - 1)
+    scales = [1 << (at * layout.digit_bits) for at in range(layout.tag_coefficients)]
+    joined: list[int] = ((whole @ np.array(scales, dtype=object)) % PRIME).tolist()
+    return joined

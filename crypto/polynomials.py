@@ -41,7 +41,8 @@ MOST_ERROR = 0.4
 _UNIT = 2.0**-53
 _LEVEL, _TWIST = 4.3, 3.0
 _SECOND_ORDER = 1.001  # products of errors, and the rounding of the bound itself
-#: Adding this to a float64 below 2**51 rounds it to an integer and leaves that in its low bits.
+#: Adding this to a float64 below 2**51 rounds it to an integer and leaves that in its low bits; so
+#: does this plus an integer, which is added on the way.
 _ROUNDING = 1.5 * 2.0**52
 _ROUNDING_BITS = int(np.float64(_ROUNDING).view(np.uint64))
 _LIKELY_PEAK = 4.5  # of a transform of uniform limbs, in standard deviations: e**-20 a value
@@ -113,7 +114,7 @@ class Multiplicand:
         Raises:
             PrecisionError: No number of limbs keeps the error of a product small enough.
         """
-        self._bits = bits
+        self._bits, norm = bits, max(norm, 1.0)  # of any factor but nought; limbs are below 2**41
         for limbs in range(likely_limbs(values.shape[-1], bits, norm), MOST_LIMBS + 1):
             self.limb_bits = -(-bits // limbs)
             self.spectra = _spectra(values, bits, self.limb_bits)
@@ -153,7 +154,7 @@ class Multiplicand:
             out: Overwritten.
             scratch: complex128 `[rows, n/2]`, overwritten; small enough for the caches, or time is
                 lost ten times over.
-            plus: Added to every coefficient on the way.
+            plus: Added to every coefficient on the way, modulo 2**bits.
 
         Raises:
             PrecisionError: The factor is larger than what this was made for.
@@ -164,19 +165,20 @@ class Multiplicand:
                 f"{MOST_ERROR} can be rounded away"
             )
         untwist, top = _untwist(small.degree), len(self.spectra) - 1
+        # Every limb leaves the bits of the number that it is rounded with.
+        excess = sum(_ROUNDING_BITS << (self.limb_bits * limb) for limb in range(top + 1))
+        added = (plus - excess) % 2**self._bits
         for limb in range(top, -1, -1):
             # The first product is made in place, the others are added to it.
             spectrum = out.view(np.complex128) if limb == top else scratch
             np.multiply(self.spectra[limb], small.spectrum, out=spectrum)
             np.fft.ifft(spectrum, axis=-1, norm="forward", out=spectrum)
             spectrum *= untwist
-            spectrum.view(np.float64)[...] += _ROUNDING
+            digit = (added >> (self.limb_bits * limb)) & (2**self.limb_bits - 1)
+            spectrum.view(np.float64)[...] += _ROUNDING + digit
             if limb != top:
                 out <<= np.uint64(self.limb_bits)
                 out += scratch.view(np.uint64)
-        # Every limb left the bits of the number that it was rounded with.
-        excess = sum(_ROUNDING_BITS << (self.limb_bits * limb) for limb in range(top + 1))
-        out += np.uint64((plus - excess) % 2**64)
 
 
 def likely_limbs(degree: int, bits: int, norm: float) -> int:

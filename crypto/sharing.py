@@ -94,12 +94,13 @@ def key_candidates(
         key = centred(interpolate(chosen, [0])[0])
         if int(np.abs(key).max()) > most:
             continue
-        others = [point for point in answers if point not in chosen]
-        agreeing = frozenset(subset) | frozenset(
-            point
-            for row, point in zip(interpolate(chosen, others), others, strict=True)
-            if np.array_equal(row, answers[point])
-        )
+        others, agreeing = [point for point in answers if point not in chosen], frozenset(subset)
+        if others:
+            agreeing |= frozenset(
+                point
+                for row, point in zip(interpolate(chosen, others), others, strict=True)
+                if np.array_equal(row, answers[point])
+            )
         if agreeing not in seen:
             seen.add(agreeing)
             yield key, agreeing

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from crypto.blocks import empty_fields, pack_blocks, quantise_blocks, unpack_blocks, write_values
+from crypto.blocks import empty_fields, pack_blocks, quantise_blocks, unpacked, write_field
 from crypto.coins import Coins
 from crypto.errors import CapacityError, TagMismatchError
-from crypto.field_tags import PRIME, FieldWeights, block_pads, read_digits, write_digits
+from crypto.field_tags import PRIME, FieldWeights, block_pads, join_digits, write_digits
 from crypto.one_time_plans import plan_layout
 from crypto.roles import Place, Quantiser
 
@@ -73,14 +73,17 @@ def test_sums_of_the_largest_fields_unpack_to_themselves(bits, hospitals, values
     plain = np.zeros((layout.blocks, layout.degree), dtype=np.uint64)
     pack_blocks(fields, layout, plain)
     assert int(plain.max()) < 2**layout.plain_bits
-    again = empty_fields(layout, layout.blocks)
-    rooms = np.empty(plain.shape), np.empty(plain.shape)
-    unpack_blocks(centred(plain, layout, hospitals), layout, hospitals, again, rooms)
+    again = fields_of_sum(plain, layout, hospitals)
     assert np.array_equal(again + hospitals * layout.grid.half, fields)
     if hospitals > 1 and fields.any():
         with pytest.raises(TagMismatchError, match="exceeds"):
-            few = hospitals - 1
-            unpack_blocks(centred(plain, layout, few), layout, few, again, rooms)
+            fields_of_sum(plain, layout, hospitals - 1)
+
+
+def fields_of_sum(plain, layout, contributions):
+    rooms = np.empty(plain.shape), np.empty(plain.shape)
+    planes = unpacked(centred(plain, layout, contributions), layout, contributions, rooms)
+    return np.stack([digits.copy() for digits in planes], axis=1)
 
 
 def centred(plain, layout, contributions):
@@ -98,7 +101,8 @@ def test_values_come_back_to_their_places():
         rows = min(2, layout.blocks - first)
         fields = empty_fields(layout, rows)
         quantise_blocks(values, first, layout, Coins(), fields)
-        write_values(fields - layout.grid.half, first, layout, opened)
+        for field in range(layout.fields):
+            write_field(fields[:, field] - layout.grid.half, field, first, layout, opened)
     assert np.abs(opened - values).max() <= layout.grid.step / 2 * 1.001
 
 
@@ -109,19 +113,44 @@ def test_products_with_fields_are_those_of_integers(bits):
     weights = FieldWeights(bytes(32), PLACE, "00" * 32, layout)
     random = np.random.default_rng(1)
     fields = random.integers(0, layout.radix, (2, layout.fields, layout.data_coefficients))
-    found = weights.products(fields.astype(np.float64))
-    middle = layout.radix // 2
-    assert weights.products(fields.astype(np.float64) - middle, middle) == found
-    width = weights._limb_bits
+    width, middle = weights._limb_bits, layout.radix // 2
+    assert np.abs(weights._limbs).max() <= 2 ** (width - 1)
     alpha = [
         sum(int(limb) << (width * place) for place, limb in enumerate(row))
         for row in weights._limbs.T
     ]
-    for row, product in zip(fields.reshape(2, -1), found, strict=True):
-        exact = sum(int(field) * weight for field, weight in zip(row, alpha, strict=True))
-        assert product == exact % PRIME
-    assert max(alpha) < 2**48
+    exact = [
+        sum(int(field) * weight for field, weight in zip(row, alpha, strict=True)) % PRIME
+        for row in fields.reshape(2, -1)
+    ]
+    # Of a sum's fields, one after the other and less their middle, as of a vector's.
+    sums = np.zeros((2, weights.columns))
+    for field in range(layout.fields):
+        sums += weights.sums(fields[:, field] - float(middle), field * layout.data_coefficients)
+    assert weights.joined(sums, middle) == exact
+    fields %= layout.grid.levels
+    own = weights.products(fields.astype(np.float64))
+    assert own == [
+        sum(int(field) * weight for field, weight in zip(row, alpha, strict=True)) % PRIME
+        for row in fields.reshape(2, -1)
+    ]
+    assert max(alpha) < PRIME / 2 + 1 > -min(alpha)
     assert len(set(alpha)) > 0.99 * len(alpha)
+
+
+@pytest.mark.parametrize(("bits", "hospitals"), [(2, 2), (13, 10), (11, 100), (36, 2), (44, 2)])
+def test_the_largest_products_with_fields_are_exact(bits, hospitals):
+    """All fields and all limbs at their largest: one bit more and float64 could not add them."""
+    layout = layout_of(bits, hospitals, values=100)
+    weights = FieldWeights(bytes(32), PLACE, "00" * 32, layout)
+    most = hospitals * layout.grid.half
+    weights._limbs[...] = 2 ** (weights._limb_bits - 1)
+    fields = np.full((1, layout.fields * layout.data_coefficients), float(most))
+    fields[0, ::7] -= 1
+    exact = sum(map(int, fields[0].tolist())) * sum(
+        2 ** (weights._limb_bits * (place + 1) - 1) for place in range(len(weights._limbs))
+    )
+    assert weights.joined(weights.sums(fields)) == [exact % PRIME]
 
 
 @settings(max_examples=30, deadline=None)
@@ -130,10 +159,11 @@ def test_digits_of_tags_join_again_and_their_sums_too(tags):
     layout = layout_of(hospitals=1023, values=10)
     plain = np.zeros((len(tags), layout.degree), dtype=np.uint64)
     write_digits(tags, layout, plain)
-    assert read_digits(centred(plain, layout, 1), layout, 1) == tags
+    digits = np.s_[:, layout.data_coefficients :]
+    assert join_digits(centred(plain, layout, 1)[digits], layout, 1) == tags
     summed = plain * np.uint64(1023)
     assert int(summed.max()) < 2**layout.plain_bits
-    joined = read_digits(centred(summed, layout, 1023), layout, 1023)
+    joined = join_digits(centred(summed, layout, 1023)[digits], layout, 1023)
     assert joined == [1023 * tag % PRIME for tag in tags]
 
 
