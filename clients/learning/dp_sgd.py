@@ -27,23 +27,20 @@ import numpy as np
 import torch
 
 from accounting.private import Unreleased
-from clients.learning.batch import CHUNK_RECORDS, Batch, joined, passes, take
+from clients.learning.batch import Batch, joined, passes, take
 from clients.learning.class_shares import PART, REST
 from clients.learning.device import to_processor
 from clients.learning.device_check import check_computes
-from clients.learning.ghost_norms import Owners
-from clients.learning.late_rows import LateRows
-from clients.learning.patient_gradients import Gradients, add_scaled, squares_of, written
+from clients.learning.pass_gradients import Found, gradients_of, readable
+from clients.learning.patient_gradients import Gradients, add_scaled, squares_of
 from clients.learning.per_sample import PerSample
+from clients.learning.shared_passes import may_share, share_passes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from clients.learning.class_shares import Marks
 
-#: Records of one patient whose gradients are held at once; those of a patient with more are added
-#: up piece by piece, so that nobody's number of records decides on how much memory is needed.
-PATIENT_RECORDS = 1024
 #: The share by which the clip undercuts C, for the part of a norm that is float32.
 MARGIN = 1e-5
 _NOT_FINITE = "the gradient is not finite"
@@ -90,7 +87,7 @@ def clipped_gradient_sum(
         batch: records of the sampled patients; may be empty.
         l2_clip: C, the bound on one patient's gradient, in gradient units; finite.
         chunk_records: records whose gradients are held in memory at once; patients are never split
-            up to ``PATIENT_RECORDS``. 0: as many as suit the device.
+            up to ``pass_gradients.PATIENT_RECORDS``. 0: as many as suit the device.
 
     Returns:
         The sum, float64 ``[d]``; zeros for an empty batch.
@@ -116,13 +113,13 @@ def clipped_gradient_sums(
     model.refresh()
     for batch in batches[:1]:
         model.choose_pass(tuple(batch.inputs.shape[1:]))
-    sums = _Sums(model, batches, l2_clip)
-    at_once = chunk_records or model.chunk_records
-    full = at_once if model.device.type == "cpu" else 0
-    for pieces in passes([one.patients for one in sums.batches], at_once):
-        chunk, counts = joined([take(sums.batches[number], rows) for number, rows in pieces])
-        found = _patients_gradients(model, chunk, max(full, len(chunk)))
-        sums.add([number for number, _ in pieces], counts, found)
+    sums = _Sums(model, batches, l2_clip, chunk_records or model.chunk_records)
+    count = len(sums.passes)
+    if len(batches) == 1 and may_share(model, count):
+        share_passes(model, sums, count)
+    else:
+        for number in range(count):
+            sums.add_here(number)
     return sums.closed()
 
 
@@ -140,18 +137,23 @@ class _Tally:
 class _Sums:
     """Hospitals' sums while they are added up, float64 ``[hospitals, d]``."""
 
-    def __init__(self, model: PerSample, batches: Sequence[Batch], l2_clip: float) -> None:
+    def __init__(
+        self, model: PerSample, batches: Sequence[Batch], l2_clip: float, at_once: int
+    ) -> None:
         self._model, self._l2_clip = model, l2_clip
+        self._full = at_once if model.device.type == "cpu" else 0
         self._shapes = [tuple(one.inputs.shape[1:]) for one in batches]
         self._tallies = [_Tally(patients=_distinct(one.patients)) for one in batches]
         #: Without the records that could not be read, where that is known already.
         self.batches = [
-            _readable(one, model.device) if isinstance(one.inputs, torch.Tensor) else one
+            readable(one, model.device) if isinstance(one.inputs, torch.Tensor) else one
             for one in batches
         ]
         for tally, given, batch in zip(self._tallies, batches, self.batches, strict=True):
             if batch is not given:
                 tally.unread = tally.patients - _distinct(batch.patients)
+        #: What goes through the model together: hospitals' numbers and rows of each.
+        self.passes = list(passes([one.patients for one in self.batches], at_once))
 
     @cached_property
     def _totals(self) -> torch.Tensor:
@@ -159,7 +161,25 @@ class _Sums:
         size = (len(self._tallies), self._model.dimensions)
         return torch.zeros(size, dtype=torch.float64, device=self._model.device)
 
-    def add(self, numbers: list[int], counts: list[int], found: _Found) -> None:
+    def add_here(self, number: int) -> None:
+        """Compute a pass and add what it found."""
+        pieces = self.passes[number]
+        chunk, counts = joined([take(self.batches[whose], rows) for whose, rows in pieces])
+        found = gradients_of(self._model, chunk, max(self._full, len(chunk)))
+        self._add([whose for whose, _ in pieces], counts, found)
+
+    def add_made(self, made: NDArray[np.float64]) -> None:
+        """Add the sum of a pass that a copy of this process has made."""
+        self._totals[0] += torch.from_numpy(made)
+
+    def make(self, number: int, out: NDArray[np.float64]) -> bool:
+        """In a copy of this process: write a pass's sum to zeros, if that is all there is to it."""
+        self._totals, only = torch.from_numpy(out)[None], _Tally(patients=0)
+        self._tallies = [only]
+        self.add_here(number)
+        return not (only.raised or only.unread or only.discarded)
+
+    def _add(self, numbers: list[int], counts: list[int], found: Found) -> None:
         """Add the clipped gradients of a pass.
 
         Args:
@@ -217,88 +237,11 @@ class _Sums:
         ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Found(Unreleased):
-    """What a pass found of its patients, by their numbers from 0.
-
-    Attributes:
-        gradients: mean gradients for each parameter; empty where there are none.
-        members: whose they are, ascending; who is missing has no record that could be read.
-        errors: what was raised for whom.
-    """
-
-    gradients: list[Gradients]
-    members: list[int]
-    errors: dict[int, Exception]
-
-
-def _readable(batch: Batch, device: torch.device) -> Batch:
-    """Leave out records whose inputs are not finite; they are made on the device first."""
-    batch = batch.made(device)
-    inputs = torch.as_tensor(batch.inputs)
-    if not len(batch) or _all_finite(inputs):
-        return batch
-    readable = torch.isfinite(inputs).flatten(1).all(dim=1)
-    return take(batch, torch.nonzero(readable).flatten()) if not bool(readable.all()) else batch
-
-
-def _patients_gradients(model: PerSample, chunk: Batch, records: int) -> _Found:
-    """Compute patients' mean gradients; where that raises, those of each half by themselves.
-
-    Each goes through the model with so many records: whoever raises must move nobody else.
-    """
-    patients = chunk.patients
-    try:
-        gradients, members = _mean_gradients(model, chunk, records)
-        return _Found(gradients=gradients, members=members, errors={})
-    except Exception as error:
-        if patients[0] == patients[-1]:
-            return _Found(gradients=[], members=[], errors={int(patients[0]): error})
-    numbers = torch.unique(patients)
-    late = patients >= numbers[len(numbers) // 2]
-    halves = [torch.nonzero(rows).flatten() for rows in (~late, late)]
-    a, b = (_patients_gradients(model, take(chunk, rows), records) for rows in halves)
-    pieces = [[written(one) for one in half.gradients] for half in (a, b) if half.gradients]
-    joint: list[Gradients] = [torch.cat(each) for each in zip(*pieces, strict=True)]
-    return _Found(gradients=joint, members=a.members + b.members, errors=a.errors | b.errors)
-
-
 def _count(reasons: dict[str, int], error: Exception) -> None:
     """Count a failure by its kind; one text is kept of each."""
     kind = f"{type(error).__name__}: "
     known = next((reason for reason in reasons if reason.startswith(kind)), f"{kind}{error}")
     reasons[known] = reasons.get(known, 0) + 1
-
-
-def _mean_gradients(
-    model: PerSample, chunk: Batch, records: int
-) -> tuple[list[Gradients], list[int]]:
-    """Return the mean of each patient's gradients, for each parameter, and whose they are."""
-    members, owners = Owners.of(chunk.patients)
-    if len(members) == 1 and len(chunk) > PATIENT_RECORDS:
-        gradients = _mean_of_many(model, chunk)
-        return gradients, members if gradients else []
-    if isinstance(chunk.inputs, LateRows):
-        chunk = _readable(chunk, model.device)
-        members, owners = Owners.of(chunk.patients)
-        if not len(chunk):
-            return [], []
-    inputs = torch.as_tensor(chunk.inputs)
-    return model.means(inputs, chunk.labels, owners, records), members
-
-
-def _mean_of_many(model: PerSample, records: Batch) -> list[Gradients]:
-    """Return the mean gradient ``[1, values]`` of a patient with more records than fit at once."""
-    summed, count = list[torch.Tensor](), 0
-    for rows in torch.split(torch.arange(len(records)), min(CHUNK_RECORDS, model.chunk_records)):
-        piece = _readable(take(records, rows), model.device)
-        count += len(piece)
-        if len(piece):
-            _, owner = Owners.of(piece.patients)
-            found = model.means(torch.as_tensor(piece.inputs), piece.labels, owner)
-            parts = [written(one).double() * len(piece) for one in found]
-            summed = [a + b for a, b in zip(summed, parts, strict=True)] if summed else parts
-    return [gradient / count for gradient in summed]
 
 
 def _add_clipped(
@@ -383,11 +326,6 @@ def _scaling(gradients: list[Gradients], l2_clip: float, marks: Marks | None) ->
 
 def _distinct(patients: torch.Tensor) -> int:
     return len(np.unique(patients.numpy()))
-
-
-def _all_finite(values: torch.Tensor) -> bool:
-    """Whether all values are finite; may say no where their sum overflows."""
-    return math.isfinite(float(values.sum()))
 
 
 def clip_factors(squared_norms: torch.Tensor, l2_clip: float) -> torch.Tensor:

@@ -5,7 +5,7 @@ Either they are written out, a row for each patient, or they are factors of `gho
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 
 import torch
@@ -132,15 +132,21 @@ def add_scaled(
     Returns:
         Where the parameters end.
     """
-    together, alone, offset = Scales(scale), None, 0
-    if len(apart):
-        together = Scales(scale.index_fill(-1, apart, 0.0))
-        alone = Scales(scale[..., apart])
+    if not len(apart):
+        return _add_all(totals, gradients, Scales(scale))
+    # The sum of a pass is one vector, whoever makes it.
+    made = torch.zeros_like(totals)
+    end = _add_all(made, gradients, Scales(scale.index_fill(-1, apart, 0.0)))
+    _add_all(made, (written(one, apart) for one in gradients), Scales(scale[..., apart]))
+    totals += made
+    return end
+
+
+def _add_all(totals: torch.Tensor, gradients: Iterable[Gradients], scales: Scales) -> int:
+    offset = 0
     for gradient in gradients:
         here = totals[..., offset : offset + size_of(gradient)]
-        together.add(here, gradient)
-        if alone is not None:
-            alone.add(here, written(gradient, apart))
+        scales.add(here, gradient)
         offset += here.shape[-1]
     return offset
 

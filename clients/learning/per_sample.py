@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from clients.learning.class_shares import ClassShares, Marks
     from clients.learning.patient_gradients import Gradients
+    from clients.learning.processors import Processors
 
 #: Sizes of passes are multiples of it: there products of matrices round each row alike. MKL and
 #: others multiply rows that are left over by other code, which would make a record's place in the
@@ -58,9 +59,12 @@ class PerSample:
         way: "hooks" or "recorded", whatever the model is; None: as it suits the model.
         adversary: how far records are moved against the model before their gradient is taken, in
             widths of their range, and the range; None: they are as they are.
+        processors: free ones, with which passes of one sum may be shared; None: none are.
     """
 
     shares: ClassShares | None = None
+    #: What a pass took that was computed here last, in seconds; 0 where none was measured.
+    pass_seconds = 0.0
 
     def __init__(
         self,
@@ -70,7 +74,9 @@ class PerSample:
         loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
         way: Literal["hooks", "recorded"] | None = None,
         adversary: tuple[float, tuple[float, float]] | None = None,
+        processors: Processors | None = None,
     ) -> None:
+        self.processors = processors
         self._twin = Twin(module, device)
         self.device, self.module = device, self._twin.module
         self._loss = loss or partial(functional.cross_entropy, reduction="sum")

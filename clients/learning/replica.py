@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from clients.contract.own_task import OwnTask
     from clients.contract.settings import Settings
+    from clients.learning.processors import Processors
 
 
 #: Names in a frame: parameters, what the optimizer remembers of each, the average that is released.
@@ -126,6 +127,7 @@ class Replica(Unreleased):
             that it is the same bits at hospitals with other devices.
         own: what an app brings; its loss is used in the place of cross-entropy.
         bounds: lowest and highest value of an input; public.
+        processors: free ones, which gradients may take for a while.
     """
 
     def __init__(
@@ -136,6 +138,7 @@ class Replica(Unreleased):
         device: torch.device = CPU,
         own: OwnTask | None = None,
         bounds: tuple[float, float] = (0.0, 1.0),
+        processors: Processors | None = None,
     ) -> None:
         self.module = module
         self.device = device
@@ -144,6 +147,7 @@ class Replica(Unreleased):
         self.digest = ""
         self._settings = settings
         self._bounds = bounds
+        self._processors = processors
         self._loss = own.summed_loss if own is not None and own.loss is not None else None
         self._per_sample: PerSample | None = None
         self._forward: Forward | None = None
@@ -171,6 +175,7 @@ class Replica(Unreleased):
                 self.device,
                 self._loss,
                 adversary=(radius, self._bounds) if radius else None,
+                processors=self._processors,
             )
         return self._per_sample
 

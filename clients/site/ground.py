@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from clients.contract.settings import Settings
     from clients.data import DatasetInfo
     from clients.data.noisy_inputs import Streams
+    from clients.learning.processors import Processors
     from clients.site.site_file import SiteFile
 
 logger = logging.getLogger(__name__)
@@ -212,14 +213,20 @@ class Site:
         (self.folder / name).unlink(missing_ok=True)
 
 
-def simulated_site(name: str, settings: Settings, training: str, books: Books) -> Site:
+def simulated_site(
+    name: str,
+    settings: Settings,
+    training: str,
+    books: Books,
+    processors: Processors | None = None,
+) -> Site:
     """Return a simulated hospital's ground, inside the run folder where there is one."""
     if settings.run.out:
         root = Path(settings.run.out)
     else:
         root = Path(tempfile.gettempdir()) / f"asclepias-{os.getuid()}" / training
     folder = private_folder(root / "sites" / name)
-    machine = Machine.of(settings)
+    machine = Machine.of(settings, processors)
     return Site(name=name, folder=folder, simulated=True, books=books, machine=machine)
 
 

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     import torch
 
     from clients.contract.settings import Settings
+    from clients.learning.processors import Processors
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,15 +20,18 @@ class Machine:
     Attributes:
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         threads: of torch; no more than there are processors.
+        processors: free ones, which gradients may take for a while; None: this process has one.
     """
 
     device: str = "auto"
     threads: int = 1
+    processors: Processors | None = None
 
     @classmethod
-    def of(cls, settings: Settings) -> Machine:
-        """Return what a run's settings say."""
-        return cls(device=settings.run.device, threads=settings.run.threads)
+    def of(cls, settings: Settings, processors: Processors | None = None) -> Machine:
+        """Return what a run's settings say, with what the simulation shares."""
+        run = settings.run
+        return cls(device=run.device, threads=run.threads, processors=processors)
 
     def take(self) -> torch.device:
         """Set this process's threads and return its device.

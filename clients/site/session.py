@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from clients.contract.settings import Settings
     from clients.contract.terms import Terms
     from clients.data import Cohort, DatasetInfo
+    from clients.learning.processors import Processors
     from clients.site.membership import Membership
     from crypto.keys import Keys
     from crypto.seeds import Part
@@ -92,13 +93,16 @@ class Session:
         info: DatasetInfo,
         ends: Ends | None = None,
         device: torch.device = CPU,
+        processors: Processors | None = None,
     ) -> None:
         keep_freed_memory()
         self.settings = settings
         self.terms = terms
         self.ends = ends
         classes = len(info.classes)
-        self.replica = Replica(module, settings, classes, device, info.own, info.input_range)
+        self.replica = Replica(
+            module, settings, classes, device, info.own, info.input_range, processors
+        )
         kind = EXCHANGES[settings.exchange.name]
         if kind.sums:
             self.exchange = make_exchange(settings, terms, info.own)
@@ -371,4 +375,4 @@ def make_session(
         noise_multiplier=noise_multiplier,
         message_values=values,
     )
-    return Session(settings, terms, module, cohort.info, ends, device)
+    return Session(settings, terms, module, cohort.info, ends, device, machine.processors)

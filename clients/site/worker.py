@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from flwr.app import Context
 
     from clients.data import Cohort
+    from clients.learning.processors import Processors
     from clients.site.hospital import Hospital
 
 #: Reads what an app brings of its own, from (hospital, name of its ledger's cohort).
@@ -56,12 +57,19 @@ class Worker:
         cohorts: where data sets are read; one of its own unless it is handed the process's.
         bring: reads the records of one hospital, where an app brings its own; None: data are named
             by settings.
+        processors: free ones of this machine, which simulated hospitals may take for a while.
     """
 
-    def __init__(self, cohorts: Cohorts | None = None, bring: Bring | None = None) -> None:
+    def __init__(
+        self,
+        cohorts: Cohorts | None = None,
+        bring: Bring | None = None,
+        processors: Processors | None = None,
+    ) -> None:
         self.cohorts = Cohorts() if cohorts is None else cohorts
         self.books = Books()
         self._bring = bring
+        self._processors = processors
         self._trainings: OrderedDict[str, _Training] = OrderedDict()
 
     def hospital(self, training: str, context: Context, *, invited: bool = True) -> Hospital:
@@ -110,7 +118,7 @@ class Worker:
         if found is None:
             settings = Settings.from_config(dict(config))
             name, cohort = self._simulated_cohort(number, settings)
-            site = simulated_site(name, settings, training, self.books)
+            site = simulated_site(name, settings, training, self.books, self._processors)
             found = Hospital(site, settings, settings, training, cohort, kept.state)
             kept.simulated[number, config] = found
         return found

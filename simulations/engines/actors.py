@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, cast
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from flwr.clientapp import ClientApp
 
     from clients.data.cohort import Deal
+    from clients.learning.processors import Processors
     from simulations.engines.device_room import Room
 
 #: The app that a SuperNode would run.
@@ -49,6 +51,7 @@ class Hospitals:
         memory: the share of a GPU's memory that this process may take.
         together: whether hospitals compute their gradients in one pass.
         deals: who goes to which hospital, as the process that starts this one has found.
+        processors: free ones of this process's machine; None: this one has one.
     """
 
     def __init__(
@@ -60,8 +63,10 @@ class Hospitals:
         memory: float = 1.0,
         together: bool = False,
         deals: Mapping[tuple[Hashable, ...], Deal] | None = None,
+        processors: Processors | None = None,
     ) -> None:
         self._named = app
+        self._processors = processors
         self._run_config = run_config
         self._nodes = nodes
         self._sites = sites
@@ -101,31 +106,46 @@ class Hospitals:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
     def answer(
-        self, content: RecordDict, envelopes: list[Metadata]
+        self, content: RecordDict, envelopes: list[Metadata], fair_until: float = 0.0
     ) -> tuple[list[Message], list[float]]:
         """Answer messages that share one content.
 
         Args:
             content: the records of all messages, deserialised once.
             envelopes: one metadata a message.
+            fair_until: when all hospitals would be done, were their work shared out evenly, in
+                seconds since 1970; 0: nobody knows.
 
         Returns:
-            One reply a message, in order, and the seconds that each took. An exception becomes an
-            error reply, as on a SuperNode, but without the text of the exception.
+            One reply a message, in order, and the seconds of work that each took. An exception
+            becomes an error reply, as on a SuperNode, but without the text of the exception.
         """
-        if self._together and {one.message_type for one in envelopes} == {TOGETHER}:
-            replies, seconds = self._answer_together(content, envelopes)
-        else:
-            replies, seconds = [], []
-            for envelope in envelopes:
-                start = time.perf_counter()
-                replies.append(self._answer_one(content, envelope))
-                seconds.append(time.perf_counter() - start)
+        with self._working(fair_until):
+            if self._together and {one.message_type for one in envelopes} == {TOGETHER}:
+                replies, seconds = self._answer_together(content, envelopes)
+            else:
+                replies, seconds = [], []
+                for envelope in envelopes:
+                    start, used = time.perf_counter(), self._used_seconds()
+                    replies.append(self._answer_one(content, envelope))
+                    used = self._used_seconds() - used
+                    seconds.append(time.perf_counter() - start + used)
         # They travel together: none is on its way before the last is there.
         ready = time.time()
         for reply in replies:
             reply.metadata.created_at = ready
         return replies, seconds
+
+    def _working(self, fair_until: float) -> AbstractContextManager[None]:
+        """Have a processor of the machine inside the block."""
+        if self._processors is None:
+            return nullcontext()
+        self._processors.fair_until = fair_until
+        return self._processors.working()
+
+    def _used_seconds(self) -> float:
+        """Return what copies of this process have worked for it."""
+        return 0.0 if self._processors is None else self._processors.used_seconds
 
     def _answer_together(
         self, content: RecordDict, envelopes: list[Metadata]
@@ -168,12 +188,13 @@ class Hospitals:
     def _app(self) -> ClientApp:
         if not isinstance(self._named, str):
             return self._named
-        if self._named == CLIENT_APP and self._deals:
+        if self._named == CLIENT_APP:
             from clients.client_app import make_client_app
             from clients.data import Cohorts
             from clients.site.worker import Worker
 
-            self._named = make_client_app(Worker(Cohorts(self._deals)))
+            worker = Worker(Cohorts(self._deals), processors=self._processors)
+            self._named = make_client_app(worker)
             return self._named
         module, _, attribute = self._named.partition(":")
         return cast("ClientApp", getattr(import_module(module), attribute))
@@ -222,6 +243,7 @@ class Crew:
             memory=room.memory,
             together=room.together,
             deals=ray.put(dict(deals or {})),
+            processors=room.processors,
         )
         self._devices: list[Any] = []
         self.actors: list[Any] = [self._begun() for _ in range(room.actors)]

@@ -8,10 +8,12 @@ cluster; a device that was named (``cuda:1``) is taken as it is.
 from __future__ import annotations
 
 import math
+import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from simulations.engines.ray_cluster import actors_that_fit
+from clients.learning.processors import Processors
+from simulations.engines.ray_cluster import actors_that_fit, processes_of_a_machine
 from simulations.error_messages import NotStarted
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ class Room:
         memory: the share of its GPU's memory that each may take.
         on_gpu: whether hospitals compute on one.
         together: whether hospitals of a process share passes of the model.
+        processors: of a machine, for whoever has more to compute than others.
     """
 
     actors: int
@@ -41,6 +44,7 @@ class Room:
     memory: float = 1.0
     on_gpu: bool = False
     together: bool = False
+    processors: Processors | None = None
 
 
 def find_room(settings: Settings, cohorts: Cohorts | None, hospitals: int, asked: int) -> Room:
@@ -57,10 +61,13 @@ def find_room(settings: Settings, cohorts: Cohorts | None, hospitals: int, asked
     """
     import ray
 
-    fit = asked or actors_that_fit(float(settings.run.threads), hospitals)
+    each = float(settings.run.threads)
+    processors = Processors(secrets.token_hex(16), asked or processes_of_a_machine(each))
+    fit = min(asked, hospitals) or actors_that_fit(each, hospitals)
     name, together = settings.run.device, settings.run.together == "always"
+    on_processors = Room(actors=fit, together=together, processors=processors)
     if name == "cpu":
-        return Room(actors=fit, together=together)
+        return on_processors
     named = name not in ("auto", "cuda")
     cards = int(ray.cluster_resources().get("GPU", 0))
     if not named and not cards:
@@ -69,16 +76,16 @@ def find_room(settings: Settings, cohorts: Cohorts | None, hospitals: int, asked
                 "run.device = 'cuda', but Ray finds no GPU here. Set run.device = 'auto', which "
                 "computes on processors where there is none."
             )
-        return Room(actors=fit, together=together)
+        return on_processors
     cards = 1 if named else cards
     device = device_here("auto" if name == "cuda" else name)
     if not asked and device.type == "cuda":
         fit = min(fit, cards * _measured(settings, cohorts, device))
-    each = math.ceil(fit / cards)
+    share = math.ceil(fit / cards)
     return Room(
         actors=fit,
-        gpus=0.0 if named else 1.0 / each,
-        memory=HELD / each,
+        gpus=0.0 if named else 1.0 / share,
+        memory=HELD / share,
         on_gpu=True,
         together=settings.run.together != "never",
     )

@@ -115,7 +115,13 @@ def _train_on_ray(settings: Settings, options: EngineOptions, cohorts: Cohorts |
         deals = cohorts.deals if cohorts else None
         crew = Crew(room, config, nodes, cpus=float(settings.run.threads), deals=deals)
         _report_devices(Path(settings.run.out), crew.devices())
-        transport = RayTransport(crew, nodes, run, together=room.together)
+        transport = RayTransport(
+            crew,
+            nodes,
+            run,
+            together=room.together,
+            processors=room.processors.count if room.processors else 0,
+        )
         try:
             lead = make_server_app(partial(Holdout, cohorts=cohorts), audit_run)
             lead(transport, server_context(run, config))

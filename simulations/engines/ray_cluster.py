@@ -100,6 +100,14 @@ def actors_that_fit(cpus: float, hospitals: int) -> int:
     return min(fit, hospitals)
 
 
+def processes_of_a_machine(cpus: float) -> int:
+    """Return how many processes that need so many processors the largest machine has room for."""
+    import ray
+
+    machines = [one["Resources"].get("CPU", 1) for one in ray.nodes() if one["Alive"]]
+    return max(1, int(max(machines, default=1) // cpus))
+
+
 def find_cluster(address: str) -> str:
     """Return host and port of a Ray cluster that answers.
 

@@ -13,6 +13,7 @@ be shared out.
 from __future__ import annotations
 
 import logging
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -52,6 +53,7 @@ class _Call:
     envelopes: list[Metadata]
     home: int
     seconds: float
+    fair_until: float
     attempt: int = 1
 
 
@@ -76,10 +78,17 @@ class RayTransport(LocalTransport):
         nodes: part of the data by node id.
         run: the run that messages belong to.
         together: whether hospitals of an actor are best asked in one call, not shared out.
+        processors: that actors and their copies work on; 0: one for each actor.
     """
 
     def __init__(
-        self, crew: Actors, nodes: dict[int, int], run: Run, *, together: bool = False
+        self,
+        crew: Actors,
+        nodes: dict[int, int],
+        run: Run,
+        *,
+        together: bool = False,
+        processors: int = 0,
     ) -> None:
         super().__init__(nodes, run)
         self._crew = crew
@@ -90,6 +99,7 @@ class RayTransport(LocalTransport):
         self._running: dict[Any, tuple[int, Any, _Call]] = {}
         self._load = [0] * places
         self._expected: dict[tuple[int, str], float] = {}
+        self._processors = max(places, processors)
         self._reply_bytes: dict[str, int] = {}
         self._replies: dict[str, Message] = {}
 
@@ -105,8 +115,10 @@ class RayTransport(LocalTransport):
             home = self._home[message.metadata.dst_node_id]
             grouped.setdefault((id(message.content), home), []).append(message.metadata)
         stored = {key: ray.put(content) for key, content in contents.items()}
+        work = sum(self._seconds(one) for envelopes in grouped.values() for one in envelopes)
+        fair_until = time.time() + work / self._processors
         for (key, home), envelopes in grouped.items():
-            self._waiting[home].extend(self._calls(stored[key], envelopes, home))
+            self._waiting[home].extend(self._calls(stored[key], envelopes, home, fair_until))
         self._submit()
         return ids
 
@@ -124,8 +136,6 @@ class RayTransport(LocalTransport):
         self, messages: Iterable[Message], *, timeout: float | None = None
     ) -> Iterable[Message]:
         """Push messages and return all replies that come in time."""
-        import time
-
         waiting = set(self.push_messages(messages))
         end = None if timeout is None else time.monotonic() + timeout
         replies: list[Message] = []
@@ -143,7 +153,9 @@ class RayTransport(LocalTransport):
         except ray.exceptions.RayError:
             return []
 
-    def _calls(self, content: Any, envelopes: list[Metadata], home: int) -> Iterator[_Call]:
+    def _calls(
+        self, content: Any, envelopes: list[Metadata], home: int, fair_until: float
+    ) -> Iterator[_Call]:
         """Divide messages among calls, the longest work first: it is what others wait for."""
         ordered = deque(sorted(envelopes, key=self._seconds, reverse=True))
         left = sum(map(self._seconds, ordered))
@@ -157,7 +169,7 @@ class RayTransport(LocalTransport):
                 together.append(ordered.popleft())
                 seconds += self._seconds(together[-1])
             left -= seconds
-            yield _Call(content, together, home, seconds)
+            yield _Call(content, together, home, seconds, fair_until)
 
     def _seconds(self, envelope: Metadata) -> float:
         """Return how long a hospital is expected to work on a message."""
@@ -181,7 +193,7 @@ class RayTransport(LocalTransport):
                 if not source:
                     break
                 call = source.popleft() if source is own else source.pop()
-                reference = actor.answer.remote(call.content, call.envelopes)
+                reference = actor.answer.remote(call.content, call.envelopes, call.fair_until)
                 self._running[reference] = (index, actor, call)
                 self._load[index] += 1
 

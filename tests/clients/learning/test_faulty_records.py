@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from clients.learning import dp_sgd
+from clients.learning import pass_gradients
 from clients.learning.augmentation import augmented
 from clients.learning.batch import Batch, take
 from clients.learning.device_check import DeviceError, check_computes
@@ -170,7 +170,7 @@ def test_a_patient_with_very_many_records_is_summed_piece_by_piece(
 ) -> None:
     batch = _batch(records=100)
     whole = clipped_gradient_sum(_model(), batch, l2_clip=CLIP)
-    monkeypatch.setattr(dp_sgd, "PATIENT_RECORDS", 50)
+    monkeypatch.setattr(pass_gradients, "PATIENT_RECORDS", 50)
     pieces = clipped_gradient_sum(_model(), batch, l2_clip=CLIP)
     np.testing.assert_allclose(pieces.total, whole.total, rtol=1e-4, atol=1e-6)
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
-from clients.learning import dp_sgd
+from clients.learning import pass_gradients
 from clients.learning.batch import Batch
 from clients.learning.class_shares import PART, ClassCounts, ClassShares
 from clients.learning.dp_sgd import clipped_gradient_sum, clipped_gradient_sums
@@ -216,7 +216,7 @@ def test_a_patient_with_very_many_records_is_recorded_piece_by_piece(
 ) -> None:
     batch, model = _batch([0] * 50 + [1]), PerSample(_net(), way="recorded")
     whole = clipped_gradient_sum(model, batch, l2_clip=0.5)
-    monkeypatch.setattr(dp_sgd, "PATIENT_RECORDS", 20)
+    monkeypatch.setattr(pass_gradients, "PATIENT_RECORDS", 20)
     pieces = clipped_gradient_sum(model, batch, l2_clip=0.5)
     np.testing.assert_allclose(pieces.total, whole.total, rtol=1e-5, atol=1e-7)
 

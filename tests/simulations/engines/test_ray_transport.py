@@ -58,7 +58,9 @@ class StandInActor:
     def answer(self) -> StandInActor:
         return self
 
-    def remote(self, content: RecordDict, envelopes: Sequence[Metadata]) -> Reference:
+    def remote(
+        self, content: RecordDict, envelopes: Sequence[Metadata], fair_until: float
+    ) -> Reference:
         self.calls.append([envelope.dst_node_id for envelope in envelopes])
         dies = len(self.calls) <= self._deaths
         return Reference(lambda: self._answer(content, envelopes, dies))

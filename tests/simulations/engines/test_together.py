@@ -17,6 +17,7 @@ from safetensors.numpy import load_file
 from clients.client_app import make_client_app
 from clients.contract.settings import Settings
 from clients.learning import joint
+from clients.learning.processors import Processors
 from clients.site.worker import Worker
 from simulations.engines.actors import Hospitals
 from simulations.engines.local_transport import LocalTransport, server_context
@@ -28,13 +29,17 @@ pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing:Use
 class OneProcess(LocalTransport):
     """Hospitals of one process, asked as an actor is: all that share a content in one call."""
 
-    def __init__(self, settings: Settings, together: bool) -> None:
+    def __init__(
+        self, settings: Settings, together: bool, processors: Processors | None = None
+    ) -> None:
         from flwr.supercore.run import Run
 
         nodes = {100 + k: k for k in range(settings.partition.hospitals)}
         super().__init__(nodes, Run.create_empty(5))
-        app = make_client_app(Worker(COHORTS))
-        self._hospitals = Hospitals(app, settings.to_config(), nodes, together=together)
+        app = make_client_app(Worker(COHORTS, processors=processors))
+        self._hospitals = Hospitals(
+            app, settings.to_config(), nodes, together=together, processors=processors
+        )
         self._replies: dict[str, Message] = {}
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:

@@ -1,0 +1,104 @@
+"""What a pass of the model finds of its patients: their mean gradients, or what they raise.
+
+Whoever raises, or has no record that can be read, moves nobody else.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from accounting.private import Unreleased
+from clients.learning.batch import CHUNK_RECORDS, Batch, take
+from clients.learning.ghost_norms import Owners
+from clients.learning.late_rows import LateRows
+from clients.learning.patient_gradients import Gradients, written
+from clients.learning.per_sample import PerSample
+
+#: Records of one patient whose gradients are held at once; those of a patient with more are added
+#: up piece by piece, so that nobody's number of records decides on how much memory is needed.
+PATIENT_RECORDS = 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found(Unreleased):
+    """What a pass found of its patients, by their numbers from 0.
+
+    Attributes:
+        gradients: mean gradients for each parameter; empty where there are none.
+        members: whose they are, ascending; who is missing has no record that could be read.
+        errors: what was raised for whom.
+    """
+
+    gradients: list[Gradients]
+    members: list[int]
+    errors: dict[int, Exception]
+
+
+def readable(batch: Batch, device: torch.device) -> Batch:
+    """Leave out records whose inputs are not finite; they are made on the device first."""
+    batch = batch.made(device)
+    inputs = torch.as_tensor(batch.inputs)
+    if not len(batch) or _all_finite(inputs):
+        return batch
+    finite = torch.isfinite(inputs).flatten(1).all(dim=1)
+    return take(batch, torch.nonzero(finite).flatten()) if not bool(finite.all()) else batch
+
+
+def gradients_of(model: PerSample, chunk: Batch, records: int) -> Found:
+    """Compute patients' mean gradients; where that raises, those of each half by themselves.
+
+    Each goes through the model with so many records: whoever raises must move nobody else.
+    """
+    patients = chunk.patients
+    try:
+        gradients, members = _mean_gradients(model, chunk, records)
+        return Found(gradients=gradients, members=members, errors={})
+    except Exception as error:
+        if patients[0] == patients[-1]:
+            return Found(gradients=[], members=[], errors={int(patients[0]): error})
+    numbers = torch.unique(patients)
+    late = patients >= numbers[len(numbers) // 2]
+    halves = [torch.nonzero(rows).flatten() for rows in (~late, late)]
+    a, b = (gradients_of(model, take(chunk, rows), records) for rows in halves)
+    pieces = [[written(one) for one in half.gradients] for half in (a, b) if half.gradients]
+    joint: list[Gradients] = [torch.cat(each) for each in zip(*pieces, strict=True)]
+    return Found(gradients=joint, members=a.members + b.members, errors=a.errors | b.errors)
+
+
+def _mean_gradients(
+    model: PerSample, chunk: Batch, records: int
+) -> tuple[list[Gradients], list[int]]:
+    """Return the mean of each patient's gradients, for each parameter, and whose they are."""
+    members, owners = Owners.of(chunk.patients)
+    if len(members) == 1 and len(chunk) > PATIENT_RECORDS:
+        gradients = _mean_of_many(model, chunk)
+        return gradients, members if gradients else []
+    if isinstance(chunk.inputs, LateRows):
+        chunk = readable(chunk, model.device)
+        members, owners = Owners.of(chunk.patients)
+        if not len(chunk):
+            return [], []
+    inputs = torch.as_tensor(chunk.inputs)
+    return model.means(inputs, chunk.labels, owners, records), members
+
+
+def _mean_of_many(model: PerSample, records: Batch) -> list[Gradients]:
+    """Return the mean gradient ``[1, values]`` of a patient with more records than fit at once."""
+    summed, count = list[torch.Tensor](), 0
+    for rows in torch.split(torch.arange(len(records)), min(CHUNK_RECORDS, model.chunk_records)):
+        piece = readable(take(records, rows), model.device)
+        count += len(piece)
+        if len(piece):
+            _, owner = Owners.of(piece.patients)
+            found = model.means(torch.as_tensor(piece.inputs), piece.labels, owner)
+            parts = [written(one).double() * len(piece) for one in found]
+            summed = [a + b for a, b in zip(summed, parts, strict=True)] if summed else parts
+    return [gradient / count for gradient in summed]
+
+
+def _all_finite(values: torch.Tensor) -> bool:
+    """Whether all values are finite; may say no where their sum overflows."""
+    return math.isfinite(float(values.sum()))
