@@ -23,6 +23,14 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+#: What takes long to import; the last is first used where a round would wait for it.
+LIBRARIES = (
+    "simulations.engines.actors",
+    "strategies.holdout",
+    "strategies.server_app",
+    "sklearn.metrics",
+)
+
 
 class RunStopped(Exception):
     """A run ended before its last round; what was done is on disk."""
@@ -89,7 +97,7 @@ def _simulate_on_ray(settings: Settings, options: EngineOptions, cohorts: Cohort
 
 def _import_libraries() -> None:
     """Import what takes long, while Ray is waited for."""
-    for name in ("simulations.engines.actors", "strategies.holdout", "strategies.server_app"):
+    for name in LIBRARIES:
         import_module(name)
 
 

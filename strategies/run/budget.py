@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING
 from accounting.accountants import ACCOUNTANTS, epsilon
 from accounting.calibration import noise_multiplier_for
 from accounting.errors import AccountingError
+from accounting.events import GaussianEvent
 from accounting.grid import DELTA_SLACK, EPSILON_SLACK
 from accounting.ledger import Ledger
+from accounting.prv import epsilon_on_the_way
 from clients.contract.schedule import permitted_events, schedule_of
 from clients.contract.terms import noise_plan
 from strategies.errors import BudgetExhausted
@@ -54,7 +56,7 @@ class Budget:
     ) -> None:
         self._settings = settings
         privacy = settings.privacy
-        self._permitted = permitted_events(settings)
+        self._permitted, self._accountant = permitted_events(settings), privacy.accountant
         self.delta = privacy.delta * (1.0 - DELTA_SLACK)
         self.noise_multiplier = noise_multiplier or 0.0
         if settings.regime.private and not noise_multiplier:
@@ -140,8 +142,12 @@ class Budget:
         rounds = self.spent if rounds is None else rounds
         if self._event is None or rounds == 0:
             return 0.0
-        events = [replace(self._event, count=rounds)]
-        found = epsilon(events, self.delta, accountant or self._settings.privacy.accountant)
+        event, name = replace(self._event, count=rounds), accountant or self._accountant
+        if name == "prv" and isinstance(event, GaussianEvent):
+            # Each release says it: one mesh for all that is permitted, not one for each count.
+            found = epsilon_on_the_way(event, self._permitted, self.delta)
+        else:
+            found = epsilon([event], self.delta, name)
         return found + self._slack(found)
 
     def epsilons(self) -> dict[str, float]:

@@ -17,6 +17,7 @@ from opacus.accountants.analysis.rdp import compute_rdp
 from accounting.accountants import ACCOUNTANTS, epsilon
 from accounting.errors import AccountingError
 from accounting.events import ExactEvent, GaussianEvent, SharedPatientEvent
+from accounting.prv import epsilon_on_the_way
 from accounting.rdp import ORDERS, conversion, rdp_curve, rdp_epsilon
 
 DELTA = 1e-4
@@ -171,6 +172,34 @@ def test_prv_is_an_upper_bound_within_a_percent_of_pld(count):
         assert ours >= theirs - 0.003 * theirs - 2e-3, (q, sigma, rounds, delta)
         assert ours <= theirs + 0.01 * theirs + 2e-3, (q, sigma, rounds, delta)
         assert ours <= rdp
+
+
+@pytest.mark.parametrize(
+    ("q", "sigma", "planned", "mesh"), [(0.2, 4.27, 60, 2e-4), (0.05, 0.8, 200, 2e-3)]
+)
+def test_epsilons_on_the_way_are_upper_bounds_within_a_percent_of_pld(q, sigma, planned, mesh):
+    for count in (1, 2, planned // 3, planned - 1):
+        found = epsilon_on_the_way(gaussian(q, sigma, count), planned, DELTA)
+        peer = google(
+            PLDAccountant(value_discretization_interval=mesh), google_sampled(q, sigma), count
+        )
+        assert peer * 0.999 <= found <= peer * 1.01
+
+
+def test_after_all_that_was_planned_epsilon_is_what_was_calibrated_to_the_bit():
+    for count in (60, 61):
+        event = gaussian(0.2, 4.27, count)
+        assert epsilon_on_the_way(event, 60, DELTA) == epsilon([event], DELTA, "prv")
+    always = gaussian(1.0, 4.27, 5)
+    assert epsilon_on_the_way(always, 60, DELTA) == epsilon([always], DELTA, "prv")
+    assert epsilon_on_the_way(gaussian(1e-6, 4.27, 5), 60, DELTA) == 0.0
+
+
+def test_more_than_a_mesh_can_hold_is_planned_and_what_happened_is_accounted_all_the_same():
+    event = gaussian(0.5, 0.6, 3)
+    with pytest.raises(AccountingError):
+        epsilon([gaussian(0.5, 0.6, 100_000)], DELTA, "prv")
+    assert epsilon_on_the_way(event, 100_000, DELTA) == epsilon([event], DELTA, "prv")
 
 
 def test_a_patient_of_two_hospitals_costs_what_google_finds():
