@@ -18,7 +18,8 @@ _OWN_STYLE = """
 form { border: 1px solid var(--line); border-radius: .3rem; padding: 1rem; margin: 1rem 0; }
 label { display: block; font-weight: 600; }
 input[type=file] { display: block; width: 100%; font: inherit; margin: .4rem 0 .75rem;
-  padding: .4rem; border: 1px solid #8a949e; border-radius: .3rem; }
+  padding: .4rem; min-height: 2.75rem; box-sizing: border-box;
+  border: 1px solid #8a949e; border-radius: .3rem; }
 button { font: inherit; font-weight: 600; color: #fff; background: var(--link); border: 0;
   border-radius: .3rem; padding: .6rem 1.2rem; min-height: 2.75rem; cursor: pointer; }
 button:disabled { background: #6b7680; cursor: default; }

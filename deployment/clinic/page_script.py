@@ -23,9 +23,15 @@ function showError(error) {
   say("");
 }
 
+/* Its text goes too: hidden, it would still be read out as part of what describes the field. */
+function hideError() {
+  $("error").hidden = true;
+  $("error").textContent = "";
+}
+
 function forget() {
   pixels = null;
-  $("error").hidden = true;
+  hideError();
   $("preview").hidden = $("progress").hidden = $("result").hidden = true;
   $("picture").removeAttribute("aria-invalid");
 }
@@ -107,7 +113,7 @@ function step(name, since) {
 }
 
 function begin() {
-  $("error").hidden = $("result").hidden = true;
+  $("result").hidden = true;
   $("progress").hidden = false;
   for (const item of document.querySelectorAll("#progress li")) {
     item.classList.remove("done");
@@ -117,11 +123,12 @@ function begin() {
 
 async function ask(event) {
   event.preventDefault();
-  $("error").hidden = true;
   if (!pixels) {
     if (!$("picture").files.length) showError(new Refused("nothing-chosen"));
+    $("picture").focus();
     return;
   }
+  hideError();
   $("ask").disabled = $("picture").disabled = true;
   try {
     if (!crypto.subtle) throw new Refused("old-browser");
@@ -129,6 +136,8 @@ async function ask(event) {
     await answered(performance.now());
   } catch (error) { showError(error); } finally {
     $("ask").disabled = $("picture").disabled = false;
+    /* What is disabled loses the focus; who works by keyboard goes on from there. */
+    if (document.activeElement === document.body) $("ask").focus();
   }
 }
 
