@@ -145,7 +145,7 @@ def _not_trained_on(site: SiteFile, artefact: Artefact, asked: Asked) -> _Checke
         image_size=artefact.info.shape[-1] if artefact.info.kind == "image" else 64,
         declared=not site.data_public,
     )
-    trained = _trained(dataset, asked)
+    trained = _trained(dataset, _named_in_headers(site), asked)
     text = f"no record is of a patient that {site.data_name} trains on"
     if len(trained):
         text = f"{len(trained)} records are of patients that {site.data_name} trains on: left out"
@@ -153,12 +153,26 @@ def _not_trained_on(site: SiteFile, artefact: Artefact, asked: Asked) -> _Checke
     return _Checked(asked=without_labels(asked, trained), finding=finding)
 
 
-def _trained(dataset: Dataset, asked: Asked) -> Ints:
+def _named_in_headers(site: SiteFile) -> frozenset[str]:
+    """Return whom the files that a hospital trains on name themselves, which no data set shows."""
+    from clients.data.files import Location
+    from clients.data.pictures import header_patients
+
+    source, _, variant = site.data_name.partition(":")
+    if source != "image-folder":
+        return frozenset()
+    where = Location(
+        variant=variant, data_dir=str(site.data_dir or ""), declared=not site.data_public
+    )
+    return header_patients(where)
+
+
+def _trained(dataset: Dataset, in_headers: frozenset[str], asked: Asked) -> Ints:
     """Return the records of patients whom a hospital trains on."""
     import numpy as np
 
     trained, named = dataset.train.patient_ids, dataset.patient_names
-    patients = {named[number] for number in trained} if named else set()
+    patients = {named[number] for number in trained} | in_headers if named else set(in_headers)
     found = {row for row, name in enumerate(asked.names) if name and name in patients}
     known = set(_digests(dataset.train.inputs))
     for row, digest in zip(asked.rows.tolist(), _digests(asked.inputs), strict=True):

@@ -13,17 +13,19 @@ from clients.data.rows import read_rows
 
 TITLE = "APTOS 2019: fundus photographs, five grades of diabetic retinopathy"
 _SOURCE = "https://www.kaggle.com/competitions/aptos2019-blindness-detection/data"
+#: What lists the photographs, its columns, and the folder that they are in.
+TABLE, COLUMNS, PHOTOGRAPHS = "train.csv", ("id_code", "diagnosis"), "train_images"
 _GRADES = ("none", "mild", "moderate", "severe", "proliferative")
 
 
 def load(where: Location) -> Dataset:
     """Return the graded photographs; patients are not published, so each is its own."""
-    table = find(where.data_dir, ["aptos/train.csv", "train.csv"], source=_SOURCE)
-    folder = table.parent / "train_images"
+    table = find(where.data_dir, [f"aptos/{TABLE}", TABLE], source=_SOURCE)
+    folder = table.parent / PHOTOGRAPHS
     if not folder.is_dir():
         raise DataError(f"{folder} does not exist. Get it from {_SOURCE}", code="missing-file")
     files, grades = [], []
-    for place, row in read_rows(table, ("id_code", "diagnosis"), where.log).rows:
+    for place, row in read_rows(table, COLUMNS, where.log).rows:
         if row["diagnosis"] not in ("0", "1", "2", "3", "4"):
             where.log.note(
                 "no declared class: the record is out",

@@ -135,19 +135,35 @@ def load_image_folder(where: Location) -> Dataset:
     """
     root = named_folder(where)
     declared = _declared(root, where)
-    if declared.pictures.manifest:
-        named, found = bool(declared.patient), listed(root, declared, where)
-    else:
-        layout = layout_of(root, declared, where)
-        named = "patient" in layout or (root / OWNERS).is_file()
-        found = walk(root, layout, declared.classes, where.log)
-        found = owned(root, found, where.log)
+    found, named = _found(root, declared, where)
     records = _records(found, declared, where)
     form = _form(records, declared, where, root=root)
     if not where.declared:
         _check_some(root, records, form)
     named = named or declared.pictures.patient == "header"
     return _dataset(records, form, declared, where, root=root, named=named)
+
+
+def _found(root: Path, declared: Declaration, where: Location) -> tuple[list[Found], bool]:
+    """Return a folder's files, and whether folders or tables say whose they are."""
+    if declared.pictures.manifest:
+        return listed(root, declared, where), bool(declared.patient)
+    layout = layout_of(root, declared, where)
+    found = walk(root, layout, declared.classes, where.log)
+    return owned(root, found, where.log), "patient" in layout or (root / OWNERS).is_file()
+
+
+def header_patients(where: Location) -> frozenset[str]:
+    """Return whom the headers of a folder's files name, where patients are declared to be these.
+
+    To know them again, within the hospital: a header's identifier is shown to nobody.
+    """
+    root = named_folder(where)
+    declared = _declared(root, where)
+    if declared.pictures.patient != "header":
+        return frozenset()
+    found, _ = _found(root, declared, where)
+    return frozenset(one.found.patient for one in _records(found, declared, where))
 
 
 def _check_some(root: Path, records: list[_Record], form: PictureForm) -> None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from clients.data.array_values import values_store
 from clients.data.declaration import Declaration, read_declaration
 from clients.data.declared_parts import Pictures
+from clients.data.dialect import identifier, says_nothing
 from clients.data.errors import DataError
 from clients.data.files import Location, label_numbers, npz_keys, open_npz
 from clients.data.public_facts import declaration_of
@@ -61,11 +62,13 @@ def ask_arrays(
     keys = {"row": places}
     if len(parts) > 1:
         keys = {"array": [part[0] for part in parts for _ in arrays[part[0]]], **keys}
-    patients = np.arange(count, dtype=np.int64)
+    patients, names = np.arange(count, dtype=np.int64), list[str]()
     if all(part[2] for part in parts):
         named = np.concatenate([arrays[part[2]].reshape(-1).astype(str) for part in parts])
         keys["patient"] = [str(one) for one in named]
-        patients = dense(named)[0]
+        # As a training knows them; who is not named is none of the others.
+        names = ["" if says_nothing(one) else identifier(one) for one in keys["patient"]]
+        patients = dense([name or f"row {row}" for row, name in enumerate(names)])[0]
     return Asked(
         keys=keys,
         inputs=LazyInputs(store).view(np.flatnonzero(~unread)),
@@ -73,7 +76,7 @@ def ask_arrays(
         notes=[NOTHING if one else odd for one, odd in zip(unread, _odd(values), strict=True)],
         labels=_labels(path, parts, arrays, info.classes, log),
         patients=patients,
-        names=keys.get("patient", ()),
+        names=names,
     )
 
 

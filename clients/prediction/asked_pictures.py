@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from clients.data import aptos
 from clients.data.declaration import FOLDER_FILE, Declaration, read_declaration
 from clients.data.declared_parts import Pictures
 from clients.data.dialect import identifier
@@ -32,6 +33,18 @@ from clients.prediction.asked import UNTOLD, Asked, RowNotes
 from clients.prediction.asked_tables import RowsLeftOut, check_same
 
 _NONE = Path()
+#: Published folders whose table nobody declares: how it lists pictures, and where these are.
+_PUBLISHED = {
+    "aptos": (
+        Declaration(
+            target=aptos.COLUMNS[1],
+            # Grades are numbers there, in the order of the classes.
+            classes=("0", "1", "2", "3", "4"),
+            pictures=Pictures(manifest=aptos.TABLE, file=aptos.COLUMNS[0]),
+        ),
+        aptos.PHOTOGRAPHS,
+    )
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +87,7 @@ def ask_pictures(
     root = path if path.is_dir() else path.parent
     declared = _declared(path, info, declaration)
     if path.is_dir() and declared.pictures.manifest:
-        records = _listed(root, declared, info, log)
+        records = _listed(root, declared, _PUBLISHED.get(info.name, (None, ""))[1], log)
     else:
         records = _in_folder(path, root, declared, info)
     return _asked(_in_series(records, declared, info), declared, info, log)
@@ -90,7 +103,9 @@ def _declared(path: Path, info: DatasetInfo, declaration: Path | None) -> Declar
     if file is None and path.is_dir() and (path / FOLDER_FILE).is_file():
         file = path / FOLDER_FILE
     if file is None:
-        return Declaration(classes=info.classes)
+        listing, _ = _PUBLISHED.get(info.name, (None, ""))
+        listed = listing is not None and (path / listing.pictures.manifest).is_file()
+        return listing if listing and listed else Declaration(classes=info.classes)
     declared = read_declaration(file)
     if info.declared:
         check_same(declared.public(), info.declared, str(file))
@@ -127,8 +142,11 @@ def _above(file: Path, root: Path, classes: Sequence[str]) -> int:
     return UNTOLD
 
 
-def _listed(root: Path, declared: Declaration, info: DatasetInfo, log: RowNotes) -> list[_Record]:
-    """Return the pictures that a manifest lists, in its order; labels and owners may be absent."""
+def _listed(root: Path, declared: Declaration, inner: str, log: RowNotes) -> list[_Record]:
+    """Return the pictures that a manifest lists, in its order; labels and owners may be absent.
+
+    `inner` is the folder beside the manifest that they are in; "" for the manifest's own.
+    """
     said, table, odd = declared.pictures, root / declared.pictures.manifest, RowsLeftOut()
     if not table.is_file():
         raise DataError(
@@ -143,7 +161,10 @@ def _listed(root: Path, declared: Declaration, info: DatasetInfo, log: RowNotes)
         for number, fault in odd.left_out.items()
     }
     for place, row in read.rows:
-        number, file = int(place.rpartition(" ")[2]), picture_of(table.parent, row[said.file])
+        number, file = (
+            int(place.rpartition(" ")[2]),
+            picture_of(table.parent / inner, row[said.file]),
+        )
         label = encoder.label(place, row) if told else None
         patient = identifier(row.get(declared.patient, ""))
         records[number] = _Record(

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from clients.data import breast_cancer, heart_disease
 from clients.data.declaration import Declaration, read_declaration
 from clients.data.declared_parts import FileForm
-from clients.data.dialect import ABSENT, Dialect
+from clients.data.dialect import ABSENT, Dialect, identifier, says_nothing
 from clients.data.encoding import Encoder
 from clients.data.errors import DataError
 from clients.data.files import read_bounded
@@ -268,7 +268,9 @@ def _in_order(
         if labels is not None:
             told[at[number]] = labels[here]
     keys: dict[str, list[str]] = {"row": [str(number) for number in whole]}
-    named = [name or f"row {number}" for name, number in zip(patients, whole, strict=True)]
+    # As a training knows them: it is the same patient who is 17 here and 17.0 there.
+    names = ["" if says_nothing(one) else identifier(one) for one in patients]
+    named = [name or f"row {number}" for name, number in zip(names, whole, strict=True)]
     if form.patient in table.header:
         keys[form.patient] = patients
     return Asked(
@@ -278,7 +280,7 @@ def _in_order(
         notes=all_notes,
         labels=None if labels is None else told,
         patients=dense(named)[0],
-        names=patients,
+        names=names,
     )
 
 

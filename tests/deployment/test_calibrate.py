@@ -15,11 +15,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from clients.data import load_dataset
 from clients.prediction.artefact import Artefact, read_artefact
 from clients.prediction.predictor import Predictor
 from clients.site.site_file import read_site_file
 from deployment.cli import main
 from deployment.own_calibration import calibration_file
+from tests.clients.data.test_data_volumes import write_dicom
 from tests.clients.prediction.models import VISITS, made_artefact, visits_info, write_visits
 
 HEADER = VISITS.splitlines()[0]
@@ -151,7 +153,9 @@ def test_patients_who_are_trained_on_are_left_out(
     site: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = visits(1, 50, read_artefact(model))
-    named = "p3;99;99;m;dead\np3;98;99;m;dead\n"  # by name, with new records
+    own = site / "visits.csv"
+    own.write_text(own.read_text().replace("p7;", "17;"))
+    named = "p3;99;99;m;dead\n17.0;98;99;m;dead\n"  # by name, with new records
     alike = "x;44;70;f;dead\n"  # under another name: the inputs of p4
     write_visits(tmp_path, f"{HEADER}\n{rows}{named}{alike}")
     assert calibrated(site, model, tmp_path / "visits.csv") == 0
@@ -160,6 +164,32 @@ def test_patients_who_are_trained_on_are_left_out(
     assert "calibrated on 50 records of 50 patients" in shown
     assert calibrated(site, model, site / "visits.csv") == 1
     assert "calibrate on labelled records of other patients" in capsys.readouterr().err
+
+
+def test_patients_whom_headers_name_are_left_out_and_never_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("pydicom")
+    said = 'classes = ["benign", "malignant"]\n[pictures]\npatient = "header"\nchannels = 1\n'
+    for folder, patients in (("lyon/scans", "ab"), ("new", "bcd")):
+        for number, patient in enumerate(patients):
+            write_dicom(
+                tmp_path / folder / ("benign", "malignant")[number % 2] / f"{number}.dcm",
+                np.full((8, 8), 100 * number + len(folder), dtype=np.uint16),
+                PatientID=f"secret-{patient}",
+            )
+        (tmp_path / folder / "dataset.toml").write_text(said)
+    site = tmp_path / "lyon"
+    (site / "site.toml").write_text(
+        'hospital = "lyon"\n[data]\nname = "image-folder:scans"\ndir = "."\nmost-patients = 20\n'
+    )
+    info = load_dataset("image-folder:scans", site, image_size=8, declared=True).info
+    model = tmp_path / "model.safetensors"
+    model.write_bytes(made_artefact(info, "logistic").to_bytes())
+    assert calibrated(site, model, tmp_path / "new") == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "1 records are of patients that image-folder:scans trains on: left out" in shown
+    assert "calibrated on 2 records of 2 patients" in shown and "secret" not in shown
 
 
 def test_too_few_patients_are_told_and_sets_hold_all_classes(

@@ -119,6 +119,20 @@ def test_a_folder_is_asked_about_as_it_is_trained_on(tmp_path: Path, build) -> N
         assert "secret" not in repr(found.keys) and "patient" not in found.keys
 
 
+def test_photographs_of_aptos_are_asked_about_as_they_are_published(tmp_path: Path) -> None:
+    root = tmp_path / "aptos"
+    for number in range(3):
+        picture(root / f"train_images/f{number}.png", 40 * number)
+    (root / "train.csv").write_text("id_code,diagnosis\nf2,4\nf0,0\nf1,2\n")
+    data = load_dataset("aptos", tmp_path, image_size=SIZE)
+    found = ask(root, data.info, RowNotes())
+    assert found.keys["file"] == ["f2", "f0", "f1"]
+    assert found.labels is not None and found.labels.tolist() == data.train.labels.tolist()
+    assert np.array_equal(np.asarray(found.inputs), np.asarray(data.train.inputs))
+    # A folder of photographs alone is asked about as well.
+    assert len(ask(root / "train_images", data.info, RowNotes())) == 3
+
+
 def test_pictures_that_training_leaves_out_are_asked_about(tmp_path: Path) -> None:
     by_patient(tmp_path)
     data = load_dataset(f"image-folder:{tmp_path}", image_size=SIZE)
