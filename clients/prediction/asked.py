@@ -10,9 +10,11 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from accounting.private import Unreleased
 from clients.data.reading_log import ReadingLog
-from clients.data.records import Inputs, Ints
+from clients.data.records import Inputs, Ints, dense
 
 #: Label of a record whose truth is not told.
 UNTOLD = -1
@@ -61,6 +63,13 @@ def without_labels(asked: Asked, rows: Ints) -> Asked:
     labels = asked.labels.copy()
     labels[rows] = UNTOLD
     return replace(asked, labels=labels)
+
+
+def patient_numbers(names: Sequence[str]) -> Ints:
+    """Number patients by their names [n]; a record without one is a patient of its own."""
+    if not any(names):
+        return np.arange(len(names), dtype=np.int64)
+    return dense([name or f"record {row}" for row, name in enumerate(names)])[0]
 
 
 class RowNotes(ReadingLog):

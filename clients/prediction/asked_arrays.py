@@ -19,8 +19,8 @@ from clients.data.dialect import identifier, says_nothing
 from clients.data.errors import DataError
 from clients.data.files import Location, label_numbers, npz_keys, open_npz
 from clients.data.public_facts import declaration_of
-from clients.data.records import DatasetInfo, LazyInputs, dense
-from clients.prediction.asked import Asked, RowNotes
+from clients.data.records import DatasetInfo, LazyInputs
+from clients.prediction.asked import Asked, RowNotes, patient_numbers
 from clients.prediction.asked_tables import NOTHING, check_same
 
 #: What an array of records is called, and what that of their labels and patients then is.
@@ -62,20 +62,19 @@ def ask_arrays(
     keys = {"row": places}
     if len(parts) > 1:
         keys = {"array": [part[0] for part in parts for _ in arrays[part[0]]], **keys}
-    patients, names = np.arange(count, dtype=np.int64), list[str]()
+    names = [""] * count
     if all(part[2] for part in parts):
         named = np.concatenate([arrays[part[2]].reshape(-1).astype(str) for part in parts])
         keys["patient"] = [str(one) for one in named]
         # As a training knows them; who is not named is none of the others.
         names = ["" if says_nothing(one) else identifier(one) for one in keys["patient"]]
-        patients = dense([name or f"row {row}" for row, name in enumerate(names)])[0]
     return Asked(
         keys=keys,
         inputs=LazyInputs(store).view(np.flatnonzero(~unread)),
         rows=np.flatnonzero(~unread),
         notes=[NOTHING if one else odd for one, odd in zip(unread, _odd(values), strict=True)],
         labels=_labels(path, parts, arrays, info.classes, log),
-        patients=patients,
+        patients=patient_numbers(names),
         names=names,
     )
 

@@ -27,9 +27,9 @@ from clients.data.picture_files import SUFFIXES, PictureForm, Source
 from clients.data.pictures import PictureStore, place_in_series
 from clients.data.public_facts import declaration_of
 from clients.data.reading_log import ReadingLog
-from clients.data.records import SPATIAL_KINDS, DatasetInfo, LazyInputs, dense
+from clients.data.records import SPATIAL_KINDS, DatasetInfo, LazyInputs
 from clients.data.rows import read_rows
-from clients.prediction.asked import UNTOLD, Asked, RowNotes
+from clients.prediction.asked import UNTOLD, Asked, RowNotes, patient_numbers
 from clients.prediction.asked_tables import RowsLeftOut, check_same
 
 _NONE = Path()
@@ -234,14 +234,13 @@ def _asked(
     if any(names) and declared.pictures.patient != "header":
         # Of a header, a patient's identifier is used and never shown.
         keys["patient"] = names
-    whose = [name or f"record {row}" for row, name in enumerate(names)]
     return Asked(
         keys=keys,
         inputs=LazyInputs(store).view(known),
         rows=known,
         notes=notes,
         labels=np.asarray(labels, dtype=np.int64) if max(labels) > UNTOLD else None,
-        patients=dense(whose)[0],
+        patients=patient_numbers(names),
         names=names if any(names) else (),
     )
 

@@ -11,9 +11,9 @@ import numpy as np
 
 from clients.data.declaration import FOLDER_FILE
 from clients.data.errors import DataError
-from clients.data.records import DatasetInfo, dense
+from clients.data.records import DatasetInfo
 from clients.data.rows import EXCEL, PARQUET
-from clients.prediction.asked import UNTOLD, Asked, RowNotes
+from clients.prediction.asked import UNTOLD, Asked, RowNotes, patient_numbers
 from clients.prediction.asked_tables import HEADLESS, ask_table
 
 _TABLES = (".csv", ".tsv", ".txt", *EXCEL, *PARQUET, HEADLESS)
@@ -44,9 +44,7 @@ def ask_tables(
     parts = [ask_table(one, info, log, declaration) for one in files]
     lengths = [len(part) for part in parts]
     starts = np.cumsum([0, *lengths[:-1]])
-    # A patient of one name is one patient, in whatever file; without a name each is one's own.
     names = [name for part in parts for name in (part.names or [""] * len(part))]
-    whose = [name or f"row {row}" for row, name in enumerate(names)]
     keys = dict.fromkeys(key for part in parts for key in part.keys)
     return Asked(
         keys={
@@ -62,7 +60,8 @@ def ask_tables(
         rows=np.concatenate([part.rows + at for part, at in zip(parts, starts, strict=True)]),
         notes=[note for part in parts for note in part.notes],
         labels=_labels(parts),
-        patients=dense(whose)[0],
+        # A patient of one name is one patient, in whatever file.
+        patients=patient_numbers(names),
         names=names,
         columns=[
             f"{one.name}: {c}" for one, part in zip(files, parts, strict=True) for c in part.columns

@@ -24,9 +24,9 @@ from clients.data.errors import DataError
 from clients.data.files import read_bounded
 from clients.data.public_facts import declaration_of
 from clients.data.reading_log import ReadingLog
-from clients.data.records import DatasetInfo, dense
+from clients.data.records import DatasetInfo
 from clients.data.rows import Row, Table, cells, read_rows, text_lines
-from clients.prediction.asked import UNTOLD, Asked, RowNotes
+from clients.prediction.asked import UNTOLD, Asked, RowNotes, patient_numbers
 
 #: Suffix of UCI's own files of heart disease.
 HEADLESS = ".data"
@@ -270,7 +270,6 @@ def _in_order(
     keys: dict[str, list[str]] = {"row": [str(number) for number in whole]}
     # As a training knows them: it is the same patient who is 17 here and 17.0 there.
     names = ["" if says_nothing(one) else identifier(one) for one in patients]
-    named = [name or f"row {number}" for name, number in zip(names, whole, strict=True)]
     if form.patient in table.header:
         keys[form.patient] = patients
     return Asked(
@@ -279,7 +278,7 @@ def _in_order(
         rows=np.asarray([at[numbers[row]] for row in rows], dtype=np.int64),
         notes=all_notes,
         labels=None if labels is None else told,
-        patients=dense(named)[0],
+        patients=patient_numbers(names),
         names=names,
     )
 
