@@ -1,4 +1,4 @@
-"""The tables of private inference: what a prediction costs, who sends how much, how right it is."""
+"""The tables of private inference: what it costs, who sends what, how right it is; and of copies."""
 
 from __future__ import annotations
 
@@ -84,3 +84,34 @@ def _seconds(seconds: float) -> str:
 
 def _megabytes(size: int) -> str:
     return f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size:,} B"
+
+
+def copy_table(found: Any, table: Table) -> str:
+    """Return what copies of models are worth, as Markdown.
+
+    Args:
+        found: what `model_copy.py` measured.
+        table: a head and rows -> a table.
+    """
+    kinds = ("probabilities", "classes", "labels")
+    rows = [
+        [f"{row['row'].replace('-', ' ')}, {one['questions']:,} pictures"]
+        + [f"{one[kind]['same']:.1%}" for kind in kinds]
+        for row in found["rows"]
+        for one in row["copies"]
+    ]
+    right = ", ".join(f"{row['row'].replace('-', ' ')} {row['right']:.1%}" for row in found["rows"])
+    said = (
+        f"Share of {found['compared']:,} other pictures to which the copy gives the model's class "
+        f"(which is the right one for {right}). Of own labels: the same pictures with the labels "
+        f"that their owner has anyway, without a question. Measured by `{found['command']}`.\n"
+    )
+    head = ["a copy fitted to", "probabilities", "the class alone", "own labels, no answer"]
+    return table(head, rows) + "\n" + said
+
+
+#: Name of a table in the pages -> what makes it.
+PAGES: dict[str, Callable[[Any, Table], str]] = {
+    "private-inference": private_tables,
+    "model-copy": copy_table,
+}

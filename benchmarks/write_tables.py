@@ -266,11 +266,11 @@ def uneven_table() -> str:
     return _rows(head, rows) + "\n" + said
 
 
-def private_inference() -> str:
-    """Return what private predictions cost, who sends how much, and how often they are right."""
-    from private_tables import private_tables
+def private(name: str) -> str:
+    """Return what private predictions cost and how right they are, or what a copy is worth."""
+    from private_tables import PAGES
 
-    return private_tables(_read("private_inference.json"), _rows)
+    return PAGES[name](_read(f"{name.replace('-', '_')}.json"), _rows)
 
 
 def device_table() -> str:
@@ -331,7 +331,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "audit": audit_table,
     "planted-faults": planted_faults,
     "own-calibration": own_calibration,
-    "private-inference": private_inference,
+    "private-inference": lambda: private("private-inference"),
+    "model-copy": lambda: private("model-copy"),
     "uneven-table": uneven_table,
     "device": device_table,
     "private-step": private_step,
