@@ -271,8 +271,9 @@ class Culprits:
         kept, found = self._kept, dict[str, tuple[int, str]]()
         if kept.returning and kept.returning in names:
             found[kept.returning] = (number, RETURNED)
-        if kept.returning and kept.since <= number:
-            if kept.returning not in {*blamed, *found}:
+        named = kept.returning in {*blamed, *found}
+        if kept.returning and (named or kept.since <= number):
+            if not named:
                 kept.suspects[kept.returning] = number
             kept.returning = ""
         return found

@@ -155,15 +155,18 @@ class Holders:
         """Return the answers to a roster, by holder.
 
         Those who are in the sum were there a moment ago; the others, and who was silent, are asked
-        if these are too few.
+        if these are too few. Where they are no more than it takes no wrong answer could be told, so
+        the others are asked as well, of whom not all have followed the sums before.
         """
         there = [name for name in self._seats.holders if name in self._nodes.ids]
         first = [name for name in there if name in fixed.sent]
         answers = self._ask(fixed, first, faults)
+        silent = [name for name in there if faults.get(name) == UNREACHABLE]
+        others = [name for name in there if name not in first and name not in silent]
         if len(answers) < self._sharing.threshold:
-            silent = [name for name in there if faults.get(name) == UNREACHABLE]
-            others = [name for name in there if name not in first and name not in silent]
             answers |= self._ask(fixed, [*silent, *others], faults)
+        elif len(answers) == self._sharing.threshold:
+            answers |= self._ask(fixed, others, {})
         return dict(sorted(answers.items()))
 
     def _ask(

@@ -331,3 +331,21 @@ def test_who_has_returned_is_not_blamed_for_shares_of_another(tmp_path: Path) ->
     assert culprits.bring_back(3) == "h4"
     culprits.void(3, 1, names=culprits.asked, first=("h4",))
     assert [(one.hospital, one.why) for one in culprits.left_out] == [("h4", RETURNED)]
+
+
+def test_who_is_left_out_for_good_is_not_suspected_beside(tmp_path: Path) -> None:
+    """A return that began with a round after the one whose sum shows that it was in vain."""
+    names = [f"h{k}" for k in range(8)]
+    culprits = Culprits(names, 2, Journal(tmp_path))
+    culprits.void(2, 1, names=names, ahead=1)
+    culprits.stands(2, culprits.asked)
+    assert culprits.bring_back(4) == "h0"
+    culprits.void(3, 1, names=names[2:])
+    assert "h0" in culprits.asked
+    culprits.void(3, 2, names=culprits.asked)
+    with pytest.raises(TrainingStopped, match="left out: h0, h1"):
+        culprits.void(4, 1, names=culprits.asked)
+    assert [(one.hospital, one.why) for one in culprits.left_out] == [
+        ("h0", RETURNED),
+        ("h1", SUSPECTED),
+    ]
