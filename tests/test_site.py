@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import doctest
+import importlib.util
 import os
 import re
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -22,9 +24,8 @@ PAGES = sorted(
         *(ROOT / "examples").rglob("README.md"),
     ]
 )
+PRIMER = ROOT / "docs" / "primer"
 LANGUAGES = {"", "sh", "bash", "text", "toml", "python", "pycon", "diff", "mermaid"}
-#: In a page's blocks of these a program is called as `flower-simulation ...` or `asclepias ...`,
-#: which tests/simulations/test_cli.py hands to the programs.
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
 
 
@@ -62,6 +63,80 @@ def test_sessions_on_a_page_say_what_is_shown(name: str) -> None:
     test = doctest.DocTestParser().get_doctest(text, {}, name, name, 0)
     result = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE).run(test)
     assert result.attempted > 0 and result.failed == 0
+
+
+#: Pages whose commands are carried out, one after the other, in an empty folder.
+WALKED = (
+    "docs/primer/linkage.md",
+    "docs/tutorials/first-training.md",
+    "docs/tutorials/own-table.md",
+)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("name", WALKED)
+def test_a_newcomer_can_follow_a_page(name: str, tmp_path: Path) -> None:
+    """Files are those whose name stands in their first line; a `text` block is what is printed."""
+    programs = Path(sys.executable).parent
+    environment = {
+        **os.environ,
+        "PATH": f"{programs}:{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+        "COLUMNS": "100",
+    }
+    said = ""
+    for language, text in blocks(ROOT / name):
+        if language in ("python", "toml"):
+            file = re.match(r"# (\S+)\n", text)
+            assert file, f"{name}: a file without its name"
+            (tmp_path / file[1]).write_text(text, encoding="utf-8")
+        elif language == "sh":
+            done = subprocess.run(
+                ["bash", "-euo", "pipefail", "-c", text],
+                cwd=tmp_path,
+                env=environment,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert done.returncode == 0, f"{name}: {text}{done.stdout}{done.stderr}"
+            said = " ".join(done.stdout.split())
+        elif language == "text":
+            for line in text.splitlines():
+                assert " ".join(line.split()) in said, line
+
+
+@pytest.fixture(scope="module")
+def pictures() -> ModuleType:
+    """The script that draws the primer's pictures."""
+    spec = importlib.util.spec_from_file_location("primer_pictures", PRIMER / "pictures.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "randomised-response",
+        *(
+            pytest.param(name, marks=pytest.mark.exhaustive)
+            for name in ("encryption", "linkage", "local-and-central", "sharing", "updates")
+        ),
+    ],
+)
+def test_a_picture_of_the_primer_is_what_its_computation_draws(
+    pictures: ModuleType, name: str, tmp_path: Path
+) -> None:
+    [drawn] = pictures.write(tmp_path, [name])
+    kept = PRIMER / f"{name}.svg"
+    assert drawn.read_bytes() == kept.read_bytes(), "draw it again: python docs/primer/pictures.py"
+    assert any(f"({name}.svg)" in page.read_text() for page in PRIMER.glob("*.md"))
+
+
+def test_every_picture_of_the_primer_is_drawn(pictures: ModuleType) -> None:
+    assert {file.stem for file in PRIMER.glob("*.svg")} == set(pictures.PICTURES)
 
 
 def build(out: Path, source: Path = ROOT) -> subprocess.CompletedProcess[str]:
