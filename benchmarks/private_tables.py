@@ -1,4 +1,4 @@
-"""The tables of private inference: what it costs, who sends what, how right it is; and of copies."""
+"""Tables of private inference: what it costs, who sends what, how right it is; and of copies."""
 
 from __future__ import annotations
 

@@ -11,6 +11,8 @@ from typing import Annotated, Any, Protocol
 
 import typer
 
+from simulations.prediction.commands import Declared
+
 infer = typer.Typer(
     no_args_is_help=True,
     help="Private inference: a model answers a patient, and neither shows what it has.",
@@ -140,6 +142,7 @@ def predict(
     data: Annotated[
         Path, typer.Option(metavar="PATH", help="A picture, a folder, a table or an npz file.")
     ],
+    declaration: Declared = None,
     traffic: Annotated[bool, typer.Option("--traffic", help="Say what was sent to whom.")] = False,
     encrypted: Annotated[
         bool, typer.Option("--encrypted", help="Linear models: encrypt, and do without a dealer.")
@@ -149,15 +152,19 @@ def predict(
     """Get predictions for records of one's own; nobody else learns record or prediction."""
     import json
 
+    from clients.contract.printable import printable
+    from clients.prediction.asked import RowNotes
     from deployment.inference.agents import Agent, AnswerError
     from deployment.inference.folders import read_folder
     from deployment.inference.pictures import shares_of
     from deployment.report import line
 
-    wrong = 0
+    wrong, log = 0, RowNotes()
     with Agent(read_folder(folder, "patient")) as agent:
         features, shape = agent.features_file(), agent.program.shape
-        for name, share in shares_of(data, agent.about, shape, features):
+        for name, share in shares_of(
+            data, agent.about, shape, features, declaration=declaration, log=log
+        ):
             try:
                 answer = ask(agent, share, encrypted=encrypted)
             except AnswerError as error:
@@ -174,6 +181,8 @@ def predict(
             line(True, sentence(name, answer, agent))
             if traffic:
                 line(True, f"{name}: {sent_and_received(agent.traffic)}")
+    for odd in log.lines():
+        typer.echo(printable(odd), err=True)
     if wrong:
         raise typer.Exit(1)
 

@@ -22,7 +22,13 @@ from deployment.inference.agents import About
 
 
 def shares_of(
-    path: Path, about: About, shape: tuple[int, ...], features: Path | None
+    path: Path,
+    about: About,
+    shape: tuple[int, ...],
+    features: Path | None,
+    *,
+    declaration: Path | None = None,
+    log: RowNotes | None = None,
 ) -> Iterator[tuple[str, Words]]:
     """Yield each record that a path holds: which it is, and its values as words [*shape].
 
@@ -31,15 +37,18 @@ def shares_of(
         about: what the provider says of its model.
         shape: of the program's input.
         features: the file that features are computed by, as `Agent.features_file` returns it.
+        declaration: file that says how the records are written; None for the one beside them.
+        log: where cells that could not be read are counted.
 
     Raises:
-        DeploymentError: a record cannot be read.
+        DeploymentError: a record cannot be read; or, after the last one, nothing of a column could:
+            to end sooner would tell the provider of it.
         DataError: nothing at the path can be.
         LinkError: what the provider says of its data is not sound.
         ArtefactError: its features are of no net that is known here.
     """
     info = info_of(about)
-    asked = ask(path, info, RowNotes())
+    asked = ask(path, info, RowNotes() if log is None else log, declaration)
     if asked.unread:
         first = asked.unread[0]
         which = ", ".join(str(values[first]) for values in asked.keys.values())
@@ -55,6 +64,12 @@ def shares_of(
         except ValueError:
             raise LinkError("the provider's model takes other pictures than it says") from None
         yield name, encode(shareable(values))
+    if asked.blind:
+        raise DeploymentError(
+            f"{path}: {len(asked.blind)} of {len(asked.columns)} columns could not be read in any "
+            f"row, and were missing values in every answer: {'; '.join(asked.blind)}. Say in the "
+            "declaration how they are written (--declaration)"
+        )
 
 
 def info_of(about: About) -> DatasetInfo:

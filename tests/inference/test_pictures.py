@@ -20,10 +20,12 @@ from clients.prediction.predictor import Predictor
 from clients.prediction.private_program import compile_model
 from crypto.inference.links import LinkError
 from crypto.inference.words import decode
+from deployment.cli import main
 from deployment.errors import DeploymentError
 from deployment.inference.agents import About
 from deployment.inference.pictures import shares_of
 from deployment.inference.providers import about
+from tests.clients.prediction.models import VISITS_TOML, made_artefact, visits_info
 
 
 def on_a_net():
@@ -103,6 +105,25 @@ def test_what_is_no_picture_is_not_sent(tmp_path):
         list(shares_of(tmp_path / "notes.txt", said, compiled.program.shape, None))
     with pytest.raises(DataError, match="does not exist"):
         list(shares_of(tmp_path / "two.png", said, compiled.program.shape, None))
+
+
+def test_a_column_that_cannot_be_read_fails_after_all_rows_were_asked_about(tmp_path, capsys):
+    """To end before would tell the provider of it."""
+    made = made_artefact(visits_info(tmp_path / "training"), "logistic")
+    table, own = tmp_path / "mine.csv", tmp_path / "own.toml"
+    table.write_text("age;pulse;sex\n50,5;70;f\nfifty;80;m\n")
+    own.write_text(VISITS_TOML + '[file]\ndecimal = ","\n')
+    with parties(tmp_path, made) as three:
+        folder = str(three.folder / "patients" / "ada")
+        words = ["infer", "predict", folder, "--data", str(table), "--json"]
+        assert main([*words, "--declaration", str(own)]) == 0
+        table.write_text("age;pulse;sex\nfifty;70;f\nsixty;80;m\n")
+        assert main([*words, "--declaration", str(own)]) == 1
+        assert three.provider.allowances.left("ada") == 16
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 4
+    assert "1 of 3 columns could not be read in any row" in " ".join(err.split())
+    assert "'fifty', expected a number" in err
 
 
 def test_a_provider_that_says_nonsense_of_its_model_is_not_believed(tmp_path):
