@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simulations.audit.canary_model import BASE, BELOW, FAINT, HIGHEST, LOUD, PLACES
+from simulations.audit.canary_model import BASE, BELOW, FAINT, HIGHEST, LOUD, NO_NUMBER, PLACES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 #: Hospitals, and the share of the canaries at each. The fourth has so few that batches are empty;
-#: the fifth is in some files only.
-HOSPITALS = ("east", "north", "south", "tiny", "west")
+#: the others are in some files only.
+HOSPITALS = ("east", "north", "south", "tiny", "west", "woods")
 SHARES = (0.4, 0.35, 0.25)
 TINY = 6
 #: Patients of the public test part of an arrays file.
@@ -101,14 +101,20 @@ class Canaries:
         """
         return replace(self, counted=True, loudness=np.zeros_like(self.loudness))
 
-    def with_fifth(self) -> Canaries:
-        """Return the same with a fifth hospital, which has a fifth of the first one's.
+    def with_numbers(self) -> Canaries:
+        """Return the same without gradients that are no numbers: a cut model shows a row of all."""
+        return replace(self, loudness=np.where(self.loudness == NO_NUMBER, 0, self.loudness))
 
-        With as many, noise is in more parts than one where hospitals can take it out of a sum.
+    def with_more(self, count: int) -> Canaries:
+        """Return the same with so many hospitals, the later ones of a fifth of the first one's.
+
+        With five, noise is in more parts than one where hospitals can take it out of a sum; six
+        make three groups.
         """
-        moved = (self.hospitals == 0) & (np.arange(len(self)) % 5 == 0)
-        fifth = HOSPITALS.index("west")
-        return replace(self, hospitals=np.where(moved, fifth, self.hospitals))
+        hospitals, turns = self.hospitals.copy(), np.arange(len(self)) % 5
+        for turn, number in enumerate(range(len(SHARES) + 1, count)):
+            hospitals[(self.hospitals == 0) & (turns == turn)] = number
+        return replace(self, hospitals=hospitals)
 
     @property
     def places(self) -> tuple[str, ...]:

@@ -28,10 +28,13 @@ PLACES = BASE * BASE
 CLIP = 0.05
 #: Norms of those canaries' gradients that lie below the clip, in clips.
 BELOW = (0.25, 0.5, 0.9)
-#: What a record's features are multiplied by, by loudness: squares of the fourth leave float32.
-LOUDNESS = (1.0, 1e6, 1e12, 1e24, *(CLIP * share for share in BELOW))
+#: What a record's features are multiplied by, by loudness: squares of the fourth leave float32, and
+#: a gradient of the fifth is no number.
+LOUDNESS = (1.0, 1e6, 1e12, 1e24, float("inf"), *(CLIP * share for share in BELOW))
 #: Numbers in it from which on a gradient can vanish, and from which on it lies below the clip.
 LOUD, FAINT = 1, len(LOUDNESS) - len(BELOW)
+#: Number of the loudness that leaves no gradient at all.
+NO_NUMBER = FAINT - 1
 #: Values that a record's three columns can take: 0 .. the number, whole.
 HIGHEST = (BASE - 1, BASE - 1, len(LOUDNESS) - 1)
 #: What `model.name` calls the model of two heads, and the one that can be cut.

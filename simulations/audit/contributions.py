@@ -143,7 +143,7 @@ def groups_of(canaries: Canaries) -> dict[str, NDArray[np.bool_]]:
         "patients with one record": canaries.records == 1,
         "patients with several records": (canaries.records > 1) & (canaries.records < 8),
         "patients with many records": canaries.records >= 8,
-        **{f"patients of {n}": canaries.hospitals == k for k, n in enumerate(HOSPITALS[:3])},
+        **{f"patients of {n}": canaries.hospitals == k for k, n in enumerate(canaries.places)},
         **{f"patients of class {n}": canaries.labels == k for k, n in enumerate(CLASSES)},
         "patients whose features are rare": canaries.coordinates()[:, 0] < len(canaries) // 10,
         "patients of the first ids": np.argsort(np.argsort(canaries.ids)) < len(canaries) // 10,
@@ -224,11 +224,11 @@ def drawn_by_hospital(found: Read) -> dict[str, Floats]:
 
 
 def rate_gates(found: Read, canaries: Canaries, rate: float) -> list[Gate]:
-    """Return whether each group of patients is drawn at the same rate; one noised sum a release."""
+    """Return whether each group of patients is drawn at the same rate in every noised sum."""
     gates = []
     for name, who in groups_of(canaries).items():
         here = found.own & (who & canaries.quiet)
-        drawn, count = int(found.counts[here].sum()), int(here.sum())
+        drawn, count = int(found.counts[here].sum()), int((here * found.steps[:, None]).sum())
         gates.append(count_gate("sampling rate", name, found=drawn, trials=count, probability=rate))
     return gates
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 #: Chance that an honest audit fails, all gates together.
 TOTAL_ERROR = 1e-6
 #: Gates of an audit at the most, and the error of each.
-MOST_GATES = 1000
+MOST_GATES = 2000
 ERROR = TOTAL_ERROR / MOST_GATES
 END = "the training comes to its end"
 #: Standard deviations beyond which noise is counted, to see whether its tails are there.

@@ -16,7 +16,8 @@ from clients.contract.settings import Settings
 from clients.data import Cohorts
 from simulations.audit.cases import CASES, case_settings
 from simulations.audit.gates import end_gate, exact_gate
-from simulations.audit.reconciliation import faced, read_book
+from simulations.audit.ledgers import read_book
+from simulations.audit.reconciliation import faced
 from simulations.audit.wire import Wire, watched_run
 from strategies.run.reading import read_run
 

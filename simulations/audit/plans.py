@@ -79,7 +79,7 @@ class Plan:
         changes: settings, dotted.
         on_the_way: what becomes of answers.
         faint: whether most canaries' gradients lie below the clip.
-        fifth: whether there is a fifth hospital.
+        hospitals: how many there are where it is more than four, six at the most.
         shares: of the classes, as declared, where they are evened out in the clip.
         counted: whether classes are counted beside gradients.
     """
@@ -90,9 +90,14 @@ class Plan:
     changes: Mapping[str, ConfigValue]
     on_the_way: OnTheWay | None = None
     faint: bool = False
-    fifth: bool = False
+    hospitals: int = 0
     shares: tuple[float, float] | None = None
     counted: bool = False
+
+    @property
+    def seeded(self) -> bool:
+        """Whether chances follow from a seed."""
+        return int(self.changes.get("run.seed", -1)) >= 0
 
     @property
     def weights(self) -> tuple[float, float]:
@@ -103,12 +108,19 @@ class Plan:
         return min(self.shares) / first, min(self.shares) / second
 
 
-def lose(*places: tuple[int, str]) -> OnTheWay:
-    """Return what loses hospitals' answers to the first attempt at rounds."""
-    gone = {(hospital, (round, 1)) for round, hospital in places}
+def lose(*places: tuple[int, str], killed: tuple[int, str] | None = None) -> OnTheWay:
+    """Return what loses hospitals' answers to the first attempt at rounds.
+
+    Args:
+        places: (round, hospital) whose answers are lost.
+        killed: whose answer is the last one before all processes are killed, and begin again.
+    """
+    fates = {(hospital, (round, 1)): Fate.LOST for round, hospital in places}
+    if killed is not None:
+        fates[killed[1], (killed[0], 1)] = Fate.KILLED
 
     def on_the_way(sent: Sent) -> Fate:
-        return Fate.LOST if (sent.hospital, sent.place) in gone else Fate.ARRIVES
+        return fates.get((sent.hospital, sent.place), Fate.ARRIVES)
 
     return on_the_way
 
@@ -145,9 +157,10 @@ _FAINT_PLANS = (
             **_LOCAL,
             "exchange.name": "weights",
             "exchange.local-steps": 2,
-            "training.rounds": 3,
+            "training.rounds": 4,
             "sealing.scheme": "plain",
         },
+        on_the_way=lose(killed=(2, "south")),
     ),
     Plan(
         title="cyclic, FPDP, a step a visit",
@@ -159,6 +172,7 @@ _FAINT_PLANS = (
             "exchange.cycles": 9,
             "training.rounds": 9,
         },
+        on_the_way=lose(killed=(6, "north")),
     ),
 )
 #: Shares of the classes that are declared: a part of the commoner stands out of faint noise still.
@@ -187,10 +201,11 @@ _MORE_PLANS = (
             **_SHORT,
             "exchange.name": "gradients",
             "privacy.regime": "FSCDP",
-            "training.rounds": 3,
+            "training.rounds": 4,
             "privacy.colluders": 1,
             "privacy.noise-multiplier": _FAINTER * 3**0.5,
         },
+        on_the_way=lose(killed=(2, "east")),
     ),
     Plan(
         title="gradients, CDP, classes evened out in the clip",
@@ -213,6 +228,33 @@ _MORE_PLANS = (
         reading=Reading.PARTS,
         kind="npz",
         changes={**_SHORT, "exchange.name": "single", "training.class-shares": "0.8,0.2"},
+    ),
+    Plan(
+        title="gradients, FSCDP, groups of two",
+        reading=Reading.PARTS,
+        kind="npz",
+        hospitals=6,
+        changes={
+            **_SHORT,
+            "exchange.name": "gradients",
+            "exchange.group-size": 2,
+            "exchange.robust": "median",
+            "privacy.regime": "FSCDP",
+            "privacy.noise-multiplier": _FAINT * 2**0.5,
+        },
+        on_the_way=lose((2, "north")),
+    ),
+    Plan(
+        title="gradients, FPDP, seeded",
+        reading=Reading.PARTS,
+        kind="npz",
+        changes={
+            **_LOCAL,
+            "exchange.name": "gradients",
+            "training.rounds": 4,
+            "run.seed": 7,
+            "sealing.scheme": "plain",
+        },
     ),
     Plan(
         title="ensemble, FPDP, two steps",
@@ -238,13 +280,13 @@ SUM_PLANS = (
             "training.rounds": 4,
             "sealing.scheme": "one-time",
         },
-        on_the_way=lose((2, "north")),
+        on_the_way=lose((2, "north"), killed=(3, "north")),
     ),
     Plan(
         title="gradients, FSCDP, one-time keys in shares",
         reading=Reading.SUMS,
         kind="npz",
-        fifth=True,
+        hospitals=5,
         changes={
             **_SHORT,
             "exchange.name": "gradients",
@@ -257,7 +299,7 @@ SUM_PLANS = (
             "sealing.committee": "east,north,south",
             "sealing.silent-holders": 0,
         },
-        on_the_way=lose((2, "tiny")),
+        on_the_way=lose((2, "tiny"), (3, "tiny"), (3, "west")),
     ),
 )
 

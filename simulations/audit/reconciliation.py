@@ -12,117 +12,29 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from accounting.audit_gates import Gate
-from accounting.chain import read_chain
 from accounting.errors import LedgerError
 from accounting.ledger import read_ledger
 from accounting.vocabulary import EXCHANGES
 from clients.contract.kinds import Kind
 from clients.contract.messages import ARRAYS, RoundReply, content_to_bytes
-from clients.contract.terms import sharing_noise
 from crypto.parcels import Parcel
 from simulations.audit.gates import exact_gate
+from simulations.audit.ledgers import read_book
+from simulations.audit.statements import claim_faults
 from simulations.audit.wire import FIGURES, PRIVATE
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from clients.contract.settings import Settings
+    from simulations.audit.ledgers import Book, Paid
     from simulations.audit.wire import Sent, Wire
 
 #: Turns of a round of `layers`, in order.
 _TURNS = (Kind.FORWARD, Kind.HEAD, Kind.BACKWARD)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Paid:
-    """A line of a hospital's ledger that pays for a place.
-
-    Attributes:
-        round: or the number of the visit.
-        attempt: of the round.
-        rounds: that it covers, from its own on.
-        uses: messages that it pays for.
-        event: what it costs, as the line has it.
-        views: noise that each observer has to face, as the line has it.
-        end: bytes of the ledger up to the end of the line.
-    """
-
-    round: int
-    attempt: int
-    rounds: int
-    uses: int
-    event: Mapping[str, Any]
-    views: Mapping[str, float | None]
-    end: int
-
-    @property
-    def place(self) -> tuple[int, int]:
-        """Round and attempt."""
-        return self.round, self.attempt
-
-
-@dataclass(frozen=True, kw_only=True)
-class Book:
-    """One hospital's ledger, as it is on disk after a run.
-
-    Attributes:
-        paid: what was paid for, in order.
-        answered: (round, attempt) -> digest of what left for good, and the bytes up to that line.
-        shown: (round, attempt, turn) -> bytes up to that line.
-        public: bytes up to each line that lets figures of public records go.
-    """
-
-    paid: list[Paid]
-    answered: Mapping[tuple[int, int], tuple[str, int]]
-    shown: Mapping[tuple[int, int, int], int]
-    public: Sequence[int]
-
-
-def read_book(path: Path, training: str) -> Book:
-    """Read a training's lines; the file is checked as a whole first.
-
-    Raises:
-        LedgerError: the file is damaged, or there is none.
-    """
-    if not path.is_file():
-        raise LedgerError(f"{path} is not there, though the hospital answered")
-    read_chain(path)
-    paid: list[Paid] = []
-    answered: dict[tuple[int, int], tuple[str, int]] = {}
-    shown: dict[tuple[int, int, int], int] = {}
-    public: list[int] = []
-    end = 0
-    for line in path.read_bytes().splitlines(keepends=True):
-        end += len(line)
-        record = json.loads(line)
-        if record.get("training") != training:
-            continue
-        place = record.get("round", 0), record.get("attempt", 0)
-        if record["kind"] == "spend":
-            paid.append(
-                Paid(
-                    round=place[0],
-                    attempt=place[1],
-                    rounds=record.get("rounds", 1),
-                    uses=record["uses"],
-                    event=record["event"],
-                    views=record.get("views", {}),
-                    end=end,
-                )
-            )
-        elif record["kind"] == "seal":
-            answered[place] = record["reply"], end
-        elif record["kind"] == "show":
-            shown[*place, record["turn"]] = end
-        elif record["kind"] == "public":
-            public.append(end)
-    return Book(paid=paid, answered=answered, shown=shown, public=public)
 
 
 def cost_of(settings: Settings, noise_multiplier: float, asked: Sent) -> dict[str, Any]:
@@ -150,7 +62,7 @@ def faced(settings: Settings, noise_multiplier: float) -> dict[str, float | None
 
     A hospital that is in a sum knows its own share of the noise; so do d more that are missing.
     """
-    least = sharing_noise(settings) - settings.privacy.dropouts
+    least = _sharing(settings) - settings.privacy.dropouts
     if not settings.regime.private:
         return {"server": None, "hospital": None, "server+hospitals:1": None}
     if settings.privacy.regime == "CDP":
@@ -164,6 +76,12 @@ def faced(settings: Settings, noise_multiplier: float) -> dict[str, float | None
     return {"server": noise_multiplier, "hospital": other, "server+hospitals:1": both}
 
 
+def _sharing(settings: Settings) -> int:
+    """Return how many hospitals' noise is in one sum: of a group, where it is opened apart."""
+    everybody = 1 if settings.regime.pooled else settings.partition.hospitals
+    return size if (size := settings.exchange.group_size) > 1 else everybody
+
+
 def share_of(settings: Settings, noise_multiplier: float) -> float:
     """Return the noise that one hospital adds to what it sends, in units of the clip.
 
@@ -172,7 +90,7 @@ def share_of(settings: Settings, noise_multiplier: float) -> float:
     if settings.privacy.regime != "FSCDP":
         return noise_multiplier
     privacy = settings.privacy
-    honest = sharing_noise(settings) - privacy.dropouts - privacy.colluders
+    honest = _sharing(settings) - privacy.dropouts - privacy.colluders
     return noise_multiplier / math.sqrt(honest)
 
 
@@ -201,6 +119,8 @@ def reconcile(
         for one in private:
             _hold_paid(one, book, settings, faults["what left was paid for before"])
             _hold_signed(one, book, faults["what left is what the ledger signed for"])
+        again = [one for one in wire.again if one.hospital == hospital]
+        _hold_again(private, again, faults["a place that is asked for again gives nothing new"])
         wrong = faults["events have the run's sampling rate, noise and count"]
         _hold_events(hospital, private, book, settings, noise_multiplier, wrong)
         faults["no event without an answer"] += _unanswered(hospital, sent, private, book, settings)
@@ -210,6 +130,9 @@ def reconcile(
         _server_faults(wire, settings, training, noise_multiplier)
     )
     faults["the run counts what its ledgers count"] += _miscounted(wire, settings, counts)
+    faults["claims cover what ledgers cost"] += _underclaimed(
+        wire, settings, noise_multiplier, counts
+    )
     faults["the run's files tell nothing of single hospitals"] += _told_of_hospitals(wire, settings)
     return [exact_gate(name, found) for name, found in faults.items()]
 
@@ -218,12 +141,14 @@ def reconcile(
 _NAMES = (
     "ledgers are whole",
     "a place is answered once",
+    "a place that is asked for again gives nothing new",
     "what left was paid for before",
     "what left is what the ledger signed for",
     "events have the run's sampling rate, noise and count",
     "no event without an answer",
     "figures of public records have their lines",
     "the run counts what its ledgers count",
+    "claims cover what ledgers cost",
     "the run's files tell nothing of single hospitals",
     "the server's ledger has each attempt",
 )
@@ -236,6 +161,17 @@ def _hold_once(hospital: str, private: list[Sent], faults: list[str]) -> None:
         data = content_to_bytes(one.content)
         if seen.setdefault((one.kind, one.place), data) != data:
             faults.append(f"{hospital} answered {one.kind} at {one.place} with two different texts")
+
+
+def _hold_again(private: list[Sent], again: list[Sent], faults: list[str]) -> None:
+    """Hold what was asked for twice against the first answer: the same bytes, or a code."""
+    first = {(one.kind, one.place): one.content for one in reversed(private)}
+    for one in again:
+        before = first.get((one.kind, one.place))
+        if one.content is None:
+            continue
+        if before is None or content_to_bytes(one.content) != content_to_bytes(before):
+            faults.append(f"{one.hospital} answered {one.kind} at {one.place} anew")
 
 
 def _covers(paid: Paid, sent: Sent) -> bool:
@@ -346,6 +282,18 @@ def _miscounted(wire: Wire, settings: Settings, counts: list[int]) -> Iterator[s
     said = json.loads((wire.out / "privacy.json").read_text(encoding="utf-8"))["rounds_spent"]
     if said != max(counts, default=0):
         yield f"privacy.json counts {said} events, the fullest ledger {max(counts, default=0)}"
+
+
+def _underclaimed(
+    wire: Wire, settings: Settings, noise_multiplier: float, counts: list[int]
+) -> Iterator[str]:
+    """Yield claims of the run's own statement that are below what its ledgers cost."""
+    if not settings.regime.private:
+        return
+    said = json.loads((wire.out / "privacy.json").read_text(encoding="utf-8"))
+    rate = 1.0 if settings.exchange.name == "layers" else settings.training.sampling_rate
+    noise = {**faced(settings, noise_multiplier), "public": noise_multiplier}
+    yield from claim_faults(said, settings, noise, counts, rate)
 
 
 def _told_of_hospitals(wire: Wire, settings: Settings) -> Iterator[str]:

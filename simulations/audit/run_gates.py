@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,7 @@ from simulations.audit.opened_sums import opened_sums, opener_keys, parts_gates
 from simulations.audit.plans import FAINT_RATE, Reading
 from simulations.audit.reconciliation import share_of
 from simulations.audit.shown import home_noise, shown_gates
+from simulations.audit.stretches import neighbours_gate, order_gate, part_gate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -96,14 +98,15 @@ def _by_parts(title: str, run: CanaryRun) -> Judged:
         _copied(run, found, noise)
         + contribution_gates(found, run.canaries)
         + noise_gates(noise, found.names, step)
+        + _parts_of_noise(found, noise, step)
     )
     if (found.steps == 1).all():
         gates.append(_grid_gate(run, found))
-    gates += step_gates(found, run.canaries, run.settings.training.sampling_rate)
+        gates.append(neighbours_gate(drawn_by_hospital(found), _rate(run)))
+    gates += [*step_gates(found, run.canaries, _rate(run)), beside_gate(found)]
+    gates += rate_gates(found, run.canaries, _rate(run))
     if (found.steps == 1).all():
-        gates.append(beside_gate(found))
-        gates.append(again_gate(found, run.settings.training.sampling_rate))
-        gates += rate_gates(found, run.canaries, run.settings.training.sampling_rate)
+        gates.append(again_gate(found, _rate(run)))
     if EXCHANGES[run.settings.exchange.name].sums:
         gates += _sum_gates(run, found, noise)
     else:
@@ -119,6 +122,7 @@ def _by_sums(title: str, run: CanaryRun) -> Judged:
     found, step = _read(run, sums)
     noise = noise_of(found, run.canaries, clip=CLIP)
     gates = contribution_gates(found, run.canaries) + noise_gates(noise, found.names, step)
+    gates += [*_parts_of_noise(found, noise, step), neighbours_gate(drawn_by_hospital(found), rate)]
     gates += [*rate_gates(found, run.canaries, rate), beside_gate(found)]
     gates += sampling_gates(drawn_by_hospital(found), rate)
     gates += parts_gates(run.wire, noise, found.names, shared=in_shares(run.settings))
@@ -135,6 +139,8 @@ def _by_sums(title: str, run: CanaryRun) -> Judged:
 
 def _copied(run: CanaryRun, found: Read, noise: NDArray[np.float64]) -> list[Gate]:
     """Return the gates of what copies of the hospitals' folders answered."""
+    if run.settings.seeded:
+        return []  # whoever knows the seed knows the noise: what is seeded repeats in a copy
     refused = [f"{one.hospital} said {one.code!r}" for one in run.wire.copied if one.code]
     if refused or not run.copied:
         return [exact_gate("a copy of a folder answers as well", refused or ["none was asked"])]
@@ -142,6 +148,24 @@ def _copied(run: CanaryRun, found: Read, noise: NDArray[np.float64]) -> list[Gat
     left = noise_of(again, run.canaries, clip=CLIP)
     rate = run.settings.training.sampling_rate
     return copy_gates((found, noise), (again, left), rate)
+
+
+def _rate(run: CanaryRun) -> float:
+    return run.settings.training.sampling_rate
+
+
+def _parts_of_noise(found: Read, noise: NDArray[np.float64], step: float) -> list[Gate]:
+    """Return the gates of noise by hospital, release, stretch and members of a batch."""
+    touched = np.zeros(noise.shape, dtype=bool)
+    at = found.canaries.coordinates()
+    for row, counts in enumerate(found.counts * found.canaries.quiet):
+        touched[row, at[counts > 0].ravel()] = True
+    homes, scale = [one.hospital for one in found.releases], found.noise_stddev
+    same = noise * (scale / scale.max())[:, None]
+    return [
+        part_gate(noise, found.names, homes, touched),
+        order_gate(same, found.names, step),
+    ]
 
 
 def _grid_gate(run: CanaryRun, found: Read) -> Gate:
@@ -165,6 +189,8 @@ def _by_rows(title: str, run: CanaryRun) -> Judged:
     stated = float(np.hypot(run.noise_multiplier * CLIP, step / np.sqrt(12.0)))
     noise, gates = home_noise(run, run.releases, stated)
     names = [one.name for one in run.releases]
+    homes, nobody = [one.hospital for one in run.releases], np.zeros(noise.shape, dtype=bool)
+    gates.append(part_gate(noise, names, homes, nobody))
     gates += shown_gates(run, clip=CLIP, noise_stddev=stated)
     return Judged(title=title, gates=[*gates, *noise_gates(noise, names, step / stated)])
 
@@ -182,7 +208,9 @@ def _sum_gates(run: CanaryRun, found: Read, noise: NDArray[np.float64]) -> list[
     left = [noise[[rows[id(one)] for one in members]].sum(axis=0) for members in closed.values()]
     members = np.array([len(one) for one in closed.values()])
     squares = sum(float((one**2).sum() / n) for one, n in zip(left, members, strict=True))
-    sums = {number: np.sum([m.vector for m in one], axis=0) for number, one in closed.items()}
+    apart = [group for one in closed.values() for group in groups_of_sum(one, run)]
+    sums = {number: _stepped_on(groups_of_sum(one, run)) for number, one in closed.items()}
+    least = min((len(one) for one in apart), default=0)
     share = share_of(run.settings, run.noise_multiplier)
     return [
         spread_gate(
@@ -192,8 +220,22 @@ def _sum_gates(run: CanaryRun, found: Read, noise: NDArray[np.float64]) -> list[
             count=sum(one.size for one in left),
             stddev=1.0,
         ),
-        *_learning_gates(run, share * CLIP * float(np.sqrt(members.min())), sums),
+        *_learning_gates(run, share * CLIP * math.sqrt(least), sums),
     ]
+
+
+def groups_of_sum(members: Sequence[Release], run: CanaryRun) -> list[list[Release]]:
+    """Return whose sums are opened apart: hospitals by turns of their names, or all in one."""
+    size, names = run.settings.exchange.group_size, sorted(run.wire.names)
+    count = len(names) // size if size else 1
+    dealt = [names[first::count] for first in range(count)]
+    return [[one for one in members if one.hospital in group] for group in dealt]
+
+
+def _stepped_on(groups: Sequence[Sequence[Release]]) -> NDArray[np.float64]:
+    """Return the sum of one group; of several, as many times their median as there are."""
+    sums = [np.sum([one.vector for one in group], axis=0) for group in groups]
+    return np.asarray(len(sums) * np.median(sums, axis=0))
 
 
 def _learning_gates(
@@ -225,6 +267,8 @@ def _by_coins(title: str, run: CanaryRun) -> Judged:
     noise = np.stack([one.vector for one in found.releases])[:, _free(run.canaries)] / CLIP
     noise = noise / found.noise_stddev[:, None]
     gates = noise_gates(noise, found.names, step)
+    homes, nobody = [one.hospital for one in found.releases], np.zeros(noise.shape, dtype=bool)
+    gates.append(part_gate(noise, found.names, homes, nobody))
     gates += mean_gates(found, run.canaries, run.settings.training.sampling_rate)
     gates += _sum_gates(run, found, noise)
     claims = claims_of(run, found)

@@ -43,6 +43,12 @@ class Fate(Enum):
     LOST = "lost"
     #: What is sealed in it has another byte, which the server's checks refuse.
     SPOILED = "spoiled"
+    #: Server and hospitals are killed there, and all begin again from what their folders hold.
+    KILLED = "killed"
+
+
+class Killed(KeyboardInterrupt):
+    """The end of all processes of a run, as a signal would bring it."""
 
 
 #: What becomes of each answer.
@@ -89,6 +95,9 @@ class Wire:
         copies: what answers first places in copies of the hospitals' folders.
         sent: what left.
         copied: what left the copies.
+        again: what left where a place was asked for once more.
+        last: the last message about records that each hospital was asked.
+        killed: whether all processes were killed once.
     """
 
     out: Path
@@ -97,6 +106,9 @@ class Wire:
     copies: Copies | None = None
     sent: list[Sent] = field(default_factory=list)
     copied: list[Sent] = field(default_factory=list)
+    again: list[Sent] = field(default_factory=list)
+    last: dict[str, Message] = field(default_factory=dict)
+    killed: bool = False
 
     def transport(self, hospitals: Hospitals, nodes: dict[int, int], run: Run) -> WatchedTransport:
         """Return the transport of the run; its nodes have the numbers of their parts."""
@@ -151,12 +163,30 @@ class WatchedTransport(DirectTransport):
             ledger_bytes=path.stat().st_size if path.is_file() else 0,
         )
 
+    def _ask_again(self, asked: Message, name: str) -> None:
+        """Ask for a place once more, and for the one before: of a process that begins anew, too."""
+        before = self._wire.last.get(name)
+        self._wire.last[name] = asked
+        node = asked.metadata.dst_node_id
+        for one in (asked, before):
+            if one is None:
+                continue
+            one.metadata.__dict__["_dst_node_id"] = node
+            [reply], _ = self._hospitals.answer(one.content, [one.metadata])
+            self._be_server()
+            self._wire.again.append(self._sent(one, reply))
+
     def _note(self, reply: Message) -> Message:
         asked = self._asked.pop(reply.metadata.reply_to_message_id)
         sent = self._sent(asked, reply)
         self._wire.sent.append(sent)
+        if sent.kind in PRIVATE:
+            self._ask_again(asked, sent.hospital)
         fate = self._wire.on_the_way(sent) if self._wire.on_the_way else Fate.ARRIVES
-        if fate is Fate.ARRIVES:
+        if fate is Fate.KILLED and not self._wire.killed:
+            self._wire.killed = True
+            raise Killed
+        if fate in (Fate.ARRIVES, Fate.KILLED):
             return reply
         other = _gone(asked) if fate is Fate.LOST else _spoiled(reply, asked)
         other.metadata.__dict__["_message_id"] = reply.metadata.message_id
@@ -188,9 +218,15 @@ def watched_run(
         wire: where what leaves the hospitals is kept.
         sites: their own files, where they are no simulated ones.
     """
+    # What it gives away is found out from the wire, not by an audit of its own.
+    settings = settings.with_config({"audit.enabled": False})
     try:
-        # What it gives away is found out from the wire, not by an audit of its own.
-        train_here(settings.with_config({"audit.enabled": False}), cohorts, wire.transport, sites)
+        while True:
+            try:
+                train_here(settings, cohorts, wire.transport, sites)
+                break
+            except Killed:
+                continue
     except TrainingStopped as stopped:
         return str(stopped) or type(stopped).__name__
     except Exception as error:
