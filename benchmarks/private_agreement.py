@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 from private_rows import shared
 
-from clients.learning.evaluation import probabilities
 from clients.prediction.artefact import read_artefact
 from clients.prediction.predictor import Predictor
 from clients.prediction.private_program import Compiled, compile_model
+from clients.tasks.evaluation import probabilities
 from crypto.inference.rehearsal import deal, play
 from crypto.inference.words import decode
 

@@ -75,13 +75,14 @@ def calibrate_site(
     from clients.prediction.asked import RowNotes
     from clients.prediction.asking import ask
     from clients.prediction.own_calibration import calibrate
-    from clients.prediction.predictor import Predictor
+    from clients.prediction.predictor import Predictor, require_classes
     from clients.site.ground import private_folder
     from clients.site.site_file import read_site_file
     from crypto.whole_file import write_private
 
     site = read_site_file(folder / "site.toml")
     predictor = Predictor(read_artefact(model), sorted(site.allowed_functions))
+    require_classes(predictor.artefact)
     log = RowNotes()
     asked = ask(data, predictor.artefact.info, log, declaration)
     yield from (Finding(good=False, text=line) for line in log.lines())

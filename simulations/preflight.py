@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from accounting.errors import AccountingError
 from clients.data.errors import DataError
+from clients.tasks.catalogue import name_of
 from crypto.errors import SealingError
 from simulations.error_messages import NotStarted
 
@@ -107,6 +108,23 @@ def fault_of(settings: Settings, cohorts: Cohorts) -> str:
     except DataError as error:
         return str(error)
     return _noise_fault(settings, patients, largest) if settings.regime.private else ""
+
+
+def classes_fault(settings: Settings, cohorts: Cohorts, what: str) -> str:
+    """Return why something that judges by classes cannot be done; "" where it can.
+
+    Args:
+        settings: of a training.
+        cohorts: where its data are read.
+        what: is to be done, with a verb.
+    """
+    question = cohorts.of(settings).info.question
+    if question.of_classes:
+        return ""
+    return (
+        f"{what} one class of several, by accuracy; {settings.data.name} is learnt by the task "
+        f"{name_of(question)}. 'flower-simulation run' and 'predict' are for all tasks"
+    )
 
 
 def _noise_fault(settings: Settings, patients: int, largest_hospital: int) -> str:

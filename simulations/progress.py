@@ -21,7 +21,8 @@ from rich.table import Column
 from rich.text import Text
 
 from clients.contract.printable import printable
-from simulations.pages.wording import bytes_text, epsilon_text, seconds_text, share_text
+from simulations.pages.task_words import first_figure
+from simulations.pages.wording import bytes_text, epsilon_text, seconds_text
 from strategies.run.events import Event, RunProgress, follow
 
 #: Columns of the shortest bar, with a blank on both sides.
@@ -74,7 +75,7 @@ def describe_progress(progress: RunProgress) -> str:
     """Write where a run is in a line, without its round."""
     parts = []
     if progress.released:
-        parts.append(f"accuracy {share_text(progress.released.get('accuracy'))}")
+        parts.append(first_figure(progress.released))
     if progress.epsilon is not None:
         target, at = progress.facts.get("target_epsilon"), progress.epsilon_round
         aim = f" (target {target:g})" if target else ""

@@ -221,9 +221,20 @@ def _for_own_data(
     if exchange not in ("gradients", "weights"):
         return {}
     found: dict[str, ConfigValue] = {CLIP: OWN_CLIP, SHARES: LEARNED, BALANCE: "clip"}
+    if not _of_classes(config):
+        found = {CLIP: OWN_CLIP, SHARES: "", BALANCE: "loss"}
     if said.get(SHARES) == "":
-        del found[BALANCE]
+        found.pop(BALANCE)
     return {key: value for key, value in found.items() if key not in said}
+
+
+def _of_classes(config: Mapping[str, ConfigValue]) -> bool:
+    """Whether records of one's own are each of one class, as far as a file beside them says."""
+    from clients.data.catalogue import declared_kind
+    from clients.tasks.question import OF_CLASSES
+
+    kind = declared_kind(str(config["data.name"]), str(config.get("data.dir", "")))
+    return kind in ("", *OF_CLASSES) and ":" not in str(config.get("task.name", ""))
 
 
 def _registered_names(config: Mapping[str, ConfigValue]) -> dict[str, Collection[str]]:

@@ -31,6 +31,8 @@ class Announced(Holdout):
     """
 
     predicts = False
+    #: What an app's judge may call the figure that is shown of each hospital.
+    headline = "accuracy"
 
     def __init__(
         self,

@@ -12,7 +12,6 @@ from clients.data import Cohorts
 from clients.data.public_facts import public_facts
 from clients.data.records import readable
 from clients.learning.device import Forward, find_device
-from clients.learning.evaluation import calibration, confusion, evaluate, probabilities
 from clients.learning.votes import decide_together
 from clients.models import (
     backbone_of,
@@ -28,6 +27,8 @@ from clients.prediction.doubt import UNKNOWN, measure_doubt
 from clients.prediction.merit import measure_merit
 from clients.prediction.predictor import Predictor
 from clients.prediction.subgroups import by_subgroup
+from clients.tasks.catalogue import imported, name_of, task_of, together
+from clients.tasks.evaluation import calibration, confusion, probabilities
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -67,15 +68,24 @@ class Holdout:
         self._model.eval()
         self._forward = Forward(self._model, find_device(settings.run.device))
         self._settings, self._info = settings, cohort.info
+        self._task = task_of(cohort.info.question)
         self._classes = [str(name) for name in cohort.info.classes]
         self._logits: NDArray[np.floating] | None = None
         self.split: dict[str, object] = {}
         if settings.data.public and not settings.data.patients:
             counts = {name: self._count(cohort.hospital(name).labels) for name in cohort.names}
-            self.split = {"classes": self._classes, "hospitals": counts}
+            names = list(cohort.info.question.stratum_names)
+            self.split = {"classes": names, "hospitals": counts}
 
-    def _count(self, labels: NDArray[np.int64]) -> list[int]:
-        return [int(n) for n in np.bincount(labels, minlength=len(self._classes))]
+    def _count(self, labels: NDArray[Any]) -> list[int]:
+        question = self._info.question
+        strata = question.strata(labels)
+        return [int(n) for n in np.bincount(strata, minlength=len(question.stratum_names))]
+
+    @property
+    def headline(self) -> str:
+        """Name of the figure that models are judged by first."""
+        return self._task.headline
 
     @property
     def facts(self) -> PublicFacts:
@@ -148,7 +158,7 @@ class Holdout:
         return found
 
     def measure_alone(self, models: Mapping[str, Mapping[str, torch.Tensor]]) -> dict[str, float]:
-        """Return hospital -> accuracy of its own model on its own test records, where public.
+        """Return hospital -> first figure of its own model on its own test records, where public.
 
         Args:
             models: of each hospital, which no other took part in.
@@ -160,11 +170,11 @@ class Holdout:
             if name in models and len(records):
                 prepared = prepare_public(self._settings, self._info, records, keep=user_cache)
                 logits = self._predict(models[name], prepared)
-                found[name] = self._evaluate(logits, records)["accuracy"]
+                found[name] = self._evaluate(logits, records)[self.headline]
         return found
 
     def _evaluate(self, logits: NDArray[np.floating], records: Records) -> dict[str, float]:
-        return evaluate(logits, records.labels, ordinal=self._info.task == "ordinal")
+        return self._task.measures(logits, records.labels)
 
     def measure_together(
         self, models: Sequence[Mapping[str, torch.Tensor]], vote: str
@@ -172,7 +182,9 @@ class Holdout:
         """Return the metrics of an ensemble; `vote` is how its models decide together."""
         if not len(self._records):
             return {}
-        self._logits = decide_together([self._predict(tensors) for tensors in models], vote)
+        each = [self._predict(tensors) for tensors in models]
+        of_classes = self._info.question.of_classes
+        self._logits = decide_together(each, vote) if of_classes else together(each)
         return self._evaluate(self._logits, self._records)
 
     def _predict(
@@ -213,7 +225,11 @@ class Holdout:
             doubt=UNKNOWN,
             about=about,
         )
-        predictor = Predictor(artefact, allowed=(imports(model.name),))
+        named = (imports(model.name), imported(self._info.asked))
+        predictor = Predictor(artefact, allowed=named)
+        if not self._info.question.of_classes:
+            # Sets and temperatures are of chances of one class of several.
+            return artefact.to_bytes(), {}
         records = self._records
         if self._settings.privacy.input_laplace:
             clean = readable(self._public)
@@ -227,10 +243,19 @@ class Holdout:
         return replace(artefact, doubt=doubt).to_bytes(), {**figures, "by_subgroup": parts}
 
     def judge(self) -> dict[str, object]:
-        """Return classes, confusion, calibration and merit of the model measured last, if any."""
+        """Return what the model measured last is worth, if any was.
+
+        Of classes: confusion, calibration and merit; of other tasks what the task says itself.
+        """
         if self._logits is None:
             return {}
         records = self._records
+        if not self._info.question.of_classes:
+            return {
+                "task": name_of(self._info.question),
+                "headline": self.headline,
+                "judged": self._task.judged(self._logits, records.labels),
+            }
         merit = measure_merit(
             probabilities(self._logits),
             records.labels,

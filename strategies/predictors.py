@@ -56,8 +56,10 @@ def keep_predictors(folder: RunFolder, context: TrainingContext) -> None:
     for name, (members, vote) in parts.items():
         content, found = context.holdout.predictor(members, vote, about)
         folder.write_bytes(name, content)
-        figures[name.removesuffix(".safetensors")] = {"members": list(members), **found}
-    folder.write_json(DOUBT, figures)
+        if found:
+            figures[name.removesuffix(".safetensors")] = {"members": list(members), **found}
+    if figures:  # doubt is of chances of one class of several
+        folder.write_json(DOUBT, figures)
 
 
 def _decided(model: Mapping[str, torch.Tensor]) -> Members:

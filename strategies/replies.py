@@ -35,6 +35,7 @@ from clients.contract.share_messages import SharesReply
 from clients.contract.tensors import numbers_in
 from clients.contract.visit_messages import Carried, VisitReply
 from clients.contract.words import CONFIG
+from clients.tasks.catalogue import MEASURES
 from crypto.errors import SealingError
 from crypto.headers import MAX_HEADER_BYTES
 from crypto.roles import MAX_LABEL
@@ -44,9 +45,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MALFORMED = Code.MALFORMED.value
-#: Figures that a hospital may give of its own test records.
-MEASURES = frozenset({"accuracy", "balanced_accuracy", "auc", "loss", "kappa"})
-
 _MODEL, _LAYERS, _ENVELOPE = "model.", "layers.", "envelope."
 #: Of what precedes the values in an array that travels as a NumPy file.
 _MOST_PREFACE = 4096

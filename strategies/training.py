@@ -172,6 +172,6 @@ class Training:
         for name, metrics in sorted(figures.items()):
             for measure, value in metrics.items():
                 by_measure.setdefault(measure, {})[name] = value
-        state.hospital_metrics = by_measure.get("accuracy", {})
+        state.hospital_metrics = by_measure.get(self._context.holdout.headline, {})
         if by_measure:
             self._context.tracking.record("hospitals", round=state.round, **by_measure)

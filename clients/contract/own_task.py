@@ -31,6 +31,8 @@ class OwnTask:
         loss: of one record; None for cross-entropy on class numbers.
         target_shape: of one record's target.
         target_dtype: of targets, as torch names it.
+        target_values: how many whole numbers, from 0, a made-up target can be; 0: as many as a
+            model has outputs.
         loop: an app's own training; None where gradients are computed here.
     """
 
@@ -38,6 +40,7 @@ class OwnTask:
     loss: Loss | None = None
     target_shape: tuple[int, ...] = ()
     target_dtype: str = "int64"
+    target_values: int = 0
     loop: Loop | None = None
 
     def summed_loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

@@ -16,6 +16,7 @@ from pydantic import Field
 from accounting.vocabulary import REGIMES, ExchangeName, Regime, RegimeName, SchemeName
 from clients.contract.model_settings import Model
 from clients.contract.setting_group import FREE, OWN, Group, since
+from clients.contract.task_settings import TaskChoice
 from clients.contract.training_settings import MOST_ROUNDS, Training
 
 _MOST_HOSPITALS = 100_000
@@ -366,6 +367,7 @@ class SettingTree(Group):
     data: Data = Data()
     partition: Partition = Partition()
     model: Model = Model()
+    task: TaskChoice = TaskChoice()
     exchange: Exchange = Exchange()
     training: Training = Training()
     privacy: Privacy = Privacy()

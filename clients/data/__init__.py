@@ -3,8 +3,9 @@
 from clients.data.catalogue import DATASETS, load_dataset
 from clients.data.cohort import Cohort
 from clients.data.cohorts import Cohorts
+from clients.data.dataset import Dataset
 from clients.data.errors import DataError
-from clients.data.records import Dataset, DatasetInfo, LazyInputs, Records
+from clients.data.records import DatasetInfo, LazyInputs, Records
 
 __all__ = [
     "DATASETS",

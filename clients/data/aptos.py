@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from clients.data.dataset import Dataset
 from clients.data.errors import DataError
 from clients.data.files import Location, find
 from clients.data.picture_files import PictureForm
 from clients.data.pictures import PictureStore
-from clients.data.records import Dataset, DatasetInfo, LazyInputs, Records
+from clients.data.records import DatasetInfo, LazyInputs, Records
 from clients.data.rows import read_rows
 
 TITLE = "APTOS 2019: fundus photographs, five grades of diabetic retinopathy"

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clients.data.array_values import values_store
+from clients.data.dataset import Dataset
 from clients.data.declaration import Declaration, check_confirmed, declared_beside
 from clients.data.dialect import identifier, says_nothing
 from clients.data.encoding import FEWEST, MOST_UNKNOWN
@@ -27,15 +28,9 @@ from clients.data.files import (
     npz_keys,
     open_npz,
 )
-from clients.data.records import (
-    ArrayStore,
-    Dataset,
-    DatasetInfo,
-    Ints,
-    LazyInputs,
-    Records,
-    dense,
-)
+from clients.data.records import ArrayStore, DatasetInfo, Ints, LazyInputs, Records, dense
+from clients.data.targets import targets_of_arrays
+from clients.tasks.question import OF_CLASSES
 
 _MEDMNIST_SOURCE = "https://zenodo.org/records/10519652 (MedMNIST v2, npz files)"
 # name -> number of classes, md5 of the official 28-pixel file (medmnist 2.1), then of variants.
@@ -123,12 +118,21 @@ def load_mnist(where: Location) -> Dataset:
 
 def load_npz(where: Location) -> Dataset:
     """Return the set in any npz file: `npz:<file>` in the data folder, or a full path."""
+    path = named_file(where)
+    return read_parts(path, where, name=f"npz:{where.variant}", title=f"arrays in {path.name}")
+
+
+def named_file(where: Location) -> Path:
+    """Return the npz file that is named in the settings.
+
+    Raises:
+        DataError: there is none.
+    """
     variant = where.variant
     if not variant:
         raise DataError("say which: npz:<file>", code="unknown-dataset")
     named = Path(variant).expanduser()
-    path = named if named.is_file() else find(where.data_dir, [variant, f"{variant}.npz"])
-    return read_parts(path, where, name=f"npz:{variant}", title=f"arrays in {path.name}")
+    return named if named.is_file() else find(where.data_dir, [variant, f"{variant}.npz"])
 
 
 def parts_of(path: Path) -> Layout:
@@ -178,7 +182,7 @@ def read_parts(
     declared = known.declared if known else _declared_beside(path, where, raw)
     images = np.concatenate([arrays[part[0]] for part in layout.values()])
     store = values_store(path, images, declared, where)
-    labels = _class_numbers(path, raw, declared.classes, where)
+    labels = _targets(path, raw, declared, where)
     numbers, names = _identifiers(layout, arrays, 2)
     homes, hospital_names = _identifiers(layout, arrays, 3)
     everything = Records(
@@ -192,9 +196,8 @@ def read_parts(
         info=DatasetInfo(
             name=name,
             title=title,
-            task=declared.task,
+            **declared.asked(),
             shape=store.shape[1:],
-            classes=declared.classes,
             kind=_KINDS.get(len(store.shape) - 1, "table"),
             input_range=(-1.0, 1.0) if isinstance(store, ArrayStore) else (0.0, 1.0),
             # Of the file's layout: no names are met where there are no records.
@@ -256,6 +259,15 @@ def class_names(path: Path, parts: list[NDArray[Any]]) -> tuple[str, ...]:
             code="labels",
         )
     return tuple(str(one) for one in np.unique(labels.astype(np.int64)))
+
+
+def _targets(
+    path: Path, parts: list[NDArray[Any]], declared: Declaration, where: Location
+) -> NDArray[Any]:
+    """Return the targets of all parts; -1 is no class."""
+    if declared.task in OF_CLASSES:
+        return _class_numbers(path, parts, declared.classes, where)
+    return targets_of_arrays(path, parts, declared)
 
 
 def _class_numbers(

@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from clients.data.dataset import Dataset
 from clients.data.errors import DataError
 from clients.data.files import Location
-from clients.data.records import Dataset, DatasetInfo, Records
+from clients.data.records import DatasetInfo, Records
 
 # Lowest and highest value of each feature, as printed in the description: mean, standard error,
 # worst of radius, texture, perimeter, area, smoothness, compactness, concavity, concave points,

@@ -22,9 +22,10 @@ from clients.data import (
     pictures,
     table,
 )
+from clients.data.dataset import Dataset
+from clients.data.declaration import FOLDER_FILE, read_declaration
 from clients.data.errors import DataError
 from clients.data.files import Location, data_folder
-from clients.data.records import Dataset
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +106,27 @@ def is_own(name: str) -> bool:
     """Whether a data set is of one's own files, or of one's own function."""
     base = name.partition(":")[0]
     return base in OWN or base not in DATASETS
+
+
+def declared_kind(name: str, data_dir: str | Path | None = None) -> str:
+    """Return the kind of targets that is declared beside data of one's own; "" where none is.
+
+    No record is read.
+    """
+    base, _, variant = name.partition(":")
+    where = Location(variant=variant, data_dir=str(data_dir or ""))
+    try:
+        if base == "csv":
+            file = table.find_tables(where).declaration
+        elif base == "image-folder":
+            file = pictures.named_folder(where) / FOLDER_FILE
+        elif base == "npz":
+            file = arrays.named_file(where).with_suffix(".toml")
+        else:
+            return ""
+        return read_declaration(file).task
+    except DataError:
+        return ""  # whoever reads the data says what is wrong
 
 
 def load_dataset(

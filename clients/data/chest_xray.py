@@ -12,13 +12,14 @@ from pathlib import Path
 
 import numpy as np
 
+from clients.data.dataset import Dataset
 from clients.data.errors import DataError
 from clients.data.files import Location, column, find, label_numbers, open_npz
 from clients.data.layouts import Found, walk
 from clients.data.picture_files import PictureForm
 from clients.data.pictures import PictureStore
 from clients.data.reading_log import ReadingLog
-from clients.data.records import Dataset, DatasetInfo, LazyInputs, PixelStore, Records, dense
+from clients.data.records import DatasetInfo, LazyInputs, PixelStore, Records, dense
 
 NPZ = "kermany_cxr_64.npz"
 FOLDER = "chest_xray"

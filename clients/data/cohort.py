@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from clients.data.dataset import Dataset
 from clients.data.errors import DataError
-from clients.data.records import Dataset, DatasetInfo, Ints, Records, join
+from clients.data.records import DatasetInfo, Ints, Records, join, posed
 from clients.data.scanner import through_scanners
 
 #: The names of all hospitals, sorted, and the numbers of the patients of each, ascending.
@@ -108,14 +109,13 @@ def split_cohort(
         deal: of the same patients, where it is known already.
 
     Raises:
-        DataError: anything wrong with the split or the number of hospitals; or the deal is one of
-            other patients.
+        DataError: anything wrong with the split or the task; or the deal is of other patients.
     """
     from clients.data.partition import patient_table
 
     partition, seed = settings.partition, settings.public_seed
     train, holdout, origin = _parts(dataset, settings, judged)
-    table = patient_table(train, dataset.patient_names)
+    table = patient_table(train, dataset.patient_names, dataset.info.question)
     names, parts = deal or _dealt(table, settings, hospitals, dataset.hospital_names)
     if not np.array_equal(np.sort(np.concatenate(parts)), table.patients):
         raise DataError(
@@ -126,14 +126,15 @@ def split_cohort(
     records = {one: train.of_patients(part) for one, part in zip(names, parts, strict=True)}
     tests: dict[str, Records] = {}
     if settings.data.public:
+        held = patient_table(holdout, question=dataset.info.question)
         natural = partition.name == "natural" and hospitals > 1
-        dealt = deal_holdout(patient_table(holdout), table, parts, seed, natural=natural)
+        dealt = deal_holdout(held, table, parts, seed, natural=natural)
         tests = {one: holdout.of_patients(part) for one, part in zip(names, dealt, strict=True)}
     if shift := partition.shift:
         records = through_scanners(dataset.info, records, strength=shift, seed=seed)
         tests = through_scanners(dataset.info, tests, strength=shift, seed=seed)
     return Cohort(
-        info=dataset.info,
+        info=posed(dataset.info, settings.task.name),
         names=names,
         holdout=holdout,
         records=records,
@@ -181,7 +182,10 @@ def records_apart(judged: Dataset, dataset: Dataset) -> Records:
         DataError: `holdout`, they are not of the same form: what differs is named.
     """
     mine, theirs = dataset.info, judged.info
-    for name in ("task", "shape", "classes", "kind", "input_range", "declared"):
+    for name in (
+        *("task", "shape", "classes", "kind", "input_range", "declared"),
+        *("target_range", "horizons"),
+    ):
         if getattr(mine, name) != getattr(theirs, name):
             raise DataError(
                 f"data.holdout-from = {theirs.name}: its {name.replace('_', ' ')} is "
@@ -220,7 +224,7 @@ def public_holdout(dataset: Dataset, share: float, seed: int) -> tuple[Records, 
             f"{dataset.info.name} has no official test split",
             code="holdout",
         )
-    table = patient_table(dataset.train, dataset.patient_names)
+    table = patient_table(dataset.train, dataset.patient_names, dataset.info.question)
     held = hold_out_patients(table, share, seed)
     rows = np.isin(dataset.train.patients, held)
     return dataset.train.take(np.flatnonzero(~rows)), dataset.train.take(np.flatnonzero(rows))

@@ -18,7 +18,8 @@ from clients.data.errors import DataError
 if TYPE_CHECKING:
     from clients.contract.settings import Settings
     from clients.data.cohort import Cohort, Deal
-    from clients.data.records import Dataset, Records
+    from clients.data.dataset import Dataset
+    from clients.data.records import Records
 
 logger = logging.getLogger(__name__)
 
@@ -105,6 +106,7 @@ class Cohorts:
             data.holdout,
             data.holdout_from,
             data.public,
+            settings.task.name,
             partition.name,
             partition.alpha,
             partition.shards,

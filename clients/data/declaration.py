@@ -21,7 +21,6 @@ is written (`[file]`, `[missing]`, `[units]`), and each hospital has its own.
 
 from __future__ import annotations
 
-import json
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,44 +32,35 @@ from clients.contract.setting_faults import nearest
 from clients.data.declared_parts import (
     FileForm,
     Missing,
-    Part,
-    Pictures,
     PublicRange,
     Texts,
 )
+from clients.data.declared_targets import DeclaredTargets, listed, twice
 from clients.data.errors import DataError
 
 #: Beside a folder's classes, or a folder's tables.
 FOLDER_FILE = "dataset.toml"
 
 #: Keys that all hospitals of a training agree on, in whatever way their files are written.
-PUBLIC = ("classes", "ordinal", "label-separator", "ranges", "kinds", "censored")
+PUBLIC = (
+    *("classes", "ordinal", "label-separator", "labels", "target-range", "horizons", "event"),
+    *("ranges", "kinds", "censored"),
+)
 
 #: What is asked for and cannot be had, and what to do instead.
 _INSTEAD = dict.fromkeys(
-    ("time", "event", "duration", "survival"),
-    "time to an event is not trained: declare the outcome after a fixed time as classes",
+    ("time", "duration", "survival"),
+    "of a time to an event, target names the column of times, event that of what happened, and "
+    "horizons the times that it is looked for by",
 )
 
 #: In `unconfirmed`: the labels, which a draft took from the data.
 CLASSES = "classes"
 
 
-class Declaration(Part):
+class Declaration(DeclaredTargets):
     """What a file declares; all keys of the format."""
 
-    target: str = Field(default="", description="of a table: the column that holds the label")
-    classes: Texts = Field(
-        default=(), description="the labels, in order; the same at every hospital"
-    )
-    ordinal: bool = Field(
-        default=False, description="classes are grades, judged by quadratic kappa too"
-    )
-    label_separator: Literal["", "|", ";", ",", "/", "+"] = Field(
-        default="",
-        description="cells hold several labels, joined by this: a row is of the second class if it "
-        "is among them, of the first if not",
-    )
     patient: str = Field(default="", description="of a table: the column that names the patient")
     hospital: str = Field(default="", description="of a table: the column that names the hospital")
     unconfirmed: tuple[str, ...] = Field(
@@ -91,41 +81,22 @@ class Declaration(Part):
         default={}, description="column = {unit = factor}: '5 kPa' is read as 5 times the factor"
     )
     missing: Missing = Field(default=Missing(), description="what stands for no value")
-    pictures: Pictures = Field(default=Pictures(), description="what pictures are like")
     file: FileForm = Field(default=FileForm(), description="how the file is written")
 
     def faults(self) -> list[str]:
         """Return what is not sound, a sentence each."""
         return [
-            *self._class_faults(),
+            *self.target_faults(),
             *self._kind_faults(),
             *self._column_faults(),
             *self.file.faults(),
             *self.pictures.faults(),
         ]
 
-    def _class_faults(self) -> list[str]:
-        if not self.classes:
-            return []
-        found = [f"classes names {one!r} twice: take one out" for one in _twice(self.classes)]
-        if len(self.classes) < 2:
-            found.append(
-                f"classes = {list(self.classes)}, expected two or more different names, such as "
-                'classes = ["healthy", "ill"]'
-            )
-        if self.label_separator and len(self.classes) != 2:
-            found.append(
-                f"label-separator goes with two classes, found {len(self.classes)}: the second is "
-                "the label that is looked for, the first stands for all others"
-            )
-        return found
-
     def _kind_faults(self) -> list[str]:
         found = []
         for column, kinds in self.kinds.items():
-            found += [
-                f"[kinds] {column} names {one!r} twice: take one out" for one in _twice(kinds)
-            ]
+            found += [f"[kinds] {column} names {one!r} twice: take one out" for one in twice(kinds)]
             if len(kinds) < 2:
                 found.append(
                     f"[kinds] {column} = {list(kinds)}: a column that is always the same tells "
@@ -137,7 +108,7 @@ class Declaration(Part):
         known = {*self.ranges, *self.kinds}
         places = {
             "[missing] columns": self.missing.columns,
-            "[missing.of]": (one for one in self.missing.of if one != self.target),
+            "[missing.of]": (one for one in self.missing.of if one not in self.target_columns),
             "[censored]": self.censored,
             "[units]": self.units,
             "unconfirmed": (one for one in self.unconfirmed if one != CLASSES),
@@ -154,19 +125,13 @@ class Declaration(Part):
             if column in self.kinds
         ]
         given = {"target": self.target, "patient": self.patient, "hospital": self.hospital}
+        given |= {"event": self.event, **{f"label {one!r}": one for one in self.labels}}
         return found + [
             f"{column!r} is the {role} and in [ranges] or [kinds] too: it would tell the outcome "
             "or who it is; take it out"
             for role, column in given.items()
             if column and column in known
         ]
-
-    @property
-    def task(self) -> str:
-        """The kind of question that the classes pose."""
-        if self.ordinal:
-            return "ordinal"
-        return "binary" if len(self.classes) == 2 else "multiclass"
 
     @property
     def width(self) -> int:
@@ -176,7 +141,7 @@ class Declaration(Part):
     @property
     def columns(self) -> tuple[str, ...]:
         """Every column that a table must have."""
-        named = (self.target, self.patient, self.hospital, *self.ranges, *self.kinds)
+        named = (*self.target_columns, self.patient, self.hospital, *self.ranges, *self.kinds)
         return tuple(name for name in named if name)
 
     def public(self) -> dict[str, str]:
@@ -184,36 +149,16 @@ class Declaration(Part):
 
         The order of columns counts: it decides which input is which.
         """
-        said: dict[str, str] = {"classes": _listed(self.classes)}
-        if self.ordinal:
-            said["ordinal"] = "true"
-        if self.label_separator:
-            said["label-separator"] = repr(self.label_separator)
+        said = self.said_of_targets()
         columns = (*self.ranges, *self.kinds)
         if columns:
-            said["columns"] = _listed(columns)
+            said["columns"] = listed(columns)
         said |= {f"ranges: {name}": str(one) for name, one in self.ranges.items()}
-        said |= {f"kinds: {name}": _listed(kinds) for name, kinds in self.kinds.items()}
+        said |= {f"kinds: {name}": listed(kinds) for name, kinds in self.kinds.items()}
         said |= {f"censored: {name}": how for name, how in self.censored.items()}
         if self.missing.columns:
-            said["missing: columns"] = _listed(self.missing.columns)
+            said["missing: columns"] = listed(self.missing.columns)
         return {**said, **self.pictures.public()}
-
-
-def _listed(names: tuple[str, ...]) -> str:
-    return json.dumps(list(names), ensure_ascii=False)
-
-
-def _twice(names: tuple[str, ...]) -> list[str]:
-    """Names that come twice, as cells are compared: their case and blanks do not matter."""
-    seen: set[str] = set()
-    found = []
-    for name in names:
-        folded = " ".join(name.split()).casefold()
-        if folded in seen:
-            found.append(name)
-        seen.add(folded)
-    return found
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -292,13 +237,13 @@ def declared_beside(path: Path, *, required: bool, found: tuple[str, ...]) -> De
             return Declaration(classes=found)
         raise DataError(
             f"{path} does not exist. It declares the classes, in label order and the same at every "
-            f"hospital, in one line such as: classes = {_listed(names)}",
+            f"hospital, in one line such as: classes = {listed(names)}",
             code="declaration",
         )
     made = read_declaration(path)
-    if not made.classes:
+    if not made.declares_targets:
         raise DataError(
-            f"{path}: declares no classes, expected a line such as: classes = {_listed(names)}",
+            f"{path}: declares no classes, expected a line such as: classes = {listed(names)}",
             code="declaration",
         )
     return made

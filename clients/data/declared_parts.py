@@ -91,6 +91,14 @@ class Pictures(Part):
     )
     file: str = Field(default="image", description="the manifest's column that names the file")
     split: str = Field(default="", description="its column that says train, val or test")
+    masks: str = Field(
+        default="",
+        description="where each pixel's class stands: the folder beside the pictures' own, with "
+        "files of the same names; of arrays the end of a name, such as masks in train_masks",
+    )
+    mask_values: tuple[int, ...] = Field(
+        default=(), description="the value that stands for each class in them; else 0, 1, ..."
+    )
     patient: Literal["", "header"] = Field(
         default="", description="header: patients are those that DICOM files name"
     )
@@ -114,7 +122,9 @@ class Pictures(Part):
                 f"[pictures] layout = {self.layout!r}, expected levels of part, hospital, class, "
                 "patient, each once, such as 'hospital/class'"
             )
-        elif levels and "class" not in levels:
+        elif levels and self.masks and "class" in levels:
+            found.append("[pictures] layout has a level of classes; masks say what is of which")
+        elif levels and not self.masks and "class" not in levels:
             found.append(f"[pictures] layout = {self.layout!r} has no level of classes")
         if self.layout and self.manifest:
             found.append("[pictures] has a layout and a manifest: leave one of them out")
@@ -124,5 +134,10 @@ class Pictures(Part):
 
     def public(self) -> dict[str, str]:
         """Return what all hospitals must agree on."""
-        said = {"channels": self.channels, "volumes": self.volumes, "spacing": list(self.spacing)}
+        said: dict[str, object] = {
+            "channels": self.channels,
+            "volumes": self.volumes,
+            "spacing": list(self.spacing),
+            "masks": self.masks,
+        }
         return {f"pictures: {key}": json.dumps(value) for key, value in said.items() if value}

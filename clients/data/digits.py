@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from clients.data.dataset import Dataset
 from clients.data.files import Location
-from clients.data.records import Dataset, DatasetInfo, LazyInputs, PixelStore, Records
+from clients.data.records import DatasetInfo, LazyInputs, PixelStore, Records
 
 INFO = DatasetInfo(
     name="digits",

@@ -16,6 +16,8 @@ from clients.data.errors import DataError
 from clients.data.ranges import Range
 from clients.data.reading_log import ReadingLog
 from clients.data.rows import Row
+from clients.data.targets import Target, TargetCells
+from clients.tasks.question import OF_CLASSES
 
 #: Of cells that hold something, the share above which a declaration does not mean their column.
 MOST_UNREAD = 0.5
@@ -38,6 +40,7 @@ class Encoder:
     def __init__(self, declared: Declaration, dialect: Dialect, log: ReadingLog) -> None:
         self._declared = declared
         self._dialect = dialect
+        self._targets = TargetCells(declared, dialect, self._absent)
         self._log = log
         self._filled: Counter[str] = Counter()
         self._unread: Counter[str] = Counter()
@@ -54,8 +57,8 @@ class Encoder:
             if range_.origin is not None or self._codes[column] or column in declared.units
         }
 
-    def label(self, place: str, row: Row) -> int | None:
-        """Return a row's class number, or None for a row that is left out."""
+    def label(self, place: str, row: Row) -> Target | None:
+        """Return a row's class number or other target, or None for a row that is left out."""
         declared, target = self._declared, self._declared.target
         for column, whose in ((declared.patient, "patient"), (declared.hospital, "hospital")):
             if column and self._absent(column, row[column]):
@@ -64,6 +67,8 @@ class Encoder:
                     f"{place}, column {column}: {row[column]!r}, expected an identifier",
                 )
                 return None
+        if declared.task not in OF_CLASSES:
+            return self._target(place, row)
         cell = row[target]
         label = self._class_of(cell)
         if label is not None:
@@ -77,6 +82,22 @@ class Encoder:
         self._log.note("no declared class: the record is out", note)
         self._count_unread(target, note)
         return None
+
+    def _target(self, place: str, row: Row) -> Target | None:
+        """Return a row's target that is no class, or None for a row that is left out."""
+        columns = self._declared.target_columns
+        found = self._targets.read(row)
+        held = ", ".join(repr(row[one]) for one in columns)
+        where = f"{place}, column {', '.join(columns)}: {held}"
+        if found is None:
+            self._log.note("no outcome: the record is out", where)
+        elif isinstance(found, str):
+            self._log.note("no known target: the record is out", f"{where}, expected {found}")
+            self._count_unread(columns[0], f"{where}, expected {found}")
+            return None
+        else:
+            self._filled[columns[0]] += 1
+        return found
 
     def _class_of(self, cell: str) -> int | None:
         declared = self._declared
@@ -201,7 +222,7 @@ class Encoder:
         return [
             f"{self._example[column]}; so is every filled cell of this column"
             for column in self._unread
-            if not self._filled[column] and column != self._declared.target
+            if not self._filled[column] and column not in self._declared.target_columns
         ]
 
     def check(self) -> None:
@@ -213,7 +234,8 @@ class Encoder:
         """
         for column, unread in self._unread.items():
             whole = unread + self._filled[column]
-            most = MOST_UNKNOWN if column == self._declared.target else MOST_UNREAD
+            of_target = column in self._declared.target_columns
+            most = MOST_UNKNOWN if of_target else MOST_UNREAD
             if unread >= FEWEST and unread > most * whole:
                 raise DataError(
                     f"{self._example[column]}; so are {unread} of {whole} cells of this column: "

@@ -14,10 +14,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from clients.data.dataset import Dataset
 from clients.data.errors import DataError
 from clients.data.files import Location, find, read_bounded
 from clients.data.reading_log import ReadingLog
-from clients.data.records import Dataset, DatasetInfo, Records
+from clients.data.records import DatasetInfo, Records
 
 HOSPITALS = ("cleveland", "hungarian", "switzerland", "va")
 FOLDER = "heart_disease"

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clients.data.dataset import Dataset
 from clients.data.errors import DataError
 from clients.data.files import Location
 from clients.data.picture_files import MOST_PIXELS
 from clients.data.reading_log import ReadingLog
-from clients.data.records import Dataset, DatasetInfo, Floats, Ints, LazyInputs, Records, dense
+from clients.data.records import DatasetInfo, Floats, Ints, LazyInputs, Records, dense
 
 _PATIENT = ("patient", "patient_id", "subject", "subject_id")
 _HOSPITAL = ("hospital", "site", "center", "centre")

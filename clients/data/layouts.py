@@ -23,6 +23,7 @@ from clients.data.dialect import Dialect
 from clients.data.errors import DataError
 from clients.data.picture_files import is_picture
 from clients.data.reading_log import ReadingLog
+from clients.data.targets import Target
 
 LEVELS = ("part", "hospital", "class", "patient")
 #: Names of folders, or of a manifest's split -> whether their pictures are trained on.
@@ -41,14 +42,14 @@ class Found:
 
     Attributes:
         file: its path.
-        label: class number.
+        label: class number, or what else is learnt.
         patient: identifier, "" where nobody is named.
         hospital: name, "" where none is.
         trained_on: whether it is trained on, or measured on.
     """
 
     file: Path
-    label: int = -1
+    label: Target = -1
     patient: str = ""
     hospital: str = ""
     trained_on: bool = True

@@ -55,7 +55,7 @@ def listed(root: Path, declared: Declaration, where: Location) -> list[Found]:
             f"{table} does not exist, but [pictures] manifest names it", code="missing-file"
         )
     split = (said.split,) if said.split else ()
-    columns = (said.file, declared.target, declared.patient, declared.hospital, *split)
+    columns = (said.file, *declared.target_columns, declared.patient, declared.hospital, *split)
     read = read_rows(table, [one for one in columns if one], where.log, declared.file)
     encoder = Encoder(declared, read.dialect, where.log)
     found = []

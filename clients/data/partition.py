@@ -19,6 +19,7 @@ from clients.data.errors import DataError
 
 if TYPE_CHECKING:
     from clients.data.records import Ints, Records
+    from clients.tasks.question import Question
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,20 +41,24 @@ class PatientTable:
 _NAMED = 3
 
 
-def patient_table(records: Records, names: tuple[str, ...] = ()) -> PatientTable:
+def patient_table(
+    records: Records, names: tuple[str, ...] = (), question: Question | None = None
+) -> PatientTable:
     """Reduce rows to patients.
 
     Args:
         records: of one data set.
+        question: what is learnt; its strata take the place of classes. None: labels are classes.
         names: the hospital's own identifier behind each patient's number; for errors.
 
     Raises:
         DataError: `patient-overlap` when a patient's rows name two hospitals.
     """
     patients, numbers = np.unique(records.patients, return_inverse=True)
-    classes = int(records.labels.max(initial=0)) + 1
+    labels = records.labels if question is None else question.strata(records.labels)
+    classes = int(labels.max(initial=0)) + 1
     counts = np.zeros((len(patients), classes), dtype=np.int64)
-    np.add.at(counts, (numbers, records.labels), 1)
+    np.add.at(counts, (numbers, labels), 1)
     hospitals = None
     if records.hospitals is not None:
         hospitals = np.full(len(patients), -1, dtype=np.int64)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clients.data.dataset import Dataset
 from clients.data.declaration import (
     FOLDER_FILE,
     Declaration,
@@ -40,7 +41,8 @@ from clients.data.picture_files import (
     suffix_of,
 )
 from clients.data.reading_log import ReadingLog
-from clients.data.records import Dataset, DatasetInfo, Floats, Ints, LazyInputs, Records, dense
+from clients.data.records import DatasetInfo, Floats, Ints, LazyInputs, Records, dense
+from clients.data.targets import target_array
 
 _BUDGET_BYTES = 2 * 1024**3  # decoded pictures kept by a process; beyond it they are decoded again
 #: Pictures whose header is looked at, to tell what a folder holds.
@@ -339,7 +341,7 @@ def _dataset(
     homes, hospitals = None, tuple[str, ...]()
     if any(one.found.hospital for one in records):
         homes, hospitals = dense([one.found.hospital for one in records])
-    labels = np.asarray([one.found.label for one in records], dtype=np.int64)
+    labels = target_array(declared, [one.found.label for one in records])
     everything = Records(
         inputs=LazyInputs(PictureStore([one.source for one in records], form, where.log)),
         labels=labels,
@@ -352,9 +354,8 @@ def _dataset(
         info=DatasetInfo(
             name=f"image-folder:{where.variant}",
             title=f"pictures in {root.name}",
-            task=declared.task,
+            **declared.asked(),
             shape=form.shape,
-            classes=declared.classes,
             kind="volume" if form.volumes else "image",
             input_range=(0.0, 1.0),
             has_patient_ids=named,

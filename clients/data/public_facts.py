@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import tomllib
 from typing import Any
@@ -12,6 +13,7 @@ from clients.contract.binding import PublicFacts
 from clients.data.declaration import Declaration
 from clients.data.errors import DataError
 from clients.data.records import DatasetInfo
+from clients.tasks.question import REGRESSION, SURVIVAL
 
 #: Kinds of data, and numbers in one record, that a description from elsewhere may name.
 KINDS, MOST_NUMBERS = ("table", "image", "volume", "series"), 1 << 28
@@ -27,8 +29,18 @@ def public_facts(info: DatasetInfo) -> PublicFacts:
         unit=info.unit,
         classes=tuple(str(name) for name in info.classes),
         ranges=(tuple(map(float, info.input_range)),),  # type: ignore[arg-type]
-        declared=tuple(info.declared.items()),
+        declared=tuple({**_of_targets(info), **info.declared}.items()),
     )
+
+
+def _of_targets(info: DatasetInfo) -> dict[str, str]:
+    """Return what targets are like, as it would be declared, where no file declares it."""
+    said = {}
+    if info.task == REGRESSION:
+        said["target-range"] = json.dumps(list(info.target_range))
+    if info.task == SURVIVAL:
+        said["horizons"] = json.dumps(list(info.horizons))
+    return said
 
 
 def declaration_of(info: DatasetInfo) -> Declaration:

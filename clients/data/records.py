@@ -11,7 +11,7 @@ the pictures.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from accounting.private import Unreleased
 from clients.contract.stages import report
 from clients.data.errors import DataError
-from clients.data.reading_log import ReadingLog
+from clients.tasks.catalogue import TaskError, check_suits, task_of
+from clients.tasks.question import SEGMENTATION, Question
 
 if TYPE_CHECKING:
     from clients.contract.own_task import OwnTask
@@ -151,14 +152,14 @@ class Records(Unreleased):
 
     Attributes:
         inputs: float32 [n, *shape], an array or a lazy view of one.
-        labels: int64 [n], class numbers.
+        labels: int64 [n], class numbers; or other targets, as `clients.tasks.question` has them.
         patients: int64 [n], dense numbers, unique over the whole data set: rows that carry the same
             number are one patient and are clipped, sampled and moved together.
         hospitals: int64 [n] numbers of real hospitals, where the data set has them.
     """
 
     inputs: Inputs
-    labels: Ints
+    labels: NDArray[Any]
     patients: Ints
     hospitals: Ints | None = None
 
@@ -258,6 +259,10 @@ def dense(values: Any) -> tuple[Ints, tuple[str, ...]]:
     return np.array([number_of[one] for one in listed], dtype=np.int64), tuple(names)
 
 
+#: Facts that only some tasks have.
+_OF_SOME_TASKS = ("target_range", "horizons", "asked")
+
+
 @dataclass(frozen=True, kw_only=True)
 class DatasetInfo:
     """What is public about a data set: its shape and where it comes from, no count of any patient.
@@ -265,9 +270,10 @@ class DatasetInfo:
     Attributes:
         name: key in the table of data sets, with its variant ("medmnist:retinamnist").
         title: a line for people.
-        task: "binary", "multiclass" or "ordinal" (grades, judged by quadratic kappa too).
+        task: kind of the targets: "binary", "multiclass" or "ordinal" (grades, judged by quadratic
+            kappa too), "multi-label", "regression", "survival" or "segmentation".
         shape: of one input row; pictures are (channels, height, width).
-        classes: names of the classes, in label order.
+        classes: names of the classes or labels, in order; none of measurements and times.
         kind: "table", "image", "volume" or "series".
         input_range: lowest and highest value an input can take, a public fact.
         has_patient_ids: several rows can belong to one patient.
@@ -279,6 +285,9 @@ class DatasetInfo:
         declared: what the file beside the data declares, key -> value as it is spelled there, of
             that which all hospitals must agree on; empty where nothing is declared.
         target: of a declared table: the column that holds the label.
+        target_range: of a measurement to be learnt: its lowest and highest value.
+        horizons: of times to be learnt: ends of the intervals that an event is looked for in.
+        asked: how targets are learnt, as the run's ``task.name`` says; "" for the usual way.
     """
 
     name: str
@@ -296,6 +305,34 @@ class DatasetInfo:
     files: tuple[tuple[str, str], ...] = ()
     declared: Mapping[str, str] = field(default_factory=dict)
     target: str = ""
+    target_range: tuple[float, float] = (0.0, 1.0)
+    horizons: tuple[float, ...] = ()
+    asked: str = ""
+
+    @property
+    def question(self) -> Question:
+        """The public form of what there is to learn."""
+        return Question(
+            kind=self.task,
+            asked=self.asked,
+            names=self.classes,
+            range=self.target_range,
+            horizons=self.horizons,
+            space=tuple(self.shape[1:]) if self.task == SEGMENTATION else (),
+        )
+
+    @property
+    def outputs(self) -> int:
+        """How many values a model says of a record, or of each pixel of it."""
+        return task_of(self.question).outputs
+
+    def said(self) -> dict[str, Any]:
+        """Return these facts, JSON-ready; what only some tasks have is left out of the others."""
+        whole = asdict(self)
+        unsaid = {one.name: one.default for one in fields(self) if one.name in _OF_SOME_TASKS}
+        return {
+            key: value for key, value in whole.items() if key not in unsaid or value != unsaid[key]
+        }
 
     @property
     def own(self) -> OwnTask | None:
@@ -308,76 +345,25 @@ class DatasetInfo:
         return "patient" if self.has_patient_ids or self.one_record_each else "record"
 
     def __post_init__(self) -> None:
-        if self.task not in ("binary", "multiclass", "ordinal"):
-            raise DataError(f"task is {self.task!r}, expected binary, multiclass or ordinal")
-        if len(self.classes) < 2:
-            raise DataError(
-                f"{self.name}: {len(self.classes)} class, expected at least two", code="labels"
-            )
+        if found := self.question.faults():
+            raise DataError(f"{self.name}: {'; '.join(found)}", code="labels")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Dataset:
-    """A data set in memory (or lazily on disk): rows to train on, and an official test split.
+def posed(info: DatasetInfo, task: str) -> DatasetInfo:
+    """Return a data set's facts with the question that a run asks of it.
 
-    Attributes:
-        info: the public facts.
-        train: rows that become the hospitals' own (less the holdout, if there is no `test`).
-        test: the official public test split, or None.
-        hospital_names: the real hospital behind each number in `train.hospitals`.
-        patient_names: the hospital's own identifier behind each number in `train.patients`; for its
-            own log alone.
-        log: what could not be read.
+    Args:
+        info: of the data.
+        task: ``task.name`` of the run.
 
-    Records whose label is no class are left out, and test records of patients who are trained on:
-    what a hospital answers must not depend on any one record.
+    Raises:
+        DataError: `task`: there is no such task, or it is for other targets.
     """
-
-    info: DatasetInfo
-    train: Records
-    test: Records | None = None
-    hospital_names: tuple[str, ...] = ()
-    patient_names: tuple[str, ...] = field(default=(), repr=False, compare=False)
-    log: ReadingLog = field(default_factory=ReadingLog, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        for part in (self.train, self.test):
-            if part is not None and tuple(part.inputs.shape[1:]) != self.info.shape:
-                raise DataError(
-                    f"{self.info.name}: inputs of shape {tuple(part.inputs.shape[1:])}, "
-                    f"expected {self.info.shape}",
-                    code="shape",
-                )
-        object.__setattr__(self, "train", self._of_known_classes(self.train, "train"))
-        if self.test is not None:
-            test = self._of_known_classes(self.test, "test")
-            object.__setattr__(self, "test", self._apart(test))
-
-    def _of_known_classes(self, part: Records, name: str) -> Records:
-        """Return the records whose label is one of the classes."""
-        classes = len(self.info.classes)
-        known = (part.labels >= 0) & (part.labels < classes)
-        if known.all():
-            return part
-        row = int(np.flatnonzero(~known)[0])
-        self.log.note(
-            "no declared class: the record is out",
-            f"{self.info.name}: {name} row {row}: label {part.labels[row]}, "
-            f"expected 0..{classes - 1}",
-            count=int((~known).sum()),
-        )
-        return part.take(np.flatnonzero(known))
-
-    def _apart(self, test: Records) -> Records:
-        """Return the test records of patients who are not trained on."""
-        both = np.isin(test.patients, self.train.patients)
-        if not both.any():
-            return test
-        row = int(np.flatnonzero(both)[0])
-        named = f": patient {self.patient_names[test.patients[row]]}" if self.patient_names else ""
-        self.log.note(
-            "of a patient who is trained on: the test record is out",
-            f"{self.info.name}: test row {row}{named}; a patient's records all belong to one part",
-            count=int(both.sum()),
-        )
-        return test.take(np.flatnonzero(~both))
+    if not task or info.own is not None:
+        return info
+    asked = replace(info, asked=task)
+    try:
+        check_suits(asked.question)
+    except TaskError as error:
+        raise DataError(f"{info.name}: {error}", code="task") from None
+    return asked

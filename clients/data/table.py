@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from clients.data.dataset import Dataset
 from clients.data.declaration import (
     FOLDER_FILE,
     Declaration,
@@ -24,8 +25,9 @@ from clients.data.dialect import identifier
 from clients.data.encoding import Encoder
 from clients.data.errors import DataError
 from clients.data.files import Location, find
-from clients.data.records import Dataset, DatasetInfo, Ints, Records, dense
+from clients.data.records import DatasetInfo, Ints, Records, dense
 from clients.data.rows import Row, Table, read_rows
+from clients.data.targets import Target, target_array
 
 
 def load(where: Location) -> Dataset:
@@ -98,17 +100,23 @@ def read_table_declaration(path: Path) -> Declaration:
         DataError: `missing-file`, or `declaration` where a table's own keys are missing.
     """
     declared = read_declaration(path)
-    if not declared.target:
+    if not declared.target_columns:
         raise DataError(
             f"{path}: declares no target, expected the name of the column to predict, as in "
             'target = "outcome"',
             code="declaration",
         )
-    if not declared.classes:
+    if not declared.declares_targets:
         raise DataError(
             f"{path}: declares no classes of {declared.target!r}, as in classes = "
-            '["alive", "dead"]; a measurement is no target: write its classes (such as "low" and '
-            '"high") into a column of their own',
+            '["alive", "dead"]; of a measurement declare target-range = [lowest, highest], of a '
+            "time to an event horizons = [1, 2, 5] and the column of the event",
+            code="declaration",
+        )
+    if declared.horizons and not declared.event:
+        raise DataError(
+            f"{path}: declares horizons and no event, the column that says whether the event was "
+            f"seen at the time in {declared.target!r}",
             code="declaration",
         )
     if not declared.ranges and not declared.kinds:
@@ -124,7 +132,7 @@ class _Read:
     """A row that takes part."""
 
     inputs: list[float]
-    label: int
+    label: Target
     patient: str
     hospital: str
 
@@ -171,9 +179,8 @@ def _dataset(found: list[_Read], declared: Declaration, where: Location) -> Data
         info=DatasetInfo(
             name=f"csv:{where.variant}",
             title=f"the table {Path(where.variant).name}",
-            task=declared.task,
+            **declared.asked(),
             shape=(declared.width,),
-            classes=declared.classes,
             has_patient_ids=bool(declared.patient),
             has_hospital_ids=homes is not None,
             declared=declared.public(),
@@ -181,7 +188,7 @@ def _dataset(found: list[_Read], declared: Declaration, where: Location) -> Data
         ),
         train=Records(
             inputs=inputs,
-            labels=np.asarray([row.label for row in found], dtype=np.int64),
+            labels=target_array(declared, [row.label for row in found]),
             patients=patients,
             hospitals=homes,
         ),

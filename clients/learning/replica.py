@@ -27,9 +27,11 @@ from clients.models.weights import set_parameters
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from clients.contract.own_task import OwnTask
     from clients.contract.settings import Settings
     from clients.learning.processors import Processors
+
+    #: (outputs, targets) -> the sum of the records' losses, none of which depends on another.
+    SummedLoss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 #: Names in a frame: parameters, what the optimizer remembers of each, the average that is released.
@@ -125,7 +127,7 @@ class Replica(Unreleased):
         classes: how many there are; needed where their shares are learnt.
         device: where gradients and logits are computed. The replica itself stays on processors, so
             that it is the same bits at hospitals with other devices.
-        own: what an app brings; its loss is used in the place of cross-entropy.
+        loss: (outputs, targets) -> the sum of records' losses; None for cross-entropy.
         bounds: lowest and highest value of an input; public.
         processors: free ones, which gradients may take for a while.
     """
@@ -136,7 +138,7 @@ class Replica(Unreleased):
         settings: Settings,
         classes: int = 0,
         device: torch.device = CPU,
-        own: OwnTask | None = None,
+        loss: SummedLoss | None = None,
         bounds: tuple[float, float] = (0.0, 1.0),
         processors: Processors | None = None,
     ) -> None:
@@ -148,7 +150,7 @@ class Replica(Unreleased):
         self._settings = settings
         self._bounds = bounds
         self._processors = processors
-        self._loss = own.summed_loss if own is not None and own.loss is not None else None
+        self._loss = loss
         self._per_sample: PerSample | None = None
         self._forward: Forward | None = None
         self._parameters = [p for p in module.parameters() if p.requires_grad]

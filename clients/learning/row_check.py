@@ -17,6 +17,7 @@ from torch import nn
 
 from clients.learning.patient_gradients import written
 from clients.learning.per_sample import PerSample
+from clients.learning.task_loss import loss_of
 from clients.models.errors import ModelError
 from clients.models.independence import TOLERANCES, smaller
 
@@ -45,8 +46,7 @@ def check_rows(module: nn.Module, info: DatasetInfo, shape: tuple[int, ...]) -> 
     large = sum(p.numel() for p in module.parameters()) > _LARGE
     shapes = [*(smaller(shape) if large else ()), shape]
     ways = [(one, dtype) for one in shapes for dtype in (torch.float64, torch.float32)]
-    own = info.own
-    loss = own.summed_loss if own is not None and own.loss is not None else None
+    loss = loss_of(info)
     failure: Exception | None = None
     for one, dtype in ways:
         # A model may not run on small records, or insist on float32.

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from clients.learning.evaluation import probabilities
+from clients.tasks.evaluation import probabilities
 
 
 def decide_together(logits: Sequence[NDArray[np.floating]], vote: str) -> NDArray[np.float64]:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from clients.data.records import Records
 from clients.models.errors import ModelError
+from clients.tasks.catalogue import linked
+from clients.tasks.question import SEGMENTATION
 
 if TYPE_CHECKING:
     from torch import nn
@@ -26,16 +28,34 @@ class Architecture:
         builder: a function of a DatasetInfo, or "module:function", imported only when asked for.
         kinds: kinds of data set it accepts; empty for any.
         features: likewise, returning the fixed features that it learns from; "" for none.
+        dense: whether it says something of each pixel; None: nobody knows before it is run.
     """
 
     title: str
     builder: str | Callable[[DatasetInfo], nn.Module]
     kinds: tuple[str, ...] = ()
     features: str | Callable[[DatasetInfo], FeatureMap] = ""
+    dense: bool | None = False
 
     def build(self, info: DatasetInfo) -> nn.Module:
-        """Return a new module, initialised from torch's global generator."""
-        return _called(self.builder, info)  # type: ignore[no-any-return]
+        """Return a new module, initialised from torch's global generator.
+
+        Raises:
+            ModelError: it says one thing of a picture where each pixel is asked for, or the other
+                way round.
+        """
+        made: nn.Module = _called(self.builder, info)
+        if info.own is not None:
+            return made
+        of_pixels = info.task == SEGMENTATION
+        if self.dense is not None and self.dense != of_pixels:
+            raise ModelError(
+                f"{self.title}: it says {'a value of each pixel' if self.dense else 'one thing'} "
+                f"of a record; {info.name} asks {'of each pixel' if of_pixels else 'of the whole'}"
+                f"{': set model.name to unet' if of_pixels else ''}",
+                code="wrong-kind",
+            )
+        return linked(info.question, made)
 
     def feature_map(self, info: DatasetInfo) -> FeatureMap | None:
         """Return the fixed features that it learns from; None where it learns from records."""

@@ -10,6 +10,7 @@ from clients.contract.model_settings import OWN, PRETRAINED, Model
 from clients.data.records import Records, readable
 from clients.models.architecture import Architecture
 from clients.models.errors import ModelError
+from clients.tasks.question import SEGMENTATION
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -123,7 +124,7 @@ def build_model(settings: Settings, info: DatasetInfo, seed: int) -> nn.Module:
     if settings.model.freeze:
         freeze_body(module)
     module.train()
-    _check_ready(module, settings.model.name, info, public)
+    _check_ready(module, settings, info, public)
     return module
 
 
@@ -132,14 +133,17 @@ def is_own_code(name: str) -> bool:
     return name not in MODELS and not name.startswith(PRETRAINED)
 
 
-def _check_ready(module: nn.Module, name: str, info: DatasetInfo, public: set[str]) -> None:
-    """Refuse a model, or an app's own loss, that mixes patients."""
-    from clients.models.own_model import check_loss
+def _check_ready(
+    module: nn.Module, settings: Settings, info: DatasetInfo, public: set[str]
+) -> None:
+    """Refuse a model, or somebody's own loss, that mixes patients."""
+    from clients.models.own_model import check_loss, own_task
     from clients.models.readiness import check_private_ready
 
-    check_private_ready(module, info if is_own_code(name) else None, public=public)
-    if info.own is not None:
-        check_loss(info.own, module, info)
+    check_private_ready(module, info if is_own_code(settings.model.name) else None, public=public)
+    own = info.own or own_task(info.question)
+    if own is not None:
+        check_loss(own, module, input_shape(settings, info), info.input_range)
 
 
 def _check_training(settings: Settings, info: DatasetInfo, architecture: Architecture) -> None:
@@ -166,11 +170,32 @@ def _check_training(settings: Settings, info: DatasetInfo, architecture: Archite
             "logistic, mlp or cnn",
             code="wrong-kind",
         )
+    _check_task(settings, info)
     shares = training.shares
     if shares and len(shares) != len(info.classes):
         raise ModelError(
             f"training.class-shares has {len(shares)} shares; {info.name} has "
             f"{len(info.classes)} classes",
+            code="wrong-kind",
+        )
+
+
+def _check_task(settings: Settings, info: DatasetInfo) -> None:
+    """Refuse what goes with classes alone, where something else is learnt."""
+    if info.own is not None or info.question.of_classes:
+        return
+    training, asked = settings.training, info.asked or info.task
+    faults = {
+        "exchange.name = layers": settings.exchange.name == "layers",
+        "exchange.vote = majority": settings.exchange.vote == "majority",
+        "training.class-shares": bool(training.class_shares),
+        "training.augmentations": bool(training.augmentations) and info.task == SEGMENTATION,
+    }
+    if found := [name for name, used in faults.items() if used]:
+        moved = "; masks do not move with pictures" if info.task == SEGMENTATION else ""
+        raise ModelError(
+            f"{' and '.join(found)}: not for the task {asked!r}, but for records of one class "
+            f"each{moved}: leave it out",
             code="wrong-kind",
         )
 
@@ -202,9 +227,9 @@ def architecture_of(model: Model) -> Architecture:
         from clients.models.own_model import build_own
 
         build = partial(build_own, digest=model.weights_digest)
-        return Architecture(title="what an app brings", builder=build)
+        return Architecture(title="what an app brings", builder=build, dense=None)
     if ":" in name:
-        return Architecture(title=f"your own {name}", builder=name)
+        return Architecture(title=f"your own {name}", builder=name, dense=None)
     near = difflib.get_close_matches(name, MODELS, n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
     known = f"{', '.join(sorted(MODELS))}, {PRETRAINED}<name>, package.module:function"

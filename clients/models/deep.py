@@ -60,7 +60,7 @@ def resnet18(info: DatasetInfo) -> nn.Module:
         before = after
     layers["pool"] = nn.AdaptiveAvgPool2d(1)
     layers["flatten"] = nn.Flatten()
-    layers["head"] = nn.Linear(512, len(info.classes))
+    layers["head"] = nn.Linear(512, info.outputs)
     return nn.Sequential(layers)
 
 
@@ -92,7 +92,7 @@ def densenet121(info: DatasetInfo) -> nn.Module:
     net = DenseNet121(
         spatial_dims=len(info.shape) - 1,
         in_channels=info.shape[0],
-        out_channels=len(info.classes),
+        out_channels=info.outputs,
         **options,
     )
     return nn.Sequential(OrderedDict(centre=centre(info), pad=PadTo(32), net=net))
@@ -136,6 +136,6 @@ def cnn3d(info: DatasetInfo) -> nn.Module:
             act3=nn.Tanh(),
             pool=nn.AdaptiveAvgPool3d(2),
             flatten=nn.Flatten(),
-            head=nn.Linear(32 * 8, len(info.classes)),
+            head=nn.Linear(32 * 8, info.outputs),
         )
     )

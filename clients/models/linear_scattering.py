@@ -20,4 +20,4 @@ def scattering(info: DatasetInfo) -> nn.Module:
             code="wrong-kind",
         )
     width = features_for(info.shape).width
-    return nn.Sequential(OrderedDict(head=start_at_zero(nn.Linear(width, len(info.classes)))))
+    return nn.Sequential(OrderedDict(head=start_at_zero(nn.Linear(width, info.outputs))))

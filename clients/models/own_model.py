@@ -8,16 +8,19 @@ teach something else than its author meant, so that is found out here, on made-u
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import nn
 
+from clients.contract.own_task import OwnTask
 from clients.models.errors import ModelError
+from clients.tasks.catalogue import imported, task_of
 
 if TYPE_CHECKING:
-    from clients.contract.own_task import OwnTask
     from clients.data.records import DatasetInfo
+    from clients.tasks.own import Own
+    from clients.tasks.question import Question
 
 _RECORDS, _TOLERANCE = 4, 1e-4
 
@@ -40,18 +43,43 @@ def build_own(info: DatasetInfo, digest: str) -> nn.Module:
     return info.own.module(digest)
 
 
-def check_loss(task: OwnTask, module: nn.Module, info: DatasetInfo) -> None:
+def own_task(question: Question) -> OwnTask | None:
+    """Return a run's own task as what an app brings; None where the task is built in."""
+    if not imported(question.asked):
+        return None
+    task = cast("Own", task_of(question))
+    return OwnTask(
+        module=lambda _: nn.Identity(),
+        loss=task.batched,
+        target_shape=question.shape,
+        target_dtype=question.dtype,
+        target_values=question.values,
+    )
+
+
+def check_loss(
+    task: OwnTask,
+    module: nn.Module,
+    shape: tuple[int, ...],
+    input_range: tuple[float, float] = (-1.0, 1.0),
+) -> None:
     """Insist that a loss of several records is made of the losses that they have alone.
+
+    Args:
+        task: whose loss it is.
+        module: what the loss is of.
+        shape: of one record as the model gets it, public.
+        input_range: lowest and highest value of the made-up inputs.
 
     Raises:
         ModelError: it is not, or cannot be computed on records of this form.
     """
     if task.loss is None:
         return
-    low, high = info.input_range
+    low, high = input_range
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.default_generator.manual_seed(0)
-        outputs = module(low + (high - low) * torch.rand(_RECORDS, *info.shape))
+        outputs = module(low + (high - low) * torch.rand(_RECORDS, *shape))
         outputs = outputs + torch.randn(outputs.shape)
         targets = _made_up(task, outputs)
         try:
@@ -65,6 +93,11 @@ def check_loss(task: OwnTask, module: nn.Module, info: DatasetInfo) -> None:
                 f"and {task.target_dtype} targets of shape {tuple(targets.shape)} ({error})",
                 code="wrong-kind",
             ) from error
+    _check_alike(whole, alone, again)
+
+
+def _check_alike(whole: torch.Tensor, alone: torch.Tensor, again: torch.Tensor) -> None:
+    """Hold a loss of several records against those that they have alone, computed twice."""
     if not torch.equal(again.flip(0), alone):
         raise ModelError(
             "the loss of a record is another one when it comes again: one that remembers records "
@@ -95,7 +128,7 @@ def _made_up(task: OwnTask, outputs: torch.Tensor) -> torch.Tensor:
     if dtype.is_floating_point:
         return torch.rand(shape, dtype=dtype)
     classes = outputs.shape[1] if outputs.ndim > 1 else 2
-    return torch.randint(0, max(classes, 2) if outputs.ndim > 1 else 2, shape).to(dtype)
+    return torch.randint(0, task.target_values or max(classes, 2), shape).to(dtype)
 
 
 def _same(one: torch.Tensor, other: torch.Tensor) -> bool:

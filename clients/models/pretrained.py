@@ -218,7 +218,7 @@ class Pretrained:
         if self.hidden:
             layers["hidden"], layers["act"] = nn.Linear(width, self.hidden), nn.Tanh()
             width = self.hidden
-        layers["head"] = start_at_zero(nn.Linear(width, len(info.classes)))
+        layers["head"] = start_at_zero(nn.Linear(width, info.outputs))
         return nn.Sequential(layers)
 
 

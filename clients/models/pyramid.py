@@ -103,4 +103,4 @@ def feature_map(info: DatasetInfo) -> PyramidFeatures:
 def pyramid(info: DatasetInfo) -> nn.Module:
     """Return a linear model, started at zero, from feature rows to logits."""
     width = feature_map(info).shape[0]
-    return nn.Sequential(OrderedDict(head=start_at_zero(nn.Linear(width, len(info.classes)))))
+    return nn.Sequential(OrderedDict(head=start_at_zero(nn.Linear(width, info.outputs))))

@@ -37,4 +37,4 @@ class Recurrent(nn.Module):
 def gru(info: DatasetInfo) -> nn.Module:
     """Return a GRU of 32 units for a table [features] or a series [steps, features]."""
     flat = len(info.shape) == 1
-    return Recurrent(flat=flat, features=1 if flat else info.shape[1], classes=len(info.classes))
+    return Recurrent(flat=flat, features=1 if flat else info.shape[1], classes=info.outputs)

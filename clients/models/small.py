@@ -43,7 +43,7 @@ def logistic(info: DatasetInfo) -> nn.Module:
         OrderedDict(
             centre=centre(info),
             flatten=nn.Flatten(),
-            head=start_at_zero(nn.Linear(math.prod(info.shape), len(info.classes))),
+            head=start_at_zero(nn.Linear(math.prod(info.shape), info.outputs)),
         )
     )
 
@@ -56,7 +56,7 @@ def mlp(info: DatasetInfo) -> nn.Module:
             flatten=nn.Flatten(),
             hidden=nn.Linear(math.prod(info.shape), 32),
             act=nn.Tanh(),
-            head=nn.Linear(32, len(info.classes)),
+            head=nn.Linear(32, info.outputs),
         )
     )
 
@@ -82,6 +82,6 @@ def cnn(info: DatasetInfo) -> nn.Module:
             act3=nn.Tanh(),
             pool=nn.AdaptiveAvgPool2d(4),
             flatten=nn.Flatten(),
-            head=nn.Linear(32 * 16, len(info.classes)),
+            head=nn.Linear(32 * 16, info.outputs),
         )
     )

@@ -52,7 +52,7 @@ def squeezenet(info: DatasetInfo) -> nn.Module:
     learn keep torchvision's numbers in their place. A plain sequence, so that it can be cut.
     """
     features = stages()
-    head = nn.Conv2d(512, len(info.classes), 1)
+    head = nn.Conv2d(512, info.outputs, 1)
     classifier = nn.Sequential(nn.Identity(), head, nn.Identity(), nn.AdaptiveAvgPool2d(1))
     model = nn.Sequential(
         OrderedDict(

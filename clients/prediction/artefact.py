@@ -22,7 +22,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePath
 from typing import Any, Literal
@@ -124,7 +124,7 @@ class Artefact:
             "architecture": self.architecture,
             "vote": self.vote,
             "temperature": self.doubt.temperature,
-            "data": asdict(self.info),
+            "data": self.info.said(),
             "about": dict(self.about),
             **self._on_net,
         }
@@ -140,7 +140,7 @@ class Artefact:
     @cached_property
     def digest(self) -> str:
         """SHA-256 of weights, facts and doubt: what predictions depend on."""
-        digest = hashlib.sha256(json.dumps(asdict(self.info), sort_keys=True).encode())
+        digest = hashlib.sha256(json.dumps(self.info.said(), sort_keys=True).encode())
         digest.update(f"{self.architecture} {self.vote} {self.doubt.temperature!r}".encode())
         digest.update(self.doubt.scores.tobytes())
         if self.backbone:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from accounting.private import Unreleased
 from clients.data.reading_log import ReadingLog
@@ -29,7 +31,8 @@ class Asked(Unreleased):
         inputs: float32 [m, *shape], of the records that can be read.
         rows: int64 [m], which records these are, ascending.
         notes: what was odd about each record; "" for nothing.
-        labels: int64 [n], class numbers, `UNTOLD` for none; None where no record has any.
+        labels: int64 [n], class numbers, `UNTOLD` for none, or other targets with what stands for
+            none of them; None where no record has any.
         names: of the patient of each record, "" where none is named; none at all likewise.
         patients: int64 [n], numbers of patients; each record is one's own where none are named.
         columns: of a table, names of those that the model reads, for each of its files.
@@ -41,7 +44,7 @@ class Asked(Unreleased):
     inputs: Inputs
     rows: Ints
     notes: Sequence[str]
-    labels: Ints | None = None
+    labels: NDArray[Any] | None = None
     patients: Ints
     names: Sequence[str] = ()
     columns: Sequence[str] = ()

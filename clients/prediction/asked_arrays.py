@@ -20,8 +20,10 @@ from clients.data.errors import DataError
 from clients.data.files import Location, label_numbers, npz_keys, open_npz
 from clients.data.public_facts import declaration_of
 from clients.data.records import DatasetInfo, LazyInputs
+from clients.data.targets import targets_of_arrays
 from clients.prediction.asked import Asked, RowNotes, patient_numbers
 from clients.prediction.asked_tables import NOTHING, check_same
+from clients.tasks.question import OF_CLASSES
 
 #: What an array of records is called, and what that of their labels and patients then is.
 _NAMES = (("images", "labels", "patient"), ("x", "y", "patient"))
@@ -56,8 +58,7 @@ def ask_arrays(
             "in a file beside it says which axis is which",
             code="shape",
         )
-    unread = _unread(values)
-    count = len(values)
+    unread, count = _unread(values), len(values)
     places = [str(row) for part in parts for row in range(len(arrays[part[0]]))]
     keys = {"row": places}
     if len(parts) > 1:
@@ -73,7 +74,7 @@ def ask_arrays(
         inputs=LazyInputs(store).view(np.flatnonzero(~unread)),
         rows=np.flatnonzero(~unread),
         notes=[NOTHING if one else odd for one, odd in zip(unread, _odd(values), strict=True)],
-        labels=_labels(path, parts, arrays, info.classes, log),
+        labels=_labels(path, parts, arrays, declared, info, log),
         patients=patient_numbers(names),
         names=names,
     )
@@ -144,11 +145,15 @@ def _labels(
     path: Path,
     parts: list[tuple[str, str, str]],
     arrays: dict[str, NDArray[Any]],
-    classes: tuple[str, ...],
+    declared: Declaration,
+    info: DatasetInfo,
     log: RowNotes,
-) -> NDArray[np.int64] | None:
+) -> NDArray[Any] | None:
     if not all(part[1] for part in parts):
         return None
+    if info.task not in OF_CLASSES:
+        return targets_of_arrays(path, [arrays[part[1]] for part in parts], declared)
+    classes = info.classes
     found = []
     for images, labels, _ in parts:
         column = arrays[labels]

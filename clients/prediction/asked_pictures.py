@@ -29,8 +29,10 @@ from clients.data.public_facts import declaration_of
 from clients.data.reading_log import ReadingLog
 from clients.data.records import SPATIAL_KINDS, DatasetInfo, LazyInputs
 from clients.data.rows import read_rows
+from clients.data.targets import no_target, target_array
 from clients.prediction.asked import UNTOLD, Asked, RowNotes, patient_numbers
 from clients.prediction.asked_tables import RowsLeftOut, check_same
+from clients.tasks.question import OF_CLASSES, SEGMENTATION
 
 _NONE = Path()
 #: Published folders whose table nobody declares: how it lists pictures, and where these are.
@@ -105,7 +107,11 @@ def _declared(path: Path, info: DatasetInfo, declaration: Path | None) -> Declar
     if file is None:
         listing, _ = _PUBLISHED.get(info.name, (None, ""))
         listed = listing is not None and (path / listing.pictures.manifest).is_file()
-        return listing if listing and listed else Declaration(classes=info.classes)
+        if listing and listed:
+            return listing
+        if info.task in OF_CLASSES:
+            return Declaration(classes=info.classes)
+        return declaration_of(info)
     declared = read_declaration(file)
     if info.declared:
         check_same(declared.public(), info.declared, str(file))
@@ -155,9 +161,11 @@ def _listed(root: Path, declared: Declaration, inner: str, log: RowNotes) -> lis
     read = read_rows(table, [said.file], odd, declared.file)
     nobody = declared.model_copy(update={"patient": "", "hospital": ""})
     encoder = Encoder(nobody, read.dialect, log)
-    told = declared.target in read.header
+    told = set(declared.target_columns) <= set(read.header)
     records = {
-        number: _Record(source=(), keys=_keys(number), found=Found(file=_NONE), fault=fault)
+        number: _Record(
+            source=(), keys=_keys(number), found=Found(file=_NONE, label=UNTOLD), fault=fault
+        )
         for number, fault in odd.left_out.items()
     }
     for place, row in read.rows:
@@ -171,7 +179,9 @@ def _listed(root: Path, declared: Declaration, inner: str, log: RowNotes) -> lis
             source=() if file is None else (file,),
             keys=_keys(number, row[said.file]),
             found=Found(
-                file=file or _NONE, label=UNTOLD if label is None else label, patient=patient
+                file=file or _NONE,
+                label=no_target(declared) if label is None else label,
+                patient=patient,
             ),
             fault="" if file else "no such picture: no prediction",
         )
@@ -228,7 +238,9 @@ def _asked(
             rows.append(row)
         notes.append(said)
     known = np.asarray(rows, dtype=np.int64)
-    labels = [one.found.label for one in records]
+    nothing = no_target(declared)
+    given = [one.found.label for one in records]
+    labels = [nothing if one == UNTOLD or info.task == SEGMENTATION else one for one in given]
     names = [one.found.patient for one in records]
     keys: dict[str, Any] = {key: [one.keys[key] for one in records] for key in records[0].keys}
     if any(names) and declared.pictures.patient != "header":
@@ -239,7 +251,7 @@ def _asked(
         inputs=LazyInputs(store).view(known),
         rows=known,
         notes=notes,
-        labels=np.asarray(labels, dtype=np.int64) if max(labels) > UNTOLD else None,
+        labels=target_array(declared, labels) if labels != [nothing] * len(labels) else None,
         patients=patient_numbers(names),
         names=names if any(names) else (),
     )

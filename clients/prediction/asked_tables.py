@@ -26,6 +26,7 @@ from clients.data.public_facts import declaration_of
 from clients.data.reading_log import ReadingLog
 from clients.data.records import DatasetInfo
 from clients.data.rows import Row, Table, cells, read_rows, text_lines
+from clients.data.targets import Target, no_target, target_array
 from clients.prediction.asked import UNTOLD, Asked, RowNotes, patient_numbers
 
 #: Suffix of UCI's own files of heart disease.
@@ -39,8 +40,8 @@ class _Reader(Protocol):
     def read(self, place: str, row: Row) -> tuple[list[float], bool]:
         """Return a row's inputs, and whether anything of it could be read."""
 
-    def label(self, place: str, row: Row) -> int:
-        """Return a row's class number, `UNTOLD` for none."""
+    def label(self, place: str, row: Row) -> Target:
+        """Return a row's class number or other target, `UNTOLD` or `no_target` for none."""
 
     def blind(self) -> list[str]:
         """Return a line for each column that is filled, and of which nothing could be read."""
@@ -58,9 +59,9 @@ class _Declared:
         values, absent = self._encoder.read(place, row)
         return values, len(absent) < len(self._declared.ranges) + len(self._declared.kinds)
 
-    def label(self, place: str, row: Row) -> int:
+    def label(self, place: str, row: Row) -> Target:
         label = self._encoder.label(place, row)
-        return UNTOLD if label is None else label
+        return no_target(self._declared) if label is None else label
 
     def blind(self) -> list[str]:
         return self._encoder.blind()
@@ -168,8 +169,9 @@ class _Form:
     """What of a file is read, and how it is written."""
 
     columns: tuple[str, ...]
-    target: str
+    target: tuple[str, ...]
     patient: str
+    declared: Declaration
     file: FileForm
     reader: Callable[[Dialect, ReadingLog], _Reader]
 
@@ -194,7 +196,8 @@ def ask_table(
     table = _headless(path, odd) if path.suffix == HEADLESS else _rows(path, form, odd)
     reader = form.reader(table.dialect, log)
     inputs, rows, notes, labels = [], [], [], []
-    told = form.target in table.header
+    told = set(form.target) <= set(table.header)
+    nothing = no_target(form.declared)
     for number, (place, row) in enumerate(table.rows):
         values, says = reader.read(place, row)
         said = log.of_record()
@@ -202,7 +205,7 @@ def ask_table(
             inputs.append(values)
             rows.append(number)
         notes.append(said if says else "; ".join(filter(None, [NOTHING, said])))
-        labels.append(reader.label(place, row) if told else UNTOLD)
+        labels.append(reader.label(place, row) if told else nothing)
         log.of_record()
     found = _in_order(table, form, odd, inputs, rows, notes, labels if told else None, info)
     return replace(found, columns=form.columns, blind=reader.blind())
@@ -252,7 +255,7 @@ def _in_order(
     inputs: list[list[float]],
     rows: list[int],
     notes: list[str],
-    labels: list[int] | None,
+    labels: list[Target] | None,
     info: DatasetInfo,
 ) -> Asked:
     """Return all rows of the file, those that were left out among them, in its order."""
@@ -261,7 +264,7 @@ def _in_order(
     at = {number: place for place, number in enumerate(whole)}
     all_notes = [odd.left_out.get(number, "") for number in whole]
     patients = [""] * len(whole)
-    told = np.full(len(whole), UNTOLD, dtype=np.int64)
+    told = [no_target(form.declared)] * len(whole)
     for here, number in enumerate(numbers):
         all_notes[at[number]] = notes[here]
         patients[at[number]] = table.rows[here][1].get(form.patient, "")
@@ -277,7 +280,7 @@ def _in_order(
         inputs=np.asarray(inputs, dtype=np.float32).reshape(len(inputs), *info.shape),
         rows=np.asarray([at[numbers[row]] for row in rows], dtype=np.int64),
         notes=all_notes,
-        labels=None if labels is None else told,
+        labels=None if labels is None else target_array(form.declared, told),
         patients=patient_numbers(names),
         names=names,
     )
@@ -297,8 +300,9 @@ def _form(path: Path, info: DatasetInfo, declaration: Path | None) -> _Form:
 
         return _Form(
             columns=published.columns,
-            target=published.target,
+            target=(published.target,),
             patient="patient",
+            declared=Declaration(classes=info.classes),
             file=FileForm(),
             reader=rows,
         )
@@ -315,8 +319,9 @@ def _form(path: Path, info: DatasetInfo, declaration: Path | None) -> _Form:
 
     return _Form(
         columns=(*declared.ranges, *declared.kinds),
-        target=declared.target,
+        target=declared.target_columns,
         patient=declared.patient,
+        declared=declared,
         file=declared.file,
         reader=reader,
     )

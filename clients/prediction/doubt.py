@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clients.learning.evaluation import probabilities
 from clients.prediction.conformal import (
     CONFIDENCE,
     COVERAGE,
@@ -25,6 +24,7 @@ from clients.prediction.conformal import (
 )
 from clients.prediction.quality import brier_score, calibration_error, rejection_curve
 from clients.prediction.temperature import fit_temperature
+from clients.tasks.evaluation import probabilities
 
 #: Share of the patients that fit the temperature.
 FOR_TEMPERATURE = 1 / 3

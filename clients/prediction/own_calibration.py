@@ -20,12 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accounting.private import Unreleased
-from clients.learning.evaluation import probabilities
 from clients.prediction.asked import UNTOLD, Asked
 from clients.prediction.conformal import one_record_each, scores_of, threshold_at
 from clients.prediction.predictor import Predictor
 from clients.prediction.quality import brier_score, calibration_error
 from clients.prediction.temperature import fit_temperature
+from clients.tasks.evaluation import probabilities
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accounting.private import Unreleased
-from clients.learning.evaluation import evaluate, probabilities
 from clients.prediction.asked import UNTOLD, Asked
 from clients.prediction.conformal import prediction_sets
 from clients.prediction.predictor import Predictor, spread
 from clients.prediction.quality import brier_score, calibration_error, rejection_curve
+from clients.tasks.evaluation import evaluate, probabilities
 
 #: Between the classes of a set.
 JOIN = " | "

@@ -11,13 +11,14 @@ from torch import nn
 
 from clients.contract.model_settings import PRETRAINED, Model
 from clients.data.records import Inputs, Records
-from clients.learning.evaluation import probabilities
 from clients.learning.votes import decide_together
 from clients.models.architecture import Architecture
 from clients.models.catalogue import MODELS, architecture_of, imports
 from clients.models.errors import ModelError
 from clients.models.pretrained import Backbone, Pretrained
 from clients.prediction.artefact import Artefact, ArtefactError
+from clients.tasks.catalogue import imported, name_of, together
+from clients.tasks.evaluation import probabilities
 
 #: Records that are judged at once.
 CHUNK_RECORDS = 256
@@ -44,6 +45,11 @@ class Predictor:
             raise ArtefactError(
                 f"the model is built by {needed}, which is not of this app; --allow {needed} "
                 "imports and so runs it: say so only of code that you know"
+            )
+        if (task := imported(artefact.info.asked)) and task not in allowed:
+            raise ArtefactError(
+                f"the model was taught by the task {task}, which is not of this app; --allow "
+                f"{task} imports and so runs it: say so only of code that you know"
             )
         self.artefact = artefact
         self.architecture = _architecture(artefact)
@@ -84,24 +90,48 @@ class Predictor:
     def _each(self, prepared: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
         chunks = [torch.from_numpy(np.ascontiguousarray(chunk)) for chunk in prepared]
         if not chunks:
-            classes = len(self.artefact.info.classes)
-            return [np.zeros((0, classes), dtype=np.float32) for _ in self.modules]
+            info = self.artefact.info
+            values = len(info.classes) if info.question.of_classes else info.outputs
+            empty = np.zeros((0, values, *info.question.space), dtype=np.float32)
+            return [empty for _ in self.modules]
         return [
             np.asarray(torch.cat([module(chunk) for chunk in chunks]).numpy())
             for module in self.modules.values()
         ]
 
     def together(self, each: Sequence[NDArray[np.floating]]) -> NDArray[np.floating]:
-        """Return the logits [n, classes] on which all members agree."""
-        return each[0] if len(each) == 1 else decide_together(each, self.artefact.vote)
+        """Return the logits [n, classes] on which all members agree; else their mean outputs."""
+        if len(each) == 1:
+            return each[0]
+        if not self.artefact.info.question.of_classes:
+            return together(each)
+        return decide_together(each, self.artefact.vote)
 
     def logits(self, inputs: Inputs) -> NDArray[np.floating]:
         """Return the logits [n, classes] of records [n, *shape]."""
         return self.together(self.each(inputs))
 
     def chances(self, inputs: Inputs) -> NDArray[np.float64]:
-        """Return calibrated probabilities [n, classes] of records [n, *shape]."""
+        """Return calibrated probabilities [n, classes] of records [n, *shape].
+
+        Raises:
+            ArtefactError: the model does not tell one class of several.
+        """
+        require_classes(self.artefact)
         return self.artefact.doubt.chances(self.logits(inputs))
+
+
+def require_classes(artefact: Artefact) -> None:
+    """Insist that a model tells one class of several.
+
+    Raises:
+        ArtefactError: it answers another question.
+    """
+    if not artefact.info.question.of_classes:
+        raise ArtefactError(
+            f"the model is of the task {name_of(artefact.info.question)}; this is for models that "
+            "tell one class of several. 'flower-simulation predict' answers all tasks"
+        )
 
 
 def _architecture(artefact: Artefact) -> Architecture:

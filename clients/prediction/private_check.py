@@ -10,10 +10,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from clients.learning.evaluation import probabilities
 from clients.prediction.artefact import Artefact, ArtefactError
 from clients.prediction.predictor import Predictor
 from clients.prediction.private_program import Compiled
+from clients.tasks.evaluation import probabilities
 from crypto.inference.rehearsal import rehearse
 from crypto.inference.words import decode, encode
 

@@ -29,7 +29,7 @@ from clients.models.small import Centre
 from clients.models.squeezenet import Colours, Fire
 from clients.prediction.artefact import Artefact, ArtefactError
 from clients.prediction.doubt import UNKNOWN
-from clients.prediction.predictor import Predictor
+from clients.prediction.predictor import Predictor, require_classes
 from crypto.inference.activations import Relu, Tanh
 from crypto.inference.answers import Favourite, Logits
 from crypto.inference.joining import Addition, Concatenation, Flattening, Truncation
@@ -270,6 +270,7 @@ def compile_model(artefact: Artefact, answer: Answer = "probabilities") -> Compi
         ArtefactError: it has several members, or is none that can be computed on shares.
         PrecisionError: its weights are not finite, or too large.
     """
+    require_classes(artefact)
     name = artefact.architecture
     on_net = name.startswith(PRETRAINED) and not imports(name)
     if name not in TAKEN and not on_net:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from clients.learning.evaluation import probabilities
+from clients.tasks.evaluation import probabilities
 
 #: Where T is looked for: wider than any model that learnt something needs.
 LOWEST, HIGHEST = 0.02, 50.0

@@ -25,10 +25,10 @@ from clients.data.records import LazyInputs
 from clients.learning.augmentation import augmented
 from clients.learning.batch import Batch
 from clients.learning.draws import Draws
-from clients.learning.evaluation import evaluate
 from clients.learning.late_rows import LateRows
 from clients.models import forget_others, prepare, prepare_public, user_cache
 from clients.site.chances import Chances
+from clients.tasks.catalogue import MEASURES, task_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -190,15 +190,16 @@ class OwnDraws:
         """Return measures of a model on the hospital's own test records; none where it has none.
 
         Args:
-            logits_of: inputs ``[n, *shape]`` -> the model's logits ``[n, classes]``.
+            logits_of: inputs ``[n, *shape]`` -> the model's outputs ``[n, outputs, ...]``.
         """
         records = self._cohort.hospital_test(self._site.name)
         if records is None or not len(records):
             return Private({})
         records = prepare_public(self._settings, self._cohort.info, records, keep=self._keep)
         logits = logits_of(torch.as_tensor(np.asarray(records.inputs)))
-        measures = evaluate(logits, records.labels, ordinal=self._cohort.info.task == "ordinal")
-        return Private({name: value for name, value in measures.items() if math.isfinite(value)})
+        measures = task_of(self._cohort.info.question).measures(logits, records.labels)
+        known = {name: value for name, value in measures.items() if name in MEASURES}
+        return Private({name: value for name, value in known.items() if math.isfinite(value)})
 
     def _keep(self) -> Path | None:
         """Return where features of the records lie: a real hospital's own stay in its folder."""

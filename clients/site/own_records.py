@@ -87,6 +87,7 @@ def _check_declared(file: SiteFile, settings: Settings) -> None:
 
 def _own_records(file: SiteFile, settings: Settings) -> Cohort:
     from clients.data import Cohort, load_dataset
+    from clients.data.records import posed
 
     data = settings.data
     dataset = load_dataset(
@@ -97,7 +98,7 @@ def _own_records(file: SiteFile, settings: Settings) -> Cohort:
     )
     dataset.log.write_to(partial(_log_reading, file))
     return Cohort(
-        info=dataset.info,
+        info=posed(dataset.info, settings.task.name),
         names=(file.hospital,),
         holdout=dataset.train.take([]),
         records={file.hospital: dataset.train},

@@ -46,17 +46,20 @@ def own_settings(file: SiteFile, settings: Settings, *, invited: bool = True) ->
 
 
 def _require_allowed(file: SiteFile, settings: Settings) -> None:
-    """Insist that a model which would be imported by its name is on the hospital's own list.
+    """Insist that a model or task that would be imported by its name is on the hospital's list.
 
     The run's word for the data is never imported here: the file's takes its place.
     """
     from clients.models.catalogue import imports
+    from clients.tasks.catalogue import imported
 
-    found = imports(settings.model.name)
-    if found and found not in file.allowed_functions:
+    named = {"model.name": imports(settings.model.name), "task.name": imported(settings.task.name)}
+    for key, found in named.items():
+        if not found or found in file.allowed_functions:
+            continue
         allowed = ", ".join(sorted(file.allowed_functions)) or "none"
         fault = (
-            f"model.name = {found!r} would be imported and run here, but [allow] functions of "
+            f"{key} = {found!r} would be imported and run here, but [allow] functions of "
             f"{file.path.name} holds {allowed}"
         )
         real_site(file, Books()).log(f"refused: {Code.SETTINGS_REFUSED}: {fault}")

@@ -26,6 +26,7 @@ from clients.learning.row_check import check_rows
 from clients.learning.shapes import dimensions_of, shared_parameters
 from clients.learning.split_ends import Ends
 from clients.learning.sum_exchange import make_exchange
+from clients.learning.task_loss import loss_of
 from clients.models import build_model, input_shape, is_own_code
 from clients.site.machine import Machine
 from clients.site.memory import keep_freed_memory
@@ -101,7 +102,7 @@ class Session:
         self.ends = ends
         classes = len(info.classes)
         self.replica = Replica(
-            module, settings, classes, device, info.own, info.input_range, processors
+            module, settings, classes, device, loss_of(info), info.input_range, processors
         )
         kind = EXCHANGES[settings.exchange.name]
         if kind.sums:
@@ -150,7 +151,7 @@ class Session:
         """
         if self._computes or self.settings.exchange.loop == "app":
             return
-        shape, classes = input_shape(self.settings, self._info), len(self._info.classes) or 2
+        shape, classes = input_shape(self.settings, self._info), self._info.question.values or 2
         check_computes(self.ends.bottom if self.ends else self.replica.per_sample, shape, classes)
         if not self.ends:
             model, l2_clip = self.replica.per_sample, self.terms.l2_clip

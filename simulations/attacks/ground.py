@@ -16,6 +16,7 @@ from clients.data.cohorts import Cohorts
 from clients.data.files import data_folder
 from clients.models.catalogue import architecture_of, prepare
 from simulations.error_messages import NotStarted
+from simulations.preflight import classes_fault
 from strategies.run.budget import calibrated_multiplier
 from strategies.run.reading import read_settings
 
@@ -128,8 +129,14 @@ class Ground:
 
     @cached_property
     def cohort(self) -> Cohort:
-        """The federation's cohort, split as a run splits it."""
+        """The federation's cohort, split as a run splits it.
+
+        Raises:
+            NotStarted: the records are not each of one class of several.
+        """
         settings = self.told(Way(regime="F"))
+        if fault := classes_fault(settings, self.cohorts, "attacks are on models that tell"):
+            raise NotStarted(fault)
         return self.cohorts.of(settings)
 
     def prepared(self, records: Records) -> Records:

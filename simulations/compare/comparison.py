@@ -31,7 +31,7 @@ from rich.table import Column
 
 from clients.contract.plain_json import json_text
 from clients.contract.printable import printable
-from clients.contract.settings import ConfigValue, SettingsError
+from clients.contract.settings import ConfigValue, Settings, SettingsError
 from clients.data import Cohorts
 from crypto.whole_file import locked, write_shared
 from simulations.compare.alone import alone_cells, read_alone
@@ -42,7 +42,7 @@ from simulations.compare.rows import Row, is_finished, paired_rows, read_row
 from simulations.compare.workers import run_trainings
 from simulations.error_messages import NotStarted, asked_of_the_machine
 from simulations.pages.wording import PATIENT
-from simulations.preflight import fault_of, log_kept
+from simulations.preflight import classes_fault, fault_of, log_kept
 from simulations.progress import PartsColumn, describe_place
 from simulations.scenario import Scenario, check_model, resolve
 from strategies.run.events import last_change, run_progress
@@ -210,7 +210,7 @@ def possible(plan: Plan) -> Plan:
     for setup in plan.setups:
         firsts = [plan.cells(setup, choice)[0] for choice in plan.choices]
         with log_kept():  # each training writes it into its own log
-            found = [fault for one in firsts if (fault := fault_of(one.settings, cohorts))]
+            found = [fault for one in firsts if (fault := _fault(one.settings, cohorts))]
         for fault in dict.fromkeys(found):
             faults.setdefault(fault, []).append(setup.label)
         if not found:
@@ -219,6 +219,11 @@ def possible(plan: Plan) -> Plan:
         raise NotStarted("\n".join(faults))
     skipped = (*plan.skipped, *(((why,), tuple(labels)) for why, labels in faults.items()))
     return replace(plan, setups=tuple(setups), skipped=skipped)
+
+
+def _fault(settings: Settings, cohorts: Cohorts) -> str:
+    what = "comparisons hold trainings against each other that tell"
+    return fault_of(settings, cohorts) or classes_fault(settings, cohorts, what)
 
 
 @contextmanager

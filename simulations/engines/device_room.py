@@ -115,5 +115,5 @@ def _measured(settings: Settings, cohorts: Cohorts | None, device: torch.device)
     info = (cohorts or Cohorts()).of(settings).info
     model = PerSample(build_model(settings, info, settings.public_seed), device=device)
     return processes_that_fit(
-        model, input_shape(settings, info), len(info.classes), l2_clip=settings.privacy.l2_clip
+        model, input_shape(settings, info), info.question.values, l2_clip=settings.privacy.l2_clip
     )

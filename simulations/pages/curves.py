@@ -42,20 +42,22 @@ def draw_precision_recall(run: RunResult) -> Figure | None:
     if not curves:
         return None
     figure, axes = _axes()
-    total = sum(row["records"] for row in run.evaluation["merit"]["by_class"])
     for curve, row, colour in curves:
         label = f"{curve['class']}: average precision {share_text(row.get('average_precision'))}"
         axes.plot(*zip(*curve["precision_recall"], strict=True), color=colour, label=label)
-        axes.axhline(row["records"] / total, color=colour, linestyle=":", linewidth=1)
+        axes.axhline(row["share"], color=colour, linestyle=":", linewidth=1)
     _finish(figure, axes, "recall (share)", "precision (share); dotted: by chance")
     return figure
 
 
 def _curves(run: RunResult) -> list[tuple[Mapping[str, Any], Mapping[str, Any], str]]:
     """Return each class's curves, its figures and its colour."""
-    merit = run.evaluation.get("merit") or {}
-    rows = {row["class"]: row for row in merit.get("by_class") or []}
-    shown = (merit.get("curves") or [])[:MOST]
+    merit, judged = run.evaluation.get("merit") or {}, run.evaluation.get("judged") or {}
+    classes = merit.get("by_class") or []
+    total = sum(row["records"] for row in classes) or 1
+    rows = {row["class"]: {**row, "share": row["records"] / total} for row in classes}
+    rows |= {row["name"]: row for row in judged.get("rows") or []}
+    shown = (merit.get("curves") or judged.get("curves") or [])[:MOST]
     colours = [BLUE] if len(shown) == 1 else CYCLE
     return [
         (one, rows[one["class"]], colours[place % len(colours)]) for place, one in enumerate(shown)

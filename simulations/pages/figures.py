@@ -32,6 +32,8 @@ from simulations.pages.drawing import (
     draw,
     write_figures,
 )
+from simulations.pages.task_figures import TASK_DRAWINGS
+from simulations.pages.task_words import LESS, first_of, name_text
 from simulations.pages.wording import epsilon_text, share_text
 from strategies.run.reading import RunResult
 
@@ -55,7 +57,7 @@ def draw_figures(run: RunResult) -> list[Path]:
 
 def draw_all(run: RunResult) -> Drawn:
     """Return every figure that the run holds data for, by name."""
-    return {**draw(DRAWINGS, run), **draw(ATTACK_DRAWINGS, run.attacks)}
+    return {**draw({**DRAWINGS, **TASK_DRAWINGS}, run), **draw(ATTACK_DRAWINGS, run.attacks)}
 
 
 def _axes(width: float = SIZE_INCHES[0], height: float = SIZE_INCHES[1]) -> tuple[Figure, Axes]:
@@ -71,15 +73,12 @@ def draw_training(run: RunResult) -> Figure | None:
     figure, axes = _axes()
     rounds = [event["round"] for event in releases]
     lines = []
-    for key, label, colour, style in (
-        ("accuracy", "accuracy", BLUE, "o-"),
-        ("auc", "AUC", GREEN, "s--"),
-    ):
+    for key, label, colour, style in _measures(releases):
         values = [math.nan if event.get(key) is None else event[key] for event in releases]
         if not all(map(math.isnan, values)):
             lines += axes.plot(rounds, values, style, color=colour, markersize=3, label=label)
     axes.set_xlabel("round")
-    axes.set_ylabel("on the public holdout (share)")
+    axes.set_ylabel(_measured(releases))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     for name in ("prv", "rdp"):
         if points := _spent(run, name):
@@ -95,6 +94,20 @@ def draw_training(run: RunResult) -> Figure | None:
     return figure
 
 
+def _measures(releases: Sequence[dict[str, Any]]) -> list[tuple[str, str, str, str]]:
+    """Return name, label, colour and style of what releases are judged by."""
+    first = next(map(first_of, releases), "accuracy")
+    named = [(first, name_text(first), BLUE, "o-")]
+    return [*named, ("auc", "AUC", GREEN, "s--")] if first == "accuracy" else named
+
+
+def _measured(releases: Sequence[dict[str, Any]]) -> str:
+    """Return what the axis of these says."""
+    first = next(map(first_of, releases), "accuracy")
+    unit = "the target's unit, less is better" if first in LESS else "share"
+    return f"on the public holdout ({unit})"
+
+
 def _spent(run: RunResult, accountant: str) -> list[tuple[int, float]]:
     """Return (round, epsilon spent so far): RDP after every round, PRV at every release."""
     kind = "round" if accountant == "rdp" else "release"
@@ -105,13 +118,10 @@ def _spent(run: RunResult, accountant: str) -> list[tuple[int, float]]:
 def draw_tradeoff(run: RunResult) -> Figure | None:
     """Accuracy and AUC of released models against the epsilon spent for them."""
     name = next((one for one in ("prv", "rdp") if _spent_at_releases(run, one)), None)
-    if name is None or not any("accuracy" in one for one in run.of_kind("release")):
+    if name is None or not any(first_of(one) in one for one in run.of_kind("release")):
         return None
     figure, axes = _axes()
-    for key, label, colour, style in (
-        ("accuracy", "accuracy", BLUE, "o-"),
-        ("auc", "AUC", GREEN, "s--"),
-    ):
+    for key, label, colour, style in _measures(run.of_kind("release")):
         points = [
             (event[f"epsilon_{name}"], event[key])
             for event in _spent_at_releases(run, name)
@@ -123,7 +133,7 @@ def draw_tradeoff(run: RunResult) -> Figure | None:
         axes.axvline(target, color=GREY, linestyle=":", label=f"target {target:g}")
     axes.set_xlim(left=0)
     axes.set_xlabel(f"epsilon spent ({name.upper()})")
-    axes.set_ylabel("on the public holdout (share)")
+    axes.set_ylabel(_measured(run.of_kind("release")))
     figure.legend(loc="outside upper center", ncols=3)
     return figure
 

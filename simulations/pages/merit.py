@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from simulations.pages.task_words import cell, columns_of, figure_rows
 from simulations.pages.wording import ABSENT, share_text
 
 #: Why a figure of a model is not there; a figure that has other reasons is not listed.
@@ -24,9 +25,9 @@ FAIR = "threshold chosen on the other half of the patients"
 #: Part of a page, filled with `class_rows` and `CAPTION`.
 PART = """
 {%- if by_class %}
-<h2>Class by class</h2>
+<h2>{{ class_heading }} by {{ class_heading | lower }}</h2>
 <table class="stack" id="classes">
-<thead><tr><th scope="col">Class</th>
+<thead><tr><th scope="col">{{ class_heading }}</th>
 {%- for name in class_columns %}
 <th scope="col" class="number">{{ name }}</th>
 {%- endfor %}
@@ -76,6 +77,8 @@ CAPTION = (
 def merit_rows(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return label and value of a run's figures on the holdout, accuracy first."""
     metrics, merit = summary.get("metrics") or {}, summary.get("merit") or {}
+    if "task" in summary:
+        return [("task", str(summary["task"])), *figure_rows(metrics)]
     none = (summary.get("holdout") or {}).get("origin") == "none"
     without = "" if summary.get("accuracy") is not None else NO_HOLDOUT if none else NO_MODEL
     rows = [
@@ -125,7 +128,13 @@ def _figure(value: float | None, why_not: str) -> str:
 
 
 def class_rows(summary: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
-    """Return each class with its figures, in the order of `COLUMNS`."""
+    """Return each class with its figures, in the order of `COLUMNS`; of tasks their own lines."""
+    if "task" in summary:
+        _, columns = columns_of(summary["task"], summary["rows"])
+        return [
+            (str(row["name"]), [cell(key, row.get(key)) for key in columns])
+            for row in summary["rows"]
+        ]
     return [
         (
             str(one["class"]),
@@ -137,6 +146,14 @@ def class_rows(summary: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
         )
         for one in (summary.get("merit") or {}).get("by_class") or []
     ]
+
+
+def part_columns(summary: Mapping[str, Any]) -> tuple[str, tuple[str, ...], str]:
+    """Return what the lines of `class_rows` are about, their columns, and a caption."""
+    if "task" not in summary:
+        return "Class", COLUMNS, CAPTION
+    heading, columns = columns_of(summary["task"], summary["rows"])
+    return heading, tuple(columns.values()), "On the public holdout."
 
 
 def holdout_text(summary: Mapping[str, Any]) -> str:

@@ -22,9 +22,14 @@ from simulations.pages.account_book import (
 from simulations.pages.attacks import attack_parts
 from simulations.pages.audit import audit_part
 from simulations.pages.doubt import COLUMNS, doubt_caption, doubt_rows
-from simulations.pages.merit import CAPTION as CLASS_CAPTION
-from simulations.pages.merit import COLUMNS as CLASS_COLUMNS
-from simulations.pages.merit import class_rows, delta_is_large, delta_text, holdout_text, merit_rows
+from simulations.pages.merit import (
+    class_rows,
+    delta_is_large,
+    delta_text,
+    holdout_text,
+    merit_rows,
+    part_columns,
+)
 from simulations.pages.tables import (
     is_attacked,
     observer_caption,
@@ -32,6 +37,7 @@ from simulations.pages.tables import (
     resting_text,
     summary_rows,
 )
+from simulations.pages.task_words import worth_text
 from simulations.pages.template import PAGE, REPORT, Answer, fill_page
 from simulations.pages.wording import (
     ABSENT,
@@ -77,6 +83,7 @@ def render_report(run: RunResult, drawn: Drawn | None = None) -> str:
     statements = _statements(run)
     observers = run.privacy.get("observers") or []
     drawn = draw_all(run) if drawn is None else drawn
+    heading, columns, caption = part_columns(run.summary)
     return fill_page(
         PAGE,
         title=f"{_config(run, 'run.scenario')}: {_regime_title(run)}",
@@ -91,8 +98,9 @@ def render_report(run: RunResult, drawn: Drawn | None = None) -> str:
         attacks=attack_parts(run.attacks),
         what=_what(run),
         by_class=class_rows(run.summary),
-        class_columns=CLASS_COLUMNS,
-        class_caption=CLASS_CAPTION,
+        class_heading=heading,
+        class_columns=columns,
+        class_caption=caption,
         doubt=doubt_rows(run.doubt),
         doubt_columns=COLUMNS,
         doubt_caption=doubt_caption(run.doubt),
@@ -237,6 +245,9 @@ def _worst(epsilon: Mapping[str, float] | None) -> str:
 def answer_good(run: RunResult) -> Answer:
     """How well the final model does."""
     question, summary = "How good is the model?", run.summary
+    if "task" in summary:
+        headline, lines = worth_text(summary)
+        return Answer(question=question, headline=headline, lines=lines)
     rows = dict(merit_rows(summary))
     if summary.get("accuracy") is None:
         why = rows["accuracy"].removeprefix(f"{ABSENT} ").strip("()")

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from clients.contract.printable import printable
 from simulations.pages.merit import delta_text, holdout_text, merit_rows
+from simulations.pages.task_words import figure_text, name_text
 from simulations.pages.wording import (
     ABSENT,
     PATIENT,
@@ -84,6 +85,9 @@ def summary_rows(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows = merit_rows(summary)
     if summary.get("mean_hospital_accuracy") is not None:
         rows.append(("mean accuracy of hospitals", share_text(summary["mean_hospital_accuracy"])))
+    if summary.get("mean_hospital_headline") is not None:
+        mean = figure_text(summary["headline"], summary["mean_hospital_headline"])
+        rows.append((f"{name_text(summary['headline'])} of hospitals, on average", mean))
     for key, name in ACCOUNTANTS.items():
         if key in epsilon:
             rows.append((f"epsilon ({name})", epsilon_text(epsilon[key])))

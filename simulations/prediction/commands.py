@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from clients.contract.plain_json import json_text
-from simulations.prediction.predicting import Explaining, NotPredicted, Request
+from simulations.prediction.predicting import Explaining, Request
 
 Model = Annotated[
     str,
@@ -147,6 +147,7 @@ def carry_out(request: Request, *, evaluate: bool, page: Explaining | None, as_j
         NotPredicted, NoRun, ArtefactError, DataError: what was asked for cannot be had.
     """
     from clients.contract.printable import printable
+    from clients.prediction.predictions import Predictions
     from simulations.prediction import predicting
 
     predicting.check_out(request.out, request.data)
@@ -155,18 +156,10 @@ def carry_out(request: Request, *, evaluate: bool, page: Explaining | None, as_j
     predictor, made, odd = predicting.predictions_for(request)
     if page is not None:
         predicting.check_explained(page, predictor)
-    found: dict[str, Any] = {}
-    if evaluate:
-        try:
-            found = made.evaluation()
-        except ValueError as error:
-            raise NotPredicted(
-                f"{request.data}: {error} ({', '.join(made.classes)}), so --evaluate has nothing "
-                f"to hold predictions against{''.join(f'; {line}' for line in odd)}"
-            ) from None
+    found = predicting.evaluated(made, request.data, odd) if evaluate else {}
     predicting.write_table(made, request.out)
     doubt = predicting.doubt_text(request, predictor.artefact)
-    if page is not None:
+    if page is not None and isinstance(made, Predictions):
         from simulations.prediction.page import write_page
 
         write_page(page, predictor, made, doubt, found)

@@ -61,12 +61,13 @@ def export(
             promised does not hold.
         ArtefactError, NoRun: there is no such model.
     """
-    from clients.prediction.predictor import Predictor
+    from clients.prediction.predictor import Predictor, require_classes
     from simulations.prediction.card import card_of, markdown
 
     if form not in FORMS:
         raise NotPredicted(f"--to {form} is no form; known: {', '.join(FORMS)}")
     artefact = find_artefact(name, iterates=iterates)
+    require_classes(artefact)
     run = None if Path(name).is_file() else _sound_run(name)
     place = out or (Path() if run is None else run.path) / f"export-{form}"
     if place.exists():

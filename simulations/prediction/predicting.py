@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from strategies.predictors import ITERATES, PREDICTOR
 
 if TYPE_CHECKING:
+    from clients.prediction.answered import Answered
     from clients.prediction.artefact import Artefact
     from clients.prediction.asked import Asked
     from clients.prediction.own_calibration import OwnCalibration
@@ -149,7 +150,7 @@ def _unsaid(request: Request, artefact: Artefact, odd: Sequence[str]) -> list[st
     ]
 
 
-def check_predicted(made: Predictions, out: Path) -> None:
+def check_predicted(made: Predictions | Answered, out: Path) -> None:
     """Insist that predictions are of what was asked, once their table is written.
 
     Raises:
@@ -170,18 +171,23 @@ def check_predicted(made: Predictions, out: Path) -> None:
         )
 
 
-def predictions_for(request: Request) -> tuple[Predictor, Predictions, tuple[str, ...]]:
+def predictions_for(
+    request: Request,
+) -> tuple[Predictor, Predictions | Answered, tuple[str, ...]]:
     """Return the model, what it says of the records, and what could not be read of them.
 
     Raises:
         NotPredicted, NoRun, ArtefactError, DataError: what was asked for cannot be had.
     """
+    from clients.prediction.answered import answer
     from clients.prediction.predictions import predict
     from clients.prediction.predictor import Predictor
 
     artefact = find_artefact(request.model, iterates=request.iterates)
     predictor = Predictor(artefact, request.allowed)
     asked, odd = read_asked(request, artefact)
+    if not artefact.info.question.of_classes:
+        return predictor, answer(predictor, asked), odd
     own = _own_of(request, artefact)
     judge = artefact.doubt if own is None else own
     threshold = judge.threshold(request.coverage, request.confidence)
@@ -201,7 +207,7 @@ def _own_of(request: Request, artefact: Artefact) -> OwnCalibration | None:
     return own if own is not None and own.model == artefact.digest else None
 
 
-def write_table(made: Predictions, out: Path) -> None:
+def write_table(made: Predictions | Answered, out: Path) -> None:
     """Write predictions as CSV or Parquet, whole or not at all.
 
     Raises:
@@ -253,17 +259,36 @@ def check_page(file: Path) -> None:
         raise NotPredicted(f"{file.absolute().parent} is no folder; make it first")
 
 
-def check_explained(page: Explaining, predictor: Predictor) -> None:
-    """Refuse gradients that the model does not have.
+def evaluated(made: Predictions | Answered, data: str, odd: Sequence[str]) -> dict[str, Any]:
+    """Return how good predictions are.
 
     Raises:
+        NotPredicted: no record has its truth beside it.
+    """
+    try:
+        return made.evaluation()
+    except ValueError as error:
+        known = f" ({', '.join(made.classes)})" if made.classes else ""
+        raise NotPredicted(
+            f"{data}: {error}{known}, so --evaluate has nothing to hold predictions against"
+            f"{''.join(f'; {line}' for line in odd)}"
+        ) from None
+
+
+def check_explained(page: Explaining, predictor: Predictor) -> None:
+    """Refuse a page of no classes, and gradients that the model does not have.
+
+    Raises:
+        ArtefactError: the model does not tell one class of several.
         NotPredicted: it is not of pictures or volumes, or has none.
     """
     import numpy as np
 
     from clients.data.records import SPATIAL_KINDS
     from clients.prediction.explaining import NoGradients, gradient_weights
+    from clients.prediction.predictor import require_classes
 
+    require_classes(predictor.artefact)
     info = predictor.artefact.info
     if not page.gradients:
         return
@@ -279,17 +304,19 @@ def check_explained(page: Explaining, predictor: Predictor) -> None:
         raise NotPredicted(f"--gradients: {error}; leave it out, and patches are hidden") from None
 
 
-def lines_of(made: Predictions, doubt: str, odd: Sequence[str]) -> list[tuple[str, str]]:
+def lines_of(made: Predictions | Answered, doubt: str, odd: Sequence[str]) -> list[tuple[str, str]]:
     """Return label and value of what was predicted, for the terminal."""
+    from clients.prediction.predictions import Predictions
+
     asked = made.asked
-    sets = made.sets.sum(axis=1)
     rows = [
         ("records", f"{len(asked):,}"),
         ("predicted", f"{len(asked.rows):,}"),
         *_columns(asked),
-        ("abstained: more than one class in the set", f"{int((sets > 1).sum()):,}"),
-        ("sets", doubt),
     ]
+    if isinstance(made, Predictions):
+        many = int((made.sets.sum(axis=1) > 1).sum())
+        rows += [("abstained: more than one class in the set", f"{many:,}"), ("sets", doubt)]
     if unread := asked.unread:
         key, places = next(iter(asked.keys.items()))
         named = ", ".join(places[row] for row in unread[:MOST_NAMED])
@@ -312,6 +339,9 @@ def _columns(asked: Asked) -> list[tuple[str, str]]:
 def doubt_text(request: Request, artefact: Artefact) -> str:
     """Say what sets promise, and of whom."""
     from clients.prediction.conformal import least_count
+
+    if not artefact.info.question.of_classes:
+        return ""
 
     own = _own_of(request, artefact)
     scores = artefact.doubt.scores if own is None else own.scores
@@ -336,8 +366,12 @@ def doubt_text(request: Request, artefact: Artefact) -> str:
 
 def evaluation_rows(found: dict[str, Any]) -> list[tuple[str, str]]:
     """Return label and value of an evaluation, for the terminal."""
+    from simulations.pages.task_words import figure_rows, part_rows
     from simulations.pages.wording import share_text
 
+    if "task" in found:
+        told = [("records with their truth", f"{found['records']:,}")]
+        return [*told, *figure_rows(found), *part_rows(found["task"], found["rows"])]
     rows = [("records with a label", f"{found['records']:,}")]
     for key in ("accuracy", "balanced_accuracy", "auc", "kappa"):
         if key in found:

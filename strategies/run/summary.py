@@ -83,7 +83,6 @@ def _summary(
     settings: Settings, outcome: Outcome, budget: Budget, *, status: str, seconds: float
 ) -> dict[str, Any]:
     state = outcome.state
-    own = state.hospital_metrics
     private = settings.regime.private
     return {
         "scenario": settings.run.scenario,
@@ -100,8 +99,7 @@ def _summary(
         "accuracy": state.metrics.get("accuracy"),
         "auc": state.metrics.get("auc"),
         **_figures(outcome),
-        "hospital_accuracy": own or None,
-        "mean_hospital_accuracy": statistics.fmean(own.values()) if own else None,
+        **_at_hospitals(outcome),
         **({"alone_accuracy": state.alone} if state.alone else {}),
         "epsilon": budget.epsilons() if private else None,
         "delta": settings.privacy.delta if private else None,
@@ -134,7 +132,26 @@ def _figures(outcome: Outcome) -> dict[str, Any]:
         "merit": {key: merit[key] for key in SAID_OF_CLASSES if key in merit},
         "classes": evaluation.get("classes"),
         "confusion": evaluation.get("confusion"),
+        **_of_task(evaluation),
     }
+
+
+def _at_hospitals(outcome: Outcome) -> dict[str, Any]:
+    """Return the model's first figure at each hospital, where the data are public."""
+    own = outcome.state.hospital_metrics
+    mean = statistics.fmean(own.values()) if own else None
+    if "task" in outcome.evaluation:
+        said = {"hospital_accuracy": None, "mean_hospital_accuracy": None}
+        return {**said, "hospital_headline": own or None, "mean_hospital_headline": mean}
+    return {"hospital_accuracy": own or None, "mean_hospital_accuracy": mean}
+
+
+def _of_task(evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the task and its figures, where another is learnt than one class of several."""
+    if "task" not in evaluation:
+        return {}
+    rows = evaluation["judged"].get("rows", [])
+    return {"task": evaluation["task"], "headline": evaluation["headline"], "rows": rows}
 
 
 def _median(values: list[int]) -> int:

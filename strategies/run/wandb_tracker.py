@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from clients.tasks.catalogue import MEASURES as TASK_MEASURES
 from strategies.run.tracking import refusal
 
 if TYPE_CHECKING:
@@ -26,7 +27,10 @@ PROJECT = "asclepias"
 #: Longest waits for an answer of the network, in seconds: at the start, and at the end of a run.
 INIT_SECONDS, FINISH_SECONDS = 30.0, 40.0
 #: Series that are shown against rounds, against bytes and against time.
-MEASURES = ("loss", "accuracy", "auc", "balanced_accuracy", "epsilon_rdp", "epsilon_prv")
+MEASURES = (
+    *("loss", "accuracy", "auc", "balanced_accuracy", "epsilon_rdp", "epsilon_prv"),
+    *sorted(TASK_MEASURES - {"loss", "accuracy", "auc", "balanced_accuracy", "kappa"}),
+)
 #: Prefix and axis of each way to look at a measure.
 AXES = {"": "round", "by_megabytes/": "megabytes", "by_seconds/": "seconds"}
 #: Fields of a `round` record that are series of their own.

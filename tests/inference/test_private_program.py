@@ -11,12 +11,12 @@ from some_models import artefact
 from torch import nn
 from two_parties import play
 
-from clients.learning.evaluation import probabilities
 from clients.models.deep import Residual
 from clients.prediction.artefact import ArtefactError
 from clients.prediction.predictor import Predictor
 from clients.prediction.private_check import check_compiled
 from clients.prediction.private_program import compile_layers, compile_model
+from clients.tasks.evaluation import probabilities
 
 MODELS = (
     ("logistic", (3, 8, 8)),

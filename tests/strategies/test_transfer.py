@@ -17,10 +17,10 @@ from clients.contract.kinds import Kind
 from clients.contract.messages import ARRAYS, bytes_to_array, message_bytes
 from clients.contract.visit_messages import Carried
 from clients.data import Cohorts
-from clients.learning.evaluation import evaluate
 from clients.learning.visits import send_on, take_over
 from clients.learning.votes import decide_together
 from clients.models import build_model
+from clients.tasks.evaluation import evaluate
 from crypto.errors import SealingError
 from crypto.identity import Identity
 from crypto.keys import Keys

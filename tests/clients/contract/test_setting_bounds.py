@@ -103,6 +103,7 @@ def test_what_does_not_bind_a_training_is_listed_and_all_else_does():
     assert {key for key, binds in said.items() if binds == "terms"} == set(said) - NOT_BOUND - OWN
     later = {key: since_of(field) for key, field in FIELDS.items() if since_of(field)}
     added = {"privacy.spare-attempts", "sealing.committee", "sealing.silent-holders"}
+    added |= {"task.name"}
     added |= {"model.hidden", "model.stages", "model.tuned-stages", "model.side"}
     added |= {"data.holdout-from", "training.balance", "training.adversarial"}
     added |= {"exchange.server-rate", "exchange.second-decay", "exchange.adaptivity"}

@@ -74,8 +74,8 @@ READ = {
 REFUSED = {
     "date-num": r"'2020-01-01', expected a number; .*\[ranges\] visit = \[\"2015-01-01\"",
     "constant": r"constant.toml: ranges.bp = \[120, 120\].*leave it out, or declare what it could",
-    "regression": r"regression.toml: declares no classes of 'outcome'.*a column of their own",
-    "survival": r"survival.toml: unknown key 'time': .*the outcome after a fixed time",
+    "regression": r"regression.toml: declares no classes of 'outcome'.*declare target-range = ",
+    "survival": r"survival.toml: unknown key 'time': .*target names the column of times",
     "multilabel": r"'Effusion\|Mass'.*label-separator = \"\|\" and two classes.*\"Effusion\"",
     "no-toml": r"no-toml.toml does not exist.*'flower-simulation describe'",
     "empty": r"empty.csv: no row below the header",

@@ -101,7 +101,7 @@ def test_names_sort_as_numbers_do():
 def test_the_module_can_be_imported_first_and_without_heavy_libraries():
     code = (
         "import sys, clients.data.partition, clients.data, clients.models\n"
-        "import clients.learning.evaluation\n"
+        "import clients.tasks.evaluation\n"
         "heavy = {'torch', 'sklearn', 'datasets', 'opacus', 'monai', 'PIL', 'scipy'}\n"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
     )

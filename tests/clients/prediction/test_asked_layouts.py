@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from clients.data import DataError, load_dataset
-from clients.data.records import Dataset
+from clients.data.dataset import Dataset
 from clients.prediction.asked import UNTOLD, Asked, RowNotes
 from clients.prediction.asking import ask
 from tests.clients.data.test_data_volumes import write_dicom

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from scipy.stats import beta, binom
 
-from clients.learning.evaluation import probabilities
 from clients.prediction.conformal import (
     least_count,
     one_record_each,
@@ -20,6 +19,7 @@ from clients.prediction.conformal import (
 from clients.prediction.doubt import UNKNOWN, measure_doubt
 from clients.prediction.quality import brier_score, calibration_error, rejection_curve
 from clients.prediction.temperature import fit_temperature
+from clients.tasks.evaluation import probabilities
 
 
 def drawn(generator: np.random.Generator, n: int, classes: int = 3, scale: float = 2.0):

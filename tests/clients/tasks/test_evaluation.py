@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from clients.learning.evaluation import calibration, confusion, evaluate, probabilities
+from clients.tasks.evaluation import calibration, confusion, evaluate, probabilities
 
 
 def test_known_answers():
