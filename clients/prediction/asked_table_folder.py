@@ -16,7 +16,9 @@ from clients.data.rows import EXCEL, PARQUET
 from clients.prediction.asked import UNTOLD, Asked, RowNotes, patient_numbers
 from clients.prediction.asked_tables import HEADLESS, ask_table
 
-_TABLES = (".csv", ".tsv", ".txt", *EXCEL, *PARQUET, HEADLESS)
+_TABLES = (".csv", ".tsv", *EXCEL, *PARQUET)
+#: What UCI's files of heart disease that have these columns are called; others lie beside them.
+_HEADLESS = "processed."
 
 
 def ask_tables(
@@ -71,7 +73,9 @@ def ask_tables(
 
 
 def _is_table(file: Path) -> bool:
-    return file.suffix.lower() in _TABLES and file.is_file() and not file.name.startswith(".")
+    headless = file.suffix == HEADLESS and file.name.startswith(_HEADLESS)
+    known = headless or file.suffix.lower() in _TABLES
+    return known and file.is_file() and not file.name.startswith(".")
 
 
 def _labels(parts: list[Asked]) -> np.ndarray | None:

@@ -178,6 +178,9 @@ def test_a_folder_of_tables_is_asked_about_as_it_is_trained_on(tmp_path: Path) -
     assert np.array_equal(found.inputs, data.train.inputs)
     assert found.labels is not None and found.labels.tolist() == data.train.labels.tolist()
     assert found.patients.tolist() == data.train.patients.tolist()
+    (folder / "README.txt").write_text("not a table")
+    (folder / "cleveland.data").write_text("1 2 3")
+    assert len(ask(folder, data.info, RowNotes())) == 4
     (folder / "none").mkdir()
     with pytest.raises(DataError, match="no table in it"):
         ask(folder / "none", data.info, RowNotes())
