@@ -3,17 +3,22 @@
 Features of a patient's pictures are a patient's. Whoever asks for them says where they are kept: a
 hospital in its own private folder, a simulation or a server, whose records are public, in the
 user's cache. A folder that takes nothing decides on no answer: features are then computed as they
-are asked for, the same to the bit, and each process does it for itself. What a hospital's folder
-holds of pictures as they were before somebody withdrew, or was corrected, is removed.
+are asked for, the same to the bit, and each process does it for itself. So it is with features that
+would be too large: whoever submits a run chooses what is computed, and fills neither disk nor
+memory with it. What a hospital's folder holds of pictures as they were before somebody withdrew, or
+was corrected, is removed.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import logging
+import math
 import os
 import re
+import shutil
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -34,6 +39,10 @@ logger = logging.getLogger(__name__)
 _FILE = re.compile(r".+-([0-9a-f]{24})(-[0-9a-f]{8})?\.(npy|lock)")
 #: Files of features of the same pictures that a hospital keeps: a run chooses what is computed.
 MOST_FILES = 8
+#: The share of a disk's free bytes that one file may take: eight leave a tenth of them.
+MOST_OF_DISK = 0.25
+#: Bytes of one file, and of the features that a process holds where there is none.
+MOST_KEPT, MOST_HELD = 16 * 2**30, 2**30
 
 #: Pictures whose features are computed together; larger blocks fall out of the processor's caches.
 BLOCK = 32
@@ -68,6 +77,8 @@ class FeatureMap(Protocol):
 class FeatureRows:
     """Feature rows of a picture store: all in a file, or those in memory that were asked for.
 
+    Where they fit in neither, they are computed whenever they are asked for.
+
     Args:
         pictures: where the pictures are; not kept.
         compute: what is computed of them.
@@ -84,17 +95,33 @@ class FeatureRows:
         name = "" if keep is None else fingerprint(pictures)
         self.of = name.partition("-")[0]
         kept = None if keep is None else _kept(pictures, compute, keep, name)
-        # Memory that was never written to costs nothing.
-        self._rows = np.empty(self.shape, dtype=np.float16) if kept is None else kept
+        self._rows = kept
+        if kept is None and _bytes(self.shape) <= MOST_HELD:
+            # Memory that was never written to costs nothing.
+            self._rows = np.empty(self.shape, dtype=np.float16)
         self._made = np.full(-(-count // BLOCK), kept is not None)
 
     def read(self, pictures: Store, rows: Ints) -> Floats:
         """Return the features of some rows of the same store, float32."""
-        for block in np.unique(rows // BLOCK)[~self._made[np.unique(rows // BLOCK)]]:
-            here = np.arange(block * BLOCK, min((block + 1) * BLOCK, len(self._rows)))
-            self._rows[here] = self._compute(pictures.read(here))
-            self._made[block] = True
-        return self._rows[rows].astype(np.float32)
+        blocks = np.unique(rows // BLOCK)
+        if self._rows is not None:
+            for block in blocks[~self._made[blocks]]:
+                self._rows[_of_block(block, self.shape[0])] = self._block(pictures, block)
+                self._made[block] = True
+            return self._rows[rows].astype(np.float32)
+        found = np.empty((len(rows), *self.shape[1:]), dtype=np.float16)
+        for block in blocks:
+            at = np.flatnonzero(rows // BLOCK == block)
+            found[at] = self._block(pictures, block)[rows[at] - block * BLOCK]
+        return found.astype(np.float32)
+
+    def _block(self, pictures: Store, block: int) -> Floats:
+        """Return the features of pictures that are computed together, always the same ones."""
+        return self._compute(pictures.read(_of_block(block, self.shape[0])))
+
+
+def _of_block(block: int, count: int) -> Ints:
+    return np.arange(block * BLOCK, min((block + 1) * BLOCK, count))
 
 
 class FeatureStore:
@@ -179,6 +206,7 @@ def _kept(
     try:
         with locked(path.with_suffix(".lock")):
             if (found := _read(path, shape)) is None:
+                _require_room(keep, _bytes(shape))
                 write_private(path, _pieces(pictures, compute), durable=False)
                 found = _read(path, shape)
             with suppress(OSError):
@@ -187,6 +215,21 @@ def _kept(
     except OSError as error:
         logger.warning("features cannot be kept, every process computes them: %s", error.strerror)
         return None
+
+
+def _require_room(folder: Path, size: int) -> None:
+    """Refuse a file that would be too large.
+
+    Raises:
+        OSError: it would; as a disk does that has no room left.
+    """
+    most = min(MOST_KEPT, int(MOST_OF_DISK * shutil.disk_usage(folder).free))
+    if size > most:
+        raise OSError(errno.EFBIG, f"they take {size} bytes, of which at most {most} are kept here")
+
+
+def _bytes(shape: tuple[int, ...]) -> int:
+    return 2 * math.prod(shape)
 
 
 def _read(path: Path, shape: tuple[int, ...]) -> NDArray[np.float16] | None:

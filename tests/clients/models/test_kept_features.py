@@ -76,6 +76,35 @@ def test_a_folder_that_takes_nothing_gives_the_same_features(tmp_path: Path) -> 
     np.testing.assert_array_equal(features(None), expected)
 
 
+@pytest.mark.parametrize(
+    ("bound", "most"), [("MOST_KEPT", 2**10), ("MOST_OF_DISK", 1e-12), ("MOST_HELD", 2**10)]
+)
+def test_features_that_would_be_too_large_are_the_same_and_kept_nowhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bound: str, most: float
+) -> None:
+    """A submitter chooses what is computed of each picture, and so how large it is."""
+    expected = features(tmp_path / "never there")
+    monkeypatch.setattr(kept_features, bound, most)
+    keep = None if bound == "MOST_HELD" else tmp_path
+    records = prepare(SETTINGS, INFO, pictures(), keep=lambda: keep).inputs
+    np.testing.assert_array_equal(np.asarray(records), expected)
+    rows = np.array([COUNT - 1, 3, 3, kept_features.BLOCK])
+    store = records.store
+    np.testing.assert_array_equal(store.read(rows), expected[rows])
+    assert ".npy" not in files(tmp_path)
+    held = store._rows._rows
+    assert (held is None) == (bound == "MOST_HELD")
+
+
+def test_a_file_that_is_there_is_read_however_full_the_disk_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = features(tmp_path)
+    monkeypatch.setattr(kept_features, "MOST_OF_DISK", 0.0)
+    monkeypatch.setattr(kept_features, "_pieces", None)
+    np.testing.assert_array_equal(features(tmp_path), expected)
+
+
 def test_a_file_that_holds_something_else_is_made_anew(tmp_path: Path) -> None:
     expected = features(tmp_path)
     (kept,) = tmp_path.glob("*.npy")
