@@ -77,6 +77,16 @@ class Deals:
         data = self._head(round) + key + b"".join(marks)
         self._hospital.site.write_secret(self._file, data)
 
+    def tell_lost(self, place: Place) -> None:
+        """Say in the hospital's own log what a lost deal costs, and what its operator can do."""
+        self._hospital.site.log(
+            f"round {place.round}: {self._file} is missing, or is not of this pass, so nobody "
+            "knows any more in which slots patients were shown. The rest of the pass is dealt, and "
+            "paid for, anew, if the training has events left for it (privacy.spare-attempts); "
+            "else this hospital answers no more rounds of it (stale-place). Nothing has to be done "
+            "here: put no older file back, and see why it was lost"
+        )
+
     def require(self, place: Place) -> None:
         """Insist that a place goes on with the slots that it began with.
 
@@ -84,6 +94,7 @@ class Deals:
             Fault: ``stale-place``: they are lost.
         """
         if self.is_lost(place.round):
+            self.tell_lost(place)
             raise Fault(Code.STALE_PLACE, f"the slots of {place} are lost; it is to begin anew")
 
     def batch(

@@ -317,13 +317,8 @@ class SplitHospital:
         last = min(-(-place.round // batches) * batches, session.terms.rounds)
         deals = self._deals(session)
         lost = deals is not None and deals.is_lost(place.round)
-        if lost and state.covered >= place.round:
-            self._hospital.site.log(
-                f"the slots of the pass of round {place.round} are lost: {deals.file} is missing, "
-                "or is not of this pass. Who was shown in it is not known any more, so the rest of "
-                "the pass is dealt, and paid for, anew. Put back a file of another day and this "
-                "happens again: leave it away"
-            )
+        if deals is not None and lost and state.covered >= place.round:
+            deals.tell_lost(place)
         covered = 0 if lost else state.covered
         if covered < place.round:
             rounds = last - place.round + 1

@@ -153,7 +153,27 @@ def test_a_pass_whose_slots_are_lost_between_turns_goes_on_at_no_turn(
     asked = split.head if turn is Kind.HEAD else split.backward
     assert asked(A, 1).code == "stale-place"
     assert not key.exists()
+    # Whoever runs the hospital is told what was lost, and what that costs.
+    assert f"{key.name} is missing" in play.sites.folder(A).joinpath("hospital.log").read_text()
     # At a higher attempt the rest of the pass is dealt, and paid for, anew.
     split.round(1, attempt=2, names=[A])
     spent = [line for line in play.sites.lines(A) if line["kind"] == "spend"]
     assert [line["uses"] for line in spent] == [6, 6]
+
+
+def test_without_spare_attempts_a_pass_whose_slots_are_lost_is_refused_for_good(
+    tmp_path: Path,
+) -> None:
+    """Of the last pass; before it, what later passes were planned for is left."""
+    one_pass = {"training__rounds": 2, "privacy__spare_attempts": 0, "run__seed": -1}
+    play = started(tmp_path, hospitals=2, privacy__dropouts=0, **one_pass, **LAYERS)
+    split = SplitPlay(play)
+    for turn in (split.forward, split.head, split.backward):
+        assert turn(A, 1)
+    before = play.sites.lines(A)
+    [key] = play.sites.folder(A).glob("slots-*.key")
+    key.unlink()
+    assert split.forward(A, 1, 2).code == "stale-place"
+    assert [line for line in play.sites.lines(A) if line["kind"] == "spend"] == [
+        line for line in before if line["kind"] == "spend"
+    ]
