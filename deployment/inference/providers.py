@@ -221,13 +221,16 @@ class Provider:
         try:
             with self._dealer() as dealer:
                 dealer.ask({"ask": "seed", "model": self.model, "packet": packet})
-                return bytes(dealer.receive(SEED))
+                seed = bytes(dealer.receive(SEED))
         except Refusal:
             raise Denied(
                 "packet", "the dealer has no such packet of this model, or gave it out before"
             ) from None
         except LinkError:
             raise Denied("dealer", "the dealer cannot be reached; try again later") from None
+        if not self._used.first_seed(seed):
+            raise Denied("packet", "the dealer gives a seed that was used here before")
+        return seed
 
     def _picture(self, link: FrameLink, patient: str) -> Words:
         """Return the provider's share, once the patient has a picture."""

@@ -73,7 +73,7 @@ class Supply:
         with self.dealer() as dealer:
             while (kept := self.packets.take()) is not None:
                 # Of one that lay too long, or was used before, the dealer has no seed any more.
-                if used.first(kept.name) and (seed := self._seed(dealer, kept)):
+                if used.first(kept.name) and (seed := self._seed(dealer, kept, used)):
                     return kept, seed
             packet = self._packet(dealer)
             if not used.first(packet.name):
@@ -81,7 +81,7 @@ class Supply:
                     "the dealer hands out a packet that was used here before: its machine was set "
                     "back to an earlier state; its stock, seeds and halves have to be emptied"
                 )
-            if not (seed := self._seed(dealer, packet)):
+            if not (seed := self._seed(dealer, packet, used)):
                 raise Refusal("packet", "the dealer has no seed of the packet that it handed out")
             return packet, seed
 
@@ -112,11 +112,17 @@ class Supply:
         self._count(dealer)
         return Packet(name, content)
 
-    def _seed(self, dealer: FrameLink, packet: Packet) -> bytes:
-        """Return this end's seed of a packet, had once; nothing where the dealer has it no more."""
+    def _seed(self, dealer: FrameLink, packet: Packet, used: Used) -> bytes:
+        """Return this end's seed of a packet, had once; nothing where the dealer has it no more.
+
+        Raises:
+            LinkError: it is one that was used before, of another packet.
+        """
         said = dealer.ask({"ask": "half", "model": self._model, "packet": packet.name})
         seed = bytes(dealer.receive(SEED)) if said.get("ok") is True else b""
         self._count(dealer)
+        if seed and not used.first_seed(seed):
+            raise LinkError("the dealer gives a seed that was used here before, for another packet")
         return seed
 
     def _count(self, dealer: FrameLink) -> None:

@@ -1,18 +1,21 @@
 """The packets that a party has used, so that it uses none again whatever others hand it.
 
 A dealer whose machine is set back whole to an earlier state hands out packets, and their halves, a
-second time. Whoever used one before knows it here by its id, and has nothing to do with it.
+second time. Whoever used one before knows it here by its id, and has nothing to do with it. A
+dealer that deviates may give the same seed under another id, so seeds are known as well, by their
+digests.
 """
 
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 from pathlib import Path
 
 
 class Used:
-    """Ids of packets, in a file: 33 bytes for each that was ever used.
+    """Ids of packets and digests of seeds, in a file: 66 bytes for each prediction ever made.
 
     Args:
         file: of one model's packets.
@@ -20,6 +23,10 @@ class Used:
 
     def __init__(self, file: Path) -> None:
         self._file = file
+
+    def first_seed(self, seed: bytes) -> bool:
+        """Write down that a seed is used, by a digest that tells nothing of it, likewise."""
+        return self.first(hashlib.sha256(b"asclepias seed|" + seed).hexdigest()[:32])
 
     def first(self, name: str) -> bool:
         """Write down that a packet is used, for good, and say whether it is for the first time.

@@ -183,6 +183,29 @@ def test_a_dealer_s_machine_set_back_whole_is_seen_by_whoever_used_its_packet(
             three.dealer.close()
 
 
+@pytest.mark.parametrize("end", ["patient", "provider"])
+def test_a_dealer_that_gives_one_seed_twice_is_refused_by_whoever_had_it(
+    tmp_path, monkeypatch, end
+):
+    """Under another id: what its accomplice saw of the first would open the second."""
+    with parties(tmp_path, artefact("logistic", SHAPE)) as three:
+        put = PacketSeeds.put
+        same = bytes(range(32))
+
+        def again(self, name, seed, whose=""):
+            put(self, name, same if bool(whose) == (end == "patient") else seed, whose)
+
+        monkeypatch.setattr(PacketSeeds, "put", again)
+        stocked(three)
+        with three.agent() as agent:
+            if end == "provider":
+                agent.supply.opened()  # of the stock: its seed is an honest one
+            agent.prepare()
+        kind = LinkError if end == "patient" else Refusal
+        with three.agent() as agent, pytest.raises(kind, match="used here before"):
+            agent.prepare()
+
+
 def test_a_half_is_given_once_and_to_whom_its_packet_went(tmp_path):
     with parties(tmp_path, artefact("logistic", SHAPE), patients=("ada", "ben")) as three:
         with three.agent() as agent:
