@@ -146,6 +146,8 @@ def run_case(case: Case, folder: Path) -> list[Gate]:
     assert len(names) == hospitals_expected(settings)
     stopped = watched_run(settings, cohorts, wire)
     summary = read_run(folder).summary
+    if "training" not in summary:
+        return [end_gate(stopped or "it has not begun")]
     gates = reconcile(
         wire,
         settings,

@@ -16,6 +16,7 @@ from scipy import optimize, stats
 from accounting.audit_gates import Gate, spread_gate
 from clients.contract.kinds import Kind
 from clients.contract.layer_messages import ACTIVATIONS, FEATURE_GRADIENTS, arrays_of
+from simulations.audit.canary_data import HOSPITALS
 from simulations.audit.canary_model import PLACES, WIDTH
 from simulations.audit.gates import most_odd, normal_chance, two_sided
 
@@ -69,6 +70,12 @@ def shown_gates(run: CanaryRun, *, clip: float, noise_stddev: float) -> list[Gat
                 expected=1.0,
                 chance=most_odd(stats.ncx2.sf(norms, every.shape[1], least)),
             ),
+            together_gate(
+                norms[np.concatenate([filled[at] for at in rows])],
+                every.shape[1],
+                least,
+                f"records move their {name} by no more than the clip, all together",
+            ),
             spread_gate(
                 f"noise of empty slots, {name}",
                 "as a share of what is stated",
@@ -82,6 +89,25 @@ def shown_gates(run: CanaryRun, *, clip: float, noise_stddev: float) -> list[Gat
     gates += [_counts_gate(run, filled, error), _places_gate(run, filled)]
     gates += [_norms_gate(activations, filled, noise_stddev, least), _shared_gate(both)]
     return gates
+
+
+def together_gate(norms: Floats, width: int, least: float, name: str) -> Gate:
+    """Return whether rows with noise are no longer, all together, than rows of norm C with noise.
+
+    Args:
+        norms: squared, in units of the noise.
+        width: values of a row.
+        least: squared norm of C, in the same units.
+        name: of the gate.
+    """
+    count, total = norms.size, float(norms.sum())
+    return Gate(
+        name=name,
+        subject="mean of the squares, in clips",
+        found=total / (count * least) if count else 1.0,
+        expected=1.0 + width / least,
+        chance=float(stats.ncx2.sf(total, count * width, count * least)) if count else 1.0,
+    )
 
 
 def _norms_gate(
@@ -210,4 +236,9 @@ def home_noise(run: CanaryRun, releases: list[Release], stddev: float) -> tuple[
         expected=1.0,
         chance=most_odd(stats.ncx2.sf(norms, WIDTH, least)),
     )
-    return blocks[:, :, free].reshape(len(releases), -1), [gate]
+    # Of a patient of another hospital a block is noise alone, which is less.
+    own = np.stack([np.isin(HOSPITALS, one.hospital)[run.canaries.hospitals] for one in releases])
+    there = own[:, run.canaries.coins]
+    name = "patients move the sum of the layers at home by no more than the clip, all together"
+    together = together_gate((blocks[:, :, ~free] ** 2).sum(axis=1)[there], WIDTH, least, name)
+    return blocks[:, :, free].reshape(len(releases), -1), [gate, together]

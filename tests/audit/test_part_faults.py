@@ -14,6 +14,7 @@ from simulations.audit import data_audit
 from simulations.audit.data_audit import DataAudit, audit_data
 from simulations.audit.gates import ERROR
 from simulations.audit.plans import SMALL, plans_of
+from simulations.audit.shown import together_gate
 from simulations.audit.statements import TOLERANCE, TRIED, accountant_gate, loss_epsilon
 from simulations.audit.stretches import neighbours_gate, order_gate, part_gate
 from tests.audit.faults import named, planted
@@ -56,6 +57,14 @@ def test_noise_that_is_fainter_where_somebody_is_shows() -> None:
     values[touched] *= 0.6
     assert not part_gate(values, NAMES, NAMES, touched).open(ERROR)
     assert part_gate(values, NAMES, NAMES, np.zeros_like(touched)).open(ERROR)
+
+
+def test_rows_a_tenth_longer_than_the_clip_show_all_together() -> None:
+    random, least = np.random.default_rng(), 100.0
+    for longer, shows in ((1.0, False), (1.1, True)):
+        rows = random.standard_normal((500, 4)) + np.array([longer * least**0.5, 0.0, 0.0, 0.0])
+        gate = together_gate((rows**2).sum(axis=1), 4, least, "rows")
+        assert gate.open(ERROR) != shows
 
 
 def test_patients_drawn_in_pairs_show() -> None:
