@@ -77,13 +77,27 @@ CASES: dict[str, Case] = {
     ),
 }
 
+#: The table of papers' results.
+PUBLISHED = "attack-published"
 Rows = Callable[[list[str], list[list[str]]], str]
 
 
-def attack_table(found: dict[str, Any], rows: Rows) -> str:
-    """Return a result's table, what it was of, and the command it came from."""
+def attack_table(name: str, read: Callable[[str], Any], rows: Rows) -> str:
+    """Return the table of a case, what it was of, and the command it came from.
+
+    Args:
+        name: of the case; `PUBLISHED` is papers' results beside those of cases.
+        read: returns what a file of ``docs/measured/`` holds.
+        rows: makes a table.
+    """
+    from published_attacks import published_table
+
     from simulations.pages.attacks import attack_columns, attack_rows
 
+    if name == PUBLISHED:
+        sources = ("published_attacks.json", "learning.json", "attacks.json")
+        return published_table(*(read(one) for one in sources), rows)
+    found = read("attacks.json")[name]
     head = [title.rstrip("#") for title in attack_columns(found)]
     said = (
         f"{found['control']['text']}. Attacked: {found['facts']}; {found['seconds']:.0f} s on a "

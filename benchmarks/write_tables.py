@@ -284,7 +284,7 @@ def attacks(name: str) -> str:
     """Return what an attack reached, beside what theory allows."""
     from attack_tables import attack_table
 
-    return attack_table(_read("attacks.json")[name], _rows)
+    return attack_table(name, _read, _rows)
 
 
 def robust_groups() -> str:

@@ -67,7 +67,7 @@ def attack(ground: Ground) -> Result:
     steps = Steps(ground, len(seen) * targets.count)
     rows = [_guess_row(targets)]
     pictures = [list(targets.truth), [targets.prior.mean] * targets.count]
-    alarms = []
+    alarms, trials = [], 0
     for sight in seen:
         attacked = _Attacked(ground, sight, targets)
         rebuilt = attacked.rebuilt(steps)
@@ -90,7 +90,7 @@ def attack(ground: Ground) -> Result:
         control=_control(rows[1]),
         alarms=tuple(alarms),
         drawn=targets.drawn(labels, pictures) if ground.settings.data.public else {},
-        facts=f"{targets.facts(ground)}; {ground.trials or TRIALS} picks a row",
+        facts=f"{targets.facts(ground)}; {trials} picks a row",
         seed=ground.seed,
         seconds=time.perf_counter() - started,
     )

@@ -1,6 +1,6 @@
 """How well a score tells who was trained on: the ROC curve, its area, and whether luck explains it.
 
-Area and hits are over all models together; their errors come from leaving out a model at a time.
+Area and hits are over all models together; their errors come from leaving out a part at a time.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 #: False-alarm rates that are shown, and patients out of a training below which the second is not.
 RATES, ENOUGH = (0.01, 0.001), 5000
+#: Models from which on their spread alone tells a standard error.
+MANY = 6
 #: Standard errors above a limit that no luck explains.
 ERRORS = 6.0
 
@@ -33,7 +35,8 @@ class Measured:
 
     Attributes:
         area: under the ROC curve.
-        area_error: its standard error, by leaving out a model, or a tenth of patients, at a time.
+        area_error: its standard error, by leaving out a model at a time, or of fewer than `MANY`
+            a tenth of one's patients.
         hits: share of those trained on who are called, by false-alarm rate.
         hits_error: standard errors of these.
         curve: (false alarms, hits) at rates a constant factor apart.
@@ -50,8 +53,8 @@ def measure(scores: Matrix, coins: Coins) -> Measured:
     """Measure scores ``[models, p]``: larger where a patient is thought to be trained on."""
     whole = _figures(scores.ravel(), coins.ravel())
     rows, columns = np.indices(scores.shape)
-    # Models are independent draws; of a single one, tenths of the patients nearly are.
-    group = rows if len(scores) > 1 else columns % 10
+    # Models are independent draws; of a few, tenths of the patients nearly are.
+    group = rows if len(scores) >= MANY else 10 * rows + columns % 10
     groups = np.unique(group)
     left = np.array([_figures(scores[group != one], coins[group != one]) for one in groups])
     spread = np.sqrt((len(groups) - 1) * left.var(axis=0))

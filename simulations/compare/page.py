@@ -15,6 +15,7 @@ from clients.contract.plain_json import json_text
 from simulations.compare.answers import answers
 from simulations.compare.figures import DRAWINGS, draw_comparison
 from simulations.compare.folder import read_comparison
+from simulations.compare.report import ALONE_CAPTION, alone_table
 from simulations.compare.tables import (
     CLEAR,
     caption,
@@ -92,6 +93,9 @@ def _section(content: Content, docs: Path) -> str:
         lines += [*(f"- {answer}" for answer in answers(content)), ""]
         lines += [f"### {paired_title(content)}", "", markdown_table(*paired_table(content)), ""]
         lines += [CLEAR, ""]
+    if content.get("alone"):
+        lines += ["### Alone or together", "", markdown_table(*alone_table(content)), ""]
+        lines += [ALONE_CAPTION, ""]
     for figure, drawing in DRAWINGS.items():
         if (docs / FOLDER / f"{name}-{figure}.svg").is_file():
             lines += [f"![{drawing.title}]({FOLDER}/{name}-{figure}.svg)", ""]

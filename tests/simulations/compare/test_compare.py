@@ -25,6 +25,7 @@ from simulations.compare.axes import FIRST_TUNING_SEED, Axes, cell_folder, plan_
 from simulations.compare.comparison import Comparison, axes_of, comparison_bar, held
 from simulations.compare.figures import draw_all
 from simulations.compare.folder import COMPARISON
+from simulations.compare.page import write_results_page
 from simulations.compare.report import render_comparison_report
 from simulations.compare.workers import run_trainings
 from simulations.scenario import Scenario, find_scenario, list_scenarios
@@ -163,7 +164,7 @@ def test_a_comparison_holds_a_row_a_setup_with_all_its_seeds(compared):
     assert pair["difference"]["values"] == pytest.approx([a - b for a, b in values], abs=2e-6)
 
 
-def test_every_hospital_is_held_against_what_it_reaches_alone(compared):
+def test_every_hospital_is_held_against_what_it_reaches_alone(compared, tmp_path):
     out, _, content = compared
     [row] = content["alone"]
     assert (row["partition"], row["hospitals"]) == ("dirichlet:0.5", 3)
@@ -190,6 +191,9 @@ def test_every_hospital_is_held_against_what_it_reaches_alone(compared):
     assert [part["most"] for part in parts] == sorted(part["most"] for part in parts)
     assert "Alone or together" in render_comparison_report(content)
     assert "alone" in draw_all(content)
+    page = write_results_page([content], tmp_path).read_text("utf-8")
+    assert "### Alone or together" in page
+    assert f"| {parts[0]['least']:,} to {parts[0]['most']:,} | {parts[0]['count']} |" in page
 
 
 def test_records_that_are_not_public_are_shown_of_no_hospital_alone():
