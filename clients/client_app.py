@@ -261,7 +261,9 @@ def _outcome(
         request = _read(kind, content)
         # A hospital vouches for a peer's ledger whichever of them a run invites.
         invited = kind is not Kind.VOUCH
-        hospital = worker.hospital(request.training, context, invited=invited)
+        hospital = worker.hospital(
+            request.training, context, invited=invited, asked=(kind, request)
+        )
         log, every = hospital.site.log_exception, hospital.site.answer_every
         hospital.witnessing.guard(kind, request)
         sigma = request.noise_multiplier if kind in _PROPOSING else None

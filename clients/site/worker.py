@@ -28,8 +28,10 @@ from clients.site.site_file import read_site_file
 if TYPE_CHECKING:
     from flwr.app import Context
 
+    from clients.contract.kinds import Kind
     from clients.data import Cohort
     from clients.learning.processors import Processors
+    from clients.site.door import Request
     from clients.site.hospital import Hospital
 
 #: Reads what an app brings of its own, from (hospital, name of its ledger's cohort).
@@ -72,7 +74,14 @@ class Worker:
         self._processors = processors
         self._trainings: OrderedDict[str, _Training] = OrderedDict()
 
-    def hospital(self, training: str, context: Context, *, invited: bool = True) -> Hospital:
+    def hospital(
+        self,
+        training: str,
+        context: Context,
+        *,
+        invited: bool = True,
+        asked: tuple[Kind, Request] | None = None,
+    ) -> Hospital:
         """Return the hospital that a node stands for, in a training.
 
         A real node's config names its ``site.toml``; a simulated one has the number of its part.
@@ -81,9 +90,12 @@ class Worker:
             training: its id.
             context: of the node.
             invited: whether a real hospital must be among those that the run invites.
+            asked: what a real one is asked, and of which kind: what its book alone refuses is
+                refused before its records are read.
 
         Raises:
-            Fault: the hospital does not take part, or the training's id is none.
+            Fault: the hospital does not take part, or the training's id is none; or its book
+                refuses what is asked.
             SiteFileError: the site.toml is not sound.
             SettingsError: the run's settings are not.
             DataError: there are no such records.
@@ -92,7 +104,7 @@ class Worker:
             raise Fault(Code.MALFORMED, "a training's id names files and is a plain word")
         if own := context.node_config.get("site"):
             settings = Settings.from_config(context.run_config)
-            return self._real(Path(str(own)), settings, training, invited=invited)
+            return self._real(Path(str(own)), settings, training, invited=invited, asked=asked)
         config = frozenset(context.run_config.items())
         return self._simulated(partition_of(context), config, training)
 
@@ -101,13 +113,24 @@ class Worker:
         self._trainings.clear()
         self.books.close_all()
 
-    def _real(self, path: Path, settings: Settings, training: str, *, invited: bool) -> Hospital:
+    def _real(
+        self,
+        path: Path,
+        settings: Settings,
+        training: str,
+        *,
+        invited: bool,
+        asked: tuple[Kind, Request] | None,
+    ) -> Hospital:
         from clients.site.hospital import Hospital
+        from clients.site.threshold import turn_away
 
         file = read_site_file(path)
         own = own_settings(file, settings, invited=invited)
-        cohort = own_cohort(file, own, self.cohorts, self._bring)
         site = real_site(file, self.books)
+        if asked is not None:
+            turn_away(site, *asked, own.exchange.name)
+        cohort = own_cohort(file, own, self.cohorts, self._bring)
         return Hospital(site, settings, own, training, cohort, self._kept(training).state)
 
     def _simulated(self, number: int | None, config: _Config, training: str) -> Hospital:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,7 +13,10 @@ from clients.contract.ceremony_messages import JoinReply
 from clients.contract.kinds import KINDS, Kind
 from clients.contract.messages import ReleaseRequest
 from clients.contract.visit_messages import JudgeRequest, VisitRequest
+from clients.data import Cohort
 from clients.site import own_offer
+from clients.site.own_records import own_cohort
+from clients.site.site_file import SiteFile
 from crypto.headers import HeaderKind, SignedHeader
 from crypto.identity import Identity
 from tests.door.sites import Asking, Sites
@@ -45,6 +50,30 @@ def one_of(play: Play, kind: Kind) -> Asking:
 
 def asked_kinds(exchange: str) -> list[Kind]:
     return sorted(KINDS[exchange] - {Kind.WITNESS, Kind.VOUCH, Kind.KEYS})
+
+
+def test_no_record_is_read_for_what_the_book_alone_refuses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever may send messages could else keep a hospital busy with reading its table."""
+    play, read = started(tmp_path), list[str]()
+
+    def counted(file: SiteFile, *given: Any) -> Cohort:
+        read.append(file.hospital)
+        return own_cohort(file, *given)
+
+    monkeypatch.setattr("clients.site.worker.own_cohort", counted)
+    name = "hospital-00"
+    lines = play.sites.book_bytes(name)
+    for kind in asked_kinds("gradients"):
+        if kind in (Kind.JOIN, Kind.LEAD, Kind.REVEAL):
+            continue
+        request = one_of(play, kind)
+        assert play.ask(name, kind, replace(request, bind="0" * 64)).code == "training-bound"
+        assert play.ask(name, kind, replace(request, training="a" * 40)).code == "keys-missing"
+    assert (read, play.sites.book_bytes(name)) == ([], lines)
+    assert play.ask(name, Kind.TRAIN, play.request(1))
+    assert read == [name]
 
 
 @pytest.mark.parametrize(
