@@ -1,7 +1,8 @@
 """Splitting a cohort's patients over hospitals, evenly or as unevenly as real hospitals are.
 
-Every splitter works on a table with one row per patient, through flwr-datasets' partitioners; a
-hospital may end up with no patient at all and still takes part.
+Every splitter works on a table with one row per patient; a hospital may end up with no patient at
+all and still takes part. Shards and classes are dealt by flwr-datasets, whose import takes longer
+than most runs need for their data.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from clients.data.errors import DataError
+from clients.data.records import Ints
 
 if TYPE_CHECKING:
-    from clients.data.records import Ints, Records
+    from clients.data.records import Records
     from clients.tasks.question import Question
 
 
@@ -101,66 +103,67 @@ class Split:
     seed: int
 
 
-Builder = Callable[[Split, PatientTable], Any]
+#: (what is asked for, shuffled table) -> each hospital's rows of the table.
+Builder = Callable[[Split, PatientTable], list[Ints]]
 
 
-def _iid(split: Split, table: PatientTable) -> Any:
-    from flwr_datasets.partitioner import IidPartitioner
-
-    return IidPartitioner(num_partitions=split.hospitals)
+def _iid(split: Split, table: PatientTable) -> list[Ints]:
+    return np.array_split(np.arange(len(table.patients)), split.hospitals)
 
 
-def _dirichlet(split: Split, table: PatientTable) -> Any:
-    from flwr_datasets.partitioner import DirichletPartitioner
+def _dirichlet(split: Split, table: PatientTable) -> list[Ints]:
+    """Deal each class by shares of its own: Hsu, Qi and Brown (2019), section 3.
 
-    return DirichletPartitioner(
-        num_partitions=split.hospitals,
-        partition_by="label",
-        alpha=split.alpha,
-        min_partition_size=0,
-        self_balancing=False,
-        seed=split.seed,
-    )
+    Who goes where is what flwr-datasets' `DirichletPartitioner` deals for the same seed.
+    """
+    generator = np.random.default_rng(split.seed)
+    parts: list[list[Ints]] = [[] for _ in range(split.hospitals)]
+    for label in np.unique(table.labels):
+        rows = np.flatnonzero(table.labels == label)
+        shares = generator.dirichlet(np.full(split.hospitals, float(split.alpha)))
+        cuts = (np.cumsum(shares) * len(rows)).astype(int)[:-1]
+        for part, mine in zip(parts, np.split(rows, cuts), strict=True):
+            part.append(mine)
+    return [np.concatenate(part) for part in parts]
 
 
-def _shards(split: Split, table: PatientTable) -> Any:
+def _shards(split: Split, table: PatientTable) -> list[Ints]:
     from flwr_datasets.partitioner import ShardPartitioner
 
-    return ShardPartitioner(
+    partitioner = ShardPartitioner(
         num_partitions=split.hospitals,
         partition_by="label",
         num_shards_per_partition=split.shards,
         seed=split.seed,
     )
+    return _by_flower(partitioner, table)
 
 
-def _pathological(split: Split, table: PatientTable) -> Any:
+def _pathological(split: Split, table: PatientTable) -> list[Ints]:
     from flwr_datasets.partitioner import PathologicalPartitioner
 
-    return PathologicalPartitioner(
+    partitioner = PathologicalPartitioner(
         num_partitions=split.hospitals,
         partition_by="label",
         num_classes_per_partition=min(split.shards, len(np.unique(table.labels))),
         class_assignment_mode="deterministic",
         seed=split.seed,
     )
+    return _by_flower(partitioner, table)
 
 
-def _quantity(split: Split, table: PatientTable) -> Any:
-    from flwr_datasets.partitioner import SizePartitioner
-
+def _quantity(split: Split, table: PatientTable) -> list[Ints]:
     generator = np.random.default_rng([split.seed, 0x512E])
     shares = np.cumsum(generator.dirichlet(np.full(split.hospitals, split.alpha)))
-    cuts = np.rint(shares * len(table.patients)).astype(int)
-    sizes = np.diff(np.concatenate([[0], cuts[:-1], [len(table.patients)]]))
-    # The partitioner takes no empty parts; `_apply` fills the list up with empty hospitals.
-    return SizePartitioner([int(size) for size in sizes if size > 0])
+    cuts = np.rint(shares * len(table.patients)).astype(int)[:-1]
+    parts = np.split(np.arange(len(table.patients)), cuts)
+    # Hospitals without patients come last.
+    return sorted(parts, key=lambda part: not len(part))
 
 
-def _natural(split: Split, table: PatientTable) -> Any:
-    from flwr_datasets.partitioner import NaturalIdPartitioner
-
-    return NaturalIdPartitioner(partition_by="hospital")
+def _natural(split: Split, table: PatientTable) -> list[Ints]:
+    assert table.hospitals is not None
+    return [np.flatnonzero(table.hospitals == one) for one in np.unique(table.hospitals)]
 
 
 PARTITIONS: dict[str, Builder] = {
@@ -215,7 +218,7 @@ def partition_patients(
     if name == "natural":
         _check_natural(table, hospitals, hospital_names)
     try:
-        parts = _apply(PARTITIONS[name](split, table), table, seed)
+        parts = _apply(PARTITIONS[name], split, table)
     except ValueError as error:
         raise DataError(
             f"partition {name} cannot make {hospitals} hospitals of {len(table.patients)} "
@@ -270,21 +273,29 @@ def _named(
     return tuple(sorted(named)), [named[one] for one in sorted(named)]
 
 
-def _apply(partitioner: Any, table: PatientTable, seed: int) -> list[Ints]:
-    """Run a flwr-datasets partitioner over the shuffled patient table."""
+def _apply(build: Builder, split: Split, table: PatientTable) -> list[Ints]:
+    """Return each hospital's patients, ascending."""
+    # Runs of rows are cut; without the shuffle they would follow the file's own order.
+    order = np.random.default_rng([split.seed, 0x5117]).permutation(len(table.patients))
+    shuffled = PatientTable(
+        patients=table.patients[order],
+        labels=table.labels[order],
+        hospitals=None if table.hospitals is None else table.hospitals[order],
+    )
+    return [np.sort(shuffled.patients[rows]) for rows in build(split, shuffled)]
+
+
+def _by_flower(partitioner: Any, table: PatientTable) -> list[Ints]:
+    """Run a flwr-datasets partitioner over a table."""
     import datasets
 
-    # Partitioners cut runs of rows; without the shuffle they would follow the file's own order.
-    order = np.random.default_rng([seed, 0x5117]).permutation(len(table.patients))
-    columns = {"patient": table.patients[order], "label": table.labels[order]}
-    if table.hospitals is not None:
-        columns["hospital"] = table.hospitals[order]
+    columns = {"row": np.arange(len(table.patients)), "label": table.labels}
     partitioner.dataset = datasets.Dataset.from_dict(columns)
     with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
         # Unused classes are dealt afterwards; a bar on the terminal would tear our own.
         warnings.simplefilter("ignore")
         return [
-            np.sort(np.asarray(partitioner.load_partition(k)["patient"], dtype=np.int64))
+            np.asarray(partitioner.load_partition(k)["row"], dtype=np.int64)
             for k in range(partitioner.num_partitions)
         ]
 

@@ -5,7 +5,13 @@ import numpy as np
 import pytest
 
 from clients.data import DataError, Records
-from clients.data.partition import PARTITIONS, partition_patients, patient_table
+from clients.data.partition import (
+    PARTITIONS,
+    PatientTable,
+    Split,
+    partition_patients,
+    patient_table,
+)
 
 
 def make_table(patients=200, classes=5, hospitals=None):
@@ -104,5 +110,44 @@ def test_the_module_can_be_imported_first_and_without_heavy_libraries():
         "import clients.tasks.evaluation\n"
         "heavy = {'torch', 'sklearn', 'datasets', 'opacus', 'monai', 'PIL', 'scipy'}\n"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("name", ["iid", "dirichlet"])
+def test_hospitals_are_dealt_as_flwr_datasets_deals_them(name):
+    """Published splits stay what they are, whoever deals them."""
+    datasets = pytest.importorskip("datasets")
+    from flwr_datasets.partitioner import DirichletPartitioner, IidPartitioner
+
+    generator = np.random.default_rng(3)
+    for seed in range(5):
+        patients, hospitals = int(generator.integers(40, 300)), int(generator.integers(2, 30))
+        labels = generator.integers(0, 4, patients)
+        alpha = float(generator.choice([0.05, 0.5, 100.0]))
+        theirs = (
+            IidPartitioner(hospitals)
+            if name == "iid"
+            else DirichletPartitioner(
+                hospitals, "label", alpha, min_partition_size=0, self_balancing=False, seed=seed
+            )
+        )
+        theirs.dataset = datasets.Dataset.from_dict({"row": range(patients), "label": labels})
+        table = PatientTable(patients=np.arange(patients), labels=labels)
+        parts = PARTITIONS[name](
+            Split(hospitals=hospitals, alpha=alpha, shards=1, seed=seed), table
+        )
+        for number, mine in enumerate(parts):
+            assert sorted(mine.tolist()) == sorted(theirs.load_partition(number)["row"])
+
+
+def test_common_partitions_need_no_library_of_data_sets():
+    code = (
+        "import sys, numpy as np\n"
+        "from clients.data.partition import PatientTable, partition_patients\n"
+        "table = PatientTable(patients=np.arange(40), labels=np.arange(40) % 2)\n"
+        "for name in ('iid', 'dirichlet', 'quantity'):\n"
+        "    partition_patients(table, name=name, hospitals=4)\n"
+        "assert not {'datasets', 'flwr_datasets', 'pandas'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
