@@ -212,7 +212,7 @@ class PerSample:
     def _hooks(self) -> nn.Module:
         """Return the model with Opacus' hooks."""
         if self._hooked is None:
-            from opacus.grad_sample import GradSampleModule
+            from clients.models.opacus_parts import GradSampleModule
 
             # Records need no gradients of their own, and nobody asks for those of a layer's inputs.
             warnings.filterwarnings("ignore", "Full backward hook is firing", UserWarning)

@@ -46,7 +46,7 @@ class Part:
         self._hooked: nn.Module = self.module
         self.parameters = [p for p in self.module.parameters() if p.requires_grad]
         if self.parameters:
-            from opacus.grad_sample import GradSampleModule
+            from clients.models.opacus_parts import GradSampleModule
 
             self._hooked = GradSampleModule(self.module, loss_reduction="sum")
 

@@ -19,7 +19,7 @@ class Recurrent(nn.Module):
     """
 
     def __init__(self, *, flat: bool, features: int, classes: int, hidden: int = 32) -> None:
-        from opacus.layers import DPGRU
+        from clients.models.opacus_parts import DPGRU
 
         super().__init__()
         self.flat = flat

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 #: The app that a SuperNode would run.
 CLIENT_APP = "clients.client_app:app"
 #: What that app imports on its way to the first sealed gradient.
-LIBRARIES = ("clients.site.hospital", "opacus.grad_sample", "tenseal", "sklearn.metrics")
+LIBRARIES = ("clients.site.hospital", "clients.models.opacus_parts", "tenseal")
 #: Of which kind messages are whose gradients hospitals compute together.
 TOGETHER = "train"
 #: Flower's own code for a ClientApp that raised.

@@ -14,7 +14,7 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from simulations.error_messages import NotStarted
@@ -71,7 +71,8 @@ def start_ray(address: str) -> bool:
     }
     with _ending_kept():
         if not address:
-            ray.init(address="local", include_dashboard=False, **common)
+            with _without_what_nobody_reads():
+                ray.init(address="local", include_dashboard=False, **common)
             return True
         found = find_cluster(address)
         try:
@@ -160,6 +161,29 @@ def _answers(address: str) -> bool:
             )
             return error.code() not in silent
     return True
+
+
+@contextmanager
+def _without_what_nobody_reads() -> Iterator[None]:
+    """Start no process for a dashboard's address, and none that carries logs to this process.
+
+    `ray.init` has no word for it, and waits for both; of a Ray that has other names for them, all
+    are started.
+    """
+    from ray._private.node import Node
+
+    def no_dashboard(self: Any, **_: Any) -> None:
+        self._webui_url = None
+
+    with ExitStack() as stack:
+        for name, instead in (
+            ("start_api_server", no_dashboard),
+            ("start_log_monitor", lambda self: None),
+        ):
+            if (before := getattr(Node, name, None)) is not None:
+                stack.callback(setattr, Node, name, before)
+                setattr(Node, name, instead)
+        yield
 
 
 @contextmanager

@@ -2,8 +2,15 @@ import math
 
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
-from clients.tasks.evaluation import calibration, confusion, evaluate, probabilities
+from clients.tasks.evaluation import (
+    area_under_curve,
+    calibration,
+    confusion,
+    evaluate,
+    probabilities,
+)
 
 
 def test_known_answers():
@@ -23,8 +30,6 @@ def test_balanced_accuracy_does_not_reward_the_majority():
 
 
 def test_auc_of_many_classes_is_the_mean_against_the_rest():
-    from sklearn.metrics import roc_auc_score
-
     generator = np.random.default_rng(0)
     logits, labels = generator.normal(size=(60, 4)), generator.integers(0, 4, 60)
     expected = roc_auc_score(labels, probabilities(logits), multi_class="ovr", average="macro")
@@ -76,3 +81,15 @@ def test_calibration_of_a_calibrated_model_lies_on_the_diagonal():
     # Negative control: the same model made too sure of itself leaves the diagonal.
     sure = calibration(3 * np.stack([np.log(1 - chance), np.log(chance)], axis=1), labels)
     assert max(abs(row["confidence"] - row["accuracy"]) for row in sure) > 0.1
+
+
+@pytest.mark.parametrize("levels", [3, 1000, 10**9], ids=["ties", "some ties", "none"])
+def test_the_area_under_the_curve_is_scikit_learns(levels):
+    generator = np.random.default_rng(levels)
+    for _ in range(20):
+        rows = int(generator.integers(2, 200))
+        scores = generator.integers(0, levels, rows) / levels
+        positive = generator.random(rows) < 0.3
+        positive[:2] = True, False
+        expected = roc_auc_score(positive, scores)
+        assert area_under_curve(positive, scores) == pytest.approx(expected, abs=1e-13)

@@ -1,0 +1,50 @@
+"""Opacus' hooks and layers without the rest of it, which a process of hospitals has no use for.
+
+A part of a package runs the package first, and Opacus' own module imports its engine with
+optimizers for sharded models: a second of a start, a thousand modules and 50 MiB. Here that module
+runs when something is asked of it (`opacus.PrivacyEngine`), not when a part is imported.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import threading
+from typing import Any
+
+
+def defer(package: str) -> None:
+    """Have a package's own module run with the first question to it, unless it is there already.
+
+    Args:
+        package: its name; a package that is not installed is left to whoever imports it.
+    """
+    spec = importlib.util.find_spec(package) if package not in sys.modules else None
+    if spec is None or spec.loader is None:
+        return
+    loader, lock = spec.loader, threading.RLock()
+    module = importlib.util.module_from_spec(spec)
+
+    def ask(name: str) -> Any:
+        if name.startswith("__") and name not in ("__all__", "__version__"):
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        with lock:
+            waiting = module.__dict__.pop("__getattr__", None)
+            try:
+                if waiting is not None:
+                    loader.exec_module(module)
+            except BaseException:
+                module.__dict__["__getattr__"] = waiting
+                raise
+        return getattr(module, name)
+
+    module.__dict__["__getattr__"] = ask
+    sys.modules[package] = module
+
+
+defer("opacus")
+
+from opacus.grad_sample import GradSampleModule  # noqa: E402  (its package is deferred before)
+from opacus.layers import DPGRU  # noqa: E402
+
+__all__ = ["DPGRU", "GradSampleModule", "defer"]
