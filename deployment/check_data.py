@@ -11,8 +11,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from clients.site.data_stamp import remove_stamp, write_stamp
 from clients.site.ground import private_folder
 from clients.site.site_file import read_site_file
@@ -74,8 +72,8 @@ def check_data(folder: Path) -> Iterator[Finding]:
 
 
 def _counts(records: Records, info: DatasetInfo) -> str:
-    labels = np.bincount(records.labels, minlength=len(info.classes))
-    each = ", ".join(f"{name} {count}" for name, count in zip(info.classes, labels, strict=True))
+    counts = info.question.counted(records.labels)
+    each = ", ".join(f"{name} {count}" for name, count in counts.items())
     whom = f"of {len(records.patient_ids)} patients"
     if info.unit == "record":
         whom += " (none is named: each record counts as one)"

@@ -175,20 +175,23 @@ def _say_how_to_run(path: Path, file: Path, dataset: Dataset) -> None:
     """Name the command that trains by a declaration, and where it must lie for that."""
     from clients.data.declaration import FOLDER_FILE
     from clients.data.draft import run_command
+    from clients.tasks.question import SEGMENTATION
 
     place = path / FOLDER_FILE if path.is_dir() else path.with_suffix(".toml")
     if file.absolute() != place.absolute():
         typer.echo(f"A run reads {place}: put the declaration there.")
     model = {"image": "scattering", "volume": "cnn3d"}.get(dataset.info.kind, "")
+    if dataset.info.task == SEGMENTATION:
+        model = "unet"
     typer.echo(f"Run it:\n  {run_command(path, len(dataset.hospital_names), model)}")
 
 
 def _counts(dataset: Dataset) -> list[str]:
     import numpy as np
 
-    train, classes = dataset.train, dataset.info.classes
-    labels = np.bincount(train.labels, minlength=len(classes))
-    each = ", ".join(f"{name} {count}" for name, count in zip(classes, labels, strict=True))
+    train = dataset.train
+    counts = dataset.info.question.counted(train.labels)
+    each = ", ".join(f"{name} {count}" for name, count in counts.items())
     whom = "no patients are named: each record counts as one, and is what epsilon covers"
     if dataset.info.has_patient_ids:
         whom = f"{len(train.patient_ids)} patients: epsilon covers all records of one at a hospital"

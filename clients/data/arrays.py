@@ -15,7 +15,12 @@ from numpy.typing import NDArray
 
 from clients.data.array_values import values_store
 from clients.data.dataset import Dataset
-from clients.data.declaration import Declaration, check_confirmed, declared_beside
+from clients.data.declaration import (
+    Declaration,
+    check_confirmed,
+    declared_beside,
+    read_declaration,
+)
 from clients.data.dialect import identifier, says_nothing
 from clients.data.encoding import FEWEST, MOST_UNKNOWN
 from clients.data.errors import DataError
@@ -29,8 +34,8 @@ from clients.data.files import (
     open_npz,
 )
 from clients.data.records import ArrayStore, DatasetInfo, Ints, LazyInputs, Records, dense
-from clients.data.targets import targets_of_arrays
-from clients.tasks.question import OF_CLASSES
+from clients.data.targets import masks_of_arrays, targets_of_arrays
+from clients.tasks.question import OF_CLASSES, SEGMENTATION
 
 _MEDMNIST_SOURCE = "https://zenodo.org/records/10519652 (MedMNIST v2, npz files)"
 # name -> number of classes, md5 of the official 28-pixel file (medmnist 2.1), then of variants.
@@ -135,15 +140,23 @@ def named_file(where: Location) -> Path:
     return named if named.is_file() else find(where.data_dir, [variant, f"{variant}.npz"])
 
 
-def parts_of(path: Path) -> Layout:
-    """Return part -> names of its images, labels, patients and hospitals arrays."""
+def parts_of(path: Path, target: str = "labels") -> Layout:
+    """Return part -> names of its images, labels, patients and hospitals arrays.
+
+    Args:
+        path: of the file.
+        target: the end of the name of an array of labels, or of masks.
+
+    Raises:
+        DataError: `missing-column`: there are no images to train on.
+    """
     keys = npz_keys(path)
     if {"x_train", "y_train"} <= set(keys):
         found = {p: (f"x_{p}", f"y_{p}", None, None) for p in ("train", "test") if f"x_{p}" in keys}
         return dict(found)
     layout: Layout = {}
     for part in ("train", "val", "test"):
-        images, labels = f"{part}_images", f"{part}_labels"
+        images, labels = f"{part}_images", f"{part}_{target}"
         if images in keys:
             patients, hospitals = f"{part}_patient", f"{part}_hospital"
             layout[part] = (
@@ -161,9 +174,9 @@ def parts_of(path: Path) -> Layout:
     return layout
 
 
-def open_parts(path: Path) -> tuple[Layout, dict[str, NDArray[Any]]]:
+def open_parts(path: Path, target: str = "labels") -> tuple[Layout, dict[str, NDArray[Any]]]:
     """Return the names of each part's arrays, and all arrays that they name."""
-    layout = parts_of(path)
+    layout = parts_of(path, target)
     named = [key for part in layout.values() for key in part if key is not None]
     return layout, open_npz(path, named)
 
@@ -177,12 +190,13 @@ def read_parts(
     What is not `known` is declared beside the file; where it is not, and the records are no
     hospital's own, classes are counted from the labels.
     """
-    layout, arrays = open_parts(path)
-    raw = [_labels(path, part[:2], arrays) for part in layout.values()]
+    masks = "" if known else _declared_masks(path, where)
+    layout, arrays = open_parts(path, masks or "labels")
+    raw = [_labels(path, part[:2], arrays, masks=bool(masks)) for part in layout.values()]
     declared = known.declared if known else _declared_beside(path, where, raw)
     images = np.concatenate([arrays[part[0]] for part in layout.values()])
     store = values_store(path, images, declared, where)
-    labels = _targets(path, raw, declared, where)
+    labels = _targets(path, raw, declared, where, store.shape[2:])
     numbers, names = _identifiers(layout, arrays, 2)
     homes, hospital_names = _identifiers(layout, arrays, 3)
     everything = Records(
@@ -218,14 +232,22 @@ def read_parts(
     )
 
 
-def _labels(path: Path, names: tuple[str, str], arrays: dict[str, NDArray[Any]]) -> NDArray[Any]:
+def _declared_masks(path: Path, where: Location) -> str:
+    """Return the end of the name of arrays of masks, where any are declared."""
+    file = where.declared_in(path.with_suffix(".toml"))
+    return read_declaration(file).pictures.masks if file.is_file() else ""
+
+
+def _labels(
+    path: Path, names: tuple[str, str], arrays: dict[str, NDArray[Any]], *, masks: bool = False
+) -> NDArray[Any]:
     """Return the labels of a part, as they stand there: one for each of its images."""
     images, labels = (arrays[name] for name in names)
     found = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
-    if found.ndim > 2:
+    if found.ndim > 2 and not masks:
         raise DataError(
-            f"{path}: {names[1]} has shape {labels.shape}: each image has one label; masks are not "
-            "trained on",
+            f"{path}: {names[1]} has shape {labels.shape}: each image has one label; of masks "
+            'declare [pictures] masks = "masks" and save them as train_masks',
             code="shape",
         )
     if len(found) != len(images):
@@ -262,9 +284,15 @@ def class_names(path: Path, parts: list[NDArray[Any]]) -> tuple[str, ...]:
 
 
 def _targets(
-    path: Path, parts: list[NDArray[Any]], declared: Declaration, where: Location
+    path: Path,
+    parts: list[NDArray[Any]],
+    declared: Declaration,
+    where: Location,
+    space: tuple[int, ...],
 ) -> NDArray[Any]:
     """Return the targets of all parts; -1 is no class."""
+    if declared.task == SEGMENTATION:
+        return masks_of_arrays(path, parts, declared, space)
     if declared.task in OF_CLASSES:
         return _class_numbers(path, parts, declared.classes, where)
     return targets_of_arrays(path, parts, declared)

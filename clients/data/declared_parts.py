@@ -94,7 +94,8 @@ class Pictures(Part):
     masks: str = Field(
         default="",
         description="where each pixel's class stands: the folder beside the pictures' own, with "
-        "files of the same names; of arrays the end of a name, such as masks in train_masks",
+        "files of the same names; of a manifest its column of them; of arrays the end of a name, "
+        "such as masks in train_masks",
     )
     mask_values: tuple[int, ...] = Field(
         default=(), description="the value that stands for each class in them; else 0, 1, ..."

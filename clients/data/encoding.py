@@ -17,7 +17,7 @@ from clients.data.ranges import Range
 from clients.data.reading_log import ReadingLog
 from clients.data.rows import Row
 from clients.data.targets import Target, TargetCells
-from clients.tasks.question import OF_CLASSES
+from clients.tasks.question import OF_CLASSES, SEGMENTATION
 
 #: Of cells that hold something, the share above which a declaration does not mean their column.
 MOST_UNREAD = 0.5
@@ -67,6 +67,8 @@ class Encoder:
                     f"{place}, column {column}: {row[column]!r}, expected an identifier",
                 )
                 return None
+        if declared.task == SEGMENTATION:
+            return 0  # a mask says it, not a cell
         if declared.task not in OF_CLASSES:
             return self._target(place, row)
         cell = row[target]

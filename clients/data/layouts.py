@@ -46,6 +46,7 @@ class Found:
         patient: identifier, "" where nobody is named.
         hospital: name, "" where none is.
         trained_on: whether it is trained on, or measured on.
+        mask: file of its mask; None where it has none.
     """
 
     file: Path
@@ -53,6 +54,7 @@ class Found:
     patient: str = ""
     hospital: str = ""
     trained_on: bool = True
+    mask: Path | None = None
 
 
 def folders_of(folder: Path) -> list[Path]:

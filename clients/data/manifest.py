@@ -55,7 +55,8 @@ def listed(root: Path, declared: Declaration, where: Location) -> list[Found]:
             f"{table} does not exist, but [pictures] manifest names it", code="missing-file"
         )
     split = (said.split,) if said.split else ()
-    columns = (said.file, *declared.target_columns, declared.patient, declared.hospital, *split)
+    whose = (declared.patient, declared.hospital)
+    columns = (said.file, said.masks, *declared.target_columns, *whose, *split)
     read = read_rows(table, [one for one in columns if one], where.log, declared.file)
     encoder = Encoder(declared, read.dialect, where.log)
     found = []
@@ -79,6 +80,7 @@ def listed(root: Path, declared: Declaration, where: Location) -> list[Found]:
                 patient=identifier(row.get(declared.patient, "")),
                 hospital=row.get(declared.hospital, ""),
                 trained_on=TRAINED_ON[part],
+                mask=picture_of(table.parent, row[said.masks]) if said.masks else None,
             )
         )
     if not where.declared:

@@ -11,7 +11,7 @@ other file (16 bits, floats, NIfTI) a range is declared. Nothing is taken from a
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +93,27 @@ def read_picture(source: Source, form: PictureForm) -> NDArray[Any]:
     if suffix in NIFTI:
         return _brought(*_nifti(source[0], form.range), form)
     return _plain(source[0], form)
+
+
+def raw_values(file: Path) -> tuple[NDArray[np.int64], tuple[float, ...]]:
+    """Return the whole numbers from 0 to 255 of a DICOM or NIfTI file, and its spacing.
+
+    Raises:
+        Exception: it cannot be read, or holds others.
+    """
+    whole = Range(low=0.0, high=255.0)
+    read = _dicom((file,), whole) if suffix_of(file) in DICOM else _nifti(file, whole)
+    values, spacing = read[0].astype(np.float64) * 255.0, read[1]
+    if np.abs(values - np.rint(values)).max(initial=0.0) > 1e-3:
+        raise ValueError("holds values that are no whole numbers from 0 to 255")
+    return np.rint(values).astype(np.int64), spacing
+
+
+def resampled(
+    values: NDArray[np.float32], spacing: tuple[float, ...], form: PictureForm
+) -> NDArray[np.float32]:
+    """Return values in [0, 1] of one channel, brought to a form as pictures are, ``[*space]``."""
+    return np.asarray(_brought(values, spacing, replace(form, channels=1))[0])
 
 
 def _plain(file: Path, form: PictureForm) -> NDArray[Any]:

@@ -31,6 +31,7 @@ from clients.data.layouts import (
     walk,
 )
 from clients.data.manifest import OWNERS, listed, owned
+from clients.data.masks import paired, read_masks
 from clients.data.picture_files import (
     DICOM,
     NIFTI,
@@ -43,6 +44,7 @@ from clients.data.picture_files import (
 from clients.data.reading_log import ReadingLog
 from clients.data.records import DatasetInfo, Floats, Ints, LazyInputs, Records, dense
 from clients.data.targets import target_array
+from clients.tasks.question import SEGMENTATION
 
 _BUDGET_BYTES = 2 * 1024**3  # decoded pictures kept by a process; beyond it they are decoded again
 #: Pictures whose header is looked at, to tell what a folder holds.
@@ -151,7 +153,10 @@ def _found(root: Path, declared: Declaration, where: Location) -> tuple[list[Fou
     if declared.pictures.manifest:
         return listed(root, declared, where), bool(declared.patient)
     layout = layout_of(root, declared, where)
-    found = walk(root, layout, declared.classes, where.log)
+    if masks := declared.pictures.masks:
+        found = paired(root, masks, layout, where.log)
+    else:
+        found = walk(root, layout, declared.classes, where.log)
     return owned(root, found, where.log), "patient" in layout or (root / OWNERS).is_file()
 
 
@@ -216,7 +221,7 @@ def _declared(root: Path, where: Location) -> Declaration:
 
 def layout_of(root: Path, declared: Declaration, where: Location) -> str:
     """Return the declared layout; else the usual one, or what a public folder seems to have."""
-    if declared.pictures.layout:
+    if declared.pictures.layout or declared.pictures.masks:
         return declared.pictures.layout
     return usual_layout(root) if where.declared else seen_layout(root)
 
@@ -325,6 +330,16 @@ def seen_channels(files: Sequence[Path]) -> int:
     return 1
 
 
+def _targets(
+    records: list[_Record], form: PictureForm, declared: Declaration, where: Location
+) -> NDArray[Any]:
+    """Return what is learnt of each record."""
+    if declared.task != SEGMENTATION:
+        return target_array(declared, [one.found.label for one in records])
+    said, files = declared.pictures, [one.found.mask for one in records]
+    return read_masks(files, form, declared.classes, said.mask_values, where.log)
+
+
 def _dataset(
     records: list[_Record],
     form: PictureForm,
@@ -341,7 +356,7 @@ def _dataset(
     homes, hospitals = None, tuple[str, ...]()
     if any(one.found.hospital for one in records):
         homes, hospitals = dense([one.found.hospital for one in records])
-    labels = target_array(declared, [one.found.label for one in records])
+    labels = _targets(records, form, declared, where)
     everything = Records(
         inputs=LazyInputs(PictureStore([one.source for one in records], form, where.log)),
         labels=labels,

@@ -133,18 +133,29 @@ def targets_of_arrays(
     return values.astype(np.float32)
 
 
-def mask_numbers(
-    values: NDArray[Any], classes: Sequence[str], meant: Sequence[int]
+def masks_of_arrays(
+    path: Path, parts: Sequence[NDArray[Any]], declared: Declaration, space: tuple[int, ...]
 ) -> NDArray[np.uint8]:
-    """Return the class of each pixel, 255 where it is none.
+    """Return masks from the arrays of a file's parts, uint8 ``[n, *space]``; 255: of no class.
 
-    Args:
-        values: as a mask's file holds them.
-        classes: names.
-        meant: the value that stands for each class; empty: their numbers, from 0.
+    Raises:
+        DataError: `shape`: they are not of the pictures' size.
     """
-    assert len(classes) < 255
-    found = np.full(values.shape, 255, dtype=np.uint8)
-    for number, value in enumerate(meant or range(len(classes))):
-        found[values == value] = number
-    return found
+    values = declared.pictures.mask_values or tuple(range(len(declared.classes)))
+    made = []
+    for part in parts:
+        flat = part
+        for axis in (-1, 1):  # a channel of its own says nothing
+            if flat.ndim == len(space) + 2 and flat.shape[axis] == 1:
+                flat = np.squeeze(flat, axis=axis)
+        if flat.shape[1:] != tuple(space) or flat.dtype.kind not in "biu":
+            raise DataError(
+                f"{path}: masks of shape {part.shape} and {part.dtype}, expected whole numbers of "
+                f"shape {tuple(space)} for each picture",
+                code="shape",
+            )
+        found = np.full(flat.shape, 255, dtype=np.uint8)
+        for number, value in enumerate(values):
+            found[flat == value] = number
+        made.append(found)
+    return np.concatenate(made)

@@ -64,6 +64,12 @@ MODELS: dict[str, Architecture] = {
         builder="clients.models.deep:cnn3d",
         kinds=("volume",),
     ),
+    "unet": Architecture(
+        title="a small U-Net with GroupNorm: a class for each pixel or voxel",
+        builder="clients.models.unet:unet",
+        kinds=("image", "volume"),
+        dense=True,
+    ),
     "gru": Architecture(
         title="a GRU of Opacus' layers, for tables and time series",
         builder="clients.models.recurrent:gru",

@@ -20,13 +20,13 @@ from clients.data.errors import DataError
 from clients.data.files import Location, label_numbers, npz_keys, open_npz
 from clients.data.public_facts import declaration_of
 from clients.data.records import DatasetInfo, LazyInputs
-from clients.data.targets import targets_of_arrays
+from clients.data.targets import masks_of_arrays, targets_of_arrays
 from clients.prediction.asked import Asked, RowNotes, patient_numbers
 from clients.prediction.asked_tables import NOTHING, check_same
-from clients.tasks.question import OF_CLASSES
+from clients.tasks.question import OF_CLASSES, SEGMENTATION
 
-#: What an array of records is called, and what that of their labels and patients then is.
-_NAMES = (("images", "labels", "patient"), ("x", "y", "patient"))
+#: What an array of records is called, and what that of their labels or masks then is.
+_NAMES = {"images": "labels", "x": "y"}
 
 
 def ask_arrays(
@@ -43,7 +43,7 @@ def ask_arrays(
     Raises:
         DataError: the file cannot be read, holds no such arrays, or arrays of another shape.
     """
-    parts = _parts(path)
+    parts = _parts(path, _target_name(info))
     arrays = open_npz(path, [name for part in parts for name in part if name])
     first = arrays[parts[0][0]]
     declared = _declared(declaration or path.with_suffix(".toml"), info, first, declaration is None)
@@ -80,11 +80,17 @@ def ask_arrays(
     )
 
 
-def _parts(path: Path) -> list[tuple[str, str, str]]:
-    """Return the names of each part's records, labels and patients; "" for what is not there."""
-    held = npz_keys(path)
+def _target_name(info: DatasetInfo) -> str:
+    """Return what an array of masks is called; "" where labels are learnt."""
+    return declaration_of(info).pictures.masks or "masks" if info.task == SEGMENTATION else ""
+
+
+def _parts(path: Path, target: str = "") -> list[tuple[str, str, str]]:
+    """Return the names of each part's records, targets and patients; "" for what is not there."""
+    held, patients = npz_keys(path), "patient"
     found = []
-    for images, labels, patients in _NAMES:
+    for images, usual in _NAMES.items():
+        labels = target or usual
         for name in held:
             if name == images or name.endswith(f"_{images}") or name.startswith(f"{images}_"):
                 others = (name.replace(images, other, 1) for other in (labels, patients))
@@ -151,6 +157,8 @@ def _labels(
 ) -> NDArray[Any] | None:
     if not all(part[1] for part in parts):
         return None
+    if info.task == SEGMENTATION:
+        return masks_of_arrays(path, [arrays[one[1]] for one in parts], declared, info.shape[1:])
     if info.task not in OF_CLASSES:
         return targets_of_arrays(path, [arrays[part[1]] for part in parts], declared)
     classes = info.classes

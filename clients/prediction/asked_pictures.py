@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from clients.data import aptos
 from clients.data.declaration import FOLDER_FILE, Declaration, read_declaration
@@ -23,12 +24,13 @@ from clients.data.encoding import Encoder
 from clients.data.errors import DataError
 from clients.data.layouts import Found, pictures_in, walk
 from clients.data.manifest import owned, picture_of
+from clients.data.masks import paired, read_masks
 from clients.data.picture_files import SUFFIXES, PictureForm, Source
 from clients.data.pictures import PictureStore, place_in_series
 from clients.data.public_facts import declaration_of
 from clients.data.reading_log import ReadingLog
 from clients.data.records import SPATIAL_KINDS, DatasetInfo, LazyInputs
-from clients.data.rows import read_rows
+from clients.data.rows import Row, read_rows
 from clients.data.targets import no_target, target_array
 from clients.prediction.asked import UNTOLD, Asked, RowNotes, patient_numbers
 from clients.prediction.asked_tables import RowsLeftOut, check_same
@@ -125,7 +127,15 @@ def _declared(path: Path, info: DatasetInfo, declaration: Path | None) -> Declar
 def _in_folder(path: Path, root: Path, declared: Declaration, info: DatasetInfo) -> list[_Record]:
     """Return the pictures of a folder, by name, with what its folders say of them."""
     files, layout, quiet = _files(path), declared.pictures.layout, ReadingLog()
-    if path.is_file() or not layout:
+    if info.task == SEGMENTATION:
+        masks = declared.pictures.masks or "masks"
+        files = [one for one in files if masks not in one.relative_to(root).parts[:-1]]
+        told = {one: Found(file=one) for one in files}
+        if path.is_dir() and (path / masks).is_dir():
+            told |= {one.file: one for one in paired(root, masks, layout, quiet)}
+    elif info.task not in OF_CLASSES:
+        told = {one: Found(file=one) for one in files}
+    elif path.is_file() or not layout:
         told = {one: Found(file=one, label=_above(one, root, info.classes)) for one in files}
     else:
         told = {one: Found(file=one) for one in files}
@@ -182,11 +192,16 @@ def _listed(root: Path, declared: Declaration, inner: str, log: RowNotes) -> lis
                 file=file or _NONE,
                 label=no_target(declared) if label is None else label,
                 patient=patient,
+                mask=_mask(table.parent, row, said.masks),
             ),
             fault="" if file else "no such picture: no prediction",
         )
     log.of_record()
     return [records[number] for number in sorted(records)]
+
+
+def _mask(folder: Path, row: Row, column: str) -> Path | None:
+    return picture_of(folder, row[column]) if row.get(column) else None
 
 
 def _keys(row: int, file: str = "") -> dict[str, str]:
@@ -238,9 +253,6 @@ def _asked(
             rows.append(row)
         notes.append(said)
     known = np.asarray(rows, dtype=np.int64)
-    nothing = no_target(declared)
-    given = [one.found.label for one in records]
-    labels = [nothing if one == UNTOLD or info.task == SEGMENTATION else one for one in given]
     names = [one.found.patient for one in records]
     keys: dict[str, Any] = {key: [one.keys[key] for one in records] for key in records[0].keys}
     if any(names) and declared.pictures.patient != "header":
@@ -251,10 +263,25 @@ def _asked(
         inputs=LazyInputs(store).view(known),
         rows=known,
         notes=notes,
-        labels=target_array(declared, labels) if labels != [nothing] * len(labels) else None,
+        labels=_told(records, declared, info, log),
         patients=patient_numbers(names),
         names=names if any(names) else (),
     )
+
+
+def _told(
+    records: list[_Record], declared: Declaration, info: DatasetInfo, log: RowNotes
+) -> NDArray[Any] | None:
+    """Return the targets of all records; None where not one is told."""
+    if info.task == SEGMENTATION:
+        masks = [one.found.mask for one in records]
+        if not any(masks):
+            return None
+        values = declared.pictures.mask_values
+        return read_masks(masks, picture_form(info), info.classes, values, log)
+    nothing = no_target(declared)
+    labels = [nothing if one.found.label == UNTOLD else one.found.label for one in records]
+    return target_array(declared, labels) if labels != [nothing] * len(labels) else None
 
 
 def picture_form(info: DatasetInfo) -> PictureForm:

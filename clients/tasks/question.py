@@ -154,6 +154,17 @@ class Question:
             return tuple(f"{a:g} to {b:g}" for a, b in pairwise(cuts))
         return ("no event", "event") if self.kind == SURVIVAL else self.names
 
+    def counted(self, targets: NDArray[Any]) -> dict[str, int]:
+        """Return how many records are of each class or stratum; of labels, how many each holds of.
+
+        It tells of patients: for whoever has them.
+        """
+        if self.kind == MULTI_LABEL:
+            found = (targets == 1).sum(axis=0).tolist()
+            return dict(zip(self.names, found, strict=True))
+        counts = np.bincount(self.strata(targets), minlength=len(self.stratum_names))
+        return dict(zip(self.stratum_names, counts.tolist(), strict=True))
+
     def formed(self, targets: torch.Tensor) -> torch.Tensor:
         """Return targets in their form: a number for each record stands for all of its own.
 

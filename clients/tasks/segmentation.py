@@ -106,8 +106,11 @@ class Segmentation:
     def truths(self, targets: Targets) -> dict[str, list[Any]]:
         """Return what share of each record is of each class but the background."""
         rows = np.asarray(targets).reshape(len(targets), -1)
-        return {
-            f"true share: {name}": (rows == number).mean(axis=1).round(6).tolist()
-            for number, name in enumerate(self.question.names)
-            if number
-        }
+        known = self.question.known(targets).tolist()
+        table = {}
+        for number, name in enumerate(self.question.names[1:], start=1):
+            shares = (rows == number).mean(axis=1).round(6).tolist()
+            table[f"true share: {name}"] = [
+                share if one else None for share, one in zip(shares, known, strict=True)
+            ]
+        return table

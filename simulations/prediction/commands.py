@@ -148,7 +148,7 @@ def carry_out(request: Request, *, evaluate: bool, page: Explaining | None, as_j
     """
     from clients.contract.printable import printable
     from clients.prediction.predictions import Predictions
-    from simulations.prediction import predicting
+    from simulations.prediction import predicting, written
 
     predicting.check_out(request.out, request.data)
     if page is not None:
@@ -157,7 +157,8 @@ def carry_out(request: Request, *, evaluate: bool, page: Explaining | None, as_j
     if page is not None:
         predicting.check_explained(page, predictor)
     found = predicting.evaluated(made, request.data, odd) if evaluate else {}
-    predicting.write_table(made, request.out)
+    written.write_table(made, request.out)
+    masks = written.write_masks(made, request.out)
     doubt = predicting.doubt_text(request, predictor.artefact)
     if page is not None and isinstance(made, Predictions):
         from simulations.prediction.page import write_page
@@ -179,7 +180,7 @@ def carry_out(request: Request, *, evaluate: bool, page: Explaining | None, as_j
     _show("Predictions", rows)
     if found:
         _show("How good they are", predicting.evaluation_rows(found))
-    for file in (request.out, page.file if page is not None else None):
+    for file in (request.out, *masks, page.file if page is not None else None):
         if file is not None:
             typer.echo(printable(str(file)))
     predicting.check_predicted(made, request.out)

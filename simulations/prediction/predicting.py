@@ -207,32 +207,6 @@ def _own_of(request: Request, artefact: Artefact) -> OwnCalibration | None:
     return own if own is not None and own.model == artefact.digest else None
 
 
-def write_table(made: Predictions | Answered, out: Path) -> None:
-    """Write predictions as CSV or Parquet, whole or not at all.
-
-    Raises:
-        NotPredicted: the file's name says that it is something else.
-    """
-    from io import BytesIO
-
-    import pyarrow as pa
-    from pyarrow import csv, parquet
-
-    from crypto.whole_file import write_shared
-    from simulations.prediction.spreadsheet import cell
-
-    columns, file = made.columns(), BytesIO()
-    if out.suffix.lower() in (".parquet", ".pq"):
-        parquet.write_table(pa.table(columns), file)
-    elif out.suffix.lower() == ".csv":
-        cells = {cell(name): [cell(one) for one in values] for name, values in columns.items()}
-        # In quotes, a semicolon in a name begins no cell of its own where it separates them.
-        csv.write_csv(pa.table(cells), file, csv.WriteOptions(quoting_style="all_valid"))
-    else:
-        raise NotPredicted(f"{out} is no table; expected a name that ends in .csv or .parquet")
-    write_shared(out, file.getvalue())
-
-
 def check_out(out: Path, data: str) -> None:
     """Refuse to write over what is read, before anything is computed.
 

@@ -19,6 +19,7 @@ from simulations.pages.tables import summary_rows
 from strategies.run.reading import read_run
 from tests.exchange_runs import read_json, run_app
 from tests.in_process import small_settings
+from tests.mask_data import discs, write_arrays
 from tests.task_data import write_table
 
 #: Task -> the measure, what guessing reaches, and whether more is better.
@@ -138,3 +139,42 @@ def test_labels_are_learnt_by_other_exchanges(tmp_path: Path, exchange: str) -> 
     )
     assert read_json(settings, "summary.json")["metrics"]["macro_auc"] > 0.6
     assert np.isfinite(read_json(settings, "summary.json")["metrics"]["loss"])
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("axes", [2, 3])
+def test_masks_are_learnt_privately_and_predicted(tmp_path: Path, axes: int) -> None:
+    count, side, rounds = (60, 16, 8) if axes == 2 else (100, 10, 14)
+    file = write_arrays(tmp_path, count, side, axes)
+    settings = small_settings(
+        tmp_path / "run",
+        data__name=f"npz:{file}",
+        data__public=True,
+        data__holdout=0.25,
+        partition__name="iid",
+        partition__hospitals=2,
+        model__name="unet",
+        training__rounds=rounds,
+        training__sampling_rate=0.4,
+        training__learning_rate=1.0,
+        training__release_every=rounds // 2,
+    )
+    run_app(settings)
+    summary = read_json(settings, "summary.json")
+    assert 0 < summary["epsilon"]["prv"] < 10
+    assert summary["metrics"]["dice"] > 0.5
+    run = read_run(Path(settings.run.out))
+    assert {"dice", "training"} <= set(draw_all(run))
+    assert "lesion" in render_report(run)
+    pictures, masks = discs(6, side, axes, seed=5)
+    np.savez(tmp_path / "new.npz", images=pictures, masks=masks)
+    said = told(
+        *("predict", settings.run.out, "--data", str(tmp_path / "new.npz"), "--evaluate", "--json"),
+        *("--out", str(tmp_path / "said.csv")),
+    )
+    assert json.loads(said)["evaluation"]["dice"] > 0.5
+    with np.load(tmp_path / "said.masks.npz") as beside:
+        made = beside["masks"]
+    assert made.shape == masks.shape
+    shared = 2 * (made * masks).sum() / (made.sum() + masks.sum())
+    assert shared > 0.5

@@ -157,3 +157,26 @@ def test_arrays_hold_measurements_and_times(tmp_path: Path) -> None:
         train_labels=np.array([[1.0, 1], [2.0, 0], [-1.0, 1]]),
     )
     assert found.train.labels.tolist() == [[1.0, 1.0], [2.0, 0.0]]
+
+
+def test_manifest_in_the_form_of_chest_xrays_names_several_findings(tmp_path: Path) -> None:
+    from PIL import Image
+
+    rows = ["Image Index,Finding Labels,Patient ID,split"]
+    for number, finding in enumerate(["Mass|Effusion", "No Finding", "Effusion", ""]):
+        Image.fromarray(np.full((8, 8), 40 * number, dtype=np.uint8)).save(
+            tmp_path / f"{number:08d}_000.png"
+        )
+        part = "test" if number == 2 else "train"
+        rows.append(f"{number:08d}_000.png,{finding},{number},{part}")
+    (tmp_path / "entries.csv").write_text("\n".join(rows) + "\n")
+    (tmp_path / "dataset.toml").write_text(
+        'target = "Finding Labels"\nlabels = ["Effusion", "Mass", "Nodule"]\n'
+        'label-separator = "|"\npatient = "Patient ID"\n[pictures]\nmanifest = "entries.csv"\n'
+        'file = "Image Index"\nsplit = "split"\nchannels = 1\n'
+    )
+    found = load_dataset(f"image-folder:{tmp_path}", image_size=8, declared=True)
+    assert found.train.labels.tolist() == [[1, 1, 0], [0, 0, 0]]
+    assert found.test is not None
+    assert found.test.labels.tolist() == [[1, 0, 0]]
+    assert found.info.question.names == ("Effusion", "Mass", "Nodule")

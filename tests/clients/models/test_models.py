@@ -13,7 +13,13 @@ from clients.models import MODELS, ModelError, build_model, input_shape, prepare
 from clients.models.readiness import check_private_ready
 
 SHAPES = {"image": (3, 32, 32), "volume": (1, 28, 28, 28), "table": (30,), "series": (12, 4)}
-PAIRS = [(name, kind) for name, row in MODELS.items() for kind in (row.kinds or ("table",))]
+#: Those that say something of each pixel have tests of their own.
+PAIRS = [
+    (name, kind)
+    for name, row in MODELS.items()
+    if not row.dense
+    for kind in (row.kinds or ("table",))
+]
 #: The deepest net takes its time; what it is made of is also in those that are always tried.
 PAIRS_BY_COST = [
     pytest.param(*pair, marks=pytest.mark.exhaustive if pair[0] == "densenet121" else ())
