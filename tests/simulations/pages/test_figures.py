@@ -1,12 +1,13 @@
 """Figures are drawn from a run's files alone, whatever part of them is there."""
 
+import os
 import re
 
 import pytest
 from matplotlib.text import Text
 
 from simulations.cli import main
-from simulations.pages.drawing import CYCLE
+from simulations.pages.drawing import CYCLE, inline_figures, write_figures
 from simulations.pages.figures import DRAWINGS, draw_all, draw_figures
 from strategies.run.reading import read_run
 from tests.simulations.made_runs import end_run, make_run, run_round, start_run
@@ -95,3 +96,30 @@ def test_colours_are_told_apart_by_their_lightness_or_hue_in_colour_blindness():
     for i, one in enumerate(first):
         for other in first[:i]:
             assert sum((a - b) ** 2 for a, b in zip(one, other, strict=True)) ** 0.5 > 0.2
+
+
+def _written(run, folder):
+    """Every figure as its file has it, and as a page would hold it."""
+    drawn = draw_all(run)
+    written = write_figures(drawn, folder)
+    inline = [one["svg"] for one in inline_figures(drawn)]
+    return [path.name for path in written], [path.read_bytes() for path in written], inline
+
+
+def test_a_copy_of_the_process_writes_half_of_the_figures_the_same_ones(run, tmp_path, monkeypatch):
+    forked, real = [], os.fork
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1})
+    monkeypatch.setattr(os, "fork", lambda: forked.append(real()) or forked[-1])
+    shared = _written(run, tmp_path / "shared")
+    assert len(forked) == 1 and forked[0] > 0
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0})
+    assert shared == _written(run, tmp_path / "alone") and len(forked) == 1
+
+    def no_memory():
+        if (child := real()) == 0:
+            os._exit(9)
+        return child
+
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1})
+    monkeypatch.setattr(os, "fork", no_memory)
+    assert shared == _written(run, tmp_path / "again")
