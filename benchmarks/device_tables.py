@@ -42,3 +42,24 @@ def device_tables(found: dict[str, Any], rows: Rows) -> str:
         f"{found['model']} at {found['side']} pixels.\n"
     )
     return "\n".join(parts)
+
+
+def private_step_tables(found: dict[str, Any], table: Rows) -> str:
+    """Return what a private step costs over a plain one: time, and the peak of tensors' memory."""
+    parts = []
+    for device, works in found.items():
+        for named, work in works.items():
+            rows = [
+                [
+                    row["way"],
+                    f"{row['ms']:.0f}",
+                    f"{row['over_plain']:.2f}",
+                    f"{row['peak_mib']:.0f}",
+                    f"{row['peak_over_plain']:.2f}",
+                ]
+                for row in work["rows"]
+            ]
+            head = [f"{named}, {device}", "ms", "of plain", "peak MiB", "of plain"]
+            parts.append(table(head, rows))
+            parts.append(f"By `{work['command']}`, at a load of {work['load']:.1f}.\n")
+    return "\n".join(parts)

@@ -31,6 +31,7 @@ PAGES = (
     "docs/private-inference.md",
     "docs/data.md",
     "docs/attacks.md",
+    "docs/flower-app.md",
 )
 BLOCK = re.compile(r"(<!-- measured: (?P<name>[a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -296,23 +297,16 @@ def robust_groups() -> str:
 
 def private_step() -> str:
     """Return what a private step costs over a plain one: time, and the peak of tensors' memory."""
-    parts = []
-    for device, works in _read("private_step.json").items():
-        for named, work in works.items():
-            rows = [
-                [
-                    row["way"],
-                    f"{row['ms']:.0f}",
-                    f"{row['over_plain']:.2f}",
-                    f"{row['peak_mib']:.0f}",
-                    f"{row['peak_over_plain']:.2f}",
-                ]
-                for row in work["rows"]
-            ]
-            head = [f"{named}, {device}", "ms", "of plain", "peak MiB", "of plain"]
-            parts.append(_rows(head, rows))
-            parts.append(f"By `{work['command']}`, at a load of {work['load']:.1f}.\n")
-    return "\n".join(parts)
+    from device_tables import private_step_tables
+
+    return private_step_tables(_read("private_step.json"), _rows)
+
+
+def quickstart_peers() -> str:
+    """Return what making Flower's quickstart private takes, with ours and with peers."""
+    from quickstart_tables import peers_table
+
+    return peers_table(_read("quickstart_peers.json"), _rows)
 
 
 def _read(name: str) -> Any:
@@ -337,6 +331,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "device": device_table,
     "private-step": private_step,
     "robust-groups": robust_groups,
+    "quickstart-peers": quickstart_peers,
 }
 
 

@@ -58,6 +58,26 @@ def test_the_private_quickstart_differs_by_ten_lines_which_its_readme_shows() ->
     assert "".join(lines) in (QUICKSTART / "README.md").read_text(encoding="utf-8")
 
 
+def test_lines_that_peers_change_are_those_of_the_table(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    apps = importlib.import_module("quickstart_apps")
+    found = json.loads((ROOT / "docs/measured/quickstart_peers.json").read_text(encoding="utf-8"))
+    ways = {
+        "plain FedAvg": {},
+        "ours: private_client": None,
+        "ours: hospital_mod": apps.SEALED,
+        "Flower: DP wrapper": apps.WRAPPER,
+        "Flower: DP wrapper and SecAgg+": apps.SECAGG,
+        "NVFlare: HE": None,
+    }
+    for row in found["rows"]:
+        apps.write_app(tmp_path / row["name"], ways[row["name"]])
+        if row["lines"] is not None:
+            assert apps.changed_lines(tmp_path / row["name"]) == row["lines"], row["name"]
+
+
 @pytest.fixture
 def task(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     """The quickstart's own model, data and training."""
