@@ -22,6 +22,7 @@ from clients.data.reading_log import ReadingLog
 from clients.data.records import Ints, dense
 from clients.data.rows import read_rows
 from clients.data.table import read_table_declaration
+from clients.tasks.question import OF_CLASSES
 
 #: Days are counted from here.
 EPOCH = date(1900, 1, 1)
@@ -132,6 +133,12 @@ def _sound(file: Path) -> Declaration:
     check_confirmed(declared, file, unconfirmed=False)
     if not (declared.ranges or declared.kinds):
         raise DataError(f"{file}: declares no column of the table", code="declaration")
+    if declared.task not in OF_CLASSES:
+        raise DataError(
+            f"{file}: the outcome is {declared.task}, and l-diversity counts classes: only a table "
+            'whose outcome is a class is de-identified, as with classes = ["alive", "dead"]',
+            code="declaration",
+        )
     if not declared.patient and any(one.origin is not None for one in declared.ranges.values()):
         raise DataError(
             f"{file}: dates are shifted by patient, and no column is declared that names "

@@ -131,6 +131,12 @@ def test_no_cell_is_shown_whatever_goes_wrong(tmp_path, capsys, monkeypatch) -> 
         (["--known", "weight"], 50, DECLARED, "'weight' is no column"),
         ([], 50, "unconfirmed = ['age']\n" + DECLARED, "was taken from the data"),
         ([], 50, DECLARED.replace('patient = "patient"\n', ""), "dates are shifted by patient"),
+        (
+            [],
+            50,
+            DECLARED.replace('classes = ["low", "high"]', "target-range = [0, 9]"),
+            "l-diversity counts classes",
+        ),
         (["--declaration", "gone.toml"], 50, DECLARED, "gone.toml does not exist"),
         (["--out", "visits.csv"], 50, DECLARED, "visits.csv exists already"),
     ],
