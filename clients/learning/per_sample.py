@@ -212,7 +212,7 @@ class PerSample:
     def _hooks(self) -> nn.Module:
         """Return the model with Opacus' hooks."""
         if self._hooked is None:
-            from clients.models.opacus_parts import GradSampleModule
+            from clients.models.opacus_parts import hooked
 
             # Records need no gradients of their own, and nobody asks for those of a layer's inputs.
             warnings.filterwarnings("ignore", "Full backward hook is firing", UserWarning)
@@ -220,7 +220,7 @@ class PerSample:
                 if getattr(layer, "inplace", False):
                     # Hooks must see what was, not what became of it.
                     layer.inplace = False  # type: ignore[assignment]
-            self._hooked = GradSampleModule(self.module, loss_reduction="sum")
+            self._hooked = hooked(self.module)
         return self._hooked
 
 

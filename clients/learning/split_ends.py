@@ -46,9 +46,9 @@ class Part:
         self._hooked: nn.Module = self.module
         self.parameters = [p for p in self.module.parameters() if p.requires_grad]
         if self.parameters:
-            from clients.models.opacus_parts import GradSampleModule
+            from clients.models.opacus_parts import hooked
 
-            self._hooked = GradSampleModule(self.module, loss_reduction="sum")
+            self._hooked = hooked(self.module)
 
     @torch.no_grad()
     def outputs(self, inputs: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:

@@ -12,6 +12,9 @@ import sys
 import threading
 from typing import Any
 
+from torch import nn
+from torch.nn.modules.conv import _ConvNd
+
 
 def defer(package: str) -> None:
     """Have a package's own module run with the first question to it, unless it is there already.
@@ -47,4 +50,16 @@ defer("opacus")
 from opacus.grad_sample import GradSampleModule  # noqa: E402  (its package is deferred before)
 from opacus.layers import DPGRU  # noqa: E402
 
-__all__ = ["DPGRU", "GradSampleModule", "defer"]
+__all__ = ["DPGRU", "GradSampleModule", "defer", "hooked"]
+
+
+def hooked(module: nn.Module) -> nn.Module:
+    """Return a model with Opacus' hooks, for sums of losses.
+
+    Of a convolution Opacus asks whether it is sharded, by a module of torch's that it takes for
+    imported; half a second that a model without convolutions need not wait for.
+    """
+    if any(isinstance(layer, _ConvNd) for layer in module.modules()):
+        importlib.import_module("torch.distributed.fsdp")
+    made: nn.Module = GradSampleModule(module, loss_reduction="sum")
+    return made

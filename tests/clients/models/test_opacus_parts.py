@@ -17,6 +17,14 @@ hooked = GradSampleModule(torch.nn.Linear(2, 2), loss_reduction="sum")
 hooked(torch.ones(3, 2)).sum().backward()
 assert [len(one.grad_sample) for one in hooked.parameters()] == [3, 3]
 """
+CONVOLUTION = """
+import torch
+from clients.learning.per_sample import PerSample
+net = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.Flatten(), torch.nn.Linear(8, 2))
+found = PerSample(net).gradients(torch.rand(3, 1, 4, 4), torch.tensor([0, 1, 1]))
+assert [len(one) for one in found] == [3, 3, 3, 3]
+assert "opacus.privacy_engine" not in sys.modules
+"""
 ENGINE = """
 import opacus
 assert not hasattr(opacus, "__wrapped__") and "opacus.privacy_engine" not in sys.modules
@@ -54,8 +62,13 @@ for _ in range(2):
 
 @pytest.mark.parametrize(
     "code",
-    [HOOKS_ALONE + ENGINE, "import sys\n" + BEFORE, "import sys\n" + BROKEN],
-    ids=["asked later", "asked before", "broken"],
+    [
+        HOOKS_ALONE + ENGINE,
+        "import sys\n" + CONVOLUTION,
+        "import sys\n" + BEFORE,
+        "import sys\n" + BROKEN,
+    ],
+    ids=["asked later", "convolution", "asked before", "broken"],
 )
 def test_a_package_runs_when_something_is_asked_of_it(code: str) -> None:
     subprocess.run([sys.executable, "-W", "error::ImportWarning", "-c", code], check=True)
