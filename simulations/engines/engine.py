@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: What takes long to import; the last is first used where a round would wait for it.
+#: What takes long to import; the last is used at the end, and by some tasks while rounds wait.
 LIBRARIES = (
     "simulations.engines.actors",
     "strategies.holdout",
