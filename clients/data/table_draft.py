@@ -41,7 +41,7 @@ _HOSPITAL = (
 )
 _TARGET = (
     r"target|outcome|label|class|y|diagnosis|grade|dead|died|death|mortality|event|status|"
-    r"readmi\w*|result|response|survived|ill|disease|"
+    r"readmi\w*|result|response|survived|ill|disease|findings?|labels|finding[ _]labels?|"
     r"befund|diagnos[eit]|diagnostic|ergebnis|verstorben|d[eé]c[eè]s|esito|deceduto|resultado"
 )
 _AFTER = r"time|follow[_ -]?up.*|survival.*|duration|event|(days|months|time)[_ -]to[_ -].*"
@@ -202,8 +202,9 @@ def _no_outcome(columns: Sequence[Column]) -> str:
     for column in columns:
         if re.fullmatch(_TARGET, column.name, re.IGNORECASE) and column.use == "range":
             return (
-                f"{column.name} holds numbers: what is predicted are classes, so write them (such "
-                "as 'low' and 'high') into a column of their own, and its name behind 'target'"
+                f"{column.name} holds numbers: write its name behind 'target', and in the place of "
+                "classes target-range = [lowest, highest] of any patient; or write classes into a "
+                "column of their own"
             )
     return "no column looks like an outcome: write its name behind 'target'"
 
@@ -317,10 +318,12 @@ def class_lines(by_role: dict[str, str], cells: dict[str, list[str]]) -> list[st
     labels = Counter(cell for cell in cells[by_role["target"]] if cell.casefold() not in ABSENT)
     joined = Counter(one.strip() for cell in labels for one in cell.split("|") if "|" in cell)
     if joined:
-        wanted = joined.most_common(1)[0][0]
+        alone = sorted(cell for cell in labels if "|" not in cell and cell not in joined)
+        names = ", ".join(map(toml_string, sorted(joined)))
+        perhaps = f"; always alone, so perhaps none at all: {', '.join(alone)}"
         return [
-            f'classes = ["other", {toml_string(wanted)}]   # one of: {", ".join(sorted(joined))}',
-            'label-separator = "|"   # cells hold several labels; the second class is looked for',
+            f"labels = [{names}]   # several hold at once{perhaps if alone else ''}",
+            'label-separator = "|"   # for one alone: classes = ["other", it], no labels',
         ]
     folded: dict[str, str] = {}
     for label, _ in labels.most_common():

@@ -180,3 +180,28 @@ def test_manifest_in_the_form_of_chest_xrays_names_several_findings(tmp_path: Pa
     assert found.test is not None
     assert found.test.labels.tolist() == [[1, 0, 0]]
     assert found.info.question.names == ("Effusion", "Mass", "Nodule")
+
+
+def test_cells_of_several_labels_are_drafted_as_labels_that_train(tmp_path: Path) -> None:
+    from clients.data.drafting import draft
+
+    cells = ["Mass|Effusion", "No Finding", "Effusion", "Mass", "Nodule|Mass", "No Finding", ""]
+    rows = [f"p{k},{50 + k},{cell}" for k, cell in enumerate(cells)]
+    file = tmp_path / "films.csv"
+    file.write_text("\n".join(["patient,age,Finding Labels", *rows]) + "\n")
+    drafted = draft(file)
+    assert 'labels = ["Effusion", "Mass", "Nodule"]' in drafted.text
+    assert "perhaps none at all: No Finding" in drafted.text
+    file.with_suffix(".toml").write_text(drafted.text)
+    found = load_dataset(f"csv:{file}", unconfirmed=True)
+    assert found.train.labels.tolist()[:3] == [[1, 1, 0], [0, 0, 0], [1, 0, 0]]
+    assert len(found.train) == 6
+
+
+def test_shares_of_classes_are_not_learnt_where_there_are_no_classes(tmp_path: Path) -> None:
+    from simulations.scenario import find_scenario, resolve
+
+    labels, grades = (write_table(tmp_path, one, 20) for one in ("multi-label", "ordinal"))
+    scenario = find_scenario("default")
+    said = [resolve(scenario, [f"data.name=csv:{one}"]).training for one in (labels, grades)]
+    assert [one.class_shares for one in said] == ["", "learned"]
