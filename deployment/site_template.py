@@ -78,6 +78,8 @@ runtime-port = 0
 # Shortest pause between two questions to the SuperLink, in seconds; it grows to 3 when all is idle.
 poll-seconds = 0.2
 threads = 1
+# Processes that compute a large gradient together; more than one with threads = 1 only.
+processes = 1
 # What gradients are computed on: "auto" (CUDA where it is there), "cpu", "cuda" or "cuda:1".
 device = "auto"
 # 5: answers leave at whole multiples of 5 s, so that the time they take tells less of the records.

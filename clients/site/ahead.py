@@ -44,7 +44,7 @@ def is_spare(site: Site, device: torch.device) -> bool:
     """
     if device.type != "cpu":
         return True
-    return not site.simulated and (os.cpu_count() or 1) > site.machine.threads
+    return not site.simulated and (os.cpu_count() or 1) > site.machine.taken
 
 
 class Room:

@@ -257,7 +257,7 @@ def real_site(file: SiteFile, books: Books) -> Site:
         unwitnessed=file.unwitnessed,
         require_witness=file.require_witness,
         home=file.home,
-        machine=Machine(device=file.device, threads=file.threads),
+        machine=Machine.with_processes(file.device, file.threads, file.processes),
     )
 
 

@@ -67,6 +67,7 @@ _KNOWN: dict[str, dict[str, str]] = {
         "runtime-port": _WHOLE,
         "poll-seconds": _NUMBER,
         "threads": _WHOLE,
+        "processes": _WHOLE,
         "device": _TEXT,
         "answer-every": _NUMBER,
     },
@@ -114,6 +115,7 @@ class SiteFile:
         runtime_port: port of the SuperNode's own loopback interface; 0 for a free one.
         poll_seconds: pause between two questions to the SuperLink.
         threads: threads of the native libraries in an app process.
+        processes: that compute one gradient together, where it takes long.
         device: what it computes on: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         answer_every: seconds; answers leave at whole multiples of them. 0: as soon as they are
             ready.
@@ -143,6 +145,7 @@ class SiteFile:
     runtime_port: int = 0
     poll_seconds: float = 0.2
     threads: int = 1
+    processes: int = 1
     device: str = "auto"
     answer_every: float = 0.0
     unwitnessed: int = 4
@@ -214,6 +217,7 @@ def _site(path: Path, given: Mapping[str, Any]) -> SiteFile:
         runtime_port=node.get("runtime-port", 0),
         poll_seconds=float(node.get("poll-seconds", 0.2)),
         threads=node.get("threads", 1),
+        processes=node.get("processes", 1),
         device=node.get("device", "auto"),
         answer_every=float(node.get("answer-every", 0.0)),
         unwitnessed=ledger.get("unwitnessed", 4),
@@ -264,7 +268,12 @@ def _contradictions(tables: Mapping[str, Mapping[str, Any]]) -> list[str]:
         faults.append("trust-on-first-use = true beside [pins]: leave one of them out")
     if tables[""].get("any-app") is True and tables[""].get("allowed-apps"):
         faults.append("any-app = true beside a list of allowed-apps: leave one of them out")
-    ledger = tables.get("ledger", {})
+    node, ledger = tables.get("node", {}), tables.get("ledger", {})
+    if 1 not in (node.get("threads", 1), node.get("processes", 1)):
+        faults.append(
+            f"[node] processes = {node['processes']!r} beside threads = {node['threads']!r}: each "
+            "of several processes computes with one thread, so leave one of them at 1"
+        )
     if ledger.get("home", "inode") not in ("inode", "any"):
         faults.append(f"[ledger] home = {ledger['home']!r}, expected 'inode' or 'any'")
     if ledger.get("unwitnessed", 4) in (0, 1):

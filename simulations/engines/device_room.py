@@ -63,7 +63,15 @@ def find_room(settings: Settings, cohorts: Cohorts | None, hospitals: int, asked
 
     each = float(settings.run.threads)
     processors = Processors(secrets.token_hex(16), asked or processes_of_a_machine(each))
-    fit = min(asked, hospitals) or actors_that_fit(each, hospitals)
+    fit = actors_that_fit(each, hospitals)
+    if asked:
+        most = actors_that_fit(each, asked)
+        if asked > most:
+            raise NotStarted(
+                f"--actors {asked}: {most} processes of {each:g} processors fit, and the others "
+                "would never begin. Ask for fewer, or lower run.threads."
+            )
+        fit = min(asked, hospitals)
     name, together = settings.run.device, settings.run.together == "always"
     on_processors = Room(actors=fit, together=together, processors=processors)
     if name == "cpu":

@@ -196,20 +196,29 @@ class Finish:
 
 
 @pytest.mark.parametrize(
-    ("simulated", "device", "threads", "spare"),
+    ("simulated", "device", "threads", "processes", "spare"),
     [
-        (True, "cpu", 1, False),
-        (True, "cuda:0", 1, True),
-        (False, "cpu", 1, True),
-        (False, "cpu", 4, False),
-        (False, "cuda:0", 4, True),
+        (True, "cpu", 1, 1, False),
+        (True, "cuda:0", 1, 1, True),
+        (False, "cpu", 1, 1, True),
+        (False, "cpu", 4, 1, False),
+        (False, "cpu", 1, 3, True),
+        (False, "cpu", 1, 4, False),
+        (False, "cuda:0", 4, 1, True),
     ],
 )
 def test_more_than_has_to_be_is_done_where_a_processor_is_free(
-    simulated: bool, device: str, threads: int, spare: bool, monkeypatch: pytest.MonkeyPatch
+    simulated: bool,
+    device: str,
+    threads: int,
+    processes: int,
+    spare: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("os.cpu_count", lambda: 4)
-    site = SimpleNamespace(simulated=simulated, machine=Machine(threads=threads))
+    site = SimpleNamespace(
+        simulated=simulated, machine=Machine.with_processes(device, threads, processes)
+    )
     assert is_spare(site, torch.device(device)) is spare  # type: ignore[arg-type]
 
 

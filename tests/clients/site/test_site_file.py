@@ -16,6 +16,8 @@ from clients.site.site_file import SiteFileError, read_site_file
         (f'any-app = true\nallowed-apps = ["{"0" * 64}"]\n', "beside a list of allowed-apps"),
         ("[node]\nanswer-every = -1\n", "expected 0 to 300"),
         ("[node]\nanswer-every = 301\n", "expected 0 to 300"),
+        ("[node]\nprocesses = 4\nthreads = 2\n", "leave one of them at 1"),
+        ("[node]\nprocesses = 0\nthreads = 2\n", "processes = 0"),
     ],
 )
 def test_a_site_file_that_contradicts_itself_or_waits_too_long_is_refused(

@@ -10,7 +10,9 @@ import pytest
 
 from clients.learning import per_sample, shared_passes
 from clients.learning.processors import Processors
+from simulations.engines.device_room import find_room
 from simulations.engines.local_transport import server_context
+from simulations.error_messages import NotStarted
 from tests.in_process import server_app, small_settings
 from tests.simulations.engines.test_together import OneProcess
 
@@ -54,3 +56,17 @@ def test_a_hospital_shared_out_pays_and_sends_once_and_ends_in_the_same_bits(
         found.append(((out / "model.safetensors").read_bytes(), ledgers))
     assert all(one == found[0] for one in found)
     assert len(found[0][1]) == 4
+
+
+def test_more_processes_than_fit_are_refused_and_one_a_hospital_is_begun(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 8.0})
+    monkeypatch.setattr("ray.nodes", lambda: [{"Alive": True, "Resources": {"CPU": 8.0}}])
+    settings = small_settings(tmp_path, run__device="cpu")
+    for asked, actors, count in ((0, 4, 8), (6, 4, 6), (3, 3, 3)):
+        room = find_room(settings, None, 4, asked)
+        assert room.processors is not None
+        assert (room.actors, room.processors.count) == (actors, count)
+    with pytest.raises(NotStarted, match="--actors 9: 8 processes of 1 processors fit"):
+        find_room(settings, None, 4, 9)
