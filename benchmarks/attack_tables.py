@@ -51,7 +51,7 @@ CASES: dict[str, Case] = {
             "data.name=digits",
             "model.name=mlp",
             "partition.hospitals=5",
-            "training.rounds=30",
+            "training.rounds=12",
         ),
         options=("--trials", "2"),
     ),
