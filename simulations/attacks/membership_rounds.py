@@ -48,8 +48,8 @@ NAME = "membership-rounds"
 MODELS = 4
 #: Patients at the most, and values of all their gradients together, float64.
 PATIENTS, VALUES = 500, 40_000_000
-#: What the control has to reach.
-CONTROL_AREA = 0.8
+#: What the control has to find at 1% of false alarms, of those who were in any round.
+CONTROL_SHARE = 0.5
 COLUMNS = (
     Column(key="way", title="Regime", form="text"),
     Column(key="sees", title="What is seen", form="text"),
@@ -135,7 +135,7 @@ def attack(ground: Ground) -> Result:
         columns=tuple(columns),
         rows=rows,
         caption=CAPTION,
-        control=_control(rows),
+        control=_control(rows, ground.told(Way(regime="F"))),
         alarms=tuple(alarms),
         facts=f"{settings.data.name}, {settings.model.name}, {settings.partition.hospitals} "
         f"hospitals, {models} trainings a regime, each over half of {watch.patients} patients",
@@ -159,11 +159,15 @@ def _faults(ground: Ground) -> Iterator[str]:
         )
 
 
-def _control(rows: list[dict[str, Any]]) -> Control:
+def _control(rows: list[dict[str, Any]], settings: Settings) -> Control:
+    """Return whether most of those are found who were in any round at all."""
+    schedule = schedule_of(settings)
+    seen = 1.0 - (1.0 - schedule.sampling_rate) ** schedule.events
     [row] = [one for one in rows if (one["way"], one["key"]) == ("F", "single")]
     return Control(
-        text=f"F, every update, unsealed: AUC {row['area']:.2f}, TPR {row['hits']:.2f} at 1% FPR",
-        succeeded=row["area"] - 3 * row["area_error"] > CONTROL_AREA,
+        text=f"F, every update, unsealed: AUC {row['area']:.2f}, TPR {row['hits']:.2f} at 1% FPR, "
+        f"where {seen:.2f} are in any round",
+        succeeded=row["hits"] - 3 * row["hits_error"] > CONTROL_SHARE * seen,
     )
 
 

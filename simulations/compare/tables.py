@@ -155,7 +155,7 @@ def terminal_tables(content: Content) -> list[RenderableType]:
     found: list[RenderableType] = [plain_table(_title(content), *result_table(content))]
     found.append(Text(printable_lines(caption(content)), style="dim"))
     if content["paired"]:
-        found.append(plain_table(f"\n{paired_title(content)}", *paired_table(content)))
+        found.append(plain_table(paired_title(content), *paired_table(content)))
     for head, lines in left_out(content):
         text = "\n".join([f"\n{head}:", *(f"  {line}" for line in lines)])
         found.append(Text(printable_lines(text)))

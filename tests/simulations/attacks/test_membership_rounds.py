@@ -10,7 +10,7 @@ from scipy.stats import multivariate_normal
 
 from accounting.attack_limits import limit_of
 from simulations.attacks.ground import Ground, Way
-from simulations.attacks.membership_rounds import _Watch, sights_of
+from simulations.attacks.membership_rounds import _control, _Watch, sights_of
 from simulations.attacks.roc import alarm, measure
 from simulations.attacks.round_ratios import round_ratios
 from simulations.attacks.trainings import train
@@ -122,6 +122,14 @@ def test_an_alarm_says_in_which_regime_and_who_sees_it(ground):
         row = watch._row(sight.key, sight.title, scores, *watch._limit(sight), alarms)
         assert row["most_area"] < 1.0
     assert [one[:33] for one in alarms] == ["FSCDP, epsilon 1, every share: TP"]
+
+
+@pytest.mark.parametrize(("hits", "error", "works"), [(0.8, 0.02, True), (0.4, 0.02, False)])
+def test_the_control_finds_most_of_those_who_were_in_any_round(ground, hits, error, works):
+    row = {"way": "F", "key": "single", "area": 0.9, "hits": hits, "hits_error": error}
+    found = _control([row], ground.told(Way(regime="F")))
+    assert found.succeeded == works
+    assert "0.88 are in any round" in found.text
 
 
 def test_sums_of_groups_and_other_exchanges_are_refused(capsys):
