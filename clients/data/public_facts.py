@@ -13,6 +13,7 @@ from clients.contract.binding import PublicFacts
 from clients.data.declaration import Declaration
 from clients.data.errors import DataError
 from clients.data.records import DatasetInfo
+from clients.tasks.catalogue import check_suits
 from clients.tasks.question import REGRESSION, SURVIVAL
 
 #: Kinds of data, and numbers in one record, that a description from elsewhere may name.
@@ -71,6 +72,7 @@ def facts_from_elsewhere(said: Any) -> DatasetInfo:
         info = TypeAdapter(DatasetInfo).validate_python(said)
         if info.declared:
             declaration_of(info)
+        check_suits(info.question)  # nothing is imported by a name from elsewhere
     except (ValidationError, ValueError) as error:
         raise DataError(" ".join(str(error).split())) from None
     if not info.shape or min(info.shape) < 1 or math.prod(info.shape) > MOST_NUMBERS:

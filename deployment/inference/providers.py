@@ -9,7 +9,7 @@ import math
 import os
 import threading
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +76,7 @@ def about(
         "encrypted": encrypted,
         "threshold": threshold if math.isfinite(threshold) else None,
         "coverage": COVERAGE,
-        "data": asdict(artefact.info),
+        "data": artefact.info.said(),
     }
 
 
