@@ -41,7 +41,7 @@ audit: $(STAMP) ## Send canary patients through whole trainings; reconcile with 
 
 deployment-test: $(STAMP) ## Deploy here: the default scenario, then faults (FAULT=name for one)
 	@$(BIN)/pytest -m "deployment or not deployment" tests/deployment/test_deployed.py
-	@$(BIN)/pytest -m deployment tests/asclepias/test_example_apps.py
+	@$(BIN)/pytest -m deployment tests/asclepias/test_example_apps.py tests/asclepias/test_wheel.py
 	@$(BIN)/pytest -m deployment tests/deployment/test_faults.py $(if $(FAULT),-k "$(FAULT)")
 
 check: $(STAMP) docs ## Lint, types, the rules about who may import whom, and the site

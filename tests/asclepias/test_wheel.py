@@ -5,17 +5,23 @@ from __future__ import annotations
 import ast
 import importlib.util
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
 import tarfile
+import time
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+from simulations.engines.local_server import free_port
 
 ROOT = Path(__file__).parents[2]
 #: What an sdist is made of.
@@ -116,7 +122,8 @@ def bare(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     [packages] = folder.glob("lib/python*/site-packages")
     # A path, whose own .pth files nobody reads: this checkout is not installed there.
     (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    for program in Path(sys.executable).parent.glob("flwr*"):
+    there = Path(sys.executable).parent
+    for program in (*there.glob("flwr*"), *there.glob("flower-super*")):
         text = program.read_text(encoding="utf-8").partition("\n")[2]
         (programs / program.name).write_text(f"#!{python}\n{text}", encoding="utf-8")
         (programs / program.name).chmod(0o755)
@@ -158,26 +165,125 @@ def test_commands_and_scenarios_work_from_the_wheel(bare: Path, tmp_path: Path) 
     assert "heart-disease" in run([str(bare / "flower-simulation"), "scenarios"], tmp_path)
     digest = run([str(bare / "asclepias"), "bundle"], tmp_path).split()[-1]
     assert len(digest) == 64
+    assert "visits.csv" in run([str(bare / "asclepias"), "deidentify", "--help"], tmp_path)
     options = ["--set", "training.rounds=2", "--set", "tracking.wandb=disabled", "--seed", "3"]
     command = [str(bare / "flower-simulation"), "run", "default", *options]
     assert "epsilon" in run([*command, "--out", "ours"], tmp_path)
     assert [*(tmp_path / "ours").rglob("report.html")]
 
 
-@pytest.mark.exhaustive
-def test_a_sample_of_the_tests_holds_against_the_wheel(
-    build: ModuleType, bare: Path, tmp_path: Path
-) -> None:
-    for file in (ROOT / "tests").rglob("*.py"):
-        place = tmp_path / "tests" / file.relative_to(ROOT / "tests")
-        place.parent.mkdir(parents=True, exist_ok=True)
-        source = file.read_text(encoding="utf-8")
-        try:
-            place.write_text(build.below_face(source), encoding="utf-8")
-        except ValueError:
-            continue  # one that is about the repository's own modules
+@pytest.fixture(scope="module")
+def suite(build: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tests, and what of the repository they look at, with the wheel's names of modules."""
+    folder = tmp_path_factory.mktemp("suite")
+    for part in ("tests", "benchmarks"):
+        for file in (ROOT / part).rglob("*.py"):
+            place = folder / file.relative_to(ROOT)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                source = build.below_face(file.read_text(encoding="utf-8"))
+            except ValueError:
+                continue  # one that is about the repository's own modules
+            place.write_text(names_in_code(build, source), encoding="utf-8")
+    for name in ("pyproject.toml", "README.md", "CHANGELOG.md"):
+        shutil.copy(ROOT / name, folder / name)
+    for name in ("docs", "examples"):
+        shutil.copytree(ROOT / name, folder / name)
     config = "[pytest]\npythonpath = .\nmarkers =\n  exhaustive\n  deployment\n"
-    (tmp_path / "pytest.ini").write_text(config + "addopts = -m 'not exhaustive'\n")
-    sample = [f"tests/{name}" for name in SAMPLE]
-    said = run([str(bare / "python"), "-m", "pytest", "-p", "no:cacheprovider", *sample], tmp_path)
+    (folder / "pytest.ini").write_text(
+        config + "addopts = -q -m 'not exhaustive and not deployment'\n"
+    )
+    return folder
+
+
+def names_in_code(build: ModuleType, source: str) -> str:
+    """Write names of modules anew in texts that are code, which tests hand to other processes."""
+    rooms = re.compile(rf"(?<![\w./])(?=(?:{'|'.join(build.ROOMS)})[. ])")
+    for node in ast.walk(ast.parse(source)):
+        code = isinstance(node, ast.Constant) and isinstance(node.value, str)
+        if code and re.search(r"\bimport \w", node.value):
+            segment = ast.get_source_segment(source, node) or ""
+            lines = [
+                rooms.sub(f"{build.FACE}.", line) if "import" in line else line
+                for line in segment.splitlines(keepends=True)
+            ]
+            source = source.replace(segment, "".join(lines))
+    return source
+
+
+#: What fast tests say of the repository's own folders.
+OF_A_CHECKOUT = (
+    "tests/accounting/test_release.py::"
+    "test_only_the_book_issues_receipts_and_only_a_release_takes_values_out",
+)
+
+
+def hold_against_the_wheel(bare: Path, suite: Path, names: Sequence[str]) -> None:
+    words = [f"--deselect={one}" for one in OF_A_CHECKOUT]
+    command = [str(bare / "python"), "-m", "pytest", "-p", "no:cacheprovider", *words]
+    said = run([*command, *(f"tests/{name}" for name in names)], suite)
     assert " passed" in said and " failed" not in said
+
+
+@pytest.mark.exhaustive
+def test_a_sample_of_the_tests_holds_against_the_wheel(bare: Path, suite: Path) -> None:
+    hold_against_the_wheel(bare, suite, SAMPLE)
+
+
+@pytest.mark.deployment
+@pytest.mark.parametrize(
+    "room", ["accounting", "clients/contract", "clients/data", "clients/learning", "crypto"]
+)
+def test_the_fast_tests_of_a_room_hold_against_the_wheel(
+    bare: Path, suite: Path, room: str
+) -> None:
+    hold_against_the_wheel(bare, suite, [room])
+
+
+@pytest.mark.deployment
+def test_a_consortium_is_deployed_from_the_wheel(bare: Path, tmp_path: Path) -> None:
+    """SuperLink, three SuperNodes and a run, which ends in the model that the wheel simulates."""
+    asclepias = str(bare / "asclepias")
+    address = f"127.0.0.1:{free_port()}"
+    short = ["--set", "training.rounds=2", "--set", "partition.hospitals=3", "--seed", "3"]
+    short += ["--set", "tracking.wandb=disabled"]
+    init = [asclepias, "init", "consortium", "--benchmark", "default", "--test-mode"]
+    run([*init, "--set", "partition.hospitals=3", "--address", address], tmp_path)
+    link = [asclepias, "superlink", "consortium/superlink", "--host", "127.0.0.1"]
+    with ExitStack() as stack:
+        stack.enter_context(running(link, tmp_path, "ready on"))
+        for number in range(3):
+            site = f"consortium/sites/hospital-{number:02}"
+            node = [asclepias, "supernode", "--site", site]
+            stack.enter_context(running(node, tmp_path))
+        submit = [asclepias, "submit", "default", "--superlink", "consortium/superlink"]
+        assert "epsilon" in run([*submit, *short, "--wait", "120"], tmp_path)
+    run([str(bare / "flower-simulation"), "run", "default", *short, "--out", "ours"], tmp_path)
+    [deployed] = (tmp_path / "consortium").glob("superlink/runs/*/model.safetensors")
+    [simulated] = (tmp_path / "ours").rglob("model.safetensors")
+    assert deployed.read_bytes() == simulated.read_bytes()
+
+
+@contextmanager
+def running(command: list[str], folder: Path, ready: str = "") -> Iterator[None]:
+    """A process, in a group of its own, that ends with the block."""
+    kept = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    log = folder / f"{len(list(folder.glob('*.log')))}.log"
+    with log.open("wb") as file:
+        process = subprocess.Popen(
+            command, cwd=folder, stdout=file, stderr=file, start_new_session=True,
+            env={**kept, "XDG_CACHE_HOME": str(folder / "cache"), "FLWR_TELEMETRY_ENABLED": "0"},
+        )  # fmt: skip
+    try:
+        end = time.monotonic() + 120
+        while ready not in log.read_text(errors="replace"):
+            assert process.poll() is None and time.monotonic() < end, log.read_text()
+            time.sleep(0.1)
+        yield
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=20)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
