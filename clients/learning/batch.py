@@ -52,6 +52,9 @@ def chunks_of_patients(
         chunk_records: records of a chunk, unless a patient has more.
     """
     order = torch.argsort(patients, stable=True)
+    if 0 < len(order) <= chunk_records:
+        yield order  # mostly: a hospital's batch is small, and a call costs more than what is in it
+        return
     _, counts = torch.unique_consecutive(patients[order], return_counts=True)
     start = stop = 0
     for count in counts.tolist():

@@ -325,7 +325,7 @@ def _scaling(gradients: list[Gradients], l2_clip: float, marks: Marks | None) ->
 
 
 def _distinct(patients: torch.Tensor) -> int:
-    return len(np.unique(patients.numpy()))
+    return len(set(patients.tolist()))
 
 
 def clip_factors(squared_norms: torch.Tensor, l2_clip: float) -> torch.Tensor:
