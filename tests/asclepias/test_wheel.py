@@ -118,7 +118,9 @@ def bare(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     programs, python = folder / "bin", folder / "bin" / "python"
     pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet"]
     offline = ["--no-deps", "--no-index", "--disable-pip-version-check"]
-    subprocess.run([*pip, *offline, str(wheel)], check=True)
+    # A checkout on PYTHONPATH would be taken for what is to be installed.
+    kept = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    subprocess.run([*pip, *offline, str(wheel)], check=True, env=kept)
     [packages] = folder.glob("lib/python*/site-packages")
     # A path, whose own .pth files nobody reads: this checkout is not installed there.
     (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
