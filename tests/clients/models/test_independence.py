@@ -21,11 +21,11 @@ SHAPES = {"image": (3, 32, 32), "volume": (1, 16, 16, 16), "table": (30,), "seri
 PAIRS = [(name, kind) for name, row in MODELS.items() for kind in (row.kinds or ("table",))]
 
 
-def info_of(kind: str, shape: tuple[int, ...] | None = None) -> DatasetInfo:
+def info_of(kind: str, shape: tuple[int, ...] | None = None, task: str = "binary") -> DatasetInfo:
     return DatasetInfo(
         name="made",
         title="",
-        task="binary",
+        task=task,
         shape=shape or SHAPES[kind],
         classes=("a", "b"),
         kind=kind,
@@ -50,7 +50,8 @@ def settings_of(name: str, weights: object = "", digest: str = "") -> Settings:
     ],
 )
 def test_every_shipped_model_treats_each_record_alone(name: str, kind: str) -> None:
-    info, settings = info_of(kind), settings_of(name)
+    task = "segmentation" if MODELS[name].dense else "binary"
+    info, settings = info_of(kind, task=task), settings_of(name)
     made = Records(
         inputs=np.zeros((2, *info.shape), dtype=np.float32),
         labels=np.arange(2),
