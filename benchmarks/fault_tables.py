@@ -14,6 +14,8 @@ FAULT_SETS = {
     "later": "planted when they were frozen a third time, thought up before they were read",
     "blind": "planted when they were frozen a fourth time, written down before they were read",
     "fifth": "planted when they were frozen a fifth time, two of them written down before",
+    "sixth": "planted when they were frozen a sixth time, drawn by lot of 27 written down before",
+    "parts": "of a part of a training, a vector or a statement",
 }
 
 

@@ -35,7 +35,9 @@ from tests.audit.faults import AUDIT, Fault, planted  # noqa: E402
 from tests.audit.fifth_faults import FIFTH  # noqa: E402
 from tests.audit.fresh_faults import FRESH  # noqa: E402
 from tests.audit.later_faults import LATER  # noqa: E402
+from tests.audit.part_faults import PARTS  # noqa: E402
 from tests.audit.planted import FAULTS  # noqa: E402
+from tests.audit.sixth_faults import SIXTH  # noqa: E402
 from tests.audit.unseen import UNSEEN  # noqa: E402
 
 #: Faults by when they were planted: detectors were made with the first, and not with the others.
@@ -46,6 +48,8 @@ SETS = {
     "later": LATER,
     "blind": BLIND,
     "fifth": FIFTH,
+    "sixth": SIXTH,
+    "parts": PARTS,
 }
 #: Canaries of the audit of a run, to see how many a tenth less noise takes.
 SIZES = (500, 2_000, 10_000, 50_000)

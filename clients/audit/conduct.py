@@ -205,7 +205,7 @@ class _Conduct:
             )
         if self._plan.sums:
             gates.append(exact_gate("values of opened sums that are another", self._wrong_sums))
-        return gates
+        return gates + self._sealing.gates()
 
     def _update(self, hospital: int, place: Place) -> Made:
         """A hospital's update of a round, noise included, and the seeds of what may go of it."""

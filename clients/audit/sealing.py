@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from accounting.audit_turns import turn_gates
+from clients.audit.hidden import Shown, turns_of
 from clients.site.chances import prepared_sealing, sealed_contribution
 from clients.site.unsealing import SealedSum, unseal
 from crypto.ceremony import make_offer
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from accounting.audit_gates import Gate
     from accounting.parts import Seeds
     from clients.contract.terms import Terms
     from crypto.keys import Keys
@@ -45,6 +48,7 @@ class AuditSealing:
         self._terms = terms
         self._names = list(names)
         self._keys = _keys_of(terms, members)
+        self._sent: list[Shown] = []
 
     def opened(
         self,
@@ -76,11 +80,22 @@ class AuditSealing:
             )
             for (update, seeds), name in zip(made, self._names, strict=True)
         ]
+        if self._terms.sealing.encrypts:
+            self._sent += [
+                Shown(f"{name}, round {place.round}", one.payload, place.round)
+                for name, one in zip(self._names, sealed, strict=True)
+            ]
         total = self._sum_of(sealed, range(len(sealed)), place)
         if self._terms.sealing.needs_pairs:
             others = [np.sum(updates, axis=0) - updates[number] for number in range(alone)]
             return total, [total - theirs for theirs in others]
         return total, [self._sum_of(sealed, [number], place) for number in range(alone)]
+
+    def gates(self) -> list[Gate]:
+        """What everybody could read of what was sealed, without a key."""
+        if not self._sent:
+            return []
+        return turn_gates(turns_of(self._sent, self._terms.sealing, made_up=False))
 
     def _sum_of(self, sealed: Sequence[Sealed], chosen: Sequence[int], place: Place) -> Vector:
         """The opened sum of some contributions: added at a server, opened at the last hospital."""

@@ -17,6 +17,7 @@ from clients.contract.terms import hospitals_expected
 from clients.data import Cohorts
 from simulations.audit.contents import content_gates, parameters_of
 from simulations.audit.gates import end_gate, exact_gate
+from simulations.audit.hidden import hidden_gates
 from simulations.audit.key_sums import key_gates
 from simulations.audit.learning import learning_gate
 from simulations.audit.opened import keys_of, released_models, terms_of
@@ -73,6 +74,7 @@ CASES: Mapping[str, Case] = {
     "gradients FSCDP, a dropout": _case("gradients", "FSCDP", _SPOILED, privacy__dropouts=1),
     "gradients FSCDP, a colluder": _case("gradients", "FSCDP", privacy__colluders=1),
     "gradients FPDP, public": _case("gradients", "FPDP", data__public=True),
+    "gradients FSCDP, public keys": _case("gradients", "FSCDP", sealing__key_mode="public"),
     "gradients FSCDP, one-time": _case(
         "gradients", "FSCDP", _LOST_THEN_DONE_AGAIN, sealing__scheme="one-time"
     ),
@@ -101,7 +103,9 @@ CASES: Mapping[str, Case] = {
 #: Those that a quick audit runs: one of each way in which answers leave.
 SAMPLE = (
     "gradients FSCDP, a dropout",
+    "gradients FSCDP, public keys",
     "gradients FSCDP, one-time",
+    "weights F",
     "layers FPDP",
     "single FPDP",
     "ensemble FPDP",
@@ -157,26 +161,33 @@ def run_case(case: Case, folder: Path) -> list[Gate]:
     keys = None if stopped else keys_of(folder, str(summary["training"]))
     if keys is not None and settings.sealing.scheme == "one-time" and not in_shares(settings):
         gates += key_gates(wire, keys)
-    if keys is not None and settings.exchange.name == "gradients":
-        gates.append(_start_gate(wire, settings, cohorts.of(settings), summary))
-    return [end_gate(stopped), *gates, *content_gates(wire, settings, info, keys)]
+    gates += content_gates(wire, settings, info, keys)
+    try:
+        gates += _sealed_gates(wire, settings, cohorts.of(settings), summary, stopped)
+    except Exception as error:  # whatever cannot be read is not what a hospital sends
+        unread = [f"{type(error).__name__}: {error}"]
+        gates.append(exact_gate("what is sealed can be read", unread))
+    return [end_gate(stopped), *gates]
 
 
-def _start_gate(wire: Wire, settings: Settings, cohort: Cohort, summary: Mapping[str, Any]) -> Gate:
-    """Return whether models are what opened sums make of zeros, with which the model begins.
+def _sealed_gates(
+    wire: Wire, settings: Settings, cohort: Cohort, summary: Mapping[str, Any], stopped: str
+) -> list[Gate]:
+    """Return the gates of what is sealed: who can read it, and what models are made of.
 
-    The canaries' model has no tensor of as many values as there are classes; this one has a bias,
-    so that a start that hangs on the records shows.
+    These are what opened sums make of zeros, with which the model begins. The canaries' model has
+    no tensor of as many values as there are classes; this one has a bias, so that a start that
+    hangs on the records shows.
     """
     largest = max(cohort.patients_by_hospital.values())
     sizes = {"data.patients": cohort.patients, "data.largest-hospital": largest}
     public, training = settings.with_config(sizes), str(summary["training"])
-    try:
-        terms = terms_of(
-            public, cohort.info, training=training, sigma=float(summary["noise_multiplier"])
-        )
-        opened = opened_sums(wire, terms, opener_keys(wire.out, training))
-    except Exception as error:  # whatever cannot be read is not what a hospital sends
-        return exact_gate("sums can be opened", [f"{type(error).__name__}: {error}"])
+    sigma = float(summary["noise_multiplier"])
+    terms = terms_of(public, cohort.info, training=training, sigma=sigma)
+    gates = hidden_gates(wire, settings, terms, stopped)
+    if stopped or settings.exchange.name != "gradients":
+        return gates
+    opened = opened_sums(wire, terms, opener_keys(wire.out, training))
     sums = {one.round: one.vector for one in opened}
-    return learning_gate(released_models(wire), sums, public, parameters_of(settings, cohort.info))
+    names = parameters_of(settings, cohort.info)
+    return [*gates, learning_gate(released_models(wire), sums, public, names)]

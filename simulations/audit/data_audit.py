@@ -20,6 +20,7 @@ from simulations.audit.canary_run import run_canaries
 from simulations.audit.cases import CASES, run_case
 from simulations.audit.contents import content_gates
 from simulations.audit.gates import ERROR, MOST_GATES, end_gate, exact_gate
+from simulations.audit.hidden import hidden_gates
 from simulations.audit.limits_kept import LIMITS, limit_gates
 from simulations.audit.plans import Form, Plan, Reading, plans_of
 from simulations.audit.reconciliation import reconcile
@@ -151,6 +152,7 @@ def _run(audit: DataAudit, canaries: Canaries, folder: Path, plan: Plan) -> Judg
         )
         keys = None if run.stopped else run.keys
         gates += content_gates(run.wire, run.settings, run.info, keys)
+        gates += hidden_gates(run.wire, run.settings, run.terms, run.stopped)
         audit.add(RECONCILIATION, plan.title, gates)
         return None if run.stopped else judge(plan.title, plan.reading, run)
     except Exception as error:  # whatever cannot be read is not what a hospital sends

@@ -117,7 +117,7 @@ def releases_of(
     return list(_of_visits(sent, settings, terms, keys))
 
 
-def _first(answers: Sequence[Sent], kind: Kind) -> Iterator[Sent]:
+def first_answers(answers: Sequence[Sent], kind: Kind) -> Iterator[Sent]:
     """Yield what left at each place, once: a second time it is the same, or the books say so."""
     seen = set()
     for sent in answers:
@@ -136,7 +136,7 @@ def _of_sums(
     opener = make_opener(terms.sealing, keys)
     steps = settings.exchange.local_steps if settings.exchange.name == "weights" else 1
     last = Kind.BACKWARD if settings.exchange.name == "layers" else Kind.TRAIN
-    for sent in _first(answers, last):
+    for sent in first_answers(answers, last):
         assert sent.content is not None
         reply = RoundReply.read(sent.content)
         header = SignedHeader.from_bytes(reply.header).header
@@ -156,7 +156,7 @@ def _of_visits(
     answers: Sequence[Sent], settings: Settings, terms: Terms, keys: Keys
 ) -> Iterator[Release]:
     expected = terms.sampling_rate * terms.patients / hospitals_expected(settings)
-    for sent in _first(answers, Kind.VISIT):
+    for sent in first_answers(answers, Kind.VISIT):
         assert sent.content is not None
         request, reply = VisitRequest.read(sent.asked), VisitReply.read(sent.content)
         left = _model(reply.model, keys, terms)
