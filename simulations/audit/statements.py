@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import stats
+from scipy.special import logsumexp
 
 from accounting.accountants import ACCOUNTANTS
 from accounting.audit_gates import Gate
@@ -66,7 +67,9 @@ def loss_epsilon(
     x = np.linspace(-_REACH * noise, hospitals + _REACH * noise, _POINTS)
     moved = np.arange(hospitals + 1.0)
     weights = stats.binom.pmf(moved, hospitals, rate)
-    ratio = np.log(weights @ np.exp((moved[:, None] * x - moved[:, None] ** 2 / 2) / noise**2))
+    # Where noise is faint a ratio itself can be beyond float64; its logarithm is not.
+    ratios = (moved[:, None] * x - moved[:, None] ** 2 / 2) / noise**2
+    ratio = logsumexp(stats.binom.logpmf(moved, hospitals, rate)[:, None] + ratios, axis=0)
     without = stats.norm.pdf(x, scale=noise)
     with_patient = weights @ stats.norm.pdf(x[None], loc=moved[:, None], scale=noise)
     return max(
