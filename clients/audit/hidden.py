@@ -52,10 +52,9 @@ def turns_of(shown: Sequence[Shown], plan: SealingPlan, *, made_up: bool = True)
         made_up: whether they are opened with the keys 1 and -1 too, as well as with nought. Seeds
             need not be expanded otherwise.
     """
-    frames = [_frame(one.payload, plan) for one in shown]
     if plan.ring is not None:
-        return _of_words(shown, frames, plan)
-    pairs = [_polynomials(frame, plan, expand=made_up) for frame in frames]
+        return _of_words(shown, plan)
+    pairs = [_polynomials(_frame(one.payload, plan), plan, expand=made_up) for one in shown]
     first, second = (np.stack([pair[at] for pair in pairs]) for at in (0, 1))
     found = [rows_of("first polynomials", shown, first / plan.coefficient_prime)]
     if plan.key_mode == "public":
@@ -172,20 +171,28 @@ def _powers(base: int, count: int, prime: int) -> list[int]:
     return powers
 
 
-def _of_words(shown: Sequence[Shown], frames: Sequence[Frame], plan: SealingPlan) -> list[Turns]:
-    """Return what can be read under one-time keys: blocks, and keys as they travel masked."""
+def words_of(shown: Sequence[Shown], plan: SealingPlan) -> Residues:
+    """Return blocks under one-time keys as they travel, uint64 ``[vectors, blocks, n]``."""
     layout = plan.layout
-    end, width = layout.blocks * layout.block_bytes, layout.wire_bits
-    words = np.empty((len(frames), layout.blocks, layout.degree), dtype=np.uint64)
-    for frame, out in zip(frames, words, strict=True):
-        from_planes(frame.body[:end].reshape(layout.blocks, -1), width, out)
-    room = layout.noise_bits - layout.bits_cut
+    end = layout.blocks * layout.block_bytes
+    words = np.empty((len(shown), layout.blocks, layout.degree), dtype=np.uint64)
+    for one, out in zip(shown, words, strict=True):
+        body = _frame(one.payload, plan).body[:end]
+        from_planes(body.reshape(layout.blocks, -1), layout.wire_bits, out)
+    return words
+
+
+def _of_words(shown: Sequence[Shown], plan: SealingPlan) -> list[Turns]:
+    """Return what can be read under one-time keys: blocks, and keys as they travel masked."""
+    layout, words = plan.layout, words_of(shown, plan)
+    width, room = layout.wire_bits, layout.noise_bits - layout.bits_cut
     low = (words & np.uint64(2**room - 1)) / 2.0**room
     found = [
         rows_of("blocks", shown, words / 2.0**width),
         rows_of("blocks modulo the scale", shown, low, points=2**room),
     ]
     if plan.sharing is None:
-        masked = np.stack([frame.body[end:].view("<u2") for frame in frames])[:, None]
-        found.append(rows_of("masked keys", shown, masked / 2.0**16, points=2**16))
+        end = 2 * layout.degree
+        masked = np.stack([np.frombuffer(one.payload[-end:], dtype="<u2") for one in shown])
+        found.append(rows_of("masked keys", shown, masked[:, None] / 2.0**16, points=2**16))
     return found

@@ -9,6 +9,7 @@ together do; they stay hidden from each hospital, and so do shares of them.
 from __future__ import annotations
 
 import struct
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,10 +17,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from scipy import stats
 
-from accounting.audit_gates import Gate
+from accounting.audit_gates import Gate, spread_gate
 from accounting.audit_turns import Turns, turn_gates
 from accounting.vocabulary import EXCHANGES, SCHEMES
-from clients.audit.hidden import Shown, residues_of, rows_of, turns_of
+from clients.audit.hidden import Shown, residues_of, rows_of, turns_of, words_of
 from clients.contract.kinds import Kind
 from clients.contract.messages import ARRAYS, RoundReply
 from clients.contract.visit_messages import VisitReply
@@ -36,6 +37,7 @@ from crypto.parameters import CKKS_SCALE_BITS, HEAD_BYTES
 from crypto.polynomials import Small
 from crypto.roles import Sealed
 from crypto.schemes import make_adder
+from crypto.security import FRESH_STDDEV
 from crypto.tags import derive_key
 from simulations.audit.gates import exact_gate
 from simulations.audit.opened import first_answers
@@ -48,9 +50,11 @@ if TYPE_CHECKING:
     from clients.contract.terms import Terms
     from crypto.keys import Keys
     from crypto.plans import SealingPlan
+    from crypto.roles import Place
     from simulations.audit.wire import Sent, Wire
 
 MADE_UP = "what is sealed opens with no made-up key"
+ERRORS = "errors under one-time keys, as a share of what is stated"
 ENVELOPES = "envelopes open with no made-up key"
 
 
@@ -79,10 +83,11 @@ def hidden_gates(wire: Wire, settings: Settings, terms: Terms, stopped: str) -> 
     if keys is None:
         return gates + turn_gates(parts)
     if plan.ring is not None:
-        faults = list(_opened_blocks(answers, plan, keys))
+        gates.append(exact_gate(MADE_UP, list(_opened_blocks(answers, plan, keys))))
         if plan.sharing is None:
+            gates.append(_errors_gate(answers, plan, keys))
             parts.append(_seen_by_hospitals(answers, plan, keys))
-        return [*gates, *turn_gates(parts), exact_gate(MADE_UP, faults)]
+        return gates + turn_gates(parts)
     known, gate = _opened_anyhow(answers, plan, keys)
     return [*gates, *turn_gates([*parts, *known]), gate]
 
@@ -172,20 +177,70 @@ def _without(answers: Sequence[_Answer], values: NDArray[Any], plan: SealingPlan
 
 def _seen_by_hospitals(answers: Sequence[_Answer], plan: SealingPlan, keys: Keys) -> Turns:
     """Return masked keys less what every hospital can take off; all of a place add up to a key."""
-    label = keys.parameter_id.encode()
-    rows = []
-    for one in answers:
-        place, name, nonce = one.header.place, one.header.sender.encode(), one.header.nonce
-        pad = derive_key(keys.group_key, b"key pad", place, name, nonce, label)
-        sent = np.frombuffer(one.shown.payload[-2 * plan.degree :], dtype="<u2")
-        rows.append((sent - stream_sum([(pad, True)], plan.degree))[None])
+    rows = np.stack([_masked_key(one, plan, keys)[None] for one in answers])
     return rows_of(
         "masked keys as hospitals see them",
         [one.shown for one in answers],
-        np.stack(rows) / 2.0**16,
+        rows / 2.0**16,
         points=2**16,
         whole=False,
     )
+
+
+def _masked_key(one: _Answer, plan: SealingPlan, keys: Keys) -> NDArray[np.uint16]:
+    """Return a masked key less what every hospital can take off, uint16 ``[n]``."""
+    place, name, nonce = one.header.place, one.header.sender.encode(), one.header.nonce
+    label = keys.parameter_id.encode()
+    pad = derive_key(keys.group_key, b"key pad", place, name, nonce, label)
+    sent = np.frombuffer(one.shown.payload[-2 * plan.degree :], dtype="<u2")
+    return sent - stream_sum([(pad, True)], plan.degree)
+
+
+def _errors_gate(answers: Sequence[_Answer], plan: SealingPlan, keys: Keys) -> Gate:
+    """Return whether sums under one-time keys hold the errors that every hospital must add.
+
+    Without errors whoever has no key finds it by linear algebra. The sum of a place's keys is known
+    to hospitals, and with it the sum of errors: what blocks are above a multiple of their scale.
+    """
+    layout, found = plan.layout, []
+    places: dict[Place, list[_Answer]] = defaultdict(list)
+    for one in answers:
+        places[one.header.place].append(one)
+    for place, given in places.items():
+        if len(given) == plan.hospitals:
+            found.append(_errors(given, plan, keys, place))
+    if not found:
+        return exact_gate(ERRORS, ["no place was answered by all"])
+    errors = np.concatenate(found)
+    each = FRESH_STDDEV**2 + (4.0**layout.bits_cut - 1.0) / 12.0
+    return spread_gate(
+        ERRORS,
+        "sums of all hospitals",
+        squares=float((errors**2).sum()),
+        count=errors.size,
+        stddev=float(np.sqrt(plan.hospitals * each)),
+    )
+
+
+def _errors(
+    given: Sequence[_Answer], plan: SealingPlan, keys: Keys, place: Place
+) -> NDArray[np.float64]:
+    """Return the errors in the sum of a place, from the sum of its keys, ``[blocks * n]``."""
+    layout, pairs = plan.layout, keys.pairs
+    assert pairs is not None
+    masked = np.stack([_masked_key(one, plan, keys) for one in given]).sum(axis=0, dtype=np.uint16)
+    secret = Small(masked.view(np.int16).astype(np.int64))
+    words = words_of([one.shown for one in given], plan).sum(axis=0, dtype=np.uint64)
+    sealing = Sealing(layout=layout, keys=keys, bind=pairs.bind, place=place)
+    shared, product = sealing.polynomials(), np.empty_like(words)
+    for first in range(0, layout.blocks, shared.rows):
+        out = product[first : first + shared.rows]
+        spectrum = np.empty((len(out), layout.degree // 2), dtype=np.complex128)
+        shared.chunk(first, secret.norm).times(secret, out, spectrum)
+    left = (words << np.uint64(layout.bits_cut)) - product
+    room, cut = 2**layout.noise_bits, len(given) * (2**layout.bits_cut - 1) / 2.0
+    errors = (left & np.uint64(room - 1)).astype(np.float64).ravel() + cut
+    return np.asarray(errors - room * np.rint(errors / room))
 
 
 def _opened_blocks(answers: Sequence[_Answer], plan: SealingPlan, keys: Keys) -> Iterator[str]:

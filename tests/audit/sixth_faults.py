@@ -21,10 +21,12 @@ from clients.learning import batch, dp_sgd
 from clients.site import split_hospital
 from clients.site.chances import Chances
 from crypto import bfv
+from crypto.coins import Coins
 from crypto.pairs import PairKeys
 from crypto.parameters import COEFFICIENT_PRIME
 from crypto.polynomials import Multiplicand
 from crypto.prepared import Prepared
+from crypto.security import COINS
 from crypto.shared_polynomials import SharedPolynomials
 from tests.audit.faults import DATA, RECONCILIATION, Fault, swap
 
@@ -186,6 +188,20 @@ def _keys_unmasked(stack: ExitStack) -> None:
     swap(stack, PairKeys, "masks", masks)
 
 
+def _without_errors(stack: ExitStack) -> None:
+    """Add no errors under one-time keys, so that keys follow from blocks by linear algebra."""
+    real = Coins.heads
+
+    def binomial(self: Coins, count: int) -> Any:
+        return real(self, count).astype(np.int64) - COINS // 2
+
+    def heads(self: Coins, count: int) -> Any:
+        return np.full(count, COINS // 2, dtype=np.uint8)
+
+    swap(stack, Coins, "binomial", binomial)
+    swap(stack, Coins, "heads", heads)
+
+
 SIXTH: tuple[Fault, ...] = (
     Fault(name="a patient in pieces, each clipped", plant=_in_pieces, caught_by=(DATA,)),
     Fault(name="sums of any number of hospitals", plant=_any_number, caught_by=(DATA,)),
@@ -221,4 +237,9 @@ VARIANTS: tuple[Fault, ...] = (
         caught_by=(RECONCILIATION,),
     ),
     Fault(name="one-time keys unmasked", plant=_keys_unmasked, caught_by=(RECONCILIATION,)),
+    Fault(
+        name="one-time keys without errors",
+        plant=_without_errors,
+        caught_by=(RECONCILIATION,),
+    ),
 )

@@ -12,7 +12,7 @@ from simulations.audit import data_audit
 from simulations.audit.cases import CASES, run_case
 from simulations.audit.data_audit import audit_data
 from simulations.audit.gates import ERROR
-from simulations.audit.hidden import MADE_UP
+from simulations.audit.hidden import ERRORS, MADE_UP
 from simulations.audit.plans import SMALL, plans_of
 from tests.audit.faults import named, planted
 from tests.audit.sixth_faults import SIXTH, VARIANTS
@@ -44,6 +44,7 @@ def shut(case: str, folder: Path) -> set[str]:
                 ("one-time keys times nought", ONE_TIME, {SHOWN, MADE_UP}),
                 ("one-time keys times nought", SHARED, {SHOWN, MADE_UP}),
                 ("one-time keys unmasked", ONE_TIME, {SHOWN}),
+                ("one-time keys without errors", ONE_TIME, {ERRORS}),
             )
         ),
     ],
