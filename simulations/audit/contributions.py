@@ -127,10 +127,14 @@ def noise_of(found: Read, canaries: Canaries, *, clip: float) -> Floats:
     """
     at, along = canaries.coordinates(), canaries.direction()
     left = np.stack([one.vector for one in found.releases]) / clip
-    # Of a gradient that is vanishing any part may be there, and tells nothing of the noise.
-    fading = found.own & ~canaries.quiet & (np.abs(found.off) > FADING)
-    parts = np.where(fading, found.parts, found.counts * found.known)
+    parts = found.counts * found.known
     left[:, at] -= parts[:, :, None] * along[None]
+    # Of a gradient that is vanishing any part may be there, and rounding turns it: that tells
+    # nothing of the noise, in whose place some is drawn.
+    fading = found.own & ~canaries.quiet & ((np.abs(found.off) > FADING) | (found.counts != 0))
+    rows, whose = np.nonzero(fading)
+    drawn = np.random.default_rng().standard_normal((len(rows), at.shape[1]))
+    left[rows[:, None], at[whose]] = drawn * found.noise_stddev[rows][:, None]
     if canaries.counted:
         classes = (1.0 - MARGIN) * canaries.classes()
         left[:, -classes.shape[1] :] -= found.counts @ classes
