@@ -258,13 +258,15 @@ def _outcome(
     every = 0.0
     passage: Passage[Any] | None = None
     try:
+        # Before records are read: how long that takes is held back as well.
+        every = worker.answer_every(context)
         request = _read(kind, content)
         # A hospital vouches for a peer's ledger whichever of them a run invites.
         invited = kind is not Kind.VOUCH
         hospital = worker.hospital(
             request.training, context, invited=invited, asked=(kind, request)
         )
-        log, every = hospital.site.log_exception, hospital.site.answer_every
+        log = hospital.site.log_exception
         hospital.witnessing.guard(kind, request)
         sigma = request.noise_multiplier if kind in _PROPOSING else None
         if isinstance(request, JoinRequest):

@@ -112,6 +112,7 @@ class _Copies:
         self._first = max(1, passes - MOST_BYTES // (8 * values))
         self._sums_at = -(-passes // mmap.PAGESIZE) * mmap.PAGESIZE
         self._file = -1
+        self._refused = False
         self._memory: mmap.mmap | None = None
         self._children: list[int] = []
 
@@ -131,6 +132,8 @@ class _Copies:
 
     def consider(self, number: int, seconds: float) -> None:
         """Make copies, where the passes from a number on would take this process too long."""
+        if self._refused:
+            return
         left = self._passes - max(number, self._first)
         if self._memory is not None:
             left = int(np.count_nonzero(self._states()[number:] == _NOTHING))
@@ -141,9 +144,15 @@ class _Copies:
             if processor is None:
                 return
             with processor:
-                if self._memory is None:
-                    self._share(number)
-                self._fork()
+                try:
+                    if self._memory is None:
+                        self._share(number)
+                    self._fork()
+                except (OSError, MemoryError):
+                    # How many were drawn must not decide on an answer: what a limit of the machine
+                    # refuses, this process computes by itself.
+                    self._refused = True
+                    return
 
     def made(self, number: int, seconds: float) -> NDArray[np.float64] | None:
         """Return a pass's sum ``[d]``, or None where this process is to compute it."""
@@ -164,7 +173,8 @@ class _Copies:
 
     def _share(self, number: int) -> None:
         """Make the memory for passes from a number on; those before it are done."""
-        self._file = os.memfd_create("sums of passes")
+        if self._file < 0:
+            self._file = os.memfd_create("sums of passes")
         size = self._sums_at + 8 * self._values * (self._passes - self._first)
         os.ftruncate(self._file, size)
         self._memory = mmap.mmap(self._file, size)

@@ -89,6 +89,7 @@ def _own_records(file: SiteFile, settings: Settings) -> Cohort:
     from clients.data import Cohort, load_dataset
     from clients.data.records import posed
 
+    _check_no_masks(file)
     data = settings.data
     dataset = load_dataset(
         file.data_name,
@@ -105,6 +106,25 @@ def _own_records(file: SiteFile, settings: Settings) -> Cohort:
         tests={} if dataset.test is None else {file.hospital: dataset.test},
         patient_names=dataset.patient_names,
     )
+
+
+def _check_no_masks(file: SiteFile) -> None:
+    """Refuse a folder of pictures with masks, by what is declared of it.
+
+    Pictures are read as they are drawn, but masks are held all at once, in a size that the run
+    chooses: whether they fit would tell how many there are. An npz file's size no run chooses.
+    """
+    from clients.data.catalogue import declared_kind
+    from clients.tasks.question import SEGMENTATION
+
+    folder = file.data_name.startswith("image-folder:")
+    masks = folder and declared_kind(file.data_name, file.data_dir) == SEGMENTATION
+    if masks and not file.data_public:
+        raise Fault(
+            Code.SITE_REFUSED,
+            f"{file.data_name}: a hospital trains on masks of an npz file, not of a folder: their "
+            "size would be the run's to choose; keep pictures and masks in an npz file",
+        )
 
 
 def _log_reading(file: SiteFile, line: str) -> None:

@@ -108,6 +108,15 @@ class Worker:
         config = frozenset(context.run_config.items())
         return self._simulated(partition_of(context), config, training)
 
+    def answer_every(self, context: Context) -> float:
+        """Return the seconds at whose multiples a node's answers leave, by its site.toml alone.
+
+        Raises:
+            SiteFileError: the site.toml is not sound.
+        """
+        own = context.node_config.get("site")
+        return read_site_file(Path(str(own))).answer_every if own else 0.0
+
     def close(self) -> None:
         """Forget every training and close every book."""
         self._trainings.clear()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import secrets
 import signal
 import time
@@ -111,6 +112,25 @@ def _raises() -> None:
 
 def _hangs() -> None:
     signal.pause()
+
+
+@pytest.fixture
+def no_shared_memory() -> Iterator[None]:
+    """A limit under which the sums of some passes do not fit, and those of few do."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_machine_that_allows_no_copies_decides_on_no_answer(no_shared_memory: None) -> None:
+    # How many are drawn decides on how much memory copies need: refusals would tell it.
+    alone, processors = _sum_of(None, "recorded"), _processors(2)
+    found = _sum_of(processors, "recorded")
+    assert found.total.tobytes() == alone.total.tobytes()
+    held = processors.take()
+    assert held is not None, "what was taken is given back"
+    held.close()
 
 
 @pytest.mark.parametrize("fails", [_dies, _raises, _hangs])
