@@ -136,7 +136,7 @@ def named_file(where: Location) -> Path:
     variant = where.variant
     if not variant:
         raise DataError("say which: npz:<file>", code="unknown-dataset")
-    named = Path(variant).expanduser()
+    named = where.named()
     return named if named.is_file() else find(where.data_dir, [variant, f"{variant}.npz"])
 
 

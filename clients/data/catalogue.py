@@ -108,13 +108,13 @@ def is_own(name: str) -> bool:
     return base in OWN or base not in DATASETS
 
 
-def declared_kind(name: str, data_dir: str | Path | None = None) -> str:
+def declared_kind(name: str, data_dir: str | Path | None = None, *, declared: bool = False) -> str:
     """Return the kind of targets that is declared beside data of one's own; "" where none is.
 
     No record is read.
     """
     base, _, variant = name.partition(":")
-    where = Location(variant=variant, data_dir=str(data_dir or ""))
+    where = Location(variant=variant, data_dir=str(data_dir or ""), declared=declared)
     try:
         if base == "csv":
             file = table.find_tables(where).declaration

@@ -50,6 +50,16 @@ class Location:
         """Return the file of the declaration, which usually lies beside the data."""
         return Path(self.declaration) if self.declaration else beside
 
+    def named(self) -> Path:
+        """Return the path that is named, seen from the working folder.
+
+        A hospital's own records lie where its site.toml says: none are taken from wherever a
+        command happens to be typed, though they have the same name.
+        """
+        named = Path(self.variant).expanduser()
+        placed = self.declared and self.data_dir
+        return Path(self.data_dir).expanduser() / named if placed else named
+
 
 def data_folder(data_dir: str | Path | None) -> Path | None:
     """Return the folder to look in: the setting, else the variable ASCLEPIAS_DATA, else None."""

@@ -197,7 +197,7 @@ def named_folder(where: Location) -> Path:
     """Return the folder that is named in the settings."""
     if not where.variant:
         raise DataError("say which: image-folder:<folder>", code="unknown-dataset")
-    named = Path(where.variant).expanduser()
+    named = where.named()
     root = named if named.is_dir() else find(where.data_dir, [where.variant])
     if not root.is_dir():
         raise DataError(f"{root} is no folder", code="missing-file")

@@ -76,7 +76,7 @@ def find_tables(where: Location) -> Sources:
     if not where.variant:
         raise DataError("say which: csv:<file>", code="unknown-dataset")
     if "*" not in where.variant:
-        named = Path(where.variant).expanduser()
+        named = where.named()
         path = named if named.is_file() else find(where.data_dir, [where.variant])
         return Sources(files=(path,), declaration=path.with_suffix(".toml"))
     if where.declared:

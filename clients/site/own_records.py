@@ -118,7 +118,7 @@ def _check_no_masks(file: SiteFile) -> None:
     from clients.tasks.question import SEGMENTATION
 
     folder = file.data_name.startswith("image-folder:")
-    masks = folder and declared_kind(file.data_name, file.data_dir) == SEGMENTATION
+    masks = folder and declared_kind(file.data_name, file.data_dir, declared=True) == SEGMENTATION
     if masks and not file.data_public:
         raise Fault(
             Code.SITE_REFUSED,

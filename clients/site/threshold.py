@@ -2,8 +2,8 @@
 
 To read a table of a million cells takes seconds, and whoever may send messages could have it read
 by any. Only those that may begin a training need the records' public facts to be understood; the
-others are about one that has begun here. What is refused here the door would refuse as well, with
-the same code: it says so once more, for what comes through.
+others are about one that has begun here. What is refused here the door would refuse as well: it
+says so once more, for what comes through. Its code may be another, but it hangs on the book alone.
 """
 
 from __future__ import annotations

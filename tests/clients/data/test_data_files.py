@@ -168,3 +168,17 @@ def test_a_byte_that_is_no_letter_is_one_records_alone(tmp_path: Path) -> None:
     data = load_dataset("npz:a", tmp_path, declared=True)
     assert data.train.labels.tolist() == [0, 1]
     assert len(set(data.patient_names)) == 3
+
+
+def test_a_hospitals_own_table_is_none_of_the_same_name_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = 'target = "y"\nclasses = ["a", "b"]\n[ranges]\nx = [0, 9]\n'
+    for folder, rows in (("site", 3), ("elsewhere", 5)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "visits.toml").write_text(said)
+        (tmp_path / folder / "visits.csv").write_text("y,x\n" + "a,5\n" * rows)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    site = tmp_path / "site"
+    assert len(load_dataset("csv:visits.csv", site, declared=True).train) == 3
+    assert len(load_dataset("csv:visits.csv", site).train) == 5, "what is typed is seen from here"
