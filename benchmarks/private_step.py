@@ -54,7 +54,7 @@ class Work:
 
     def __init__(self, name: str, side: int, patients: int, each: int, device: str) -> None:
         info: Any = SimpleNamespace(
-            shape=(3, side, side), classes=("no", "yes"), input_range=(0.0, 1.0)
+            shape=(3, side, side), classes=("no", "yes"), outputs=2, input_range=(0.0, 1.0)
         )
         torch.manual_seed(0)
         self.device = torch.device(device)

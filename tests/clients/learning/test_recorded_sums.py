@@ -185,7 +185,7 @@ def test_sum_equals_one_patient_at_a_time(patients: list[int], l2_clip: float, c
 )
 def test_nets_of_the_field_are_recorded_and_sum_as_by_hooks(build, shape) -> None:
     torch.manual_seed(0)
-    info = SimpleNamespace(shape=shape, classes=("no", "yes"), input_range=(0.0, 1.0))
+    info = SimpleNamespace(shape=shape, classes=("no", "yes"), outputs=2, input_range=(0.0, 1.0))
     net = build(info)
     batch = Batch(
         inputs=torch.rand(4, *shape),
@@ -222,7 +222,9 @@ def test_a_patient_with_very_many_records_is_recorded_piece_by_piece(
 
 
 def test_small_models_and_unknown_uses_go_by_hooks() -> None:
-    info = SimpleNamespace(shape=(1, 16, 16), classes=("no", "yes"), input_range=(0.0, 1.0))
+    info = SimpleNamespace(
+        shape=(1, 16, 16), classes=("no", "yes"), outputs=2, input_range=(0.0, 1.0)
+    )
     small = PerSample(cnn(info))
     small.choose_pass((1, 16, 16))
     assert not small.recorded
