@@ -133,9 +133,20 @@ def connect(folder: Path, address: str, pins: Pins, *, patience: float = 60.0) -
     try:
         connection = _context(folder, pins, server=False).wrap_socket(plain)
         _name_of(connection, pins)
-    except (OSError, LinkError) as error:
+    except TimeoutError:
+        plain.close()
+        raise LinkError(
+            f"what listens at {address} says nothing: is the {name} overloaded, or the port wrong?"
+        ) from None
+    except (ssl.SSLCertVerificationError, LinkError) as error:
         plain.close()
         raise LinkError(f"who answers at {address} is not the pinned {name} ({error})") from None
+    except OSError as error:
+        plain.close()
+        raise LinkError(
+            f"what listens at {address} does not speak as the {name} does ({error}): is the port "
+            "right?"
+        ) from None
     return FrameLink(connection, peer=f"the {name}", patience=patience)
 
 

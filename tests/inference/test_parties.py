@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import socket
 import threading
 import time
 from contextlib import ExitStack, suppress
@@ -21,6 +22,7 @@ from crypto.inference.links import LinkError, Refusal
 from crypto.inference.parties import Party
 from crypto.inference.words import encode
 from deployment.errors import DeploymentError
+from deployment.inference import identities
 from deployment.inference.folders import read_folder
 from deployment.inference.identities import make_identity
 from deployment.inference.packets import Packets, PacketSeeds
@@ -317,6 +319,30 @@ def test_a_provider_with_another_certificate_is_not_asked(three, tmp_path):
     pin.write_text("no certificate")
     with pytest.raises(IdentityError, match=r"provider\.pem is missing or no certificate"):
         three.agent()
+
+
+@pytest.mark.parametrize(("says", "told"), [(b"", "says nothing"), (b"HTTP/1.1 400\r\n", "speak")])
+def test_who_is_silent_or_speaks_otherwise_is_not_called_an_impostor(
+    three, monkeypatch, says, told
+):
+    monkeypatch.setattr(identities, "HANDSHAKE_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=_answer, args=(server, says))
+        thread.start()
+        three.tell_patients(server.getsockname()[1])
+        with pytest.raises(LinkError, match=told):
+            three.agent()
+        thread.join()
+
+
+def _answer(server, says):
+    connection, _ = server.accept()
+    with connection:
+        connection.sendall(says)
+        connection.settimeout(5)
+        with suppress(OSError):
+            while connection.recv(4096):
+                pass
 
 
 def test_a_patient_may_not_ask_what_the_provider_asks(three):
