@@ -246,9 +246,11 @@ def commands_on_pages():
         blocks = re.findall(r"^```\w*\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
         texts = [*"\n".join(blocks).splitlines(), *re.findall(r"`([^`\n]+)`", text)]
         for line in texts:
-            # `asclepias` by itself is the package.
+            # `asclepias` by itself is the package, and so it is where it is imported or installed.
             if match := re.search(
-                r"\b(flower-simulation(?: [^#&;]*)?|asclepias (?:[a-z]|--)[^#&;]*)(?=[#&;]|$)", line
+                r"(?<!from )(?<!install )\b"
+                r"(flower-simulation(?: [^#&;|]*)?|asclepias (?:[a-z]|--)[^#&;|]*)(?=[#&;|]|$)",
+                line,
             ):
                 filled = re.sub(r"<[^>]+>", "NAME", match[0]).replace("--seed N", "--seed 1")
                 found.add(filled.strip())
