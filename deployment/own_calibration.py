@@ -19,7 +19,7 @@ from deployment.errors import DeploymentError
 
 if TYPE_CHECKING:
     from clients.data import Dataset
-    from clients.data.records import Inputs, Ints
+    from clients.data.records import DatasetInfo, Inputs, Ints
     from clients.prediction.artefact import Artefact
     from clients.prediction.asked import Asked
     from clients.prediction.own_calibration import OwnCalibration
@@ -146,12 +146,25 @@ def _not_trained_on(site: SiteFile, artefact: Artefact, asked: Asked) -> _Checke
         image_size=artefact.info.shape[-1] if artefact.info.kind == "image" else 64,
         declared=not site.data_public,
     )
-    trained = _trained(dataset, _named_in_headers(site), asked)
+    in_headers = _named_in_headers(site)
+    trained = _trained(dataset, in_headers, asked)
+    named = bool(dataset.patient_names or in_headers) and any(asked.names)
+    if not (len(trained) or named or _read_alike(dataset.info, artefact.info)):
+        text = (
+            f"whether a record is of a patient that {site.data_name} trains on is not checked: "
+            "patients are not named in both, and the model reads other columns than the hospital"
+        )
+        return _Checked(asked=asked, finding=Finding(good=False, text=text))
     text = f"no record is of a patient that {site.data_name} trains on"
     if len(trained):
         text = f"{len(trained)} records are of patients that {site.data_name} trains on: left out"
     finding = Finding(good=not len(trained), text=text)
     return _Checked(asked=without_labels(asked, trained), finding=finding)
+
+
+def _read_alike(one: DatasetInfo, other: DatasetInfo) -> bool:
+    """Whether a record is the same inputs by both, so that a patient's is known again."""
+    return one.shape == other.shape and one.declared == other.declared
 
 
 def _named_in_headers(site: SiteFile) -> frozenset[str]:

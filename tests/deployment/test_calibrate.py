@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import stat
 import sys
@@ -164,6 +165,20 @@ def test_patients_who_are_trained_on_are_left_out(
     assert "calibrated on 50 records of 50 patients" in shown
     assert calibrated(site, model, site / "visits.csv") == 1
     assert "calibrate on labelled records of other patients" in capsys.readouterr().err
+
+
+def test_what_cannot_be_compared_is_not_said_to_be_checked(
+    site: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "new"
+    data.mkdir()
+    rows = visits(1, 50, read_artefact(model))
+    write_visits(data, f"{HEADER}\n{re.sub('(?m)^n[0-9]+', '', rows)}")
+    said = site / "visits.toml"
+    said.write_text(re.sub("pulse = .*", "pulse = [10, 300]", said.read_text()))
+    assert calibrated(site, model, data / "visits.csv") == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "is not checked" in shown and "no record is of a patient" not in shown
 
 
 def test_patients_whom_headers_name_are_left_out_and_never_shown(
