@@ -48,22 +48,27 @@ class OwnTask:
         import torch
 
         assert self.loss is not None
-        targets = self.formed(targets)
+        targets = formed(targets, self.target_shape, self.target_dtype)
         each = [
             self.loss(outputs[row : row + 1], targets[row : row + 1]).mean()
             for row in range(len(targets))
         ]
         return torch.stack(each).sum()
 
-    def formed(self, targets: torch.Tensor) -> torch.Tensor:
-        """Return targets in the task's form: a number for each record stands for all of its own.
 
-        Devices are tried on made-up records, whose targets are made-up class numbers.
-        """
-        import torch
+def formed(targets: torch.Tensor, shape: tuple[int, ...], dtype: str) -> torch.Tensor:
+    """Return targets ``[n, *shape]``; a number for each record stands for all of its own.
 
-        targets = targets.to(getattr(torch, self.target_dtype))
-        if targets.shape[1:] == self.target_shape:
-            return targets
-        ones = [1] * len(self.target_shape)
-        return targets.reshape(-1, *ones).expand(-1, *self.target_shape)
+    Args:
+        targets: ``[n, *shape]``, or ``[n]``: devices are tried on made-up records, whose targets
+            are made-up whole numbers.
+        shape: of one record's target.
+        dtype: of targets, as torch names it.
+    """
+    import torch
+
+    targets = targets.to(getattr(torch, dtype))
+    if targets.shape[1:] == shape:
+        return targets
+    ones = [1] * len(shape)
+    return targets.reshape(-1, *ones).expand(-1, *shape)

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from clients.contract.own_task import formed
+
 if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
@@ -166,14 +168,5 @@ class Question:
         return dict(zip(self.stratum_names, counts.tolist(), strict=True))
 
     def formed(self, targets: torch.Tensor) -> torch.Tensor:
-        """Return targets in their form: a number for each record stands for all of its own.
-
-        Devices are tried on made-up records, whose targets are made-up whole numbers.
-        """
-        import torch
-
-        targets = targets.to(getattr(torch, self.dtype))
-        if targets.shape[1:] == self.shape:
-            return targets
-        ones = [1] * len(self.shape)
-        return targets.reshape(-1, *ones).expand(-1, *self.shape)
+        """Return targets in the form of this question's."""
+        return formed(targets, self.shape, self.dtype)

@@ -24,6 +24,7 @@ from clients.site.site_file import read_site_file
 from simulations.cli import app
 from tests.exchange_runs import read_json, run_app
 from tests.in_process import small_settings
+from tests.patient_sums import one_by_one
 from tests.task_data import write_table
 
 OWN = "tests.own_tasks:Quantile"
@@ -50,13 +51,7 @@ def test_own_tasks_clipped_sum_is_that_of_patients_one_by_one() -> None:
     patients = torch.tensor([0, 1, 1, 2, 2, 2])
     batch = Batch(inputs=inputs, labels=targets, patients=patients)
     found = clipped_gradient_sum(PerSample(module, loss=loss), batch, l2_clip=0.6)
-    total = torch.zeros(5, dtype=torch.float64)
-    for one in range(3):
-        rows = torch.nonzero(patients == one).flatten()
-        value = loss(module(inputs[rows]), targets[rows]) / len(rows)
-        parts = torch.autograd.grad(value, list(module.parameters()))
-        gradient = torch.cat([part.reshape(-1) for part in parts]).double()
-        total += gradient * min(1.0, 0.6 / float(gradient.norm()))
+    total = one_by_one(module, loss, batch, l2_clip=0.6)
     torch.testing.assert_close(torch.from_numpy(found.total), total, rtol=1e-4, atol=1e-6)
 
 

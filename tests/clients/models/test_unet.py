@@ -14,6 +14,7 @@ from clients.learning.row_check import check_rows
 from clients.learning.task_loss import loss_of
 from clients.models import ModelError, build_model
 from clients.models.readiness import check_private_ready
+from tests.patient_sums import one_by_one
 
 
 def info(shape: tuple[int, ...], task: str = "segmentation") -> DatasetInfo:
@@ -54,13 +55,7 @@ def test_clipped_sum_of_masks_is_that_of_patients_one_by_one(shape: tuple[int, .
     batch = Batch(inputs=inputs, labels=masks, patients=patients)
     found = clipped_gradient_sum(PerSample(module, loss=loss), batch, l2_clip=0.5)
     assert loss is not None
-    total = torch.zeros(len(found.total), dtype=torch.float64)
-    for one in range(3):
-        rows = torch.nonzero(patients == one).flatten()
-        value = loss(module(inputs[rows]), masks[rows]) / len(rows)
-        parts = torch.autograd.grad(value, list(module.parameters()))
-        gradient = torch.cat([part.reshape(-1) for part in parts]).double()
-        total += gradient * min(1.0, 0.5 / float(gradient.norm()))
+    total = one_by_one(module, loss, batch, l2_clip=0.5)
     torch.testing.assert_close(torch.from_numpy(found.total), total, rtol=1e-3, atol=1e-5)
 
 
