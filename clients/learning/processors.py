@@ -17,7 +17,8 @@ class Processors:
     """Those that processes with the same name for them share.
 
     Args:
-        name: known to these processes alone.
+        name: theirs alone. Whoever is on the machine can see and take it: sums are slower then, and
+            the same.
         count: how many there are.
 
     Attributes:
