@@ -7,11 +7,13 @@ differ in style as well.
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import re
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -44,6 +46,9 @@ STYLE: Any = {
     "svg.fonttype": "path",
 }
 PNG_DPI = 200
+#: How long a copy of the process is waited for: so many seconds, and times the other half.
+PATIENCE_SECONDS, PATIENCE_TIMES = 2.0, 4.0
+_PAUSE_SECONDS = 0.002
 
 Source = TypeVar("Source")
 
@@ -114,15 +119,19 @@ def _yes() -> bool:
 def _beside(work: Callable[[], None]) -> Iterator[Callable[[], bool]]:
     """Do something in a copy of this process, where there is a processor for it.
 
+    Threads do not outlive a fork, but the locks that they held do: a copy may wait for good.
+
     Yields:
-        What waits for it, and says whether it was done.
+        What waits for it, not much longer than the block took, and says whether it was done.
     """
     if not sys.platform.startswith("linux") or len(os.sched_getaffinity(0)) < 2:
         yield lambda: False
         return
+    began = time.monotonic()
     if (child := os.fork()) == 0:
         code = 1
         try:
+            gc.disable()  # an object of an engine, put down here, may wait for its threads
             work()
             code = 0
         finally:
@@ -130,15 +139,25 @@ def _beside(work: Callable[[], None]) -> Iterator[Callable[[], bool]]:
     ended: list[int] = []
 
     def is_done() -> bool:
+        now = time.monotonic()
+        until = now + PATIENCE_SECONDS + PATIENCE_TIMES * (now - began)
+        while not (found := os.waitpid(child, os.WNOHANG))[0]:
+            if time.monotonic() > until:
+                end()
+                return False
+            time.sleep(_PAUSE_SECONDS)
+        ended.append(found[1])
+        return found[1] == 0
+
+    def end() -> None:
+        os.kill(child, signal.SIGKILL)
         ended.append(os.waitpid(child, 0)[1])
-        return ended[0] == 0
 
     try:
         yield is_done
     finally:
         if not ended:
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
+            end()
 
 
 def inline_figures(drawn: Drawn) -> list[dict[str, str]]:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 
 import pytest
 from matplotlib.text import Text
@@ -123,3 +124,16 @@ def test_a_copy_of_the_process_writes_half_of_the_figures_the_same_ones(run, tmp
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1})
     monkeypatch.setattr(os, "fork", no_memory)
     assert shared == _written(run, tmp_path / "again")
+
+    def never_ends():
+        if (child := real()) == 0:
+            signal.pause()
+        forked.append(child)
+        return child
+
+    monkeypatch.setattr("simulations.pages.drawing.PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr("simulations.pages.drawing.PATIENCE_TIMES", 0.0)
+    monkeypatch.setattr(os, "fork", never_ends)
+    assert shared == _written(run, tmp_path / "over")
+    with pytest.raises(ChildProcessError):
+        os.waitpid(forked[-1], os.WNOHANG)
