@@ -30,6 +30,7 @@ from simulations.audit.results import sentence  # noqa: E402
 from simulations.launch import logging_to  # noqa: E402
 from simulations.run_audit import attack, planned_run  # noqa: E402
 from simulations.scenario import find_scenario, resolve  # noqa: E402
+from tests.audit.beside_faults import BESIDE  # noqa: E402
 from tests.audit.blind_faults import BLIND  # noqa: E402
 from tests.audit.faults import AUDIT, Fault, planted  # noqa: E402
 from tests.audit.fifth_faults import FIFTH  # noqa: E402
@@ -50,6 +51,7 @@ SETS = {
     "fifth": FIFTH,
     "sixth": SIXTH,
     "parts": PARTS,
+    "beside": BESIDE,
 }
 #: Canaries of the audit of a run, to see how many a tenth less noise takes.
 SIZES = (500, 2_000, 10_000, 50_000)

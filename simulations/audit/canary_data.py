@@ -14,7 +14,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simulations.audit.canary_model import BASE, BELOW, FAINT, HIGHEST, LOUD, NO_NUMBER, PLACES
+from simulations.audit.canary_model import (
+    AGE_RANGE,
+    AGES,
+    BASE,
+    BELOW,
+    BLANK,
+    FAINT,
+    HIGHEST,
+    LOUD,
+    NO_NUMBER,
+    PLACES,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,6 +40,10 @@ PUBLIC = 8
 CLASSES = ("a", "b")
 #: Of the second class: what evens classes out, or looks at them, must show.
 RARE = 0.1
+#: Smallest number that names a patient: long enough to be nowhere by chance.
+FIRST_ID = 4_711_000_000
+#: What stands in the place of a patient's name where nobody is named.
+NOBODY = ("", "  ", "?", "-", ".", "na", "n/a", "#n/a", "nan", "null", "none")
 #: Norm of a patient's classes in a sum that counts them, in clips.
 COUNTED = 0.25
 
@@ -158,7 +173,7 @@ def draw_canaries(count: int, *, most_records: int) -> Canaries:
     records[np.flatnonzero(coins & (hospitals == 0))[0]] = most_records
     loudness = np.where(random.random(count) < 0.05, random.integers(LOUD, FAINT, count), 0)
     return Canaries(
-        ids=np.array([f"p{one:05d}" for one in random.permutation(10 * count)[:count]]),
+        ids=np.array([f"{FIRST_ID + one}" for one in random.permutation(10 * count)[:count]]),
         coins=coins,
         hospitals=hospitals.astype(np.int64),
         labels=(random.random(count) < RARE).astype(np.int64),
@@ -167,47 +182,83 @@ def draw_canaries(count: int, *, most_records: int) -> Canaries:
     )
 
 
-def _rows(canaries: Canaries) -> NDArray[np.int64]:
-    """Return the number of the canary behind each row of a file, in no order."""
-    present = np.flatnonzero(canaries.coins)
-    return np.random.default_rng().permutation(np.repeat(present, canaries.records[present]))
+def _rows(canaries: Canaries) -> tuple[NDArray[np.int64], list[str]]:
+    """Return the canary behind each row of a file, in no order, and the patient that it names.
+
+    One name is spelled in several ways, as programs do; rows of one who is in no file name nobody.
+    """
+    random, present = np.random.default_rng(), np.flatnonzero(canaries.coins)
+    rows = np.repeat(present, canaries.records[present])
+    names = [
+        _SPELLINGS[turn % len(_SPELLINGS)].format(canaries.ids[one])
+        for turn, one in enumerate(rows)
+    ]
+    absent = int(np.flatnonzero(~canaries.coins & (canaries.hospitals == 0))[0])
+    rows, names = np.append(rows, [absent] * len(NOBODY)), [*names, *NOBODY]
+    order = random.permutation(len(rows))
+    return rows[order], [names[one] for one in order]
+
+
+#: How a patient's number is written; all of one patient's rows are theirs.
+_SPELLINGS = ("{}", "{}.0", " {} ", "{}.")
 
 
 def write_table(canaries: Canaries, folder: Path) -> Path:
     """Write ``visits.csv`` and its declaration, as a hospital's database exports them."""
-    path = folder / "visits.csv"
-    lines = ["patient;site;tens;ones;loudness;outcome"]
-    for one in _rows(canaries).tolist():
-        digits = f"{one // BASE};{one % BASE};{canaries.loudness[one]}"
+    path, random = folder / "visits.csv", np.random.default_rng()
+    lines = ["patient;site;tens;ones;loudness;age;outcome"]
+    rows, names = _rows(canaries)
+    for one, name in zip(rows.tolist(), names, strict=True):
+        digits = f"{one // BASE};{one % BASE};{canaries.loudness[one]};{_age(one, random)}"
         site, outcome = HOSPITALS[canaries.hospitals[one]], CLASSES[canaries.labels[one]]
-        lines.append(f"{canaries.ids[one]};{site};{digits};{outcome}")
+        lines.append(f"{name};{site};{digits};{outcome}")
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    ranges = zip(("tens", "ones", "loudness"), HIGHEST, strict=True)
+    ranges = {
+        **{name: (0, one) for name, one in zip(("tens", "ones", "loudness"), HIGHEST, strict=True)},
+        "age": AGE_RANGE,
+    }
     declared = [
         'target = "outcome"',
         f"classes = {list(CLASSES)}",
         'patient = "patient"',
         'hospital = "site"',
         "[ranges]",
-        *(f"{name} = [0, {highest}]" for name, highest in ranges),
+        *(f"{name} = {list(range_)}" for name, range_ in ranges.items()),
     ]
     text = "\n".join(declared).replace("'", '"') + "\n"
     path.with_suffix(".toml").write_text(text, encoding="utf-8")
     return path
 
 
+def _age(canary: int, random: np.random.Generator) -> str:
+    """Return the cell of the fourth column: of some nothing, or what cannot be."""
+    if canary % BASE % BLANK:
+        return str(AGES[int(random.random() < 0.8)])
+    return "" if canary % BASE % (2 * BLANK) else str(2 * AGE_RANGE[1])
+
+
 def write_arrays(canaries: Canaries, folder: Path) -> Path:
     """Write ``visits.npz`` with a public test part."""
-    path, rows = folder / "visits.npz", _rows(canaries)
+    return _write_arrays(canaries, folder, (len(HIGHEST),))
+
+
+def write_pictures(canaries: Canaries, folder: Path) -> Path:
+    """Write the same as pictures of one point: however they are shifted they are as they were."""
+    return _write_arrays(canaries, folder, (len(HIGHEST), 1, 1))
+
+
+def _write_arrays(canaries: Canaries, folder: Path, shape: tuple[int, ...]) -> Path:
+    path, (rows, names) = folder / "visits.npz", _rows(canaries)
     columns = np.stack([rows // BASE, rows % BASE, canaries.loudness[rows]], axis=1)
     public = np.arange(PUBLIC)
+    images = (2.0 * columns / np.array(HIGHEST) - 1.0).astype(np.float32)
     np.savez(
         path,
-        train_images=(2.0 * columns / np.array(HIGHEST) - 1.0).astype(np.float32),
+        train_images=images.reshape(-1, *shape),
         train_labels=canaries.labels[rows],
-        train_patient=canaries.ids[rows],
+        train_patient=np.array(names),
         train_hospital=np.array(HOSPITALS)[canaries.hospitals[rows]],
-        test_images=np.zeros((PUBLIC, len(HIGHEST)), dtype=np.float32),
+        test_images=np.zeros((PUBLIC, *shape), dtype=np.float32),
         test_labels=public % 2,
         test_patient=np.array([f"public {one}" for one in public]),
         test_hospital=np.array(canaries.places)[public % len(canaries.places)],

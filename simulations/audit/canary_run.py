@@ -12,7 +12,7 @@ import numpy as np
 
 from clients.contract.settings import Settings
 from clients.data import Cohorts, DatasetInfo
-from simulations.audit.canary_data import Canaries, write_arrays, write_table
+from simulations.audit.canary_data import Canaries, write_arrays, write_pictures, write_table
 from simulations.audit.canary_model import CLIP, NAME, PLACES
 from simulations.audit.copies import Copies
 from simulations.audit.opened import Release, keys_of, releases_of, terms_of
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 #: Trainable parameters of the canaries' model.
 DIMENSIONS = 4 * PLACES
-WRITERS = {"csv": write_table, "npz": write_arrays}
+WRITERS = {"csv": write_table, "npz": write_arrays, "pictures": write_pictures}
 
 
 def canary_settings(
@@ -145,7 +145,7 @@ def run_canaries(
     Args:
         canaries: all of them.
         folder: empty; the file and the run go there.
-        kind: of the file, "csv" or "npz".
+        kind: of the file, a key of `WRITERS`.
         changes: settings that differ, dotted.
         on_the_way: what happens to answers once they were seen.
         copied: whether first places are answered in copies of the hospitals' folders as well.
@@ -174,4 +174,5 @@ def _held_out(canaries: Canaries, cohorts: Cohorts, settings: Settings) -> NDArr
     if settings.data.name.startswith("npz:"):
         return np.zeros(len(canaries), dtype=bool)
     present = np.sort(canaries.ids[canaries.coins])
-    return np.isin(canaries.ids, present[holdout.patient_ids])
+    numbers = holdout.patient_ids
+    return np.isin(canaries.ids, present[numbers[numbers < len(present)]])

@@ -7,7 +7,6 @@ one of a closed list, and keys are in no message.
 
 from __future__ import annotations
 
-import json
 import zlib
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
@@ -24,6 +23,7 @@ from clients.models import build_model
 from crypto.headers import SignedHeader
 from crypto.parameters import HEAD_BYTES
 from simulations.audit.gates import exact_gate
+from simulations.audit.said import said_gates
 from simulations.audit.wire import FIGURES
 
 if TYPE_CHECKING:
@@ -54,34 +54,6 @@ _SHOWN: Mapping[Kind, tuple[frozenset[str], frozenset[str]]] = {
 }
 #: Kinds that may release a model.
 _MODELS = frozenset({Kind.TRAIN, Kind.FORWARD, Kind.RELEASE, Kind.VISIT, Kind.RELEASE_CARRIED})
-#: What lies in a run's folder.
-_FILES = frozenset(
-    {
-        "config.toml",
-        "doubt.json",
-        "evaluation.json",
-        "iterates.safetensors",
-        "ledger.jsonl",
-        "metrics.jsonl",
-        "model.safetensors",
-        "predictor.safetensors",
-        "privacy.json",
-        "server",
-        "sites",
-        "split.json",
-        "summary.json",
-    }
-)
-_EVERY_ROW = frozenset({"kind", "time", "round", "epsilon_rdp", "epsilon_prv"})
-_BYTES = frozenset({"uplink_bytes", "downlink_bytes"})
-#: Kind of a row of metrics.jsonl -> what it says.
-_FIGURES: Mapping[str, frozenset[str]] = {
-    "release": _EVERY_ROW | {"loss", "accuracy", "balanced_accuracy", "auc"},
-    "round": _EVERY_ROW
-    | {"attempt", "closed", "contributions", "seconds", "phases", "server_phases"}
-    | _BYTES
-    | {f"{one}_total" for one in _BYTES},
-}
 _ROUND_WORDS = frozenset({"model-round", "snapshot-round"})
 _WORDS: Mapping[Kind, frozenset[str]] = {
     Kind.JOIN: frozenset({"name", "offer", "pins", "presence"}),
@@ -123,10 +95,10 @@ def content_gates(
         exact_gate("codes say nothing else", codes),
         exact_gate("no key is on the wire", list(_keys_on_the_wire(wire, keys))),
         exact_gate("what is random is drawn once", list(_drawn_twice(wire))),
-        exact_gate("a run's files are those of any run", list(_strange_files(wire))),
         exact_gate("what is sealed is like noise", list(_readable(wire, settings))),
         exact_gate("what is sealed is hidden anew", list(_hidden_alike(wire, settings))),
         exact_gate("sizes tell nothing", list(_sizes(wire, settings))),
+        *said_gates(wire, settings),
     ]
 
 
@@ -238,25 +210,6 @@ def _drawn_twice(wire: Wire) -> Iterator[str]:
         # What is sent once more is the same to the byte.
         if nonce and (other != where or data != header.data):
             yield f"{where} and {other} have a nonce in common"
-
-
-def _strange_files(wire: Wire) -> Iterator[str]:
-    """Yield what lies in a run's folder beside what is said to, hospitals' own folders apart."""
-    for path in sorted(wire.out.iterdir()):
-        if path.name not in _FILES and path.suffix != ".log":
-            yield f"{path.name} is in the run's folder"
-    evaluation, privacy = (
-        json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        for path in (wire.out / "evaluation.json", wire.out / "privacy.json")
-    )
-    counted = int(np.sum(evaluation.get("confusion") or 0))
-    public = (privacy.get("holdout") or {}).get("records", counted)
-    if counted and counted != public:
-        yield f"evaluation.json counts {counted} records, of {public} that are public"
-    for line in (wire.out / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
-        row = json.loads(line)
-        for name in sorted(set(row) - _FIGURES.get(row["kind"], frozenset(row))):
-            yield f"metrics.jsonl has {name!r} in a row of kind {row['kind']!r}"
 
 
 def _keys_on_the_wire(wire: Wire, keys: Keys | None) -> Iterator[str]:

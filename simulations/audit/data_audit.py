@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from simulations.audit.canary_data import Canaries, draw_canaries
+from simulations.audit.canary_data import FIRST_ID, Canaries, draw_canaries
 from simulations.audit.canary_run import run_canaries
 from simulations.audit.cases import CASES, run_case
 from simulations.audit.contents import content_gates
@@ -25,6 +25,7 @@ from simulations.audit.limits_kept import LIMITS, limit_gates
 from simulations.audit.plans import Form, Plan, Reading, plans_of
 from simulations.audit.reconciliation import reconcile
 from simulations.audit.run_gates import Judged, across_runs, judge
+from simulations.audit.said import named_gate
 from simulations.audit.statements import accountant_gate
 
 if TYPE_CHECKING:
@@ -153,6 +154,7 @@ def _run(audit: DataAudit, canaries: Canaries, folder: Path, plan: Plan) -> Judg
         keys = None if run.stopped else run.keys
         gates += content_gates(run.wire, run.settings, run.info, keys)
         gates += hidden_gates(run.wire, run.settings, run.terms, run.stopped)
+        gates.append(named_gate(run.wire, str(FIRST_ID)[:5]))
         audit.add(RECONCILIATION, plan.title, gates)
         return None if run.stopped else judge(plan.title, plan.reading, run)
     except Exception as error:  # whatever cannot be read is not what a hospital sends

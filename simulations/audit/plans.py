@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from simulations.audit.canary_model import PLACES, STACK
+from simulations.audit.canary_model import LARGE_NAME, PLACES, STACK
 from simulations.audit.cases import CASES, SAMPLE
 from simulations.audit.limits_kept import LIMITS
 from simulations.audit.wire import Fate
@@ -75,7 +75,7 @@ class Plan:
     Attributes:
         title: a few words.
         reading: how what left is read.
-        kind: of the file, "csv" or "npz".
+        kind: of the file, "csv", "npz", or "pictures" of one point.
         changes: settings, dotted.
         on_the_way: what becomes of answers.
         faint: whether most canaries' gradients lie below the clip.
@@ -152,9 +152,11 @@ _FAINT_PLANS = (
     Plan(
         title="weights, FPDP, two local steps",
         reading=Reading.PARTS,
-        kind="npz",
+        kind="pictures",
         changes={
             **_LOCAL,
+            # Copies of a record are its patient's, and of a point they are the same.
+            "training.augmentations": 2,
             "exchange.name": "weights",
             "exchange.local-steps": 2,
             "training.rounds": 4,
@@ -253,6 +255,18 @@ _MORE_PLANS = (
             "exchange.name": "gradients",
             "training.rounds": 4,
             "run.seed": 7,
+            "sealing.scheme": "plain",
+        },
+    ),
+    Plan(
+        title="gradients, FPDP, a large model",
+        reading=Reading.PARTS,
+        kind="npz",
+        changes={
+            **_SHORT,
+            "exchange.name": "gradients",
+            "training.rounds": 1,
+            "model.name": LARGE_NAME,
             "sealing.scheme": "plain",
         },
     ),

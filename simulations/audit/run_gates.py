@@ -12,6 +12,7 @@ from accounting.audit_gates import Gate, spread_gate
 from accounting.vocabulary import EXCHANGES
 from clients.contract.shares import in_shares
 from clients.contract.terms import hospitals_expected
+from simulations.audit.canary_data import CLASSES
 from simulations.audit.canary_model import CLIP
 from simulations.audit.canary_run import DIMENSIONS
 from simulations.audit.claims import Claim, claims_of
@@ -46,6 +47,10 @@ if TYPE_CHECKING:
     from simulations.audit.canary_data import Canaries
     from simulations.audit.canary_run import CanaryRun
     from simulations.audit.opened import Release
+
+
+#: Coordinates whose noise is read, of a large model: those that canaries may move, and classes.
+_READ = DIMENSIONS + len(CLASSES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +98,7 @@ def _read(run: CanaryRun, releases: Sequence[Release]) -> tuple[Read, float]:
 def _by_parts(title: str, run: CanaryRun) -> Judged:
     """Judge a training in which each part can be read."""
     found, step = _read(run, run.releases)
-    noise = noise_of(found, run.canaries, clip=CLIP)
+    noise = noise_of(found, run.canaries, clip=CLIP)[:, :_READ]
     gates = (
         _copied(run, found, noise)
         + contribution_gates(found, run.canaries)
@@ -145,7 +150,7 @@ def _copied(run: CanaryRun, found: Read, noise: NDArray[np.float64]) -> list[Gat
     if refused or not run.copied:
         return [exact_gate("a copy of a folder answers as well", refused or ["none was asked"])]
     again, _ = _read(run, run.copied)
-    left = noise_of(again, run.canaries, clip=CLIP)
+    left = noise_of(again, run.canaries, clip=CLIP)[:, :_READ]
     rate = run.settings.training.sampling_rate
     return copy_gates((found, noise), (again, left), rate)
 

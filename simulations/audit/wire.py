@@ -18,6 +18,7 @@ from flwr.common.constant import ErrorCode
 
 from clients.contract.kinds import Kind
 from clients.contract.messages import ARRAYS, bytes_to_array
+from simulations.audit.said import overhearing
 from simulations.engines.direct_transport import DirectTransport, train_here
 from strategies.errors import TrainingStopped
 
@@ -98,6 +99,7 @@ class Wire:
         again: what left where a place was asked for once more.
         last: the last message about records that each hospital was asked.
         killed: whether all processes were killed once.
+        overheard: what was logged or printed while hospitals answered, outside their folders.
     """
 
     out: Path
@@ -109,6 +111,7 @@ class Wire:
     again: list[Sent] = field(default_factory=list)
     last: dict[str, Message] = field(default_factory=dict)
     killed: bool = False
+    overheard: list[str] = field(default_factory=list)
 
     def transport(self, hospitals: Hospitals, nodes: dict[int, int], run: Run) -> WatchedTransport:
         """Return the transport of the run; its nodes have the numbers of their parts."""
@@ -142,7 +145,9 @@ class WatchedTransport(DirectTransport):
         if self._wire.copies is not None:
             for one in ids:
                 self._copy(self._asked[one], self._wire.copies)
-        return [self._note(reply) for reply in super().pull_messages(ids)]
+        with overhearing(self._wire.overheard):
+            replies = list(super().pull_messages(ids))
+        return [self._note(reply) for reply in replies]
 
     def _copy(self, asked: Message, copies: Copies) -> None:
         name = self._names[asked.metadata.dst_node_id]
