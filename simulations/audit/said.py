@@ -7,12 +7,9 @@ asked it, it says nothing. And no patient is named anywhere outside of it.
 
 from __future__ import annotations
 
-import io
 import json
-import logging
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,10 +23,6 @@ from simulations.audit.gates import exact_gate, most_odd, two_sided
 if TYPE_CHECKING:
     from clients.contract.settings import Settings
     from simulations.audit.wire import Wire
-
-
-#: Loggers of what libraries warn of, and of the code of a refusal, which is said in an answer.
-_KNOWN = frozenset({"py.warnings", "clients.client_app"})
 
 
 def _names(text: str) -> frozenset[str]:
@@ -135,28 +128,6 @@ def named_gate(wire: Wire, beginning: str) -> Gate:
         if path.is_file() and inside not in path.parents and pattern.search(path.read_bytes()):
             faults.append(f"the run's {path.name}")
     return exact_gate("no patient is named", faults)
-
-
-@contextmanager
-def overhearing(said: list[str]) -> Iterator[None]:
-    """Note down what is logged or printed in a block."""
-
-    class Listener(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            if record.name not in _KNOWN:
-                said.append(f"{record.name}: {record.getMessage()}")
-
-    listener, printed = Listener(), io.StringIO()
-    loggers = [logging.getLogger(), logging.getLogger("flwr")]
-    for one in loggers:
-        one.addHandler(listener)
-    try:
-        with redirect_stdout(printed):
-            yield
-    finally:
-        for one in loggers:
-            one.removeHandler(listener)
-        said += printed.getvalue().splitlines()
 
 
 def _strange_files(wire: Wire, settings: Settings) -> Iterator[str]:

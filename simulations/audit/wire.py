@@ -7,7 +7,10 @@ changed on its way, as the test of a retry wants it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import io
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -18,7 +21,6 @@ from flwr.common.constant import ErrorCode
 
 from clients.contract.kinds import Kind
 from clients.contract.messages import ARRAYS, bytes_to_array
-from simulations.audit.said import overhearing
 from simulations.engines.direct_transport import DirectTransport, train_here
 from strategies.errors import TrainingStopped
 
@@ -34,6 +36,9 @@ if TYPE_CHECKING:
 PRIVATE = frozenset({Kind.TRAIN, Kind.FORWARD, Kind.HEAD, Kind.BACKWARD, Kind.VISIT})
 #: Kinds whose answers hold figures of records that are declared public.
 FIGURES = frozenset({Kind.EVALUATE, Kind.EVALUATE_MODELS})
+
+#: Loggers of what libraries warn of, and of the code of a refusal, which is said in an answer.
+_KNOWN = frozenset({"py.warnings", "clients.client_app"})
 
 
 class Fate(Enum):
@@ -120,6 +125,28 @@ class Wire:
     def ledger(self, hospital: str) -> Path:
         """Return where a hospital's ledger is."""
         return self.out / "sites" / hospital / "ledger.jsonl"
+
+
+@contextmanager
+def overhearing(said: list[str]) -> Iterator[None]:
+    """Note down what is logged or printed in a block."""
+
+    class Listener(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.name not in _KNOWN:
+                said.append(f"{record.name}: {record.getMessage()}")
+
+    listener, printed = Listener(), io.StringIO()
+    loggers = [logging.getLogger(), logging.getLogger("flwr")]
+    for one in loggers:
+        one.addHandler(listener)
+    try:
+        with redirect_stdout(printed):
+            yield
+    finally:
+        for one in loggers:
+            one.removeHandler(listener)
+        said += printed.getvalue().splitlines()
 
 
 class WatchedTransport(DirectTransport):
