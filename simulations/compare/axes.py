@@ -66,7 +66,8 @@ class Axes:
         hospitals: numbers of hospitals.
         without: ways of training, as ``FPDP, gradients``, that the question does without.
         seeds: trainings of each setup, seeded 0, 1, and so on; at most `MOST_SEEDS`.
-        tune: values by key; each setup takes the combination that is best by `measure`.
+        tune: values by key; each setup takes the combination that is best by `measure`, or near
+            it and has less loss (`simulations/compare/tuning.py`).
         tuning_seeds: trainings of each combination, on seeds that the results do not use; as many
             at the most.
         measure: what is compared and tuned by, of `MEASURES` ('' = accuracy, or balanced accuracy
@@ -82,7 +83,7 @@ class Axes:
     without: tuple[str, ...] = ()
     seeds: int = 5
     tune: Mapping[str, tuple[ConfigValue, ...]] = field(default_factory=dict)
-    tuning_seeds: int = 3
+    tuning_seeds: int = 5
     measure: str = ""
     assignments: tuple[str, ...] = ()
 

@@ -49,7 +49,7 @@ Tune = Annotated[
     typer.Option(metavar="KEY=A,B,..", help="Choose by --measure; may be given repeatedly."),
 ]
 TuningSeeds = Annotated[
-    int | None, typer.Option(min=1, help="Trainings a combination, on other seeds (3).")
+    int | None, typer.Option(min=1, help="Trainings a combination, on other seeds (5).")
 ]
 Assignments = Annotated[
     list[str] | None,

@@ -9,7 +9,6 @@ figures are made from.
 from __future__ import annotations
 
 import shlex
-import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -35,10 +34,11 @@ from clients.contract.settings import ConfigValue, Settings, SettingsError
 from clients.data import Cohorts
 from crypto.whole_file import locked, write_shared
 from simulations.compare.alone import alone_cells, read_alone
-from simulations.compare.axes import Axes, Cell, Plan, cell_folder, plan_comparison
+from simulations.compare.axes import Axes, Cell, Plan, Setup, cell_folder, plan_comparison
 from simulations.compare.folder import COMPARISON
 from simulations.compare.measures import default_measure, goodness
 from simulations.compare.rows import Row, is_finished, paired_rows, read_row
+from simulations.compare.tuning import RULE, Measured, chosen
 from simulations.compare.workers import run_trainings
 from simulations.error_messages import NotStarted, asked_of_the_machine
 from simulations.pages.wording import PATIENT
@@ -137,24 +137,16 @@ class Comparison:
     def _finished(self, cell: Cell) -> bool:
         return is_finished(read_run(cell_folder(self.out, cell)))
 
-    def _best(self, plan: Plan, setup: Any, tuning: Sequence[Cell], measure: str) -> Choice:
-        """Return the combination with the best mean figure; the lower loss breaks a tie.
-
-        A training without the figure, or without a model, is worse than any that has it.
-        """
-        scores: dict[Choice, tuple[float, float]] = {}
-        for choice in plan.choices:
-            figures = []
-            for cell in tuning:
-                if cell.setup == setup and cell.choice == choice:
-                    metrics = read_run(cell_folder(self.out, cell)).summary.get("metrics") or {}
-                    value, loss = metrics.get(measure), metrics.get("loss")
-                    found = -1e9 if value is None else goodness(value, measure)
-                    figures.append((found, -1e9 if loss is None else -loss))
-            if figures:
-                first, second = zip(*figures, strict=True)
-                scores[choice] = (round(statistics.fmean(first), 9), statistics.fmean(second))
-        return max(scores, key=lambda choice: scores[choice]) if scores else ()
+    def _best(self, plan: Plan, setup: Setup, tuning: Sequence[Cell], measure: str) -> Choice:
+        """Return the combination that a setup takes, by its trainings on the tuning seeds."""
+        figures: dict[Choice, list[Measured]] = {choice: [] for choice in plan.choices}
+        for cell in tuning:
+            if cell.setup == setup:
+                metrics = read_run(cell_folder(self.out, cell)).summary.get("metrics") or {}
+                value = metrics.get(measure)
+                found = None if value is None else goodness(value, measure)
+                figures[cell.choice].append((found, metrics.get("loss")))
+        return chosen(figures) if tuning else ()
 
     def _content(
         self, plan: Plan, rows: Sequence[Row], failed: Mapping[str, str]
@@ -183,6 +175,7 @@ class Comparison:
             "seeds": axes.seeds,
             "tuned": {key: list(values) for key, values in axes.tune.items()},
             "tuning_seeds": axes.tuning_seeds if plan.tuning_cells() else 0,
+            "tuning_rule": RULE if plan.tuning_cells() else "",
             "reference": own,
             "unasked": unasked(scenario, axes),
             "versions": next((row.versions for row in reversed(rows) if row.versions), {}),

@@ -260,7 +260,10 @@ def tuning_text(content: Content) -> str:
     )
     seeds = seeds_text(content["tuning_seeds"])
     measure = MEASURES[measure_of(content)]
-    return f"for each row by mean {measure} over {seeds} that the results do not use: {grids}"
+    by = f"by mean {measure} over {seeds} that the results do not use"
+    if content.get("tuning_rule"):
+        by += ", and of all within one standard error of the best by the least loss"
+    return f"for each row {by}: {grids}"
 
 
 def seeds_text(count: int) -> str:
