@@ -277,7 +277,8 @@ def class_names(path: Path, parts: list[NDArray[Any]]) -> tuple[str, ...]:
     if not np.array_equal(labels, np.rint(labels)):
         raise DataError(
             f"{path}: labels are {labels.dtype} such as {labels[labels != np.rint(labels)][0]:g}, "
-            "expected whole numbers or names: a measurement is no class; cut it into classes",
+            "expected whole numbers or names: a measurement is no class; declare what it can "
+            "be, as target-range = [lowest, highest], or cut it into classes",
             code="labels",
         )
     return tuple(str(one) for one in np.unique(labels.astype(np.int64)))
@@ -322,7 +323,8 @@ def _class_numbers(
         raise DataError(
             f"{path}: labels row {odd[0]} is {found}, and {len(odd)} of {len(labels)} are none of "
             f"the classes {', '.join(classes)}: declare the classes that labels have, as in "
-            "classes = [1, 2]; of labels of which several can hold, choose one",
+            'classes = [1, 2]; of labels of which several can hold, declare labels = ["effusion", '
+            '"mass"], a column each',
             code="labels",
         )
     return numbers

@@ -117,9 +117,11 @@ class Encoder:
             named = [one.strip() for one in cell.split(separator)]
             known = [self._dialect.choice(one, self._declared.classes) for one in named]
             if len(named) > 1 and None not in known:
+                labels = ", ".join(f'"{one}"' for one in named)
                 return (
                     f'; several labels in a cell are read with label-separator = "{separator}" and '
-                    f'two classes, as in classes = ["other", "{named[0]}"]'
+                    f"labels = [{labels}], or for one alone two classes, as in "
+                    f'classes = ["other", "{named[0]}"]'
                 )
         return ""
 

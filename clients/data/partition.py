@@ -238,7 +238,8 @@ def _check_split(name: str, split: Split, patients: int) -> None:
         )
     if not 1 <= split.hospitals <= patients:
         raise DataError(
-            f"{split.hospitals} hospitals for {patients} patients; expected 1 to {patients}",
+            f"partition.hospitals is {split.hospitals}, but there {_patients(patients)} to deal, "
+            f"the holdout's aside; expected 1 to at most {patients}",
             code="partition",
         )
     if not split.alpha > 0 or split.shards < 1:
@@ -247,6 +248,10 @@ def _check_split(name: str, split: Split, patients: int) -> None:
             "0 and at least 1",
             code="partition",
         )
+
+
+def _patients(count: int) -> str:
+    return "is 1 patient" if count == 1 else f"are {count} patients"
 
 
 def _check_natural(table: PatientTable, hospitals: int, names: tuple[str, ...]) -> None:
@@ -258,7 +263,7 @@ def _check_natural(table: PatientTable, hospitals: int, names: tuple[str, ...]) 
     if hospitals != present:
         raise DataError(
             f"partition.hospitals is {hospitals}, but the data come from {present} real hospitals "
-            f"({', '.join(names)})",
+            f"({', '.join(names)}): set it to {present}",
             code="partition",
         )
 

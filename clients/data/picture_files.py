@@ -30,6 +30,18 @@ MOST_PIXELS = 80_000_000
 MOST_VOXELS = 512 * 1024**2
 _EIGHT_BITS = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", "LAB")
 
+_NO_DICOM = (
+    "no whole DICOM file, with a header that says how its values are written: save it anew, or "
+    "take it out"
+)
+#: What Pillow calls values of more than eight bits, in words.
+_KINDS = {
+    "I;16": "whole numbers of 16 bits",
+    "I;16B": "whole numbers of 16 bits",
+    "I": "whole numbers of 32 bits",
+    "F": "floats",
+}
+
 Source = tuple[Path, ...]
 
 
@@ -150,8 +162,8 @@ def _of_more_bits(image: Any, form: PictureForm) -> NDArray[np.float32]:
 
     if form.range is None:
         raise ValueError(
-            f"{image.mode} values of more than 8 bits: declare what they can be, as in [ranges] "
-            "values = [0, 4095]"
+            f"{_KINDS.get(image.mode, image.mode)}: declare what they can be, as in [ranges] "
+            f"values = {'[0, 1]' if image.mode == 'F' else '[0, 4095]'}"
         )
     scaled = _scaled(np.asarray(image, dtype=np.float32), form.range)
     small = Image.fromarray(scaled).resize((form.size, form.size), Image.Resampling.BOX)
@@ -232,7 +244,13 @@ def open_dicom(file: Path, *, header_alone: bool = False) -> Any:
         raise ImportError("reading DICOM needs pydicom: pip install 'asclepias[formats]'") from None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return pydicom.dcmread(file, stop_before_pixels=header_alone)
+        try:
+            data = pydicom.dcmread(file, stop_before_pixels=header_alone)
+        except pydicom.errors.InvalidDicomError:
+            raise ValueError(_NO_DICOM) from None
+    if "TransferSyntaxUID" not in data.file_meta:
+        raise ValueError(_NO_DICOM)
+    return data
 
 
 def _own_range(data: Any) -> Range:
@@ -266,7 +284,10 @@ def _nifti(file: Path, declared: Range | None) -> tuple[NDArray[np.float32], tup
     except ImportError:
         raise ImportError("reading NIfTI needs nibabel: pip install 'asclepias[formats]'") from None
     library: Any = nibabel
-    image = library.load(file)
+    try:
+        image = library.load(file)
+    except library.filebasedimages.ImageFileError:
+        raise ValueError("no whole NIfTI file: save it anew, or take it out") from None
     if np.prod(image.shape) > MOST_VOXELS:
         raise ValueError(f"{image.shape} values, at most {MOST_VOXELS} are decoded")
     image = library.as_closest_canonical(image)

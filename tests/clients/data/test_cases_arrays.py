@@ -25,9 +25,9 @@ READ = {
 }
 REFUSED = {
     "onlytrainpatient": "an array train_patient, but no test_patient: add it, or leave out both",
-    "multilabel": "row 0 is several classes.*of which several can hold, choose one",
+    "multilabel": r"row 0 is several classes.*several can hold, declare labels = \[\"effusion\"",
     "masks": r"train_labels has shape \(20, 16, 16\): each image has one label",
-    "regress": "a measurement is no class",
+    "regress": r"a measurement is no class.*target-range = \[lowest, highest\]",
     "uint16": r"of type uint16: declare.*\[ranges\] values = \[0, 4095\]",
     "hounsfield": r"a value outside \[-1, 1\]; declare.*\[ranges\] values = \[-1000, 3000\]",
     "xy": r"no array 'train_images'; it holds X, y: save it as np.savez\(file, train_images=",

@@ -33,11 +33,11 @@ READ = {
     "owners2": (12, 6),
 }
 REFUSED = {
-    "png16": r"b0.png: I;16 values of more than 8 bits: declare.*\[ranges\] values = \[0, 4095\]",
-    "tiff16": r"b0.tif: I;16 values of more than 8 bits: declare",
-    "tifff32": r"b0.tif: F values of more than 8 bits: declare",
-    "dcm": r"none of 3 pictures can be read, such as .*b0.dcm",
-    "nifti": r"none of 3 pictures can be read, such as .*b0.nii.gz",
+    "png16": r"b0.png: whole numbers of 16 bits: declare.*\[ranges\] values = \[0, 4095\]",
+    "tiff16": r"b0.tif: whole numbers of 16 bits: declare.*\[ranges\] values = \[0, 4095\]",
+    "tifff32": r"b0.tif: floats: declare what they can be, as in \[ranges\] values = \[0, 1\]",
+    "dcm": r"none of 3 pictures can be read.*b0.dcm: no whole DICOM file.*: save it anew",
+    "nifti": r"none of 3 pictures can be read.*b0.nii.gz: no whole NIfTI file.*: save it anew",
     "flat": r"12 pictures beside metadata.csv.*\[pictures\] manifest = \"metadata.csv\"",
 }
 CLASSES = ("benign", "malignant")

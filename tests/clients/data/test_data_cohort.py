@@ -166,7 +166,10 @@ def test_an_unknown_hospital_is_named():
     [
         ({"partition": "dirichlt"}, "unknown partition 'dirichlt'; known: dirichlet"),
         ({"partition": "natural"}, "the data set names no hospitals"),
-        ({"hospitals": 1000}, "1000 hospitals for 456 patients"),
+        (
+            {"hospitals": 1000},
+            "is 1000, but there are 456 patients to deal.*at most 456",
+        ),
         ({"alpha": 0.0}, "alpha is 0.0"),
         ({"shift": 1.0}, "partition.shift is for pictures"),
         ({"holdout": 1.5}, "data.holdout is 1.5"),
