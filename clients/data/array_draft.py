@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clients.data.arrays import class_names, open_parts
+from clients.data.arrays import Layout, class_names, identifiers_of, open_parts
 from clients.data.column_draft import outwards
-from clients.data.draft import Draft, run_command, toml_list, value_lines
+from clients.data.draft import Draft, in_several, run_command, toml_list, value_lines
 from clients.data.errors import DataError
 
 
@@ -35,12 +35,14 @@ def draft_arrays(path: Path) -> Draft:
         *value_lines(_range(images, oddities), oddities),
         *_axes(images, oddities),
     ]
+    patients, homes = (_named(path, layout, arrays, place, oddities) for place in (2, 3))
     if all(part[2] is None for part in layout.values()):
         oddities.append(
             "no arrays train_patient, test_patient: each image counts as a patient of its own"
         )
-    homes = [arrays[part[3]].reshape(-1).astype(str) for part in layout.values() if part[3]]
-    hospitals = len(np.unique(np.concatenate(homes))) if homes else 0
+    if len(patients) == len(homes):
+        oddities += in_several("train_patient", zip(patients, homes, strict=True))
+    hospitals = len(set(homes))
     return Draft(
         roles={},
         rows=len(images),
@@ -50,6 +52,22 @@ def draft_arrays(path: Path) -> Draft:
         command=run_command(path, hospitals, _model(images.shape)),
         facts=tuple(facts),
     )
+
+
+def _named(
+    path: Path,
+    layout: Layout,
+    arrays: dict[str, NDArray[Any]],
+    place: int,
+    oddities: list[str],
+) -> list[str]:
+    """Return the patients or hospitals of all records; none where not every part names them."""
+    try:
+        numbers, names = identifiers_of(path, layout, arrays, place)
+    except DataError as error:
+        oddities.append(str(error))
+        return []
+    return [] if numbers is None else [names[one] for one in numbers]
 
 
 def _model(shape: tuple[int, ...]) -> str:

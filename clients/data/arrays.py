@@ -197,8 +197,8 @@ def read_parts(
     images = np.concatenate([arrays[part[0]] for part in layout.values()])
     store = values_store(path, images, declared, where)
     labels = _targets(path, raw, declared, where, store.shape[2:])
-    numbers, names = _identifiers(layout, arrays, 2)
-    homes, hospital_names = _identifiers(layout, arrays, 3)
+    numbers, names = identifiers_of(path, layout, arrays, 2)
+    homes, hospital_names = identifiers_of(path, layout, arrays, 3)
     everything = Records(
         inputs=LazyInputs(store),
         labels=labels,
@@ -336,12 +336,10 @@ def _one_hot(rows: NDArray[Any]) -> NDArray[np.int64]:
     return np.where(filled.sum(axis=1) == 1, filled.argmax(axis=1), -1).astype(np.int64)
 
 
-def _identifiers(
-    layout: Layout,
-    arrays: dict[str, NDArray[Any]],
-    place: int,
+def identifiers_of(
+    path: Path, layout: Layout, arrays: dict[str, NDArray[Any]], place: int
 ) -> tuple[Ints | None, tuple[str, ...]]:
-    """Number the identifiers of all parts; None where there are none.
+    """Number the identifiers of all parts, patients' (2) or hospitals' (3); None where none are.
 
     Raises:
         DataError: some parts have it and others do not, so that it would be ignored.
@@ -352,7 +350,8 @@ def _identifiers(
     if given and absent:
         what = given[0].rpartition("_")[2]
         raise DataError(
-            f"there is an array {given[0]}, but no {absent[0]}_{what}: add it, or leave out both",
+            f"{path}: there is an array {given[0]}, but no {absent[0]}_{what}: add it, or leave "
+            "out both",
             code="missing-column",
         )
     if not given:

@@ -132,3 +132,24 @@ def toml_list(names: Sequence[str], *, wide: bool = False) -> str:
     if wide and len(found) > MOST_KINDS:
         return "[\n  " + ",\n  ".join(found) + ",\n]"
     return "[" + ", ".join(found) + "]"
+
+
+def in_several(called: str, visits: Iterable[tuple[str, str]]) -> list[str]:
+    """Say which patients are in several hospitals; nothing where none is.
+
+    Args:
+        called: what names them: a column, an array.
+        visits: a record's patient and hospital.
+    """
+    homes: dict[str, set[str]] = {}
+    for patient, hospital in visits:
+        homes.setdefault(patient, set()).add(hospital)
+    torn = [patient for patient, found in homes.items() if patient and len(found) > 1]
+    if not torn:
+        return []
+    count = "1 patient is" if len(torn) == 1 else f"{len(torn)} patients are"
+    return [
+        f"{called}: {count} in several hospitals ({', '.join(torn[:3])}): "
+        "put the hospital's name before the number if they are different people, else keep "
+        "each patient's rows at one hospital"
+    ]

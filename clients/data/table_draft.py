@@ -16,6 +16,7 @@ from clients.data.dialect import ABSENT, Dialect
 from clients.data.draft import (
     Draft,
     class_line,
+    in_several,
     run_command,
     toml_key,
     toml_list,
@@ -237,17 +238,7 @@ def _of_patients(table: Table, roles: dict[str, str]) -> list[str]:
     home = by_role["hospital"]
     if away := [place.rpartition(": ")[2] for place, row in table.rows if not row[home]]:
         said.append(f"{home}: empty in {len(away)} rows ({away[0]}), which are left out")
-    homes: dict[str, set[str]] = {}
-    for _, row in table.rows:
-        homes.setdefault(row[patient], set()).add(row[home])
-    torn = [name for name, found in homes.items() if name and len(found) > 1]
-    if torn:
-        said.append(
-            f"{patient}: {len(torn)} patients are in several hospitals ({', '.join(torn[:3])}): "
-            "put the hospital's name before the number if they are different people, else keep "
-            "each patient's rows at one hospital"
-        )
-    return said
+    return said + in_several(patient, ((row[patient], row[home]) for _, row in table.rows))
 
 
 def _text(

@@ -168,6 +168,18 @@ def test_arrays_are_drafted_with_the_range_of_their_numbers(tmp_path, capsys):
     assert code == 0 and tomllib.loads(out)["classes"] == ["0", "1"]
 
 
+def test_what_a_run_refuses_of_patients_in_arrays_is_said_beforehand(tmp_path, capsys):
+    images, labels = np.zeros((6, 8, 8), np.uint8), np.array([0, 1] * 3)
+    whole = {"train_images": images, "train_labels": labels, "train_patient": np.arange(6) // 2}
+    held_out = {"test_images": images, "test_labels": labels}
+    np.savez("scans.npz", **whole, **held_out)
+    code, out = run(capsys, "scans.npz")
+    assert code == 0 and "train_patient, but no test_patient: add it, or leave out both" in out
+    np.savez("scans.npz", **whole, train_hospital=np.array(list("aaabbb")))
+    code, out = run(capsys, "scans.npz")
+    assert code == 0 and "train_patient: 1 patient is in several hospitals (1)" in out
+
+
 def test_every_key_of_the_format_is_in_the_schema_and_on_the_page(tmp_path, capsys):
     code, out = run(capsys, "--schema")
     assert code == 0 and json.loads(out) == json_schema()
