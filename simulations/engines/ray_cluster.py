@@ -56,7 +56,7 @@ def start_ray(address: str) -> bool:
         Whether this call did; False where the process has a Ray already.
 
     Raises:
-        NotStarted: nobody answers there as a Ray of this version does.
+        NotStarted: nobody answers there as a Ray of this version does, or none starts here.
     """
     import ray
 
@@ -71,8 +71,7 @@ def start_ray(address: str) -> bool:
     }
     with _ending_kept():
         if not address:
-            with _without_what_nobody_reads():
-                ray.init(address="local", include_dashboard=False, **common)
+            _start_here(common)
             return True
         found = find_cluster(address)
         try:
@@ -81,6 +80,29 @@ def start_ray(address: str) -> bool:
             said = str(error).strip().splitlines() or [type(error).__name__]
             raise NotStarted(f"The Ray cluster at {found} cannot be joined: {said[0]}") from error
     return True
+
+
+def _start_here(common: dict[str, Any]) -> None:
+    """Start a Ray of this process's own.
+
+    Raises:
+        NotStarted: it does not come up in the half minute that Ray gives itself.
+        OSError: the machine refuses it something.
+    """
+    import ray
+
+    try:
+        with _without_what_nobody_reads():
+            ray.init(address="local", include_dashboard=False, **common)
+    except OSError:
+        raise
+    except Exception as error:  # Ray has no class of its own for it
+        ray.shutdown()
+        said = str(error).partition(". ")[0].strip().rstrip(".") or type(error).__name__
+        raise NotStarted(
+            f"Ray did not start on this machine ({said}): it is too busy, or has too little "
+            "memory left. Try again when other work is done."
+        ) from error
 
 
 def actors_that_fit(cpus: float, hospitals: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import time
 from collections.abc import Iterator
@@ -9,10 +10,11 @@ from concurrent import futures
 
 import grpc
 import pytest
+import ray
 
 from simulations.engines import ray_cluster
 from simulations.engines.local_server import free_port
-from simulations.engines.ray_cluster import find_cluster
+from simulations.engines.ray_cluster import find_cluster, start_ray
 from simulations.error_messages import NotStarted
 
 
@@ -64,3 +66,38 @@ def test_a_cluster_of_this_machine_is_asked_for_by_a_word_that_finds_none(
     monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{free_port()}")
     with pytest.raises(NotStarted, match="No Ray cluster answers"):
         find_cluster("auto")
+
+
+def test_a_ray_that_does_not_come_up_is_a_sentence_and_leaves_none_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A busy machine: Ray waits half a minute for its own process, then raises a bare exception."""
+    ended = []
+
+    def never_up(**_: object) -> None:
+        raise Exception(
+            "The current node timed out during startup. This could happen because some of the "
+            "raylet failed to startup or the GCS has become overloaded."
+        )
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", never_up)
+    monkeypatch.setattr(ray, "shutdown", lambda: ended.append(1))
+    with pytest.raises(NotStarted) as failed:
+        start_ray("")
+    assert str(failed.value).startswith(
+        "Ray did not start on this machine (The current node timed out during startup): it is too "
+    )
+    assert ended
+
+
+def test_what_the_machine_refuses_ray_keeps_its_own_sentence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(**_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "/tmp/ray")
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", full)
+    with pytest.raises(OSError, match="No space left"):
+        start_ray("")
