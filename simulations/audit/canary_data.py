@@ -209,7 +209,8 @@ def write_table(canaries: Canaries, folder: Path) -> Path:
     lines = ["patient;site;tens;ones;loudness;age;outcome"]
     rows, names = _rows(canaries)
     for one, name in zip(rows.tolist(), names, strict=True):
-        digits = f"{one // BASE};{one % BASE};{canaries.loudness[one]};{_age(one, random)}"
+        age = _age(one, int(canaries.records[one]), random)
+        digits = f"{one // BASE};{one % BASE};{canaries.loudness[one]};{age}"
         site, outcome = HOSPITALS[canaries.hospitals[one]], CLASSES[canaries.labels[one]]
         lines.append(f"{name};{site};{digits};{outcome}")
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -230,11 +231,15 @@ def write_table(canaries: Canaries, folder: Path) -> Path:
     return path
 
 
-def _age(canary: int, random: np.random.Generator) -> str:
-    """Return the cell of the fourth column: of some nothing, or what cannot be."""
+def _age(canary: int, records: int, random: np.random.Generator) -> str:
+    """Return the cell of the fourth column: of some nothing, or what cannot be.
+
+    Never of one with many records: where most of a column cannot be, its declaration is refused.
+    """
     if canary % BASE % BLANK:
         return str(AGES[int(random.random() < 0.8)])
-    return "" if canary % BASE % (2 * BLANK) else str(2 * AGE_RANGE[1])
+    few = records <= 8 and canary % BASE % (2 * BLANK)
+    return str(2 * AGE_RANGE[1]) if few else ""
 
 
 def write_arrays(canaries: Canaries, folder: Path) -> Path:
