@@ -15,7 +15,7 @@ from clients.site.data_stamp import remove_stamp, write_stamp
 from clients.site.ground import private_folder
 from clients.site.site_file import read_site_file
 from deployment.checks import Finding
-from deployment.errors import DeploymentError
+from deployment.errors import DeploymentError, DeploymentFailed
 
 if TYPE_CHECKING:
     from clients.data import DatasetInfo, Records
@@ -31,7 +31,8 @@ def check_data(folder: Path) -> Iterator[Finding]:
         folder: the hospital's, with its ``site.toml``.
 
     Raises:
-        DeploymentError: the site stands for a part of a benchmark, or declares no number.
+        DeploymentError: the site stands for a part of a benchmark.
+        DeploymentFailed: it declares no number, or has more patients than it declares.
         DataError: the records cannot be read as a whole.
         SiteFileError: the ``site.toml`` is not sound.
     """
@@ -49,9 +50,9 @@ def check_data(folder: Path) -> Iterator[Finding]:
     with stage_bar() as listener, listening(listener):
         records = readable(dataset.train)
     yield Finding(good=True, text=_counts(records, dataset.info))
-    yield from (Finding(good=False, text=line) for line in dataset.log.lines())
+    yield from (Finding(good=None, text=line) for line in dataset.log.lines())
     if not site.bound:
-        raise DeploymentError(
+        raise DeploymentFailed(
             f"{site.path}: [data] most-patients is missing: declare a number, which becomes "
             "public, that this hospital's patients do not exceed."
         )
@@ -59,7 +60,7 @@ def check_data(folder: Path) -> Iterator[Finding]:
     found = len(dataset.train.patient_ids)
     if found > site.bound:
         remove_stamp(private)
-        raise DeploymentError(
+        raise DeploymentFailed(
             f"{found} patients, but {site.path} declares at most {site.bound}; declare more in "
             "[data] most-patients."
         )

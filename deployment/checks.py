@@ -42,9 +42,14 @@ VERSIONS = {"flwr": "1.42.", "torch": "2.13.", "tenseal": "0.3.18", "opacus": "1
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One line of a check."""
+    """One line of a check.
 
-    good: bool
+    Attributes:
+        good: None where it is no fault, and worth reading all the same.
+        text: what was found.
+    """
+
+    good: bool | None
     text: str
 
 

@@ -268,14 +268,17 @@ def check(
     sound = True
     for finding in found:
         line(finding.good, finding.text)
-        sound &= finding.good
+        sound &= finding.good is not False
     if not sound:
         raise typer.Exit(1)
 
 
 @app.command(name="check-data", epilog="Example: asclepias check-data --site consortium/sites/lyon")
 def check_data(site: Site = Path()) -> None:
-    """Read a hospital's own records: what is in them, and whether they fit what it declares."""
+    """Read a hospital's own records: what is in them, and whether they fit what it declares.
+
+    A note counts what could not be read: a missing value, or no record, in training too.
+    """
     from deployment.check_data import check_data as findings
     from deployment.report import line
 

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_ssh_public_key,
 )
 
-from deployment.errors import DeploymentError
+from deployment.errors import DeploymentError, DeploymentFailed
 
 if TYPE_CHECKING:
     from deployment.superlink_folder import SuperLinkFolder
@@ -106,12 +106,12 @@ def control_of(link: SuperLinkFolder) -> Iterator[Control]:
     try:
         yield Control(client)
     except httpx.HTTPStatusError as error:
-        raise DeploymentError(
+        raise DeploymentFailed(
             f"the SuperLink at {link.local_address} refused: {error.response.status_code} "
             f"{error.response.text.strip()}"
         ) from None
     except (httpx.HTTPError, ConnectionError) as error:
-        raise DeploymentError(
+        raise DeploymentFailed(
             f"no SuperLink answers at {link.local_address} ({error}); "
             f"start it with 'asclepias superlink {link.folder}'."
         ) from None

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from deployment.errors import DeploymentError
+from deployment.errors import DeploymentError, DeploymentFailed
 
 if TYPE_CHECKING:
     from clients.data.deidentified import Deidentified, Wanted
@@ -100,7 +100,7 @@ def _told(table: Path, error: Exception) -> Exception:
 
     if isinstance(error, DataError | DeploymentError | OSError):
         return error
-    return DeploymentError(
+    return DeploymentFailed(
         f"{table}: de-identifying failed by a {type(error).__name__}, whose text could hold cells "
         "of the table and is not shown. Nothing was written."
     )

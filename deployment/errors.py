@@ -2,4 +2,8 @@
 
 
 class DeploymentError(Exception):
-    """A command cannot go on; nothing was half done."""
+    """A command cannot do what it was asked; nothing was half done."""
+
+
+class DeploymentFailed(DeploymentError):
+    """What a command had begun has failed, or whom it needs is not there."""

@@ -16,6 +16,7 @@ from simulations.prediction.commands import (
     Evaluate,
     Explain,
     Out,
+    Overwrite,
 )
 
 Site = Annotated[Path, typer.Option(metavar="DIR", help="The hospital's folder.")]
@@ -41,16 +42,23 @@ def calibrate(
     ],
     declaration: Declared = None,
     site: Site = Path(),
+    coverage: Coverage = 0.9,
+    confidence: Confidence = 0.99,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Give up a calibration on more patients for this one.")
+    ] = False,
 ) -> None:
     """Calibrate a model on a hospital's own patients, for its own use: nothing leaves.
 
     'asclepias predict' then makes sets that hold the truth of this hospital's patients as often as
-    asked. No epsilon is spent, as nothing is released.
+    asked. No epsilon is spent, as nothing is released. Nothing is kept where patients are too few
+    for that, or fewer than those of the calibration that is there.
     """
-    from deployment.own_calibration import calibrate_site
+    from deployment.own_calibration import Wanted, calibrate_site
     from deployment.report import line
 
-    for finding in calibrate_site(site, model, data, declaration):
+    wanted = Wanted(coverage=coverage, confidence=confidence, replace=replace)
+    for finding in calibrate_site(site, model, data, wanted, declaration):
         line(finding.good, finding.text)
 
 
@@ -67,6 +75,7 @@ def predict(
     gradients: ByGradients = False,
     coverage: Coverage = 0.9,
     confidence: Confidence = 0.99,
+    overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
     """Predict at a hospital, with its own calibration of the model if it has one.
@@ -89,6 +98,7 @@ def predict(
         confidence=confidence,
         allowed=sorted(file.allowed_functions),
         own=read_own(file, read_artefact(model).digest),
+        overwrite=overwrite,
     )
     page = Explaining.asked(explain, gradients=gradients)
     carry_out(request, evaluate=evaluate, page=page, as_json=as_json)

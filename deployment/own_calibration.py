@@ -56,8 +56,23 @@ def read_own(site: SiteFile, digest: str) -> OwnCalibration | None:
     return found
 
 
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What a calibration is for.
+
+    Attributes:
+        coverage: share of patients whose set is to hold the truth.
+        confidence: chance that it does.
+        replace: whether it may take the place of one on more patients.
+    """
+
+    coverage: float
+    confidence: float
+    replace: bool = False
+
+
 def calibrate_site(
-    folder: Path, model: Path, data: Path, declaration: Path | None = None
+    folder: Path, model: Path, data: Path, wanted: Wanted, declaration: Path | None = None
 ) -> Iterator[Finding]:
     """Calibrate a model on a hospital's own patients, keep it there, and say what was found.
 
@@ -65,10 +80,12 @@ def calibrate_site(
         folder: the hospital's, with its ``site.toml``.
         model: an exported file, or a run's ``predictor.safetensors``.
         data: labelled records of patients whom the model did not learn from.
+        wanted: what sets are to promise, and whether a better calibration may go.
         declaration: file that says how they are written; None for the one beside them.
 
     Raises:
-        DeploymentError: no such record is there, or a filled column cannot be read.
+        DeploymentError: no such record is there, or a filled column cannot be read; or patients are
+            too few, or fewer than those of the calibration that is there, which stays.
         ArtefactError, DataError, SiteFileError: a file is not what it should be.
     """
     from clients.prediction.artefact import read_artefact
@@ -76,16 +93,14 @@ def calibrate_site(
     from clients.prediction.asking import ask
     from clients.prediction.own_calibration import calibrate
     from clients.prediction.predictor import Predictor, require_classes
-    from clients.site.ground import private_folder
     from clients.site.site_file import read_site_file
-    from crypto.whole_file import write_private
 
     site = read_site_file(folder / "site.toml")
     predictor = Predictor(read_artefact(model), sorted(site.allowed_functions))
     require_classes(predictor.artefact)
     log = RowNotes()
     asked = ask(data, predictor.artefact.info, log, declaration)
-    yield from (Finding(good=False, text=line) for line in log.lines())
+    yield from (Finding(good=None, text=line) for line in log.lines())
     if asked.blind:
         raise DeploymentError(
             f"{data}: a column could not be read in any row: {'; '.join(asked.blind)}. Say in the "
@@ -101,24 +116,59 @@ def calibrate_site(
             f"{data}: {error} ({classes}) and is of a patient whom the model did not learn from: "
             "calibrate on labelled records of other patients"
         ) from None
+    kept = _keep(site, own, wanted)
+    yield from _figures(figures)
+    yield kept
+
+
+def _keep(site: SiteFile, own: OwnCalibration, wanted: Wanted) -> Finding:
+    """Write a calibration, and say where.
+
+    Raises:
+        DeploymentError: its patients are too few, or fewer than those of the one that is there.
+    """
+    from clients.site.ground import private_folder
+    from crypto.whole_file import write_private
+
     private_folder(site.private)
     file = calibration_file(site, own.model)
+    before = _patients_before(site, own, wanted)
     write_private(file, own.to_bytes(), durable=True)
-    yield from _figures(figures)
-    yield Finding(good=True, text=f"kept in {file}, for this hospital's own use: it tells of them")
+    instead = f", in place of one on {before} patients" if before else ""
+    text = f"kept in {file}{instead}, for this hospital's own use: it tells of them"
+    return Finding(good=True, text=text)
+
+
+def _patients_before(site: SiteFile, own: OwnCalibration, wanted: Wanted) -> int:
+    """Return on how many patients the calibration is whose place a new one takes; 0 for none.
+
+    Raises:
+        DeploymentError: it may not: it is on more patients, or the new one's are too few.
+    """
+    from clients.prediction.conformal import least_count
+
+    kept, count = read_own(site, own.model), len(own.scores)
+    before = 0 if kept is None else len(kept.scores)
+    least = least_count(coverage=wanted.coverage, confidence=wanted.confidence)
+    stays = f"; a calibration on {before} patients is kept" if before else ""
+    if count < least:
+        raise DeploymentError(
+            f"{count} patients are too few to promise {wanted.coverage:.0%} with "
+            f"{wanted.confidence:.0%} confidence, {least} are enough: calibrate on more, or for a "
+            f"lower --coverage{stays or '; nothing is kept'}"
+        )
+    if count < before and not wanted.replace:
+        raise DeploymentError(
+            f"these records are of {count} patients{stays}. Where patients to come are like these "
+            "alone (at a new scanner, say), --replace puts the new one in its place"
+        )
+    return before
 
 
 def _figures(figures: Mapping[str, Any]) -> Iterator[Finding]:
     """Say what was calibrated on, and what it is worth."""
-    from clients.prediction.conformal import CONFIDENCE, COVERAGE, least_count
-
-    least = least_count(coverage=COVERAGE, confidence=CONFIDENCE)
-    enough = figures["patients"] >= least
-    yield Finding(
-        good=enough,
-        text=f"calibrated on {figures['records']} records of {figures['patients']} patients"
-        + ("" if enough else f": too few for sets of less than all classes, {least} are enough"),
-    )
+    text = f"calibrated on {figures['records']} records of {figures['patients']} patients"
+    yield Finding(good=True, text=text)
     for name, key in (("calibration error", "ece"), ("Brier score", "brier")):
         values = figures[key]
         yield Finding(good=True, text=f"{name} {values['own']:.3f}, {values['public']:.3f} before")
@@ -139,7 +189,7 @@ def _not_trained_on(site: SiteFile, artefact: Artefact, asked: Asked) -> _Checke
 
     if site.simulated_partition is not None:
         text = "a part of a public benchmark: whether it was trained on is not checked"
-        return _Checked(asked=asked, finding=Finding(good=False, text=text))
+        return _Checked(asked=asked, finding=Finding(good=None, text=text))
     dataset = load_dataset(
         site.data_name,
         site.data_dir,
@@ -154,11 +204,11 @@ def _not_trained_on(site: SiteFile, artefact: Artefact, asked: Asked) -> _Checke
             f"whether a record is of a patient that {site.data_name} trains on is not checked: "
             "patients are not named in both, and the model reads other columns than the hospital"
         )
-        return _Checked(asked=asked, finding=Finding(good=False, text=text))
+        return _Checked(asked=asked, finding=Finding(good=None, text=text))
     text = f"no record is of a patient that {site.data_name} trains on"
     if len(trained):
         text = f"{len(trained)} records are of patients that {site.data_name} trains on: left out"
-    finding = Finding(good=not len(trained), text=text)
+    finding = Finding(good=None if len(trained) else True, text=text)
     return _Checked(asked=without_labels(asked, trained), finding=finding)
 
 

@@ -1,4 +1,4 @@
-"""What the commands print: green and red lines, a consortium's table, how runs stand."""
+"""What the commands print: green, yellow and red lines, a consortium's table, how runs stand."""
 
 from __future__ import annotations
 
@@ -23,11 +23,18 @@ WATCH_SECONDS = 5.0
 #: So many answers one after the other make sure that a run has gone.
 WATCH_MISSES = 3
 _console = Console(soft_wrap=True, highlight=False)
+_MARKS = {True: "[green]ok  [/green]", False: "[red]FAIL[/red]"}
 
 
-def line(good: bool, text: str) -> None:
-    """Print one line, marked green or red; the mark is a word where there is no colour."""
-    mark = "[green]ok  [/green]" if good else "[red]FAIL[/red]"
+def line(good: bool | None, text: str) -> None:
+    """Print one line, marked by colour, and by a word where there is none.
+
+    Args:
+        good: False is for what ends a command with another exit code than 0; None for what is worth
+            reading and ends nothing.
+        text: what to say.
+    """
+    mark = "[yellow]note[/yellow]" if good is None else _MARKS[good]
     _console.print(mark, end=" ")
     _console.print(printable(text), markup=False)
 
@@ -123,7 +130,7 @@ def show_recovery(recovery: Recovery) -> None:
     own, seen = recovery.own, recovery.witnessed
     line(True, f"this ledger is {own.ledger} and ends at entry {own.entry}, head {own.head}")
     if seen is not None:
-        line(False, f"witnessed: ledger {seen.ledger}, entry {seen.entry}, head {seen.head}")
+        line(None, f"witnessed: ledger {seen.ledger}, entry {seen.entry}, head {seen.head}")
     table = Table("training", "spent here", "witnessed beside it", "will be charged", box=None)
     for name in sorted({*recovery.spent, *(one for one, _ in recovery.charges)}):
         here, witnessed = recovery.spent.get(name, (0, 0))

@@ -15,7 +15,7 @@ import tomli_w
 from clients.contract.settings import ConfigValue, Settings
 from clients.contract.terms import hospitals_expected
 from deployment.control import control_of
-from deployment.errors import DeploymentError
+from deployment.errors import DeploymentError, DeploymentFailed
 from deployment.flower_home import CONNECTION, command
 from deployment.superlink_folder import SuperLinkFolder
 from simulations.app_folder import app_folder
@@ -85,7 +85,7 @@ def submit(
     answer = _json(done.stdout)
     if done.returncode or "run-id" not in answer:
         said = answer.get("error-message") or done.stderr.strip() or done.stdout.strip()
-        raise DeploymentError(f"flwr run: {said}")
+        raise DeploymentFailed(f"flwr run: {said}")
     submission = Submission(run_id=int(answer["run-id"]), folder=folder)
     RunFolder(folder).record("submitted", run_id=submission.run_id)
     (folder / "flower-run-id").write_text(f"{submission.run_id}\n", encoding="ascii")
@@ -181,7 +181,7 @@ def wait_for_end(link: SuperLinkFolder, submission: Submission, *, seconds: floa
             if flower.startswith("finished"):
                 return read_run(submission.folder).progress.status
         time.sleep(0.2)
-    raise DeploymentError(f"{submission.folder} did not end within {seconds:.0f} s.")
+    raise DeploymentFailed(f"{submission.folder} did not end within {seconds:.0f} s.")
 
 
 def _json(text: str) -> dict[str, Any]:

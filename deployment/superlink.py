@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from clients.site.file_modes import unreadable_by_others
 from deployment.control import control_of, read_public_key
 from deployment.core_dumps import forbid_core_dumps
-from deployment.errors import DeploymentError
+from deployment.errors import DeploymentError, DeploymentFailed
 from deployment.superlink_folder import SuperLinkFolder
 from deployment.validity import NEW_AUTHORITY, NEW_SERVER, require_valid
 from simulations.app_folder import import_root
@@ -68,7 +68,7 @@ def start_superlink(link: SuperLinkFolder, *, host: str) -> subprocess.Popen[byt
         )
     except NotHealthyError as error:
         process.terminate()
-        raise DeploymentError(f"{error}; read {folder / 'superlink.log'}.") from error
+        raise DeploymentFailed(f"{error}; read {folder / 'superlink.log'}.") from error
     return process
 
 

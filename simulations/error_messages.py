@@ -33,8 +33,8 @@ MACHINE = {
     errno.EMFILE: "too many files are open; raise ulimit -n",
 }
 
-#: Exceptions of the rooms whose own message is written for users.
-WRITTEN_FOR_USERS = {
+#: Exceptions of the rooms whose own message is written for users: what was begun and failed, ...
+FAILURES = {
     ("simulations.attacks.result", "AttackFailed"),
     ("simulations.engines.engine", "RunStopped"),
     ("simulations.audit.results", "DataAuditFailed"),
@@ -42,8 +42,13 @@ WRITTEN_FOR_USERS = {
     ("accounting.errors", "AccountingError"),
     ("accounting.errors", "LedgerError"),
     ("crypto.errors", "SealingError"),
-    ("clients.data.errors", "DataError"),
     ("clients.models.errors", "ModelError"),
+    ("simulations.prediction.predicting", "PredictionFailed"),
+    ("deployment.errors", "DeploymentFailed"),
+}
+#: ... and files and words with which nothing could be begun.
+CANNOT_BE_WORKED_WITH = {
+    ("clients.data.errors", "DataError"),
     ("clients.prediction.artefact", "ArtefactError"),
     ("simulations.prediction.predicting", "NotPredicted"),
     ("clients.site.site_file", "SiteFileError"),
@@ -81,7 +86,7 @@ def show_error(error: BaseException, *, debug: bool) -> int:
         debug: show the traceback as well.
     """
     text, code = explain(error)
-    if code == FAILED:
+    if code == FAILED or _raised_as(error, CANNOT_BE_WORKED_WITH):
         sentences = [text, *getattr(error, "__notes__", [])]
         text = " ".join(one if one.endswith((".", "!", "?")) else f"{one}." for one in sentences)
     if debug and code not in (INTERRUPTED, TERMINATED):
@@ -116,8 +121,10 @@ def explain(error: BaseException) -> tuple[str, int]:
         return str(error), error.code
     if isinstance(error, OSError) and error.errno in MACHINE:
         return machine_fault(error), FAILED
-    if _raised_as(error, WRITTEN_FOR_USERS):
+    if _raised_as(error, FAILURES):
         return str(error), FAILED
+    if _raised_as(error, CANNOT_BE_WORKED_WITH):
+        return str(error), ASKED_WRONGLY
     name = type(error).__name__
     return (
         f"Something went wrong that should not have: {name}: {str(error).rstrip('.')}. "

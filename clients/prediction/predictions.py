@@ -83,11 +83,14 @@ class Predictions(Unreleased):
             raise ValueError("no record has a label of the model's classes")
         truth, chances, sets = truth[told], self.chances[told], self.sets[told]
         single = sets.sum(axis=1) == 1
-        right = chances.argmax(axis=1) == truth
+        guesses = chances.argmax(axis=1)
+        right = guesses == truth
         held = sets[np.arange(len(truth)), truth]
         plain = probabilities(self.raw[told])
+        same = len(np.unique(truth)) > 1 and len(np.unique(guesses)) == 1
         return {
             "records": len(truth),
+            "one_guess": self.classes[int(guesses[0])] if same else None,
             **evaluate(np.log(np.clip(chances, 1e-300, None)), truth, ordinal=self.ordinal),
             "ece": _before_after(calibration_error, plain, chances, truth),
             "brier": _before_after(brier_score, plain, chances, truth),

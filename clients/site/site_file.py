@@ -172,6 +172,9 @@ def read_site_file(path: Path) -> SiteFile:
     path = path.expanduser().absolute()
     try:
         given = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        fault = "does not exist; name the hospital's folder with --site"
+        raise SiteFileError(path, [fault]) from None
     except OSError as error:
         raise SiteFileError(path, [f"cannot be read ({error.strerror})"]) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

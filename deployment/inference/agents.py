@@ -28,7 +28,7 @@ from crypto.inference.programs import Program, read_program
 from crypto.inference.sources import PatientSource, Role
 from crypto.inference.words import Reals, Words, decode, shareable
 from crypto.whole_file import write_private
-from deployment.errors import DeploymentError
+from deployment.errors import DeploymentError, DeploymentFailed
 from deployment.inference.folders import Folder
 from deployment.inference.identities import connect
 from deployment.inference.packets import ID, Packets
@@ -253,7 +253,7 @@ class Agent:
             LinkError: one of them is gone, or the dealer hands out what was used before.
         """
         if not self.left:
-            raise DeploymentError("the provider answers no more today; no packet was used")
+            raise DeploymentFailed("the provider answers no more today; no packet was used")
         weights = self._weights()
         begun = time.perf_counter()
         # This end's seed first: once the provider hears of a packet, nobody can have it any more.

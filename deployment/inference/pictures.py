@@ -17,7 +17,7 @@ from clients.prediction.predictor import Predictor
 from clients.prediction.private_program import prepared
 from crypto.inference.links import LinkError
 from crypto.inference.words import Words, encode, shareable
-from deployment.errors import DeploymentError
+from deployment.errors import DeploymentError, DeploymentFailed
 from deployment.inference.agents import About
 
 
@@ -65,7 +65,7 @@ def shares_of(
             raise LinkError("the provider's model takes other pictures than it says") from None
         yield name, encode(shareable(values))
     if asked.blind:
-        raise DeploymentError(
+        raise DeploymentFailed(
             f"{path}: {len(asked.blind)} of {len(asked.columns)} columns could not be read in any "
             f"row, and were missing values in every answer: {'; '.join(asked.blind)}. Say in the "
             "declaration how they are written (--declaration)"

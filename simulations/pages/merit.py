@@ -17,6 +17,8 @@ WHY_NOT = {
 }
 NO_MODEL = "no model was released"
 NO_HOLDOUT = "nothing was measured: data.holdout-from is none"
+#: What a model is said to have learnt that says one class of everybody.
+LEARNT = "it has learnt"
 #: Most classes that a table of results lists one by one.
 MOST_CLASSES = 10
 #: Of what is measured at a threshold.
@@ -85,7 +87,7 @@ def merit_rows(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("accuracy", _beside(_figure(summary.get("accuracy"), without), _majority(merit))),
     ]
     if guess := merit.get("one_guess"):
-        rows.append(("it has learnt", f"nothing: every record is said to be {guess}"))
+        rows.append((LEARNT, nothing_text(guess)))
     if "balanced_accuracy" in metrics:
         rows.append(("balanced accuracy", share_text(metrics["balanced_accuracy"])))
     rows.append(("AUC", _figure(summary.get("auc"), without or WHY_NOT["auc"])))
@@ -109,6 +111,11 @@ def merit_rows(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     both = ", ".join(share_text(metrics.get(name)) for name in ("ece", "brier"))
     rows.append(("calibration error, Brier score", f"{both} (less is better)"))
     return rows
+
+
+def nothing_text(guess: str) -> str:
+    """Say what a model has learnt that gives every record the same class."""
+    return f"nothing: every record is said to be {guess}"
 
 
 def _majority(merit: Mapping[str, Any]) -> str:

@@ -23,6 +23,7 @@ from simulations.pages.attacks import attack_parts
 from simulations.pages.audit import audit_part
 from simulations.pages.doubt import COLUMNS, doubt_caption, doubt_rows
 from simulations.pages.merit import (
+    LEARNT,
     class_rows,
     delta_is_large,
     delta_text,
@@ -253,7 +254,7 @@ def answer_good(run: RunResult) -> Answer:
         why = rows["accuracy"].removeprefix(f"{ABSENT} ").strip("()")
         return Answer(question=question, headline=f"Not known: {why}.")
     lines = [f"Accuracy {rows['accuracy']}."]
-    if nothing := rows.get("it has learnt"):
+    if nothing := rows.get(LEARNT):
         lines.append(f"It has learnt {nothing}.")
     if (mean := summary.get("mean_hospital_accuracy")) is not None:
         lines.append(f"Mean accuracy at the hospitals {share_text(mean)}.")

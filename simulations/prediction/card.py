@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from simulations.pages.merit import delta_text, holdout_text
+from simulations.pages.merit import delta_text, holdout_text, nothing_text
 
 if TYPE_CHECKING:
     from clients.prediction.artefact import Artefact
@@ -99,6 +99,7 @@ def _of_run(run: RunResult) -> dict[str, Any]:
             "audit": summary.get("audit"),
         },
         "figures": {
+            "one_guess": (summary.get("merit") or {}).get("one_guess"),
             "holdout": summary.get("metrics"),
             "by_class": _recalls(run.evaluation),
             "by_subgroup": run.doubt.get("predictor", {}).get("by_subgroup"),
@@ -202,6 +203,8 @@ def _figures(figures: Mapping[str, Any] | None) -> str:
     if not figures:
         return "Not stated in this file.\n"
     parts = ["On the public holdout:\n\n" + _numbers(figures.get("holdout") or {})]
+    if guess := figures.get("one_guess"):
+        parts.insert(0, f"**It has learnt {nothing_text(_text(guess))}.**\n")
     if found := figures.get("by_class"):
         parts.append("Share that is right, by class:\n\n" + _numbers(found))
     if found := figures.get("by_subgroup"):

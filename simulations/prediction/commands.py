@@ -56,6 +56,9 @@ ByGradients = Annotated[
         "--gradients", help="With --explain: of pictures what each pixel adds, by gradients."
     ),
 ]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Write over the files of earlier predictions.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 PREDICT_EXAMPLES = "\n\n".join(
@@ -97,6 +100,7 @@ def predict(
     coverage: Coverage = 0.9,
     confidence: Confidence = 0.99,
     allow: Allow = None,
+    overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
     """Predict: calibrated probabilities, prediction sets, and where to abstain.
@@ -113,6 +117,7 @@ def predict(
         coverage=coverage,
         confidence=confidence,
         allowed=allow or (),
+        overwrite=overwrite,
     )
     page = Explaining.asked(explain, gradients=gradients)
     carry_out(request, evaluate=evaluate, page=page, as_json=as_json)
@@ -150,9 +155,9 @@ def carry_out(request: Request, *, evaluate: bool, page: Explaining | None, as_j
     from clients.prediction.predictions import Predictions
     from simulations.prediction import predicting, written
 
-    predicting.check_out(request.out, request.data)
+    predicting.check_out(request.out, request.data, overwrite=request.overwrite)
     if page is not None:
-        predicting.check_page(page.file)
+        predicting.check_page(page.file, overwrite=request.overwrite)
     predictor, made, odd = predicting.predictions_for(request)
     if page is not None:
         predicting.check_explained(page, predictor)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clients.contract.plain_json import json_text
-from simulations.prediction.predicting import NotPredicted, find_artefact
+from simulations.prediction.predicting import NotPredicted, PredictionFailed, find_artefact
 from simulations.prediction.torchscript import (
     read_torchscript,
     whole_module,
@@ -118,7 +118,7 @@ def _compared(predictor: Predictor, read_again: Callable[[Any], Any], form: str)
     """Hold what was written against the model, on made-up records over the whole public range.
 
     Raises:
-        NotPredicted: it predicts otherwise.
+        PredictionFailed: it predicts otherwise.
     """
     import numpy as np
 
@@ -131,7 +131,7 @@ def _compared(predictor: Predictor, read_again: Callable[[Any], Any], form: str)
     expected = predictor.chances(records)
     apart = float(np.abs(found - expected).max()) if found.shape == expected.shape else 1.0
     if not apart <= TOLERANCE:
-        raise NotPredicted(
+        raise PredictionFailed(
             f"{form}: what was written predicts otherwise: probabilities differ by {apart:.3g}, "
             f"at most {TOLERANCE:g} was expected. Nothing was kept"
         )
@@ -180,7 +180,7 @@ def _onnx(predictor: Predictor, folder: Path, card: dict[str, Any]) -> Callable[
             verbose=False,
         )
     if made is None:
-        raise NotPredicted("--to onnx: the exporter wrote nothing")
+        raise PredictionFailed("--to onnx: the exporter wrote nothing")
     made.save(str(file))
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
     return lambda records: session.run(["probabilities"], {"records": records})[0]

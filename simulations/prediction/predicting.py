@@ -27,6 +27,10 @@ class NotPredicted(Exception):
     """Nothing was predicted; the message says why and what to do."""
 
 
+class PredictionFailed(NotPredicted):
+    """What was begun has failed, or in part: its table, if it was written, says more."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Request:
     """What is asked for.
@@ -41,6 +45,7 @@ class Request:
         confidence: chance that it does.
         allowed: functions that may be imported to build the model.
         own: the hospital's own calibration, where it has one.
+        overwrite: whether files that are there already may be written over.
     """
 
     model: str
@@ -52,6 +57,7 @@ class Request:
     confidence: float
     allowed: Sequence[str] = ()
     own: OwnCalibration | None = None
+    overwrite: bool = False
 
 
 @dataclass(frozen=True)
@@ -154,17 +160,17 @@ def check_predicted(made: Predictions | Answered, out: Path) -> None:
     """Insist that predictions are of what was asked, once their table is written.
 
     Raises:
-        NotPredicted: no record could be read, or of a column that is filled nothing.
+        PredictionFailed: no record could be read, or of a column that is filled nothing.
     """
     asked = made.asked
     if not len(asked.rows):
         why = next((note for note in asked.notes if note), "there is none")
-        raise NotPredicted(
+        raise PredictionFailed(
             f"none of {len(asked):,} records could be read, so nothing is predicted: {why}; "
             f"{out} has a note for each"
         )
     if asked.blind:
-        raise NotPredicted(
+        raise PredictionFailed(
             f"{len(asked.blind)} of {len(asked.columns)} columns could not be read in any row, and "
             f"are missing values in all {len(asked):,} predictions of {out}: "
             f"{'; '.join(asked.blind)}. Say in the declaration how they are written (--declaration)"
@@ -207,8 +213,8 @@ def _own_of(request: Request, artefact: Artefact) -> OwnCalibration | None:
     return own if own is not None and own.model == artefact.digest else None
 
 
-def check_out(out: Path, data: str) -> None:
-    """Refuse to write over what is read, before anything is computed.
+def check_out(out: Path, data: str, *, overwrite: bool) -> None:
+    """Refuse to write over what is read, or unasked over anything, before anything is computed.
 
     Raises:
         NotPredicted: it would be, or the folder is not there.
@@ -219,10 +225,25 @@ def check_out(out: Path, data: str) -> None:
         raise NotPredicted(f"{out} is no table; expected a name that ends in .csv or .parquet")
     if not out.absolute().parent.is_dir():
         raise NotPredicted(f"{out.absolute().parent} is no folder; make it, or name another --out")
+    if not overwrite:
+        for file in (out, masks_file(out)):
+            _check_free(file, "--out")
 
 
-def check_page(file: Path) -> None:
-    """Refuse a page that cannot be written, before anything is computed.
+def _check_free(file: Path, option: str) -> None:
+    if file.exists():
+        raise NotPredicted(
+            f"{file} exists already: name another file with {option}, or say --overwrite"
+        )
+
+
+def masks_file(out: Path) -> Path:
+    """Return where masks lie beside a table, where a model says the class of each pixel."""
+    return out.with_suffix(".masks.npz")
+
+
+def check_page(file: Path, *, overwrite: bool) -> None:
+    """Refuse a page that cannot be written, or unasked over another, before anything is computed.
 
     Raises:
         NotPredicted: so it is.
@@ -231,6 +252,8 @@ def check_page(file: Path) -> None:
         raise NotPredicted(f"{file} is no page; expected a name that ends in .html")
     if not file.absolute().parent.is_dir():
         raise NotPredicted(f"{file.absolute().parent} is no folder; make it first")
+    if not overwrite:
+        _check_free(file, "--explain")
 
 
 def evaluated(made: Predictions | Answered, data: str, odd: Sequence[str]) -> dict[str, Any]:
@@ -340,6 +363,7 @@ def doubt_text(request: Request, artefact: Artefact) -> str:
 
 def evaluation_rows(found: dict[str, Any]) -> list[tuple[str, str]]:
     """Return label and value of an evaluation, for the terminal."""
+    from simulations.pages.merit import LEARNT, nothing_text
     from simulations.pages.task_words import figure_rows, part_rows
     from simulations.pages.wording import share_text
 
@@ -347,6 +371,8 @@ def evaluation_rows(found: dict[str, Any]) -> list[tuple[str, str]]:
         told = [("records with their truth", f"{found['records']:,}")]
         return [*told, *figure_rows(found), *part_rows(found["task"], found["rows"])]
     rows = [("records with a label", f"{found['records']:,}")]
+    if found["one_guess"]:
+        rows.append((LEARNT, nothing_text(found["one_guess"])))
     for key in ("accuracy", "balanced_accuracy", "auc", "kappa"):
         if key in found:
             rows.append((key.replace("_", " ").replace("auc", "AUC"), share_text(found[key])))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from simulations.prediction.predicting import NotPredicted
+from simulations.prediction.predicting import NotPredicted, masks_file
 
 if TYPE_CHECKING:
     from clients.prediction.answered import Answered
@@ -53,7 +53,7 @@ def write_masks(made: Predictions | Answered, out: Path) -> list[Path]:
 
     if not isinstance(made, Answered) or made.task.question.kind != SEGMENTATION:
         return []
-    file, beside = BytesIO(), out.with_suffix(".masks.npz")
+    file, beside = BytesIO(), masks_file(out)
     masks = made.outputs.argmax(axis=1).astype(np.uint8)
     np.savez_compressed(file, masks=masks, rows=made.asked.rows)
     write_shared(beside, file.getvalue())

@@ -96,14 +96,16 @@ def visits(seed: int, count: int, artefact: Artefact, *, first: int = 100) -> st
     )
 
 
-def calibrated(site: Path, model: Path, data: Path) -> int:
-    return main(["calibrate", "--site", str(site), "--model", str(model), "--data", str(data)])
+def calibrated(site: Path, model: Path, data: Path, *more: str) -> int:
+    words = ["calibrate", "--site", str(site), "--model", str(model), "--data", str(data)]
+    return main([*words, *more])
 
 
 def coverage(model: Path, site: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> dict:
     words = ["predict", "--site", str(site), "--model", str(model), "--data", str(data)]
     capsys.readouterr()
-    assert main([*words, "--out", str(site / "p.csv"), "--evaluate", "--json"]) == 0
+    words += ["--out", str(site / "p.csv"), "--overwrite"]
+    assert main([*words, "--evaluate", "--json"]) == 0
     return json.loads(capsys.readouterr().out)["evaluation"]
 
 
@@ -163,7 +165,7 @@ def test_patients_who_are_trained_on_are_left_out(
     shown = " ".join(capsys.readouterr().out.split())
     assert "3 records are of patients that csv:visits.csv trains on: left out" in shown
     assert "calibrated on 50 records of 50 patients" in shown
-    assert calibrated(site, model, site / "visits.csv") == 1
+    assert calibrated(site, model, site / "visits.csv") == 2
     assert "calibrate on labelled records of other patients" in capsys.readouterr().err
 
 
@@ -201,22 +203,56 @@ def test_patients_whom_headers_name_are_left_out_and_never_shown(
     info = load_dataset("image-folder:scans", site, image_size=8, declared=True).info
     model = tmp_path / "model.safetensors"
     model.write_bytes(made_artefact(info, "logistic").to_bytes())
-    assert calibrated(site, model, tmp_path / "new") == 0
+    few = ("--coverage", "0.5", "--confidence", "0.6")
+    assert calibrated(site, model, tmp_path / "new", *few) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert "1 records are of patients that image-folder:scans trains on: left out" in shown
     assert "calibrated on 2 records of 2 patients" in shown and "secret" not in shown
 
 
-def test_too_few_patients_are_told_and_sets_hold_all_classes(
+def test_of_too_few_patients_nothing_is_kept(
     site: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_visits(tmp_path, f"{HEADER}\n{visits(1, 43, read_artefact(model))}")
-    assert calibrated(site, model, tmp_path / "visits.csv") == 0
-    assert "too few for sets of less than all classes, 44" in " ".join(
-        capsys.readouterr().out.split()
-    )
-    found = coverage(model, site, tmp_path / "visits.csv", capsys)
-    assert found["mean_set_size"] == 2 and found["coverage"] == 1
+    data = tmp_path / "visits.csv"
+    assert calibrated(site, model, data) == 2
+    shown = capsys.readouterr()
+    assert "43 patients are too few to promise 90% with 99% confidence, 44 are" in shown.err
+    assert "FAIL" not in shown.out and not list((site / "private").glob("calibration-*"))
+    assert calibrated(site, model, data, "--coverage", "0.8") == 0  # for which 21 are enough
+    kept = read_site_file(site / "site.toml")
+    assert calibration_file(kept, read_artefact(model).digest).is_file()
+
+
+def test_a_calibration_on_fewer_patients_takes_no_better_one_s_place(
+    site: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    artefact, data = read_artefact(model), tmp_path / "visits.csv"
+    file = calibration_file(read_site_file(site / "site.toml"), artefact.digest)
+    write_visits(tmp_path, f"{HEADER}\n{visits(1, 120, artefact)}")
+    assert calibrated(site, model, data) == 0
+    better = file.read_bytes()
+    for count, more in ((3, ()), (60, ()), (3, ("--replace",))):
+        write_visits(tmp_path, f"{HEADER}\n{visits(2, count, artefact)}")
+        capsys.readouterr()
+        assert calibrated(site, model, data, *more) == 2
+        assert "a calibration on 120 patients is kept" in capsys.readouterr().err
+        assert file.read_bytes() == better
+    write_visits(tmp_path, f"{HEADER}\n{visits(2, 60, artefact)}")
+    assert calibrated(site, model, data, "--replace") == 0
+    assert "in place of one on 120 patients" in " ".join(capsys.readouterr().out.split())
+    write_visits(tmp_path, f"{HEADER}\n{visits(3, 60, artefact)}")
+    assert calibrated(site, model, data) == 0  # as many are no worse
+    assert file.read_bytes() != better
+
+
+def test_a_folder_that_is_no_hospital_s_is_said_to_be_none(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for words in (["calibrate"], ["predict"], ["predict", "--site", str(tmp_path / "none")]):
+        assert main([*words, "--model", str(model), "--data", "visits.csv"]) == 2
+        assert "name the hospital's folder with --site" in capsys.readouterr().err
 
 
 def test_another_model_s_calibration_is_not_used(
@@ -234,5 +270,5 @@ def test_another_model_s_calibration_is_not_used(
     kept = calibration_file(read_site_file(site / "site.toml"), read_artefact(other).digest)
     kept.rename(file)
     words = ["predict", "--site", str(site), "--model", str(model), "--data", str(data)]
-    assert main([*words, "--out", str(tmp_path / "p.csv")]) == 1
+    assert main([*words, "--out", str(tmp_path / "p.csv")]) == 2
     assert "is of another model" in capsys.readouterr().err

@@ -107,9 +107,9 @@ def test_no_cell_is_shown_whatever_goes_wrong(tmp_path, capsys, monkeypatch) -> 
     body = file.read_text().partition("\n")[2]
     file.write_text(body)  # without its header: the first patient stands in the first line
     out = ["--out", str(tmp_path / "x.csv")]
-    assert main(["deidentify", str(file), *out]) == 1
+    assert main(["deidentify", str(file), *out]) == 2
     (tmp_path / "visits.xlsx").write_text(body)
-    assert main(["deidentify", str(tmp_path / "visits.xlsx"), *out]) == 1
+    assert main(["deidentify", str(tmp_path / "visits.xlsx"), *out]) == 2
 
     def fail(*_: object) -> None:
         raise ValueError(body)
@@ -147,7 +147,7 @@ def test_what_cannot_be_done_is_refused(
     monkeypatch.chdir(tmp_path)
     file = table(tmp_path, patients, declared)
     there = sorted(tmp_path.iterdir())
-    assert main(["deidentify", file.name, *words]) == 1
+    assert main(["deidentify", file.name, *words]) == 2
     assert said in " ".join(capsys.readouterr().err.split())
     assert [one for one in sorted(tmp_path.iterdir()) if one.suffix != ".key"] == there
 
@@ -158,7 +158,7 @@ def test_patients_who_differ_in_how_many_rows_they_have_are_left_out_or_refused(
     file = table(tmp_path, 30)
     lines = file.read_text().splitlines()
     file.write_text("\n".join([*lines, *lines[1:4], lines[1]]) + "\n")
-    assert main(["deidentify", str(file)]) == 1
+    assert main(["deidentify", str(file)]) == 2
     assert "Patients differ in how many rows they have" in capsys.readouterr().err
     assert main(["deidentify", str(file), "--most-left-out", "0.1"]) == 0
     assert "Patients: 30 before, 27 after." in capsys.readouterr().out

@@ -102,15 +102,15 @@ def test_commands_say_what_is_wrong_in_a_sentence(tmp_path, capsys):
     model = tmp_path / "model.safetensors"
     model.write_bytes(artefact("logistic", (5,)).to_bytes())
     words = ["infer", "init", str(tmp_path / "c"), "--model", str(model), "--patient"]
-    assert main([*words, "../ada"]) == 1
+    assert main([*words, "../ada"]) == 2
     assert "expected a-z, 0-9 and dashes" in capsys.readouterr().err
     assert main([*words, "ada"]) == 0
     assert f"asclepias infer dealer {tmp_path / 'c' / 'dealer'}" in capsys.readouterr().out
-    assert main([*words, "ada"]) == 1
+    assert main([*words, "ada"]) == 2
     assert "exists already" in capsys.readouterr().err
-    assert main(["infer", "key", str(tmp_path / "c" / "dealer"), "dealer"]) == 1
+    assert main(["infer", "key", str(tmp_path / "c" / "dealer"), "dealer"]) == 2
     assert "key.pem exists already" in " ".join(capsys.readouterr().err.split())
-    assert main(["infer", "provider", str(tmp_path / "c" / "dealer")]) == 1
+    assert main(["infer", "provider", str(tmp_path / "c" / "dealer")]) == 2
     assert "role is 'dealer'" in capsys.readouterr().err
     modes = {path: path.stat().st_mode & 0o77 for path in (tmp_path / "c").rglob("key.pem")}
     assert len(modes) == 3 and not any(modes.values())

@@ -135,10 +135,10 @@ def test_a_declaration_that_does_not_fit_is_a_failure(tmp_path, capsys):
     drafted = declaration.read_text()
     declaration.write_text(drafted.replace('decimal = ","', 'decimal = "."', 1))
     code, out = run(capsys, str(file), "--check", "visite.toml")
-    assert code == 1 and "decimal and thousands are both '.'" in out
+    assert code == 2 and "decimal and thousands are both '.'" in out
     declaration.write_text(drafted.replace("[ranges]", "[ranges]\nheight = [0, 1]"))
     code, out = run(capsys, str(file), "--check", "visite.toml")
-    assert code == 1 and "no column 'height'" in out
+    assert code == 2 and "no column 'height'" in out
 
 
 def test_a_folder_of_tables_is_drafted_as_one(tmp_path, capsys):
@@ -287,7 +287,7 @@ def test_folders_as_hospitals_export_them_are_read_by_their_drafts(tmp_path):
 def test_a_folder_without_pictures_says_so(tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     code, out = run(capsys, "empty")
-    assert code == 1 and "no picture in it" in out
+    assert code == 2 and "no picture in it" in out
 
 
 @pytest.mark.parametrize(

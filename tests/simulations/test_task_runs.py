@@ -107,7 +107,8 @@ def _check_predictions(folder: Path, out: Path, task: str, column: str, summary:
     lines[3] = ",".join(["p9", "", "", ""] + [""] * (lines[3].count(",") - 3))
     fresh.write_text("\n".join(lines) + "\n")
     said = told(
-        *("predict", str(out), "--data", str(fresh), "--evaluate", "--json", "--out", str(table))
+        *("predict", str(out), "--data", str(fresh), "--evaluate", "--json", "--overwrite"),
+        *("--out", str(table)),
     )
     answer = json.loads(said)
     assert answer["records"] == 80

@@ -121,7 +121,7 @@ def test_the_page_is_one_file_and_escapes_what_it_shows(
     )
     assert "+2.00" in text and "Accuracy" in text
     assert "<b>" not in text and not re.search(r"(src|href)=\"(?!data:)", text)
-    assert main([*words, "--explain", "p.txt"]) == 1
+    assert main([*words, "--explain", "p.txt"]) == 2
 
 
 def test_pictures_are_shown_with_their_maps(tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_pictures_are_shown_with_their_maps(tmp_path: Path) -> None:
     model.write_bytes(artefact.to_bytes())
     pixels = np.random.default_rng(0).integers(0, 256, (14, 16, 16, 3), dtype=np.uint8)
     np.savez(data, images=pixels)
-    words = ["--data", str(data), "--out", str(tmp_path / "p.csv")]
+    words = ["--data", str(data), "--overwrite", "--out", str(tmp_path / "p.csv")]
     assert main(["predict", str(model), *words, "--explain", str(tmp_path / "p.html")]) == 0
     text = (tmp_path / "p.html").read_text(encoding="utf-8")
     assert text.count("data:image/png;base64,") == 24  # twelve of fourteen, with a map each
@@ -154,12 +154,12 @@ def test_gradients_that_cannot_be_had_are_refused_before_anything_is_written(
         (["--gradients"], "name its page as well"),
         (["--gradients", "--explain", str(tmp_path / "p.html")], "is of table data"),
     ):
-        assert main([*words, *more]) == 1
+        assert main([*words, *more]) == 2
         assert said in " ".join(capsys.readouterr().err.split())
     voted = replace(made_artefact(picture_info(), "logistic", members=2), vote="majority")
     model.write_bytes(voted.to_bytes())
     np.savez(tmp_path / "d.npz", images=np.zeros((2, 16, 16), np.uint8))
     words[3] = str(tmp_path / "d.npz")
-    assert main([*words, "--explain", str(tmp_path / "p.html"), "--gradients"]) == 1
+    assert main([*words, "--explain", str(tmp_path / "p.html"), "--gradients"]) == 2
     assert "decide by majority" in " ".join(capsys.readouterr().err.split())
     assert not out.exists()

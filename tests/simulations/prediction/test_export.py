@@ -74,6 +74,21 @@ def test_parts_of_the_holdout_are_in_the_card(run: Path, tmp_path: Path) -> None
     assert r"| sex = \<f\> | 30 | 0.9 |" in (tmp_path / "export" / "README.md").read_text()
 
 
+def test_a_card_says_of_a_model_that_has_learnt_nothing_that_it_has_not(
+    run: Path, tmp_path: Path
+) -> None:
+    copied = shutil.copytree(run, tmp_path / "run")
+    file = copied / "summary.json"
+    for guess, said in ((None, False), ("benign", True)):
+        summary = json.loads(file.read_text())
+        summary["merit"]["one_guess"] = guess
+        file.write_text(json.dumps(summary))
+        out = tmp_path / f"export-{guess}"
+        assert exported(copied, "safetensors", out) == 0
+        sentence = "**It has learnt nothing: every record is said to be benign.**"
+        assert (sentence in (out / "README.md").read_text()) == said
+
+
 @pytest.mark.parametrize(("architecture", "members"), [("cnn", 2), ("scattering", 1)])
 def test_torchscript_needs_nothing_of_this_app(
     tmp_path: Path, architecture: str, members: int
@@ -199,7 +214,7 @@ def test_a_run_that_broke_its_promise_is_not_exported(run: Path, tmp_path: Path,
     summary = json.loads((copy / "summary.json").read_text())
     summary["audit"] = {"passed": False, "failures": ["the server learns more"]}
     (copy / "summary.json").write_text(json.dumps(summary))
-    assert exported(copy, "safetensors", tmp_path / "out") == 1
+    assert exported(copy, "safetensors", tmp_path / "out") == 2
     assert "its audit failed: the server learns more" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
@@ -214,6 +229,6 @@ def test_misuse_is_one_sentence(run: Path, tmp_path: Path, capsys) -> None:
         (run, "safetensors", "no/out", "is no folder"),
         (table, "monai-bundle", "out", "is for pictures and volumes; the model is of table data"),
     ):
-        assert exported(model, form, tmp_path / out) == 1
+        assert exported(model, form, tmp_path / out) == 2
         assert said in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -110,7 +111,7 @@ def test_a_run_predicts_its_own_holdout_and_is_judged(run: Path, tmp_path: Path,
     right = np.mean([row["prediction"] == row["label"] for row in rows])
     held = np.mean([row["label"] in row["set"].split(" | ") for row in rows])
     assert right == pytest.approx(found["accuracy"]) and held == pytest.approx(found["coverage"])
-    assert main([*words, "--iterates"]) == 0
+    assert main([*words, "--iterates", "--overwrite"]) == 0
     capsys.readouterr()
     assert all(float(row["spread"]) >= 0 for row in rows_of(out))
 
@@ -118,7 +119,8 @@ def test_a_run_predicts_its_own_holdout_and_is_judged(run: Path, tmp_path: Path,
 def test_higher_coverage_abstains_more(run: Path, tmp_path: Path, capsys) -> None:
     abstained = []
     for coverage in ("0.5", "0.9", "0.97"):
-        words = ["--data", "holdout", "--evaluate", "--json", "--out", str(tmp_path / "p.csv")]
+        words = ["--data", "holdout", "--evaluate", "--json", "--out"]
+        words.append(str(tmp_path / f"{coverage}.csv"))
         assert main(["predict", str(run), *words, "--coverage", coverage]) == 0
         abstained.append(json.loads(capsys.readouterr().out)["evaluation"]["abstained"])
     assert abstained == sorted(abstained) and abstained[0] < abstained[2]
@@ -155,16 +157,52 @@ def test_misuse_is_one_sentence_and_writes_nothing(
     unlabelled.write_text("age,pulse,sex\n50,70,f\n")
     places = {"model": model, "csv": data, "none": tmp_path / "n.csv", "unlabelled": unlabelled}
     before = {file: file.read_bytes() for file in tmp_path.iterdir()}
-    assert main(["predict", *(word.format(**places) for word in words)]) in (1, 2)
+    assert main(["predict", *(word.format(**places) for word in words)]) == 2
     assert said in " ".join(capsys.readouterr().err.split())
     assert {file: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
+def test_no_earlier_prediction_or_other_file_is_written_over_unasked(
+    model: Path, tmp_path: Path, capsys, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["predict", str(model), "--data", str(write_visits(tmp_path))]
+    pages = [*words, "--out", "new.csv", "--explain", "p.html"]
+    for again, file in ((words, Path("predictions.csv")), (pages, Path("p.html"))):
+        file.write_text("earlier work")
+        assert main(again) == 2
+        assert f"{file} exists already" in capsys.readouterr().err
+        assert file.read_text() == "earlier work"
+        assert main([*again, "--overwrite"]) == 0
+        assert file.read_text() != "earlier work"
+
+
+def test_a_model_that_says_one_class_of_everybody_is_said_to_have_learnt_nothing(
+    tmp_path: Path, capsys
+) -> None:
+    made = made_artefact(visits_info(tmp_path / "training"), "logistic")
+    state = {name: 0 * tensor for name, tensor in made.members["model"].items()}
+    model = tmp_path / "m.safetensors"
+    model.write_bytes(replace(made, members={"model": state}).to_bytes())
+    words = ["predict", str(model), "--data", str(write_visits(tmp_path)), "--evaluate"]
+    assert main([*words, "--out", str(tmp_path / "p.csv")]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert f"it has learnt nothing: every record is said to be {made.info.classes[0]}" in shown
 
 
 def test_odd_cells_of_a_table_of_unsaid_form_say_where_its_form_is_declared(
     model: Path, tmp_path: Path, capsys
 ) -> None:
     data = write_visits(tmp_path)
-    words = ["predict", str(model), "--data", str(data), "--out", str(tmp_path / "p.csv")]
+    words = [
+        "predict",
+        "--overwrite",
+        str(model),
+        "--data",
+        str(data),
+        "--out",
+        str(tmp_path / "p.csv"),
+    ]
     data.with_suffix(".toml").unlink(missing_ok=True)
     assert main(words) == 0
     assert f"no {data.stem}.toml beside it says how" in " ".join(capsys.readouterr().out.split())
@@ -180,11 +218,11 @@ def test_a_declaration_by_name_says_how_a_table_is_written(
     own.write_text(VISITS_TOML + '[file]\ndecimal = ","\n')
     data = write_visits(tmp_path, "age;pulse;sex\n50,5;71,5;f\n", declaration="")
     data.with_suffix(".toml").write_text("declared = otherwise")
-    words = ["predict", str(model), "--data", str(data), "--out", str(out)]
+    words = ["predict", str(model), "--data", str(data), "--out", str(out), "--overwrite"]
     assert main([*words, "--declaration", str(own)]) == 0
     assert rows_of(out)[0]["note"] == ""
     assert "columns 3, all read" in " ".join(capsys.readouterr().out.split())
-    assert main([*words, "--declaration", str(tmp_path / "none.toml")]) == 1
+    assert main([*words, "--declaration", str(tmp_path / "none.toml")]) == 2
     assert "none.toml does not exist" in " ".join(capsys.readouterr().err.split())
 
 
@@ -212,7 +250,7 @@ def test_labels_of_other_classes_are_named(tmp_path: Path, capsys) -> None:
     model.write_bytes(made_artefact(picture_info(), "logistic").to_bytes())
     np.savez(data, images=np.zeros((2, 16, 16), np.uint8), labels=np.array([7, 8]))
     words = ["predict", str(model), "--data", str(data), "--out", str(tmp_path / "p.csv")]
-    assert main([*words, "--evaluate"]) == 1
+    assert main([*words, "--evaluate"]) == 2
     said = " ".join(capsys.readouterr().err.split())
     assert "no class of the model: 2" in said and "labels row 0: 7, expected normal, pneu" in said
 
@@ -222,5 +260,5 @@ def test_a_run_with_one_release_has_no_iterates(run: Path, tmp_path: Path, capsy
     copy.mkdir()
     for name in ("config.toml", "predictor.safetensors"):
         (copy / name).write_bytes((run / name).read_bytes())
-    assert main(["predict", str(copy), "--data", "holdout", "--iterates"]) == 1
+    assert main(["predict", str(copy), "--data", "holdout", "--iterates"]) == 2
     assert f"has no {ITERATES}" in capsys.readouterr().err
