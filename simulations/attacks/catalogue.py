@@ -22,14 +22,29 @@ class Attack:
         title: what it tries, a line for people.
         source: who described it.
         carried_out_by: "module:function", imported only when it is asked for.
+        trials: of what ``--trials`` says how many; "" where nothing is tried more than once.
+        own_trials: how many, unless they are asked for.
     """
 
     title: str
     source: str
     carried_out_by: str
+    trials: str = ""
+    own_trials: int = 0
 
     def carry_out(self, ground: Ground) -> Result:
-        """Attack, and return what was found."""
+        """Attack, and return what was found.
+
+        Raises:
+            SettingsError: trials are asked for of an attack that has none, or it does not apply.
+        """
+        if ground.trials and not self.trials:
+            raise SettingsError(
+                [
+                    f"--trials {ground.trials}: nothing of this attack is tried more than once; "
+                    "leave --trials out."
+                ]
+            )
         from clients.models.architecture import load_function
 
         found: Callable[[Ground], Result] = load_function(self.carried_out_by)
@@ -41,26 +56,36 @@ ATTACKS: dict[str, Attack] = {
         title="records that come back from a single update",
         source="Zhu et al. 2019; Geiping et al. 2020; Hayes et al. 2023",
         carried_out_by="simulations.attacks.gradient_inversion:attack",
+        trials="picks a row",
+        own_trials=200,
     ),
     "membership": Attack(
         title="whether a patient was trained on, told from the final model",
         source="Yeom et al. 2018; Nasr et al. 2019; Carlini et al. 2022",
         carried_out_by="simulations.attacks.membership:attack",
+        trials="models a row",
+        own_trials=8,
     ),
     "membership-rounds": Attack(
         title="whether a patient was trained on, told from all that a hospital sees",
         source="Nasr et al. 2019",
         carried_out_by="simulations.attacks.membership_rounds:attack",
+        trials="trainings a row",
+        own_trials=4,
     ),
     "poisoning": Attack(
         title="what hospitals that lie do to the model",
         source="Biggio et al. 2012; Gu et al. 2017; Bagdasaryan et al. 2020; Ma et al. 2019",
         carried_out_by="simulations.attacks.poisoning:attack",
+        trials="seeds a cell",
+        own_trials=1,
     ),
     "property-inference": Attack(
         title="how common a class is at a hospital, from one round",
         source="Ganju et al. 2018; Melis et al. 2019",
         carried_out_by="simulations.attacks.property_inference:attack",
+        trials="games a row",
+        own_trials=200,
     ),
     "model-inversion": Attack(
         title="what a final model thinks of when it thinks of a class",
@@ -71,6 +96,8 @@ ATTACKS: dict[str, Attack] = {
         title="what a denoiser gets back of noised pictures",
         source="Singh et al. 2020",
         carried_out_by="simulations.attacks.visual_privacy:attack",
+        trials="picks a row",
+        own_trials=200,
     ),
     "linkage": Attack(
         title="whose record is whose, in a table without names",

@@ -34,6 +34,15 @@ EXAMPLES = "\n\n".join(
         "flower-simulation attack poisoning default --regimes F,FSCDP --epsilons 3 --trials 1",
     ]
 )
+Trials = Annotated[
+    int,
+    typer.Option(
+        metavar="N",
+        min=0,
+        help="Models, trainings, seeds, picks or games: 'attack list' says of which, and how many "
+        "there are unless this is given. Of one attack, not of 'all'.",
+    ),
+]
 #: Words in an attack's place: what lists them, and what carries all of them out.
 LIST, ALL = "list", "all"
 
@@ -63,9 +72,7 @@ def attack(
     ] = "",
     regimes: Annotated[str, typer.Option(metavar="A,B,..", help="Regimes (all five).")] = "",
     seed: Annotated[int, typer.Option(min=0, help="Of all draws: the same gives the same.")] = 0,
-    trials: Annotated[
-        int, typer.Option(min=0, help="How often to try, as the attack counts (0: its own number).")
-    ] = 0,
+    trials: Trials = 0,
     out: Annotated[
         Path, typer.Option(metavar="DIR", help="Where the folder of an attacked scenario is made.")
     ] = Path("runs"),
@@ -90,19 +97,26 @@ def attack(
         seed=seed,
         trials=trials,
     )
-    _attack(name, ground_of, out, as_json)
+    _attack(name, ground_of, out, as_json, trials)
 
 
-def _attack(name: str, ground_of: Callable[[Listener], Ground], out: Path, as_json: bool) -> None:
+def _attack(
+    name: str, ground_of: Callable[[Listener], Ground], out: Path, as_json: bool, trials: int
+) -> None:
     """Carry out one attack or all, keep and show what was found, and insist that it holds."""
     from clients.contract.plain_json import json_text
     from simulations.attacks.catalogue import ATTACKS, find_attack
 
     rows = list(ATTACKS.values()) if name == ALL else [find_attack(name)]
+    if trials and len(rows) > 1:
+        raise typer.BadParameter(
+            f"--trials {trials}: each attack counts something else ('attack list' says what); give "
+            "it to one attack."
+        )
     found: list[Result] = []
-    for row in rows:
+    for number, row in enumerate(rows, start=1):
         with _quiet(), stage_bar() as listener:
-            ground = ground_of(listener)
+            ground = ground_of(_numbered(listener, number, len(rows)))
             result = _carried_out(row, ground, skip=name == ALL)
         if result is not None:
             page = _kept(result, ground, out)
@@ -114,6 +128,15 @@ def _attack(name: str, ground_of: Callable[[Listener], Ground], out: Path, as_js
         typer.echo(json_text(content if name == ALL else found[0].to_json(), indent=2))
     for one in found:
         one.require()
+
+
+def _numbered(listener: Listener, number: int, attacks: int) -> Listener:
+    """Say of several attacks which one it is."""
+
+    def told(stage: str, done: int, total: int) -> None:
+        listener(f"{number} of {attacks}: {stage}", done, total)
+
+    return told if attacks > 1 else listener
 
 
 def _carried_out(row: Attack, ground: Ground, *, skip: bool) -> Result | None:
@@ -134,11 +157,26 @@ def _list(as_json: bool) -> None:
     from simulations.inspection import print_table
 
     if as_json:
-        rows = {name: {"title": one.title, "source": one.source} for name, one in ATTACKS.items()}
+        rows = {
+            name: {
+                "title": one.title,
+                "source": one.source,
+                "trials": one.trials,
+                "own_trials": one.own_trials,
+            }
+            for name, one in ATTACKS.items()
+        }
         typer.echo(json.dumps(rows, indent=2))
         return
-    columns = ["name", "what it tries", "source"]
-    print_table("Attacks", columns, [(name, a.title, a.source) for name, a in ATTACKS.items()])
+    columns = ["name", "what it tries", "--trials", "source"]
+    print_table(
+        "Attacks",
+        columns,
+        [
+            (name, a.title, f"{a.trials} ({a.own_trials})" if a.trials else "-", a.source)
+            for name, a in ATTACKS.items()
+        ],
+    )
 
 
 def _ground(

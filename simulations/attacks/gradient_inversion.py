@@ -38,6 +38,7 @@ LIKE, DECIBELS, RIGHT = 0.8, 25.0, 0.95
 COLUMNS = (
     Column(key="way", title="Regime", form="text"),
     Column(key="sees", title="What is seen", form="text"),
+    Column(key="sealed", title="Sealed", form="text"),
     Column(key="ssim", title="SSIM"),
     Column(key="psnr", title="PSNR, dB", form="decibel"),
     Column(key="picked", title="Picked"),
@@ -45,12 +46,13 @@ COLUMNS = (
     Column(key="run_epsilon", title="epsilon", form="epsilon"),
 )
 CAPTION = (
-    "Each hospital samples one patient. A share is sealed: it is seen where a seal is broken. SSIM "
-    "and PSNR: medians over patients of what an attacker rebuilds who knows the model, the noise "
-    "and public records; they have no bound. Picked: how often an attacker picks the patient's "
-    "record out of ten who knows everybody else in the sum as well; allowed: the most that anybody "
-    "reaches against this noise in one round in which the patient is known to be sampled. Epsilon: "
-    "of whoever sees this in every round of the run."
+    "Each hospital samples one patient. Sealed: a seal leaves the sum to see; without one, or "
+    "where it is broken, each update or share is seen; pooled data have none. SSIM and PSNR: "
+    "medians over patients of what an attacker rebuilds who knows the model, the noise and public "
+    "records; they have no bound. Picked: how often an attacker picks the patient's record out of "
+    "ten who knows everybody else in the sum as well; allowed: the most that anybody reaches "
+    "against this noise in one round in which the patient is known to be sampled. Epsilon: of "
+    "whoever sees this in every round of the run."
 )
 
 
@@ -206,6 +208,7 @@ class _Attacked:
         return {
             "way": self._sight.way.label,
             "sees": self._sight.title,
+            "sealed": self._sight.sealed,
             "epsilon": self._sight.way.epsilon,
             "noise": self._multiplier,
             "ssim": alike,

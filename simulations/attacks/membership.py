@@ -26,7 +26,7 @@ from clients.contract.terms import noise_plan
 from clients.data.records import join
 from simulations.attacks.ground import Ground, Way
 from simulations.attacks.result import Column, Control, Result
-from simulations.attacks.roc import ENOUGH, Measured, alarm, measure, shown
+from simulations.attacks.roc import RARE, Measured, alarm, measure, shown, with_rare
 from simulations.attacks.shadow_models import (
     Pool,
     log_odds,
@@ -130,19 +130,18 @@ def attack(ground: Ground) -> Result:
             alarms += siege.alarms
         if ground.path is not None:
             rows.append(_own_row(ground, curves))
-    size = _largest_pool(ground)
-    columns = [one for one in COLUMNS if one.key != "hits_2_text" or size >= 2 * ENOUGH]
+    columns, said = with_rare(COLUMNS, rows)
     return Result(
         attack=NAME,
         title="Who was trained on, told from the final model",
-        columns=tuple(columns),
+        columns=columns,
         rows=rows,
-        caption=CAPTION,
+        caption=f"{CAPTION} {said}",
         control=_control(rows[: len(ATTACKERS)]),
         alarms=tuple(alarms),
         drawn={"curves": curves},
         facts=f"{ground.settings.data.name}, {ground.settings.model.name}, {models} models a row, "
-        f"{size} patients of whom each model has half",
+        f"{sum(ground.cohort.patients_by_hospital.values())} patients of whom each model has half",
         seed=ground.seed,
         seconds=time.perf_counter() - started,
     )
@@ -165,13 +164,9 @@ COLUMNS = (
     Column(key="most_area", title="Allowed"),
     Column(key="hits_text", title="TPR at 1% FPR", form="text"),
     Column(key="most_hits", title="Allowed"),
-    Column(key="hits_2_text", title="TPR at 0.1% FPR", form="text"),
+    *RARE,
     Column(key="run_epsilon", title="epsilon", form="epsilon"),
 )
-
-
-def _largest_pool(ground: Ground) -> int:
-    return sum(ground.cohort.patients_by_hospital.values())
 
 
 def _own_row(ground: Ground, curves: list[dict[str, Any]]) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from clients.contract.terms import noise_plan
 from simulations.attacks.ground import Ground, Way
 from simulations.attacks.membership import limit_of_public
 from simulations.attacks.result import Column, Control, Result
-from simulations.attacks.roc import ENOUGH, alarm, measure, shown
+from simulations.attacks.roc import RARE, alarm, measure, shown, with_rare
 from simulations.attacks.round_ratios import round_ratios
 from simulations.attacks.shadow_models import Pool, log_odds, module_of, train_shadows
 from simulations.attacks.watch import Round, by_patient, watched
@@ -46,7 +46,8 @@ if TYPE_CHECKING:
 NAME = "membership-rounds"
 #: Trainings of each way, unless trials are asked for.
 MODELS = 4
-#: Patients at the most, and values of all their gradients together, float64.
+#: Patients at the most where a model has as many values, and values of all their gradients
+#: together, float64. A smaller model is solved for any number of patients at its own size.
 PATIENTS, VALUES = 500, 40_000_000
 #: How far the control's AUC has to come, from that of a guess to that of who tells whoever was in
 #: any round.
@@ -54,11 +55,12 @@ CONTROL_SHARE = 0.5
 COLUMNS = (
     Column(key="way", title="Regime", form="text"),
     Column(key="sees", title="What is seen", form="text"),
+    Column(key="sealed", title="Sealed", form="text"),
     Column(key="area_text", title="AUC", form="text"),
     Column(key="most_area", title="Allowed"),
     Column(key="hits_text", title="TPR at 1% FPR", form="text"),
     Column(key="most_hits", title="Allowed"),
-    Column(key="hits_2_text", title="TPR at 0.1% FPR", form="text"),
+    *RARE,
     Column(key="run_epsilon", title="epsilon", form="epsilon"),
 )
 CAPTION = (
@@ -77,13 +79,15 @@ class Sight:
 
     Attributes:
         key: of it.
-        title: who sees it, in a few words.
+        title: what it is, in a few words.
+        sealed: whether this is what a seal leaves to see; None where nothing travels to be sealed.
         noise: in what is seen, in clips.
         updates: whose noise that is: how many were added up.
     """
 
     key: str
     title: str
+    sealed: str | None
     noise: float
     updates: int
 
@@ -92,15 +96,17 @@ def sights_of(way: Way, plan: NoisePlan) -> Iterator[Sight]:
     """Yield what is to be seen of a training's rounds, with the noise that is really in it."""
     kind = REGIMES[way.regime]
     if kind.pooled:
-        yield Sight(key="total", title="every step", noise=plan.multiplier_of_sum, updates=1)
+        noise = plan.multiplier_of_sum
+        yield Sight(key="total", title="every step", sealed=None, noise=noise, updates=1)
         return
     single = "every share" if kind.noise == "semi-central" else "every update"
-    yield Sight(key="single", title=single, noise=plan.multiplier_of_update, updates=1)
+    noise = plan.multiplier_of_update
+    yield Sight(key="single", title=single, sealed="no", noise=noise, updates=1)
     if plan.hospitals > 1:
         others = plan.hospitals - 1
         # Of parts of noise those have been taken out of the sum that it can spare.
         noise = plan.kept(0) * math.sqrt(others)
-        yield Sight(key="total", title="every sum", noise=noise, updates=others)
+        yield Sight(key="total", title="every sum", sealed="yes", noise=noise, updates=others)
 
 
 def attack(ground: Ground) -> Result:
@@ -129,13 +135,13 @@ def attack(ground: Ground) -> Result:
         for number, way in enumerate(ways):
             watch = _Watch(ground, way, models)
             rows += watch.rows(report, Path(place) / f"way-{number}", alarms)
-    columns = [one for one in COLUMNS if one.key != "hits_2_text" or watch.others >= ENOUGH]
+    columns, said = with_rare(COLUMNS, rows)
     return Result(
         attack=NAME,
         title="Who was trained on, told from every round",
-        columns=tuple(columns),
+        columns=columns,
         rows=rows,
-        caption=CAPTION,
+        caption=f"{CAPTION} {said}",
         control=_control(rows, ground.told(Way(regime="F"))),
         alarms=tuple(alarms),
         facts=f"{settings.data.name}, {settings.model.name}, {settings.partition.hospitals} "
@@ -177,7 +183,6 @@ class _Watch:
 
     Attributes:
         patients: how many there are.
-        others: of all trainings, how many are not in one.
     """
 
     def __init__(self, ground: Ground, way: Way, models: int) -> None:
@@ -187,7 +192,6 @@ class _Watch:
         size = _most(settings, ground)
         self._pool = Pool.tossed(replace(ground, settings=settings), records, models, most=size)
         self.patients = len(self._pool.patients)
-        self.others = int((~self._pool.coins).sum())
         self._batches = by_patient(self._pool.records)
         self._plan = noise_plan(settings, ground.noise_multiplier(settings))
         self._sights = list(sights_of(way, self._plan))
@@ -215,12 +219,16 @@ class _Watch:
 
         trained = train_shadows(self._settings, self._pool, self._ground, folder, report, watching)
         found = [
-            self._row(one.key, one.title, self._ratios[one.key], *self._limit(one), alarms)
+            {
+                **self._row(one.key, one.title, self._ratios[one.key], *self._limit(one), alarms),
+                "sealed": one.sealed,
+            }
             for one in self._sights
         ]
         public = limit_of_public(self._settings, self._ground)
-        final = self._final(trained)
-        return [*found, self._row("final", "the final model", final, *public, alarms)]
+        final = self._row("final", "the final model", self._final(trained), *public, alarms)
+        # What is opened, and so the model, is the same with a seal and without.
+        return [*found, {**final, "sealed": "either"}]
 
     def _see(self, number: int, seen: Round) -> None:
         """Add to each patient's ratios what one round of one training tells."""
@@ -304,4 +312,5 @@ def _most(settings: Settings, ground: Ground) -> int:
 
     module = build_model(settings, ground.cohort.info, settings.public_seed)
     values = sum(one.numel() for one in module.parameters() if one.requires_grad)
-    return max(50, min(PATIENTS, VALUES // values))
+    most = VALUES // values
+    return most if values < PATIENTS else max(50, min(PATIENTS, most))

@@ -39,13 +39,15 @@ TOLD = 0.9
 COLUMNS = (
     Column(key="way", title="Regime", form="text"),
     Column(key="sees", title="What is seen", form="text"),
+    Column(key="sealed", title="Sealed", form="text"),
     Column(key="told", title="Told apart"),
     Column(key="allowed", title="Allowed"),
     Column(key="run_epsilon", title="epsilon", form="epsilon"),
 )
 CAPTION = (
     f"Whether {SHARES[0]:.0%} or {SHARES[1]:.0%} of the {BATCH} patients that a hospital sampled "
-    "are of the first class; half is a guess. In the sum all other hospitals sample as many of "
+    "are of the first class; half is a guess. Sealed: with a seal the sum is left to see, without "
+    "one each update or share. In the sum all other hospitals sample as many of "
     "their own. Allowed: the two batches differ in "
     f"{round((SHARES[1] - SHARES[0]) * BATCH)} patients, so that many replacements are what the "
     "noise of a round hides (group privacy); epsilon is a promise to a patient, never about a "
@@ -155,6 +157,7 @@ def _row(ground: Ground, sight: Sight, people: _People, games: int) -> tuple[dic
     return {
         "way": sight.way.label,
         "sees": sight.title,
+        "sealed": sight.sealed,
         "told": hits / games,
         # To replace a patient is to take one away and to add one: 2/sigma apart, for each of them.
         "allowed": float(ndtr(replaced / multiplier)) if multiplier else 1.0,

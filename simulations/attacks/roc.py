@@ -5,13 +5,14 @@ Area and hits are over all models together; their errors come from leaving out a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.stats import beta
 
-from simulations.attacks.result import LUCK, beyond
+from simulations.attacks.result import LUCK, Column, beyond
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,8 +22,14 @@ if TYPE_CHECKING:
     Matrix = NDArray[np.float64]
     Coins = NDArray[np.bool_]
 
-#: False-alarm rates that are shown, and patients out of a training below which the second is not.
+#: False-alarm rates that are shown, and patients outside of a training below which the second is
+#: not: of fewer it would be a handful of people.
 RATES, ENOUGH = (0.01, 0.001), 5000
+#: Columns of the second rate, of a table whose rows are what `shown` returns.
+RARE = (
+    Column(key="hits_2_text", title="TPR at 0.1% FPR", form="text"),
+    Column(key="most_hits_2", title="Allowed"),
+)
 #: Models from which on their spread alone tells a standard error.
 MANY = 6
 #: Standard errors above a limit that no luck explains.
@@ -40,6 +47,7 @@ class Measured:
         hits: share of those trained on who are called, by false-alarm rate.
         hits_error: standard errors of these.
         curve: (false alarms, hits) at rates a constant factor apart.
+        others: patients outside of a training, of that which has the fewest outside.
     """
 
     area: float
@@ -47,6 +55,12 @@ class Measured:
     hits: tuple[float, ...]
     hits_error: tuple[float, ...]
     curve: tuple[tuple[float, float], ...]
+    others: int
+
+    @property
+    def rates(self) -> tuple[float, ...]:
+        """The false-alarm rates that there are patients enough for."""
+        return RATES if self.others >= ENOUGH else RATES[:1]
 
 
 def measure(scores: Matrix, coins: Coins) -> Measured:
@@ -66,6 +80,7 @@ def measure(scores: Matrix, coins: Coins) -> Measured:
         hits=tuple(whole[1:]),
         hits_error=tuple(float(one) for one in spread[1:]),
         curve=tuple(curve),
+        others=int((~coins).sum(axis=1).min()),
     )
 
 
@@ -87,19 +102,21 @@ def _hits(scores: Matrix, coins: Coins, rate: float) -> float:
 def alarm(found: Measured, coins: Coins, limit: Limit) -> str:
     """Return what is beyond a limit by more than luck explains, in words; "" where nothing is."""
     members, others = int(coins.sum()), int((~coins).sum())
-    alarms = int(np.floor(RATES[0] * others))
-    rate = float(beta.ppf(1 - LUCK, alarms + 1, max(others - alarms, 1)))
-    allowed = limit.most_hits(rate)
-    lucky = allowed + ERRORS * found.hits_error[0]
-    if found.hits[0] > lucky and beyond(round(found.hits[0] * members), members, allowed):
-        most = limit.most_hits(RATES[0])
-        return f"TPR {found.hits[0]:.3f} at 1% FPR, where at most {most:.3f} is allowed"
+    for number, wanted in enumerate(found.rates):
+        hits, error = found.hits[number], found.hits_error[number]
+        alarms = int(np.floor(wanted * others))
+        rate = float(beta.ppf(1 - LUCK, alarms + 1, max(others - alarms, 1)))
+        allowed = limit.most_hits(rate)
+        if hits > allowed + ERRORS * error and beyond(round(hits * members), members, allowed):
+            most = limit.most_hits(wanted)
+            return f"TPR {hits:.3f} at {100 * wanted:g}% FPR, where at most {most:.3f} is allowed"
     return ""
 
 
 def shown(found: Measured, limit: Limit) -> dict[str, Any]:
     """Return what a row of a table holds of it."""
     texts = [f"{h:.3f} ({e:.3f})" for h, e in zip(found.hits, found.hits_error, strict=True)]
+    rare = len(found.rates) > 1
     return {
         "area": found.area,
         "area_error": found.area_error,
@@ -109,5 +126,27 @@ def shown(found: Measured, limit: Limit) -> dict[str, Any]:
         "hits_error": found.hits_error[0],
         "hits_text": texts[0],
         "most_hits": limit.most_hits(RATES[0]),
-        "hits_2_text": texts[1],
+        "others": found.others,
+        "hits_2_text": texts[1] if rare else None,
+        "most_hits_2": limit.most_hits(RATES[1]) if rare else None,
     }
+
+
+def with_rare(
+    columns: Sequence[Column], rows: Sequence[dict[str, Any]]
+) -> tuple[tuple[Column, ...], str]:
+    """Return a table's columns, without `RARE` where no row has them, and why they are absent.
+
+    Args:
+        columns: of the table, `RARE` among them.
+        rows: what `shown` returned, and more.
+    """
+    most = max(row["others"] for row in rows)
+    if most >= ENOUGH:
+        why = f"A dash at 0.1% FPR: fewer than {ENOUGH:,} patients are outside of that training."
+        return tuple(columns), why
+    why = (
+        f"A TPR at 0.1% FPR is not shown: it takes {ENOUGH:,} patients outside of a training, and "
+        f"there are {most:,}."
+    )
+    return tuple(one for one in columns if one not in RARE), why

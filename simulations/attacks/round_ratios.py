@@ -44,9 +44,7 @@ def round_ratios(
     """
     chance = 0.5 * sampling_rate
     spread = chance * (1.0 - chance)
-    lengths, axes = np.linalg.eigh(gradients @ gradients.T)
-    kept = lengths > _NEGLIGIBLE * max(float(lengths[-1]), 1e-300)
-    lengths, axes = lengths[kept], axes[:, kept]
+    lengths, axes = _directions(gradients)
     total = noise_variance + spread * lengths
     rest = seen - chance * gradients.sum(axis=0)
     weight = axes**2
@@ -61,3 +59,18 @@ def round_ratios(
         return np.asarray(sampled)
     with_them = np.log(sampling_rate) + sampled
     return np.asarray(np.logaddexp(np.log1p(-sampling_rate), with_them))
+
+
+def _directions(gradients: Matrix) -> tuple[Vector, Matrix]:
+    """Return squared lengths ``[k]`` and axes ``[n, k]`` of gradients; k is at most n and d.
+
+    Of more patients than values the work is that of the values: n d^2, where n^3 would be the most
+    of an attack on a small model.
+    """
+    if len(gradients) > gradients.shape[1]:
+        axes, stretches, _ = np.linalg.svd(gradients, full_matrices=False)
+        lengths = stretches**2
+    else:
+        lengths, axes = np.linalg.eigh(gradients @ gradients.T)
+    kept = lengths > _NEGLIGIBLE * max(float(lengths.max()), 1e-300)
+    return lengths[kept], axes[:, kept]

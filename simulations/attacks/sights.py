@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -23,17 +24,29 @@ class Sight:
     Attributes:
         way: the regime.
         single: one hospital's update; else the sum.
-        title: who sees it, in a few words.
+        title: what it is, in a few words.
     """
 
     way: Way
     single: bool
     title: str
 
+    @property
+    def sealed(self) -> str | None:
+        """Whether this is what a seal leaves to see; None where nothing travels to be sealed."""
+        if REGIMES[self.way.regime].pooled:
+            return None
+        return "no" if self.single else "yes"
+
     def multiplier(self, terms: Terms) -> float:
         """Return the noise in what is seen, in clips."""
         noise = terms.noise
-        return noise.multiplier_of_update if self.single else noise.multiplier_of_sum
+        if self.single:
+            return noise.multiplier_of_update
+        if REGIMES[self.way.regime].noise == "local":
+            # Each update has by itself what the claim needs, so their sum has more.
+            return noise.multiplier_of_update * math.sqrt(terms.hospitals)
+        return noise.multiplier_of_sum
 
     def epsilon(self, terms: Terms, settings: Settings) -> float | None:
         """Return epsilon of whoever sees this in every round of a run; None without noise."""
@@ -59,5 +72,4 @@ def sights(ground: Ground) -> Iterator[Sight]:
             yield Sight(way=way, single=True, title="a single update")
         elif kind.noise == "semi-central":
             yield Sight(way=way, single=True, title="a single share")
-        if kind.noise != "local":
-            yield Sight(way=way, single=False, title="the sum")
+        yield Sight(way=way, single=False, title="the sum")

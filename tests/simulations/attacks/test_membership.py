@@ -10,8 +10,8 @@ from scipy.stats import norm
 
 from accounting.attack_limits import Limit
 from simulations.attacks.ground import Ground, Way
-from simulations.attacks.membership import likelihood_ratios
-from simulations.attacks.roc import Measured, alarm, measure
+from simulations.attacks.membership import COLUMNS, likelihood_ratios
+from simulations.attacks.roc import Measured, alarm, measure, shown, with_rare
 from simulations.attacks.shadow_models import Pool, log_odds, module_of
 from simulations.attacks.trainings import ChangedCohorts, train
 from simulations.cli import main
@@ -69,9 +69,37 @@ def test_more_than_is_allowed_is_an_alarm_and_luck_is_none():
     limit = Limit(mu=0.5)
     for hits, error, expected in ((0.02, 0.004, False), (0.30, 0.01, True), (0.30, 0.2, False)):
         found = Measured(
-            area=0.5, area_error=0.0, hits=(hits, 0.0), hits_error=(error, 0.0), curve=()
+            area=0.5, area_error=0.0, hits=(hits, 0.0), hits_error=(error, 0.0), curve=(), others=90
         )
         assert bool(alarm(found, coins, limit)) == expected
+
+
+def test_rare_false_alarms_are_shown_where_patients_are_enough_and_else_it_is_said_why():
+    limit, tables = Limit(mu=0.5), []
+    for patients in (10_400, 9_000):
+        values, coins = made(2.0, models=2, patients=patients, spread=0.0)
+        found = measure(values, coins)
+        assert found.others == (~coins).sum(axis=1).min()
+        few = shown(measure(values[:, :60], coins[:, :60]), limit)
+        tables.append(with_rare(COLUMNS, [few, shown(found, limit)]))
+        if patients > 10_000:
+            row = shown(found, limit)
+            assert row["hits_2_text"].startswith(f"{found.hits[1]:.3f} (")
+            assert row["most_hits_2"] == limit.most_hits(0.001)
+            # A normal score two spreads higher is above 0.1% of the others' in so many cases.
+            assert found.hits[1] == pytest.approx(norm.sf(norm.isf(0.001) - 2.0), abs=0.04)
+        assert few["hits_2_text"] is None and few["most_hits_2"] is None
+    (whole, dash), (short, why) = tables
+    assert [one.key for one in whole if one not in short] == ["hits_2_text", "most_hits_2"]
+    assert "fewer than 5,000" in dash and "takes 5,000 patients outside" in why
+
+
+def test_more_rare_hits_than_are_allowed_are_an_alarm():
+    values, coins = made(4.0, models=2, patients=10_400, spread=0.0)
+    found = measure(values, coins)
+    allowed = Limit(claims=((5.0, 0.1),))
+    assert allowed.most_hits(0.01) > 0.99 and allowed.most_hits(0.001) < 0.3
+    assert "at 0.1% FPR, where at most 0.2" in alarm(found, coins, allowed)
 
 
 def test_hospitals_hold_whom_the_coins_chose_and_the_holdout_stays(ground):

@@ -152,3 +152,30 @@ def test_every_regime_is_watched_and_none_is_beyond_what_is_allowed(tmp_path):
     assert rows["F", "every update"]["area"] > rows["F", "the final model"]["area"] + 0.2
     assert rows["FSCDP, epsilon 1", "every sum"]["run_epsilon"] > 1.0
     assert (folder / "figures" / "attack-membership-rounds.svg").is_file()
+
+
+@pytest.mark.exhaustive
+def test_a_small_model_of_many_patients_shows_rare_false_alarms(tmp_path):
+    generator = np.random.default_rng(6)
+    values = generator.uniform(-1, 1, (14_000, 2))
+    labels = (values[:, 0] + 0.3 * generator.normal(size=len(values)) > 0).astype(int)
+    rows = [f"{x:.3f},{y:.3f},{label}" for (x, y), label in zip(values, labels, strict=True)]
+    (tmp_path / "many.csv").write_text("\n".join(["x,y,ill", *rows]) + "\n")
+    told = 'target = "ill"\nclasses = ["0", "1"]\n[ranges]\nx = [-1, 1]\ny = [-1, 1]\n'
+    (tmp_path / "many.toml").write_text(told)
+    words = ["attack", "membership-rounds", "default", "--trials", "1", "--out", str(tmp_path)]
+    words += ["--regimes", "F,FSCDP", "--epsilons", "1"]
+    made = [f"data.name=csv:{tmp_path}/many.csv", "training.rounds=2"]
+    made += ["partition.hospitals=2", "partition.name=iid"]
+    # Three values tell few of thousands apart, so the control does not succeed, and it is said.
+    assert main(words + [word for one in made for word in ("--set", one)]) == 1
+    found = json.loads((tmp_path / "attack-default" / "attacks.json").read_text())
+    found = found["membership-rounds"]
+    assert "hits_2_text" in [one["key"] for one in found["columns"]]
+    rows = {(row["way"], row["sees"]): row for row in found["rows"]}
+    noised = rows["FSCDP, epsilon 1", "the final model"]
+    assert noised["others"] >= 5_000
+    assert float(noised["hits_2_text"].split()[0]) < 0.01
+    assert 0.001 < noised["most_hits_2"] < noised["most_hits"] < 0.1
+    # The watcher's own patients are not asked about, so fewer are left of a sum.
+    assert rows["F", "every sum"]["hits_2_text"] is None
