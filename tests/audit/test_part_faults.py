@@ -91,12 +91,12 @@ def test_an_accountant_that_says_a_little_less_shows() -> None:
 
 
 def shown(
-    name: str, title: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, title: str, folder: Path, monkeypatch: pytest.MonkeyPatch, **more: int
 ) -> tuple[DataAudit, DataAudit]:
     """Audit one training as it is, and with a fault."""
     plans = [one for one in plans_of(SMALL) if title in one.title]
     monkeypatch.setattr(data_audit, "plans_of", lambda _: plans)
-    form = replace(SMALL, cases=())
+    form = replace(SMALL, cases=(), **more)
     honest = audit_data(folder / "honest", form)
     with planted(named(PARTS, name)):
         return honest, audit_data(folder / "planted", form)
@@ -127,11 +127,6 @@ def shown(
                 ("half the noise of 64 values", "FPDP, seeded", "noise of each part"),
                 ("patients drawn in pairs", "FPDP, seeded", "patients who are drawn together"),
                 (
-                    "a batch given up for one gradient",
-                    "FPDP, seeded",
-                    "sampling rate",
-                ),
-                (
                     "a shared patient's claim as of one hospital",
                     "weights, FPDP",
                     "claims cover what ledgers cost",
@@ -147,3 +142,14 @@ def test_a_fault_of_a_part_shows(
     honest, found = shown(name, title, quiet, monkeypatch)
     assert not honest.shut
     assert gate in {one.gate.name for one in found.shut}
+
+
+@pytest.mark.exhaustive
+def test_batches_given_up_for_one_gradient_show(
+    quiet: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # One canary in eighty has such a gradient: fewer might be in no batch.
+    name = "a batch given up for one gradient"
+    honest, found = shown(name, "FPDP, seeded", quiet, monkeypatch, canaries=1_200)
+    assert not honest.shut
+    assert "size of each batch" in {one.gate.name for one in found.shut}
