@@ -21,6 +21,7 @@ from clients.data import (
     hub,
     pictures,
     table,
+    ward,
 )
 from clients.data.dataset import Dataset
 from clients.data.declaration import FOLDER_FILE, read_declaration
@@ -48,6 +49,7 @@ class Source:
 DATASETS: dict[str, Source] = {
     "breast-cancer": Source(title=breast_cancer.INFO.title, load=breast_cancer.load),
     "digits": Source(title=digits.INFO.title, load=digits.load),
+    "ward": Source(title=ward.INFO.title, load=ward.load),
     "heart-disease": Source(
         title="UCI heart disease, patients of four real hospitals",
         load=heart_disease.load,

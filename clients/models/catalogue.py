@@ -64,6 +64,12 @@ MODELS: dict[str, Architecture] = {
         builder="clients.models.deep:cnn3d",
         kinds=("volume",),
     ),
+    "graph": Architecture(
+        title="a small graph network on cells of a volume, joined where they touch",
+        builder="clients.models.volume_graphs:graph",
+        kinds=("volume",),
+        features="clients.models.volume_graphs:feature_map",
+    ),
     "unet": Architecture(
         title="a small U-Net with GroupNorm: a class for each pixel or voxel",
         builder="clients.models.unet:unet",

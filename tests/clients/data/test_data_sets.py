@@ -358,3 +358,20 @@ def test_the_four_real_hospitals_load_with_every_gap_filled():
     assert np.isfinite(heart.train.inputs).all() and np.abs(heart.train.inputs).max() <= 1
     complete = load_dataset("heart-disease:complete", DATA)
     assert np.bincount(complete.train.hospitals).tolist() == [303, 261, 46, 130]
+
+
+def test_made_up_ward_is_the_same_for_everyone_and_its_truth_can_be_found():
+    from clients.data.ward import observed
+
+    first, again = observed(50, 3), observed(50, 3)
+    assert all(np.array_equal(one, other) for one, other in zip(first, again, strict=True))
+    assert load_dataset("ward").info.unit == "patient"
+    # How far pressure falls below a patient's own median, and the heart is above it, at once: of
+    # those who deteriorate both are seen; of a fever or a walk one is.
+    series, labels = observed(2000, 4)
+    apart = series - np.median(series, axis=1, keepdims=True)
+    both = (apart[:, :, 0] - apart[:, :, 1]).max(axis=1)
+    steady, worse = both[labels == 0], both[labels == 1]
+    ranks = (worse[:, None] > steady[None]).mean()
+    assert 0.75 < ranks < 0.99
+    assert np.abs(series).max() <= 1 and series.dtype == np.float32

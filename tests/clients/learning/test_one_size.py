@@ -22,6 +22,7 @@ from clients.models.deep import cnn3d, densenet121, resnet18
 from clients.models.recurrent import gru
 from clients.models.small import cnn, logistic, mlp
 from clients.models.squeezenet import squeezenet
+from clients.models.volume_graphs import graph
 
 pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
 
@@ -33,6 +34,7 @@ LARGE = {
     "resnet18": (1, 16, 16),
     "densenet121": (1, 32, 32),
     "cnn3d": (1, 16, 16, 16),
+    "graph": (343, 9),
 }
 
 
@@ -51,11 +53,12 @@ BUILDERS: dict[str, Callable[[DatasetInfo], nn.Module]] = {
     "resnet18": resnet18,
     "densenet121": densenet121,
     "cnn3d": cnn3d,
+    "graph": graph,
 }
 
 
 def module_of(name: str, shape: tuple[int, ...]) -> nn.Module:
-    kind = {1: "table", 3: "image", 4: "volume"}[len(shape)]
+    kind = {1: "table", 2: "series", 3: "image", 4: "volume"}[len(shape)]
     info = DatasetInfo(
         name="made-up", title="", task="binary", shape=shape, classes=("a", "b"), kind=kind
     )
