@@ -43,9 +43,11 @@ def alone_cells(plan: Plan, choices: Mapping[Setup, Choice]) -> dict[Place, list
     """Return trainings of hospitals by themselves, for each split that others train together in.
 
     They take the tuned settings of the first way there that is without noise, or else of the first.
-    None is made of data that are not public, of a hospital that has no others, or of settings that
-    suit no hospital by itself.
+    None is made of data that are not public, of a hospital that has no others, of settings that
+    suit no hospital by itself, or where no classes are learnt: it is told by accuracy.
     """
+    if not plan.of_classes:
+        return {}
     places: dict[Place, list[Setup]] = {}
     for setup in plan.setups:
         if setup.exchange is not None and (setup.hospitals or 0) > 1:

@@ -71,7 +71,7 @@ class Axes:
         tuning_seeds: trainings of each combination, on seeds that the results do not use; as many
             at the most.
         measure: what is compared and tuned by, of `MEASURES` ('' = accuracy, or balanced accuracy
-            where classes are uneven).
+            where classes are uneven; of other tasks what they are judged by first).
         assignments: ``key=value`` for every training.
     """
 
@@ -160,12 +160,14 @@ class Plan:
         axes: what is varied.
         setups: in the order of the axes, each once.
         skipped: reasons for which setups are not sound, each with those setups.
+        of_classes: whether one class of several is learnt.
     """
 
     scenario: Scenario
     axes: Axes
     setups: tuple[Setup, ...]
     skipped: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]
+    of_classes: bool = True
 
     @property
     def choices(self) -> list[tuple[tuple[str, ConfigValue], ...]]:

@@ -40,8 +40,8 @@ Measure = Annotated[
     str,
     typer.Option(
         metavar="NAME",
-        help="What is compared and tuned by: accuracy, balanced_accuracy, auc, "
-        "average_precision, ... (accuracy; balanced where classes are uneven).",
+        help="What is compared and tuned by: accuracy, balanced_accuracy, auc, dice, ... "
+        "(accuracy; balanced where classes are uneven; of other tasks their first figure).",
     ),
 ]
 Tune = Annotated[

@@ -36,13 +36,13 @@ from crypto.whole_file import locked, write_shared
 from simulations.compare.alone import alone_cells, read_alone
 from simulations.compare.axes import Axes, Cell, Plan, Setup, cell_folder, plan_comparison
 from simulations.compare.folder import COMPARISON
-from simulations.compare.measures import default_measure, goodness
+from simulations.compare.measures import default_measure, goodness, measure_fault
 from simulations.compare.rows import Row, is_finished, paired_rows, read_row
 from simulations.compare.tuning import RULE, Measured, chosen
 from simulations.compare.workers import run_trainings
 from simulations.error_messages import NotStarted, asked_of_the_machine
 from simulations.pages.wording import PATIENT
-from simulations.preflight import classes_fault, fault_of, log_kept
+from simulations.preflight import fault_of, log_kept
 from simulations.progress import PartsColumn, describe_place
 from simulations.scenario import Scenario, check_model, resolve
 from strategies.run.events import last_change, run_progress
@@ -152,8 +152,8 @@ class Comparison:
         self, plan: Plan, rows: Sequence[Row], failed: Mapping[str, str]
     ) -> dict[str, Any]:
         axes, scenario = plan.axes, plan.scenario
-        uneven = any(row.uneven for row in rows)
-        measure = axes.measure or ("balanced_accuracy" if uneven else "accuracy")
+        unusual = (row.measure for row in rows if row.measure != "accuracy")
+        measure = axes.measure or next(unusual, "accuracy")
         settings = resolve(scenario, axes.assignments)
         own = {"regime": settings.privacy.regime, "exchange": settings.exchange.name}
         here = [{key: getattr(setup, key) for key in own} for setup in plan.setups]
@@ -172,6 +172,7 @@ class Comparison:
             "delta": settings.privacy.delta,
             "unit": rows[-1].unit if rows else PATIENT,
             "measure": measure,
+            "task": next((row.task for row in rows if row.task), ""),
             "seeds": axes.seeds,
             "tuned": {key: list(values) for key, values in axes.tune.items()},
             "tuning_seeds": axes.tuning_seeds if plan.tuning_cells() else 0,
@@ -203,7 +204,11 @@ def possible(plan: Plan) -> Plan:
     for setup in plan.setups:
         firsts = [plan.cells(setup, choice)[0] for choice in plan.choices]
         with log_kept():  # each training writes it into its own log
-            found = [fault for one in firsts if (fault := _fault(one.settings, cohorts))]
+            found = [
+                fault
+                for one in firsts
+                if (fault := _fault(one.settings, cohorts, plan.axes.measure))
+            ]
         for fault in dict.fromkeys(found):
             faults.setdefault(fault, []).append(setup.label)
         if not found:
@@ -211,12 +216,13 @@ def possible(plan: Plan) -> Plan:
     if not setups:
         raise NotStarted("\n".join(faults))
     skipped = (*plan.skipped, *(((why,), tuple(labels)) for why, labels in faults.items()))
-    return replace(plan, setups=tuple(setups), skipped=skipped)
+    question = cohorts.of(plan.cells(setups[0])[0].settings).info.question
+    return replace(plan, setups=tuple(setups), skipped=skipped, of_classes=question.of_classes)
 
 
-def _fault(settings: Settings, cohorts: Cohorts) -> str:
-    what = "comparisons hold trainings against each other that tell"
-    return fault_of(settings, cohorts) or classes_fault(settings, cohorts, what)
+def _fault(settings: Settings, cohorts: Cohorts, measure: str) -> str:
+    fault = fault_of(settings, cohorts)
+    return fault or measure_fault(cohorts.of(settings).info.question, measure)
 
 
 @contextmanager

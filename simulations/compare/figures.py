@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +18,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from simulations.compare.alone import by_size
-from simulations.compare.measures import MEASURES, figure_of, measure_of
-from simulations.compare.tables import axis_text, label_text, varying
+from simulations.compare.measures import MEASURES, UNITS, figure_of, measure_of
+from simulations.compare.tables import axis_text, label_text, of_classes, varying
 from simulations.pages.drawing import CYCLE, GREY, Drawing, Drawn, draw, write_figures
 
 if TYPE_CHECKING:
@@ -47,7 +48,19 @@ def draw_comparison(content: Content, folder: Path) -> list[Path]:
 
 def draw_all(content: Content) -> Drawn:
     """Return every figure that the comparison has an axis for, by name."""
-    return draw(DRAWINGS, content)
+    return draw(drawings_of(content), content)
+
+
+def drawings_of(content: Content) -> Mapping[str, Drawing[Content]]:
+    """Return the drawings, called after what is compared where no classes are learnt."""
+    if of_classes(content):
+        return DRAWINGS
+    name = MEASURES[measure_of(content)]
+    called = f"{name[0].upper()}{name[1:]}"
+    return {
+        key: replace(one, title=one.title.replace("Accuracy", called))
+        for key, one in DRAWINGS.items()
+    }
 
 
 def draw_epsilon(content: Content) -> Figure | None:
@@ -84,7 +97,7 @@ def draw_bytes(content: Content) -> Figure | None:
     axes.set_xscale("log")
     axes.set_xlabel("megabytes that one hospital sends (log scale)")
     axes.set_ylabel(_axis_title(content))
-    _finish(figure, axes)
+    _finish(figure, axes, measure_of(content))
     return figure
 
 
@@ -223,7 +236,7 @@ def _against(content: Content, axis: str, title: str) -> Figure | None:
         axes.set_xticks(range(len(values)), [axis_text(value) for value in values])
     axes.set_xlabel(title)
     axes.set_ylabel(_axis_title(content))
-    _finish(figure, axes)
+    _finish(figure, axes, measure_of(content))
     return figure
 
 
@@ -260,9 +273,10 @@ def _axes() -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _finish(figure: Figure, axes: Axes) -> None:
+def _finish(figure: Figure, axes: Axes, measure: str = "accuracy") -> None:
     """End the axis where shares end; add a legend above, and make room for it."""
-    axes.set_ylim(top=min(axes.get_ylim()[1], HIGHEST))
+    if measure not in UNITS:
+        axes.set_ylim(top=min(axes.get_ylim()[1], HIGHEST))
     labels = axes.get_legend_handles_labels()[1]
     letters = max(map(len, labels), default=1) + 8  # the line, and space
     columns = max(1, min(3, len(labels), LEGEND_LETTERS // letters))
@@ -279,7 +293,8 @@ def _measured(content: Content) -> list[Row]:
 
 def _axis_title(content: Content) -> str:
     measure = measure_of(content)
-    unit = {"loss": " (nats)", "kappa": ""}.get(measure, " (share)")
+    nats = measure == "loss" and of_classes(content)
+    unit = " (nats)" if nats else UNITS.get(measure, " (share)")
     return f"{MEASURES[measure]} on the public holdout{unit}"
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from clients.contract.plain_json import json_text
 from simulations.compare.answers import answers
-from simulations.compare.figures import DRAWINGS, draw_comparison
+from simulations.compare.figures import draw_comparison, drawings_of
 from simulations.compare.folder import read_comparison
 from simulations.compare.report import ALONE_CAPTION, alone_table
 from simulations.compare.tables import (
@@ -96,7 +96,7 @@ def _section(content: Content, docs: Path) -> str:
     if content.get("alone"):
         lines += ["### Alone or together", "", markdown_table(*alone_table(content)), ""]
         lines += [ALONE_CAPTION, ""]
-    for figure, drawing in DRAWINGS.items():
+    for figure, drawing in drawings_of(content).items():
         if (docs / FOLDER / f"{name}-{figure}.svg").is_file():
             lines += [f"![{drawing.title}]({FOLDER}/{name}-{figure}.svg)", ""]
             lines += [f"{drawing.title}. {drawing.caption}", ""]

@@ -17,7 +17,7 @@ from typing import Any
 from accounting.vocabulary import REGIMES
 from clients.contract.settings import ConfigValue
 from simulations.compare.axes import Cell, Setup, cell_folder
-from simulations.compare.measures import default_measure
+from simulations.compare.measures import default_measure, first_figure
 from simulations.pages.wording import PATIENT
 from strategies.run.reading import RunResult, read_run
 
@@ -64,10 +64,11 @@ class Row:
         setup: the way of training together.
         choice: tuned settings.
         seeds: of the trainings that finished, in order; every list below follows it.
-        accuracy: on the public holdout.
+        accuracy: on the public holdout; NaN where no classes are learnt.
         auc: likewise.
         figures: name -> the figure of each training on the public holdout, NaN where it has none.
-        uneven: whether classes are so uneven that accuracy says little.
+        measure: what they are compared by where nobody says it.
+        task: what is learnt, where it is not one class of several.
         classes: their names.
         confusion: counts over all trainings: rows are the truth, columns the guess.
         hospital_accuracy: of each hospital on its own test records, by seed; public data only.
@@ -89,7 +90,8 @@ class Row:
     accuracy: list[float] = field(default_factory=list)
     auc: list[float] = field(default_factory=list)
     figures: Mapping[str, list[float]] = field(default_factory=dict)
-    uneven: bool = False
+    measure: str = "accuracy"
+    task: str = ""
     classes: list[str] = field(default_factory=list)
     confusion: list[list[int]] = field(default_factory=list)
     hospital_accuracy: list[list[float]] = field(default_factory=list)
@@ -113,7 +115,7 @@ class Row:
                 **{axis: getattr(self.setup, axis) for axis in AXES},
                 "tuned": dict(self.choice),
                 "seeds": self.seeds,
-                "accuracy": summarise(self.accuracy),
+                "accuracy": summarise(_known(self.accuracy)),
                 "auc": summarise(_known(self.auc)),
                 "figures": {
                     name: summarise(_known(values)) for name, values in self.figures.items()
@@ -162,10 +164,11 @@ def read_row(out: Path, cells: Sequence[Cell]) -> Row:
         setup=cells[0].setup,
         choice=dict(cells[0].choice),
         seeds=[cell.seed for cell in done],
-        accuracy=[float(one["accuracy"]) for one in summaries],
+        accuracy=[_number(one.get("accuracy")) for one in summaries],
         auc=[_number(one.get("auc")) for one in summaries],
         figures=_figures(summaries),
-        uneven=default_measure(summaries) != "accuracy",
+        measure=default_measure(summaries),
+        task=str(last.get("task", "")),
         classes=list(last.get("classes") or []),
         confusion=_added([one["confusion"] for one in summaries if one.get("confusion")]),
         hospital_accuracy=[
@@ -220,7 +223,7 @@ def _observers(run: RunResult) -> list[dict[str, Any]]:
 
 def is_finished(run: RunResult) -> bool:
     """Whether a training ran to its end and measured a model."""
-    return run.summary.get("status") == "finished" and run.summary.get("accuracy") is not None
+    return run.summary.get("status") == "finished" and first_figure(run.summary) is not None
 
 
 def paired_rows(

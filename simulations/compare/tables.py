@@ -14,6 +14,7 @@ from rich.text import Text
 from clients.contract.printable import printable_lines
 from simulations.compare.measures import (
     LEAST_CLEAR,
+    LESS,
     MEASURES,
     figure_of,
     is_clear,
@@ -59,7 +60,8 @@ def result_table(content: Content, *, wide: bool = False) -> Table:
     """
     axes, rows = varying(content), content["rows"]
     measure = measure_of(content)
-    figures = {name: MEASURES[name] for name in dict.fromkeys((measure, "accuracy", "auc"))}
+    others = ("accuracy", "auc") if of_classes(content) else ()
+    figures = {name: MEASURES[name] for name in dict.fromkeys((measure, *others))}
     if any(row["worst_hospital_accuracy"] for row in rows if row["hospitals"]):
         figures["worst_hospital_accuracy"] = "worst site"
     if not wide:
@@ -95,18 +97,31 @@ FURTHER = ("majority", "average_precision", "sensitivity", "specificity", "ece",
 
 def figure_table(content: Content) -> Table:
     """Return columns and rows of further figures of merit; no rows where there are none."""
-    axes = varying(content)
+    axes, classes = varying(content), of_classes(content)
     names = {"majority": "commonest class", **MEASURES}
+    shown = FURTHER if classes else _others(content)
     rows = [
         [
             *(axis_text(row[axis]) for axis in axes),
-            *(mean_text(figure_of(row, name)) for name in FURTHER),
-            recalls_text(row),
+            *(mean_text(figure_of(row, name)) for name in shown),
+            *([recalls_text(row)] if classes else []),
         ]
         for row in content["rows"]
-        if any(figure_of(row, name) for name in FURTHER)
+        if any(figure_of(row, name) for name in shown)
     ]
-    return heads(axes) + [f"{names[name]}#" for name in FURTHER] + ["right, of each class"], rows
+    columns = heads(axes) + [f"{names[name]}#" for name in shown]
+    return columns + (["right, of each class"] if classes else []), rows
+
+
+def of_classes(content: Content) -> bool:
+    """Whether one class of several was learnt."""
+    return not content.get("task")
+
+
+def _others(content: Content) -> list[str]:
+    """Return all figures of a task but the one that is compared by."""
+    there = {name for row in content["rows"] for name in row["figures"]}
+    return [name for name in MEASURES if name in there - {measure_of(content)}]
 
 
 def recalls_text(row: Mapping[str, Any]) -> str:
@@ -207,7 +222,10 @@ def caption(content: Content, *, wide: bool = False) -> str:
         text += " balanced accuracy: mean of the classes' recalls, since classes are uneven."
     if any(ABSENT in row for row in result_table(content, wide=wide)[1]):
         text += f" {ABSENT}: {_why_absent(content)}."
-    return f"{text} Seeded trainings show accuracy and cost; they guarantee nothing."
+    if measure_of(content) in LESS:
+        text += f" {MEASURES[measure_of(content)]}: less is better."
+    shown = "accuracy" if of_classes(content) else "figures"
+    return f"{text} Seeded trainings show {shown} and cost; they guarantee nothing."
 
 
 def _why_absent(content: Content) -> str:
@@ -219,7 +237,7 @@ def _why_absent(content: Content) -> str:
         reasons.append("without noise there is no epsilon and no sigma")
     if any(not row["seeds"] for row in rows):
         reasons.append("no training finished")
-    if any(row["seeds"] and row["auc"] is None for row in rows):
+    if of_classes(content) and any(row["seeds"] and row["auc"] is None for row in rows):
         reasons.append("a holdout of one class has no AUC")
     return "; ".join(reasons) or "it does not apply"
 

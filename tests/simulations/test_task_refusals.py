@@ -14,7 +14,7 @@ from clients.prediction.predictor import Predictor
 from clients.prediction.private_program import compile_model
 from simulations.attacks.ground import Ground
 from simulations.error_messages import NotStarted
-from simulations.preflight import classes_fault, fault_of
+from simulations.preflight import fault_of
 from simulations.scenario import find_scenario, resolve
 from tests.clients.prediction.models import made_artefact
 from tests.task_data import write_table
@@ -57,11 +57,9 @@ def test_models_of_labels_are_not_computed_on_shares_nor_have_chances(tmp_path: 
         Predictor(made).chances(load_dataset(f"csv:{tmp_path / 'multi-label.csv'}").train.inputs)
 
 
-def test_comparisons_and_attacks_are_refused_before_anything_is_trained(tmp_path: Path) -> None:
+def test_attacks_are_refused_before_anything_is_trained(tmp_path: Path) -> None:
     settings, cohorts = settings_of(write_table(tmp_path, "regression", 40)), Cohorts()
     assert fault_of(settings, cohorts) == ""
-    said = classes_fault(settings, cohorts, "comparisons tell")
-    assert "is learnt by the task regression" in said
     with pytest.raises(NotStarted, match="attacks are on models that tell one class of several"):
         _ = Ground(settings=settings, cohorts=cohorts).cohort
 

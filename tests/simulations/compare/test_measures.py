@@ -65,7 +65,7 @@ def uneven_rows():
             replace(
                 row(regime, accuracy),
                 figures=figures,
-                uneven=True,
+                measure="balanced_accuracy",
                 classes=["no", "yes"],
                 confusion=confusion,
             )
@@ -149,7 +149,8 @@ def test_settings_are_tuned_by_the_measure(
     expected = measure or ("balanced_accuracy" if uneven else "accuracy")
     assert content["measure"] == expected
     assert found["figures"]["brier"]["mean"] == (0.3 if best == 1.0 else 0.4)
-    assert read_row(tmp_path, cells[-1:]).uneven == uneven
+    default = "balanced_accuracy" if uneven else "accuracy"
+    assert read_row(tmp_path, cells[-1:]).measure == default
 
 
 def test_a_measure_that_there_is_none_is_refused(
