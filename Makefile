@@ -13,7 +13,7 @@ export RAY_USAGE_STATS_ENABLED := 0
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install simulate test test-all audit deployment-test check docs format clean
+.PHONY: help install simulate test test-all audit deployment-test wheel-test check docs format clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -41,8 +41,11 @@ audit: $(STAMP) ## Send canary patients through whole trainings; reconcile with 
 
 deployment-test: $(STAMP) ## Deploy here: the default scenario, then faults (FAULT=name for one)
 	@$(BIN)/pytest -m "deployment or not deployment" tests/deployment/test_deployed.py
-	@$(BIN)/pytest -m deployment tests/asclepias/test_example_apps.py tests/asclepias/test_wheel.py
+	@$(BIN)/pytest -m deployment tests/asclepias/test_example_apps.py
 	@$(BIN)/pytest -m deployment tests/deployment/test_faults.py $(if $(FAULT),-k "$(FAULT)")
+
+wheel-test: $(STAMP) ## Run the fast tests against the built wheel, alone (ROOM=crypto for one)
+	@$(BIN)/pytest -m deployment tests/asclepias/test_wheel.py $(if $(ROOM),-k "$(ROOM)")
 
 check: $(STAMP) docs ## Lint, types, the rules about who may import whom, and the site
 	@$(BIN)/ruff check .

@@ -220,6 +220,23 @@ OF_A_CHECKOUT = (
 )
 
 
+#: Folders of tests, one or two minutes of a processor each.
+ROOMS = (
+    *("accounting", "asclepias", "audit", "clients/audit", "clients/contract", "clients/data"),
+    *("clients/learning", "clients/models", "clients/prediction", "clients/site"),
+    *("clients/tasks", "clients/test_exchanges.py", "crypto", "deployment", "door", "inference"),
+    *("simulations", "strategies"),
+)
+
+
+def test_every_folder_of_tests_is_held_against_the_wheel() -> None:
+    folders = {
+        file.relative_to(ROOT / "tests") for file in (ROOT / "tests").glob("*/**/test_*.py")
+    }
+    left = [one for one in folders if not any(one.is_relative_to(room) for room in ROOMS)]
+    assert not left
+
+
 def hold_against_the_wheel(bare: Path, suite: Path, names: Sequence[str]) -> None:
     words = [f"--deselect={one}" for one in OF_A_CHECKOUT]
     command = [str(bare / "python"), "-m", "pytest", "-p", "no:cacheprovider", *words]
@@ -233,9 +250,7 @@ def test_a_sample_of_the_tests_holds_against_the_wheel(bare: Path, suite: Path) 
 
 
 @pytest.mark.deployment
-@pytest.mark.parametrize(
-    "room", ["accounting", "clients/contract", "clients/data", "clients/learning", "crypto"]
-)
+@pytest.mark.parametrize("room", ROOMS)
 def test_the_fast_tests_of_a_room_hold_against_the_wheel(
     bare: Path, suite: Path, room: str
 ) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
-import deployment.cli
+from deployment.cli import app as deployment_app
 from simulations.cli import app, main
 from simulations.launch import illustrate
 from tests.simulations.made_runs import end_run, make_run, run_round, start_run
@@ -260,7 +260,7 @@ def commands_on_pages():
 @pytest.mark.parametrize("text", commands_on_pages())
 def test_commands_on_pages_are_accepted(text):
     program, *words = shlex.split(text)
-    group = get_command({"flower-simulation": app, "asclepias": deployment.cli.app}[program])
+    group = get_command({"flower-simulation": app, "asclepias": deployment_app}[program])
     with group.make_context(program, list(words)) as context:
         if rest := [*context._protected_args, *context.args]:
             name, command, rest = group.resolve_command(context, rest)
