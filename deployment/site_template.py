@@ -59,6 +59,8 @@ min-hospitals = {least_hospitals}
 # Other hospitals that may all work with the server without seeing more than sums: 0 under bfv, up
 # to K - 2 under sealing.scheme one-time, fewer with dropouts. 1: none of them alone may matter.
 min-colluders = {least_colluders}
+# Largest picture or volume that a run may bring a folder's to, in values: 161 voxels a side.
+max-values = 4194304
 # C and CDP pool data in one place; F adds no noise.
 allowed-regimes = {regimes}
 

@@ -190,7 +190,7 @@ def _counts(dataset: Dataset) -> list[str]:
     import numpy as np
 
     train = dataset.train
-    counts = dataset.info.question.counted(train.labels)
+    counts = dataset.info.question.counted(np.asarray(train.labels))
     each = ", ".join(f"{name} {count}" for name, count in counts.items())
     whom = "no patients are named: each record counts as one, and is what epsilon covers"
     if dataset.info.has_patient_ids:

@@ -73,7 +73,9 @@ class Holdout:
         self._logits: NDArray[np.floating] | None = None
         self.split: dict[str, object] = {}
         if settings.data.public and not settings.data.patients:
-            counts = {name: self._count(cohort.hospital(name).labels) for name in cohort.names}
+            counts = {
+                name: self._count(np.asarray(cohort.hospital(name).labels)) for name in cohort.names
+            }
             names = list(cohort.info.question.stratum_names)
             self.split = {"classes": names, "hospitals": counts}
 
@@ -174,7 +176,7 @@ class Holdout:
         return found
 
     def _evaluate(self, logits: NDArray[np.floating], records: Records) -> dict[str, float]:
-        return self._task.measures(logits, records.labels)
+        return self._task.measures(logits, np.asarray(records.labels))
 
     def measure_together(
         self, models: Sequence[Mapping[str, torch.Tensor]], vote: str
@@ -235,11 +237,12 @@ class Holdout:
             clean = readable(self._public)
             records = prepare(self._settings, self._info, clean, keep=user_cache)
         logits = predictor.together(predictor.each_of_prepared(records.inputs))
+        labels = np.asarray(records.labels)
         doubt, figures = measure_doubt(
-            logits, records.labels, records.patients, seed=self._settings.public_seed
+            logits, labels, records.patients, seed=self._settings.public_seed
         )
         guesses = logits.argmax(axis=1)
-        parts = by_subgroup(self._info, np.asarray(records.inputs), records.labels, guesses)
+        parts = by_subgroup(self._info, np.asarray(records.inputs), labels, guesses)
         return replace(artefact, doubt=doubt).to_bytes(), {**figures, "by_subgroup": parts}
 
     def judge(self) -> dict[str, object]:
@@ -249,16 +252,16 @@ class Holdout:
         """
         if self._logits is None:
             return {}
-        records = self._records
+        records, labels = self._records, np.asarray(self._records.labels)
         if not self._info.question.of_classes:
             return {
                 "task": name_of(self._info.question),
                 "headline": self.headline,
-                "judged": self._task.judged(self._logits, records.labels),
+                "judged": self._task.judged(self._logits, labels),
             }
         merit = measure_merit(
             probabilities(self._logits),
-            records.labels,
+            labels,
             records.patients,
             self._classes,
             seed=self._settings.public_seed,
@@ -266,6 +269,6 @@ class Holdout:
         return {
             "merit": merit,
             "classes": self._classes,
-            "confusion": confusion(self._logits, self._records.labels).tolist(),
-            "calibration": calibration(self._logits, self._records.labels),
+            "confusion": confusion(self._logits, labels).tolist(),
+            "calibration": calibration(self._logits, labels),
         }

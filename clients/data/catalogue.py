@@ -25,6 +25,7 @@ from clients.data import (
 )
 from clients.data.dataset import Dataset
 from clients.data.declaration import FOLDER_FILE, read_declaration
+from clients.data.declared_parts import Pictures
 from clients.data.errors import DataError
 from clients.data.files import Location, data_folder
 
@@ -110,13 +111,13 @@ def is_own(name: str) -> bool:
     return base in OWN or base not in DATASETS
 
 
-def declared_kind(name: str, data_dir: str | Path | None = None, *, declared: bool = False) -> str:
+def declared_kind(name: str, data_dir: str | Path | None = None) -> str:
     """Return the kind of targets that is declared beside data of one's own; "" where none is.
 
     No record is read.
     """
     base, _, variant = name.partition(":")
-    where = Location(variant=variant, data_dir=str(data_dir or ""), declared=declared)
+    where = Location(variant=variant, data_dir=str(data_dir or ""))
     try:
         if base == "csv":
             file = table.find_tables(where).declaration
@@ -129,6 +130,24 @@ def declared_kind(name: str, data_dir: str | Path | None = None, *, declared: bo
         return read_declaration(file).task
     except DataError:
         return ""  # whoever reads the data says what is wrong
+
+
+def declared_values(
+    name: str, data_dir: str | Path | None, image_size: int, *, declared: bool
+) -> int:
+    """Return how many values each record of a folder of pictures has; 0 for other sources.
+
+    No record is read: a folder that declares nothing holds pictures, in colour at the most.
+    """
+    base, _, variant = name.partition(":")
+    if base != "image-folder":
+        return 0
+    where = Location(variant=variant, data_dir=str(data_dir or ""), declared=declared)
+    try:
+        said = read_declaration(pictures.named_folder(where) / FOLDER_FILE).pictures
+    except DataError:
+        said = Pictures()  # whoever reads the data says what is wrong
+    return image_size**3 if said.volumes else (said.channels or 3) * image_size**2
 
 
 def load_dataset(

@@ -8,7 +8,7 @@ import numpy as np
 
 from clients.data.errors import DataError
 from clients.data.reading_log import ReadingLog
-from clients.data.records import DatasetInfo, Records
+from clients.data.records import DatasetInfo, LazyTargets, Records
 from clients.tasks.question import OF_CLASSES
 
 
@@ -25,8 +25,8 @@ class Dataset:
             own log alone.
         log: what could not be read.
 
-    Records without a declared target are left out, and test records of patients who are trained on:
-    what a hospital answers must not depend on any one record.
+    Records without a declared target are left out, lazy ones as they are drawn, and test records of
+    patients who are trained on: what a hospital answers must not depend on any one record.
     """
 
     info: DatasetInfo
@@ -62,6 +62,8 @@ class Dataset:
                 f"{question.shape} for {question.kind}",
                 code="shape",
             )
+        if isinstance(part.labels, LazyTargets):
+            return part  # which of them say nothing shows as they are drawn
         known = question.known(part.labels)
         if known.all():
             return part

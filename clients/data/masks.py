@@ -7,6 +7,9 @@
 
 A mask goes through what its picture goes through, class by class, and each pixel is of the class
 that most of what lies beneath it is of: mask and picture cannot come apart.
+
+A real hospital's masks are read as their patients are drawn (`MaskStore`), as its pictures are: the
+run chooses their size, and whether all of them fit into memory would tell how many there are.
 """
 
 from __future__ import annotations
@@ -32,9 +35,9 @@ from clients.data.picture_files import (
     suffix_of,
 )
 from clients.data.reading_log import ReadingLog
+from clients.data.records import Ints
+from clients.tasks.question import UNREAD
 
-#: What stands for a pixel of no class; a record that has one takes no part.
-NO_CLASS = 255
 _BLOCK = 64
 
 
@@ -110,35 +113,57 @@ def _levels(layout: str, said: Sequence[str], found: Found) -> Found | None:
     )
 
 
-def read_masks(
-    files: Sequence[Path | None],
-    form: PictureForm,
-    classes: Sequence[str],
-    meant: Sequence[int],
-    log: ReadingLog,
-) -> NDArray[np.uint8]:
-    """Return masks, uint8 ``[n, *space]``: class numbers, `NO_CLASS` throughout where none is read.
+class MaskStore:
+    """Masks in their pictures' form, read whenever they are asked for; none is kept.
 
     Args:
         files: of the masks; None where there is none.
         form: of the pictures.
         classes: names, in order.
         meant: the value that stands for each class in a file; empty: 0, 1, ...
-        log: where masks that cannot be read are counted.
+        log: where masks that cannot be read are counted, each once.
     """
-    values = tuple(meant) or tuple(range(len(classes)))
-    made = np.full((len(files), *form.shape[1:]), NO_CLASS, dtype=np.uint8)
-    for row, file in enumerate(files):
-        if row % _BLOCK == 0:
-            report("opening masks", row, len(files))
-        if file is None:
-            continue
-        try:
-            made[row] = read_mask(file, form, values)
-        except Exception as error:
-            # What a decoder raises for a damaged file is anybody's guess.
-            log.note("not a readable mask: the record is out", f"{file}: {error}")
-    report("opening masks", len(files), len(files))
+
+    def __init__(
+        self,
+        files: Sequence[Path | None],
+        form: PictureForm,
+        classes: Sequence[str],
+        meant: Sequence[int],
+        log: ReadingLog,
+    ) -> None:
+        self._files, self._form, self._log = files, form, log
+        self._values = tuple(meant) or tuple(range(len(classes)))
+        self._unreadable: set[int] = set()
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Rows, then space."""
+        return (len(self._files), *self._form.shape[1:])
+
+    def read(self, rows: Ints) -> NDArray[np.uint8]:
+        """Return masks, uint8 ``[n, *space]``: class numbers, `UNREAD` throughout where none is."""
+        made = np.full((len(rows), *self.shape[1:]), UNREAD, dtype=np.uint8)
+        for place, row in enumerate(rows.tolist()):
+            file = self._files[row]
+            if file is None or row in self._unreadable:
+                continue
+            try:
+                made[place] = read_mask(file, self._form, self._values)
+            except Exception as error:
+                # What a decoder raises for a damaged file is anybody's guess.
+                self._unreadable.add(row)
+                self._log.note("not a readable mask: the record is out", f"{file}: {error}")
+        return made
+
+
+def read_masks(store: MaskStore) -> NDArray[np.uint8]:
+    """Return all masks of a store, uint8 ``[n, *space]``."""
+    made = np.empty(store.shape, dtype=np.uint8)
+    for start in range(0, len(made), _BLOCK):
+        report("opening masks", start, len(made))
+        made[start : start + _BLOCK] = store.read(np.arange(start, min(start + _BLOCK, len(made))))
+    report("opening masks", len(made), len(made))
     return made
 
 
@@ -151,8 +176,15 @@ def read_mask(file: Path, form: PictureForm, values: Sequence[int]) -> NDArray[n
     found, spacing = _values_of(file)
     if odd := sorted(set(np.unique(found).tolist()) - set(values)):
         raise ValueError(f"holds {odd[0]}, expected {', '.join(map(str, values))}")
-    planes = [resampled((found == one).astype(np.float32), spacing, form) for one in values]
-    return np.asarray(np.argmax(planes, axis=0), dtype=np.uint8)
+    made, most = np.zeros(form.shape[1:], dtype=np.uint8), None
+    for number, value in enumerate(values):
+        share = resampled((found == value).astype(np.float32), spacing, form)
+        if most is None:
+            most = share
+            continue
+        made[share > most] = number
+        np.maximum(most, share, out=most)
+    return made
 
 
 def _values_of(file: Path) -> tuple[NDArray[np.int64], tuple[float, ...]]:

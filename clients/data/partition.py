@@ -57,7 +57,8 @@ def patient_table(
         DataError: `patient-overlap` when a patient's rows name two hospitals.
     """
     patients, numbers = np.unique(records.patients, return_inverse=True)
-    labels = records.labels if question is None else question.strata(records.labels)
+    labels = np.asarray(records.labels)
+    labels = labels if question is None else question.strata(labels)
     classes = int(labels.max(initial=0)) + 1
     counts = np.zeros((len(patients), classes), dtype=np.int64)
     np.add.at(counts, (numbers, labels), 1)

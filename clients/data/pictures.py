@@ -31,7 +31,7 @@ from clients.data.layouts import (
     walk,
 )
 from clients.data.manifest import OWNERS, listed, owned
-from clients.data.masks import paired, read_masks
+from clients.data.masks import MaskStore, paired, read_masks
 from clients.data.picture_files import (
     DICOM,
     NIFTI,
@@ -42,7 +42,15 @@ from clients.data.picture_files import (
     suffix_of,
 )
 from clients.data.reading_log import ReadingLog
-from clients.data.records import DatasetInfo, Floats, Ints, LazyInputs, Records, dense
+from clients.data.records import (
+    DatasetInfo,
+    Floats,
+    Ints,
+    LazyInputs,
+    LazyTargets,
+    Records,
+    dense,
+)
 from clients.data.targets import target_array
 from clients.tasks.question import SEGMENTATION
 
@@ -332,12 +340,13 @@ def seen_channels(files: Sequence[Path]) -> int:
 
 def _targets(
     records: list[_Record], form: PictureForm, declared: Declaration, where: Location
-) -> NDArray[Any]:
-    """Return what is learnt of each record."""
+) -> NDArray[Any] | LazyTargets:
+    """Return what is learnt of each record; a hospital's own masks are read as they are drawn."""
     if declared.task != SEGMENTATION:
         return target_array(declared, [one.found.label for one in records])
     said, files = declared.pictures, [one.found.mask for one in records]
-    return read_masks(files, form, declared.classes, said.mask_values, where.log)
+    masks = MaskStore(files, form, declared.classes, said.mask_values, where.log)
+    return LazyTargets(masks) if where.declared else read_masks(masks)
 
 
 def _dataset(

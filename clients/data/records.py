@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ from accounting.private import Unreleased
 from clients.contract.stages import report
 from clients.data.errors import DataError
 from clients.tasks.catalogue import TaskError, check_suits, task_of
-from clients.tasks.question import SEGMENTATION, Question
+from clients.tasks.question import SEGMENTATION, UNREAD, Question
 
 if TYPE_CHECKING:
     from clients.contract.own_task import OwnTask
@@ -38,15 +38,15 @@ class Store(Protocol):
     def shape(self) -> tuple[int, ...]:
         """Number of rows, then the shape of one row as a model sees it."""
 
-    def read(self, rows: Ints) -> Floats:
-        """Return the given rows, decoded and scaled by public constants, float32 [n, *shape].
+    def read(self, rows: Ints) -> NDArray[Any]:
+        """Return the given rows, ``[n, *shape]``: inputs decoded and scaled by public constants.
 
-        Nothing is raised for a row that cannot be read: it is all NaN.
+        Nothing is raised for a row that cannot be read: it is all NaN, of targets all `UNREAD`.
         """
 
 
-class LazyInputs:
-    """A view on some rows of a `Store` that indexes like a float32 array."""
+class LazyRows:
+    """A view on some rows of a `Store` that indexes like an array."""
 
     def __init__(self, store: Store, rows: Ints | None = None) -> None:
         self.store = store
@@ -62,24 +62,31 @@ class LazyInputs:
         """Number of axes."""
         return len(self.shape)
 
-    @property
-    def dtype(self) -> np.dtype[np.float32]:
-        """Always float32."""
-        return np.dtype(np.float32)
-
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, rows: Rows) -> Floats:
+    def __getitem__(self, rows: Rows) -> NDArray[Any]:
         chosen = self.rows[rows]
         if np.ndim(chosen) == 0:
-            row: Floats = self.store.read(np.asarray([chosen], dtype=np.int64))[0]
-            return row
+            return np.asarray(self.store.read(np.asarray([chosen], dtype=np.int64))[0])
         return self.store.read(chosen)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         everything = self.store.read(self.rows)
         return np.asarray(everything, dtype=dtype)
+
+    def view(self, rows: Rows) -> Self:
+        """Return the same store seen through fewer rows; nothing is read."""
+        return type(self)(self.store, np.atleast_1d(self.rows[rows]))
+
+
+class LazyInputs(LazyRows):
+    """Inputs that are decoded and scaled as they are asked for, float32."""
+
+    @property
+    def dtype(self) -> np.dtype[np.float32]:
+        """Always float32."""
+        return np.dtype(np.float32)
 
     def pixels(self, rows: Ints) -> NDArray[np.uint8] | None:
         """Return rows as the bytes that they are kept as, 255 times what is read.
@@ -89,9 +96,17 @@ class LazyInputs:
         store = self.store
         return store.pixels(self.rows[rows]) if isinstance(store, PixelStore) else None
 
-    def view(self, rows: Rows) -> LazyInputs:
-        """Return the same store seen through fewer rows; nothing is decoded."""
-        return LazyInputs(self.store, np.atleast_1d(self.rows[rows]))
+
+class LazyTargets(LazyRows):
+    """Targets that are read as they are asked for; one that cannot be read is `UNREAD` throughout.
+
+    Nobody looks at all of them: neither memory nor time tells how many there are.
+    """
+
+    def read_well(self, rows: Rows) -> NDArray[np.bool_]:
+        """Return which rows can be read, bool ``[n]``."""
+        found = self[rows]
+        return np.asarray((found != UNREAD).reshape(len(found), -1).all(axis=1))
 
 
 class ArrayStore:
@@ -152,14 +167,15 @@ class Records(Unreleased):
 
     Attributes:
         inputs: float32 [n, *shape], an array or a lazy view of one.
-        labels: int64 [n], class numbers; or other targets, as `clients.tasks.question` has them.
+        labels: int64 [n], class numbers; or other targets, as `clients.tasks.question` has them,
+            an array, or a lazy view of a real hospital's masks.
         patients: int64 [n], dense numbers, unique over the whole data set: rows that carry the same
             number are one patient and are clipped, sampled and moved together.
         hospitals: int64 [n] numbers of real hospitals, where the data set has them.
     """
 
     inputs: Inputs
-    labels: NDArray[Any]
+    labels: NDArray[Any] | LazyTargets
     patients: Ints
     hospitals: Ints | None = None
 
@@ -176,10 +192,10 @@ class Records(Unreleased):
 
     def take(self, rows: Rows) -> Records:
         """Return some rows, in the order given; lazy inputs stay lazy and shared."""
-        inputs = self.inputs
+        inputs, labels = self.inputs, self.labels
         return Records(
             inputs=inputs.view(rows) if isinstance(inputs, LazyInputs) else inputs[rows],
-            labels=self.labels[rows],
+            labels=labels.view(rows) if isinstance(labels, LazyTargets) else labels[rows],
             patients=self.patients[rows],
             hospitals=None if self.hospitals is None else self.hospitals[rows],
         )
@@ -205,18 +221,23 @@ _BLOCK = 64
 
 
 def readable(records: Records) -> Records:
-    """Return the records whose inputs can be read: the very same ones, where all can.
+    """Return the records whose inputs and targets can be read: the very same ones, where all can.
 
     Rows held in memory can always be.
     """
-    inputs = records.inputs
-    if not isinstance(inputs, LazyInputs) or isinstance(inputs.store, ArrayStore | PixelStore):
+    inputs, labels = records.inputs, records.labels
+    late = isinstance(inputs, LazyInputs) and not isinstance(inputs.store, ArrayStore | PixelStore)
+    if not (late or isinstance(labels, LazyTargets)):
         return records
     good = np.ones(len(records), dtype=bool)
     for start in range(0, len(records), _BLOCK):
         report("opening pictures", start, len(records))
-        block = inputs[start : start + _BLOCK]
-        good[start : start + _BLOCK] = np.isfinite(block).reshape(len(block), -1).all(axis=1)
+        rows = slice(start, start + _BLOCK)
+        if late:
+            block = inputs[rows]
+            good[rows] = np.isfinite(block).reshape(len(block), -1).all(axis=1)
+        if isinstance(labels, LazyTargets):
+            good[rows] &= labels.read_well(rows)
     report("opening pictures", len(records), len(records))
     return records if good.all() else records.take(np.flatnonzero(good))
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from clients.learning.batch import Batch
+from clients.learning.batch import Batch, rows_of
 from clients.learning.late_rows import Alterations, LateRows
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def augmented(batch: Batch, *, copies: int, stream: Stream) -> Batch:
     mirrored = torch.from_numpy(np.asarray(stream.bernoulli(shape[0], 0.5)))
     return Batch(
         inputs=rows.copied(copies, Alterations(shifts=tuple(shifts), mirrored=mirrored)),
-        labels=batch.labels.repeat_interleave(copies),
+        labels=rows_of(batch.labels, torch.arange(len(batch)).repeat_interleave(copies)),
         patients=batch.patients.repeat_interleave(copies),
     )
 

@@ -22,24 +22,30 @@ class Batch(Unreleased):
 
     Attributes:
         inputs: float32 ``[n, *shape]``, here or made when they are asked for.
-        labels: int64 ``[n]``.
+        labels: int64 ``[n]``, or other targets; here, or read when they are asked for.
         patients: int64 ``[n]``; equal values are one patient.
     """
 
     inputs: torch.Tensor | LateRows
-    labels: torch.Tensor
+    labels: torch.Tensor | LateRows
     patients: torch.Tensor
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.patients)
+
+    @property
+    def late(self) -> bool:
+        """Whether anything of it is read only when it is asked for."""
+        return isinstance(self.inputs, LateRows) or isinstance(self.labels, LateRows)
 
     def made(self, device: torch.device = CPU) -> Batch:
-        """Return the same with its inputs on a device."""
-        inputs = self.inputs
-        if isinstance(inputs, torch.Tensor) and inputs.device == device:
+        """Return the same with its inputs on a device, and its targets here."""
+        inputs, labels = self.inputs, self.labels
+        if isinstance(inputs, torch.Tensor) and inputs.device == device and not self.late:
             return self
         made = inputs.to(device) if isinstance(inputs, torch.Tensor) else inputs.made(device)
-        return Batch(inputs=made, labels=self.labels, patients=self.patients)
+        read = labels if isinstance(labels, torch.Tensor) else labels.made()
+        return Batch(inputs=made, labels=read, patients=self.patients)
 
 
 def chunks_of_patients(
@@ -99,20 +105,27 @@ def joined(batches: list[Batch]) -> tuple[Batch, list[int]]:
     if len(batches) == 1:
         only = batches[0]
         return Batch(inputs=only.inputs, labels=only.labels, patients=patients[0]), counts
-    inputs = [one.inputs for one in batches]
-    whole = [rows for rows in inputs if isinstance(rows, torch.Tensor)]
     return Batch(
-        inputs=torch.cat(whole) if len(whole) == len(batches) else JoinedRows(inputs),
-        labels=torch.cat([one.labels for one in batches]),
+        inputs=_one_after_another([one.inputs for one in batches]),
+        labels=_one_after_another([one.labels for one in batches]),
         patients=torch.cat(patients),
     ), counts
 
 
+def _one_after_another(parts: Sequence[torch.Tensor | LateRows]) -> torch.Tensor | LateRows:
+    whole = [rows for rows in parts if isinstance(rows, torch.Tensor)]
+    return torch.cat(whole) if len(whole) == len(parts) else JoinedRows(parts)
+
+
 def take(batch: Batch, index: torch.Tensor) -> Batch:
     """Return some records of a batch, by their numbers."""
-    inputs = batch.inputs
     return Batch(
-        inputs=inputs[index] if isinstance(inputs, torch.Tensor) else inputs.take(index),
-        labels=batch.labels[index],
+        inputs=rows_of(batch.inputs, index),
+        labels=rows_of(batch.labels, index),
         patients=batch.patients[index],
     )
+
+
+def rows_of(part: torch.Tensor | LateRows, index: torch.Tensor) -> torch.Tensor | LateRows:
+    """Return some rows of what a batch holds; nothing late is read."""
+    return part[index] if isinstance(part, torch.Tensor) else part.take(index)

@@ -145,10 +145,7 @@ class _Sums:
         self._shapes = [tuple(one.inputs.shape[1:]) for one in batches]
         self._tallies = [_Tally(patients=_distinct(one.patients)) for one in batches]
         #: Without the records that could not be read, where that is known already.
-        self.batches = [
-            readable(one, model.device) if isinstance(one.inputs, torch.Tensor) else one
-            for one in batches
-        ]
+        self.batches = [one if one.late else readable(one, model.device) for one in batches]
         for tally, given, batch in zip(self._tallies, batches, self.batches, strict=True):
             if batch is not given:
                 tally.unread = tally.patients - _distinct(batch.patients)

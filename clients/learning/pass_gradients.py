@@ -13,9 +13,9 @@ import torch
 from accounting.private import Unreleased
 from clients.learning.batch import CHUNK_RECORDS, Batch, take
 from clients.learning.ghost_norms import Owners
-from clients.learning.late_rows import LateRows
 from clients.learning.patient_gradients import Gradients, written
 from clients.learning.per_sample import PerSample
+from clients.tasks.question import UNREAD
 
 #: Records of one patient whose gradients are held at once; those of a patient with more are added
 #: up piece by piece, so that nobody's number of records decides on how much memory is needed.
@@ -38,13 +38,19 @@ class Found(Unreleased):
 
 
 def readable(batch: Batch, device: torch.device) -> Batch:
-    """Leave out records whose inputs are not finite; they are made on the device first."""
+    """Leave out records whose inputs are not finite, or whose late targets cannot be read.
+
+    They are made on the device first.
+    """
+    late_targets = not isinstance(batch.labels, torch.Tensor)
     batch = batch.made(device)
     inputs = torch.as_tensor(batch.inputs)
-    if not len(batch) or _all_finite(inputs):
+    if not len(batch) or (_all_finite(inputs) and not late_targets):
         return batch
-    finite = torch.isfinite(inputs).flatten(1).all(dim=1)
-    return take(batch, torch.nonzero(finite).flatten()) if not bool(finite.all()) else batch
+    kept = torch.isfinite(inputs).flatten(1).all(dim=1).cpu()
+    if late_targets:
+        kept &= (torch.as_tensor(batch.labels) != UNREAD).flatten(1).all(dim=1)
+    return batch if bool(kept.all()) else take(batch, torch.nonzero(kept).flatten())
 
 
 def gradients_of(model: PerSample, chunk: Batch, records: int) -> Found:
@@ -76,13 +82,13 @@ def _mean_gradients(
     if len(members) == 1 and len(chunk) > PATIENT_RECORDS:
         gradients = _mean_of_many(model, chunk)
         return gradients, members if gradients else []
-    if isinstance(chunk.inputs, LateRows):
+    if chunk.late:
         chunk = readable(chunk, model.device)
         members, owners = Owners.of(chunk.patients)
         if not len(chunk):
             return [], []
-    inputs = torch.as_tensor(chunk.inputs)
-    return model.means(inputs, chunk.labels, owners, records), members
+    inputs, labels = torch.as_tensor(chunk.inputs), torch.as_tensor(chunk.labels)
+    return model.means(inputs, labels, owners, records), members
 
 
 def _mean_of_many(model: PerSample, records: Batch) -> list[Gradients]:
@@ -93,7 +99,8 @@ def _mean_of_many(model: PerSample, records: Batch) -> list[Gradients]:
         count += len(piece)
         if len(piece):
             _, owner = Owners.of(piece.patients)
-            found = model.means(torch.as_tensor(piece.inputs), piece.labels, owner)
+            inputs, labels = torch.as_tensor(piece.inputs), torch.as_tensor(piece.labels)
+            found = model.means(inputs, labels, owner)
             parts = [written(one).double() * len(piece) for one in found]
             summed = [a + b for a, b in zip(summed, parts, strict=True)] if summed else parts
     return [gradient / count for gradient in summed]

@@ -24,7 +24,7 @@ from clients.data.encoding import Encoder
 from clients.data.errors import DataError
 from clients.data.layouts import Found, pictures_in, walk
 from clients.data.manifest import owned, picture_of
-from clients.data.masks import paired, read_masks
+from clients.data.masks import MaskStore, paired, read_masks
 from clients.data.picture_files import SUFFIXES, PictureForm, Source
 from clients.data.pictures import PictureStore, place_in_series
 from clients.data.public_facts import declaration_of
@@ -278,7 +278,7 @@ def _told(
         if not any(masks):
             return None
         values = declared.pictures.mask_values
-        return read_masks(masks, picture_form(info), info.classes, values, log)
+        return read_masks(MaskStore(masks, picture_form(info), info.classes, values, log))
     nothing = no_target(declared)
     labels = [nothing if one.found.label == UNTOLD else one.found.label for one in records]
     return target_array(declared, labels) if labels != [nothing] * len(labels) else None

@@ -77,6 +77,6 @@ def ask_records(records: Records) -> Asked:
         inputs=good.inputs,
         rows=good.patients,
         notes=notes,
-        labels=records.labels,
+        labels=np.asarray(records.labels),
         patients=records.patients,
     )

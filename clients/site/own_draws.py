@@ -21,7 +21,7 @@ from clients.contract.faults import Code, Fault
 from clients.contract.terms import hospitals_expected
 from clients.data.identities import identities
 from clients.data.noisy_inputs import training_records
-from clients.data.records import LazyInputs
+from clients.data.records import LazyInputs, LazyTargets
 from clients.learning.augmentation import augmented
 from clients.learning.batch import Batch
 from clients.learning.draws import Draws
@@ -197,7 +197,7 @@ class OwnDraws:
             return Private({})
         records = prepare_public(self._settings, self._cohort.info, records, keep=self._keep)
         logits = logits_of(torch.as_tensor(np.asarray(records.inputs)))
-        measures = task_of(self._cohort.info.question).measures(logits, records.labels)
+        measures = task_of(self._cohort.info.question).measures(logits, np.asarray(records.labels))
         known = {name: value for name, value in measures.items() if name in MEASURES}
         return Private({name: value for name, value in known.items() if math.isfinite(value)})
 
@@ -213,12 +213,14 @@ class OwnDraws:
         """Draw each of the hospital's patients with probability q, all records of each."""
         records = self.records()
         drawn = records.of_patients(self.chances.sampled(records.patient_ids, place, step))
-        inputs = drawn.inputs
+        inputs, labels = drawn.inputs, drawn.labels
         batch = Batch(
             inputs=torch.as_tensor(inputs)
             if isinstance(inputs, np.ndarray)
             else LateRows(inputs, torch.arange(len(drawn))),
-            labels=torch.as_tensor(drawn.labels),
+            labels=LateRows(labels, torch.arange(len(drawn)))
+            if isinstance(labels, LazyTargets)
+            else torch.as_tensor(labels),
             patients=torch.as_tensor(drawn.patients),
         )
         copies = self._settings.training.augmentations

@@ -89,7 +89,7 @@ def _own_records(file: SiteFile, settings: Settings) -> Cohort:
     from clients.data import Cohort, load_dataset
     from clients.data.records import posed
 
-    _check_no_masks(file)
+    _check_size(file, settings)
     data = settings.data
     dataset = load_dataset(
         file.data_name,
@@ -108,22 +108,21 @@ def _own_records(file: SiteFile, settings: Settings) -> Cohort:
     )
 
 
-def _check_no_masks(file: SiteFile) -> None:
-    """Refuse a folder of pictures with masks, by what is declared of it.
+def _check_size(file: SiteFile, settings: Settings) -> None:
+    """Refuse pictures or volumes larger than the hospital allows, by what is declared of them.
 
-    Pictures are read as they are drawn, but masks are held all at once, in a size that the run
-    chooses: whether they fit would tell how many there are. An npz file's size no run chooses.
+    The run chooses their size: how many of them are at work at once must not decide on whether an
+    answer comes.
     """
-    from clients.data.catalogue import declared_kind
-    from clients.tasks.question import SEGMENTATION
+    from clients.data.catalogue import declared_values
 
-    folder = file.data_name.startswith("image-folder:")
-    masks = folder and declared_kind(file.data_name, file.data_dir, declared=True) == SEGMENTATION
-    if masks and not file.data_public:
+    size = settings.data.image_size
+    found = declared_values(file.data_name, file.data_dir, size, declared=not file.data_public)
+    if found > file.max_values:
         raise Fault(
             Code.SITE_REFUSED,
-            f"{file.data_name}: a hospital trains on masks of an npz file, not of a folder: their "
-            "size would be the run's to choose; keep pictures and masks in an npz file",
+            f"data.image-size = {size} makes records of {found} values, [limits] max-values of "
+            f"{file.path.name} allows {file.max_values}",
         )
 
 

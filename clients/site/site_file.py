@@ -58,6 +58,7 @@ _KNOWN: dict[str, dict[str, str]] = {
         "min-noise-multiplier": _NUMBER,
         "min-hospitals": _WHOLE,
         "min-colluders": _WHOLE,
+        "max-values": _WHOLE,
         "allowed-regimes": _WORDS,
         "against": _TEXT,
     },
@@ -72,6 +73,9 @@ _KNOWN: dict[str, dict[str, str]] = {
         "answer-every": _NUMBER,
     },
 }
+#: Of one record, as a run may have it: a picture of 1024 x 1024 in colour, a volume of 161 x 161 x
+#: 161.
+MAX_VALUES = 2**22
 _FINGERPRINT = re.compile(r"SHA256:[A-Za-z0-9+/]{43}")
 _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -103,6 +107,7 @@ class SiteFile:
         simulated_partition: part of a public benchmark cohort that stands for this hospital's
             records, or ``None`` for records of its own.
         limits: what the hospital allows, whatever a run asks for.
+        max_values: of one picture or volume, in the size that a run chooses.
         ledger: the ledger, which outlives every run.
         pins: fingerprints of all hospitals' identities, its own among them.
         trust_on_first_use: whether, without pins, the first key seen for a name is pinned.
@@ -134,6 +139,7 @@ class SiteFile:
     most_patients: int = 0
     simulated_partition: int | None = None
     limits: SiteLimits = field(default_factory=SiteLimits)
+    max_values: int = MAX_VALUES
     ledger: Path
     pins: Mapping[str, str] = field(default_factory=dict)
     trust_on_first_use: bool = False
@@ -209,6 +215,7 @@ def _site(path: Path, given: Mapping[str, Any]) -> SiteFile:
             allowed_regimes=None if regimes is None else tuple(regimes),
             against=parse_against(limits["against"]) if "against" in limits else HOSPITAL,
         ),
+        max_values=limits.get("max-values", MAX_VALUES),
         ledger=path.parent / ledger.get("path", f"{PRIVATE}/ledger.jsonl"),
         pins=dict(given.get("pins", {})),
         trust_on_first_use=given.get("trust-on-first-use", False),
@@ -307,6 +314,7 @@ def _limit_faults(limits: Mapping[str, Any]) -> list[str]:
 
     check("max-epsilon", _NUMBER, lambda x: 0.0 < x < math.inf, "a finite number above 0")
     check("delta", _NUMBER, lambda x: 0.0 < x < 1.0, "a number between 0 and 1, both left out")
+    check("max-values", _WHOLE, lambda x: x > 0, "a whole number above 0")
     check("min-noise-multiplier", _NUMBER, lambda x: 0.0 <= x < math.inf, "a finite number from 0")
     check("allowed-regimes", _WORDS, set(REGIMES).issuperset, f"some of {', '.join(REGIMES)}")
     check("against", _TEXT, _is_observer, OBSERVERS)

@@ -36,6 +36,8 @@ MULTI_LABEL, REGRESSION, SURVIVAL, SEGMENTATION = (
 KINDS = (*OF_CLASSES, MULTI_LABEL, REGRESSION, SURVIVAL, SEGMENTATION)
 #: Target of a label of which nobody knows whether it holds.
 UNKNOWN = -1
+#: Of a mask that cannot be read, the value of each pixel: no class has it.
+UNREAD = 255
 #: Parts of a declared range that a split of patients tells apart.
 _PARTS = 4
 
@@ -91,6 +93,8 @@ class Question:
             return [f"task is {self.kind!r}, expected {', '.join(KINDS)}"]
         if self.kind in (*OF_CLASSES, SEGMENTATION) and len(self.names) < 2:
             return [f"{len(self.names)} class, expected at least two"]
+        if self.kind == SEGMENTATION and len(self.names) > UNREAD:
+            return [f"{len(self.names)} classes, a mask holds at most {UNREAD}"]
         if self.kind == MULTI_LABEL and not self.names:
             return ["no label, expected at least one"]
         if self.kind == REGRESSION and not (np.isfinite([low, high]).all() and low < high):

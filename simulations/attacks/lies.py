@@ -60,12 +60,12 @@ class Poison:
 
 
 def _flipped(info: DatasetInfo, records: Records) -> Records:
-    return replace(records, labels=(records.labels + 1) % len(info.classes))
+    return replace(records, labels=(np.asarray(records.labels) + 1) % len(info.classes))
 
 
 def _patched(info: DatasetInfo, records: Records) -> Records:
     inputs = np.array(records.inputs, dtype=np.float32)
-    labels, count = records.labels.copy(), round(PATCHED * len(records))
+    labels, count = np.array(records.labels), round(PATCHED * len(records))
     inputs[:count], labels[:count] = with_patch(info, inputs[:count]), aim_of(info)
     return replace(records, inputs=inputs, labels=labels)
 

@@ -230,9 +230,7 @@ ROOMS = (
 
 
 def test_every_folder_of_tests_is_held_against_the_wheel() -> None:
-    folders = {
-        file.relative_to(ROOT / "tests") for file in (ROOT / "tests").glob("*/**/test_*.py")
-    }
+    folders = {file.relative_to(ROOT / "tests") for file in (ROOT / "tests").glob("*/**/test_*.py")}
     left = [one for one in folders if not any(one.is_relative_to(room) for room in ROOMS)]
     assert not left
 

@@ -10,7 +10,6 @@ import pytest
 from clients.contract.ceremony_messages import JoinRequest
 from clients.contract.settings import Settings
 from tests.door.sites import Sites
-from tests.mask_data import write_pictures
 
 
 def _joined(sites: Sites, source: str, **more: object) -> str:
@@ -48,17 +47,3 @@ def test_what_is_refused_after_records_were_read_is_held_as_well(
     for _ in range(2):
         assert _joined(sites, table, **{"task.name": "survival"})
         assert time.time() % 1.0 < 0.3
-
-
-def test_masks_of_a_folder_are_refused_by_what_is_declared(tmp_path: Path) -> None:
-    write_pictures(tmp_path / "scans", 2, 16)
-    source = f"image-folder:{tmp_path / 'scans'}"
-    sites = Sites(
-        tmp_path / "c",
-        2,
-        data={"name": source, "public": False},
-        partitions=False,
-        test_mode=False,
-    )
-    (tmp_path / "scans" / "images" / "p000" / "a.png").unlink(missing_ok=True)
-    assert _joined(sites, source) == "site-refused"

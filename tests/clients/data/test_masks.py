@@ -11,6 +11,7 @@ import pytest
 from clients.data import DataError, load_dataset
 from clients.data.masks import read_mask
 from clients.data.picture_files import PictureForm
+from clients.data.records import LazyTargets, readable
 from tests.mask_data import write_arrays, write_pictures, write_volumes
 
 
@@ -58,11 +59,24 @@ def test_no_mask_and_a_strange_one_leave_their_own_record_out(tmp_path: Path) ->
     (root / "masks/p001/a.png").unlink()
     (root / "masks/p002/a.png").write_bytes(b"no picture")
     Image.fromarray(np.full((16, 16), 77, dtype=np.uint8)).save(root / "masks/p003/a.png")
+    for declared in (False, True):
+        found = load_dataset(f"image-folder:{root}", image_size=16, declared=declared)
+        good = readable(found.train)
+        assert [found.patient_names[k] for k in good.patients] == ["p000", "p004"]
+        said = "\n".join(found.log.lines())
+        assert "expected one of its name in masks/" in said
+        assert "holds 77, expected 0, 255" in said
+
+
+def test_a_hospitals_own_masks_are_opened_as_they_are_asked_for(tmp_path: Path) -> None:
+    root = tmp_path / "scans"
+    _, masks = write_pictures(root, 3, 16)
     found = load_dataset(f"image-folder:{root}", image_size=16, declared=True)
-    assert [found.patient_names[k] for k in found.train.patients] == ["p000", "p004"]
-    said = "\n".join(found.log.lines())
-    assert "expected one of its name in masks/" in said
-    assert "holds 77, expected 0, 255" in said
+    kept = found.train.take([2, 0])
+    (root / "masks/p001/a.png").unlink()
+    np.testing.assert_array_equal(kept.labels, masks[[2, 0]])
+    assert isinstance(found.train.labels, LazyTargets)
+    assert found.train.labels.read_well(slice(None)).tolist() == [True, False, True]
 
 
 def test_parts_and_other_formats_have_masks_of_their_own(tmp_path: Path) -> None:
@@ -93,8 +107,9 @@ def test_manifest_names_masks_in_a_column(tmp_path: Path) -> None:
     said += 'masks = "mask"\nmask-values = [0, 255]\nchannels = 1\n'
     (root / "dataset.toml").write_text(said)
     found = load_dataset(f"image-folder:{root}", image_size=16, declared=True)
-    np.testing.assert_array_equal(found.train.labels, masks[[2, 0]])
-    assert [found.patient_names[k] for k in found.train.patients] == ["q2", "q0"]
+    good = readable(found.train)
+    np.testing.assert_array_equal(good.labels, masks[[2, 0]])
+    assert [found.patient_names[k] for k in good.patients] == ["q2", "q0"]
 
 
 def test_arrays_of_masks_are_of_their_pictures_size(tmp_path: Path) -> None:
