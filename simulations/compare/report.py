@@ -24,6 +24,7 @@ from simulations.compare.tables import (
     label_text,
     left_out,
     mean_text,
+    of_classes,
     paired_table,
     paired_title,
     result_table,
@@ -46,6 +47,7 @@ from simulations.pages.wording import (
 
 Content = Mapping[str, Any]
 Row = Mapping[str, Any]
+TASK_CAPTION = "On the public holdout; mean of the seeds, with half a 95% interval."
 FURTHER_CAPTION = (
     "On the public holdout. commonest class: its share of the records, the accuracy of whoever "
     "says it of everything. Sensitivity and specificity: at a threshold chosen on the other half "
@@ -213,7 +215,8 @@ def _what(content: Content) -> list[tuple[str, str]]:
 def _tables(content: Content) -> list[tuple[str, Table, str]]:
     """Return heading, table and caption of each table."""
     found = [("Results", result_table(content, wide=True), caption(content, wide=True))]
-    found.append(("Further figures", figure_table(content), FURTHER_CAPTION))
+    further = FURTHER_CAPTION if of_classes(content) else TASK_CAPTION
+    found.append(("Further figures", figure_table(content), further))
     if content["paired"]:
         found.append((paired_title(content), paired_table(content), CLEAR))
     unit = content.get("unit", PATIENT)
