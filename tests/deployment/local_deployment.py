@@ -51,7 +51,7 @@ class LocalDeployment:
 
     def asclepias(self, name: str, *words: str) -> None:
         """Start a long-running command of ours under a name."""
-        self._start(name, "deployment", *words)
+        self._start(name, "deployment.__main__", *words)
 
     def _start(self, name: str, module: str, *words: str, **surroundings: str) -> None:
         """Start a module as a process in a group of its own."""

@@ -280,7 +280,7 @@ def test_the_command_serves_the_page_until_it_is_told_to_end(processes):
     folder, _ = processes
     words = ["clinic", str(folder / "patients" / "ada"), "--listen", "127.0.0.1:0"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "deployment", *words],
+        [sys.executable, "-m", "deployment.__main__", *words],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         text=True,

@@ -27,7 +27,7 @@ SHAPE = (3, 28, 28)
 def started(role: str, folder: Path) -> tuple[subprocess.Popen[str], int]:
     """Return a role's process, and the port that it says it listens on."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "deployment", "infer", role, str(folder)],
+        [sys.executable, "-m", "deployment.__main__", "infer", role, str(folder)],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         text=True,
