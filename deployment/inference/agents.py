@@ -31,7 +31,7 @@ from crypto.whole_file import write_private
 from deployment.errors import DeploymentError, DeploymentFailed
 from deployment.inference.folders import Folder
 from deployment.inference.identities import connect
-from deployment.inference.packets import ID, Packets
+from deployment.inference.packets import ID, KEEP_DAYS, Packets
 from deployment.inference.supply import Supply, Traffic
 
 #: Bytes of fixed features that it takes from a provider: a pretrained net is 5 to 100 MB.
@@ -182,6 +182,8 @@ class Agent:
         try:
             said = self._provider.ask({"ask": "model"})
             self.model, self.left = str(said.get("model")), self._left(said)
+            #: Predictions that the provider answers while packets that are fetched now can be used.
+            self.soon = whole_number(said, "soon", MOST_LEFT, peer="the provider")
             if not ID.fullmatch(self.model):
                 raise LinkError("the provider names its model by no id")
             self.program: Program = read_program(said.get("program"))
@@ -225,7 +227,21 @@ class Agent:
         return path
 
     def fetch(self, count: int) -> Iterator[int]:
-        """Get packets from the dealer for later, and yield how many lie here after each."""
+        """Get packets from the dealer for later, and yield how many lie here after each.
+
+        Raises:
+            DeploymentError: more would lie here than the provider answers while they can be used.
+            Refusal: the dealer has none.
+            LinkError: it is gone.
+        """
+        packets = self.packets
+        packets.forget_old()
+        if len(packets) + count > self.soon:
+            raise DeploymentError(
+                f"{count} packets beside the {len(packets)} that lie here are more than can be "
+                f"used: the provider answers {self.soon} predictions within {KEEP_DAYS} days, and "
+                f"then they are of no use; at most {max(self.soon - len(packets), 0)} more are"
+            )
         for _ in range(count):
             self.supply.fetch()
             yield len(self.packets)

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from crypto.whole_file import write_private
+from deployment.inference.packets import KEEP_DAYS
 from deployment.inference.servers import Denied
 
 
@@ -32,6 +33,11 @@ class Allowances:
         """Return how many predictions a patient has left today."""
         today, ever = self._counts(patient)
         return max(min(self._per_day - today, self._in_all - ever), 0)
+
+    def soon(self, patient: str) -> int:
+        """Return how many predictions a patient has within the days that a packet is kept for."""
+        today, ever = self._counts(patient)
+        return max(min(self._per_day * KEEP_DAYS - today, self._in_all - ever), 0)
 
     def use(self, patient: str) -> int:
         """Count one prediction, on disk, and return how many are left today.

@@ -149,31 +149,33 @@ def predict(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a record.")] = False,
 ) -> None:
-    """Get predictions for records of one's own; nobody else learns record or prediction."""
+    """Get predictions for records of one's own; nobody else learns record or prediction.
+
+    What is no picture in a folder of pictures is named, and left out. Of a table of which a row
+    cannot be read nothing is sent.
+    """
     import json
 
     from clients.contract.printable import printable
     from clients.prediction.asked import RowNotes
     from deployment.inference.agents import Agent, AnswerError
     from deployment.inference.folders import read_folder
-    from deployment.inference.pictures import shares_of
+    from deployment.inference.pictures import asked_of, shares_of, unread
     from deployment.report import line
 
     wrong, log = 0, RowNotes()
     with Agent(read_folder(folder, "patient")) as agent:
-        features, shape = agent.features_file(), agent.program.shape
-        for name, share in shares_of(
-            data, agent.about, shape, features, declaration=declaration, log=log
-        ):
+        asked = asked_of(data, agent.about, declaration=declaration, log=log)
+        for name, why in unread(asked):
+            unanswered(name, why, good=None, as_json=as_json)
+        shape = agent.program.shape
+        for name, share in shares_of(asked, agent.about, shape, agent.features_file()):
             try:
                 answer = ask(agent, share, encrypted=encrypted)
             except AnswerError as error:
                 # To end here would tell the provider that what it did to the answer was seen.
                 wrong += 1
-                if as_json:
-                    typer.echo(json.dumps({"record": name, "error": str(error)}))
-                else:
-                    line(False, f"{name}: {error}")
+                unanswered(name, str(error), good=False, as_json=as_json)
                 continue
             if as_json:
                 typer.echo(json.dumps(told(name, answer, agent, traffic=traffic)))
@@ -185,6 +187,18 @@ def predict(
         typer.echo(printable(odd), err=True)
     if wrong:
         raise typer.Exit(1)
+
+
+def unanswered(name: str, why: str, *, good: bool | None, as_json: bool) -> None:
+    """Say why a record has no answer; `good` as `deployment.report.line` takes it."""
+    import json
+
+    from deployment.report import line
+
+    if as_json:
+        typer.echo(json.dumps({"record": name, "error": why}))
+    else:
+        line(good, f"{name}: {why}")
 
 
 def ask(agent: Any, share: Any, *, encrypted: bool) -> Any:

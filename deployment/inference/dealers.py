@@ -24,6 +24,7 @@ from deployment.inference.folders import Folder
 from deployment.inference.packets import (
     FRAME,
     ID,
+    KEEP_DAYS,
     Packet,
     PacketError,
     Packets,
@@ -35,7 +36,7 @@ from deployment.inference.servers import Denied, Server
 
 _log = logging.getLogger("asclepias.inference")
 #: Seconds that a provider's half is kept for a patient who has the other, and that one waits.
-KEEP_SECONDS, WAIT_SECONDS = 7 * 86400.0, 60.0
+KEEP_SECONDS, WAIT_SECONDS = KEEP_DAYS * 86400.0, 60.0
 #: Seconds between two looks for seeds that are too old.
 _LOOK_SECONDS = 60.0
 PROVIDER = "provider"

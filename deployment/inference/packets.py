@@ -32,6 +32,8 @@ _SUFFIX, _SEEDS = ".packet", ".seed"
 ID = re.compile(r"[0-9a-f]{32}")
 #: Bytes of a packet that travel in one frame.
 FRAME = 1 << 20
+#: Days for which a dealer keeps the seeds of a packet that went out; then its tape is of no use.
+KEEP_DAYS = 7
 #: Nanoseconds within which a file that was written gets its name.
 NAMED_WITHIN = 10 * 10**9
 
@@ -86,6 +88,12 @@ class Packets:
 
     def __len__(self) -> int:
         return sum(1 for _ in self._folder.glob(f"*.*{_SUFFIX}"))
+
+    def forget_old(self) -> None:
+        """Remove packets that lie here for longer than their seeds are kept."""
+        for path in self._folder.glob(f"*.*{_SUFFIX}"):
+            if _age(path) < time.time() - KEEP_DAYS * 86400:
+                removed(path)
 
     def put(self, name: str, pieces: Iterable[Any]) -> None:
         """Keep a packet, whole or not at all."""

@@ -9,9 +9,9 @@ import numpy as np
 
 from clients.data.errors import DataError
 from clients.data.public_facts import facts_from_elsewhere
-from clients.data.records import DatasetInfo
+from clients.data.records import SPATIAL_KINDS, DatasetInfo
 from clients.prediction.artefact import read_artefact
-from clients.prediction.asked import RowNotes
+from clients.prediction.asked import Asked, RowNotes
 from clients.prediction.asking import ask
 from clients.prediction.predictor import Predictor
 from clients.prediction.private_program import prepared
@@ -21,42 +21,66 @@ from deployment.errors import DeploymentError, DeploymentFailed
 from deployment.inference.agents import About
 
 
-def shares_of(
-    path: Path,
-    about: About,
-    shape: tuple[int, ...],
-    features: Path | None,
-    *,
-    declaration: Path | None = None,
-    log: RowNotes | None = None,
-) -> Iterator[tuple[str, Words]]:
-    """Yield each record that a path holds: which it is, and its values as words [*shape].
+def asked_of(
+    path: Path, about: About, *, declaration: Path | None = None, log: RowNotes | None = None
+) -> Asked:
+    """Return the records that a path holds.
+
+    Which files of a folder are pictures depends on nothing that the provider says, so those that
+    are none may be left out. Which rows of a table can be read depends on the columns that it
+    names: with the others asked about, it would learn how many these are.
 
     Args:
         path: as `clients.prediction.asking.ask` reads it.
         about: what the provider says of its model.
-        shape: of the program's input.
-        features: the file that features are computed by, as `Agent.features_file` returns it.
         declaration: file that says how the records are written; None for the one beside them.
         log: where cells that could not be read are counted.
 
     Raises:
-        DeploymentError: a record cannot be read; or, after the last one, nothing of a column could:
-            to end sooner would tell the provider of it.
+        DeploymentError: not one picture can be read, or a record that is none cannot.
         DataError: nothing at the path can be.
         LinkError: what the provider says of its data is not sound.
-        ArtefactError: its features are of no net that is known here.
     """
     info = info_of(about)
     asked = ask(path, info, RowNotes() if log is None else log, declaration)
-    if asked.unread:
-        first = asked.unread[0]
-        which = ", ".join(str(values[first]) for values in asked.keys.values())
-        where = which if which == path.name else f"{path}: {which}"
-        raise DeploymentError(f"{where}: {asked.notes[first]}; nothing was sent")
+    if asked.unread and not (info.kind in SPATIAL_KINDS and len(asked.rows)):
+        name, why = next(unread(asked))
+        where = name if name == path.name else f"{path}: {name}"
+        raise DeploymentError(f"{where}: {why}; nothing was sent")
+    return asked
+
+
+def unread(asked: Asked) -> Iterator[tuple[str, str]]:
+    """Yield which records cannot be read, each with the reason."""
+    names = _names(asked)
+    yield from ((names[row], asked.notes[row]) for row in asked.unread)
+
+
+def _names(asked: Asked) -> list[str]:
+    return [", ".join(map(str, row)) for row in zip(*asked.keys.values(), strict=True)]
+
+
+def shares_of(
+    asked: Asked, about: About, shape: tuple[int, ...], features: Path | None
+) -> Iterator[tuple[str, Words]]:
+    """Yield each record that can be read: which it is, and its values as words [*shape].
+
+    Args:
+        asked: as `asked_of` returns them.
+        about: what the provider says of its model.
+        shape: of the program's input.
+        features: the file that features are computed by, as `Agent.features_file` returns it.
+
+    Raises:
+        DeploymentFailed: after the last one, nothing of a column could be read: to end sooner would
+            tell the provider of it.
+        LinkError: what the provider says of its model is not sound.
+        ArtefactError: its features are of no net that is known here.
+    """
     net = None if features is None else Predictor(read_artefact(features))
-    names = [", ".join(map(str, row)) for row in zip(*asked.keys.values(), strict=True)]
-    for number, name in enumerate(names):
+    names = _names(asked)
+    for number, row_number in enumerate(asked.rows.tolist()):
+        name = names[row_number]
         inputs = np.asarray(asked.inputs[number : number + 1], dtype=np.float32)
         try:
             row = inputs[0] if net is None else net.prepared(inputs)[0]
@@ -66,7 +90,7 @@ def shares_of(
         yield name, encode(shareable(values))
     if asked.blind:
         raise DeploymentFailed(
-            f"{path}: {len(asked.blind)} of {len(asked.columns)} columns could not be read in any "
+            f"{len(asked.blind)} of {len(asked.columns)} columns could not be read in any "
             f"row, and were missing values in every answer: {'; '.join(asked.blind)}. Say in the "
             "declaration how they are written (--declaration)"
         )

@@ -183,6 +183,7 @@ class Provider:
             "program": self.program.to_json(),
             "about": self._about,
             "left": self.allowances.left(patient),
+            "soon": self.allowances.soon(patient),
             "seal": self._opener.public.hex(),
         }
 

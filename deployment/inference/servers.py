@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from crypto.errors import SealingError
-from crypto.inference.links import FrameLink, LinkError
+from crypto.inference.links import FrameLink, LinkError, Refusal
 from deployment.errors import DeploymentError
 from deployment.inference.arrivals import Arrivals
 from deployment.inference.identities import Greeter, Pins
@@ -24,6 +24,8 @@ _log = logging.getLogger("asclepias.inference")
 MOST_GUESTS, MOST_OF_A_PATIENT = 32, 4
 #: Seconds before a connection is taken in again, where the machine gave none.
 _PAUSE_SECONDS = 0.1
+#: Seconds within which a peer asks that is to be told that it has too many connections.
+_ASKED_SECONDS = 5.0
 
 
 class Denied(SealingError):
@@ -38,6 +40,10 @@ class Denied(SealingError):
     def __init__(self, reason: str, text: str) -> None:
         super().__init__(text)
         self.reason = reason
+
+
+class _Crowded(Exception):
+    """A peer has as many connections as it may have."""
 
 
 class Server:
@@ -71,7 +77,7 @@ class Server:
         self.port: int = self._socket.getsockname()[1]
         self._places = threading.BoundedSemaphore(MOST_GUESTS)
         self._arrivals, self._closed = Arrivals(), False
-        self._trusted, self._guests = trusted, Counter[str]()
+        self._trusted, self._guests, self._refused = trusted, Counter[str](), Counter[str]()
         self._change = threading.Lock()
         self._thread = threading.Thread(target=self._listen, daemon=True)
 
@@ -112,15 +118,27 @@ class Server:
         try:
             with self._arrivals.until_known(arrived):
                 link, name = self._greeter.greet(arrived, patience=self._patience)
-            with link, self._counted(name):
-                self._seat(link, name)
-        except LinkError as error:
+            with link:
+                self._let_in(link, name)
+        except (LinkError, Refusal) as error:
             _log.info("%s", error)
+
+    def _let_in(self, link: FrameLink, name: str) -> None:
+        """Seat a peer, and tell one that has too many connections so, once it has asked."""
+        if name in self._trusted:
+            self._seat(link, name)
+            return
+        with suppress(_Crowded), self._counted(self._guests, name):
+            self._seat(link, name)
+            return
+        with suppress(_Crowded), self._counted(self._refused, name):
+            said = f"{name} has {MOST_OF_A_PATIENT} connections already, by other commands or pages"
+            _turn_away(link, f"{said}: end one of them first")
 
     def _seat(self, link: FrameLink, name: str) -> None:
         """Attend to a peer once there is a place."""
         if not self._places.acquire(timeout=self._patience / 2):
-            link.say({"error": "busy", "text": f"{MOST_GUESTS} peers are connected; try again"})
+            _turn_away(link, f"{MOST_GUESTS} peers are connected; try again")
             return
         try:
             self._attend(link, name)
@@ -128,21 +146,22 @@ class Server:
             self._places.release()
 
     @contextmanager
-    def _counted(self, name: str) -> Iterator[None]:
+    def _counted(self, counts: Counter[str], name: str) -> Iterator[None]:
         """Count a peer's connection as long as it lasts.
 
         Raises:
-            LinkError: it has too many; this one is ended.
+            _Crowded: it has too many.
         """
         with self._change:
-            if name not in self._trusted and self._guests[name] >= MOST_OF_A_PATIENT:
-                raise LinkError(f"{name} has {MOST_OF_A_PATIENT} connections already")
-            self._guests[name] += 1
+            if counts[name] >= MOST_OF_A_PATIENT:
+                _log.info("%s has %d connections already", name, MOST_OF_A_PATIENT)
+                raise _Crowded
+            counts[name] += 1
         try:
             yield
         finally:
             with self._change:
-                self._guests[name] -= 1
+                counts[name] -= 1
 
     def _attend(self, link: FrameLink, name: str) -> None:
         try:
@@ -160,3 +179,13 @@ class Server:
             where = "".join(traceback.format_tb(error.__traceback__))
             _log.error("serving %s failed: %s at\n%s", name, type(error).__name__, where)
             link.say({"error": "failed", "text": "the server's own log says where"})
+
+
+def _turn_away(link: FrameLink, text: str) -> None:
+    """Answer the first question of a peer by a refusal.
+
+    An end before it has asked would be an error of its connection, and no answer.
+    """
+    link.patience = min(link.patience, _ASKED_SECONDS)
+    link.hear()
+    link.say({"error": "busy", "text": text})

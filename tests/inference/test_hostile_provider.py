@@ -19,7 +19,7 @@ from crypto.inference.words import decode
 from deployment.cli import app
 from deployment.inference.agents import About
 from deployment.inference.identities import Pins, make_identity
-from deployment.inference.pictures import shares_of
+from deployment.inference.pictures import asked_of, shares_of
 
 SHAPE = (3, 4, 4)
 
@@ -68,6 +68,7 @@ def lies(served, monkeypatch):
         ({}, {"left": float("inf")}),
         ({}, {"left": {}}),
         ({}, {"left": "3"}),
+        ({}, {"soon": -1}),
         ({}, {"about": 7}),
     ],
 )
@@ -106,7 +107,8 @@ def test_what_a_record_holds_does_not_decide_whether_it_is_asked_about(linear, t
     np.savez(tmp_path / "odd.npz", images=odd)
     (tmp_path / "odd.toml").write_text('[pictures]\naxes = "chw"\n')
     with linear.agent() as agent:
-        for _, share in shares_of(tmp_path / "odd.npz", agent.about, SHAPE, None):
+        asked = asked_of(tmp_path / "odd.npz", agent.about)
+        for _, share in shares_of(asked, agent.about, SHAPE, None):
             assert np.isfinite(decode(share)).all()
             if encrypted:
                 agent.predict_encrypted(share)
@@ -120,7 +122,7 @@ def test_no_range_lets_a_shade_decide_whether_a_picture_is_asked_about(tmp_path,
     Image.fromarray(np.full((4, 4), shade, np.uint8)).save(tmp_path / "one.png")
     said = About(("a",), (1.0,), (0.0,), "", "class", False, None, 0.9, facts)
     with pytest.raises(LinkError, match="the provider says of its data what cannot be read"):
-        list(shares_of(tmp_path / "one.png", said, (1, 4, 4), None))
+        list(shares_of(asked_of(tmp_path / "one.png", said), said, (1, 4, 4), None))
 
 
 def test_a_wrong_answer_to_one_record_does_not_keep_the_next_from_being_asked(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import socket
 import threading
 import time
@@ -274,7 +275,7 @@ def test_a_patient_who_connects_without_end_keeps_no_other_out(tmp_path, model):
         for _ in range(MOST_OF_A_PATIENT):
             held.enter_context(three.agent())
         for _ in range(MOST_GUESTS):
-            with suppress(LinkError):
+            with suppress(LinkError, Refusal):
                 held.enter_context(three.agent(patience=2.0))
         with three.agent("ben", patience=5.0) as agent:
             assert np.isfinite(predicted(agent, model, picture())).all()
@@ -284,6 +285,27 @@ def test_a_patient_who_connects_without_end_keeps_no_other_out(tmp_path, model):
             time.sleep(0.01)
         with three.agent() as agent:
             assert np.isfinite(predicted(agent, model, picture())).all()
+
+
+def test_a_patient_who_has_too_many_connections_is_told_so(three):
+    with ExitStack() as held:
+        for _ in range(MOST_OF_A_PATIENT):
+            held.enter_context(three.agent())
+        with pytest.raises(Refusal, match="ada has 4 connections already, by other commands or p"):
+            three.agent(patience=5.0)
+
+
+def test_no_more_packets_are_fetched_than_can_be_used(tmp_path, model):
+    with parties(tmp_path, model, per_day=1, in_all=6) as three, three.agent() as agent:
+        with pytest.raises(DeploymentError, match="answers 6 predictions within 7 days"):
+            list(agent.fetch(7))
+        assert list(agent.fetch(2)) == [1, 2]
+        with pytest.raises(DeploymentError, match="at most 4 more are"):
+            list(agent.fetch(5))
+        (old, _) = sorted(agent.packets._folder.iterdir())
+        os.utime(old, (0, 0))
+        assert list(agent.fetch(1)) == [2]  # the dealer has forgotten the seed of the old one
+        assert not old.exists()
 
 
 def test_a_patient_has_time_to_choose_a_picture(tmp_path, model):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -23,7 +24,7 @@ from crypto.inference.words import decode
 from deployment.cli import main
 from deployment.errors import DeploymentError
 from deployment.inference.agents import About
-from deployment.inference.pictures import shares_of
+from deployment.inference.pictures import asked_of, shares_of
 from deployment.inference.providers import about
 from tests.clients.prediction.models import VISITS_TOML, made_artefact, visits_info
 
@@ -61,7 +62,9 @@ def test_a_picture_becomes_what_the_model_takes_features_included(tmp_path):
     Image.fromarray(grey).save(tmp_path / "one.png")
     with parties(tmp_path, made) as three, three.agent() as agent:
         file, said = agent.features_file(), agent.about
-    ((name, words),) = shares_of(tmp_path / "one.png", said, compiled.program.shape, file)
+    ((name, words),) = shares_of(
+        asked_of(tmp_path / "one.png", said), said, compiled.program.shape, file
+    )
     row = Predictor(made).prepared(grey[None, None].astype(np.float32) / 255)[0]
     assert name == "one.png"
     assert np.abs(decode(words) - row).max() < 2**-16
@@ -73,7 +76,9 @@ def test_a_head_on_a_pretrained_net_is_answered_and_its_weights_stay(tmp_path):
     Image.fromarray(picture).save(tmp_path / "one.png")
     with parties(tmp_path, made) as three, three.agent() as agent:
         file = agent.features_file()
-        ((_, share),) = shares_of(tmp_path / "one.png", agent.about, agent.program.shape, file)
+        ((_, share),) = shares_of(
+            asked_of(tmp_path / "one.png", agent.about), agent.about, agent.program.shape, file
+        )
         agent.prepare()
         found = agent.predict(share).chances
     plain = Predictor(made).chances(np.moveaxis(picture, 2, 0)[None].astype(np.float32) / 255)[0]
@@ -89,7 +94,9 @@ def test_a_head_on_a_pretrained_net_is_answered_and_its_weights_stay(tmp_path):
 def test_gain_and_offset_are_per_channel_and_grey_serves_for_colours(tmp_path):
     _, compiled, said = known("squeezenet", (1, 33, 33))
     Image.fromarray(np.full((33, 33), 51, np.uint8)).save(tmp_path / "one.png")
-    ((_, words),) = shares_of(tmp_path / "one.png", said, compiled.program.shape, None)
+    ((_, words),) = shares_of(
+        asked_of(tmp_path / "one.png", said), said, compiled.program.shape, None
+    )
     expected = (0.2 - np.array([0.485, 0.456, 0.406])) / np.array([0.229, 0.224, 0.225])
     assert words.shape == (3, 33, 33)
     assert np.abs(decode(words) - expected[:, None, None]).max() < 2**-15
@@ -99,12 +106,47 @@ def test_what_is_no_picture_is_not_sent(tmp_path):
     _, compiled, said = known()
     (tmp_path / "text.png").write_text("none")
     with pytest.raises(DeploymentError, match="nothing was sent"):
-        list(shares_of(tmp_path / "text.png", said, compiled.program.shape, None))
+        list(shares_of(asked_of(tmp_path / "text.png", said), said, compiled.program.shape, None))
     (tmp_path / "notes.txt").write_text("none")
     with pytest.raises(DataError):
-        list(shares_of(tmp_path / "notes.txt", said, compiled.program.shape, None))
+        list(shares_of(asked_of(tmp_path / "notes.txt", said), said, compiled.program.shape, None))
     with pytest.raises(DataError, match="does not exist"):
-        list(shares_of(tmp_path / "two.png", said, compiled.program.shape, None))
+        list(shares_of(asked_of(tmp_path / "two.png", said), said, compiled.program.shape, None))
+
+
+def test_what_is_no_picture_beside_pictures_is_named_and_left_out(tmp_path, capsys):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "broken.png").write_text("none")
+    (folder / "notes.txt").write_text("none")
+    for name in ("one.png", "two.png"):
+        Image.fromarray(np.full((4, 4), 51, np.uint8)).save(folder / name)
+    with parties(tmp_path, artefact("logistic", (1, 4, 4))) as three:
+        patient = str(three.folder / "patients" / "ada")
+        words = ["infer", "predict", patient, "--data", str(folder)]
+        assert main([*words, "--json"]) == 0
+        said = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        assert [one["record"] for one in said] == ["broken.png", "one.png", "two.png"]
+        assert "no readable picture" in said[0]["error"] and "error" not in said[1]
+        assert main(words) == 0
+        shown = " ".join(capsys.readouterr().out.split())
+        assert "note broken.png: no readable picture" in shown and "FAIL" not in shown
+        for name in ("one.png", "two.png"):
+            (folder / name).unlink()
+        assert main(words) == 2
+        assert "nothing was sent" in capsys.readouterr().err
+        assert three.provider.allowances.left("ada") == 16
+
+
+def test_a_row_that_cannot_be_read_keeps_a_table_from_being_sent(tmp_path, capsys):
+    """To ask about the others would tell a provider that names odd columns how many these are."""
+    table = tmp_path / "mine.csv"
+    table.write_text("age;pulse;sex\n50;70;f\n;;\n")
+    with parties(tmp_path, made_artefact(visits_info(tmp_path / "training"), "logistic")) as three:
+        folder = str(three.folder / "patients" / "ada")
+        assert main(["infer", "predict", folder, "--data", str(table)]) == 2
+        assert three.provider.allowances.left("ada") == 20
+    assert "nothing was sent" in capsys.readouterr().err
 
 
 def test_a_column_that_cannot_be_read_fails_after_all_rows_were_asked_about(tmp_path, capsys):
@@ -137,4 +179,4 @@ def test_a_provider_that_says_nonsense_of_its_model_is_not_believed(tmp_path):
     for wrong in ({"gain": (1.0, 2.0)}, {"data": {"name": 1}}):
         bad = About(**{**{k: getattr(said, k) for k in asdict(said)}, **wrong})
         with pytest.raises(LinkError):
-            list(shares_of(tmp_path / "one.png", bad, compiled.program.shape, None))
+            list(shares_of(asked_of(tmp_path / "one.png", bad), bad, compiled.program.shape, None))

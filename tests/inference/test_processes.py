@@ -18,7 +18,7 @@ from three_parties import HERE, Parties, change
 from clients.prediction.predictor import Predictor
 from crypto.inference.links import FrameLink, LinkError
 from deployment.cli import main
-from deployment.inference.pictures import shares_of
+from deployment.inference.pictures import asked_of, shares_of
 
 ROOT = Path(__file__).parents[2]
 SHAPE = (3, 28, 28)
@@ -73,9 +73,8 @@ def test_a_provider_that_is_killed_half_way_and_comes_back(tmp_path, monkeypatch
 
     with three.agent() as agent:
         list(agent.fetch(2))
-        ((_, share),) = shares_of(
-            tmp_path / "one.npz", agent.about, agent.program.shape, agent.features_file()
-        )
+        asked = asked_of(tmp_path / "one.npz", agent.about)
+        ((_, share),) = shares_of(asked, agent.about, agent.program.shape, None)
         agent.prepare()
         with monkeypatch.context() as patch:
             patch.setattr(FrameLink, "exchange", killing)
