@@ -8,8 +8,9 @@ from typing import Any
 #: The same integers as bfv, so the same model; for the tables in which nothing is claimed of time.
 FAST = "sealing.scheme=modular"
 #: Settings are chosen on lower seeds, those of `flower-simulation compare --tune` among them; the
-#: table of claims uses this one and those after it.
+#: tables of what is claimed use this one and those after it.
 FRESH = 1000
+CLAIMED = ("claims", "nets")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +26,8 @@ class Row:
         measure: the figure that the line is about.
         least: what it must reach; "majority" for five points above the commonest class.
         published: figures of others, for comparison.
+        linear: the row of the linear model on the same records at the same epsilon; "" where this
+            is it.
         seeds: trainings.
 
     `chance` lists their seeds: a claim is made on seeds that no setting was ever chosen on.
@@ -38,12 +41,13 @@ class Row:
     measure: str = "accuracy"
     least: float | str | None = None
     published: str = ""
+    linear: str = ""
     seeds: int = 5
 
     @property
     def chance(self) -> range:
         """The seeds of the trainings."""
-        first = FRESH if self.table == "claims" else 0
+        first = FRESH if self.table in CLAIMED else 0
         return range(first, first + self.seeds)
 
 
@@ -95,6 +99,55 @@ def _claims() -> list[Row]:
             published=".98 without pretraining",
         ),
     ]
+
+
+def _nets() -> list[Row]:
+    """The field's nets, each beside the linear model on the same records at the same epsilon."""
+
+    def line(name: str, title: str, scenario: str, *sets: str, linear: str = "") -> Row:
+        measured = (*sets, FAST) if name.startswith("net-") else sets  # others are claimed above
+        return Row(
+            table="nets", name=name, title=title, scenario=scenario, sets=measured, linear=linear
+        )
+
+    rows = []
+    xray = "net-chest-xray-linear"
+    rows += [
+        line(xray, "chest X-rays 64: a line", "chest-xray", "privacy.target-epsilon=8"),
+        line("net-chest-xray-squeezenet", "SqueezeNet", "chest-xray-squeezenet", linear=xray),
+        line("net-chest-xray-resnet18", "ResNet-18", "chest-xray-resnet18", linear=xray),
+    ]
+    large = "net-chest-xray-224-linear"
+    line_224 = ("chest-xray-224", "privacy.target-epsilon=8")
+    rows += [
+        line(large, "chest X-rays 224: a line", *line_224),
+        line(
+            "net-chest-xray-224-squeezenet", "SqueezeNet", "chest-xray-224-squeezenet", linear=large
+        ),
+        line("net-chest-xray-224-resnet18", "ResNet-18", "chest-xray-224-resnet18", linear=large),
+        line("retinamnist", "retinamnist: a line", "retinamnist"),
+        line(
+            "net-retinamnist-squeezenet",
+            "SqueezeNet",
+            "retinamnist-squeezenet",
+            linear="retinamnist",
+        ),
+    ]
+    for organ, rate in (("adrenal", "0.03"), ("vessel", "0.03")):
+        name, at = f"net-{organ}-linear", f"training.learning-rate={rate}"
+        own = f"{organ}mnist3d"
+        cnn = own if organ == "vessel" else "net-adrenal-cnn3d"
+        rows += [
+            line(name, f"{own}: a line", own, "model.name=logistic", at),
+            line(cnn, "3D CNN", own, linear=name),
+            line(f"net-{organ}-graph", "graph network", f"{own}-graph", linear=name),
+        ]
+    rate = "training.learning-rate=0.1"
+    rows += [
+        line("net-ward-linear", "ward, hours: a line", "ward-gru", "model.name=logistic", rate),
+        line("net-ward-gru", "GRU", "ward-gru", linear="net-ward-linear"),
+    ]
+    return rows
 
 
 def _options() -> list[Row]:
@@ -221,4 +274,4 @@ def _by_rule() -> list[Row]:
     return rows
 
 
-ROWS = [*_claims(), *_steps(), *_by_rule(), *_options(), *_singh()]
+ROWS = [*_claims(), *_nets(), *_steps(), *_by_rule(), *_options(), *_singh()]
