@@ -40,7 +40,7 @@ class LocalDeployment:
             data={"name": settings.data.name, "public": True},
             partitions=True,
             test_mode=True,
-            allowed_apps=[bundle_digest(ROOT)],
+            allowed_apps=[bundle_digest()],
         )
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.submissions: list[Submission] = []
@@ -147,7 +147,7 @@ class LocalDeployment:
 
     def submit(self, *assignments: str) -> Submission:
         settings = settings_of("default", assignments, {})
-        self.submissions.append(submit(self.link, settings, app=ROOT))
+        self.submissions.append(submit(self.link, settings))
         return self.submissions[-1]
 
     def log(self, name: str) -> str:
