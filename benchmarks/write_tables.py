@@ -16,6 +16,7 @@ import re
 import statistics
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ PAGES = (
     "docs/data.md",
     "docs/attacks.md",
     "docs/flower-app.md",
+    "docs/tasks.md",
 )
 BLOCK = re.compile(r"(<!-- measured: (?P<name>[a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -259,11 +261,13 @@ def planted_faults() -> str:
     return fault_table(_read("planted_faults.json"), _rows)
 
 
-def uneven_table() -> str:
-    """Return what is learnt from a table whose classes are uneven, beside its truth."""
-    from uneven_table import page_rows
+def over_seeds(name: str) -> str:
+    """Return what a benchmark measured over fresh seeds, by its own layout.
 
-    head, rows, said = page_rows(_read("uneven_table.json"))
+    Args:
+        name: of the benchmark, and of what it has left in ``docs/measured``.
+    """
+    head, rows, said = import_module(name).page_rows(_read(f"{name}.json"))
     return _rows(head, rows) + "\n" + said
 
 
@@ -327,7 +331,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "own-calibration": own_calibration,
     "private-inference": lambda: private("private-inference"),
     "model-copy": lambda: private("model-copy"),
-    "uneven-table": uneven_table,
+    "uneven-table": lambda: over_seeds("uneven_table"),
+    "tasks": lambda: over_seeds("task_rows"),
     "device": device_table,
     "private-step": private_step,
     "robust-groups": robust_groups,
