@@ -78,7 +78,7 @@ def test_the_class_alone_is_opened_where_that_is_asked_for():
 
 def test_what_cannot_be_computed_on_shares_is_refused_by_name():
     one = artefact("logistic", (5,))
-    for name in ("densenet121", "cnn3d", "gru", "os:getcwd"):
+    for name in ("densenet121", "cnn3d", "graph", "gru", "os:getcwd"):
         with pytest.raises(ArtefactError, match=f"{name} is not computed on shares"):
             compile_model(replace(one, architecture=name))
     with pytest.raises(ArtefactError, match="layer ELU"):
