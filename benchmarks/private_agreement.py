@@ -1,7 +1,7 @@
 """Whether a model on shares says what it says in plain, for `private_inference.py`.
 
 All three roles are in one process, and what a dealer makes serves `CHUNK` pictures: with both
-shares in one hand there is nobody from whom to hide. As many processes work as there are cores.
+shares in one hand there is nobody from whom to hide. As many processes work as this one has cores.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def agreement(file: Path, pictures: list[Any], kept: dict[str, Any]) -> Iterator
     ]
     yield _told(digest, chunks)
     os.environ.update(dict.fromkeys(_THREADS, "1"))  # of the processes that begin below
-    pool = ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn"))
+    pool = ProcessPoolExecutor(len(os.sched_getaffinity(0)), multiprocessing.get_context("spawn"))
     try:
         asked = {
             pool.submit(compared, file, pictures[start : start + CHUNK]): str(start)

@@ -51,7 +51,7 @@ ROWS = {
     "squeezenet-64": Row("squeezenet", "chest-xray", 64, 100, 1000),
     "squeezenet-224": Row("squeezenet", "chest-xray", 224, 100, 1000),
     "resnet18-64": Row("resnet18", "chest-xray", 64, 12, 1000),
-    "resnet18-224": Row("resnet18", "chest-xray", 224, 6, 20),
+    "resnet18-224": Row("resnet18", "chest-xray", 224, 6, 1000),
 }
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from clients.data.errors import DataError
 from clients.data.public_facts import facts_from_elsewhere
-from clients.data.records import SPATIAL_KINDS, DatasetInfo
+from clients.data.records import DatasetInfo
 from clients.prediction.artefact import read_artefact
 from clients.prediction.asked import Asked, RowNotes
 from clients.prediction.asking import ask
@@ -26,9 +26,9 @@ def asked_of(
 ) -> Asked:
     """Return the records that a path holds.
 
-    Which files of a folder are pictures depends on nothing that the provider says, so those that
-    are none may be left out. Which rows of a table can be read depends on the columns that it
-    names: with the others asked about, it would learn how many these are.
+    Whether a file can be read as a picture depends on how it is written, and on no pixel, whatever
+    the provider says: those that cannot may be left out. Which rows of a table can be read depends
+    on the columns that it names: with the others asked about, it would learn how many these are.
 
     Args:
         path: as `clients.prediction.asking.ask` reads it.
@@ -43,7 +43,8 @@ def asked_of(
     """
     info = info_of(about)
     asked = ask(path, info, RowNotes() if log is None else log, declaration)
-    if asked.unread and not (info.kind in SPATIAL_KINDS and len(asked.rows)):
+    pictures = info.kind == "image" and "file" in asked.keys
+    if asked.unread and not (pictures and len(asked.rows)):
         name, why = next(unread(asked))
         where = name if name == path.name else f"{path}: {name}"
         raise DeploymentError(f"{where}: {why}; nothing was sent")
