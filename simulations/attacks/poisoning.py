@@ -81,6 +81,8 @@ def attack(ground: Ground) -> Result:
             if field.in_groups(way):
                 rows += field.rows(way, {})
     control = [row for row in rows if row["way"] == "F"]
+    # Of few hospitals a tenth is one: a table that says 10% has to say of how many.
+    liars = ", ".join(str(len(field.liars(share))) for share in SHARES[1:])
     return Result(
         attack=NAME,
         title="What hospitals that lie do to the model",
@@ -90,7 +92,8 @@ def attack(ground: Ground) -> Result:
         control=_control(control),
         drawn={"shares": list(SHARES)},
         facts=f"{ground.settings.data.name}, {ground.settings.model.name}, "
-        f"{ground.settings.partition.hospitals} hospitals, {field.seeds} seeds a cell",
+        f"{ground.settings.partition.hospitals} hospitals, of which {liars} lie, "
+        f"{field.seeds} seeds a cell",
         seed=ground.seed,
         seconds=time.perf_counter() - started,
     )
@@ -176,12 +179,13 @@ class _Field:
             )
         return found
 
-    def _liars(self, share: float) -> list[str]:
+    def liars(self, share: float) -> list[str]:
+        """Return who lies where at least such a share of the hospitals do."""
         return self._order[: math.ceil(share * len(self._order) - 1e-9)]
 
     def _patients(self, share: float) -> int:
         held = self._ground.cohort.patients_by_hospital
-        return sum(held[name] for name in self._liars(share))
+        return sum(held[name] for name in self.liars(share))
 
     def _allowed(
         self, settings: Settings, poison: Poison, before: float, patients: int
@@ -206,7 +210,7 @@ class _Field:
         )
 
     def _train(self, settings: Settings, poison: Poison, share: float, number: int) -> _Outcome:
-        ground, info, liars = self._ground, self._ground.cohort.info, self._liars(share)
+        ground, info, liars = self._ground, self._ground.cohort.info, self.liars(share)
         held = ground.cohort.records
         false = np.concatenate([np.zeros(0, dtype=np.int64), *(held[n].patient_ids for n in liars)])
 

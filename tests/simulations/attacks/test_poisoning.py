@@ -143,3 +143,4 @@ def test_groups_stand_beside_one_sum_of_all(monkeypatch, tmp_path):
     assert [row["way"] for row in rows] == ["F", "F, groups of 2, median"]
     assert all(0 <= row[f"at_{share:g}"] <= 1 for row in rows for share in SHARES)
     assert field._done == 2 * len(SHARES) and field._total == field._done + 1
+    assert [len(field.liars(share)) for share in SHARES] == [0, 1, 2, 3]
