@@ -134,8 +134,7 @@ def _nets() -> list[Row]:
         ),
     ]
     for organ in ("adrenal", "vessel"):
-        # Twenty thousand voxels move a logit together.
-        at = "training.learning-rate=3e-4"
+        at = "training.learning-rate=0.03"
         name, own = f"net-{organ}-linear", f"{organ}mnist3d"
         cnn = own if organ == "vessel" else "net-adrenal-cnn3d"
         rows += [
