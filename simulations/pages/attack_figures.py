@@ -84,7 +84,8 @@ def draw_lies(found: Mapping[str, Any]) -> Figure | None:
 def draw_radii(found: Mapping[str, Any]) -> Figure | None:
     """Accuracy under PGD as values may move further."""
     radii = found["drawn"]["radii"]
-    figure = Figure(figsize=(4.8, 3.6), layout="constrained")
+    # Names are long, and there are two for each regime and epsilon.
+    figure = Figure(figsize=(5.6, 3.0 + 0.09 * len(found["rows"])), layout="constrained")
     axes = figure.add_subplot()
     for number, row in enumerate(found["rows"]):
         values = [row["clean"], *(row[f"pgd_{radius:g}"] for radius in radii[1:])]
@@ -93,7 +94,7 @@ def draw_radii(found: Mapping[str, Any]) -> Figure | None:
         axes.plot(radii, values, style, color=colour, markersize=3, label=row["way"])
     axes.set(ylim=(0, 1.03), xlabel="how far a value may move (share of its range)")
     axes.set_ylabel("accuracy under PGD (share)")
-    figure.legend(loc="outside upper center", ncols=3, fontsize=7)
+    figure.legend(loc="outside upper center", ncols=2, fontsize=7)
     return figure
 
 
