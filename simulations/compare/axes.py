@@ -42,9 +42,11 @@ DETAILS = {
     "ensemble": "exchange.vote",
     "layers": "exchange.cut",
 }
-#: Tuning looks at other seeds than the results, so that no result is the best of several draws.
-#: Results are of seeds below it, and tuning stays below the seeds that claims are measured on.
+#: Tuning looks at other seeds than the results, so that no result is the best of several draws. Nor
+#: are results of the small seeds that people try a scenario with until its settings please them, or
+#: of those from 1000 on that claims are measured on.
 FIRST_TUNING_SEED = 500
+FIRST_SEED = 2000
 MOST_SEEDS = 500
 #: What a training of a comparison is told unless something else is asked for.
 QUIET: dict[str, ConfigValue] = {
@@ -65,7 +67,7 @@ class Axes:
         epsilons: targets of the private regimes.
         hospitals: numbers of hospitals.
         without: ways of training, as ``FPDP, gradients``, that the question does without.
-        seeds: trainings of each setup, seeded 0, 1, and so on; at most `MOST_SEEDS`.
+        seeds: trainings of each setup, seeded from `FIRST_SEED` on; at most `MOST_SEEDS`.
         tune: values by key; each setup takes the combination that is best by `measure`, or near
             it and has less loss (`simulations/compare/tuning.py`).
         tuning_seeds: trainings of each combination, on seeds that the results do not use; as many
@@ -175,6 +177,11 @@ class Plan:
         columns = [[(key, value) for value in values] for key, values in self.axes.tune.items()]
         return [tuple(one) for one in itertools.product(*columns)]
 
+    @property
+    def seeds(self) -> range:
+        """The seeds of the results."""
+        return range(FIRST_SEED, FIRST_SEED + self.axes.seeds)
+
     def tuning_cells(self) -> list[Cell]:
         """Return the trainings that choices are made from; none where nothing is tuned."""
         if not self.axes.tune:
@@ -187,7 +194,7 @@ class Plan:
 
     def cells(self, setup: Setup, choice: tuple[tuple[str, ConfigValue], ...] = ()) -> list[Cell]:
         """Return a setup's trainings, one a seed."""
-        return [self._cell(setup, choice, seed) for seed in range(self.axes.seeds)]
+        return [self._cell(setup, choice, seed) for seed in self.seeds]
 
     def _cell(
         self,

@@ -13,6 +13,7 @@ from typing import Any
 
 from clients.contract.plain_json import json_text
 from simulations.compare.answers import answers
+from simulations.compare.axes import FIRST_SEED
 from simulations.compare.figures import draw_comparison, drawings_of
 from simulations.compare.folder import read_comparison
 from simulations.compare.report import ALONE_CAPTION, alone_table
@@ -37,7 +38,8 @@ Every table on this page was written by `flower-simulation results-page` from th
 [`results/`](results/), whose commands stand above their tables; a command leaves a folder of runs
 and a `comparison.json` behind. Accuracy is measured on a public holdout of patients that no
 hospital trains on. Trainings of one seed share holdout, split and initial weights, so differences
-are taken seed by seed. What tuning would cost in privacy is not counted: the data are public.
+are taken seed by seed. No setting was chosen on these seeds unless it is said. What tuning would
+cost in privacy is not counted: the data are public.
 """
 
 
@@ -112,4 +114,10 @@ def _facts(content: Content) -> str:
     )
     if content["tuned"]:
         text += f" Tuned {tuning_text(content)}."
+    seeds = [seed for row in content["rows"] for seed in row["seeds"]]
+    if seeds and min(seeds) < FIRST_SEED:
+        text += (
+            f" Seeds {min(seeds)} to {max(seeds)}, on which settings that are not tuned here were "
+            f"tried as well; the command takes seeds from {FIRST_SEED} on by now."
+        )
     return text

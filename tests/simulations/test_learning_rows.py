@@ -10,7 +10,7 @@ from types import ModuleType
 import pytest
 
 from clients.contract.settings import SettingsError
-from simulations.compare.axes import MOST_SEEDS, Axes, plan_comparison
+from simulations.compare.axes import FIRST_SEED, MOST_SEEDS, Axes, plan_comparison
 from simulations.scenario import find_scenario, resolve
 
 SOURCE = Path(__file__).parents[2] / "benchmarks" / "learning.py"
@@ -66,6 +66,8 @@ def test_a_comparison_never_tunes_on_the_seeds_of_claims_or_of_its_own_results(
     shown = {cell.seed for cell in plan.cells(plan.setups[0])}
     claimed = {seed for row in learning.ROWS if row.table == "claims" for seed in row.chance}
     assert not looked_at & (shown | claimed) and not shown & claimed
+    tried = {seed for row in learning.ROWS if row.table != "claims" for seed in row.chance}
+    assert not shown & tried
     for more in ({"seeds": MOST_SEEDS + 1}, {"tuning_seeds": MOST_SEEDS + 1}):
         with pytest.raises(SettingsError, match=f"takes 1 to {MOST_SEEDS}"):
             Axes(tune=tuned, **more)
@@ -77,6 +79,16 @@ def test_no_claim_is_of_data_that_a_published_comparison_tuned_on(learning: Modu
     kept = [json.loads(file.read_text()) for file in PUBLISHED.glob("*.json")]
     assert len(kept) >= 3
     assert not names & {one["data"] for one in kept if one["tuned"]}
+
+
+def test_a_published_comparison_on_seeds_that_settings_were_tried_on_says_so() -> None:
+    page = (PUBLISHED.parent / "results.md").read_text()
+    for file in PUBLISHED.glob("*.json"):
+        kept = json.loads(file.read_text())
+        section = page.partition(f"## {kept['title']}\n")[2].partition("\n## ")[0]
+        seeds = {seed for row in kept["rows"] for seed in row["seeds"]}
+        assert seeds and section
+        assert ("were tried as well" in section) == (min(seeds) < FIRST_SEED)
 
 
 def test_the_page_is_what_was_measured(learning: ModuleType) -> None:

@@ -21,7 +21,13 @@ from clients.contract.settings import SettingsError
 from clients.data import Cohorts
 from clients.models import build_model
 from simulations.compare.alone import alone_cells, by_size
-from simulations.compare.axes import FIRST_TUNING_SEED, Axes, cell_folder, plan_comparison
+from simulations.compare.axes import (
+    FIRST_SEED,
+    FIRST_TUNING_SEED,
+    Axes,
+    cell_folder,
+    plan_comparison,
+)
 from simulations.compare.comparison import Comparison, axes_of, comparison_bar, held
 from simulations.compare.figures import draw_all
 from simulations.compare.folder import COMPARISON
@@ -146,8 +152,8 @@ def test_a_comparison_holds_a_row_a_setup_with_all_its_seeds(compared):
     out, _, content = compared
     assert json.loads((out / COMPARISON).read_text()) == content
     assert [(row["regime"], row["seeds"]) for row in content["rows"]] == [
-        ("C", [0, 1]),
-        ("FSCDP", [0, 1]),
+        ("C", [FIRST_SEED, FIRST_SEED + 1]),
+        ("FSCDP", [FIRST_SEED, FIRST_SEED + 1]),
     ]
     own = content["rows"][1]
     assert own["spent_epsilon"] <= 3.0
