@@ -45,6 +45,13 @@ _TARGET = (
     r"readmi\w*|result|response|survived|ill|disease|findings?|labels|finding[ _]labels?|"
     r"befund|diagnos[eit]|diagnostic|ergebnis|verstorben|d[eé]c[eè]s|esito|deceduto|resultado"
 )
+#: One of the two ends that a column of outcomes tells apart, whatever the column is called.
+_ENDS = frozenset(
+    {
+        *("alive", "benign", "discharged", "survived", "survivor"),
+        *("lebt", "überlebt", "gutartig", "vivant", "bénin", "vivo", "benigno"),
+    }
+)
 _AFTER = r"time|follow[_ -]?up.*|survival.*|duration|event|(days|months|time)[_ -]to[_ -].*"
 
 
@@ -187,6 +194,16 @@ def roles_of(columns: Sequence[Column], cells: dict[str, list[str]]) -> dict[str
             and any("|" in cell for cell in cells[one.name])
         ]
         roles |= dict.fromkeys(labels[:1], "target")
+    if "target" not in roles.values():
+        # By what stands in it, if that is so of one column alone: lebt, or verstorben.
+        ends = [
+            one.name
+            for one in columns
+            if one.name not in roles
+            and _may_be("target", one)
+            and _ENDS & {cell.casefold() for cell in cells[one.name]}
+        ]
+        roles |= dict.fromkeys(ends if len(ends) == 1 else [], "target")
     return roles
 
 

@@ -168,6 +168,26 @@ def test_arrays_are_drafted_with_the_range_of_their_numbers(tmp_path, capsys):
     assert code == 0 and tomllib.loads(out)["classes"] == ["0", "1"]
 
 
+@pytest.mark.parametrize(
+    ("head", "target"),
+    [
+        ("Fallnr;Alter;Ausgang", "Ausgang"),  # one column holds what ends tell apart
+        ("Fallnr;Alter;outcome", "outcome"),
+        ("Fallnr;Alter;Ausgang;spaeter", ""),  # two do: nobody guesses
+    ],
+)
+def test_an_outcome_is_known_by_what_stands_in_it(tmp_path, capsys, head, target):
+    ends = [("lebt", "verstorben")[row % 3 == 0] for row in range(30)]
+    rows = [f"P{row:03d};{20 + row};{end};{end}" for row, end in enumerate(ends)]
+    width = head.count(";") + 1
+    lines = [head, *(";".join(row.split(";")[:width]) for row in rows)]
+    (tmp_path / "klinik.csv").write_text("\n".join(lines) + "\n")
+    code, out = run(capsys, "klinik.csv", "--out", "-")
+    drafted = tomllib.loads(out)
+    assert code == 0 and drafted["target"] == target
+    assert drafted["classes"] == (["lebt", "verstorben"] if target else [])
+
+
 def test_what_a_run_refuses_of_patients_in_arrays_is_said_beforehand(tmp_path, capsys):
     images, labels = np.zeros((6, 8, 8), np.uint8), np.array([0, 1] * 3)
     whole = {"train_images": images, "train_labels": labels, "train_patient": np.arange(6) // 2}
