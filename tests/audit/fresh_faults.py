@@ -137,10 +137,11 @@ def _never_empty(stack: ExitStack) -> None:
     """
 
     def sampled(self: Chances, patients: Any, place: Any, step: int = 0) -> Any:
-        drawn = _sampled(self, patients, place, step)
-        while len(patients) and not len(drawn):
-            drawn = _sampled(self, patients, place, step)
-        return drawn
+        stream, rate = self.stream(place, "sampling", step), self._settings.training.sampling_rate
+        drawn = stream.bernoulli(len(patients), rate)
+        while len(patients) and not drawn.any():
+            drawn = stream.bernoulli(len(patients), rate)
+        return patients[drawn]
 
     swap(stack, Chances, "sampled", sampled)
 
