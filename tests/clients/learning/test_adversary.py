@@ -151,3 +151,29 @@ def _copy(module: nn.Module) -> nn.Module:
     made = net()
     made.load_state_dict({name: one.clone() for name, one in module.state_dict().items()})
     return made
+
+
+@pytest.mark.parametrize(("steps", "share"), [(1, 1.0), (20, 0.125)])
+def test_moves_are_those_of_the_adversarial_robustness_toolbox(steps: int, share: float) -> None:
+    from art.attacks.evasion import FastGradientMethod, ProjectedGradientDescent
+    from art.estimators.classification import PyTorchClassifier
+
+    module, batch = net(), batch_of()
+    whole = nn.CrossEntropyLoss(reduction="sum")
+    victim = PyTorchClassifier(module, whole, input_shape=(6,), nb_classes=3, clip_values=BOUNDS)
+    if steps == 1:
+        theirs = FastGradientMethod(victim, eps=RADIUS)
+    else:
+        theirs = ProjectedGradientDescent(
+            victim, eps=RADIUS, eps_step=share * RADIUS, max_iter=steps, verbose=False
+        )
+    ours = changed_against(
+        lambda rows: whole(module(rows), batch.labels),
+        batch.inputs,
+        reach=RADIUS,
+        bounds=BOUNDS,
+        steps=steps,
+        stride=share * RADIUS,
+    )
+    labels = functional.one_hot(batch.labels, 3).numpy()
+    np.testing.assert_allclose(ours, theirs.generate(batch.inputs.numpy(), labels), atol=1e-6)
