@@ -38,6 +38,7 @@ from tests.audit.fresh_faults import FRESH  # noqa: E402
 from tests.audit.later_faults import LATER  # noqa: E402
 from tests.audit.part_faults import PARTS  # noqa: E402
 from tests.audit.planted import FAULTS  # noqa: E402
+from tests.audit.seventh_faults import SEVENTH  # noqa: E402
 from tests.audit.sixth_faults import SIXTH  # noqa: E402
 from tests.audit.unseen import UNSEEN  # noqa: E402
 
@@ -50,6 +51,7 @@ SETS = {
     "blind": BLIND,
     "fifth": FIFTH,
     "sixth": SIXTH,
+    "seventh": SEVENTH,
     "parts": PARTS,
     "beside": BESIDE,
 }
