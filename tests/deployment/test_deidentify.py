@@ -174,7 +174,7 @@ def test_tables_as_hospitals_write_them_come_out_or_are_refused(tmp_path, capsys
             continue
         out = tmp_path / file.name
         code = main(["deidentify", str(file), "--out", str(out), "--key", str(tmp_path / "key")])
-        assert code in (0, 1), file.name
+        assert code in (0, 2), file.name
         said = "".join(capsys.readouterr())
         assert not re.search(r"\bp\d{3}\b", said), file.name
         if code == 0:
