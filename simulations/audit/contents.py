@@ -54,6 +54,8 @@ _SHOWN: Mapping[Kind, tuple[frozenset[str], frozenset[str]]] = {
 }
 #: Kinds that may release a model.
 _MODELS = frozenset({Kind.TRAIN, Kind.FORWARD, Kind.RELEASE, Kind.VISIT, Kind.RELEASE_CARRIED})
+#: What a hospital whose data are public says how many seconds it took for.
+_PHASES = frozenset({"sample", "gradient", "noise", "seal", "open", "step"})
 _ROUND_WORDS = frozenset({"model-round", "snapshot-round"})
 _WORDS: Mapping[Kind, frozenset[str]] = {
     Kind.JOIN: frozenset({"name", "offer", "pins", "presence"}),
@@ -130,6 +132,8 @@ def _strange(
         yield f"says {name!r}"
     for name in sorted(set(content) - {ARRAYS, "config", "metrics", *(["phases"] * public)}):
         yield f"holds a record {name!r}"
+    for name in sorted(set(dict(content.metric_records.get("phases", {}))) - _PHASES):
+        yield f"gives seconds of {name!r}"
     figures = dict(content.metric_records.get("metrics", {}))
     if figures and figures != {"num-examples": 1} and not (public and kind in FIGURES):
         yield f"gives figures {figures}, expected num-examples 1 alone"

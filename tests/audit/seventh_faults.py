@@ -1,7 +1,7 @@
 """Faults planted once the detectors were frozen a seventh time.
 
 Of 31 that somebody who knew the pipeline alone had written down six were drawn by lot, before any
-was run and none replaced.
+was run and none replaced. Beside them is what was missed of the others.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import numpy as np
 
 from accounting import release
 from clients.contract.layer_messages import ACTIVATIONS
-from clients.learning import dp_sgd
+from clients.learning import dp_sgd, gradients
 from clients.learning.class_shares import ClassShares
 from clients.learning.patient_gradients import Factors
 from clients.site import split_hospital
 from clients.site.own_draws import OwnDraws
 from clients.site.split_hospital import SplitHospital
-from tests.audit.faults import AUDIT, DATA, Fault, swap
+from tests.audit.faults import AUDIT, DATA, RECONCILIATION, Fault, swap
 
 
 def _no_noise_where_nobody_is(stack: ExitStack) -> None:
@@ -101,6 +101,18 @@ def _head_gradients_unclipped(stack: ExitStack) -> None:
     swap(stack, SplitHospital, "_shown", shown)
 
 
+def _size_among_seconds(stack: ExitStack) -> None:
+    """Give a batch's size among the seconds of phases, which leave where data are public."""
+    real = gradients.sum_with_others
+
+    def summed(*given: Any, phases: Any, **more: Any) -> Any:
+        made = real(*given, phases=phases, **more)
+        phases.add("patients", float(made.patients))
+        return made
+
+    swap(stack, gradients, "sum_with_others", summed)
+
+
 SEVENTH: tuple[Fault, ...] = (
     Fault(
         name="no noise on an empty batch's zeros",
@@ -115,5 +127,12 @@ SEVENTH: tuple[Fault, ...] = (
         name="loss gradients that are not clipped",
         plant=_head_gradients_unclipped,
         caught_by=(DATA,),
+    ),
+)
+
+#: Of those that were not drawn, what was missed.
+VARIANTS: tuple[Fault, ...] = (
+    Fault(
+        name="a batch's size among seconds", plant=_size_among_seconds, caught_by=(RECONCILIATION,)
     ),
 )

@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from simulations.audit import data_audit
+from simulations.audit.cases import CASES, run_case
 from simulations.audit.data_audit import audit_data
+from simulations.audit.gates import ERROR
 from simulations.audit.plans import SMALL, plans_of
 from tests.audit.faults import attacked, named, planted
-from tests.audit.seventh_faults import SEVENTH
+from tests.audit.seventh_faults import SEVENTH, VARIANTS
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning"),
@@ -56,3 +58,11 @@ def test_a_fault_of_the_seventh_series_shows(
 def test_an_audit_of_a_run_sees_zeros_without_noise() -> None:
     with planted(named(SEVENTH, "no noise on an empty batch's zeros")):
         assert attacked()
+
+
+def test_a_size_among_the_seconds_of_public_data_shows(quiet: Path) -> None:
+    case = CASES["gradients FPDP, public"]
+    assert all(one.open(ERROR) for one in run_case(case, quiet / "honest"))
+    with planted(named(VARIANTS, "a batch's size among seconds")):
+        shut = {one.name for one in run_case(case, quiet / "planted") if not one.open(ERROR)}
+    assert shut == {"answers hold nothing else"}
