@@ -30,7 +30,7 @@ from simulations.pages.template import REPORT
 from simulations.pages.wording import PATIENT
 from simulations.preflight import Checked, check_run
 from simulations.progress import Display, ProgressThread
-from strategies.run.folder import RunFolder
+from strategies.run.folder import RunFolder, new_folder
 from strategies.run.reading import NoRun, read_run, read_settings
 
 logger = logging.getLogger(__name__)
@@ -65,18 +65,8 @@ def make_run_folder(settings: Settings, parent: Path, *, option: str = "") -> Se
     Raises:
         NotStarted: it cannot be made; nothing is left of it.
     """
-    moment = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-    name = f"{moment}-{settings.run.scenario}"
     with asked_of_the_machine(parent, option):
-        parent.mkdir(parents=True, exist_ok=True)
-        parent = parent.absolute()
-        for attempt in range(1, 1000):
-            path = parent / (name if attempt == 1 else f"{name}-{attempt}")
-            try:
-                path.mkdir()
-            except FileExistsError:
-                continue
-            break
+        path = new_folder(parent.absolute(), settings.run.scenario)
         settings = settings.with_config({"run.out": str(path)})
         try:
             RunFolder(path).write_config(settings)

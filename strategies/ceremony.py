@@ -126,8 +126,12 @@ def hold_ceremony(
         raise TrainingStopped(
             f"{len(found)} of {wanted} hospitals joined"
             + (f", {missing} did not" if missing else "")
-            + (f" ({joined})" if joined.faults else "")
-            + ". Start the missing nodes, or lower partition.hospitals."
+            + (
+                f" ({joined}). Why a node refused is in its own hospital.log"
+                if joined.faults
+                else ""
+            )
+            + _advice(wanted - len(found) - len(joined.faults))
         )
     offers = [joined.offers[name] for name in found[:wanted]]
     nodes = Nodes(

@@ -81,19 +81,20 @@ def check_loss(
         torch.default_generator.manual_seed(0)
         outputs = module(low + (high - low) * torch.rand(_RECORDS, *shape))
         outputs = outputs + torch.randn(outputs.shape)
-        targets = _made_up(task, outputs)
-        try:
-            whole = task.loss(outputs, targets)
-            rows = [slice(row, row + 1) for row in range(_RECORDS)]
-            alone = torch.stack([task.loss(outputs[r], targets[r]).mean() for r in rows])
-            again = torch.stack([task.loss(outputs[r], targets[r]).mean() for r in rows[::-1]])
-        except Exception as error:
-            raise ModelError(
-                f"the loss cannot be computed on made-up outputs of shape {tuple(outputs.shape)} "
-                f"and {task.target_dtype} targets of shape {tuple(targets.shape)} ({error})",
-                code="wrong-kind",
-            ) from error
-    _check_alike(whole, alone, again)
+        for targets in _made_up(task, outputs):
+            try:
+                whole = task.loss(outputs, targets)
+                rows = [slice(row, row + 1) for row in range(_RECORDS)]
+                alone = torch.stack([task.loss(outputs[r], targets[r]).mean() for r in rows])
+                again = torch.stack([task.loss(outputs[r], targets[r]).mean() for r in rows[::-1]])
+            except Exception as error:
+                raise ModelError(
+                    f"the loss cannot be computed on made-up outputs of shape "
+                    f"{tuple(outputs.shape)} and {task.target_dtype} targets of shape "
+                    f"{tuple(targets.shape)} ({error})",
+                    code="wrong-kind",
+                ) from error
+            _check_alike(whole, alone, again)
 
 
 def _check_alike(whole: torch.Tensor, alone: torch.Tensor, again: torch.Tensor) -> None:
@@ -123,12 +124,18 @@ def _check_alike(whole: torch.Tensor, alone: torch.Tensor, again: torch.Tensor) 
         )
 
 
-def _made_up(task: OwnTask, outputs: torch.Tensor) -> torch.Tensor:
+def _made_up(task: OwnTask, outputs: torch.Tensor) -> list[torch.Tensor]:
+    """Return targets as they fall, and uneven ones: weights by a batch's own shares differ there."""
     shape, dtype = (_RECORDS, *task.target_shape), getattr(torch, task.target_dtype)
     if dtype.is_floating_point:
-        return torch.rand(shape, dtype=dtype)
-    classes = outputs.shape[1] if outputs.ndim > 1 else 2
-    return torch.randint(0, task.target_values or max(classes, 2), shape).to(dtype)
+        drawn = torch.rand(shape, dtype=dtype)
+        other = drawn[-1]
+    else:
+        classes = outputs.shape[1] if outputs.ndim > 1 else 2
+        values = task.target_values or max(classes, 2)
+        drawn = torch.randint(0, values, shape).to(dtype)
+        other = (drawn[0] + 1) % values
+    return [drawn, torch.stack([drawn[0]] * (_RECORDS - 1) + [other])]
 
 
 def _same(one: torch.Tensor, other: torch.Tensor) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,20 @@ if TYPE_CHECKING:
     import torch
 
     from clients.contract.settings import Settings
+
+_MOST_A_SECOND = 1_000
+
+
+def new_folder(parent: Path, scenario: str) -> Path:
+    """Make ``<parent>/<time>-<scenario>``, with a number where another run begins that second."""
+    parent.mkdir(parents=True, exist_ok=True)
+    name = f"{datetime.now(UTC).strftime('%Y%m%d-%H%M%S')}-{scenario}"
+    for attempt in range(1, _MOST_A_SECOND):
+        path = parent / (name if attempt == 1 else f"{name}-{attempt}")
+        with suppress(FileExistsError):
+            path.mkdir()
+            return path
+    raise FileExistsError(f"{_MOST_A_SECOND} runs have begun in {parent} within a second")
 
 
 class RunInUse(Exception):
@@ -36,13 +50,12 @@ class RunFolder:
 
     @classmethod
     def open(cls, settings: Settings) -> RunFolder:
-        """Open ``run.out``, or make ``runs/<time>-<scenario>`` where it is not set."""
+        """Open ``run.out``, or make a new ``runs/<time>-<scenario>`` where it is not set."""
         if settings.run.out:
             path = Path(settings.run.out)
+            path.mkdir(parents=True, exist_ok=True)
         else:
-            moment = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-            path = Path("runs").absolute() / f"{moment}-{settings.run.scenario}"
-        path.mkdir(parents=True, exist_ok=True)
+            path = new_folder(Path("runs").absolute(), settings.run.scenario)
         folder = cls(path)
         if not (path / "config.toml").exists():
             folder.write_config(settings)

@@ -159,3 +159,13 @@ def test_at_a_real_hospital_nothing_passes_by_the_door(kind: str) -> None:
     assert not passed
     simulated = hospital_mod(asked, context(**{"partition-id": 0}), app)
     assert simulated.has_content() == bool(passed) == (kind != "train")
+
+
+def test_weights_by_a_batchs_own_shares_are_found_whatever_the_batch() -> None:
+    def evened(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        shares = torch.bincount(targets, minlength=2).float() / len(targets)
+        return functional.cross_entropy(outputs, targets, weight=1.1 - shares)
+
+    task = OwnTask(module=lambda _: torch.nn.Linear(5, 2), loss=evened)
+    with pytest.raises(ModelError, match="the loss mixes patients"):
+        check_loss(task, torch.nn.Linear(5, 2), (5,))

@@ -5,7 +5,9 @@ import threading
 
 import pytest
 
+from clients.contract.settings import Settings
 from strategies.run.events import RunProgress, follow
+from strategies.run.folder import RunFolder
 from strategies.run.reading import NoRun, find_run, read_run, read_settings
 from tests.simulations.made_runs import end_run, make_run, run_round, start_run, summary
 
@@ -133,3 +135,9 @@ def test_a_broken_summary_is_named(tmp_path):
     (path / "summary.json").write_text("{")
     with pytest.raises(NoRun, match=r"summary[.]json is no JSON"):
         read_run(path)
+
+
+def test_runs_that_begin_in_the_same_second_have_folders_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    made = [RunFolder.open(Settings.from_config({})).path for _ in range(3)]
+    assert len(set(made)) == 3 and all((path / "config.toml").is_file() for path in made)
