@@ -126,12 +126,8 @@ def hold_ceremony(
         raise TrainingStopped(
             f"{len(found)} of {wanted} hospitals joined"
             + (f", {missing} did not" if missing else "")
-            + (
-                f" ({joined}). Why a node refused is in its own hospital.log"
-                if joined.faults
-                else ""
-            )
-            + _advice(wanted - len(found) - len(joined.faults))
+            + (f" ({joined}; why, is in each one's hospital.log)" if joined.faults else "")
+            + ". Start the missing nodes, or train with fewer hospitals."
         )
     offers = [joined.offers[name] for name in found[:wanted]]
     nodes = Nodes(

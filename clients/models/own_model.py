@@ -125,7 +125,7 @@ def _check_alike(whole: torch.Tensor, alone: torch.Tensor, again: torch.Tensor) 
 
 
 def _made_up(task: OwnTask, outputs: torch.Tensor) -> list[torch.Tensor]:
-    """Return targets as they fall, and uneven ones: weights by a batch's own shares differ there."""
+    """Return targets as they fall, and uneven ones, for which a batch's own shares show."""
     shape, dtype = (_RECORDS, *task.target_shape), getattr(torch, task.target_dtype)
     if dtype.is_floating_point:
         drawn = torch.rand(shape, dtype=dtype)
