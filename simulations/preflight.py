@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from accounting.errors import AccountingError
 from clients.data.errors import DataError
-from clients.tasks.catalogue import name_of
+from clients.tasks.catalogue import TaskError, imported, name_of, task_of
 from crypto.errors import SealingError
 from simulations.error_messages import NotStarted
 
@@ -105,7 +105,9 @@ def fault_of(settings: Settings, cohorts: Cohorts) -> str:
         cohort = cohorts.of(settings)
         patients = settings.data.patients or cohort.patients
         largest = settings.data.largest_hospital or max(cohort.patients_by_hospital.values())
-    except DataError as error:
+        if imported(name_of(cohort.info.question)):
+            task_of(cohort.info.question)
+    except (DataError, TaskError) as error:
         return str(error)
     return _noise_fault(settings, patients, largest) if settings.regime.private else ""
 

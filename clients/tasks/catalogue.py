@@ -120,7 +120,10 @@ def _loaded(name: str) -> Callable[[Question], object]:
     try:
         found = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError, ValueError) as error:
-        raise TaskError(f"task.name = {name!r}: cannot be imported ({error})") from error
+        raise TaskError(
+            f"task.name = {name!r}: cannot be imported ({error}). Python has to find its module: "
+            "install it, or set PYTHONPATH to its folder"
+        ) from error
     if not callable(found):
         raise TaskError(f"task.name = {name!r} is no class or function of a Question")
     return cast("Callable[[Question], object]", found)

@@ -21,7 +21,7 @@ from clients.models import ModelError, build_model
 from clients.prediction.artefact import ArtefactError
 from clients.site.own_settings import own_settings
 from clients.site.site_file import read_site_file
-from simulations.cli import app
+from simulations.cli import app, main
 from tests.exchange_runs import read_json, run_app
 from tests.in_process import small_settings
 from tests.patient_sums import one_by_one
@@ -111,3 +111,14 @@ def test_own_task_is_trained_privately_judged_and_predicted_with(tmp_path: Path)
         app, [*words, "--out", str(table), "--allow", OWN], catch_exceptions=False
     ).output
     assert json.loads(said)["evaluation"]["below"] == pytest.approx(summary["metrics"]["below"])
+
+
+def test_own_task_that_cannot_be_found_is_told_before_anything_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = write_table(tmp_path, "regression")
+    data = ["--set", f"data.name=csv:{file}"]
+    assert main(["run", "default", *data, "--set", "task.name=nowhere:Quantile"]) == 2
+    assert "set PYTHONPATH to its folder" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
