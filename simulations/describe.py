@@ -151,13 +151,14 @@ def _check(path: Path, file: Path) -> None:
     from clients.data import load_dataset
     from clients.data.declaration import read_declaration
     from clients.data.draft import name_of
+    from clients.data.partition import patient_table
     from clients.data.records import readable
     from simulations.stage_bar import stage_bar
 
     declared = read_declaration(file)
     dataset = load_dataset(name_of(path), unconfirmed=True, declaration=file.absolute())
     with stage_bar() as listener, listening(listener):
-        readable(dataset.train)
+        patient_table(readable(dataset.train), dataset.patient_names, dataset.info.question)
     for line in _counts(dataset):
         typer.echo(line)
     warnings = list(dataset.log.lines())

@@ -376,3 +376,12 @@ def test_a_table_that_lists_pictures_in_folders_says_whose_they_are(tmp_path):
     assert any("liste.csv lists pictures, but no column" in odd for odd in drafted.oddities)
     (tmp_path / "liste.csv").write_bytes(b"")
     assert tomllib.loads(draft(tmp_path).text)["pictures"]["layout"] == "class"
+
+
+def test_a_check_refuses_patients_of_two_hospitals_as_a_run_does(tmp_path, capsys):
+    rows = [f"p{n % 30},{'ab'[n < 30]},{n}.0,{n % 2}" for n in range(60)]
+    (tmp_path / "two.csv").write_text("\n".join(["patient,site,x,y", *rows]) + "\n")
+    told = 'target = "y"\nclasses = ["0", "1"]\npatient = "patient"\nhospital = "site"\n'
+    (tmp_path / "two.toml").write_text(told + "[ranges]\nx = [0, 60]\n")
+    code, out = run(capsys, str(tmp_path / "two.csv"), "--check", str(tmp_path / "two.toml"))
+    assert code == 2 and " and 27 more lie in two or more hospitals" in out and "fits" not in out
