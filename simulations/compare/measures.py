@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from clients.tasks.catalogue import imported, name_of, task_of
+from simulations.pages.task_words import NAMES
 
 if TYPE_CHECKING:
     from clients.tasks.question import Question
@@ -32,17 +33,7 @@ OF_CLASSES = {
     "brier": "Brier score",
 }
 #: Of all tasks.
-MEASURES = {
-    **OF_CLASSES,
-    "macro_auc": "AUC, mean of labels",
-    "macro_average_precision": "average precision, mean of labels",
-    "mae": "mean absolute error",
-    "rmse": "root mean squared error",
-    "r2": "R squared",
-    "concordance": "concordance",
-    "dice": "Dice",
-    "pixel_accuracy": "pixels that are right",
-}
+MEASURES = {**OF_CLASSES, **NAMES}
 #: Of which less is better.
 LESS = frozenset({"loss", "ece", "brier", "mae", "rmse"})
 #: Those that are no shares of anything -> their unit.
