@@ -260,5 +260,6 @@ def test_a_run_with_one_release_has_no_iterates(run: Path, tmp_path: Path, capsy
     copy.mkdir()
     for name in ("config.toml", "predictor.safetensors"):
         (copy / name).write_bytes((run / name).read_bytes())
-    assert main(["predict", str(copy), "--data", "holdout", "--iterates"]) == 2
+    out = str(tmp_path / "p.csv")
+    assert main(["predict", str(copy), "--data", "holdout", "--iterates", "--out", out]) == 2
     assert f"has no {ITERATES}" in capsys.readouterr().err
