@@ -30,15 +30,21 @@ HEADER_BYTES = 7
 
 
 def pieces(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Type and content of each piece of a LevelDB log, which is what a ``.wandb`` file is."""
-    assert data[:4] == b":W&B"
+    """Type and content of each whole piece of a LevelDB log, which is what a ``.wandb`` file is.
+
+    Another process writes it meanwhile, so the last piece may be there in part: it is left out.
+    """
+    assert data[:4] == b":W&B"[: len(data)]
     at = HEADER_BYTES
     while at + HEADER_BYTES <= len(data):
         if BLOCK_BYTES - at % BLOCK_BYTES < HEADER_BYTES:
             at += BLOCK_BYTES - at % BLOCK_BYTES
             continue
         size, kind = int.from_bytes(data[at + 4 : at + 6], "little"), data[at + 6]
-        yield kind, data[at + HEADER_BYTES : at + HEADER_BYTES + size]
+        part = data[at + HEADER_BYTES : at + HEADER_BYTES + size]
+        if len(part) < size:
+            return
+        yield kind, part
         at += HEADER_BYTES + size
 
 
@@ -202,6 +208,20 @@ def test_hospitals_are_prefixed_series_in_a_simulation_of_public_data(
     for name, accuracy in last["accuracy"].items():
         assert server.series(f"hospitals/{name}/accuracy") == [(4, accuracy)]
         assert len(server.series(f"hospitals/{name}/seconds")) == 4
+
+
+def test_a_file_that_is_still_being_written_reads_as_far_as_it_is_whole(
+    server: Stored, trained: Settings, tmp_path: Path
+) -> None:
+    [whole] = (Path(trained.run.out) / "wandb").glob("offline-run-*/*.wandb")
+    data, part = whole.read_bytes(), tmp_path / "part.wandb"
+    rows = []
+    for size in (*range(200), *range(200, len(data), 97), *range(len(data) - 50, len(data) + 1)):
+        part.write_bytes(data[:size])
+        rows.append(Stored(part).rows)
+    assert rows[0] == []
+    assert rows[-1] == server.rows
+    assert all(one == server.rows[: len(one)] for one in rows)
 
 
 def record_hospitals(tmp_path: Path, **config: Any) -> dict[str, Stored]:
