@@ -121,7 +121,7 @@ class Answering:
         simulated = "site" not in context.node_config
         if simulated and reply.has_error() and reply.error.reason in _TO_MEND:
             logger.warning(
-                "a simulated hospital answered %r to %s; its reasons are in the hospital.log of %s",
+                "a simulated hospital answered %r to %s; why, is in the hospital.log of %s",
                 reply.error.reason,
                 told.kind.value,
                 told.settings.get("run.out") or "its folder",

@@ -100,8 +100,9 @@ class SecureFedAvg(Strategy):
         colluders: hospitals that may pool what they know.
         scheme: how sums are sealed: "one-time" (nobody holds a key that opens single updates),
             "bfv", or "plain" (not at all).
-        release_every: rounds between the models that hospitals release; each costs bytes alone. Of
-            a noise-free training only the last one leaves.
+        release_every: rounds between the models that hospitals release; each costs bytes alone. The
+            one before the last is not asked for, since the last follows it at once; of a noise-free
+            training only the last one leaves.
         own_training: the app trains in its own way behind `asclepias.hospital_mod`.
         largest_change: with it, the most that training changes a weight in a round.
         seed: -1: none. A seeded run is repeatable and has no guarantee; real hospitals refuse it.
@@ -253,7 +254,9 @@ class SecureFedAvg(Strategy):
     def summary(self) -> None:
         """Log what is asked of the hospitals."""
         logger.info("SecureFedAvg around %s:", type(self.strategy).__name__)
-        for key in ("regime", "target-epsilon", "noise-multiplier", "delta", "l2-clip"):
+        asked = ("target-epsilon", "noise-multiplier")
+        promised = [key for key in asked if self._config[f"privacy.{key}"]]
+        for key in ("regime", *promised, *(("delta", "l2-clip") if promised else ())):
             logger.info("\tprivacy.%s = %s", key, self._config[f"privacy.{key}"])
         if self._own_training:
             logger.info("\tan app's own training: sums are sealed, no epsilon is claimed")
@@ -312,7 +315,13 @@ class SecureFedAvg(Strategy):
             self._hospitals or self.strategy.min_available_nodes,
             time.monotonic() + timeout,
         )
+        told = -1
         while (found := len(list(grid.get_node_ids()))) < needed and time.monotonic() < end:
+            if found != told:
+                told, seconds = found, end - time.monotonic()
+                logger.info(
+                    "%d of %d hospitals connected; waiting for %.0f s", found, needed, seconds
+                )
             time.sleep(_POLL_SECONDS)
         return self._hospitals or max(found, needed)
 

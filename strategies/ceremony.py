@@ -25,6 +25,7 @@ from crypto.headers import HeaderKind, SignedHeader, verify_header
 from crypto.identity import verify_signature
 from crypto.offers import offers_digest
 from crypto.plans import SealingPlan
+from strategies.absent import listed, too_few
 from strategies.claims import Claim, held_by
 from strategies.conversation import UNREACHABLE, Conversation, fault_code
 from strategies.drawing import check_committee, committee_of, gather_reveals
@@ -100,9 +101,6 @@ class _Joined:
                 self.offers[name], self.nodes[name] = offer, held[0]
         return unclear
 
-    def __str__(self) -> str:
-        return "; ".join(f"{who}: {code}" for who, code in sorted(self.faults.items()))
-
 
 def hold_ceremony(
     conversation: Conversation,
@@ -122,13 +120,8 @@ def hold_ceremony(
     wanted = agreement.terms.hospitals
     found = [name for name in sorted(joined.offers) if not invited or name in invited]
     if len(found) < wanted:
-        missing = ", ".join(sorted(set(invited) - set(found)))
-        raise TrainingStopped(
-            f"{len(found)} of {wanted} hospitals joined"
-            + (f", {missing} did not" if missing else "")
-            + (f" ({joined}; why, is in each one's hospital.log)" if joined.faults else "")
-            + ". Start the missing nodes, or train with fewer hospitals."
-        )
+        missing = set(invited) - set(found)
+        raise TrainingStopped(too_few(joined.faults, len(found), wanted, missing))
     offers = [joined.offers[name] for name in found[:wanted]]
     nodes = Nodes(
         ids={offer.name: joined.nodes[offer.name] for offer in offers},
@@ -163,7 +156,7 @@ def find_members(
     joined = _gather(conversation, agreement, heads, keyed=kept)
     if not joined.nodes:
         raise TrainingStopped(
-            f"no hospital of this training is connected ({str(joined) or 'no node'})"
+            f"no hospital of this training is connected ({listed(joined.faults) or 'no node'})"
         )
     nodes = Nodes(ids=joined.nodes, public_keys=dict(kept.public_keys))
     heads.know(nodes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from math import sqrt
 from pathlib import Path
 
 from flwr.app import Context
@@ -272,6 +273,15 @@ def _warnings(context: TrainingContext) -> Iterator[str]:
         yield (
             f"privacy.delta = {delta:g} is above 1/N = {1 / patients:.2g} (N = {patients:,} "
             f"{unit}s): publishing one {unit} in N whole would keep to it; set it below"
+        )
+    terms = context.agreement.terms
+    noise, drawn = terms.noise.multiplier_of_sum, terms.denominator
+    # Over T rounds what patients say adds up to T times as much, and noise to sqrt(T) times.
+    if context.settings.regime.private and noise > drawn * sqrt(terms.rounds):
+        yield (
+            f"noise of {noise:.3g} clips on each sum is more than all that the {drawn:.3g} "
+            f"{context.holdout.unit}s expected in one can say over {terms.rounds} rounds: hardly "
+            "anything will be learned. Allow a larger epsilon, or find more of them"
         )
 
 

@@ -43,11 +43,13 @@ class Code(StrEnum):
 #: code -> what whoever reads it at the server should know. Nothing in here depends on data.
 MEANINGS: dict[Code, str] = {
     Code.MALFORMED: "the request has another form than a hospital reads",
-    Code.SETTINGS_REFUSED: "the settings of the run are not valid at the hospital",
+    Code.SETTINGS_REFUSED: "the settings of the run are not valid at the hospital, or not for "
+    "its app",
     Code.NOT_INVITED: "the node is not one of the hospitals of this training",
     Code.SEED_REFUSED: "seeded runs need test-mode = true in the hospital's own site.toml",
     Code.SITE_REFUSED: "the hospital's own site.toml has faults, or does not fit the run",
-    Code.TRAINING_BOUND: "the training's id stands for other terms than these",
+    Code.TRAINING_BOUND: "the training's id stands for other terms at the hospital: its records, "
+    "what they say of patients, its app or its version are others than the run's",
     Code.WRONG_EXCHANGE: "the training's exchange has no message of this kind",
     Code.STALE_PLACE: "the request belongs to another round or attempt than the hospital's",
     Code.KEYS_MISSING: "the hospital has no keys for this training",

@@ -33,12 +33,16 @@ HOME = "(file)"
 #: Most classes that a column is taken to have.
 _MOST_CLASSES = 12
 _PATIENT = (
-    r"p(atient)?[_ -]?(id|nr|no|code|key)?|pid|mrn|subj(ect)?[_ -]?(id)?|pseudonym|case[_ -]?id|id"
+    r"p(atient(in)?)?[_ -]?(id|nr|no|code|key)?|pid|mrn|subj(ect)?[_ -]?(id)?|pseudonym|"
+    r"case[_ -]?id|id|pat(ienten?)?[_ -]?(id|nr|nummer|kennung)|fall[_ -]?(id|nr|nummer)|ipp|"
+    r"(num[eé]ro[_ -]?)?dossier|paziente|paciente|nhc"
 )
 #: Identifiers by their form, and how many different ones there are at least.
 _CODED, _FEWEST_PATIENTS = r"[A-Za-z]{1,5}[-_ ]?\d+", 5
 _HOSPITAL = (
-    r"(hospital|site|cent(er|re)|clinic|klinik|zentrum|h[oô]pital|ospedale)([_ -]?(id|name))?"
+    r"(hospital|site|cent(er|re|ro)|clini(c|que|ca)|institution|facility|"
+    r"((kranken|stamm)?haus|klinik(um)?|spital|zentrum|standort|einrichtung)|"
+    r"h[oô]pital|[eé]tablissement|ospedale|sede|struttura)([_ -]?(id|name|nr|nom|nome))?"
 )
 _TARGET = (
     r"target|outcome|label|class|y|diagnosis|grade|dead|died|death|mortality|event|status|"

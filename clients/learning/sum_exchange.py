@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from clients.learning.gradients import Gradients
 from clients.learning.local_steps import LocalSteps
 from clients.learning.own_loop import OwnLoop
-from clients.models.errors import ModelError
+from clients.models.own_model import check_loop
 
 if TYPE_CHECKING:
     import numpy as np
@@ -54,13 +54,7 @@ def make_exchange(settings: Settings, terms: Terms, own: OwnTask | None = None) 
     Raises:
         ModelError: it is of an app's own loop, and the app has none; or the other way round.
     """
-    loop = own.loop if own is not None else None
-    if (loop is not None) != (settings.exchange.loop == "app"):
-        raise ModelError(
-            f"exchange.loop = {settings.exchange.loop!r}, but this hospital's app has "
-            f"{'a' if loop else 'no'} training loop of its own",
-            code="wrong-kind",
-        )
-    if loop is not None:
-        return OwnLoop(terms, loop)
+    check_loop(settings, own)
+    if own is not None and own.loop is not None:
+        return OwnLoop(terms, own.loop)
     return _BUILDERS[settings.exchange.name](settings, terms)

@@ -110,10 +110,11 @@ def build_model(settings: Settings, info: DatasetInfo, seed: int) -> nn.Module:
     """
     import torch
 
+    from clients.models.own_model import check_loop
     from clients.models.weights import freeze_body, load_weights
 
     architecture = architecture_of(settings.model)
-    if info.own is not None and info.own.loop is not None:
+    if info.own is not None and check_loop(settings, info.own):
         return architecture.build(info)  # what computes on patients is the app's, unseen here
     if architecture.kinds and info.kind not in architecture.kinds:
         raise ModelError(

@@ -18,6 +18,7 @@ from clients.models.errors import ModelError
 from clients.tasks.catalogue import imported, task_of
 
 if TYPE_CHECKING:
+    from clients.contract.settings import Settings
     from clients.data.records import DatasetInfo
     from clients.tasks.own import Own
     from clients.tasks.question import Question
@@ -41,6 +42,31 @@ def build_own(info: DatasetInfo, digest: str) -> nn.Module:
             code="unknown-model",
         )
     return info.own.module(digest)
+
+
+def check_loop(settings: Settings, own: OwnTask | None) -> bool:
+    """Insist that an app trains in its own way where the settings say so, and nowhere else.
+
+    Returns:
+        Whether it does.
+
+    Raises:
+        ModelError: they do not fit together.
+    """
+    loops = own is not None and own.loop is not None
+    if loops == (settings.exchange.loop == "app"):
+        return loops
+    remedy = (
+        "hospital_mod seals it and claims no epsilon; use private_client where gradients of single "
+        "patients are asked for, or SecureFedAvg(own_training=True)"
+        if loops
+        else "use hospital_mod around one, or SecureFedAvg without own_training"
+    )
+    raise ModelError(
+        f"exchange.loop = {settings.exchange.loop!r}, but this hospital's app has "
+        f"{'a' if loops else 'no'} training loop of its own: {remedy}",
+        code="wrong-kind",
+    )
 
 
 def own_task(question: Question) -> OwnTask | None:

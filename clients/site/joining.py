@@ -63,6 +63,10 @@ if TYPE_CHECKING:
     from crypto.plans import SealingPlan
 
 
+_UNIT_REMEDY = (
+    ". A patient is covered where patients are named, or where nobody has two records and that is "
+    "said (one_record_each); else a run covers records, and has to say so"
+)
 #: Bytes of a text of terms that is looked at.
 _MOST_TERMS = 2**22
 
@@ -79,7 +83,8 @@ def log_differences(request: JoinRequest, hospital: Hospital) -> None:
         own = hospital.agreement(request.noise_multiplier)
         if own.digest != request.bind:
             found = differences(request.terms.decode("ascii"), own.text)
-            hospital.site.log("the terms differ: " + "; ".join(found))
+            remedy = _UNIT_REMEDY if any(one.startswith("facts.unit ") for one in found) else ""
+            hospital.site.log("the terms differ: " + "; ".join(found) + remedy)
 
 
 #: Requests that fix the members.

@@ -240,9 +240,9 @@ def test_what_mixes_patients_is_refused_before_it_is_paid(tmp_path, app, arrays,
 
 def test_more_is_not_claimed_than_records_say(tmp_path: Path) -> None:
     strategy = secure(tmp_path, noise_multiplier=1.0)
-    with pytest.raises(TrainingStopped, match="training-bound"):
+    with pytest.raises(TrainingStopped, match=r"what they say of patients.* Mend that there"):
         start(strategy, lambda: private_client(net, load))
-    assert "facts.unit is patient in the run, and record here" in logs(strategy)
+    assert "facts.unit is patient in the run, and record here. A patient is" in logs(strategy)
 
 
 def test_the_mod_seals_or_is_silent(tmp_path: Path) -> None:
@@ -250,10 +250,20 @@ def test_the_mod_seals_or_is_silent(tmp_path: Path) -> None:
     content = RecordDict({"arrays": first_arrays()})
     [reply] = grid.send_and_receive([Message(content, next(iter(grid.get_node_ids())), "train")])
     assert reply.has_error() and reply.error.reason == "malformed"
-    with pytest.raises(TrainingStopped, match="settings-refused"):
-        start(secure(tmp_path, noise_multiplier=1.0), modded)
+    strategy = secure(tmp_path, noise_multiplier=1.0)
+    with pytest.raises(TrainingStopped, match=r"settings-refused: .*or not for its app"):
+        start(strategy, modded)
+    assert "use private_client where gradients of single patients" in logs(strategy)
     with pytest.raises(TrainingStopped, match="settings-refused"):
         start(secure(tmp_path, folder=tmp_path / "other", own_training=True), private_app)
+
+
+def test_whoever_is_waited_for_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    grid = AppGrid(private_app, nodes=1)
+    with pytest.raises(TrainingStopped, match=r"1 of 3 .* joined\. Start the missing"):
+        secure(tmp_path, noise_multiplier=1.0).start(grid, first_arrays(), 2, timeout=1.0)
+    assert "1 of 3 hospitals connected; waiting for 1 s" in caplog.text
 
 
 def test_a_change_that_was_not_planned_for_is_not_cut(tmp_path: Path) -> None:

@@ -83,3 +83,29 @@ def test_a_draft_reads_what_was_written(tmp_path, seed, spelling):
 @given(seed=st.integers(0, 2**20), spelling=spellings())
 def test_many_drafts_read_what_was_written(tmp_path, seed, spelling):
     check(seed, spelling, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("patient", "hospital", "target"),
+    [
+        ("PatNr", "Haus", "Befund"),
+        ("Patienten-ID", "Klinikum", "verstorben"),
+        ("Fallnummer", "Standort", "Ergebnis"),
+        ("IPP", "Établissement", "décès"),
+        ("numéro_dossier", "clinique", "diagnostic"),
+        ("paziente", "ospedale", "esito"),
+        ("NHC", "centro", "resultado"),
+        ("patient_id", "facility", "outcome"),
+    ],
+)
+def test_columns_are_known_by_their_names_in_the_languages_of_hospitals(
+    tmp_path, patient, hospital, target
+):
+    rows = [f"{70000 + row},{'AB'[row % 2]},{row % 7}.5,{row % 3 % 2}" for row in range(30)]
+    text = "\n".join([f"{patient},{hospital},dose,{target}", *rows])
+    (tmp_path / "it.csv").write_text(text, encoding="utf-8")
+    assert draft(tmp_path / "it.csv").roles == {
+        patient: "patient",
+        hospital: "hospital",
+        target: "target",
+    }

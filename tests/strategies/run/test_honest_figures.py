@@ -105,6 +105,12 @@ def test_a_delta_above_one_in_n_is_said(uneven_run: Path) -> None:
     )
 
 
+def test_noise_above_all_that_patients_can_say_is_said(tmp_path: Path) -> None:
+    run_app(small_settings(tmp_path, privacy__noise_multiplier=900.0, **SHORT))
+    [warning] = [row for row in map(json.loads, lines(tmp_path)) if row["kind"] == "warning"]
+    assert "noise of 900 clips on each sum" in warning["message"]
+
+
 def lines(path: Path) -> list[str]:
     return (path / "metrics.jsonl").read_text().splitlines()
 
