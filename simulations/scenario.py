@@ -69,6 +69,8 @@ def find_scenario(name: str) -> Scenario:
     known = [path.stem for path in sorted(FOLDER.glob("*.toml"))]
     close = nearest(name, known)
     hint = f"did you mean {close!r}? " if close else ""
+    if name in ("attack", "attacks"):
+        hint = "'flower-simulation attack all SCENARIO' compares attacks. "
     listed = f"Known: {', '.join(known)}, or a path to a .toml file."
     raise SettingsError([f"there is no scenario {name!r}; {hint}{listed}"])
 

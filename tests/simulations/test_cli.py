@@ -167,6 +167,7 @@ def test_a_cut_that_does_not_exist_starts_nothing_and_lists_those_that_do(engine
     ("words", "part"),
     [
         (["run", "defualt"], "did you mean 'default'"),
+        (["compare", "attacks"], "flower-simulation attack all"),
         (["run", "default", "--engine", "steam"], "known: ray, flower"),
         (["run"], "SCENARIO"),
         (["fly"], "fly"),
