@@ -265,6 +265,7 @@ class Joining:
         if not site.simulated:
             retire_unbegun(site.folder, book, but=training)
         site.log(f"has the keys of training {training}")
+        hospital.own.compare_counts()
 
     def _presence(self, request: JoinRequest) -> bytes:
         hospital = self._hospital

@@ -6,8 +6,10 @@ noise, as the exact value that an exact event paid for.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -44,6 +46,12 @@ if TYPE_CHECKING:
     from clients.learning.dp_sgd import GradientSum
     from clients.site.ground import Site
     from clients.site.shared_state import SharedState
+
+
+logger = logging.getLogger(__name__)
+
+#: How many times fewer patients than an even part of all are told of.
+_FAR = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +155,26 @@ class OwnDraws:
         )
         self._forget_others(prepared)
         return prepared
+
+    def compare_counts(self) -> None:
+        """Say in the hospital's own log where its patients are not as many as the run is told."""
+        data = self._settings.data
+        if not data.patients:
+            return
+        own = self._cohort.patients_by_hospital[self._site.name]
+        part = data.patients / hospitals_expected(self._settings)
+        text = f"{own} patients are here; the run is told of {data.patients} at all hospitals, "
+        text += f"{data.largest_hospital} at the largest: "
+        if own > (data.largest_hospital or data.patients):
+            text += "a sum may be cut, since its range was planned for so many"
+        elif own * _FAR < part:
+            text += "each step is divided by what so many would say, and hardly moves the model"
+        else:
+            return
+        with suppress(OSError):  # whether a disk is full must not hang on how many they are
+            self._site.log(text)
+        if self._site.simulated:
+            logger.warning(text)
 
     def look_ahead(self) -> None:
         """Compute the features that the model learns from, where they are kept, and no value more.
