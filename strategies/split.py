@@ -35,7 +35,8 @@ from clients.contract.visit_messages import JudgeRequest
 from clients.learning.cuts import Parts, cut_model, slots_of, values_of_messages
 from clients.learning.device import find_device
 from clients.learning.dp_sgd import clip_factors
-from clients.learning.replica import make_optimizer, state_from_bytes, state_to_bytes
+from clients.learning.optimizers import make_optimizer
+from clients.learning.replica import state_from_bytes, state_to_bytes
 from clients.learning.shapes import parameters_of
 from clients.learning.split_ends import Part, by_patient
 from strategies.agreement import SharedPart

@@ -8,7 +8,7 @@ private release and cost nothing. One replica serves all hospitals of a process.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,8 +20,8 @@ from clients.learning.class_shares import NAME as _COUNTS
 from clients.learning.class_shares import ClassCounts, ClassShares
 from clients.learning.device import CPU, Forward
 from clients.learning.frames import frame_digest, frame_from_bytes, frame_size, frame_to_bytes
+from clients.learning.optimizers import make_optimizer
 from clients.learning.per_sample import PerSample
-from clients.learning.server_steps import SERVER_STEPS, ServerStep
 from clients.models.weights import set_parameters
 
 if TYPE_CHECKING:
@@ -39,70 +39,6 @@ _MODEL, _SLOT, _AVERAGE, _ROUND, _CHAIN = "model.", "optimizer.", "average", "ro
 _DIGEST = 32
 #: Names in a frame that are no tensor's.
 FRAME_NAMES = frozenset({_AVERAGE, _COUNTS, _ROUND, _CHAIN})
-
-
-class Yogi(torch.optim.Optimizer):
-    """Adam whose second moment moves additively: Zaheer et al. (2018), Algorithm 2."""
-
-    def __init__(
-        self,
-        params: Iterable[torch.nn.Parameter],
-        lr: float,
-        betas: tuple[float, float] = (0.9, 0.99),
-        eps: float = 1e-3,
-    ) -> None:
-        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps})
-
-    @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        """Move every parameter by one step."""
-        for group in self.param_groups:
-            first_decay, second_decay = group["betas"]
-            for parameter in group["params"]:
-                gradient, state = parameter.grad, self.state[parameter]
-                square = gradient * gradient
-                if not state:
-                    state["first"] = torch.zeros_like(parameter)
-                    state["second"] = square.clone()
-                first, second = state["first"], state["second"]
-                first.mul_(first_decay).add_(gradient, alpha=1 - first_decay)
-                second.add_(torch.sign(square - second) * square, alpha=1 - second_decay)
-                parameter.addcdiv_(first, second.sqrt().add_(group["eps"]), value=-group["lr"])
-
-
-Parameters = list[torch.nn.Parameter]
-OptimizerBuilder = Callable[[Parameters, float, float], torch.optim.Optimizer]
-
-#: name -> builder of an optimizer that steps on opened sums, from (parameters, rate, momentum).
-OPTIMIZERS: dict[str, OptimizerBuilder] = {
-    "sgd": lambda parameters, rate, momentum: torch.optim.SGD(
-        parameters, lr=rate, momentum=momentum
-    ),
-    "adagrad": lambda parameters, rate, momentum: torch.optim.Adagrad(parameters, lr=rate),
-    "adam": lambda parameters, rate, momentum: torch.optim.Adam(
-        parameters, lr=rate, betas=(momentum, 0.999)
-    ),
-    "rmsprop": lambda parameters, rate, momentum: torch.optim.RMSprop(
-        parameters, lr=rate, momentum=momentum
-    ),
-    "yogi": lambda parameters, rate, momentum: Yogi(parameters, lr=rate, betas=(momentum, 0.99)),
-}
-
-
-def make_optimizer(settings: Settings, parameters: Parameters) -> torch.optim.Optimizer:
-    """Return the optimizer that the settings name, without any state yet."""
-    training, exchange = settings.training, settings.exchange
-    if exchange.optimizer in SERVER_STEPS:
-        return ServerStep(
-            parameters,
-            name=exchange.optimizer,
-            hospital_rate=training.learning_rate,
-            rate=exchange.server_rate,
-            betas=(training.momentum, exchange.second_decay),
-            adaptivity=exchange.adaptivity,
-        )
-    build = OPTIMIZERS[exchange.optimizer]
-    return build(parameters, training.learning_rate, training.momentum)
 
 
 def state_to_bytes(state: Mapping[str, object]) -> bytes:
@@ -291,8 +227,7 @@ class Replica(Unreleased):
                 if one is not None:
                     named[name] = tensors[f"{_SLOT}{index}.{name}"]
         set_parameters(self.module, model)
-        groups = self._optimizer.state_dict()["param_groups"]
-        self._optimizer.load_state_dict({"state": slots, "param_groups": groups})
+        self._optimizer.load_state_dict({"state": slots})
         if self._average is not None:
             self._average = found[_AVERAGE].copy()
         if self._counts is not None:

@@ -8,9 +8,10 @@ is post-processing of an opened sum, so every hospital does it alike and the ser
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
 
 import torch
+
+from clients.learning.steps import Memory, Steps
 
 #: (second moment so far, square of the mean change, its decay) -> the second moment.
 Second = Callable[[torch.Tensor, torch.Tensor, float], torch.Tensor]
@@ -25,7 +26,7 @@ SERVER_STEPS: dict[str, Second] = {
 }
 
 
-class ServerStep(torch.optim.Optimizer):
+class ServerStep(Steps):
     """Move weights as the server of an adaptive strategy would.
 
     Args:
@@ -47,26 +48,23 @@ class ServerStep(torch.optim.Optimizer):
         betas: tuple[float, float],
         adaptivity: float,
     ) -> None:
-        super().__init__(params, {"hospital_rate": hospital_rate, "rate": rate, "tau": adaptivity})
+        super().__init__(params)
         self._name = name
+        self._hospital_rate, self._rate, self._adaptivity = hospital_rate, rate, adaptivity
         self._first, self._second = (0.0, 0.0) if name == "fedadagrad" else betas
 
-    @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        """Move every parameter by one step."""
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                change, state = -group["hospital_rate"] * parameter.grad, self.state[parameter]
-                if not state:
-                    state["first"] = torch.zeros_like(parameter)
-                    state["second"] = torch.zeros_like(parameter)
-                    state["steps"] = torch.zeros(())
-                state["steps"] += 1
-                first = self._first * state["first"] + (1.0 - self._first) * change
-                second = SERVER_STEPS[self._name](state["second"], change.square(), self._second)
-                state["first"], state["second"] = first, second
-                rate = group["rate"] * self._correction(float(state["steps"]))
-                parameter.addcdiv_(first, second.sqrt().add_(group["tau"]), value=rate)
+    def move(self, parameter: torch.Tensor, gradient: torch.Tensor, memory: Memory) -> None:
+        """Move one parameter in place."""
+        change = -self._hospital_rate * gradient
+        steps = memory.setdefault("steps", torch.zeros(()))
+        steps += 1
+        first = self._first * memory.get("first", torch.zeros_like(parameter))
+        first = first + (1.0 - self._first) * change
+        second = memory.get("second", torch.zeros_like(parameter))
+        second = SERVER_STEPS[self._name](second, change.square(), self._second)
+        memory["first"], memory["second"] = first, second
+        rate = self._rate * self._correction(float(steps))
+        parameter.addcdiv_(first, second.sqrt().add_(self._adaptivity), value=rate)
 
     def _correction(self, steps: float) -> float:
         """Return what makes up for moments that began at zero: FedAdam's alone has it.

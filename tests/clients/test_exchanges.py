@@ -18,7 +18,8 @@ from clients.contract.settings import ConfigValue, Settings, SettingsError
 from clients.contract.soundness import REFUSED, SOUND, check_sound
 from clients.data import Cohorts
 from clients.learning.dp_sgd import clipped_gradient_sum
-from clients.learning.replica import OPTIMIZERS, Replica
+from clients.learning.optimizers import OPTIMIZERS
+from clients.learning.replica import Replica
 from tests.exchange_runs import ALONE, distance, read_json, run_app, terms_of, trained
 from tests.in_process import small_settings
 

@@ -5,7 +5,7 @@ import pytest
 from accounting import vocabulary
 from accounting.accountants import ACCOUNTANTS
 from clients.contract.setting_tree import SettingTree
-from clients.learning.replica import OPTIMIZERS
+from clients.learning.optimizers import OPTIMIZERS
 from clients.learning.server_steps import SERVER_STEPS
 from crypto import plans, schemes
 
