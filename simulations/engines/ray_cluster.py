@@ -187,10 +187,10 @@ def _answers(address: str) -> bool:
 
 @contextmanager
 def _without_what_nobody_reads() -> Iterator[None]:
-    """Start no process for a dashboard's address, and none that carries logs to this process.
+    """Start no process for a dashboard's address, for logs, or for machines to be added.
 
-    `ray.init` has no word for it, and waits for both; of a Ray that has other names for them, all
-    are started.
+    The second would carry logs to this process; Ray's end waits a second for the third.
+    `ray.init` has no word for it; of a Ray that has other names for them, all are started.
     """
     from ray._private.node import Node
 
@@ -201,6 +201,7 @@ def _without_what_nobody_reads() -> Iterator[None]:
         for name, instead in (
             ("start_api_server", no_dashboard),
             ("start_log_monitor", lambda self: None),
+            ("start_monitor", lambda self: None),
         ):
             if (before := getattr(Node, name, None)) is not None:
                 stack.callback(setattr, Node, name, before)

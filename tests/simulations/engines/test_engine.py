@@ -81,7 +81,8 @@ def test_a_process_that_dies_is_replaced_and_ctrl_c_leaves_none_and_a_run_that_r
             killed = wait_for_round(tmp_path, killed + 20, process)
         started = descendants(process.pid)
         assert len(hospital_processes(process.pid)) == 2
-        assert not [one for one in map(title, started) if "dashboard.py" in one or "log_mon" in one]
+        needless = ("dashboard.py", "log_monitor.py", "/monitor.py")
+        assert not [one for one in map(title, started) if any(name in one for name in needless)]
         process.send_signal(signal.SIGINT)
         _, stderr = process.communicate(timeout=60)
     finally:
