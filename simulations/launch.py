@@ -156,18 +156,20 @@ def _launch(
                 from simulations.engines.engine import EngineOptions, simulate
 
                 simulate(settings, EngineOptions(**options), checked.cohorts)
-                illustrate(path)
+            print_tables(path, output)
+            illustrate(path)
     except Exception as error:
         if (ended := _interrupt_behind(error)) is not None:
             raise interrupted(f"Interrupted; {_how_to_go_on(path)}", ended) from error
         error.add_note(f"What was done so far is in {_short(path)}.")
         if (path / "summary.json").is_file():
+            print_tables(path, output)
             illustrate(path)
-            print_results(path, output)
+            print_places(path, output)
         raise
     except KeyboardInterrupt as error:
         raise interrupted(f"Interrupted; {_how_to_go_on(path)}", error) from None
-    print_results(path, output)
+    print_places(path, output)
 
 
 def _interrupt_behind(error: BaseException | None) -> KeyboardInterrupt | None:
@@ -228,18 +230,30 @@ def illustrate(path: Path) -> None:
 
 
 def print_results(path: Path, output: Output) -> None:
-    """Print the tables of a run that has ended."""
-    run = read_run(path)
+    """Print the tables of a run that has ended, and where its files are."""
+    print_tables(path, output)
+    print_places(path, output)
+
+
+def print_tables(path: Path, output: Output) -> None:
+    """Print the tables of a run that has ended, before anything is drawn of it."""
+    if output.quiet or output.as_json:
+        return
+    run, console = read_run(path), Console()
+    if run.summary:
+        show_table(console, summary_table(run.summary))
+    if observers := run.privacy.get("observers"):
+        show_table(console, observer_table(observers, run.privacy.get("unit", PATIENT)))
+
+
+def print_places(path: Path, output: Output) -> None:
+    """Print where a run's files are; or, where JSON was asked for, its summary with that."""
     console = Console()
     if output.as_json:
+        run = read_run(path)
         content = {**run.summary, "observers": run.privacy.get("observers"), "run": str(path)}
         console.out(json_text(content, indent=2), highlight=False)
         return
-    if not output.quiet:
-        if run.summary:
-            show_table(console, summary_table(run.summary))
-        if observers := run.privacy.get("observers"):
-            show_table(console, observer_table(observers, run.privacy.get("unit", PATIENT)))
     prefix = "" if output.quiet else "run folder: "
     lines = [f"{prefix}{_short(path)}"]
     if not output.quiet and (path / REPORT).is_file():

@@ -372,3 +372,14 @@ def test_a_ledger_says_what_was_spent_on_what(tmp_path, capsys):
     assert main(["ledger", str(file), "--json"]) == 0
     (statement,) = json.loads(capsys.readouterr().out)
     assert len(statement["entries"]) == 3
+
+
+def test_the_tables_of_a_run_are_there_before_anything_is_drawn_of_it(engine, monkeypatch, capsys):
+    shown = []
+    monkeypatch.setattr(
+        "simulations.launch.illustrate", lambda _: shown.append(capsys.readouterr().out)
+    )
+    assert main(["run", "default"]) == 0
+    [before] = shown
+    assert "Who could learn what" in before and "run folder" not in before
+    assert "run folder" in capsys.readouterr().out
