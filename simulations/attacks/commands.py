@@ -113,6 +113,7 @@ def _attack(
             f"--trials {trials}: each attack counts something else ('attack list' says what); give "
             "it to one attack."
         )
+    _check_place(ground_of(lambda stage, done, total: None), out)
     found: list[Result] = []
     for number, row in enumerate(rows, start=1):
         with _quiet(), stage_bar() as listener:
@@ -233,11 +234,32 @@ def _kept(found: Result, ground: Ground, out: Path) -> Path:
         keep_result(ground.path, found)
         illustrate(ground.path)
         return ground.path / REPORT
-    path = out / f"attack-{ground.settings.run.scenario}"
+    path = _place_of(ground, out)
     with asked_of_the_machine(path, "--out"):
         path.mkdir(parents=True, exist_ok=True)
     keep_result(path, found)
     return write_attack_page(path)
+
+
+def _place_of(ground: Ground, out: Path) -> Path:
+    """Return the folder that results go to."""
+    return ground.path or out / f"attack-{ground.settings.run.scenario}"
+
+
+def _check_place(ground: Ground, out: Path) -> None:
+    """Refuse a folder in which results could not be kept, before anything is attacked.
+
+    Raises:
+        NotStarted: it cannot be written, or results that are there are damaged.
+    """
+    from simulations.attacks.result import kept_results
+    from simulations.error_messages import asked_of_the_machine
+
+    path = _place_of(ground, out)
+    kept_results(path)
+    there = next(one for one in (path.absolute(), *path.absolute().parents) if one.exists())
+    with asked_of_the_machine(there, "--out"), tempfile.TemporaryFile(dir=there):
+        pass
 
 
 def _show(found: Result, page: Path) -> None:

@@ -8,6 +8,7 @@ likeliest. How often it can be right is what theory bounds, so its row stands be
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -21,7 +22,7 @@ from simulations.attacks.ground import Ground
 from simulations.attacks.inversion import descended, linear_start
 from simulations.attacks.one_round import OneRound
 from simulations.attacks.result import Column, Control, Result, beyond
-from simulations.attacks.sights import Sight, sights
+from simulations.attacks.sights import Sight, sights, steps_of_round
 from simulations.attacks.targets import CANDIDATES, TARGETS, Targets
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def attack(ground: Ground) -> Result:
         row = attacked.row(rebuilt, hits / trials)
         rows.append(row)
         pictures.append(rebuilt)
-        if beyond(hits, trials, row["allowed"]):
+        if beyond(hits, trials, row["allowed"], of=len(seen)):
             alarms.append(
                 f"{row['way']}, {row['sees']}: {hits} of {trials} picks are right, where no attack "
                 f"should be right more often than {row['allowed']:.3g}"
@@ -156,7 +157,8 @@ class _Attacked:
     def rebuilt(self, steps: Steps) -> list[Vector]:
         """Return the record that comes back of each target, float64 ``[values]``."""
         targets, found = self._targets, []
-        stddev = self._multiplier * self._round.terms.l2_clip
+        terms = self._round.terms
+        stddev = self._multiplier * terms.l2_clip * math.sqrt(steps_of_round(terms))
         start = linear_start(self._round.module)
         for number in range(targets.count):
             update = self._seen(self._with_others(number))
@@ -190,7 +192,9 @@ class _Attacked:
 
     def _with_others(self, number: int) -> list[Records]:
         """A target's record, and those of a patient of each other hospital."""
-        own, hospitals = self._targets.own, self._settings.partition.hospitals
+        own = self._targets.own
+        pooled = self._settings.regime.pooled
+        hospitals = self._settings.partition.hospitals if pooled else self._round.summed
         return [own[(number + other) % len(own)] for other in range(hospitals)]
 
     def _seen(self, batches: Sequence[Records]) -> Vector:
@@ -204,7 +208,7 @@ class _Attacked:
     def row(self, rebuilt: Sequence[Vector], picked: float) -> dict[str, Any]:
         """Return the row of this sight."""
         alike, decibels = self._targets.likeness(rebuilt)
-        limit = Limit(mu=1.0 / self._multiplier) if self._multiplier else Limit()
+        limit = Limit(mu=self._sight.apart(self._round.terms))
         return {
             "way": self._sight.way.label,
             "sees": self._sight.title,

@@ -94,9 +94,9 @@ class Ground:
             raise SettingsError(faults)
 
     def ways(self) -> Iterator[Way]:
-        """Yield each regime, a private one at each target."""
-        for regime in self.regimes:
-            for epsilon in self.epsilons if REGIMES[regime].private else (None,):
+        """Yield each regime, a private one at each target; what is named twice comes once."""
+        for regime in dict.fromkeys(self.regimes):
+            for epsilon in dict.fromkeys(self.epsilons) if REGIMES[regime].private else (None,):
                 yield Way(regime=regime, epsilon=epsilon)
 
     def told(self, way: Way, changes: Mapping[str, ConfigValue] | None = None) -> Settings:
@@ -138,6 +138,15 @@ class Ground:
         if fault := classes_fault(settings, self.cohorts, "attacks are on models that tell"):
             raise NotStarted(fault)
         return self.cohorts.of(settings)
+
+    @property
+    def split_by_chance(self) -> bool:
+        """Whether patients who are trained on and those of the holdout differ by chance alone.
+
+        A test part, other data or hospitals' scanners may be told from them without any model, so
+        that a bound on membership says nothing of it.
+        """
+        return self.cohort.origin == "own" and not self.settings.partition.shift
 
     def prepared(self, records: Records) -> Records:
         """Return records as the model wants them."""

@@ -45,8 +45,9 @@ COLUMNS = (
 CAPTION = (
     "Found: the chance that a patient's record is the one that is picked by what is known of them. "
     "Alone: patients whom no other record of the table equals in it. Allowed: what epsilon leaves "
-    "possible of picking one of so many: of noised values twice 1/scale for each that is known, "
-    "since with another row for the patient's two rows would be others. A model is no table, so "
+    "possible of picking one of so many to whoever reads whole rows, since columns go together: of "
+    "noised values twice 1/scale for each of a row, as with another row for the patient's two rows "
+    "would be others. Epsilon: of a whole row. A model is no table, so "
     "there is nothing to pick; its row says what its epsilon allows whoever knows everything else."
 )
 
@@ -95,7 +96,7 @@ def releases() -> list[Release]:
                 make=_noised(scale),
                 epsilon=InputNoise(scale=scale, values=1).epsilon_value,
             )
-            for scale in (0.25, 1.0, 4.0)
+            for scale in (0.25, 1.0, 4.0, 16.0)
         ),
     ]
 
@@ -117,7 +118,8 @@ def attack(ground: Ground) -> Result:
         for known in KNOWN:
             row = _row(table, released, release, known)
             rows.append(row)
-            if beyond(round(row["picked"] * len(table)), len(table), row["allowed"]):
+            found = round(row["picked"] * len(table))
+            if beyond(found, len(table), row["allowed"], of=len(ways) * len(KNOWN)):
                 alarms.append(f"{row['way']}, {row['sees']}: {row['picked']:.3f} found")
     rows += _models(ground, len(table))
     control = rows[len(KNOWN) - 1]
@@ -166,8 +168,9 @@ def _row(table: Table, released: Table, release: Release, known: int) -> dict[st
     nearest = apart <= least + 1e-9
     right = nearest[np.arange(len(table)), np.arange(len(table))]
     same = (np.abs(shown[:, None, :] - shown[None, :, :]).max(axis=2) < 1e-9).sum(axis=1)
-    level = None if release.epsilon is None else known * release.epsilon
-    # That a row is the patient's or another's changes two rows: twice the epsilon of what is known.
+    # What is known of a patient also tells of columns that go with it, so whole rows count; that a
+    # row is the patient's or another's changes two of them: twice the epsilon of a row.
+    level = None if release.epsilon is None else table.shape[1] * release.epsilon
     limit = Limit() if level is None else Limit(claims=((2 * level, 0.0),))
     return {
         "way": release.title,

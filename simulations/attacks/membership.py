@@ -65,7 +65,8 @@ CAPTION = (
     "protection. AUC 0.5 and a TPR as large as the FPR are those of a guess; brackets: a standard "
     "error over models. Allowed: the most that any attacker reaches who sees the models of all "
     "rounds and all other patients (e^epsilon FPR + delta at several deltas, or the Gaussian curve "
-    "where everybody is in every round). Epsilon: against the public."
+    "where everybody is in every round); a run's own patients and its holdout may differ by more "
+    "than that, which 1 then says, unless chance alone split them. Epsilon: against the public."
 )
 
 
@@ -129,7 +130,7 @@ def attack(ground: Ground) -> Result:
             rows += siege.rows(report, way.label, curves)
             alarms += siege.alarms
         if ground.path is not None:
-            rows.append(_own_row(ground, curves))
+            rows.append(_own_row(ground, curves, alarms, of=len(rows)))
     columns, said = with_rare(COLUMNS, rows)
     return Result(
         attack=NAME,
@@ -169,7 +170,9 @@ COLUMNS = (
 )
 
 
-def _own_row(ground: Ground, curves: list[dict[str, Any]]) -> dict[str, Any]:
+def _own_row(
+    ground: Ground, curves: list[dict[str, Any]], alarms: list[str], *, of: int
+) -> dict[str, Any]:
     """Attack a run's own model: its patients against those of its holdout, by queries alone."""
     settings, cohort, model = ground.settings, ground.cohort, ground.model()
     assert model is not None
@@ -181,7 +184,11 @@ def _own_row(ground: Ground, curves: list[dict[str, Any]]) -> dict[str, Any]:
     odds = log_odds(module_of(settings, ground, model), pool)[None]
     measured = measure(odds, coins)
     limit, level = limit_of_public(settings, ground)
+    if not ground.split_by_chance:
+        limit = Limit()
     label = f"this run: {settings.privacy.regime}"
+    if too_much := alarm(measured, coins, limit, of=of):
+        alarms.append(f"{label}: {too_much}")
     curves.append(_curve(label, "loss", measured, limit))
     return _row(label, "loss", measured, limit, None, level)
 
@@ -261,7 +268,8 @@ class _Siege:
         found = []
         for name, values in scores.items():
             measured = measure(values, pool.coins)
-            if too_much := alarm(measured, pool.coins, limit):
+            judged = len(ATTACKERS) * len(list(ground.ways())) + 1
+            if too_much := alarm(measured, pool.coins, limit, of=judged):
                 self.alarms.append(f"{label}, {ATTACKERS[name]}: {too_much}")
             curves.append(_curve(label, name, measured, limit))
             found.append(_row(label, name, measured, limit, accuracy, level))

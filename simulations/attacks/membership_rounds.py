@@ -295,7 +295,8 @@ class _Watch:
         )
         coins: Coins = self._pool.coins[:, asked]
         found = measure(scores[:, asked], coins)
-        if too_much := alarm(found, coins, limit):
+        judged = 3 * (len(list(self._ground.ways())) + 1)
+        if too_much := alarm(found, coins, limit, of=judged):
             alarms.append(f"{self._way.label}, {title}: {too_much}")
         return {
             "way": self._way.label,

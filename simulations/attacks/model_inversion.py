@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from accounting.attack_limits import Limit
 from clients.contract.settings import ConfigValue, SettingsError
 from clients.data.records import Records
 from simulations.attacks.ground import Ground, Way
@@ -63,7 +64,8 @@ CAPTION = (
     "Like the class: correlation of what comes out with the mean of the class's records, both less "
     "the mean of public ones; a model is there to know that. Nearer: the chance that a patient who "
     "was trained on correlates more with it than one of the same class who was not, half being a "
-    "guess; allowed: the most that any test of membership reaches. The control has learnt from one "
+    "guess; allowed: the most that any test of membership reaches, where chance alone decided who "
+    "was trained on, else 1. The control has learnt from one "
     "patient of each class. Epsilon: against the public."
 )
 
@@ -174,6 +176,8 @@ def _row(
         errors.append(error)
         like.append(_correlations(people.means[[one]] - people.prior.mean, direction))
     limit, level = limit_of_public(settings, ground)
+    if not ground.split_by_chance:
+        limit = Limit()
     return {
         "way": way.label if way else "control",
         "accuracy": made.accuracy,

@@ -46,6 +46,7 @@ class OneRound:
 
     Attributes:
         terms: of the training.
+        summed: hospitals of one sum: all of them, or a group.
         module: the model that gradients are taken at, for whoever attacks.
     """
 
@@ -62,6 +63,8 @@ class OneRound:
         if model is not None:
             set_parameters(session.replica.module, model)
         self.terms: Terms = session.terms
+        groups = self.terms.groups
+        self.summed = groups.size if groups else self.terms.hospitals
         # Before hooks of per-patient gradients are put on the hospitals' own.
         self.module = copy.deepcopy(session.replica.module)
         self._exchange, self._replica = session.exchange, session.replica
@@ -90,14 +93,16 @@ class OneRound:
             seeds = Seeds.drawn(stream, grid.parts)
             return noised_unpaid(gradient.total, grid, stream, seeds)
 
+        # Local steps are as long as those of a hospital with its share of the patients.
+        patients = self.terms.patients / self.terms.hospitals
         draws = Draws(
-            batch=lambda step: _batch(batch), noised=noised, patients=1.0, phases=Phases()
+            batch=lambda step: _batch(batch), noised=noised, patients=patients, phases=Phases()
         )
         return self._exchange.contribute(self._replica, draws)[: self._size]
 
     def sum_of(self, batches: Sequence[Records | None]) -> Vector:
-        """Return the sum of all hospitals' updates; those that are not named sampled nobody."""
-        given = [*batches, *[None] * (self.terms.hospitals - len(batches))]
+        """Return the sum of all, or of a group; hospitals that are not named sampled nobody."""
+        given = [*batches, *[None] * (self.summed - len(batches))]
         total: Vector = np.sum([self.update(batch) for batch in given], axis=0)
         return total
 

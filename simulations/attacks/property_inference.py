@@ -20,7 +20,7 @@ from clients.contract.settings import SettingsError
 from clients.data.records import Records
 from simulations.attacks.ground import Ground, Way
 from simulations.attacks.one_round import OneRound
-from simulations.attacks.result import Column, Control, Result, beyond
+from simulations.attacks.result import Column, Control, Result, beyond, guessed
 from simulations.attacks.sights import Sight, sights
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def attack(ground: Ground) -> Result:
         ground.listener(f"attack {NAME}", number, len(seen))
         row, hits = _row(ground, sight, people, games)
         rows.append(row)
-        if beyond(hits, games, row["allowed"]):
+        if beyond(hits, games, row["allowed"], of=len(seen)):
             alarms.append(
                 f"{row['way']}, {row['sees']}: {hits} of {games} are told apart, where at most "
                 f"{row['allowed']:.3g} are allowed"
@@ -85,7 +85,8 @@ def attack(ground: Ground) -> Result:
         caption=CAPTION,
         control=Control(
             text=f"F, a single unsealed update: {rows[0]['told']:.0%} told apart",
-            succeeded=rows[0]["told"] >= TOLD,
+            succeeded=rows[0]["told"] >= TOLD
+            and not guessed(round(rows[0]["told"] * games), games, 0.5),
         ),
         alarms=tuple(alarms),
         facts=f"{ground.settings.data.name}, {ground.settings.model.name}, "
@@ -152,7 +153,6 @@ def _row(ground: Ground, sight: Sight, people: _People, games: int) -> tuple[dic
         seed=ground.seed,
     )
     hits = _games(ground, sight, people, games, made)
-    multiplier = sight.multiplier(made.terms)
     replaced = round((SHARES[1] - SHARES[0]) * BATCH)
     return {
         "way": sight.way.label,
@@ -160,7 +160,7 @@ def _row(ground: Ground, sight: Sight, people: _People, games: int) -> tuple[dic
         "sealed": sight.sealed,
         "told": hits / games,
         # To replace a patient is to take one away and to add one: 2/sigma apart, for each of them.
-        "allowed": float(ndtr(replaced / multiplier)) if multiplier else 1.0,
+        "allowed": float(ndtr(replaced * sight.apart(made.terms))),
         "run_epsilon": sight.epsilon(made.terms, settings),
     }, hits
 
@@ -175,7 +175,7 @@ def _games(ground: Ground, sight: Sight, people: _People, games: int, made: OneR
         for share in SHARES
     )
     common = _common_share(people.private)
-    others = 0 if sight.single else made.terms.hospitals - 1
+    others = 0 if sight.single else made.summed - 1
     # What the others add is guessed at the share that is common.
     added = others * (few + (common - SHARES[0]) / (SHARES[1] - SHARES[0]) * (many - few))
     hits = 0

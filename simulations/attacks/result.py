@@ -14,11 +14,18 @@ from typing import Any, Literal
 
 from scipy.stats import binom
 
+from crypto.whole_file import locked
+from simulations.error_messages import NotStarted
 from strategies.run.folder import RunFolder
 
 FILE = "attacks.json"
-#: Chance at which an attack that did better than theory allows is no luck.
+#: Chance at which an attack that did better than theory allows is no luck, over all of its rows.
 LUCK = 1e-6
+#: Chance at which an attack that did better than a guess at its control may be luck.
+GUESSED = 1e-3
+
+#: What every result that is kept has.
+_KEPT = {"title", "columns", "rows", "caption", "control", "alarms"}
 
 Row = Mapping[str, Any]
 
@@ -118,11 +125,41 @@ class Result:
 
 def keep_result(path: Path, found: Result) -> None:
     """Add a result to a folder's ``attacks.json``, in place of one of the same attack."""
+    with locked(path / ".attacks.lock"):
+        known = kept_results(path)
+        RunFolder(path).write_json(FILE, {**known, found.attack: found.to_json()})
+
+
+def kept_results(path: Path) -> dict[str, Any]:
+    """Return what a folder's ``attacks.json`` holds, by attack.
+
+    Raises:
+        NotStarted: it is no such file; asked before an attack, nothing is lost.
+    """
     file = path / FILE
-    known = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    RunFolder(path).write_json(FILE, {**known, found.attack: found.to_json()})
+    try:
+        known = json.loads(file.read_bytes()) if file.is_file() else {}
+    except ValueError:
+        known = None
+    if isinstance(known, dict) and all(
+        isinstance(one, dict) and one.keys() >= _KEPT for one in known.values()
+    ):
+        return known
+    raise NotStarted(f"{file} is damaged: it holds no results of attacks; move it away first.")
 
 
-def beyond(hits: int, trials: int, allowed: float) -> bool:
-    """Whether so many hits of independent trials are more than luck where `allowed` holds."""
-    return allowed < 1.0 and float(binom.sf(hits - 1, trials, allowed)) < LUCK
+def beyond(hits: int, trials: int, allowed: float, *, of: int) -> bool:
+    """Whether so many hits of independent trials are more than luck where `allowed` holds.
+
+    Args:
+        hits: how many.
+        trials: of how many.
+        allowed: the largest chance of a hit.
+        of: tests that the attack makes; the luckiest of them all is to be no luck.
+    """
+    return allowed < 1.0 and float(binom.sf(hits - 1, trials, allowed)) < LUCK / of
+
+
+def guessed(hits: int, trials: int, chance: float) -> bool:
+    """Whether so many hits may be those of whoever guesses, right with such a chance."""
+    return float(binom.sf(hits - 1, trials, chance)) > GUESSED

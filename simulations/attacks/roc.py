@@ -5,6 +5,7 @@ Area and hits are over all models together; their errors come from leaving out a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -99,15 +100,28 @@ def _hits(scores: Matrix, coins: Coins, rate: float) -> float:
     return float(np.mean(scores[coins] > threshold))
 
 
-def alarm(found: Measured, coins: Coins, limit: Limit) -> str:
-    """Return what is beyond a limit by more than luck explains, in words; "" where nothing is."""
+def alarm(found: Measured, coins: Coins, limit: Limit, *, of: int) -> str:
+    """Return what is beyond a limit by more than luck explains, in words; "" where nothing is.
+
+    Args:
+        found: what was measured.
+        coins: who was trained on.
+        limit: what is allowed.
+        of: rows that are so judged; each by its area, and by two tests at each rate.
+    """
     members, others = int(coins.sum()), int((~coins).sum())
+    tests = of * (1 + 2 * len(found.rates))
+    # An area is a mean over pairs, of which so many have nobody in common (Hoeffding 1963).
+    luck = math.sqrt(math.log(tests / LUCK) / (2 * max(min(members, others), 1)))
+    if found.area > (most := limit.most_area()) + max(ERRORS * found.area_error, luck):
+        return f"AUC {found.area:.3f}, where at most {most:.3f} is allowed"
     for number, wanted in enumerate(found.rates):
         hits, error = found.hits[number], found.hits_error[number]
         alarms = int(np.floor(wanted * others))
-        rate = float(beta.ppf(1 - LUCK, alarms + 1, max(others - alarms, 1)))
+        rate = float(beta.ppf(1 - LUCK / tests, alarms + 1, max(others - alarms, 1)))
         allowed = limit.most_hits(rate)
-        if hits > allowed + ERRORS * error and beyond(round(hits * members), members, allowed):
+        called = round(hits * members)
+        if hits > allowed + ERRORS * error and beyond(called, members, allowed, of=tests):
             most = limit.most_hits(wanted)
             return f"TPR {hits:.3f} at {100 * wanted:g}% FPR, where at most {most:.3f} is allowed"
     return ""

@@ -45,8 +45,17 @@ class Sight:
             return noise.multiplier_of_update
         if REGIMES[self.way.regime].noise == "local":
             # Each update has by itself what the claim needs, so their sum has more.
-            return noise.multiplier_of_update * math.sqrt(terms.hospitals)
+            return noise.multiplier_of_update * math.sqrt(noise.hospitals)
         return noise.multiplier_of_sum
+
+    def apart(self, terms: Terms) -> float:
+        """Return how far a patient in all of a round moves it, in standard deviations of its noise.
+
+        Infinity without noise. Of several local steps each has its noise, and the patient in it:
+        together they are sqrt(steps) times as far apart (Dong et al. 2022, corollary 3.3).
+        """
+        noise = self.multiplier(terms)
+        return math.sqrt(steps_of_round(terms)) / noise if noise else math.inf
 
     def epsilon(self, terms: Terms, settings: Settings) -> float | None:
         """Return epsilon of whoever sees this in every round of a run; None without noise."""
@@ -58,6 +67,11 @@ class Sight:
             count=terms.schedule.events,
         )
         return epsilon_or_rdp([event], settings.privacy.delta, settings.privacy.accountant)
+
+
+def steps_of_round(terms: Terms) -> int:
+    """Return how many noised sums a hospital's update of one round is made of."""
+    return terms.schedule.events // terms.rounds
 
 
 def sights(ground: Ground) -> Iterator[Sight]:
@@ -72,4 +86,8 @@ def sights(ground: Ground) -> Iterator[Sight]:
             yield Sight(way=way, single=True, title="a single update")
         elif kind.noise == "semi-central":
             yield Sight(way=way, single=True, title="a single share")
-        yield Sight(way=way, single=False, title="the sum")
+        # Sums of groups are opened apart, so nobody is left with less to see than one of them.
+        size = ground.told(way).exchange.group_size
+        if size != 1:
+            title = f"the sum of a group of {size}" if size else "the sum"
+            yield Sight(way=way, single=False, title=title)

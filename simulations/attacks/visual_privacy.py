@@ -25,7 +25,7 @@ from clients.data.records import SPATIAL_KINDS
 from simulations.attacks.ground import Ground, Way
 from simulations.attacks.inversion import Prior
 from simulations.attacks.pictures import as_text, can_be_drawn
-from simulations.attacks.result import Column, Control, Result, beyond
+from simulations.attacks.result import Column, Control, Result, beyond, guessed
 from simulations.attacks.similarity import psnr, ssim
 
 if TYPE_CHECKING:
@@ -73,13 +73,13 @@ def attack(ground: Ground) -> Result:
     rows: list[dict[str, Any]] = [shown.guess()]
     drawn = [shown.private[:4]]
     labels, alarms = ["the record"], []
+    trials = ground.trials or TRIALS
     for number, scale in enumerate(SCALES):
         ground.listener(f"attack {NAME}", number, len(SCALES))
         row, noisy, clean = shown.attacked(scale, number)
-        trials = ground.trials or TRIALS
         hits = shown.picks(scale, number, trials)
         row["picked"] = hits / trials
-        if beyond(hits, trials, row["allowed"]):
+        if beyond(hits, trials, row["allowed"], of=len(SCALES)):
             alarms.append(f"{row['way']}: {hits} of {trials} picks, {row['allowed']:.3g} allowed")
         rows.append(row)
         labels += [f"{row['way']}: noised", f"{row['way']}: denoised"]
@@ -95,7 +95,8 @@ def attack(ground: Ground) -> Result:
         control=Control(
             text=f"{control['way']}: SSIM {control['ssim']:.2f}, {control['picked']:.0%} of picks "
             "right",
-            succeeded=bool(control["ssim"] >= LIKE and control["picked"] > 0.95),
+            succeeded=bool(control["ssim"] >= LIKE and control["picked"] > 0.95)
+            and not guessed(round(control["picked"] * trials), trials, 1 / CANDIDATES),
         ),
         alarms=tuple(alarms),
         drawn={

@@ -173,6 +173,27 @@ def test_what_cannot_be_attacked_is_said(words, said, capsys):
     assert not Path("runs").exists()
 
 
+@pytest.mark.parametrize("text", ['{"linkage": ', "[1]", '{"linkage": 3}'])
+def test_a_place_in_which_nothing_can_be_kept_is_refused_before_the_attack(text, capsys):
+    file = Path("runs/attack-default/attacks.json")
+    file.parent.mkdir(parents=True)
+    file.write_text(text)
+    assert main(LEAST) == 2
+    assert "attacks.json is damaged" in " ".join(capsys.readouterr().err.split())
+    assert file.read_text() == text
+    Path("taken").write_text("")
+    assert main([*LEAST, "--out", "taken"]) == 2
+    assert "is a file" in " ".join(capsys.readouterr().err.split())
+
+
+def test_what_is_named_twice_is_attacked_once_and_one_game_is_no_control(capsys):
+    words = ["attack", "property-inference", "default", "--regimes", "F,F", "--trials", "1"]
+    assert main([*words, "--json"]) == 1
+    said = capsys.readouterr()
+    assert [row["sealed"] for row in json.loads(said.out)["rows"]] == ["no", "yes"]
+    assert "does not work where nothing protects" in " ".join(said.err.split())
+
+
 def test_a_run_of_real_hospitals_is_refused(capsys):
     start_run(Path("superlink") / "runs" / "one")
     assert main(["attack", "gradient-inversion", "superlink/runs/one"]) == 2

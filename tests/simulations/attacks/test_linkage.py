@@ -31,14 +31,23 @@ def test_records_that_are_equal_are_a_guess_among_them():
     assert row["alone"] == 0.0
 
 
-@pytest.mark.parametrize("scale", [1.0, 4.0])
+@pytest.mark.parametrize("scale", [4.0, 16.0])
 def test_noise_keeps_its_promise(scale):
     table = table_of(patients=400)
     release = next(one for one in releases() if one.title == f"noise of scale {scale:g}")
     assert release.epsilon == pytest.approx(1 / scale)
     found = [_row(table, release.make(table, seed), release, 2) for seed in range(5)]
-    assert found[0]["allowed"] == pytest.approx(np.exp(4 / scale) / 400, rel=1e-6)
+    assert found[0]["allowed"] == pytest.approx(np.exp(16 / scale) / 400, rel=1e-6)
     assert np.mean([row["picked"] for row in found]) <= found[0]["allowed"]
+
+
+def test_who_knows_one_column_reads_those_that_go_with_it_within_what_is_allowed():
+    table = np.repeat(np.random.default_rng(0).integers(0, 2, (400, 1)).astype(float), 60, axis=1)
+    release = next(one for one in releases() if one.title == "noise of scale 4")
+    shown = release.make(table, 0)
+    told = np.mean((shown.mean(axis=1) > 0.5) == (table[:, 0] > 0.5))
+    assert told > 0.65 > np.exp(release.epsilon) / (1 + np.exp(release.epsilon))
+    assert _row(table, shown, release, 1)["allowed"] == pytest.approx(1.0, abs=1e-3)
 
 
 def test_a_promise_that_does_not_hold_is_above_its_limit():

@@ -71,7 +71,7 @@ def test_more_than_is_allowed_is_an_alarm_and_luck_is_none():
         found = Measured(
             area=0.5, area_error=0.0, hits=(hits, 0.0), hits_error=(error, 0.0), curve=(), others=90
         )
-        assert bool(alarm(found, coins, limit)) == expected
+        assert bool(alarm(found, coins, limit, of=1)) == expected
 
 
 def test_rare_false_alarms_are_shown_where_patients_are_enough_and_else_it_is_said_why():
@@ -94,12 +94,26 @@ def test_rare_false_alarms_are_shown_where_patients_are_enough_and_else_it_is_sa
     assert "fewer than 5,000" in dash and "takes 5,000 patients outside" in why
 
 
+def test_an_area_beyond_the_limit_is_an_alarm_where_few_false_alarms_show_nothing():
+    # Half of the noise that was promised, and too few patients to see it at 1%.
+    scores, coins = made(1.0, models=10, patients=200, spread=0.0)
+    found, limit = measure(scores, coins), Limit(mu=0.5)
+    assert not alarm(found, coins, Limit(mu=1.0), of=3)
+    assert f"AUC {found.area:.3f}, where at most" in alarm(found, coins, limit, of=3)
+
+
+def test_who_is_told_from_a_holdout_of_others_is_not_held_against_epsilon():
+    for told, expected in (([], True), (["partition.shift=0.5", "data.name=digits"], False)):
+        settings = resolve(find_scenario("default"), told, {})
+        assert Ground(settings=settings).split_by_chance == expected
+
+
 def test_more_rare_hits_than_are_allowed_are_an_alarm():
     values, coins = made(4.0, models=2, patients=10_400, spread=0.0)
     found = measure(values, coins)
     allowed = Limit(claims=((5.0, 0.1),))
     assert allowed.most_hits(0.01) > 0.99 and allowed.most_hits(0.001) < 0.3
-    assert "at 0.1% FPR, where at most 0.2" in alarm(found, coins, allowed)
+    assert "at 0.1% FPR, where at most 0.2" in alarm(found, coins, allowed, of=1)
 
 
 def test_hospitals_hold_whom_the_coins_chose_and_the_holdout_stays(ground):

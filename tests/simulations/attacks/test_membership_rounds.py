@@ -110,9 +110,9 @@ def test_the_best_that_can_be_told_is_near_what_is_allowed_and_not_beyond():
     ratios, coins = made_rounds(1.0, 1.0)
     found = measure(ratios, coins)
     assert 0.5 + 0.6 * (limit.most_area() - 0.5) < found.area < limit.most_area()
-    assert not alarm(found, coins, limit)
+    assert not alarm(found, coins, limit, of=1)
     without = measure(*made_rounds(1e-4, 1e-4))
-    assert alarm(without, coins, limit)
+    assert alarm(without, coins, limit, of=1)
 
 
 def test_an_alarm_says_in_which_regime_and_who_sees_it(ground):
@@ -121,7 +121,7 @@ def test_an_alarm_says_in_which_regime_and_who_sees_it(ground):
     for sight, scores in ((single, watch._pool.coins * 1.0), (total, watch._pool.coins * 0.0)):
         row = watch._row(sight.key, sight.title, scores, *watch._limit(sight), alarms)
         assert row["most_area"] < 1.0
-    assert [one[:33] for one in alarms] == ["FSCDP, epsilon 1, every share: TP"]
+    assert [one[:33] for one in alarms] == ["FSCDP, epsilon 1, every share: AU"]
 
 
 @pytest.mark.parametrize(("area", "error", "works"), [(0.9, 0.02, True), (0.75, 0.02, False)])
