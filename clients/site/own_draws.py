@@ -6,7 +6,6 @@ noise, as the exact value that an exact event paid for.
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -47,8 +46,6 @@ if TYPE_CHECKING:
     from clients.site.ground import Site
     from clients.site.shared_state import SharedState
 
-
-logger = logging.getLogger(__name__)
 
 #: How many times fewer patients than an even part of all are told of.
 _FAR = 10
@@ -173,8 +170,6 @@ class OwnDraws:
             return
         with suppress(OSError):  # whether a disk is full must not hang on how many they are
             self._site.log(text)
-        if self._site.simulated:
-            logger.warning(text)
 
     def look_ahead(self) -> None:
         """Compute the features that the model learns from, where they are kept, and no value more.
