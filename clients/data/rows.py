@@ -268,7 +268,8 @@ def _excel(path: Path, sheet: str) -> tuple[list[str], Iterable[Sequence[Any]]]:
 def _parquet(path: Path) -> tuple[list[str], Iterable[Sequence[Any]]]:
     from pyarrow import parquet
 
-    table = parquet.read_table(path)
+    with path.open("rb") as file:  # by Python, so that whoever guards files is told of it
+        table = parquet.read_table(file)
     return list(table.column_names), zip(*map(_values, table.columns), strict=True)
 
 

@@ -37,6 +37,7 @@ class Attack:
 
         Raises:
             SettingsError: trials are asked for of an attack that has none, or it does not apply.
+            NotStarted: a file of a real hospital's was opened.
         """
         if ground.trials and not self.trials:
             raise SettingsError(
@@ -46,9 +47,11 @@ class Attack:
                 ]
             )
         from clients.models.architecture import load_function
+        from simulations.attacks.opened import nobodys_patients
 
         found: Callable[[Ground], Result] = load_function(self.carried_out_by)
-        return found(ground)
+        with nobodys_patients():
+            return found(ground)
 
 
 ATTACKS: dict[str, Attack] = {

@@ -15,6 +15,7 @@ from clients.data.catalogue import OWN
 from clients.data.cohorts import Cohorts
 from clients.data.files import data_folder
 from clients.models.catalogue import architecture_of, prepare
+from simulations.attacks.opened import hospital_of, refusal
 from simulations.error_messages import NotStarted
 from simulations.preflight import classes_fault
 from strategies.run.budget import calibrated_multiplier
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 
 #: Where a simulation keeps its hospitals, inside the run's folder.
 SITES = "sites"
-#: The file that makes a folder a real hospital's.
-SITE_FILE = "site.toml"
 #: Targets that private regimes are attacked at, where nothing else is asked for.
 EPSILONS = (1.0, 3.0, 10.0)
 #: What each training that is made for an attack is told.
@@ -220,8 +219,8 @@ def ground_of_run(path: Path) -> Settings:
 def refuse_real(settings: Settings, path: Path | None) -> None:
     """Refuse whatever is not a simulation over public data or a folder of one's own.
 
-    A simulated run keeps its hospitals in its own folder; in a deployment they are elsewhere. A
-    folder is a real hospital's where a ``site.toml`` lies in it or above it.
+    A simulated run keeps its hospitals in its own folder; in a deployment they are elsewhere. What
+    names do not tell is found out when files are opened (`nobodys_patients`).
 
     Raises:
         NotStarted: it is a deployment's run, or the records lie in a hospital's folder.
@@ -234,11 +233,5 @@ def refuse_real(settings: Settings, path: Path | None) -> None:
     base, _, own = settings.data.name.partition(":")
     places = [data_folder(settings.data.dir), Path(own) if base in OWN and own else None]
     for place in filter(None, places):
-        here = place.expanduser().absolute()
-        real = here.resolve()
-        for folder in dict.fromkeys((here, *here.parents, real, *real.parents)):
-            if (folder / SITE_FILE).is_file():
-                raise NotStarted(
-                    f"{place} lies in {folder}, which {SITE_FILE} makes a real hospital's: its "
-                    "patients are not attacked. Copy data of your own elsewhere, or take made data."
-                )
+        if home := hospital_of(str(place.expanduser().absolute())):
+            raise NotStarted(refusal(place, home))

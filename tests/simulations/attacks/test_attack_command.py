@@ -214,6 +214,41 @@ def test_records_in_a_real_hospitals_folder_are_refused(capsys, monkeypatch):
     assert main(words) == 2
 
 
+ROWS = "a,label\n" + "".join(f"{row / 400},{row % 2}\n" for row in range(400))
+DECLARED = 'target = "label"\nclasses = ["0", "1"]\n[ranges]\na = [0, 1]\n'
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        ["data.name=csv:mine/*.csv", "data.dir=."],
+        ["data.name=csv:a.csv", "data.dir=mine"],
+        ["data.name=csv:../clinic/data/a.csv", "data.dir=mine"],
+        ["data.name=csv:own.csv", "data.holdout-from=csv:clinic/data/a.csv"],
+        ["data.name=csv:own.csv", "data.holdout-from=csv:mine/a.csv"],
+    ],
+)
+def test_a_real_hospitals_file_is_refused_by_whatever_name_it_comes(told, capsys):
+    for folder in ("clinic/data", "mine"):
+        Path(folder).mkdir(parents=True)
+    for file in ("mine/dataset", "mine/a", "clinic/data/a", "own"):
+        Path(f"{file}.toml").write_text(DECLARED)
+    for name in ("a", "b"):
+        Path(f"clinic/data/{name}.csv").write_text(ROWS)
+        Path(f"mine/{name}.csv").symlink_to(Path(f"clinic/data/{name}.csv").absolute())
+    Path("own.csv").write_text(ROWS)
+    words = ["attack", "property-inference", "default", "--regimes", "F", "--trials", "100"]
+    for one in [*told, "partition.hospitals=2"]:
+        words += ["--set", one]
+    assert main(words) == 0, capsys.readouterr().err  # the control: nobody's folder yet
+    file = Path("runs/attack-default/attacks.json")
+    file.unlink()
+    Path("clinic/site.toml").write_text("")
+    assert main(words) == 2
+    assert "makes a real hospital's" in " ".join(capsys.readouterr().err.split())
+    assert not file.exists()
+
+
 def test_a_run_is_attacked_as_it_was(capsys):
     run = Path("runs/one")
     start_run(run)
