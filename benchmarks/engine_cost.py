@@ -26,7 +26,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import os
 import statistics
 import subprocess
@@ -165,12 +164,14 @@ def measure(hospitals: int, repeats: int, *, stock: bool, pfl: bool) -> dict[str
     """Measure floor and DP round for one number of hospitals."""
     import ray
 
+    from simulations.engines.ray_cluster import start_ray
+
     found: dict[str, Any] = {}
     for measure_name, app, work in (
         ("floor", "engine_apps:null_app", False),
         ("dp_round", "engine_apps:dp_app", True),
     ):
-        ray.init(include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
+        start_ray("")
         try:
             with ExitStack() as stack:
                 contenders = {

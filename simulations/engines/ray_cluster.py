@@ -22,6 +22,9 @@ from simulations.signals import Terminated
 
 #: Longest wait for a word of a cluster, in seconds, by socket and by message.
 CONNECT_SECONDS, ANSWER_SECONDS = 3.0, 5.0
+#: Largest object that goes from one process to another at once, not by Ray's object store, which
+#: costs more than it saves where what is sent is read once, as an update is.
+DIRECT_BYTES = 4 * 2**20
 #: Bytes of the longest name that a socket may have, and what Ray makes of its folder's name.
 _LONGEST_SOCKET = 103 if sys.platform == "darwin" else 107
 _SOCKET = "ray/session_2000-01-01_00-00-00_000000_{process}/sockets/plasma_store"
@@ -93,7 +96,12 @@ def _start_here(common: dict[str, Any]) -> None:
 
     try:
         with _without_what_nobody_reads():
-            ray.init(address="local", include_dashboard=False, **common)
+            ray.init(
+                address="local",
+                include_dashboard=False,
+                _system_config={"max_direct_call_object_size": DIRECT_BYTES},
+                **common,
+            )
     except OSError:
         raise
     except Exception as error:  # Ray has no class of its own for it

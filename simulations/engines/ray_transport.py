@@ -1,8 +1,9 @@
 """Messages over Ray: the same ServerApp and ClientApp, without queues that are polled.
 
-Messages that share one content, as a round's do, go into Ray's object store once. Each hospital has
-an actor of its own choice, so that what the process has cached for it is found again; an actor with
-nothing left to do takes work from the one with most.
+Messages that share one content, as a round's do, go into Ray's object store once, unless it is so
+small that carrying it with each call costs less. Each hospital has an actor of its own choice, so
+that what the process has cached for it is found again; an actor with nothing left to do takes work
+from the one with most.
 
 A call to an actor costs milliseconds whatever is in it, so hospitals are called together. How many
 follows from what their work took in the last rounds: the first call holds half of what an actor has
@@ -33,6 +34,8 @@ CALL_SECONDS = 0.075
 #: Most bytes in the replies of one call, which are held together, and most messages.
 CALL_BYTES = 16 * 2**20
 CALL_MESSAGES = 64
+#: Most bytes of a content that is carried with each call, not by the object store.
+CARRIED_BYTES = 512 * 2**10
 #: How much of a hospital's expected seconds its last answer decides.
 LAST_COUNTS = 0.5
 #: Calls that wait at an actor, so that it never waits for the driver.
@@ -114,7 +117,10 @@ class RayTransport(LocalTransport):
             contents[id(message.content)] = message.content
             home = self._home[message.metadata.dst_node_id]
             grouped.setdefault((id(message.content), home), []).append(message.metadata)
-        stored = {key: ray.put(content) for key, content in contents.items()}
+        stored = {
+            key: content if _array_bytes(content) <= CARRIED_BYTES else ray.put(content)
+            for key, content in contents.items()
+        }
         work = sum(self._seconds(one) for envelopes in grouped.values() for one in envelopes)
         fair_until = time.time() + work / self._processors
         for (key, home), envelopes in grouped.items():
@@ -183,7 +189,9 @@ class RayTransport(LocalTransport):
             before = self._expected.get(kind, taken)
             self._expected[kind] = before + LAST_COUNTS * (taken - before)
         kind_of_all = call.envelopes[0].message_type
-        self._reply_bytes[kind_of_all] = max(map(_array_bytes, replies))
+        self._reply_bytes[kind_of_all] = max(
+            (_array_bytes(reply.content) for reply in replies if reply.has_content()), default=0
+        )
 
     def _submit(self) -> None:
         for index, actor in enumerate(self._crew.actors):
@@ -228,9 +236,7 @@ def _work(calls: deque[_Call]) -> float:
     return sum(call.seconds for call in calls)
 
 
-def _array_bytes(reply: Message) -> int:
-    """Return the bytes of a reply's arrays, which are nearly all of it."""
-    if not reply.has_content():
-        return 0
-    records = reply.content.array_records.values()
+def _array_bytes(content: RecordDict) -> int:
+    """Return the bytes of a content's arrays, which are nearly all of it."""
+    records = content.array_records.values()
     return sum(len(array.data) for record in records for array in record.values())

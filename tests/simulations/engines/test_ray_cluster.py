@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent import futures
@@ -101,3 +103,19 @@ def test_what_the_machine_refuses_ray_keeps_its_own_sentence(
     monkeypatch.setattr(ray, "init", full)
     with pytest.raises(OSError, match="No space left"):
         start_ray("")
+
+
+def test_updates_of_a_million_values_go_to_the_server_at_once_and_not_by_the_store() -> None:
+    script = """
+import ray
+from simulations.engines.ray_cluster import start_ray
+
+start_ray("")
+sent = [ray.remote(lambda size: bytes(size)).remote(size) for size in (4_000_000, 5_000_000)]
+ray.wait(sent, num_returns=2)
+print([len(place["node_ids"]) for place in ray.experimental.get_object_locations(sent).values()])
+ray.shutdown()
+"""
+    asked = [sys.executable, "-c", script]
+    said = subprocess.run(asked, check=True, capture_output=True, text=True, timeout=120).stdout
+    assert said == "[0, 1]\n"

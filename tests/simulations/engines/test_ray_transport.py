@@ -14,7 +14,7 @@ from flwr.app import Array, ArrayRecord, Message, Metadata, RecordDict
 from flwr.supercore.run import Run
 
 from simulations.engines import ray_transport
-from simulations.engines.ray_transport import CALL_BYTES, RayTransport
+from simulations.engines.ray_transport import CALL_BYTES, CARRIED_BYTES, RayTransport
 
 Answer = tuple[list[Message], list[float]]
 
@@ -24,7 +24,11 @@ class StandInRay:
 
     exceptions = ray.exceptions
 
+    def __init__(self) -> None:
+        self.stored: list[RecordDict] = []
+
     def put(self, content: RecordDict) -> RecordDict:
+        self.stored.append(content)
         return content
 
     def wait(self, references: list[Reference], **_: object) -> tuple[list[Reference], object]:
@@ -49,9 +53,7 @@ class StandInActor:
     ) -> None:
         self.seconds = seconds or {}
         self.calls: list[list[int]] = []
-        self._reply = RecordDict(
-            {"x": ArrayRecord({"x": Array("uint8", (reply_bytes,), "raw", bytes(reply_bytes))})}
-        )
+        self._reply = content_of(reply_bytes)
         self._deaths = deaths
 
     @property
@@ -74,8 +76,10 @@ class StandInActor:
 
 
 @pytest.fixture(autouse=True)
-def stand_in_ray(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ray_transport, "ray", StandInRay())
+def stand_in_ray(monkeypatch: pytest.MonkeyPatch) -> StandInRay:
+    stand_in = StandInRay()
+    monkeypatch.setattr(ray_transport, "ray", stand_in)
+    return stand_in
 
 
 class StandInCrew:
@@ -97,8 +101,14 @@ def transport_of(
     return RayTransport(StandInCrew(actors, spare), places, Run.create_empty(7))
 
 
-def play_round(transport: RayTransport, nodes: Iterable[int]) -> list[Message]:
-    content = RecordDict()
+def content_of(size: int) -> RecordDict:
+    return RecordDict({"x": ArrayRecord({"x": Array("uint8", (size,), "raw", bytes(size))})})
+
+
+def play_round(
+    transport: RayTransport, nodes: Iterable[int], content: RecordDict | None = None
+) -> list[Message]:
+    content = content or RecordDict()
     return list(transport.send_and_receive([Message(content, node, "train") for node in nodes]))
 
 
@@ -143,6 +153,17 @@ def test_large_replies_keep_calls_small() -> None:
     nodes = range(10, 40)
     actor = StandInActor(dict.fromkeys(nodes, 0.001), reply_bytes=CALL_BYTES // 4)
     assert max(len(call) for call in calls_once_known(actor, nodes)) == 4
+
+
+@pytest.mark.parametrize(("size", "stored"), [(CARRIED_BYTES, 0), (CARRIED_BYTES + 1, 1)])
+def test_a_large_content_is_stored_once_and_a_small_one_is_carried(
+    stand_in_ray: StandInRay, size: int, stored: int
+) -> None:
+    nodes = range(10, 60)
+    content = content_of(size)
+    transport = transport_of([StandInActor(), StandInActor()], nodes)
+    assert len(play_round(transport, nodes, content)) == len(nodes)
+    assert stand_in_ray.stored == [content] * stored
 
 
 def test_a_hospital_that_has_become_slow_is_asked_first() -> None:
