@@ -5,8 +5,8 @@
     >>> round(epsilon([training], 1e-4, "rdp"), 2)
     9.84
 
-"rdp" takes microseconds and serves every round; "prv" is tighter, takes up to seconds, and serves
-a few points. Both are Opacus' mathematics; tests check them against google's dp-accounting.
+"rdp" takes microseconds and serves every round; "prv" is tighter, takes milliseconds to a second,
+and serves a few points. Tests check both against Opacus and google's dp-accounting.
 """
 
 from __future__ import annotations

@@ -67,7 +67,7 @@ def observers(
 
     Args:
         run: the description.
-        accountants: names in `ACCOUNTANTS`; "prv" takes up to seconds.
+        accountants: names in `ACCOUNTANTS`; "prv" takes up to a second.
 
     Source: Malekzadeh et al. 2021, section 4.3, for the regimes; the accountants' own for epsilon.
     """

@@ -1,21 +1,19 @@
-"""Epsilon by privacy random variables (Gopi, Lee and Wutschitz 2021), on Opacus' machinery.
+"""Epsilon by privacy random variables (Gopi, Lee and Wutschitz 2021).
 
 The privacy loss of one event is put on a mesh, composed by FFT, and read as an upper bound on
-epsilon. Here are the choice of mesh and domain, the mixture of a patient with several hospitals,
-and the refusal of what the method cannot do.
+epsilon. Here are the choice of the mesh and the refusal of what the method cannot do. The numbers
+are Opacus', which tests check; Opacus itself is not imported, because that takes seconds, and its
+own accountant has no patients of several hospitals.
 """
 
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import log_ndtr, ndtr
 
 from accounting.errors import AccountingError
@@ -28,22 +26,11 @@ from accounting.events import (
     check_delta,
     merge,
 )
-from accounting.rdp import rdp_epsilon, shared_loss
-
-if TYPE_CHECKING:
-    from opacus.accountants.analysis.prv import Domain
-
-Values = NDArray[np.float64]
+from accounting.loss_mesh import Mesh, Spectrum
+from accounting.privacy_losses import MAX_LOSS, PrivacyLoss
+from accounting.rdp import rdp_epsilon
 
 _MAX_POINTS = 1 << 22
-_MAX_LOSS = 650.0  # e^loss must stay a float64
-_DEEP = 40.0  # standard deviations, beyond which there is no mass
-
-
-class _Loss(Protocol):
-    """A privacy loss log(P/Q)(x), x ~ P, known by its distribution function."""
-
-    def cdf(self, t: Values) -> Values: ...
 
 
 def prv_epsilon(events: Sequence[Event], delta: float) -> float:
@@ -130,29 +117,13 @@ def gaussian_epsilon(squared_shift: float, delta: float) -> float:
 
 
 def _numerical(events: tuple[Event, ...], delta: float, bound: float, *, reverse: bool) -> float:
-    """Opacus' discretisation and composition with a domain and mesh fit for these events."""
-    from opacus.accountants.analysis.prv import (
-        Domain,
-        TruncatedPrivacyRandomVariable,
-        compose_heterogeneous,
-        discretize,
-    )
-
-    counts = [event.count for event in events]
-    delta_error, width, rate, error = _mesh(events, delta, bound)
-    with np.errstate(all="ignore"), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            domain = Domain.create_aligned(-width, width, error / rate)
-            losses = [_loss(event, reverse) for event in events]
-            truncated = [TruncatedPrivacyRandomVariable(loss, -width, width) for loss in losses]
-            composed = compose_heterogeneous([discretize(one, domain) for one in truncated], counts)
-            _, _, upper = composed.compute_epsilon(delta, delta_error, error)
-        except (RuntimeError, ValueError, IndexError, OverflowError) as fault:
-            raise AccountingError(f"prv cannot account for this: {fault}; use rdp") from fault
-    if not math.isfinite(upper):
-        raise AccountingError(f"prv found epsilon {upper} where rdp has {bound:.3g}; use rdp")
-    return float(upper)
+    mesh = _mesh(events, delta, bound)
+    with np.errstate(all="ignore"):
+        parts = [(mesh.spectrum(_loss(event, reverse)), event.count) for event in events]
+        found = mesh.epsilon(parts, delta)
+    if not math.isfinite(found):
+        raise AccountingError(f"prv found epsilon {found} where rdp has {bound:.3g}; use rdp")
+    return found
 
 
 def epsilon_on_the_way(event: GaussianEvent, planned: int, delta: float) -> float:
@@ -170,90 +141,37 @@ def epsilon_on_the_way(event: GaussianEvent, planned: int, delta: float) -> floa
     check_delta(delta)
     if not 0 < event.count < planned or event.sampling_rate == 1.0 or _chance(event) <= delta:
         return prv_epsilon([event], delta)
+    whole = replace(event, count=planned)
     try:
-        whole = _spectrum(replace(event, count=planned), delta)
+        mesh, spectrum = _one_of(whole, delta)
     except AccountingError:
         return prv_epsilon([event], delta)
-    bound = rdp_epsilon([event], delta)
-    return min(bound, max(0.0, whole.epsilon(event.count, delta)))
-
-
-class _Spectrum(NamedTuple):
-    """The loss of one of many equal events on a mesh for all, transformed.
-
-    Attributes:
-        transform: of its masses, complex ``[size / 2 + 1]``.
-        domain: where they lie.
-        planned: events that the mesh is for.
-        delta_error: what it may leave delta off by.
-        error: what it may leave epsilon off by after all.
-    """
-
-    transform: NDArray[np.complex128]
-    domain: Domain
-    planned: int
-    delta_error: float
-    error: float
-
-    def epsilon(self, count: int, delta: float) -> float:
-        """Return the upper bound on epsilon after so many events."""
-        from opacus.accountants.analysis.prv import DiscretePRV
-        from scipy.fft import irfft
-
-        size = self.domain.size
-        masses = irfft(self.transform**count, size)
-        # Losses' places add up, and zero is the place before the middle.
-        masses = np.roll(masses, count - 1 + (size // 2 if count % 2 == 0 else 0))
-        domain = self.domain.shift_right(self.domain.shifts * (count - 1))
-        with np.errstate(all="ignore"):
-            error = self.error * math.sqrt(count / self.planned)
-            _, _, upper = DiscretePRV(masses, domain).compute_epsilon(
-                delta, self.delta_error, error
-            )
-        return float(upper)
+    error = mesh.epsilon_error * math.sqrt(event.count / planned)
+    with np.errstate(all="ignore"):
+        found = mesh.epsilon([(spectrum, event.count)], delta, error)
+    return min(rdp_epsilon([event], delta), max(0.0, found))
 
 
 @lru_cache(maxsize=4)
-def _spectrum(event: GaussianEvent, delta: float) -> _Spectrum:
+def _one_of(event: GaussianEvent, delta: float) -> tuple[Mesh, Spectrum]:
     """Put the loss of one of `event.count` events on a mesh for all.
 
     Raises:
         AccountingError: there is none.
     """
-    from opacus.accountants.analysis.prv import TruncatedPrivacyRandomVariable, discretize
-    from scipy.fft import rfft
-
-    delta_error, width, rate, error = _mesh((event,), delta, rdp_epsilon([event], delta))
-    with np.errstate(all="ignore"), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            truncated = TruncatedPrivacyRandomVariable(_loss(event, False), -width, width)
-            one = discretize(truncated, _smooth(width, error / rate))
-        except (RuntimeError, ValueError, OverflowError) as fault:
-            raise AccountingError(f"prv cannot account for this: {fault}; use rdp") from fault
-    return _Spectrum(rfft(one.pmf), one.domain, event.count, delta_error, error)
+    mesh = _mesh((event,), delta, rdp_epsilon([event], delta))
+    with np.errstate(all="ignore"):
+        return mesh, mesh.spectrum(_loss(event, reverse=False))
 
 
-def _smooth(width: float, step: float) -> Domain:
-    """Return a domain of at least that half width whose size has small factors: FFTs are fast.
+def _mesh(events: tuple[Event, ...], delta: float, bound: float) -> Mesh:
+    """Return the mesh for these events.
 
-    Zero stays where it has to be, the last of the first half.
+    Raises:
+        AccountingError: it would have too many places, or losses beyond a float64.
     """
-    from opacus.accountants.analysis.prv import Domain
-    from scipy.fft import next_fast_len
-
-    domain = Domain.create_aligned(-width, width, step)
-    half = next_fast_len(domain.size // 2, real=True)
-    more = (half - domain.size // 2) * domain.dt
-    return Domain(domain.t_min - more, domain.t_max + more, 2 * half)
-
-
-def _mesh(
-    events: tuple[Event, ...], delta: float, bound: float
-) -> tuple[float, float, float, float]:
-    """Return (delta's error, half width, rate, epsilon's error) of the mesh for these events."""
     delta_error = delta / 1000
-    width = _domain(events, delta_error)
+    width = _width(events, delta_error)
     rounds = sum(event.count for event in events)
     # The mesh that gives an epsilon within `error` (Gopi et al. 2021, Theorem 5.5).
     rate = math.sqrt(rounds * math.log(12 / delta_error) / 2)
@@ -263,7 +181,7 @@ def _mesh(
             f"prv cannot account for {rounds} rounds of epsilon about {bound:.3g} within 5%: "
             "use the rdp accountant"
         )
-    return delta_error, width, rate, error
+    return Mesh.covering(width, error / rate, delta_error=delta_error, epsilon_error=error)
 
 
 def check_mesh(event: GaussianEvent, delta: float) -> None:
@@ -276,78 +194,22 @@ def check_mesh(event: GaussianEvent, delta: float) -> None:
         _mesh((event,), delta, rdp_epsilon([event], delta))
 
 
-def _domain(events: tuple[Event, ...], delta_error: float) -> float:
-    """Half the width of the mesh's domain (Gopi et al. 2021, remark 5.6; as Opacus)."""
+def _width(events: tuple[Event, ...], delta_error: float) -> float:
+    """Half the width of the mesh (Gopi et al. 2021, remark 5.6; as Opacus)."""
     total = sum(event.count for event in events)
     single = (rdp_epsilon([replace(e, count=1)], delta_error / (8 * total)) for e in events)
     width = max(rdp_epsilon(events, delta_error / 4), *single) + 3.0
-    if width > _MAX_LOSS:
+    if width > MAX_LOSS:
         raise AccountingError(
-            f"prv needs privacy losses up to {width:.4g}, expected at most {_MAX_LOSS:g}: "
+            f"prv needs privacy losses up to {width:.4g}, expected at most {MAX_LOSS:g}: "
             "use the rdp accountant"
         )
     return width
 
 
-def _loss(event: Event, reverse: bool) -> _Loss:
-    from opacus.accountants.analysis.prv import PoissonSubsampledGaussianPRV
-
-    # Without sampling both directions have the same loss; with it, adding a patient is the cheaper
-    # direction, and is computed only beside events where that is not known.
-    if isinstance(event, GaussianEvent) and (not reverse or event.sampling_rate == 1.0):
-        loss: _Loss = PoissonSubsampledGaussianPRV(event.sampling_rate, event.noise_multiplier)
-        return loss
+def _loss(event: Event, reverse: bool) -> PrivacyLoss:
     assert not isinstance(event, ExactEvent | FreeEvent)
     hospitals = event.hospitals if isinstance(event, SharedPatientEvent) else 1
-    return _SharedLoss(event.sampling_rate, event.noise_multiplier, hospitals, reverse)
-
-
-class _SharedLoss:
-    """The loss between a mixture P at 0..m, weights Binomial(m, q), and a Gaussian Q at 0.
-
-    log(P/Q) grows with x, so its distribution follows from the x at which it is t.
-    """
-
-    def __init__(self, q: float, sigma: float, hospitals: int, reverse: bool) -> None:
-        count = np.arange(hospitals + 1)
-        self._weights = np.array(
-            [math.comb(hospitals, int(i)) * q**i * (1 - q) ** (hospitals - i) for i in count]
-        )
-        self._means = count / sigma
-        self._reverse = reverse
-        # Beyond this x, loss > _MAX_LOSS: the top term alone is.
-        top = self._means[-1]
-        highest = max((_MAX_LOSS - math.log(self._weights[-1])) / top + top / 2, 1.0)
-        below = np.linspace(-_DEEP, _DEEP, 1 << 17)
-        above = np.linspace(_DEEP, max(highest, _DEEP + 1.0), 1 << 16)[1:]
-        self._x = np.concatenate([below, above])
-        self._t = shared_loss(self._x, q, sigma, hospitals)
-
-    def cdf(self, t: Values) -> Values:
-        """P(loss <= t); reversed, of log(Q/P) under Q."""
-        shape = np.shape(t)
-        values = np.atleast_1d(np.asarray(t, dtype=np.float64))
-        x = self._where(-values if self._reverse else values)
-        if self._reverse:
-            result = ndtr(-x)
-        else:
-            below = [w * ndtr(x - mean) for w, mean in zip(self._weights, self._means, strict=True)]
-            result = np.sum(below, axis=0)
-        return np.asarray(result).reshape(shape)
-
-    def _where(self, t: Values) -> Values:
-        """The x at which log(P/Q) is t: from a table, then Newton's steps (the loss is convex)."""
-        x: Values = np.interp(t, self._t, self._x)
-        inside = (t > self._t[0]) & (t < self._t[-1])
-        near, wanted = x[inside], t[inside]
-        for _ in range(2):
-            terms = [
-                w * np.exp(mean * near - mean**2 / 2 - wanted)
-                for w, mean in zip(self._weights, self._means, strict=True)
-            ]
-            slope = sum(mean * term for mean, term in zip(self._means, terms, strict=True))
-            near = near - (np.sum(terms, axis=0) - 1.0) / np.maximum(slope, 1e-300)
-        gap = self._x[1] - self._x[0]
-        x[inside] = np.clip(near, x[inside] - gap, x[inside] + gap)
-        x[t <= self._t[0]] = -np.inf
-        return x
+    # Without sampling both directions have the same loss; with it, adding a patient is the cheaper
+    # direction, and is computed only beside events where that is not known.
+    return PrivacyLoss(event.sampling_rate, event.noise_multiplier, hospitals, reverse=reverse)

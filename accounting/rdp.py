@@ -174,7 +174,7 @@ def _integrated(
     if points > _MAX_POINTS:
         raise AccountingError(f"noise_multiplier {noise_multiplier} is too small to integrate")
     x: Curve = -40.0 + step * np.arange(points, dtype=np.float64)
-    loss = shared_loss(x, sampling_rate, noise_multiplier, hospitals)
+    loss = _shared_loss(x, sampling_rate, noise_multiplier, hospitals)
     log_density = -0.5 * x * x - 0.5 * math.log(2 * math.pi) + math.log(step)
     curve = np.empty(len(alphas))
     for index, alpha in enumerate(alphas):
@@ -185,7 +185,7 @@ def _integrated(
     return curve
 
 
-def shared_loss(x: Curve, sampling_rate: float, noise_multiplier: float, hospitals: int) -> Curve:
+def _shared_loss(x: Curve, sampling_rate: float, noise_multiplier: float, hospitals: int) -> Curve:
     """Log dP/dQ at x (in units of the noise), P the mixture at 0..m, Q the Gaussian at 0."""
     count = np.arange(hospitals + 1)
     log_weights = np.array(

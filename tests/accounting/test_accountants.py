@@ -12,6 +12,7 @@ import pytest
 from dp_accounting import dp_event
 from dp_accounting.pld import PLDAccountant
 from dp_accounting.rdp import RdpAccountant
+from opacus.accountants import PRVAccountant
 from opacus.accountants.analysis.rdp import compute_rdp
 
 from accounting.accountants import ACCOUNTANTS, epsilon
@@ -156,6 +157,18 @@ def test_rdp_agrees_with_opacus_at_every_order_its_series_manages():
 
 
 @pytest.mark.parametrize("count", CONFIGURATIONS)
+@pytest.mark.filterwarnings("ignore:Optimal order")
+def test_prv_agrees_with_opacus(count):
+    """Theirs is within the same error, on a mesh and a domain of its own choice."""
+    for q, sigma, rounds, delta in configurations(count):
+        accountant = PRVAccountant()
+        accountant.history = [(sigma, q, rounds)]
+        ours = epsilon([gaussian(q, sigma, rounds)], delta, "prv")
+        theirs = accountant.get_epsilon(delta, eps_error=1e-3)
+        assert ours == pytest.approx(theirs, rel=4e-3, abs=3e-3), (q, sigma, rounds, delta)
+
+
+@pytest.mark.parametrize("count", CONFIGURATIONS)
 def test_prv_is_an_upper_bound_within_a_percent_of_pld(count):
     for q, sigma, rounds, delta in configurations(count):
         ours = epsilon([gaussian(q, sigma, rounds)], delta, "prv")
@@ -289,6 +302,22 @@ def test_a_site_checks_its_limits_without_waiting_for_torch():
         "sys.exit(bool({'torch', 'opacus', 'flwr'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_noise_is_planned_without_waiting_for_torch_or_opacus():
+    code = (
+        "import sys; from accounting.calibration import noise_multiplier_for as f;"
+        "f(target_epsilon=1.0, delta=1e-5, sampling_rate=0.1, rounds=10);"
+        "sys.exit(bool({'torch', 'opacus', 'scipy.stats', 'flwr'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_what_float64_rounds_off_is_charged_and_refused_where_it_is_all_of_delta():
+    event = gaussian(0.01, 1.0, 1000)
+    assert epsilon([event], 1e-11, "prv") <= epsilon([event], 1e-11, "rdp")
+    with pytest.raises(AccountingError, match="delta 1e-13 in float64 after 1000 events"):
+        epsilon([event], 1e-13, "prv")
 
 
 def test_the_ledger_opens_without_numerical_libraries():

@@ -1,0 +1,155 @@
+"""Privacy losses on a mesh: put there, added up by Fourier's transform, and read as an epsilon.
+
+The algorithm of Gopi, Lee and Wutschitz (2021): a loss is cut off at the ends of the mesh, rounded
+to its places, and moved by as much as rounding moved its mean; losses of independent events add up,
+so their chances convolve, around the mesh's ends. What all this may be off by is given beforehand,
+in delta and in epsilon (theorem 5.5 there), and charged.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.fft import irfft, next_fast_len, rfft
+
+from accounting.errors import AccountingError
+from accounting.privacy_losses import PrivacyLoss, Values
+
+#: Below this no epsilon is looked for: nobody asks for one below nought.
+_LEAST_EPSILON = -1.0
+#: Between one and the next number of a float64.
+_ROUNDING = 2.0**-52
+
+
+@dataclass(frozen=True, slots=True)
+class Mesh:
+    """Even places around nought, and what composing on them may leave an answer off by.
+
+    Attributes:
+        step: between places.
+        half: number of places on either side.
+        delta_error: charged to delta.
+        epsilon_error: charged to epsilon.
+    """
+
+    step: float
+    half: int
+    delta_error: float
+    epsilon_error: float
+
+    @classmethod
+    def covering(
+        cls, width: float, step: float, *, delta_error: float, epsilon_error: float
+    ) -> Mesh:
+        """Return the mesh of at least that half width on which transforms are fast."""
+        half = next_fast_len(math.ceil(width / step) + 1, real=True)
+        return cls(step, half, delta_error, epsilon_error)
+
+    def spectrum(self, loss: PrivacyLoss) -> Spectrum:
+        """Put a loss on the mesh.
+
+        Raises:
+            AccountingError: the mesh is too coarse for it.
+        """
+        edges = self._places(1 - self.half, self.half + 1) - self.step / 2
+        chances = np.diff(loss.cdf(edges))
+        chances /= chances.sum()
+        rounded = float(self._places(1 - self.half, self.half) @ chances)
+        moved = loss.mean(float(edges[0]), float(edges[-1])) - rounded
+        if not abs(moved) < self.step / 2:
+            raise AccountingError("prv cannot account for this: its mesh is too coarse; use rdp")
+        around = np.concatenate([chances[self.half - 1 :], [0.0], chances[: self.half - 1]])
+        return Spectrum(rfft(around), moved)
+
+    def _places(self, first: int, end: int) -> Values:
+        return np.asarray(self.step * np.arange(first, end), dtype=np.float64)
+
+    def epsilon(
+        self, parts: Sequence[tuple[Spectrum, int]], delta: float, epsilon_error: float = math.nan
+    ) -> float:
+        """Return an upper bound on epsilon after so many events of each kind; it may be below 0.
+
+        Args:
+            parts: a kind's spectrum on this mesh, and how often it happened, >= 1.
+            delta: of the guarantee.
+            epsilon_error: where it is known to be less than what the mesh was made for.
+
+        Raises:
+            AccountingError: rounding of float64 is all that is left of delta.
+        """
+        size = 2 * self.half
+        whole = np.ones(self.half + 1, dtype=np.complex128)
+        for part, count in parts:
+            whole *= _power(part.transform, count)
+        chances = np.fft.fftshift(irfft(whole, size))
+        moved = math.fsum(count * part.moved for part, count in parts)
+        events = sum(count for _, count in parts)
+        left = delta - self.delta_error - _rounded_off(chances, events)
+        if left < delta / 2:
+            raise AccountingError(
+                f"prv cannot account for delta {delta:g} in float64 after {events} events: use rdp"
+            )
+        first = max(0, self.half + math.ceil((_LEAST_EPSILON - moved) / self.step))
+        losses = self._places(first - self.half, self.half) + moved
+        found = _epsilon(losses, chances[first:], left)
+        return found + (self.epsilon_error if math.isnan(epsilon_error) else epsilon_error)
+
+
+@dataclass(frozen=True, slots=True)
+class Spectrum:
+    """One loss on a mesh.
+
+    Attributes:
+        transform: of the chances of its places, complex ``[half + 1]``.
+        moved: what is to be added to each place, in epsilon.
+    """
+
+    transform: NDArray[np.complex128]
+    moved: float
+
+
+def _power(base: NDArray[np.complex128], count: int) -> NDArray[np.complex128]:
+    """Return whole powers by squaring, which errs less than logarithms, and is faster."""
+    result = np.ones_like(base)
+    while True:
+        if count & 1:
+            result *= base
+        count >>= 1
+        if not count:
+            return result
+        base = base * base
+
+
+def _rounded_off(chances: Values, events: int) -> float:
+    """Return what float64 may leave any sum of these chances off by, at the worst.
+
+    Each value of a transform is off by roundings as many as the halvings of its size, a power by as
+    many as its exponent. By Parseval's theorem chances are off, as a vector, by that share of their
+    length; and a sum over places by at most the root of their number times as much.
+    """
+    roundings = events + 2.0 * math.log2(len(chances))
+    return _ROUNDING * roundings * math.sqrt(len(chances) * float(chances @ chances))
+
+
+def _epsilon(losses: Values, chances: Values, delta: float) -> float:
+    """Return the least epsilon at which delta is enough: sum of (1 - e^(epsilon - loss)) above it.
+
+    Args:
+        losses: even, rising.
+        chances: of each.
+        delta: > 0.
+    """
+    above = np.cumsum(chances[::-1])[::-1]
+    weighed = np.cumsum((chances * np.exp(-losses))[::-1])[::-1]
+    enough = above - np.exp(losses) * weighed <= delta
+    # From the last place where delta is too little: rounding may leave dents in the tail below.
+    at = len(losses) - int(np.argmin(enough[::-1])) if not enough.all() else 0
+    if at == len(losses):
+        raise AccountingError("prv found no epsilon on its mesh; use rdp")
+    if above[at] <= delta:  # no loss above this place is needed
+        return float(losses[max(at - 1, 0)])
+    return float(np.log((above[at] - delta) / weighed[at]))
