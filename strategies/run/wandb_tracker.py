@@ -11,7 +11,9 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sys
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,6 +81,26 @@ class Series:
         return axes | found | views
 
 
+@contextmanager
+def _no_job_inputs() -> Iterator[None]:
+    """Have a run not look for inputs of a launched job, unless some were made.
+
+    The module that would hold them takes a second and a half of a processor to import.
+    """
+    from wandb.sdk.wandb_run import Run
+
+    name = "_detect_and_apply_job_inputs"
+    before = getattr(Run, name, None)
+    if before is None or "wandb.sdk.launch.inputs.internal" in sys.modules:
+        yield
+        return
+    setattr(Run, name, lambda self: None)
+    try:
+        yield
+    finally:
+        setattr(Run, name, before)
+
+
 class NotLoggedIn(Exception):
     """There is no key to send anything to Weights & Biases with."""
 
@@ -138,28 +160,29 @@ class WandbTracker:
         import wandb
 
         shared = bool(self._refusal) and not self._deployed
-        return wandb.init(
-            project=PROJECT,
-            dir=str(self._folder),
-            mode=self._settings.tracking.wandb,
-            group=self._folder.name,
-            name=name,
-            job_type=job,
-            config=dict(config),
-            reinit="create_new",
-            settings=wandb.Settings(
-                silent=True,
-                console="off",
-                save_code=False,
-                disable_git=True,
-                disable_job_creation=True,
-                init_timeout=INIT_SECONDS,
-                finish_timeout=FINISH_SECONDS,
-                finish_timeout_raises=True,
-                # A hospital's run is written here too: it would show the server's machine.
-                x_disable_stats=shared or job != "server",
-            ),
-        )
+        with _no_job_inputs():
+            return wandb.init(
+                project=PROJECT,
+                dir=str(self._folder),
+                mode=self._settings.tracking.wandb,
+                group=self._folder.name,
+                name=name,
+                job_type=job,
+                config=dict(config),
+                reinit="create_new",
+                settings=wandb.Settings(
+                    silent=True,
+                    console="off",
+                    save_code=False,
+                    disable_git=True,
+                    disable_job_creation=True,
+                    init_timeout=INIT_SECONDS,
+                    finish_timeout=FINISH_SECONDS,
+                    finish_timeout_raises=True,
+                    # A hospital's run is written here too: it would show the server's machine.
+                    x_disable_stats=shared or job != "server",
+                ),
+            )
 
     def _hospital(self, name: str) -> Any:
         """Return the run of one hospital of a deployment, begun when it is first heard of."""

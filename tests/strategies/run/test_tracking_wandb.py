@@ -371,3 +371,19 @@ def test_rows_carry_bytes_and_seconds_of_the_moment() -> None:
     row = series.row("release", {"time": 104.0, "round": 1, "accuracy": 0.5})
     assert (row["megabytes"], row["seconds"], row["by_seconds/accuracy"]) == (3.0, 4.0, 0.5)
     assert series.row("fault", {"time": 105.0, "round": 2}) == {}
+
+
+def test_a_run_does_not_wait_for_what_launched_jobs_need(tmp_path: Path) -> None:
+    script = f"""
+import sys
+from pathlib import Path
+from strategies.run.wandb_tracker import WandbTracker
+from tests.in_process import small_settings
+folder = Path({str(tmp_path)!r})
+WandbTracker(small_settings(folder, tracking__wandb="offline"), folder).close()
+print([name for name in sys.modules if name.startswith("wandb.sdk.launch.inputs")])
+"""
+    asked = [sys.executable, "-c", script]
+    done = subprocess.run(asked, check=True, capture_output=True, text=True, cwd=ROOT, timeout=120)
+    assert done.stdout == "[]\n"
+    assert list(tmp_path.glob("wandb/offline-run-*/run-*.wandb"))
