@@ -10,17 +10,17 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from flwr.app import Error, Message
 from flwr.common.constant import SUPERLINK_NODE_ID
+from flwr.serverapp import Grid
 
 from clients.contract.faults import FLOWER_ERROR_CODE, Code
 from strategies.delegating_grid import DelegatingGrid
 from strategies.replies import BadReply
 
 if TYPE_CHECKING:
-    from flwr.serverapp import Grid
     from flwr.superlink.grid.http_grid import HttpGrid
 
 
@@ -31,13 +31,11 @@ def pull_each(grid: Grid, waiting: dict[str, Message]) -> Iterator[Message]:
         grid: of the run.
         waiting: what was asked, by the message's id.
     """
-    from flwr.superlink.grid.http_grid import HttpGrid
-
     if isinstance(grid, DelegatingGrid):
         # What stands before Flower's grid must not hide it: each reply is read alone behind it too.
         yield from map(grid.received, pull_each(grid.delegate, waiting))
         return
-    if not isinstance(grid, HttpGrid):
+    if not _is_http(grid):
         yield from grid.pull_messages(list(waiting))
         return
     for envelope, one in _apart(grid, list(waiting)):
@@ -58,6 +56,16 @@ def pull_each(grid: Grid, waiting: dict[str, Message]) -> Iterator[Message]:
                 # What was sent may have been a message that says the same in another form.
                 bad.metadata.__dict__["_reply_to_message_id"] = asked
                 yield bad
+
+
+def _is_http(grid: Grid) -> TypeGuard[HttpGrid]:
+    """Whether a grid is Flower's over HTTP; its module, two seconds of imports, is asked last."""
+    own = [base for base in type(grid).__mro__ if not issubclass(Grid, base)]
+    if not any(base.__module__.startswith("flwr.") for base in own):
+        return False
+    from flwr.superlink.grid.http_grid import HttpGrid
+
+    return isinstance(grid, HttpGrid)
 
 
 def _apart(grid: HttpGrid, ids: Sequence[str]) -> Iterator[tuple[Any, HttpGrid]]:
