@@ -292,7 +292,7 @@ def _load_what_is_asked_for(options: argparse.Namespace) -> None:
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--hospitals", type=int, nargs="+", default=[10, 100])
+    parser.add_argument("--hospitals", type=int, nargs="*", default=[10, 100])
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--no-stock", action="store_true", help="leave out Flower's own engine")
     parser.add_argument("--pfl", action="store_true", help="beside pfl-research, if it is there")
