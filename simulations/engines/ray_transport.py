@@ -14,6 +14,7 @@ be shared out.
 from __future__ import annotations
 
 import logging
+import pickle
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -117,10 +118,7 @@ class RayTransport(LocalTransport):
             contents[id(message.content)] = message.content
             home = self._home[message.metadata.dst_node_id]
             grouped.setdefault((id(message.content), home), []).append(message.metadata)
-        stored = {
-            key: content if _array_bytes(content) <= CARRIED_BYTES else ray.put(content)
-            for key, content in contents.items()
-        }
+        stored = {key: _to_send(content) for key, content in contents.items()}
         work = sum(self._seconds(one) for envelopes in grouped.values() for one in envelopes)
         fair_until = time.time() + work / self._processors
         for (key, home), envelopes in grouped.items():
@@ -182,16 +180,13 @@ class RayTransport(LocalTransport):
         kind = (envelope.dst_node_id, envelope.message_type)
         return self._expected.get(kind, CALL_SECONDS / 2)
 
-    def _learn(self, call: _Call, replies: list[Message], seconds: list[float]) -> None:
+    def _learn(self, call: _Call, seconds: list[float], size: int) -> None:
         """Take note of how long each message of a call took, and of how large replies are."""
         for envelope, taken in zip(call.envelopes, seconds, strict=True):
             kind = (envelope.dst_node_id, envelope.message_type)
             before = self._expected.get(kind, taken)
             self._expected[kind] = before + LAST_COUNTS * (taken - before)
-        kind_of_all = call.envelopes[0].message_type
-        self._reply_bytes[kind_of_all] = max(
-            (_array_bytes(reply.content) for reply in replies if reply.has_content()), default=0
-        )
+        self._reply_bytes[call.envelopes[0].message_type] = size // len(call.envelopes)
 
     def _submit(self) -> None:
         for index, actor in enumerate(self._crew.actors):
@@ -201,7 +196,8 @@ class RayTransport(LocalTransport):
                 if not source:
                     break
                 call = source.popleft() if source is own else source.pop()
-                reference = actor.answer.remote(call.content, call.envelopes, call.fair_until)
+                envelopes = call.envelopes
+                reference = actor.answer_packed.remote(call.content, envelopes, call.fair_until)
                 self._running[reference] = (index, actor, call)
                 self._load[index] += 1
 
@@ -209,8 +205,9 @@ class RayTransport(LocalTransport):
         index, actor, call = self._running.pop(reference)
         self._load[index] -= 1
         try:
-            replies, seconds = ray.get(reference)
-            self._learn(call, replies, seconds)
+            packed = ray.get(reference)
+            replies, seconds = pickle.loads(packed)
+            self._learn(call, seconds, len(packed))
         except ray.exceptions.RayError as error:
             if isinstance(error, ray.exceptions.RayActorError):
                 self._crew.replace(index, actor)
@@ -236,7 +233,7 @@ def _work(calls: deque[_Call]) -> float:
     return sum(call.seconds for call in calls)
 
 
-def _array_bytes(content: RecordDict) -> int:
-    """Return the bytes of a content's arrays, which are nearly all of it."""
-    records = content.array_records.values()
-    return sum(len(array.data) for record in records for array in record.values())
+def _to_send(content: RecordDict) -> Any:
+    """Return a content as an actor takes it: its bytes, or where they lie in the object store."""
+    packed = pickle.dumps(content, pickle.HIGHEST_PROTOCOL)
+    return packed if len(packed) <= CARRIED_BYTES else ray.put(packed)

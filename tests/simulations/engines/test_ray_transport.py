@@ -6,6 +6,7 @@ its calls and answers at once, saying that it took as long as the test would hav
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Iterable, Sequence
 
 import pytest
@@ -16,8 +17,6 @@ from flwr.supercore.run import Run
 from simulations.engines import ray_transport
 from simulations.engines.ray_transport import CALL_BYTES, CARRIED_BYTES, RayTransport
 
-Answer = tuple[list[Message], list[float]]
-
 
 class StandInRay:
     """The four things that a transport asks of Ray, in this process."""
@@ -25,23 +24,23 @@ class StandInRay:
     exceptions = ray.exceptions
 
     def __init__(self) -> None:
-        self.stored: list[RecordDict] = []
+        self.stored: list[bytes] = []
 
-    def put(self, content: RecordDict) -> RecordDict:
+    def put(self, content: bytes) -> bytes:
         self.stored.append(content)
         return content
 
     def wait(self, references: list[Reference], **_: object) -> tuple[list[Reference], object]:
         return references[:1], []
 
-    def get(self, reference: Reference) -> Answer:
+    def get(self, reference: Reference) -> bytes:
         return reference.answer()
 
 
 class Reference:
     """A call that is under way; its answer is made when it is fetched."""
 
-    def __init__(self, answer: Callable[[], Answer]) -> None:
+    def __init__(self, answer: Callable[[], bytes]) -> None:
         self.answer = answer
 
 
@@ -53,26 +52,27 @@ class StandInActor:
     ) -> None:
         self.seconds = seconds or {}
         self.calls: list[list[int]] = []
-        self._reply = content_of(reply_bytes)
+        self._reply_bytes = reply_bytes
         self._deaths = deaths
 
     @property
-    def answer(self) -> StandInActor:
+    def answer_packed(self) -> StandInActor:
         return self
 
-    def remote(
-        self, content: RecordDict, envelopes: Sequence[Metadata], fair_until: float
-    ) -> Reference:
+    def remote(self, content: bytes, envelopes: Sequence[Metadata], fair_until: float) -> Reference:
         self.calls.append([envelope.dst_node_id for envelope in envelopes])
         dies = len(self.calls) <= self._deaths
         return Reference(lambda: self._answer(content, envelopes, dies))
 
-    def _answer(self, content: RecordDict, envelopes: Sequence[Metadata], dies: bool) -> Answer:
+    def _answer(self, content: bytes, envelopes: Sequence[Metadata], dies: bool) -> bytes:
         if dies:
             raise ray.exceptions.RayActorError
-        asked = [Message(content=content, metadata=envelope) for envelope in envelopes]
-        replies = [Message(self._reply, reply_to=message) for message in asked]
-        return replies, [self.seconds.get(one.dst_node_id, 0.001) for one in envelopes]
+        sent = pickle.loads(content)
+        asked = [Message(content=sent, metadata=envelope) for envelope in envelopes]
+        replies = [Message(content_of(self._reply_bytes), reply_to=message) for message in asked]
+        return pickle.dumps(
+            (replies, [self.seconds.get(one.dst_node_id, 0.001) for one in envelopes])
+        )
 
 
 @pytest.fixture(autouse=True)
@@ -151,11 +151,11 @@ def test_the_longest_work_comes_first_and_alone() -> None:
 
 def test_large_replies_keep_calls_small() -> None:
     nodes = range(10, 40)
-    actor = StandInActor(dict.fromkeys(nodes, 0.001), reply_bytes=CALL_BYTES // 4)
+    actor = StandInActor(dict.fromkeys(nodes, 0.001), reply_bytes=CALL_BYTES // 4 - 2000)
     assert max(len(call) for call in calls_once_known(actor, nodes)) == 4
 
 
-@pytest.mark.parametrize(("size", "stored"), [(CARRIED_BYTES, 0), (CARRIED_BYTES + 1, 1)])
+@pytest.mark.parametrize(("size", "stored"), [(CARRIED_BYTES - 2000, 0), (CARRIED_BYTES, 1)])
 def test_a_large_content_is_stored_once_and_a_small_one_is_carried(
     stand_in_ray: StandInRay, size: int, stored: int
 ) -> None:
@@ -163,7 +163,7 @@ def test_a_large_content_is_stored_once_and_a_small_one_is_carried(
     content = content_of(size)
     transport = transport_of([StandInActor(), StandInActor()], nodes)
     assert len(play_round(transport, nodes, content)) == len(nodes)
-    assert stand_in_ray.stored == [content] * stored
+    assert len(stand_in_ray.stored) == stored
 
 
 def test_a_hospital_that_has_become_slow_is_asked_first() -> None:
