@@ -58,7 +58,8 @@ class Mesh:
         edges = self._places(1 - self.half, self.half + 1) - self.step / 2
         chances = np.diff(loss.cdf(edges))
         chances /= chances.sum()
-        rounded = float(self._places(1 - self.half, self.half) @ chances)
+        # Not by BLAS, here and below, whose last bits depend on how many threads it may have.
+        rounded = float((self._places(1 - self.half, self.half) * chances).sum())
         moved = loss.mean(float(edges[0]), float(edges[-1])) - rounded
         if not abs(moved) < self.step / 2:
             raise AccountingError("prv cannot account for this: its mesh is too coarse; use rdp")
@@ -132,7 +133,7 @@ def _rounded_off(chances: Values, events: int) -> float:
     length; and a sum over places by at most the root of their number times as much.
     """
     roundings = events + 2.0 * math.log2(len(chances))
-    return _ROUNDING * roundings * math.sqrt(len(chances) * float(chances @ chances))
+    return _ROUNDING * roundings * math.sqrt(len(chances) * float(np.square(chances).sum()))
 
 
 def _epsilon(losses: Values, chances: Values, delta: float) -> float:

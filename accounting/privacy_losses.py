@@ -71,7 +71,7 @@ class PrivacyLoss:
         middles = first + half * (2 * np.arange(_PANELS) + 1)
         x = (middles[:, None] + half * places).ravel()
         chances = self._density(x) * np.tile(sizes, _PANELS)
-        mean = float(chances @ self._loss(x)) / float(chances.sum())
+        mean = float((chances * self._loss(x)).sum() / chances.sum())
         return -mean if self._reverse else mean
 
     def _density(self, x: Values) -> Values:

@@ -115,10 +115,11 @@ def _attack(
         )
     _check_place(ground_of(lambda stage, done, total: None), out)
     found: list[Result] = []
+    faults: list[str] = []
     for number, row in enumerate(rows, start=1):
         with _quiet(), stage_bar() as listener:
             ground = ground_of(_numbered(listener, number, len(rows)))
-            result = _carried_out(row, ground, skip=name == ALL)
+            result = _carried_out(row, ground, faults if name == ALL else None)
         if result is not None:
             page = _kept(result, ground, out)
             found.append(result)
@@ -127,8 +128,25 @@ def _attack(
     if as_json:
         content = [{"attack": one.attack, **one.to_json()} for one in found]
         typer.echo(json_text(content if name == ALL else found[0].to_json(), indent=2))
+    _require(found, faults)
+
+
+def _require(found: Sequence[Result], faults: Sequence[str]) -> None:
+    """Insist that something was shown, that it holds, and that no attack failed to start.
+
+    Raises:
+        AttackFailed: nothing was, or a result says so.
+        NotStarted: an attack could not be carried out where others were.
+    """
+    from simulations.attacks.result import AttackFailed
+    from simulations.error_messages import NotStarted
+
     for one in found:
         one.require()
+    if faults:
+        raise NotStarted(" ".join(faults))
+    if not found:
+        raise AttackFailed("no attack applies here, so nothing was shown; see why above")
 
 
 def _numbered(listener: Listener, number: int, attacks: int) -> Listener:
@@ -140,17 +158,29 @@ def _numbered(listener: Listener, number: int, attacks: int) -> Listener:
     return told if attacks > 1 else listener
 
 
-def _carried_out(row: Attack, ground: Ground, *, skip: bool) -> Result | None:
-    """Attack; of all attacks, say which one does not apply, and go on."""
+def _carried_out(row: Attack, ground: Ground, faults: list[str] | None) -> Result | None:
+    """Attack; of all attacks, say which one does not apply or cannot be carried out, and go on.
+
+    Args:
+        row: the attack.
+        ground: what is attacked.
+        faults: takes why one of several cannot be carried out; None: it is the only one.
+    """
     from clients.contract.settings import SettingsError
+    from simulations.error_messages import NotStarted
 
     try:
         return row.carry_out(ground)
     except SettingsError as error:
-        if not skip:
+        if faults is None:
             raise
         typer.echo(f"left out, {row.title}: {'; '.join(error.faults)}", err=True)
-        return None
+    except NotStarted as error:
+        if faults is None:
+            raise
+        faults.append(f"Not carried out, {row.title}: {error}")
+        typer.echo(faults[-1], err=True)
+    return None
 
 
 def _list(as_json: bool) -> None:

@@ -219,8 +219,9 @@ def ground_of_run(path: Path) -> Settings:
 def refuse_real(settings: Settings, path: Path | None) -> None:
     """Refuse whatever is not a simulation over public data or a folder of one's own.
 
-    A simulated run keeps its hospitals in its own folder; in a deployment they are elsewhere. What
-    names do not tell is found out when files are opened (`nobodys_patients`).
+    A simulated run keeps its hospitals in its own folder and counts their patients; in a deployment
+    they are elsewhere, and how many patients they have is declared. What names do not tell is found
+    out when files are opened (`nobodys_patients`).
 
     Raises:
         NotStarted: it is a deployment's run, or the records lie in a hospital's folder.
@@ -229,6 +230,11 @@ def refuse_real(settings: Settings, path: Path | None) -> None:
         raise NotStarted(
             f"{path} is no simulated run: it has no {SITES}/, so its hospitals are elsewhere, and "
             "their patients are not attacked. Attack a scenario, or a run of 'flower-simulation'."
+        )
+    if path is not None and settings.data.patients:
+        raise NotStarted(
+            f"{path} declares data.patients = {settings.data.patients}, as runs over real "
+            "records do, which are not attacked; a simulation counts them. Attack a scenario."
         )
     base, _, own = settings.data.name.partition(":")
     places = [data_folder(settings.data.dir), Path(own) if base in OWN and own else None]

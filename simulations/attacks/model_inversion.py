@@ -52,6 +52,12 @@ ERRORS = 6.0
 #: Classes that are drawn, and public records that a prior is learnt from.
 DRAWN, _MOST_PUBLIC = 6, 2000
 
+_TWO = (
+    "the model has two classes: all that it learns of two patients is what tells one from the "
+    f"other, so {NAME} has no control in which it finds either; attack a model of more classes, as "
+    "with --set data.name=digits."
+)
+
 COLUMNS = (
     Column(key="way", title="Regime", form="text"),
     Column(key="accuracy", title="Accuracy"),
@@ -74,10 +80,16 @@ def attack(ground: Ground) -> Result:
     """Train each regime once and invert its model.
 
     Raises:
-        SettingsError: the exchange leaves no single model of sums, or it learns from features.
+        SettingsError: the exchange leaves no single model of sums, it learns from features, or has
+            but two classes.
     """
     started = time.perf_counter()
-    ground.require(NAME, about="one final model of opened sums", records="makes")
+    ground.require(
+        NAME,
+        about="one final model of opened sums",
+        records="makes",
+        faults=[] if len(ground.cohort.info.classes) > 2 else [_TWO],
+    )
     ways = list(ground.ways())
     people = _People.of(ground)
     rows: list[dict[str, Any]] = []

@@ -51,8 +51,10 @@ CAPTION = (
     "By the share of hospitals that lie: accuracy on the public holdout, or which share of its "
     "patched records of other classes is taken for the last class. The last two columns are what "
     "epsilon allows: the least accuracy, or the largest share, in expectation, where one patient's "
-    "record is false, and where those of 10% of the hospitals are (group privacy). Of updates that "
-    "no patients stand behind it says nothing. Pooled data have no updates to lie with."
+    "record is false, and where those of 10% of the hospitals are (group privacy). They are to be "
+    "read beside the others and raise no alarm: a few trainings tell no expectation, and of all "
+    "patients of a hospital epsilon allows anything. Of updates that no patients stand behind it "
+    "says nothing. Pooled data have no updates to lie with."
 )
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from crypto.whole_file import write_shared
 from simulations.compare.alone import by_size
 from simulations.compare.answers import answers
 from simulations.compare.figures import draw_all
@@ -66,7 +67,7 @@ WAYS = "way of training"
 def write_comparison_report(content: Content, out: Path) -> Path:
     """Write ``report.html`` into a comparison's folder and return its path."""
     file = out / REPORT
-    file.write_text(render_comparison_report(content), "utf-8")
+    write_shared(file, render_comparison_report(content).encode(), durable=False)
     return file
 
 

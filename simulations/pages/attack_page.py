@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from crypto.whole_file import write_shared
 from simulations.pages.attack_figures import ATTACK_DRAWINGS
 from simulations.pages.attacks import PART, attack_parts, headline
 from simulations.pages.drawing import draw, inline_figures, write_figures
@@ -45,5 +46,5 @@ def write_attack_page(path: Path) -> Path:
         figures=inline_figures(drawn),
         figures_note="",
     )
-    file.write_text(text, encoding="utf-8")
+    write_shared(file, text.encode(), durable=False)
     return file

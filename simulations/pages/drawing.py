@@ -24,6 +24,8 @@ from weakref import WeakKeyDictionary
 
 import matplotlib as mpl
 
+from crypto.whole_file import write_shared
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -97,9 +99,11 @@ def write_figures(drawn: Drawn, folder: Path) -> list[Path]:
     def write(names: list[str]) -> None:
         for name in names:
             figure = drawn[name][1]
-            (folder / f"{name}.svg").write_text(_svg(figure), encoding="utf-8")
+            write_shared(folder / f"{name}.svg", _svg(figure).encode(), durable=False)
+            pixels = io.BytesIO()
             with mpl.rc_context(STYLE):
-                figure.savefig(folder / f"{name}.png", dpi=PNG_DPI)
+                figure.savefig(pixels, format="png", dpi=PNG_DPI)
+            write_shared(folder / f"{name}.png", pixels.getvalue(), durable=False)
 
     with _beside(partial(write, others)) if others else nullcontext(_yes) as is_done:
         write(mine)

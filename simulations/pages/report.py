@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from accounting.vocabulary import REGIMES
+from crypto.whole_file import write_shared
 from simulations.pages.account_book import (
     moment_text,
     overview_rows,
@@ -72,7 +73,7 @@ def write_report(run: RunResult, drawn: Drawn | None = None) -> Path:
         drawn: its figures, where they are drawn already.
     """
     file = run.path / REPORT
-    file.write_text(render_report(run, drawn), encoding="utf-8")
+    write_shared(file, render_report(run, drawn).encode(), durable=False)
     return file
 
 

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import os
 import random
 import subprocess
 import sys
@@ -311,6 +312,26 @@ def test_noise_is_planned_without_waiting_for_torch_or_opacus():
         "sys.exit(bool({'torch', 'opacus', 'scipy.stats', 'flwr'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_an_epsilon_has_the_same_bits_whatever_the_number_of_threads():
+    code = (
+        "from accounting.events import GaussianEvent, SharedPatientEvent as Shared;"
+        "from accounting.accountants import epsilon;"
+        "told = dict(sampling_rate=0.2, noise_multiplier=5.14, count=60);"
+        "events = GaussianEvent(**told), Shared(**told, hospitals=2);"
+        "print([epsilon([e], 1e-4, name) for e in events for name in ('rdp', 'prv')])"
+    )
+    said = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            check=True,
+            capture_output=True,
+            env=os.environ | {"OPENBLAS_NUM_THREADS": threads, "OMP_NUM_THREADS": threads},
+        ).stdout
+        for threads in ("1", "2")
+    }
+    assert len(said) == 1
 
 
 def test_what_float64_rounds_off_is_charged_and_refused_where_it_is_all_of_delta():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -184,6 +185,21 @@ def test_a_place_in_which_nothing_can_be_kept_is_refused_before_the_attack(text,
     Path("taken").write_text("")
     assert main([*LEAST, "--out", "taken"]) == 2
     assert "is a file" in " ".join(capsys.readouterr().err.split())
+
+
+def test_who_reads_a_page_while_another_takes_its_place_reads_the_whole_of_it():
+    """One that is cut short would stay where a machine fails while it is written."""
+    assert main([*LEAST, "--out", "."]) == 0
+    folder = Path("attack-default")
+    files = [folder / "report.html", *sorted((folder / "figures").iterdir())]
+    before = [file.read_bytes() for file in files]
+    held = [file.open("rb") for file in files]
+    assert main([*LEAST, "--out", "."]) == 0
+    assert len(files) > 1 and [one.read() for one in held] == before
+    assert all(file.stat().st_ino != os.fstat(one.fileno()).st_ino
+               for file, one in zip(files, held, strict=True))  # fmt: skip
+    for one in held:
+        one.close()
 
 
 def test_what_is_named_twice_is_attacked_once_and_one_game_is_no_control(capsys):
