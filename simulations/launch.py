@@ -142,7 +142,10 @@ def _launch(
 ) -> None:
     path = Path(settings.run.out)
     silent = output.quiet or output.as_json
-    follower = nullcontext() if silent else ProgressThread(path, Console(stderr=True))
+    tables = _Tables(path, output)
+    # Flower's engine leads in another process, and the audit comes after its end.
+    at_end = tables.show if options.get("engine", "ray") == "ray" else None
+    follower = nullcontext() if silent else ProgressThread(path, Console(stderr=True), at_end)
     try:
         write_provenance(path, command)
         with logging_to(path / "run.log", settings.run.log_level, terminal=output.debug):
@@ -156,14 +159,14 @@ def _launch(
                 from simulations.engines.engine import EngineOptions, simulate
 
                 simulate(settings, EngineOptions(**options), checked.cohorts)
-            print_tables(path, output)
+            tables.show()
             illustrate(path)
     except Exception as error:
         if (ended := _interrupt_behind(error)) is not None:
             raise interrupted(f"Interrupted; {_how_to_go_on(path)}", ended) from error
         error.add_note(f"What was done so far is in {_short(path)}.")
         if (path / "summary.json").is_file():
-            print_tables(path, output)
+            tables.show()
             illustrate(path)
             print_places(path, output)
         raise
@@ -233,6 +236,20 @@ def print_results(path: Path, output: Output) -> None:
     """Print the tables of a run that has ended, and where its files are."""
     print_tables(path, output)
     print_places(path, output)
+
+
+class _Tables:
+    """A run's tables, printed once: as soon as they can be, or else at the end."""
+
+    def __init__(self, path: Path, output: Output) -> None:
+        self._path, self._output = path, output
+        self._shown = False
+
+    def show(self) -> None:
+        """Print them, unless that was done."""
+        if not self._shown:
+            print_tables(self._path, self._output)
+            self._shown = True
 
 
 def print_tables(path: Path, output: Output) -> None:

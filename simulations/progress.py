@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -117,9 +118,23 @@ class Display:
         progress: where the run is, as far as it was shown.
     """
 
-    def __init__(self, console: Console, *, since: float = 0.0) -> None:
-        """Show on `console`; events older than `since` (unix seconds) count but say nothing."""
+    def __init__(
+        self,
+        console: Console,
+        *,
+        since: float = 0.0,
+        at_end: Callable[[], None] | None = None,
+    ) -> None:
+        """Show on `console`.
+
+        Args:
+            console: where.
+            since: events older than this (unix seconds) count but say nothing.
+            at_end: called when a run has ended that was not interrupted: its results are there,
+                while trackers are waited for and processes end.
+        """
         self.progress = RunProgress()
+        self._at_end = at_end
         self._console = console
         self._since = since
         self._bar = Bar(
@@ -164,6 +179,9 @@ class Display:
                     f"round {event.get('round')}, attempt {event.get('attempt', 1)}: "
                     f"{event.get('hospital')} did not contribute ({event.get('code')})"
                 )
+            case "end" if self._at_end and event.get("status") != "interrupted":
+                self._bar.stop()
+                self._at_end()
 
     def _say(self, text: str) -> None:
         self._console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
@@ -185,10 +203,12 @@ class Display:
 class ProgressThread:
     """Shows a run folder's progress beside the work, inside a ``with`` block."""
 
-    def __init__(self, path: Path, console: Console) -> None:
+    def __init__(
+        self, path: Path, console: Console, at_end: Callable[[], None] | None = None
+    ) -> None:
         self._until = threading.Event()
         # Slightly earlier: times in the file are rounded.
-        display = Display(console, since=time.time() - 0.05)
+        display = Display(console, since=time.time() - 0.05, at_end=at_end)
         self._thread = threading.Thread(
             target=display.show, args=(path,), kwargs={"until": self._until}, daemon=True
         )

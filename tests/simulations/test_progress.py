@@ -3,6 +3,7 @@
 import io
 import re
 import threading
+import time
 
 import pytest
 from rich.console import Console
@@ -109,6 +110,20 @@ def test_the_thread_shows_what_is_written_inside_its_block(tmp_path):
         folder = start_run(tmp_path / "run")
         run_round(folder, 1, release=True)
     assert "round 1/10: accuracy 0.735" in file.getvalue()
+
+
+def test_who_waits_for_results_is_told_of_the_end_of_this_run_alone(tmp_path):
+    ended = []
+    folder = start_run(tmp_path / "run")
+    folder.record("end", status="finished", message="", time=100.0)  # of an earlier try
+    with ProgressThread(folder.path, Console(file=io.StringIO()), lambda: ended.append(1)):
+        folder.record("end", status="interrupted", message="", time=4e9)
+        time.sleep(0.5)
+        assert not ended
+        folder.record("end", status="finished", message="", time=4e9)
+        time.sleep(0.5)
+        assert ended == [1]
+    assert ended == [1]
 
 
 @pytest.mark.parametrize("width", range(8, 90, 9))
