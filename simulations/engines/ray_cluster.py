@@ -15,6 +15,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 from simulations.error_messages import NotStarted
@@ -95,7 +96,7 @@ def _start_here(common: dict[str, Any]) -> None:
     import ray
 
     try:
-        with _without_what_nobody_reads():
+        with _started_our_way():
             ray.init(
                 address="local",
                 include_dashboard=False,
@@ -194,12 +195,15 @@ def _answers(address: str) -> bool:
 
 
 @contextmanager
-def _without_what_nobody_reads() -> Iterator[None]:
+def _started_our_way() -> Iterator[None]:
     """Start no process for a dashboard's address, for logs, or for machines to be added.
 
-    The second would carry logs to this process; Ray's end waits a second for the third.
+    The second would carry logs to this process; Ray's end waits a second for the third. What is
+    started has process groups of its own: whoever ends this one's group, as `timeout` does and
+    schedulers do, would end Ray below a run that still writes down how far it has come.
     `ray.init` has no word for it; of a Ray that has other names for them, all are started.
     """
+    from ray._private import services
     from ray._private.node import Node
 
     def no_dashboard(self: Any, **_: Any) -> None:
@@ -214,6 +218,9 @@ def _without_what_nobody_reads() -> Iterator[None]:
             if (before := getattr(Node, name, None)) is not None:
                 stack.callback(setattr, Node, name, before)
                 setattr(Node, name, instead)
+        if (start := getattr(services, "ConsolePopen", None)) is not None:
+            stack.callback(setattr, services, "ConsolePopen", start)
+            services.ConsolePopen = partial(start, process_group=0)
         yield
 
 

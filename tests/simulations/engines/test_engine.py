@@ -106,10 +106,11 @@ def test_sigterm_ends_a_run_as_ctrl_c_does_and_one_command_at_a_time_resumes_it(
 ) -> None:
     words = ["run", "default", "--out", str(tmp_path), *SMALL, *rounds(2000), "--quiet"]
     done = 0
-    for _ in range(2):
+    for end in (os.kill, os.killpg):  # its whole group, as some schedulers do
         process = subprocess.Popen(
             [*COMMAND, *words],
             stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment(),
+            start_new_session=True,
         )  # fmt: skip
         try:
             wait_for_round(tmp_path, done + 3, process)
@@ -117,7 +118,7 @@ def test_sigterm_ends_a_run_as_ctrl_c_does_and_one_command_at_a_time_resumes_it(
             second = subprocess.run(
                 again, capture_output=True, text=True, env=environment(), check=False
             )
-            process.send_signal(signal.SIGTERM)
+            end(process.pid, signal.SIGTERM)
             _, stderr = process.communicate(timeout=60)
         finally:
             if process.poll() is None:
