@@ -229,6 +229,10 @@ class Crew:
         cpus: processors of one actor.
         app: "module:attribute" of the ClientApp.
         deals: who goes to which hospital, where that is known already.
+
+    Attributes:
+        room: as above.
+        nodes: as above.
     """
 
     def __init__(
@@ -243,8 +247,8 @@ class Crew:
     ) -> None:
         import ray
 
+        self.room, self.nodes = room, nodes
         self._kill = ray.kill
-        self._on_gpu = room.on_gpu
         remote = ray.remote(num_cpus=cpus, num_gpus=room.gpus)(Hospitals)
         self._make = partial(
             remote.remote,
@@ -263,7 +267,7 @@ class Crew:
         """Start an actor, which imports what it needs while others work."""
         actor = self._make()
         actor.ready.remote()
-        if self._on_gpu:
+        if self.room.on_gpu:
             self._devices.append(actor.device.remote())
         return actor
 
@@ -275,7 +279,7 @@ class Crew:
         """
         import ray
 
-        if not self._on_gpu:
+        if not self.room.on_gpu:
             return {"cpu": len(self.actors)}
         try:
             return dict(Counter(ray.get(self._devices)))

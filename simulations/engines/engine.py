@@ -10,6 +10,7 @@ import logging
 import os
 import secrets
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from clients.contract.settings import Settings
     from clients.data import Cohorts
+    from simulations.engines.actors import Crew
 
 
 logger = logging.getLogger(__name__)
@@ -83,16 +85,17 @@ def _simulate_on_ray(settings: Settings, options: EngineOptions, cohorts: Cohort
     from simulations.engines.importing import importing
     from simulations.engines.ray_cluster import start_ray
 
-    with importing(), ThreadPoolExecutor(1) as pool:
-        # Ray starts in the main thread: what signals mean cannot be put right from another.
-        imported = pool.submit(_import_libraries)
-        started_here = start_ray(options.ray_address)
-        imported.result()
-    try:
-        _train_on_ray(settings, options, cohorts)
-    finally:
-        if started_here:
-            ray.shutdown()
+    with ExitStack() as ending:
+        with importing(), ThreadPoolExecutor(1) as pool:
+            # Ray starts in the main thread: what signals mean cannot be put right from another.
+            imported = pool.submit(_import_libraries)
+            if start_ray(options.ray_address):
+                ending.callback(ray.shutdown)
+            # Hospitals' processes import theirs as soon as they can.
+            crew = _begin_hospitals(settings, options, cohorts)
+            ending.callback(crew.end)
+            imported.result()
+        _train_on_ray(settings, cohorts, crew)
 
 
 def _import_libraries() -> None:
@@ -101,12 +104,25 @@ def _import_libraries() -> None:
         import_module(name)
 
 
-def _train_on_ray(settings: Settings, options: EngineOptions, cohorts: Cohorts | None) -> None:
-    from flwr.supercore.run import Run
+def _begin_hospitals(settings: Settings, options: EngineOptions, cohorts: Cohorts | None) -> Crew:
+    """Begin the processes of hospitals.
 
+    Raises:
+        NotStarted: there is no room for them, or no such device.
+    """
     from clients.contract.terms import hospitals_expected
     from simulations.engines.actors import Crew
     from simulations.engines.device_room import find_room
+
+    nodes = {secrets.randbits(62) + 2: k for k in range(hospitals_expected(settings))}
+    room = find_room(settings, cohorts, len(nodes), options.actors)
+    deals = cohorts.deals if cohorts else None
+    return Crew(room, settings.to_config(), nodes, cpus=float(settings.run.threads), deals=deals)
+
+
+def _train_on_ray(settings: Settings, cohorts: Cohorts | None, crew: Crew) -> None:
+    from flwr.supercore.run import Run
+
     from simulations.engines.local_transport import server_context
     from simulations.engines.ray_transport import RayTransport
     from simulations.run_audit import audit_run
@@ -114,32 +130,22 @@ def _train_on_ray(settings: Settings, options: EngineOptions, cohorts: Cohorts |
     from strategies.holdout import Holdout
     from strategies.server_app import make_server_app
 
-    nodes = {secrets.randbits(62) + 2: k for k in range(hospitals_expected(settings))}
-    run = Run.create_empty(secrets.randbits(62))
-    config = settings.to_config()
-    crew: Crew | None = None
+    run, room = Run.create_empty(secrets.randbits(62)), crew.room
+    _report_devices(Path(settings.run.out), crew.devices())
+    transport = RayTransport(
+        crew,
+        crew.nodes,
+        run,
+        together=room.together,
+        processors=room.processors.count if room.processors else 0,
+    )
     try:
-        room = find_room(settings, cohorts, len(nodes), options.actors)
-        deals = cohorts.deals if cohorts else None
-        crew = Crew(room, config, nodes, cpus=float(settings.run.threads), deals=deals)
-        _report_devices(Path(settings.run.out), crew.devices())
-        transport = RayTransport(
-            crew,
-            nodes,
-            run,
-            together=room.together,
-            processors=room.processors.count if room.processors else 0,
-        )
-        try:
-            lead = make_server_app(partial(Holdout, cohorts=cohorts), audit_run)
-            lead(transport, server_context(run, config))
-        finally:
-            _report_memory(Path(settings.run.out), transport.peak_memory_bytes())
+        lead = make_server_app(partial(Holdout, cohorts=cohorts), audit_run)
+        lead(transport, server_context(run, settings.to_config()))
     except TrainingStopped as stopped:
         raise RunStopped(str(stopped)) from stopped
     finally:
-        if crew is not None:
-            crew.end()
+        _report_memory(Path(settings.run.out), transport.peak_memory_bytes())
 
 
 def _report_devices(folder: Path, devices: dict[str, int]) -> None:

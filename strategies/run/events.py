@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 METRICS = "metrics.jsonl"
-POLL_SECONDS = 0.2
+POLL_SECONDS = 0.1
 RECENT_ROUNDS = 20
 
 Event = Mapping[str, Any]
