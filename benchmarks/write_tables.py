@@ -321,6 +321,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "default-output": default_output,
     "sealing": sealing_table,
     "engine": engine_table,
+    "start": lambda: import_module("start_cost").start_text(_read("start_cost.json")),
     "sealed": sealed_table,
     "scale": scale_table,
     "many-rounds": many_rounds,
