@@ -27,9 +27,11 @@ def check_sampling_rate(sampling_rate: float) -> None:
 
 
 def check_noise_multiplier(noise_multiplier: float) -> None:
-    """Raise unless the noise multiplier is a positive, finite number."""
+    """Raise unless the noise multiplier is a positive number whose square is one too."""
     if not (noise_multiplier > 0.0 and math.isfinite(noise_multiplier)):
         raise AccountingError(f"noise_multiplier is {noise_multiplier}, expected > 0 and finite")
+    if not 1e-100 < noise_multiplier < 1e100:
+        raise AccountingError(f"noise_multiplier is {noise_multiplier}, expected 1e-100 to 1e100")
 
 
 def check_rounds(rounds: int) -> None:

@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr
+from scipy.special import ndtr, xlog1py, xlogy
 
 Values = NDArray[np.float64]
 
@@ -40,14 +40,12 @@ class PrivacyLoss:
     def __init__(
         self, sampling_rate: float, noise_multiplier: float, hospitals: int = 1, *, reverse: bool
     ) -> None:
-        q = sampling_rate
-        chances = [
-            math.comb(hospitals, i) * q**i * (1 - q) ** (hospitals - i)
-            for i in range(hospitals + 1)
-        ]
-        possible = [i for i, chance in enumerate(chances) if chance > 0.0]
-        self._weights = np.array([chances[i] for i in possible])
-        self._means = np.array(possible) / noise_multiplier
+        q, drawn = sampling_rate, np.arange(hospitals + 1)
+        with np.errstate(divide="ignore"):
+            ways = [math.log(math.comb(hospitals, int(i))) for i in drawn]
+            chances = np.exp(ways + xlogy(drawn, q) + xlog1py(hospitals - drawn, -q))
+        self._weights = chances[chances > 0.0]
+        self._means = drawn[chances > 0.0] / noise_multiplier
         self._reverse = reverse
         self._rate = q
         self._table = self._tabled() if hospitals > 1 else None

@@ -6,6 +6,7 @@ import os
 import random
 import subprocess
 import sys
+import weakref
 
 import dp_accounting
 import numpy as np
@@ -19,6 +20,8 @@ from opacus.accountants.analysis.rdp import compute_rdp
 from accounting.accountants import ACCOUNTANTS, epsilon
 from accounting.errors import AccountingError
 from accounting.events import ExactEvent, GaussianEvent, SharedPatientEvent
+from accounting.loss_mesh import Mesh
+from accounting.privacy_losses import PrivacyLoss
 from accounting.prv import epsilon_on_the_way
 from accounting.rdp import ORDERS, conversion, rdp_curve, rdp_epsilon
 
@@ -332,6 +335,47 @@ def test_an_epsilon_has_the_same_bits_whatever_the_number_of_threads():
         for threads in ("1", "2")
     }
     assert len(said) == 1
+
+
+def test_rounding_that_moves_a_sum_by_many_places_loses_no_mass_around_the_mesh():
+    """A patient who is hardly ever sampled, millions of times: each loss rounds to nought."""
+    found = [epsilon([gaussian(1.4e-5, 0.25, n * 10**6)], DELTA / 10, "prv") for n in (1, 4, 10)]
+    bounds = [epsilon([gaussian(1.4e-5, 0.25, n * 10**6)], DELTA / 10, "rdp") for n in (1, 4, 10)]
+    assert all(0.85 * bound < one <= bound for one, bound in zip(found, bounds, strict=True))
+
+
+def test_a_shared_patient_composes_with_an_answer_that_tells_nearly_all():
+    shared = SharedPatientEvent(sampling_rate=0.01, noise_multiplier=5, hospitals=2, count=10)
+    alone = epsilon([gaussian(1.0, 0.1, 1)], 1e-5, "prv")
+    assert alone < epsilon([shared, gaussian(1.0, 0.1, 1)], 1e-5, "prv") < alone + 1.0
+
+
+def test_a_patient_of_a_thousand_hospitals_has_an_epsilon():
+    event = SharedPatientEvent(sampling_rate=0.01, noise_multiplier=1e4, hospitals=1100, count=10)
+    assert 0.0 < epsilon([event], DELTA, "prv") <= epsilon([event], DELTA, "rdp")
+
+
+def test_whole_numbers_of_events_may_be_floats_and_noise_has_bounds():
+    assert epsilon([gaussian(0.1, 2.0, 7.0)], DELTA, "prv") == epsilon(
+        [gaussian(0.1, 2.0, 7)], DELTA, "prv"
+    )
+    for sigma in (1e-200, 1e-155, 1e155):
+        with pytest.raises(AccountingError, match="1e-100 to 1e100"):
+            gaussian(1.0, sigma, 1)
+
+
+def test_many_kinds_of_events_are_let_go_one_by_one():
+    kept = []
+
+    def parts(mesh):
+        for sigma in (5.0, 6.0, 7.0, 8.0):
+            one = mesh.spectrum(PrivacyLoss(0.1, sigma, reverse=False))
+            kept.append(weakref.ref(one.transform))
+            assert sum(reference() is not None for reference in kept) <= 2
+            yield one, 3
+
+    mesh = Mesh.covering(5.0, 1e-4, delta_error=DELTA / 1000, epsilon_error=0.01)
+    assert mesh.epsilon(parts(mesh), DELTA) > 0.0
 
 
 def test_what_float64_rounds_off_is_charged_and_refused_where_it_is_all_of_delta():
