@@ -33,8 +33,9 @@ if TYPE_CHECKING:
 NAME = "gradient-inversion"
 #: How often the informed attacker picks, unless trials are asked for.
 TRIALS = 200
-#: What the control has to reach: likeness of pictures, decibels of anything, share of right picks.
-LIKE, DECIBELS, RIGHT = 0.8, 25.0, 0.95
+#: What the control has to reach: likeness of pictures, decibels of anything, share of right picks
+#: of ten. A model that has learnt leaves little in an update of patients whom it is sure about.
+LIKE, DECIBELS, RIGHT = 0.8, 25.0, 0.75
 
 COLUMNS = (
     Column(key="way", title="Regime", form="text"),

@@ -226,11 +226,19 @@ def _started_our_way() -> Iterator[None]:
 
 @contextmanager
 def _ending_kept() -> Iterator[None]:
-    """Keep what SIGTERM means to this process, which Ray takes over when it starts."""
+    """Keep what SIGTERM means to this process, which Ray takes over when it starts.
+
+    Ray's own handler raises wherever the process is. In the middle of an import that leaves the
+    lock of all imports taken, and who else imports waits for ever; ours waits for an import's end.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.getsignal(signal.SIGTERM)
+    from ray._private import utils
+
+    before, take = signal.getsignal(signal.SIGTERM), getattr(utils, "set_sigterm_handler", None)
+    if take is not None:
+        utils.set_sigterm_handler = _left_alone
     try:
         yield
     except SystemExit as end:
@@ -238,4 +246,10 @@ def _ending_kept() -> Iterator[None]:
             raise Terminated from None
         raise
     finally:
+        if take is not None:
+            utils.set_sigterm_handler = take
         signal.signal(signal.SIGTERM, before)
+
+
+def _left_alone(handler: Any) -> None:
+    """Take no handler."""

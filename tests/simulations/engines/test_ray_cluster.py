@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import signal
 import socket
 import subprocess
 import sys
@@ -103,6 +104,24 @@ def test_what_the_machine_refuses_ray_keeps_its_own_sentence(
     monkeypatch.setattr(ray, "init", full)
     with pytest.raises(OSError, match="No space left"):
         start_ray("")
+
+
+def test_what_sigterm_means_stays_the_same_while_ray_starts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Ray's handler would raise in the middle of an import, and leave the lock of all taken."""
+    from ray._private import utils
+
+    before, met = signal.getsignal(signal.SIGTERM), []
+
+    def init(**_: object) -> None:
+        utils.set_sigterm_handler(lambda number, frame: sys.exit(number))
+        met.append(signal.getsignal(signal.SIGTERM))
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", init)
+    assert start_ray("")
+    assert [*met, signal.getsignal(signal.SIGTERM)] == [before, before]
 
 
 def test_updates_of_a_million_values_go_to_the_server_at_once_and_not_by_the_store() -> None:
