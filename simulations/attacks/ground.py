@@ -233,8 +233,9 @@ def refuse_real(settings: Settings, path: Path | None) -> None:
         )
     if path is not None and settings.data.patients:
         raise NotStarted(
-            f"{path} declares data.patients = {settings.data.patients}, as runs over real "
-            "records do, which are not attacked; a simulation counts them. Attack a scenario."
+            f"{path} declares data.patients = {settings.data.patients}, as only runs over real "
+            "records have to: those are not attacked, and a simulation counts its patients. Attack "
+            "a scenario."
         )
     base, _, own = settings.data.name.partition(":")
     places = [data_folder(settings.data.dir), Path(own) if base in OWN and own else None]

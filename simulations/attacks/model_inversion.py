@@ -52,7 +52,7 @@ ERRORS = 6.0
 #: Classes that are drawn, and public records that a prior is learnt from.
 DRAWN, _MOST_PUBLIC = 6, 2000
 
-_TWO = (
+_TWO_CLASSES = (
     "the model has two classes: all that it learns of two patients is what tells one from the "
     f"other, so {NAME} has no control in which it finds either; attack a model of more classes, as "
     "with --set data.name=digits."
@@ -88,7 +88,7 @@ def attack(ground: Ground) -> Result:
         NAME,
         about="one final model of opened sums",
         records="makes",
-        faults=[] if len(ground.cohort.info.classes) > 2 else [_TWO],
+        faults=[] if len(ground.cohort.info.classes) > 2 else [_TWO_CLASSES],
     )
     ways = list(ground.ways())
     people = _People.of(ground)

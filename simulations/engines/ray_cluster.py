@@ -200,7 +200,8 @@ def _started_our_way() -> Iterator[None]:
 
     The second would carry logs to this process; Ray's end waits a second for the third. What is
     started has process groups of its own: whoever ends this one's group, as `timeout` does and
-    schedulers do, would end Ray below a run that still writes down how far it has come.
+    schedulers do, would end Ray below a run that still writes down how far it has come. (On Linux,
+    where the kernel ends Ray with this process; elsewhere it is ended by the group.)
     `ray.init` has no word for it; of a Ray that has other names for them, all are started.
     """
     from ray._private import services
@@ -218,7 +219,8 @@ def _started_our_way() -> Iterator[None]:
             if (before := getattr(Node, name, None)) is not None:
                 stack.callback(setattr, Node, name, before)
                 setattr(Node, name, instead)
-        if (start := getattr(services, "ConsolePopen", None)) is not None:
+        start = getattr(services, "ConsolePopen", None) if sys.platform == "linux" else None
+        if start is not None:
             stack.callback(setattr, services, "ConsolePopen", start)
             services.ConsolePopen = partial(start, process_group=0)
         yield

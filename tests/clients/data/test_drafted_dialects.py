@@ -81,6 +81,8 @@ def test_a_code_that_is_hardly_oftener_met_than_a_dose_is_a_dose(tmp_path):
         dates="%Y-%m-%d", quoting=0, newline="\n", order=0,
     )  # fmt: skip
     check(5701, spelling, tmp_path)  # six of it, and one dose twice
+    text = (tmp_path / "it.toml").read_text(encoding="utf-8")
+    assert 'visit = ["-9"]' in text and 'dose = ["-9"]' not in text
 
 
 @settings(max_examples=12, deadline=None, suppress_health_check=SHARED)
