@@ -257,7 +257,9 @@ class Crew:
             nodes,
             memory=room.memory,
             together=room.together,
-            deals=ray.put(dict(deals or {})),
+            # By value, not by `ray.put`: an object of this process that is left when it ends has
+            # Ray answer one who waits for it with what is torn down by then, which can crash it.
+            deals=dict(deals or {}),
             processors=room.processors,
         )
         self._devices: list[Any] = []

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent import futures
+from pathlib import Path
 
 import grpc
 import pytest
@@ -19,6 +20,7 @@ from simulations.engines import ray_cluster
 from simulations.engines.local_server import free_port
 from simulations.engines.ray_cluster import find_cluster, start_ray
 from simulations.error_messages import NotStarted
+from tests.simulations.engine_runs import environment
 
 
 @pytest.fixture(name="listener")
@@ -138,3 +140,35 @@ ray.shutdown()
     asked = [sys.executable, "-c", script]
     said = subprocess.run(asked, check=True, capture_output=True, text=True, timeout=120).stdout
     assert said == "[0, 1]\n"
+
+
+def test_a_run_leaves_nothing_in_the_store_when_it_ends_its_ray(tmp_path: Path) -> None:
+    """What a driver leaves there has Ray answer whoever waits for it while it is torn down: 139."""
+    script = """
+import sys, time
+import ray
+from simulations.cli import main
+
+def used():
+    parts = ray.cluster_resources(), ray.available_resources()
+    return [part["object_store_memory"] for part in parts]
+
+def end(shut_down=ray.shutdown):
+    until = time.monotonic() + 5
+    while len(set(used())) > 1 and time.monotonic() < until:
+        time.sleep(0.1)
+    print("all and free:", *used(), file=sys.stderr)
+    shut_down()
+
+ray.shutdown = end
+main()
+"""
+    parts = ("training.rounds=2", "partition.hospitals=3", "audit.enabled=false")
+    settings = [word for part in parts for word in ("--set", part)]
+    asked = [sys.executable, "-c", script, "run", "default", "--out", str(tmp_path), *settings]
+    ended = subprocess.run(
+        asked, check=True, capture_output=True, text=True, timeout=240, env=environment()
+    )
+    [said] = [one for one in ended.stderr.splitlines() if one.startswith("all and free: ")]
+    _, every, free = said.rsplit(maxsplit=2)
+    assert float(every) == float(free) > 0
