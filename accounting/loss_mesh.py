@@ -93,7 +93,7 @@ class Mesh:
         # What rounding moved in all may be many places, by which the mesh goes with it: what is
         # read off lies around nought, where the width was chosen, and nothing comes around its end.
         turns = round(moved / self.step)
-        chances = np.roll(np.fft.fftshift(irfft(whole, 2 * self.half)), turns)
+        chances = irfft(whole, 2 * self.half)
         moved -= turns * self.step
         left = delta - self.delta_error - _rounded_off(chances, events)
         if left < delta / 2:
@@ -102,7 +102,8 @@ class Mesh:
             )
         first = max(0, self.half + math.ceil((_LEAST_EPSILON - moved) / self.step))
         losses = self._places(first - self.half, self.half) + moved
-        found = _epsilon(losses, chances[first:], left)
+        above = np.roll(chances, self.half + turns - first)[: len(losses)]
+        found = _epsilon(losses, above, left)
         if not math.isfinite(found):
             raise AccountingError(f"prv found epsilon {found} on its mesh: use rdp")
         return found + (self.epsilon_error if math.isnan(epsilon_error) else epsilon_error)
@@ -123,14 +124,14 @@ class Spectrum:
 
 def _power(base: NDArray[np.complex128], count: int) -> NDArray[np.complex128]:
     """Return whole powers by squaring, which errs less than logarithms, and is faster."""
-    result = np.ones_like(base)
+    result, own = np.ones_like(base), np.empty_like(base)
     while True:
         if count & 1:
             result *= base
         count >>= 1
         if not count:
             return result
-        base = base * base
+        base = np.square(base, out=own)
 
 
 def _rounded_off(chances: Values, events: int) -> float:

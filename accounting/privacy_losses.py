@@ -53,12 +53,17 @@ class PrivacyLoss:
     def cdf(self, values: Values) -> Values:
         """Return the chance that the loss is at most each value, float64 ``[n]``."""
         x = self._where(-values if self._reverse else values)
-        if self._reverse:
-            return np.asarray(ndtr(-x))
-        result = np.zeros_like(x)
+        chances = np.full(x.shape, float(self._reverse))
+        met = x > -np.inf  # half of a mesh is not
+        chances[met] = ndtr(-x[met]) if self._reverse else self._reached(x[met])
+        return chances
+
+    def _reached(self, x: Values) -> Values:
+        """Return the chance of what is drawn from P to be at most each x."""
+        total = np.zeros_like(x)
         for weight, mean in zip(self._weights, self._means, strict=True):
-            result += weight * ndtr(x - mean)
-        return result
+            total += weight * ndtr(x - mean)
+        return total
 
     def mean(self, low: float, high: float) -> float:
         """Return the mean of a loss that is between two values."""
@@ -95,10 +100,13 @@ class PrivacyLoss:
         )
 
     def _solved(self, losses: Values) -> Values:
-        mean = self._means[-1]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            log_ratio = np.log1p(np.expm1(losses) / self._rate)
-        return np.where(np.isnan(log_ratio), -np.inf, log_ratio / mean + mean / 2)
+        mean, x = self._means[-1], np.full(losses.shape, -np.inf)
+        # Below log(1 - q) there is no loss: half of a mesh.
+        inside = losses > (math.log1p(-self._rate) if self._rate < 1.0 else -math.inf)
+        with np.errstate(divide="ignore"):
+            log_ratio = np.log1p(np.maximum(np.expm1(losses[inside]) / self._rate, -1.0))
+        x[inside] = log_ratio / mean + mean / 2
+        return x
 
     def _tabled(self) -> tuple[Values, Values]:
         """Return many x and the loss at each; beyond the last it is above `MAX_LOSS`."""
