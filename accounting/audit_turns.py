@@ -16,7 +16,7 @@ For large M that is sqrt(4*pi*r**2/n)*exp(-r**2/n) or so, at t = 2*r/n.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -71,25 +71,23 @@ class Turns:
                 for one, other in zip(first.tolist(), second.tolist(), strict=True)
             ]
             lengths.append(np.abs((units @ units.conj().T)[first, second]))
-        for name, rows in self._added():
+        for name, length in self._added(units):
             names.append(name)
-            lengths.append(np.abs([units[rows].prod(axis=0).sum()]))
+            lengths.append(np.array([length]))
         return names, np.concatenate(lengths).astype(np.float64)
 
-    def _added(self) -> list[tuple[str, list[int]]]:
-        """Return which rows are added up, with a name for the sum."""
-        found: list[tuple[str, list[int]]] = []
+    def _added(self, units: NDArray[np.complex64]) -> Iterator[tuple[str, float]]:
+        """Add up the rows of each sum, all and all but one; yield a name and a length for each."""
         order = [row for row, one in enumerate(self.sums) if one is not None]
         order.sort(key=lambda row: repr(self.sums[row]))
         for _, group in groupby(order, key=lambda row: self.sums[row]):
             rows = list(group)
+            whole = units[rows].prod(axis=0)
             if len(rows) > 1 and self.whole:
-                found.append((f"the sum with {self.names[rows[0]]}", rows))
+                yield f"the sum with {self.names[rows[0]]}", float(abs(whole.sum()))
             if len(rows) > 2:
-                for left in rows:
-                    name = f"the sum of all but {self.names[left]}"
-                    found.append((name, [one for one in rows if one != left]))
-        return found
+                for row, rest in zip(rows, np.abs(units[rows].conj() @ whole), strict=True):
+                    yield f"the sum of all but {self.names[row]}", float(rest)
 
 
 def length_chance(lengths: Floats, count: int, points: int) -> Floats:
