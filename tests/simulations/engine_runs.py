@@ -86,10 +86,16 @@ def wait_for_round(folder: Path, number: int, process: subprocess.Popen[str]) ->
     raise AssertionError(f"round {number} did not come")
 
 
-def hospital_processes(pid: int) -> list[int]:
-    """The processes below one that answer for hospitals."""
-    found = sorted(alive(descendants(pid)))
-    return [one for one in found if title(one).startswith("ray::Hospitals")]
+def hospital_processes(pid: int, number: int) -> list[int]:
+    """Wait until so many processes below one answer for hospitals, and return them."""
+    end = time.monotonic() + 30
+    while True:
+        below = {one: title(one) for one in sorted(alive(descendants(pid)))}
+        found = [one for one, name in below.items() if name.startswith("ray::Hospitals")]
+        if len(found) == number:
+            return found
+        assert time.monotonic() < end, f"{len(found)} processes of hospitals among {below}"
+        time.sleep(0.1)
 
 
 def model_in(out: Path) -> bytes:
