@@ -16,8 +16,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from numbers import Integral
 
 from accounting.errors import AccountingError
+
+#: Rounds that no event has: beyond, a float64 of their noise overflows.
+MOST_ROUNDS = 2**63
 
 
 def check_sampling_rate(sampling_rate: float) -> None:
@@ -35,9 +39,9 @@ def check_noise_multiplier(noise_multiplier: float) -> None:
 
 
 def check_rounds(rounds: int) -> None:
-    """Raise unless the number of rounds is a whole number, 0 or more."""
-    if isinstance(rounds, bool) or int(rounds) != rounds or rounds < 0:
-        raise AccountingError(f"rounds is {rounds}, expected a whole number >= 0")
+    """Raise unless the number of rounds is a whole number, 0 or more, and no absurd one."""
+    if isinstance(rounds, bool) or not 0 <= rounds < MOST_ROUNDS or int(rounds) != rounds:
+        raise AccountingError(f"rounds is {rounds}, expected a whole number >= 0, below 2**63")
 
 
 def check_delta(delta: float) -> None:
@@ -99,8 +103,9 @@ class SharedPatientEvent:
         check_sampling_rate(self.sampling_rate)
         check_noise_multiplier(self.noise_multiplier)
         check_rounds(self.count)
-        if self.hospitals < 1:
-            raise AccountingError(f"hospitals is {self.hospitals}, expected >= 1")
+        number = self.hospitals
+        if isinstance(number, bool) or not isinstance(number, Integral) or number < 1:
+            raise AccountingError(f"hospitals is {number!r}, expected a whole number >= 1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,5 @@
 import dataclasses
+import math
 
 import pytest
 from hypothesis import given
@@ -15,6 +16,7 @@ from accounting.events import (
     merge,
     to_json,
 )
+from accounting.prv import prv_epsilon
 
 rates = st.floats(1e-6, 1.0)
 multipliers = st.floats(1e-3, 1e3)
@@ -87,3 +89,20 @@ def test_a_parameter_out_of_range_is_refused_with_its_value(fields):
 def test_json_that_is_no_event_is_refused(data):
     with pytest.raises(AccountingError):
         from_json(data)
+
+
+@pytest.mark.parametrize("count", [math.inf, math.nan, 10**400, 2**63, 1.5, -1, True])
+def test_a_number_of_rounds_that_cannot_be_is_refused(count):
+    with pytest.raises(AccountingError, match="whole number"):
+        GaussianEvent(sampling_rate=0.1, noise_multiplier=1.0, count=count)
+
+
+@pytest.mark.parametrize("hospitals", [0, 2.0, 2.5, math.nan, True])
+def test_hospitals_of_a_patient_are_counted_in_whole_numbers(hospitals):
+    with pytest.raises(AccountingError, match="whole number"):
+        SharedPatientEvent(sampling_rate=0.1, noise_multiplier=1.0, hospitals=hospitals)
+
+
+def test_the_faintest_noise_in_the_most_rounds_ends_in_a_number():
+    event = GaussianEvent(sampling_rate=1.0, noise_multiplier=1.1e-100, count=2**63 - 1)
+    assert prv_epsilon([event], 1e-5) > 1e100
