@@ -370,7 +370,7 @@ def plan_guesses(event: Sampled, canaries: int, delta: float) -> Guessing:
             guesses = max(guesses, 1)
             right = math.floor(guesses * _accuracy(one, none, share))
             if most > 0.0 and chance_of_guesses(right, guesses, count, most, delta) > ERROR:
-                continue  # at the best so far as many are likely: it bounds less
+                continue  # likely enough where the best bound so far lies: this one lies below
             value = _least_epsilon(right, guesses, count, delta, ERROR)
             if value > most:
                 best, most = Guessing(canaries=count, guesses=guesses), value

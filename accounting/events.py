@@ -20,8 +20,8 @@ from numbers import Integral
 
 from accounting.errors import AccountingError
 
-#: Rounds that no event has: beyond, a float64 of their noise overflows.
-MOST_ROUNDS = 2**63
+#: No event counts so far; what is computed of less stays within a float64.
+TOO_MANY = 2**63
 
 
 def check_sampling_rate(sampling_rate: float) -> None:
@@ -39,9 +39,14 @@ def check_noise_multiplier(noise_multiplier: float) -> None:
 
 
 def check_rounds(rounds: int) -> None:
-    """Raise unless the number of rounds is a whole number, 0 or more, and no absurd one."""
-    if isinstance(rounds, bool) or not 0 <= rounds < MOST_ROUNDS or int(rounds) != rounds:
-        raise AccountingError(f"rounds is {rounds}, expected a whole number >= 0, below 2**63")
+    """Raise unless the number of rounds is a whole number, 0 or more."""
+    _check_whole("rounds", rounds, least=0)
+
+
+def _check_whole(name: str, value: int, *, least: int) -> None:
+    number = isinstance(value, Integral | float) and not isinstance(value, bool)
+    if not number or not least <= value < TOO_MANY or int(value) != value:
+        raise AccountingError(f"{name} is {value!r}, expected a whole number, {least} .. 2**63 - 1")
 
 
 def check_delta(delta: float) -> None:
@@ -103,9 +108,8 @@ class SharedPatientEvent:
         check_sampling_rate(self.sampling_rate)
         check_noise_multiplier(self.noise_multiplier)
         check_rounds(self.count)
-        number = self.hospitals
-        if isinstance(number, bool) or not isinstance(number, Integral) or number < 1:
-            raise AccountingError(f"hospitals is {number!r}, expected a whole number >= 1")
+        _check_whole("hospitals", self.hospitals, least=1)
+        object.__setattr__(self, "hospitals", int(self.hospitals))  # binomials count no 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,8 +141,7 @@ class InputNoiseEvent:
         if not (self.epsilon_value > 0.0 and math.isfinite(self.epsilon_value)):
             found = self.epsilon_value
             raise AccountingError(f"epsilon_value is {found}, expected > 0 and finite")
-        if isinstance(self.values, bool) or int(self.values) != self.values or self.values < 1:
-            raise AccountingError(f"values is {self.values}, expected a whole number >= 1")
+        _check_whole("values", self.values, least=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -91,16 +91,22 @@ def test_json_that_is_no_event_is_refused(data):
         from_json(data)
 
 
-@pytest.mark.parametrize("count", [math.inf, math.nan, 10**400, 2**63, 1.5, -1, True])
-def test_a_number_of_rounds_that_cannot_be_is_refused(count):
-    with pytest.raises(AccountingError, match="whole number"):
-        GaussianEvent(sampling_rate=0.1, noise_multiplier=1.0, count=count)
+@pytest.mark.parametrize("number", [math.inf, math.nan, 10**400, 2**63, 1.5, -1, True, "2"])
+def test_what_is_counted_is_a_whole_number_that_can_be(number):
+    with pytest.raises(AccountingError, match="rounds is"):
+        GaussianEvent(sampling_rate=0.1, noise_multiplier=1.0, count=number)
+    with pytest.raises(AccountingError, match="hospitals is"):
+        SharedPatientEvent(sampling_rate=0.1, noise_multiplier=1.0, hospitals=number)
+    with pytest.raises(AccountingError, match="values is"):
+        InputNoiseEvent(epsilon_value=1.0, values=number)
 
 
-@pytest.mark.parametrize("hospitals", [0, 2.0, 2.5, math.nan, True])
-def test_hospitals_of_a_patient_are_counted_in_whole_numbers(hospitals):
-    with pytest.raises(AccountingError, match="whole number"):
-        SharedPatientEvent(sampling_rate=0.1, noise_multiplier=1.0, hospitals=hospitals)
+def test_whole_numbers_of_hospitals_may_be_floats():
+    two, as_float = (
+        SharedPatientEvent(sampling_rate=0.1, noise_multiplier=1.0, hospitals=number)
+        for number in (2, 2.0)
+    )
+    assert prv_epsilon([two], 1e-5) == prv_epsilon([as_float], 1e-5)
 
 
 def test_the_faintest_noise_in_the_most_rounds_ends_in_a_number():
