@@ -40,8 +40,10 @@ PUBLIC = 8
 CLASSES = ("a", "b")
 #: Of the second class: what evens classes out, or looks at them, must show.
 RARE = 0.1
-#: Smallest number that names a patient: long enough to be nowhere by chance.
-FIRST_ID = 4_711_000_000
+#: Smallest number that names a patient, of the fifteen digits that programs keep of a number: all
+#: begin with the same ten, so that none begins anywhere by chance.
+FIRST_ID = 471_100_000_000_000
+NAMES_BEGIN = str(FIRST_ID)[:10]
 #: What stands in the place of a patient's name where nobody is named.
 NOBODY = ("", "  ", "?", "-", ".", "na", "n/a", "#n/a", "nan", "null", "none")
 #: Norm of a patient's classes in a sum that counts them, in clips.

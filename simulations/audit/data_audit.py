@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from simulations.audit.canary_data import FIRST_ID, Canaries, draw_canaries
+from simulations.audit.canary_data import Canaries, draw_canaries
 from simulations.audit.canary_run import run_canaries
 from simulations.audit.cases import CASES, run_case
 from simulations.audit.contents import content_gates
@@ -154,7 +154,7 @@ def _run(audit: DataAudit, canaries: Canaries, folder: Path, plan: Plan) -> Judg
         keys = None if run.stopped else run.keys
         gates += content_gates(run.wire, run.settings, run.info, keys)
         gates += hidden_gates(run.wire, run.settings, run.terms, run.stopped)
-        gates.append(named_gate(run.wire, str(FIRST_ID)[:5]))
+        gates.append(named_gate(run.wire))
         audit.add(RECONCILIATION, plan.title, gates)
         return None if run.stopped else judge(plan.title, plan.reading, run)
     except Exception as error:  # whatever cannot be read is not what a hospital sends

@@ -18,6 +18,7 @@ from scipy import stats
 from accounting.audit_gates import Gate
 from clients.contract.messages import ARRAYS, content_to_bytes
 from crypto.headers import SignedHeader
+from simulations.audit.canary_data import NAMES_BEGIN
 from simulations.audit.gates import exact_gate, most_odd, two_sided
 
 if TYPE_CHECKING:
@@ -107,25 +108,28 @@ def said_gates(wire: Wire, settings: Settings) -> list[Gate]:
     ]
 
 
-def named_gate(wire: Wire, beginning: str) -> Gate:
+#: A canary's name wherever a number begins. Within one it would be found by chance: a run's figures
+#: have tens of thousands of decimals, and the digits of every name among them sooner or later.
+_NAME = re.compile(rb"(?<![0-9.])0*" + NAMES_BEGIN.encode() + rb"[0-9]{5}")
+
+
+def named_gate(wire: Wire) -> Gate:
     """Return whether a patient is named in what leaves hospitals, or in files beside theirs.
 
     Args:
-        wire: of a run over patients whose names begin so.
-        beginning: digits, ten of which are a name.
+        wire: of a run over canary patients.
     """
-    pattern = re.compile(beginning.encode() + rb"[0-9]{%d}" % (10 - len(beginning)))
     faults = [
         f"{one.hospital}: the answer to {one.kind} at {one.place}"
         for one in wire.sent
-        if one.content is not None and pattern.search(content_to_bytes(one.content))
+        if one.content is not None and _NAME.search(content_to_bytes(one.content))
     ]
     faults += [
-        f"{one.hospital}: {one.code}" for one in wire.sent if pattern.search(one.code.encode())
+        f"{one.hospital}: {one.code}" for one in wire.sent if _NAME.search(one.code.encode())
     ]
     inside = wire.out / "sites"
     for path in sorted(wire.out.rglob("*")):
-        if path.is_file() and inside not in path.parents and pattern.search(path.read_bytes()):
+        if path.is_file() and inside not in path.parents and _NAME.search(path.read_bytes()):
             faults.append(f"the run's {path.name}")
     return exact_gate("no patient is named", faults)
 

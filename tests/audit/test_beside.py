@@ -5,13 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from simulations.audit import data_audit
+from simulations.audit.canary_data import draw_canaries
 from simulations.audit.cases import CASES, run_case
 from simulations.audit.data_audit import audit_data
 from simulations.audit.gates import ERROR
 from simulations.audit.plans import SMALL, plans_of
+from simulations.audit.said import named_gate
+from simulations.audit.wire import Wire
 from tests.audit.beside_faults import BESIDE
 from tests.audit.faults import named, planted
 
@@ -43,6 +47,26 @@ def shut(case: str, folder: Path) -> set[str]:
 def test_what_is_said_beside_answers_is_seen(quiet: Path, name: str, case: str, gate: str) -> None:
     with planted(named(BESIDE, name)):
         assert gate in shut(case, quiet / "planted")
+
+
+def written(folder: Path, text: str, names: tuple[str, ...] = ("east",)) -> Wire:
+    (folder / "metrics.jsonl").write_text(text, encoding="utf-8")
+    return Wire(out=folder, names=names)
+
+
+@pytest.mark.parametrize(
+    "text", ["{}", "{}.0", '"patient-{}"', "row 7: {}", "000{}", "-{}", "{}{}"]
+)
+def test_a_name_is_seen_however_it_is_written(tmp_path: Path, text: str) -> None:
+    for name in draw_canaries(100, most_records=3).ids.tolist():
+        assert not named_gate(written(tmp_path, text.format(name, name))).open(ERROR)
+
+
+def test_figures_and_digests_name_nobody_by_chance(tmp_path: Path) -> None:
+    random = np.random.default_rng(5)
+    figures = random.random(300_000) * 10.0 ** random.integers(-8, 12, 300_000)
+    wire = written(tmp_path, "\n".join(map(repr, figures.tolist())) + random.bytes(2**21).hex())
+    assert named_gate(wire).open(ERROR)
 
 
 @pytest.mark.exhaustive
