@@ -14,10 +14,10 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from functools import partial
+from contextlib import contextmanager
 from typing import Any
 
+from simulations.engines.ray_processes import only_what_a_run_needs
 from simulations.error_messages import NotStarted
 from simulations.signals import Terminated
 
@@ -96,7 +96,7 @@ def _start_here(common: dict[str, Any]) -> None:
     import ray
 
     try:
-        with _started_our_way():
+        with only_what_a_run_needs():
             ray.init(
                 address="local",
                 include_dashboard=False,
@@ -192,38 +192,6 @@ def _answers(address: str) -> bool:
             )
             return error.code() not in silent
     return True
-
-
-@contextmanager
-def _started_our_way() -> Iterator[None]:
-    """Start no process for a dashboard's address, for logs, or for machines to be added.
-
-    The second would carry logs to this process; Ray's end waits a second for the third. What is
-    started has process groups of its own: whoever ends this one's group, as `timeout` does and
-    schedulers do, would end Ray below a run that still writes down how far it has come. (On Linux,
-    where the kernel ends Ray with this process; elsewhere it is ended by the group.)
-    `ray.init` has no word for it; of a Ray that has other names for them, all are started.
-    """
-    from ray._private import services
-    from ray._private.node import Node
-
-    def no_dashboard(self: Any, **_: Any) -> None:
-        self._webui_url = None
-
-    with ExitStack() as stack:
-        for name, instead in (
-            ("start_api_server", no_dashboard),
-            ("start_log_monitor", lambda self: None),
-            ("start_monitor", lambda self: None),
-        ):
-            if (before := getattr(Node, name, None)) is not None:
-                stack.callback(setattr, Node, name, before)
-                setattr(Node, name, instead)
-        start = getattr(services, "ConsolePopen", None) if sys.platform == "linux" else None
-        if start is not None:
-            stack.callback(setattr, services, "ConsolePopen", start)
-            services.ConsolePopen = partial(start, process_group=0)
-        yield
 
 
 @contextmanager
