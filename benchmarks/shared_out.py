@@ -9,8 +9,9 @@ own, in turn; and the model, which has to be the same bits.
 
 With ``--compute`` the makespan of these rounds is computed for more processors than there are here:
 from the seconds of a pass, of a fork and of what a hospital does beside its gradient, all measured
-here, and from who was sampled. It leaves out what processors that share caches and memory take from
-each other, and it is printed as computed.
+here, and from who was sampled. The server adds answers in the order in which they come, while other
+hospitals still work. It leaves out what processors that share caches and memory take from each
+other, and it is printed as computed.
 """
 
 from __future__ import annotations
@@ -140,8 +141,8 @@ def measure_pass() -> tuple[float, float]:
 
 def makespan(
     records: list[int], processors: int, *, each: float, beside: float, begin: float
-) -> float:
-    """Return the computed seconds until all hospitals are done.
+) -> list[float]:
+    """Return the computed seconds until each hospital is done.
 
     Whoever is free takes a hospital that nobody has begun, the largest first, and then the next
     pass of the one with most left.
@@ -168,28 +169,47 @@ def makespan(
             heapq.heappush(free, (now + beside, processor, mine))
         elif max(left) > 1 and math.isfinite(begin):
             heapq.heappush(free, (now + begin, processor, left.index(max(left))))
-    return max(ends)
+    return ends
 
 
-def compute(counts: list[int], rounds: int, beside: float, server: float) -> list[dict[str, float]]:
+def closed(ends: list[float], add: float, keep: float) -> float:
+    """Return the computed seconds until the server has added all answers and kept the round.
+
+    Args:
+        ends: seconds until each hospital is done.
+        add: seconds to add one answer.
+        keep: seconds from the last one to the round's end.
+    """
+    now = 0.0
+    for end in sorted(ends):
+        now = max(now, end) + add
+    return now + keep
+
+
+def compute(
+    counts: list[int], rounds: int, beside: float, server: tuple[float, float]
+) -> list[dict[str, float]]:
     """Print and return medians of computed rounds for numbers of processors.
 
     Args:
         counts: of processors.
         rounds: of which who was sampled is known.
         beside: seconds of a hospital beside its gradient.
-        server: seconds of a round in which hospitals wait for the server.
+        server: seconds of the server for all answers of a round, and after the last of them.
     """
     each, begin = measure_pass()
     drawn = batches(rounds)
     print(f"a pass {each * 1e3:.0f} ms, a copy's beginning {begin * 1e3:.0f} ms, ", end="")
-    print(f"beside {beside * 1e3:.0f} ms a hospital and {server * 1e3:.0f} ms at the server")
+    add, keep = server
+    print(f"beside {beside * 1e3:.0f} ms a hospital, {(add + keep) * 1e3:.0f} ms at the server")
 
     def median(count: int, begin: float) -> float:
-        spans = [makespan(one, count, each=each, beside=beside, begin=begin) for one in drawn]
-        return server + statistics.median(spans)
+        ends = [makespan(one, count, each=each, beside=beside, begin=begin) for one in drawn]
+        return statistics.median(closed(one, add / len(one), keep) for one in ends)
 
-    alone, found = median(1, math.inf), []
+    # One processor does the server's work, too: none of it while hospitals do theirs.
+    one_by_one = [makespan(one, 1, each=each, beside=beside, begin=math.inf) for one in drawn]
+    alone, found = add + keep + statistics.median(map(max, one_by_one)), []
     for count in counts:
         apart, shared = median(count, math.inf), median(count, begin)
         print(
@@ -199,7 +219,7 @@ def compute(counts: list[int], rounds: int, beside: float, server: float) -> lis
         )
         found.append(
             {"processors": count, "one": alone, "one process each": apart, "shared out": shared}
-            | {"pass": each, "begin": begin, "beside": beside, "server": server}
+            | {"pass": each, "begin": begin, "beside": beside, "server": add + keep}
         )
     return found
 
@@ -217,7 +237,7 @@ def main() -> None:
 
         load_dataset("chest-xray")
     results: dict[str, Any] = {"load": os.getloadavg()[0], "measured": {}, "computed": []}
-    beside, server, models = 0.05, 0.05, set()
+    beside, server, models = 0.05, (0.05, 0.01), set()
     for actors in options.actors:
         if actors > (os.cpu_count() or 1):
             continue
@@ -229,7 +249,7 @@ def main() -> None:
             print(f"{name}: {found['median']:.2f} s a round, model {found['model'][:16]}")
             if not shared:
                 beside = sum(s for phase, s in found["phases"].items() if phase != "gradient")
-                server = sum(s for phase, s in found["server"].items() if phase != "transfer")
+                server = found["server"]["add"], found["server"]["keep"]
     assert len(models) < 2, "the model depends on how many processes there are"
     if options.compute:
         results["computed"] = compute(options.compute, options.rounds, beside, server)
