@@ -64,7 +64,7 @@ class Mesh:
         if not abs(moved) < self.step / 2:
             raise AccountingError("prv cannot account for this: its mesh is too coarse; use rdp")
         around = np.concatenate([chances[self.half - 1 :], [0.0], chances[: self.half - 1]])
-        return Spectrum(rfft(around), moved)
+        return Spectrum(rfft(around), moved, max(1, loss.roundings))
 
     def _places(self, first: int, end: int) -> Values:
         return np.asarray(self.step * np.arange(first, end), dtype=np.float64)
@@ -84,18 +84,19 @@ class Mesh:
             AccountingError: there is none, or rounding of float64 is all that is left of delta.
         """
         whole = np.ones(self.half + 1, dtype=np.complex128)
-        moves, events = [], 0
+        moves, events, roundings = [], 0, 0
         for part, count in parts:
             whole *= _power(part.transform, int(count))
             moves.append(count * part.moved)
             events += int(count)
+            roundings += int(count) * part.roundings
         moved = math.fsum(moves)
         # What rounding moved in all may be many places, by which the mesh goes with it: what is
         # read off lies around nought, where the width was chosen, and nothing comes around its end.
         turns = round(moved / self.step)
         chances = irfft(whole, 2 * self.half)
         moved -= turns * self.step
-        left = delta - self.delta_error - _rounded_off(chances, events)
+        left = delta - self.delta_error - _rounded_off(chances, roundings)
         if left < delta / 2:
             raise AccountingError(
                 f"prv cannot account for delta {delta:g} in float64 after {events} events: use rdp"
@@ -116,10 +117,12 @@ class Spectrum:
     Attributes:
         transform: of the chances of its places, complex ``[half + 1]``.
         moved: what is to be added to each place, in epsilon.
+        roundings: of float64, >= 1, that the chance of a place may be off by.
     """
 
     transform: NDArray[np.complex128]
     moved: float
+    roundings: int
 
 
 def _power(base: NDArray[np.complex128], count: int) -> NDArray[np.complex128]:
@@ -134,17 +137,18 @@ def _power(base: NDArray[np.complex128], count: int) -> NDArray[np.complex128]:
         base = np.square(base, out=own)
 
 
-def _rounded_off(chances: Values, events: int) -> float:
+def _rounded_off(chances: Values, roundings: int) -> float:
     """Return what float64 may leave any sum of these chances off by.
 
-    Each value of a transform is off by a rounding, a power by as many as its exponent, and each
-    transform by as many as the halvings of its size. By Parseval's theorem chances are off, as a
-    vector, by that share of their length; a sum over places by at most the root of their number
-    times as much, had all of them the same sign. They have not, so this is hundreds of times what
-    is seen, which more than makes up for roundings of one value that add up.
+    Each value of a transform is off by a rounding, or by as many as terms were added up for what it
+    is of, a power by as many times its exponent (`roundings` in all), and each transform by as many
+    as the halvings of its size. By Parseval's theorem chances are off, as a vector, by that share
+    of their length; a sum over places by at most the root of their number times as much, had all of
+    them the same sign. They have not, so this is hundreds of times what is seen, which more than
+    makes up for roundings of one value that add up.
     """
-    roundings = events + 2.0 * math.log2(len(chances))
-    return _ROUNDING * roundings * math.sqrt(len(chances) * float(np.square(chances).sum()))
+    each = roundings + 2.0 * math.log2(len(chances))
+    return _ROUNDING * each * math.sqrt(len(chances) * float(np.square(chances).sum()))
 
 
 def _epsilon(losses: Values, chances: Values, delta: float) -> float:

@@ -50,6 +50,11 @@ class PrivacyLoss:
         self._rate = q
         self._table = self._tabled() if hospitals > 1 else None
 
+    @property
+    def roundings(self) -> int:
+        """How many roundings of float64 a chance may be off by: one for each term added to one."""
+        return len(self._weights) - 1
+
     def cdf(self, values: Values) -> Values:
         """Return the chance that the loss is at most each value, float64 ``[n]``."""
         x = self._where(-values if self._reverse else values)
