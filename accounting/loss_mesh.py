@@ -64,7 +64,7 @@ class Mesh:
         if not abs(moved) < self.step / 2:
             raise AccountingError("prv cannot account for this: its mesh is too coarse; use rdp")
         around = np.concatenate([chances[self.half - 1 :], [0.0], chances[: self.half - 1]])
-        return Spectrum(rfft(around), moved, max(1, loss.roundings))
+        return Spectrum(rfft(around), moved, loss.roundings)
 
     def _places(self, first: int, end: int) -> Values:
         return np.asarray(self.step * np.arange(first, end), dtype=np.float64)

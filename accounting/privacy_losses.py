@@ -52,8 +52,11 @@ class PrivacyLoss:
 
     @property
     def roundings(self) -> int:
-        """How many roundings of float64 a chance may be off by: one for each term added to one."""
-        return len(self._weights) - 1
+        """How many roundings of float64 a chance may be off by: one for each term after the first.
+
+        At the least one, that of what is not added up.
+        """
+        return max(1, len(self._weights) - 1)
 
     def cdf(self, values: Values) -> Values:
         """Return the chance that the loss is at most each value, float64 ``[n]``."""

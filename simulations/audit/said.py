@@ -110,7 +110,7 @@ def said_gates(wire: Wire, settings: Settings) -> list[Gate]:
 
 #: A canary's name wherever a number begins. Within one it would be found by chance: a run's figures
 #: have tens of thousands of decimals, and the digits of every name among them sooner or later.
-_NAME = re.compile(rb"(?<![0-9.])0*" + NAMES_BEGIN.encode() + rb"[0-9]{5}")
+_NAME = re.compile(rb"(?<![0-9])(?<![0-9]\.)0*" + NAMES_BEGIN.encode() + rb"[0-9]{5}")
 
 
 def named_gate(wire: Wire) -> Gate:

@@ -55,7 +55,7 @@ def written(folder: Path, text: str, names: tuple[str, ...] = ("east",)) -> Wire
 
 
 @pytest.mark.parametrize(
-    "text", ["{}", "{}.0", '"patient-{}"', "row 7: {}", "000{}", "-{}", "{}{}"]
+    "text", ["{}", "{}.0", '"patient-{}"', "row 7: {}", "000{}", "-{}", "{}{}", "of.{}.json"]
 )
 def test_a_name_is_seen_however_it_is_written(tmp_path: Path, text: str) -> None:
     for name in draw_canaries(100, most_records=3).ids.tolist():
