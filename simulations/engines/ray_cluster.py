@@ -26,6 +26,14 @@ CONNECT_SECONDS, ANSWER_SECONDS = 3.0, 5.0
 #: Largest object that goes from one process to another at once, not by Ray's object store, which
 #: costs more than it saves where what is sent is read once, as an update is.
 DIRECT_BYTES = 4 * 2**20
+#: How long Ray tries to reach its own object store while that starts, and between two tries. Ray
+#: would wait a whole second after the first, which comes too soon where the machine is busy.
+_STORE_SECONDS, _STORE_PAUSE_MS = 10, 10
+_CONFIG = {
+    "max_direct_call_object_size": DIRECT_BYTES,
+    "raylet_client_connect_timeout_milliseconds": _STORE_PAUSE_MS,
+    "raylet_client_num_connect_attempts": 1000 * _STORE_SECONDS // _STORE_PAUSE_MS,
+}
 #: Bytes of the longest name that a socket may have, and what Ray makes of its folder's name.
 _LONGEST_SOCKET = 103 if sys.platform == "darwin" else 107
 _SOCKET = "ray/session_2000-01-01_00-00-00_000000_{process}/sockets/plasma_store"
@@ -100,7 +108,7 @@ def _start_here(common: dict[str, Any]) -> None:
             ray.init(
                 address="local",
                 include_dashboard=False,
-                _system_config={"max_direct_call_object_size": DIRECT_BYTES},
+                _system_config=_CONFIG,
                 **common,
             )
     except OSError:
