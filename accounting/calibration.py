@@ -10,8 +10,9 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 
 from accounting.accountants import find_accountant
 from accounting.errors import AccountingError
@@ -27,6 +28,8 @@ from accounting.prv import gaussian_epsilon
 
 PRECISION = 1e-3
 _LARGEST = 1e6
+#: Times that the end of a bisection is guessed at before all of it is gone through.
+_GUESSES = 4
 
 
 def noise_multiplier_for(
@@ -85,6 +88,7 @@ def _spent(name: str, delta: float, sampling_rate: float, sigma: float, rounds: 
 def _search(target: float, delta: float, sampling_rate: float, rounds: int, name: str) -> float:
     goal = target - EPSILON_SLACK * min(target, 1.0)
 
+    @cache
     def spent(sigma: float) -> float:
         return _spent(name, delta, sampling_rate, sigma, rounds)
 
@@ -105,10 +109,45 @@ def _search(target: float, delta: float, sampling_rate: float, rounds: int, name
             raise _none_found(f"epsilon {target} at delta {delta} by {name}")
     while spent(low) <= goal:
         low, high = low / 1.5, low
+    return _bisected(spent, goal, low, high)
+
+
+def _bisected(spent: Callable[[float], float], goal: float, low: float, high: float) -> float:
+    """Return where bisection ends, which is not asked at every middle on its way.
+
+    It is looked at first where it would end, were the border where a straight line through what is
+    known has it. If the border is between these two ends, they are the ends: every middle on the
+    way to them lies beyond one of them.
+
+    Args:
+        spent: sigma -> epsilon, which takes time.
+        goal: the epsilon.
+        low: spends more.
+        high: does not.
+    """
+    less, more = low, high
+    for _ in range(_GUESSES):
+        near = _between(spent, goal, less, more)
+        ends = _halved(low, high, partial(operator.le, near))
+        if spent(ends[0]) > goal >= spent(ends[1]):
+            return ends[1]
+        for end in ends:
+            less, more = (max(less, end), more) if spent(end) > goal else (less, min(more, end))
+    return _halved(low, high, lambda sigma: spent(sigma) <= goal)[1]
+
+
+def _between(spent: Callable[[float], float], goal: float, less: float, more: float) -> float:
+    """Return where epsilon is the goal on a straight line, of its logarithm by sigma's."""
+    over, under = math.log(spent(less) / goal), math.log(max(spent(more), 1e-300) / goal)
+    return less * math.pow(more / less, over / (over - under))
+
+
+def _halved(low: float, high: float, meets: Callable[[float], bool]) -> tuple[float, float]:
+    """Halve a range until its ends are as close as asked for: the lower one does not meet."""
     while high / low > 1 + PRECISION:
         middle = math.sqrt(low * high)
-        low, high = (low, middle) if spent(middle) <= goal else (middle, high)
-    return high
+        low, high = (low, middle) if meets(middle) else (middle, high)
+    return low, high
 
 
 def _aimed(

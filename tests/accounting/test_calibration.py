@@ -1,7 +1,13 @@
 import math
+import random
+from collections.abc import Callable
+from functools import cache
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from accounting import calibration
 from accounting.accountants import epsilon
 from accounting.calibration import PRECISION, noise_multiplier_for
 from accounting.errors import AccountingError
@@ -105,3 +111,46 @@ def test_a_delta_that_holds_without_noise_is_refused_and_any_below_is_answered(
         with pytest.raises(AccountingError, match="would hold without any noise"):
             noise_multiplier_for(**asked, delta=delta)
     assert noise_multiplier_for(**asked, delta=drawn / 2) > 0.0
+
+
+def plainly_bisected(
+    spent: Callable[[float], float], goal: float, low: float, high: float
+) -> float:
+    while high / low > 1 + calibration.PRECISION:
+        middle = math.sqrt(low * high)
+        low, high = (low, middle) if spent(middle) <= goal else (middle, high)
+    return high
+
+
+@given(
+    border=st.floats(1.0, 1.999),
+    steepness=st.floats(0.1, 8.0),
+    bend=st.floats(-0.4, 0.4),
+)
+def test_what_is_guessed_is_where_bisection_ends_in_fewer_steps(
+    border: float, steepness: float, bend: float
+) -> None:
+    asked: list[float] = []
+
+    @cache
+    def spent(sigma: float) -> float:
+        asked.append(sigma)
+        part = math.log(sigma / border)
+        return 2.0 * math.exp(-steepness * part * (1.0 + bend * math.tanh(part)))
+
+    plain = plainly_bisected(spent, 2.0, 0.999, 2.0)
+    of_plain = len(asked)
+    spent.cache_clear()
+    asked.clear()
+    assert calibration._bisected(spent, 2.0, 0.999, 2.0) == plain
+    assert plain in asked
+    assert len(asked) <= of_plain
+
+
+@given(seed=st.integers(0, 10**6))
+def test_a_multiplier_meets_the_goal_even_if_epsilon_is_no_straight_matter(seed: int) -> None:
+    @cache
+    def spent(sigma: float) -> float:
+        return 3.0 / sigma + random.Random(f"{seed} {sigma}").uniform(-0.2, 0.2)
+
+    assert spent(calibration._bisected(spent, 2.0, 1.0, 4.0)) <= 2.0
