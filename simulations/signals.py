@@ -5,6 +5,7 @@ Schedulers, containers and service managers send it before they kill.
 
 from __future__ import annotations
 
+import logging
 import signal
 import sys
 import threading
@@ -12,7 +13,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-_IMPORTING = "<frozen importlib._bootstrap>"
+#: Python's own code that has a lock which everybody needs, and may keep it for good where an
+#: exception comes between taking it and what gives it back: that of imports, and that of loggers.
+_LOCKED = frozenset({"<frozen importlib._bootstrap>", logging.__file__})
 #: How long to wait where the exception would break, or did not reach, what puts things down.
 _AGAIN_SECONDS = 0.05
 
@@ -26,7 +29,8 @@ def heeding_sigterm() -> Iterator[threading.Event]:
     """Have SIGTERM raise `Terminated` in the main thread, inside the block.
 
     It and Ctrl-C wait for the end of an import: half a module would fail whoever imports it next,
-    which is what writes down how far a run had come. Where Python ignores what is raised (at the
+    which is what writes down how far a run had come. They wait for a logger too, whose lock other
+    threads would wait for. Where Python ignores what is raised (at the
     end of an object, in a weak reference's callback, around a fork), they come once more.
 
     Yields:
@@ -53,7 +57,7 @@ def _ending(
 ) -> Callable[[int, FrameType | None], None]:
     def end(number: int, frame: FrameType | None) -> None:
         came.set()
-        if _imports(frame):
+        if _locked(frame):
             _again(number)
             return
         raise exception
@@ -61,9 +65,9 @@ def _ending(
     return end
 
 
-def _imports(frame: FrameType | None) -> bool:
+def _locked(frame: FrameType | None) -> bool:
     while frame is not None:
-        if frame.f_code.co_filename == _IMPORTING:
+        if frame.f_code.co_filename in _LOCKED:
             return True
         frame = frame.f_back
     return False

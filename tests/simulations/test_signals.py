@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import signal
 import sys
+import threading
 import time
 import weakref
 from pathlib import Path
@@ -64,6 +66,27 @@ def test_an_import_comes_to_its_end_first(
         assert importlib.import_module(name).whole
         wait()
     assert sys.modules[name].whole
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 13), reason="loggers take it in a statement there")
+def test_a_logger_that_has_its_lock_gives_it_back_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loggers take the lock, and only then begin what gives it back whatever happens."""
+    take = logging._acquireLock
+
+    def take_and_be_interrupted() -> None:
+        take()
+        signal.raise_signal(signal.SIGTERM)
+
+    with heeding_sigterm() as came, pytest.raises(Terminated):
+        with monkeypatch.context() as patched:
+            patched.setattr(logging, "_acquireLock", take_and_be_interrupted)
+            logging.getLogger("asclepias.one-of-its-own")
+        assert came.is_set()
+        wait()
+    other = threading.Thread(target=logging.getLogger, args=("asclepias.another",), daemon=True)
+    other.start()
+    other.join(timeout=10)
+    assert not other.is_alive()
 
 
 def test_in_what_is_called_at_an_end_it_is_raised_a_moment_later() -> None:
