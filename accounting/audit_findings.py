@@ -26,17 +26,13 @@ from accounting.audit_evidence import refutes
 from accounting.audit_gates import Gate
 from accounting.audit_scores import Coins, Sampled, Values, threshold_of
 from accounting.audit_sights import Sight
-from accounting.errors import AccountingError
+from accounting.errors import AuditFailed
 from accounting.observers import ObserverRow
 
 #: The chance that an audit fails a run with which nothing is wrong.
 TOTAL_ERROR = 1e-6
 #: Tests of every finding.
 TESTS = 3
-
-
-class AuditFailed(AccountingError):
-    """What was seen cannot be chance: a claim does not hold, or the run is not what it says."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

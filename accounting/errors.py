@@ -44,3 +44,7 @@ class BookError(LedgerError):
 
     def __reduce__(self) -> tuple[type[BookError], tuple[str, str]]:
         return type(self), (self.code, str(self))
+
+
+class AuditFailed(AccountingError):
+    """What was seen cannot be chance: a claim does not hold, or the run is not what it says."""

@@ -155,10 +155,11 @@ def resume(
 
     Its ledgers stay as they are: nothing that was spent is forgotten.
     """
+    _begin_engine(engine)
+
     from simulations import launch
     from strategies.run.reading import find_run
 
-    _check_engine(engine)
     output = launch.Output(quiet=quiet, as_json=as_json, debug=debug)
     launch.resume(find_run(run_name), {"engine": engine}, output, command=_command())
 
@@ -199,23 +200,30 @@ def _run(
     options: dict[str, str | int],
     output: dict[str, bool],
 ) -> None:
+    address = str(options.get("ray_address", ""))
+    _begin_engine(str(options["engine"]), address)
+
     from simulations.launch import Output, launch, make_run_folder
     from simulations.preflight import check_run
     from simulations.scenario import check_model, resolve
 
-    _check_engine(str(options["engine"]))
     given = {"partition.hospitals": num_supernodes, "run.seed": seed}
     overrides = {key: value for key, value in given.items() if value is not None}
     settings = resolve(scenario, assignments, overrides)
-    checked = check_run(settings, ray_address=str(options.get("ray_address", "")))
+    checked = check_run(settings, ray_address=address)
     check_model(settings)
     settings = make_run_folder(settings, out, option="--out")
     launch(settings, options, Output(**output), command=_command(), checked=checked)
 
 
-def _check_engine(name: str) -> None:
+def _begin_engine(name: str, ray_address: str = "") -> None:
+    """Check which engine it is, and begin to import what our own's processes need."""
     if name not in ("ray", "flower"):
         raise typer.BadParameter(f"{name!r} is no engine; known: ray, flower.")
+    if name == "ray" and not ray_address:
+        from simulations.engines.forks import start_forks
+
+        start_forks()
 
 
 def _check_app(folder: Path) -> None:

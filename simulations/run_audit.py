@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from accounting.runs import RunDescription
     from clients.contract.settings import Settings
     from clients.contract.stages import Listener
+    from clients.data.cohort import Outline
 
 STAGE = "attacking what was promised"
 
@@ -48,8 +49,13 @@ def attack(settings: Settings, run: RunDescription, listener: Listener) -> Audit
     )
 
 
-def planned_run(settings: Settings) -> RunDescription:
-    """Return what a run of these settings would claim, its sizes read from its data."""
+def planned_run(settings: Settings, cohort: Outline | None = None) -> RunDescription:
+    """Return what a run of these settings would claim.
+
+    Args:
+        settings: the run's.
+        cohort: what is public of its data; None: it is read from them.
+    """
     from clients.contract.description import describe_run
     from clients.contract.schedule import schedule_of
     from clients.data import Cohorts
@@ -57,7 +63,8 @@ def planned_run(settings: Settings) -> RunDescription:
     from strategies.run.budget import calibrated_multiplier
 
     sigma = calibrated_multiplier(settings) if settings.regime.private else 0.0
-    session = make_session(settings, Cohorts().of(settings), "planned", sigma)
+    cohort = cohort or Cohorts().of(settings).outline
+    session = make_session(settings, cohort, "planned", sigma)
     return describe_run(
         settings,
         noise_multiplier=sigma,

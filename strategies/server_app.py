@@ -10,7 +10,7 @@ from pathlib import Path
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from accounting.audit_findings import AuditFailed
+from accounting.errors import AuditFailed
 from clients.contract.settings import Settings
 from clients.contract.soundness import scheme_of
 from clients.contract.stages import Listener, listening

@@ -37,6 +37,24 @@ Origin = Literal["own", "test", "other", "none"]
 NONE = "none"
 
 
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """What is public of a cohort, without its records.
+
+    Attributes:
+        info: public facts of the data set.
+        patients_by_hospital: declared number of training patients of each hospital (N_k).
+    """
+
+    info: DatasetInfo
+    patients_by_hospital: dict[str, int]
+
+    @property
+    def patients(self) -> int:
+        """Declared number of training patients of the cohort (N)."""
+        return sum(self.patients_by_hospital.values())
+
+
 @dataclass(frozen=True, kw_only=True)
 class Cohort:
     """The hospitals of one training and what each holds.
@@ -81,14 +99,20 @@ class Cohort:
         return self.names, [self.records[name].patient_ids for name in self.names]
 
     @cached_property
+    def outline(self) -> Outline:
+        """What is public of it."""
+        counts = {name: len(self.records[name].patient_ids) for name in self.names}
+        return Outline(self.info, counts)
+
+    @property
     def patients_by_hospital(self) -> dict[str, int]:
         """Declared number of training patients of each hospital (N_k)."""
-        return {name: len(self.records[name].patient_ids) for name in self.names}
+        return self.outline.patients_by_hospital
 
     @property
     def patients(self) -> int:
         """Declared number of training patients of the cohort (N)."""
-        return sum(self.patients_by_hospital.values())
+        return self.outline.patients
 
 
 def split_cohort(

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from clients.contract.settings import Settings
     from clients.contract.terms import Terms
     from clients.data import Cohort, DatasetInfo
+    from clients.data.cohort import Outline
     from clients.learning.processors import Processors
     from clients.site.membership import Membership
     from crypto.keys import Keys
@@ -335,7 +336,7 @@ def _measured(phases: Phases | None, name: str) -> Iterator[None]:
 
 def make_session(
     settings: Settings,
-    cohort: Cohort,
+    cohort: Cohort | Outline,
     training: str,
     noise_multiplier: float,
     machine: Machine | None = None,

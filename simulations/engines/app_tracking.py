@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from accounting.audit_findings import AuditFailed
+from accounting.errors import AuditFailed
 from strategies.run.events import follow, read_events
 from strategies.run.folder import RunFolder
 from strategies.run.trackers import make_trackers

@@ -9,8 +9,10 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import threading
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
@@ -21,17 +23,15 @@ if TYPE_CHECKING:
     from clients.contract.settings import Settings
     from clients.data import Cohorts
     from simulations.engines.actors import Crew
+    from simulations.engines.audit_beside import AuditBeside
+    from strategies.holdout import Holdout
 
 
 logger = logging.getLogger(__name__)
 
-#: What takes long to import; the last is used at the end, and by some tasks while rounds wait.
-LIBRARIES = (
-    "simulations.engines.actors",
-    "strategies.holdout",
-    "strategies.server_app",
-    "sklearn.metrics",
-)
+#: What takes long to import: before the first round, and while rounds wait for hospitals.
+LIBRARIES = ("simulations.engines.actors", "strategies.holdout", "strategies.server_app")
+LATER = ("sklearn.metrics",)
 
 
 class RunStopped(Exception):
@@ -88,19 +88,19 @@ def _simulate_on_ray(settings: Settings, options: EngineOptions, cohorts: Cohort
     with ExitStack() as ending:
         with importing(), ThreadPoolExecutor(1) as pool:
             # Ray starts in the main thread: what signals mean cannot be put right from another.
-            imported = pool.submit(_import_libraries)
+            imported = pool.submit(_import, LIBRARIES)
             if start_ray(options.ray_address):
                 ending.callback(ray.shutdown)
             # Hospitals' processes import theirs as soon as they can.
             crew = _begin_hospitals(settings, options, cohorts)
             ending.callback(crew.end)
+            audit = ending.enter_context(closing(_begin_audit(settings, cohorts)))
             imported.result()
-        _train_on_ray(settings, cohorts, crew)
+        _train_on_ray(settings, cohorts, crew, audit)
 
 
-def _import_libraries() -> None:
-    """Import what takes long, while Ray is waited for."""
-    for name in LIBRARIES:
+def _import(names: Iterable[str]) -> None:
+    for name in names:
         import_module(name)
 
 
@@ -120,14 +120,20 @@ def _begin_hospitals(settings: Settings, options: EngineOptions, cohorts: Cohort
     return Crew(room, settings.to_config(), nodes, cpus=float(settings.run.threads), deals=deals)
 
 
-def _train_on_ray(settings: Settings, cohorts: Cohorts | None, crew: Crew) -> None:
+def _begin_audit(settings: Settings, cohorts: Cohorts | None) -> AuditBeside:
+    from simulations.engines.audit_beside import AuditBeside
+
+    return AuditBeside(settings, cohorts.of(settings).outline if cohorts else None)
+
+
+def _train_on_ray(
+    settings: Settings, cohorts: Cohorts | None, crew: Crew, audit: AuditBeside
+) -> None:
     from flwr.supercore.run import Run
 
     from simulations.engines.local_transport import server_context
     from simulations.engines.ray_transport import RayTransport
-    from simulations.run_audit import audit_run
     from strategies.errors import TrainingStopped
-    from strategies.holdout import Holdout
     from strategies.server_app import make_server_app
 
     run, room = Run.create_empty(secrets.randbits(62)), crew.room
@@ -140,12 +146,20 @@ def _train_on_ray(settings: Settings, cohorts: Cohorts | None, crew: Crew) -> No
         processors=room.processors.count if room.processors else 0,
     )
     try:
-        lead = make_server_app(partial(Holdout, cohorts=cohorts), audit_run)
+        lead = make_server_app(partial(_open_holdout, cohorts), audit)
         lead(transport, server_context(run, settings.to_config()))
     except TrainingStopped as stopped:
         raise RunStopped(str(stopped)) from stopped
     finally:
         _report_memory(Path(settings.run.out), transport.peak_memory_bytes())
+
+
+def _open_holdout(cohorts: Cohorts | None, settings: Settings) -> Holdout:
+    """Open what models are measured on, and import what measures them beside the first rounds."""
+    from strategies.holdout import Holdout
+
+    threading.Thread(target=_import, args=(LATER,), daemon=True).start()
+    return Holdout(settings, cohorts=cohorts)
 
 
 def _report_devices(folder: Path, devices: dict[str, int]) -> None:

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from simulations.engines.forks import start_forks
 from simulations.engines.ray_processes import only_what_a_run_needs
 from simulations.error_messages import NotStarted
 from simulations.signals import Terminated
@@ -31,6 +32,8 @@ DIRECT_BYTES = 4 * 2**20
 _STORE_SECONDS, _STORE_PAUSE_MS = 10, 10
 _CONFIG = {
     "max_direct_call_object_size": DIRECT_BYTES,
+    # Or Ray is not there before workers are, which are not asked for yet.
+    "prestart_worker_first_driver": False,
     "raylet_client_connect_timeout_milliseconds": _STORE_PAUSE_MS,
     "raylet_client_num_connect_attempts": 1000 * _STORE_SECONDS // _STORE_PAUSE_MS,
 }
@@ -103,6 +106,7 @@ def _start_here(common: dict[str, Any]) -> None:
     """
     import ray
 
+    start_forks()
     try:
         with only_what_a_run_needs():
             ray.init(

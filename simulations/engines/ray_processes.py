@@ -20,6 +20,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from simulations.engines.forks import with_forks
+
 #: What stands where the raylet wants an agent: it ends itself when one of them ends.
 _STAND_IN = Path(__file__).with_name("ray_agent.py")
 _AGENTS = ("dashboard_agent_command", "runtime_env_agent_command")
@@ -65,7 +67,7 @@ def only_what_a_run_needs() -> Iterator[None]:
 
 
 def _started(start: Any, command: Sequence[str], *arguments: Any, **named: Any) -> Any:
-    return start(without_agents(command), *arguments, **named)
+    return start(with_forks(without_agents(command)), *arguments, **named)
 
 
 def without_agents(command: Sequence[str]) -> list[str]:

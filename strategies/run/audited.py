@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from accounting.audit_findings import AuditFailed
+from accounting.errors import AuditFailed
 from accounting.grid import GridPlan
 from clients.contract.description import describe_run
 from strategies.run.folder import RunFolder

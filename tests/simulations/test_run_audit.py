@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from flwr.app import Context, RecordDict
 
-from accounting.audit_findings import AuditFailed
+from accounting.errors import AuditFailed
 from accounting.randomness import Stream
 from clients.contract.terms import hospitals_expected
 from simulations.cli import main

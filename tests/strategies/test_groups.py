@@ -11,7 +11,7 @@ from flwr.app import Context, RecordDict
 
 from accounting.accountants import epsilon
 from accounting.against import views_of_spend
-from accounting.audit_findings import AuditFailed
+from accounting.errors import AuditFailed
 from accounting.events import GaussianEvent
 from accounting.ledger import read_ledger
 from clients.contract import terms as terms_module

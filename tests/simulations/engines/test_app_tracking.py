@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from accounting.audit_findings import AuditFailed
+from accounting.errors import AuditFailed
 from accounting.randomness import Stream
 from simulations.engines.app_tracking import tracked
 from simulations.run_audit import audit_run

@@ -1,0 +1,117 @@
+"""Processes of a run, forked from one that has the libraries.
+
+Ray starts a worker as a new process, which imports Ray twice and then what hospitals work with:
+seconds of a processor, each time. Here one process imports that once, while the run prepares
+(`forking`), and each worker is a fork of it. What Ray starts in a worker's place (`ray_worker`)
+hands its arguments, environment and streams to the fork, and each of the two ends with the other.
+Work of the run's own can be done in a fork as well.
+
+For Linux. Elsewhere, and where the process is gone, Ray starts its workers itself and work is done
+where it is wanted.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import secrets
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from simulations.engines.ray_worker import address, request
+
+#: What Ray starts in a worker's place.
+_STAND_IN = Path(__file__).with_name("ray_worker.py")
+_COMMAND = "--python_worker_command="
+#: Ray's own program that prepares a worker's environment and then runs it.
+_PREPARES = "setup_worker.py"
+_PROGRAM = """import sys
+sys.path[:] = {path!r}
+from simulations.engines.forking import serve
+serve({fileno})
+"""
+
+
+class Forks:
+    """The process that forks; it ends with the process that made it.
+
+    Attributes:
+        name: of the abstract socket on which it is asked.
+        pid: its process id.
+    """
+
+    def __init__(self) -> None:
+        self.name = f"asclepias-forks-{secrets.token_hex(16)}"
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(address(self.name))
+            listener.listen()
+            program = _PROGRAM.format(path=sys.path, fileno=listener.fileno())
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-c", program],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                pass_fds=[listener.fileno()],
+                process_group=0,
+            )
+        self.pid = self._process.pid
+        atexit.register(self.end)
+
+    def work(self, target: str, first: object) -> Connection | None:
+        """Have a fork call a function with its end of a connection.
+
+        Args:
+            target: module:function.
+            first: what the function receives first.
+
+        Returns:
+            This end, which finds the end of file where the fork has ended; None: nobody forks.
+        """
+        link = socket.socket(socket.AF_UNIX)
+        try:
+            link.connect(address(self.name))
+            link.sendall(request({"target": target}))
+        except OSError:
+            link.close()
+            return None
+        connection = Connection(link.detach())
+        try:
+            connection.send(first)
+        except OSError:
+            connection.close()
+            return None
+        return connection
+
+    def end(self) -> None:
+        """End it; its forks go on."""
+        self._process.kill()
+        self._process.communicate()
+
+
+_forks: list[Forks] = []
+
+
+def start_forks() -> None:
+    """Begin to import what forks need; a Ray that this process starts has its workers forked."""
+    if sys.platform == "linux" and not _forks:
+        _forks.append(Forks())
+
+
+def work_in_a_fork(target: str, first: object) -> Connection | None:
+    """Do as `Forks.work` does, if this process has begun any."""
+    return _forks[0].work(target, first) if _forks else None
+
+
+def with_forks(command: Sequence[str]) -> list[str]:
+    """Return a raylet's command that has it ask for workers; any other one as it is."""
+    found = [part for part in command if part.startswith(_COMMAND) and _PREPARES in part]
+    python = f"{_COMMAND}{subprocess.list2cmdline([sys.executable])} "
+    if not _forks or len(found) != 1 or not found[0].startswith(python):
+        return list(command)
+    stand_in = [sys.executable, "-I", "-S", os.fspath(_STAND_IN), _forks[0].name]
+    asks = f"{_COMMAND}{subprocess.list2cmdline(stand_in)} {found[0].removeprefix(python)}"
+    return [asks if part == found[0] else part for part in command]

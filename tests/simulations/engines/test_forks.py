@@ -1,0 +1,266 @@
+"""Ray's workers are forks of one process, and are what Ray would have started."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from simulations.engines import ray_worker
+from simulations.engines.forks import Forks, start_forks, with_forks
+from tests.simulations.engine_runs import alive, descendants, environment, title
+
+pytestmark = pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="elsewhere Ray starts its workers itself"
+)
+
+HERE = "tests.simulations.engines.test_forks"
+#: A run's Ray, asked line by line for a new worker each time, which says what it is.
+RUNS = """
+import json, os, random, sys
+from simulations.engines import forks
+
+forks.start_forks()
+os.environ["TOLD"] = "what was said after that"
+os.environ.pop("UNTOLD")
+import ray
+from simulations.engines.ray_cluster import start_ray
+
+start_ray("")
+print(forks._forks[0].pid, flush=True)
+
+class Look:
+    def look(self):
+        import numpy as np
+        before = "clients.site.hospital" in sys.modules
+        return {
+            "pid": os.getpid(), "parent": os.getppid(), "imported": before,
+            "told": os.environ.get("TOLD"), "untold": os.environ.get("UNTOLD"),
+            "nice": os.nice(0), "folder": os.getcwd(), "raylet": os.environ["RAY_RAYLET_PID"],
+            "draws": [random.random(), float(np.random.random())],
+            "input": os.readlink("/proc/self/fd/0"), "errors": os.readlink("/proc/self/fd/2"),
+        }
+
+looks = []
+for line in sys.stdin:
+    looks.append(ray.remote(num_cpus=0)(Look).remote())
+    print(json.dumps(ray.get(looks[-1].look.remote())), flush=True)
+ray.shutdown()
+"""
+
+
+class Run:
+    """A process that has a Ray."""
+
+    def __init__(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", RUNS],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment() | {"UNTOLD": "then"},
+        )
+        assert self.process.stdout is not None
+        self.forking = int(self.process.stdout.readline())
+
+    def look(self) -> dict[str, Any]:
+        """Have a worker started, and return what it says of itself."""
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.process.stdin.write("look\n")
+        self.process.stdin.flush()
+        line = ""
+        while not line.startswith("{"):  # Ray says there as well that a worker was killed
+            line = self.process.stdout.readline()
+            assert line
+        found: dict[str, Any] = json.loads(line)
+        return found
+
+    def stand_ins(self) -> dict[int, str]:
+        """Process ids, and the name on which each has asked."""
+        words = {pid: title(pid).split() for pid in alive(descendants(self.process.pid))}
+        return {pid: one[4] for pid, one in words.items() if "ray_worker.py" in "".join(one[3:4])}
+
+    def name(self) -> str:
+        """Return the name on which this run's workers are asked for."""
+        self.look()
+        return next(iter(self.stand_ins().values()))
+
+
+@pytest.fixture(scope="module")
+def run() -> Iterator[Run]:
+    made = Run()
+    yield made
+    made.process.communicate(timeout=60)
+
+
+def gone(*pids: int) -> bool:
+    end = time.monotonic() + 20
+    while alive(set(pids)) and time.monotonic() < end:
+        time.sleep(0.05)
+    return not alive(set(pids))
+
+
+def test_workers_are_forks_with_what_ray_gave_them(run: Run) -> None:
+    one, other = run.look(), run.look()
+    for found in (one, other):
+        assert found["parent"] == run.forking and found["imported"]
+        assert (found["told"], found["untold"]) == ("what was said after that", None)
+        assert found["nice"] == 0 and found["folder"] == str(Path.cwd())
+        assert "raylet" in title(int(found["raylet"]))
+        assert found["input"] == os.readlink(f"/proc/{found['raylet']}/fd/0")
+        assert found["errors"].endswith(f"-{found['pid']}.err")
+        assert title(found["pid"]).startswith("ray::Look")
+    assert not set(one["draws"]) & set(other["draws"])
+
+
+def test_who_forks_has_one_thread_and_no_ray(run: Run) -> None:
+    run.look()
+    assert len(list(Path(f"/proc/{run.forking}/task").iterdir())) == 1
+    assert "_raylet" not in Path(f"/proc/{run.forking}/maps").read_text()
+
+
+def test_a_worker_and_what_stands_in_its_place_end_together(run: Run) -> None:
+    before = set(run.stand_ins())
+    worker = run.look()["pid"]
+    [stand_in] = set(run.stand_ins()) - before
+    os.kill(worker, signal.SIGKILL)
+    assert gone(worker, stand_in)
+    before = set(run.stand_ins())
+    worker = run.look()["pid"]
+    [stand_in] = set(run.stand_ins()) - before
+    os.kill(stand_in, signal.SIGKILL)
+    assert gone(worker, stand_in)
+
+
+def test_who_asks_wrongly_is_left_alone_and_others_are_not(run: Run) -> None:
+    name = run.name()
+    for wrong in (b"", b"\0", b"\0\0\0\4{no}", b"\0\0\0\2[]", b"\0\0\0\2{}"):
+        with socket.socket(socket.AF_UNIX) as link:
+            link.connect(ray_worker.address(name))
+            link.sendall(wrong)
+            link.shutdown(socket.SHUT_WR)
+            assert link.recv(1) == b""
+    assert run.look()["parent"] == run.forking
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+@pytest.mark.parametrize(("user", "answered"), [(0, 1), (65534, 0)])
+def test_another_user_is_forked_nothing(run: Run, user: int, answered: int) -> None:
+    asks = f"""
+import sys
+sys.path.insert(0, {str(Path(ray_worker.__file__).parent)!r})
+import os, socket, ray_worker
+os.setuid({user})
+link = socket.socket(socket.AF_UNIX)
+link.connect(ray_worker.address({run.name()!r}))
+try:
+    link.sendall(ray_worker.request({{"target": "{HERE}:{greet.__name__}"}}))
+    sys.exit(len(link.recv(1)))
+except ConnectionError:
+    sys.exit(0)
+"""
+    found = subprocess.run([sys.executable, "-c", asks], timeout=20, check=False)
+    assert found.returncode == answered
+
+
+def greet(link: Any) -> None:
+    link.send("hello")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+def test_nothing_is_told_to_another_user_who_has_the_name(tmp_path: Path) -> None:
+    name = f"asclepias-forks-{os.getpid()}"
+    listens = f"""
+import os, socket
+os.setuid(65534)
+listener = socket.socket(socket.AF_UNIX)
+listener.bind({ray_worker.address(name)!r})
+listener.listen()
+print("listens", flush=True)
+link, _ = listener.accept()
+print(len(link.recv(1)), flush=True)
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", listens], stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None and other.stdout.readline() == "listens\n"
+        assert stood_in(tmp_path, name, "--language=PYTHON") == ["--language=PYTHON"]
+        assert other.stdout.readline() == "0\n"
+
+
+def stood_in(folder: Path, name: str, *words: str) -> list[str]:
+    """Return the words that Ray's own program is run with in the end."""
+    program, out = folder / "setup_worker.py", folder / "words.json"
+    program.write_text(f"import json, sys\njson.dump(sys.argv[1:], open({str(out)!r}, 'w'))\n")
+    command = [sys.executable, "-I", "-S", ray_worker.__file__, name, str(program), *words]
+    subprocess.run(command, check=True, timeout=60)
+    found: list[str] = json.loads(out.read_text())
+    return found
+
+
+def test_where_nobody_forks_ray_starts_its_worker(tmp_path: Path) -> None:
+    words = ["default_worker.py", "--worker-id=ab", "--language=PYTHON"]
+    assert stood_in(tmp_path, "asclepias-forks-nobody", *words) == words
+
+
+@pytest.mark.parametrize(
+    "words", [["--language=PYTHON", "--serialized-runtime-env-context={}"], ["--language=JAVA"]]
+)
+def test_a_worker_with_an_environment_of_its_own_is_no_fork(
+    run: Run, tmp_path: Path, words: list[str]
+) -> None:
+    name = run.name()
+    assert stood_in(tmp_path, name, "default_worker.py", *words) == ["default_worker.py", *words]
+
+
+def test_workers_start_when_the_one_that_forks_has_been_killed() -> None:
+    run = Run()
+    os.kill(run.forking, signal.SIGKILL)
+    found = run.look()
+    assert found["parent"] == int(found["raylet"]) and not found["imported"]
+    run.process.communicate(timeout=60)
+    assert gone(found["pid"])
+
+
+def test_only_a_raylets_command_for_its_workers_is_changed() -> None:
+    start_forks()
+    python = f"--python_worker_command={sys.executable}"
+    for command in (
+        ["gcs_server", "--log_dir=x"],
+        ["raylet", f"{python} other.py default_worker.py"],
+        ["raylet", "--python_worker_command=/other/python setup_worker.py default_worker.py"],
+    ):
+        assert with_forks(command) == command
+    given = ["raylet", f"{python} setup_worker.py default_worker.py --a=b", "--head"]
+    first, changed, last = with_forks(given)
+    assert (first, last) == ("raylet", "--head")
+    assert changed.startswith(f"{python} -I -S ")
+    assert changed.endswith(" setup_worker.py default_worker.py --a=b")
+
+
+def test_work_is_done_in_a_fork_which_ends_with_it() -> None:
+    forks = Forks()
+    target = f"{HERE}:{doubled.__name__}"
+    link = forks.work(target, 21)
+    assert link is not None
+    answer, pid, parent = link.recv()
+    assert (answer, parent) == (42, forks.pid) and pid != os.getpid()
+    with pytest.raises(EOFError):
+        link.recv()
+    link.close()
+    assert gone(pid)
+    forks.end()
+    assert forks.work(target, 21) is None
+
+
+def doubled(link: Any) -> None:
+    link.send((link.recv() * 2, os.getpid(), os.getppid()))
