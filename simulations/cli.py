@@ -280,7 +280,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with heeding_sigterm() as sigterm:
             result = app(words, prog_name="flower-simulation", standalone_mode=False)
     except (Exception, KeyboardInterrupt) as error:
-        return show_error(error, debug=debug)
+        result = show_error(error, debug=debug)
+    # Click and Ray make an interrupt of their own of what was raised in them.
     if result == INTERRUPTED and sigterm.is_set():
         return TERMINATED
     return result if isinstance(result, int) else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import resource
@@ -232,6 +233,16 @@ def test_a_run_that_is_ended_while_it_imports_is_interrupted_whatever_fails_then
     assert main(["run", "default"]) == 143
     err = capsys.readouterr().err
     assert "resume" in err and "half" not in err
+
+
+def test_sigterm_has_its_code_whatever_a_library_makes_of_it(monkeypatch, capsys):
+    def simulate(settings, options, cohorts):
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("simulations.engines.engine.simulate", simulate)
+    assert main(["run", "default"]) == 143
 
 
 def test_sigterm_has_its_code_before_there_is_a_run_as_well(monkeypatch, tmp_path, capsys):
