@@ -50,12 +50,15 @@ class Forks:
             listener.bind(address(self.name))
             listener.listen()
             program = _PROGRAM.format(path=sys.path, fileno=listener.fileno())
+            # Libraries read it when they are imported; Ray has it so for whom it gives a processor.
+            threads = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-c", program],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 pass_fds=[listener.fileno()],
+                env=os.environ | threads,
                 process_group=0,
             )
         self.pid = self._process.pid

@@ -41,11 +41,14 @@ print(forks._forks[0].pid, flush=True)
 class Look:
     def look(self):
         import numpy as np
+        import threadpoolctl
+        import torch
         before = "clients.site.hospital" in sys.modules
         return {
             "pid": os.getpid(), "parent": os.getppid(), "imported": before,
             "told": os.environ.get("TOLD"), "untold": os.environ.get("UNTOLD"),
             "nice": os.nice(0), "folder": os.getcwd(), "raylet": os.environ["RAY_RAYLET_PID"],
+            "threads": [one["num_threads"] for one in threadpoolctl.threadpool_info()],
             "draws": [random.random(), float(np.random.random())],
             "input": os.readlink("/proc/self/fd/0"), "errors": os.readlink("/proc/self/fd/2"),
         }
@@ -62,12 +65,14 @@ class Run:
     """A process that has a Ray."""
 
     def __init__(self) -> None:
+        surroundings = environment() | {"UNTOLD": "then"}
+        surroundings.pop("OMP_NUM_THREADS", None)
         self.process = subprocess.Popen(
             [sys.executable, "-c", RUNS],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env=environment() | {"UNTOLD": "then"},
+            env=surroundings,
         )
         assert self.process.stdout is not None
         self.forking = int(self.process.stdout.readline())
@@ -114,6 +119,7 @@ def test_workers_are_forks_with_what_ray_gave_them(run: Run) -> None:
     for found in (one, other):
         assert found["parent"] == run.forking and found["imported"]
         assert (found["told"], found["untold"]) == ("what was said after that", None)
+        assert set(found["threads"]) == {1}
         assert found["nice"] == 0 and found["folder"] == str(Path.cwd())
         assert "raylet" in title(int(found["raylet"]))
         assert found["input"] == os.readlink(f"/proc/{found['raylet']}/fd/0")
