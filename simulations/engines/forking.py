@@ -50,7 +50,10 @@ def serve(fileno: int) -> None:
         return
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     with socket.socket(fileno=fileno) as listener:
-        while select.select([sys.stdin, listener], [], [])[0] == [listener]:
+        waiting = select.poll()  # `select.select` has room for the first thousand files alone
+        for one in (sys.stdin, listener):
+            waiting.register(one, select.POLLIN)
+        while [number for number, _ in waiting.poll()] == [fileno]:
             link, _ = listener.accept()
             link.settimeout(_PATIENCE_SECONDS)
             streams, wanted = _read(link)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -270,3 +272,21 @@ def test_work_is_done_in_a_fork_which_ends_with_it() -> None:
 
 def doubled(link: Any) -> None:
     link.send((link.recv() * 2, os.getpid(), os.getppid()))
+
+
+def test_it_is_no_matter_how_many_files_are_open_where_forks_are_begun() -> None:
+    """What waits for descriptors by their numbers' bits has room for a thousand."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < 1500:
+        pytest.skip("no more than a thousand may be open here")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 1500), hard))
+    with ExitStack() as stack:
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        while stack.enter_context(Path(os.devnull).open()).fileno() < 1100:
+            pass
+        forks = Forks()
+        stack.callback(forks.end)
+        link = forks.work(f"{HERE}:{doubled.__name__}", 21)
+        assert link is not None
+        with link:
+            assert link.recv()[0] == 42
