@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import runpy
+import secrets
 import select
 import signal
 import socket
@@ -89,10 +90,12 @@ def _read(link: socket.socket) -> tuple[list[int], dict[str, Any] | None]:
 
 
 def _draw_anew() -> None:
-    """Have NumPy's global generator draw what no other fork does; Python's does so by itself."""
+    """Have all global generators draw what no other fork does; Python's does so by itself."""
     import numpy as np
+    import torch
 
     np.random.seed()
+    torch.default_generator.manual_seed(secrets.randbits(63))
 
 
 def _be_a_worker(link: socket.socket, streams: list[int], wanted: dict[str, Any]) -> None:

@@ -19,16 +19,19 @@ import socket
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from simulations.engines.ray_worker import address, request
+from simulations.engines.ray_worker import address, of_this_user, request
 
 #: What Ray starts in a worker's place.
 _STAND_IN = Path(__file__).with_name("ray_worker.py")
 _COMMAND = "--python_worker_command="
 #: Ray's own program that prepares a worker's environment and then runs it.
 _PREPARES = "setup_worker.py"
+#: How long asking may take.
+_PATIENCE_SECONDS = 10.0
 _PROGRAM = """import sys
 sys.path[:] = {path!r}
 from simulations.engines.forking import serve
@@ -75,12 +78,17 @@ class Forks:
             This end, which finds the end of file where the fork has ended; None: nobody forks.
         """
         link = socket.socket(socket.AF_UNIX)
+        link.settimeout(_PATIENCE_SECONDS)
         try:
             link.connect(address(self.name))
+            # What comes back is unpickled, and a name that is free again is anybody's.
+            if not of_this_user(link):
+                raise PermissionError("another user has the name")
             link.sendall(request({"target": target}))
         except OSError:
             link.close()
             return None
+        link.settimeout(None)
         connection = Connection(link.detach())
         try:
             connection.send(first)
@@ -101,7 +109,8 @@ _forks: list[Forks] = []
 def start_forks() -> None:
     """Begin to import what forks need; a Ray that this process starts has its workers forked."""
     if sys.platform == "linux" and not _forks:
-        _forks.append(Forks())
+        with suppress(OSError):  # Ray starts its workers itself then
+            _forks.append(Forks())
 
 
 def work_in_a_fork(target: str, first: object) -> Connection | None:

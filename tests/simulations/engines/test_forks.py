@@ -51,7 +51,7 @@ class Look:
             "told": os.environ.get("TOLD"), "untold": os.environ.get("UNTOLD"),
             "nice": os.nice(0), "folder": os.getcwd(), "raylet": os.environ["RAY_RAYLET_PID"],
             "threads": [one["num_threads"] for one in threadpoolctl.threadpool_info()],
-            "draws": [random.random(), float(np.random.random())],
+            "draws": [random.random(), float(np.random.random()), float(torch.rand(1))],
             "input": os.readlink("/proc/self/fd/0"), "errors": os.readlink("/proc/self/fd/2"),
         }
 
@@ -202,6 +202,28 @@ print(len(link.recv(1)), flush=True)
     ) as other:
         assert other.stdout is not None and other.stdout.readline() == "listens\n"
         assert stood_in(tmp_path, name, "--language=PYTHON") == ["--language=PYTHON"]
+        assert other.stdout.readline() == "0\n"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+def test_no_work_is_given_to_another_user_who_has_the_name() -> None:
+    forks = Forks()
+    forks.end()
+    listens = f"""
+import os, socket
+os.setuid(65534)
+listener = socket.socket(socket.AF_UNIX)
+listener.bind({ray_worker.address(forks.name)!r})
+listener.listen()
+print("listens", flush=True)
+link, _ = listener.accept()
+print(len(link.recv(1)), flush=True)
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", listens], stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None and other.stdout.readline() == "listens\n"
+        assert forks.work(f"{HERE}:{doubled.__name__}", 21) is None
         assert other.stdout.readline() == "0\n"
 
 
