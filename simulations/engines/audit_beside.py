@@ -1,8 +1,8 @@
 """A run's audit, done beside its training: what a run will claim is known before it begins.
 
 An audit needs no record and no model, only the claims. So a fork attacks them while others prepare
-and train, and waits for the end: what the ended run claims is held against what was attacked, and
-attacked anew if it is anything else.
+and train, and says what it found. It writes nothing: what the ended run claims is held here against
+what was attacked, and attacked anew, here, if it is anything else.
 """
 
 from __future__ import annotations
@@ -10,21 +10,37 @@ from __future__ import annotations
 import os
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from accounting.errors import AuditFailed
 from simulations.engines.forks import work_in_a_fork
 from simulations.run_audit import STAGE, attack, audit_run, planned_run
-from strategies.run.audited import add_audit, run_to_audit
+from strategies.run.audited import Audited, add_audit, run_to_audit
 
 if TYPE_CHECKING:
+    from accounting.runs import RunDescription
     from clients.contract.settings import Settings
     from clients.contract.stages import Listener
     from clients.data.cohort import Outline
 
-
 #: How far the audit gives way to hospitals, which a round waits for.
 _NICE = 10
+#: How long a fork that is waited for may say nothing; it has a round of an audit to tell of.
+PATIENCE_SECONDS = 60.0
+
+
+class Progress(NamedTuple):
+    """Rounds of an audit that are done, and of how many."""
+
+    done: int
+    total: int
+
+
+class Attacked(NamedTuple):
+    """What a fork attacked, and what it found."""
+
+    settings: Settings
+    run: RunDescription
+    found: Audited
 
 
 class AuditBeside:
@@ -37,51 +53,50 @@ class AuditBeside:
 
     def __init__(self, settings: Settings, cohort: Outline | None) -> None:
         self._link: Connection | None = None
+        self._told = False
         if settings.audit.enabled and cohort is not None:
             self._link = work_in_a_fork(f"{__name__}:{audit.__name__}", (settings, cohort))
 
     def __call__(self, path: Path, listener: Listener) -> None:
         """Add what was found to an ended run's files; arguments and errors as of `audit_run`."""
-        said: object = ()
-        if self._link is not None:
-            try:
-                self._link.send(path.resolve())
-                while isinstance(said := self._link.recv(), tuple):
-                    listener(STAGE, *said)
-            except (EOFError, OSError):
-                said = ()
-        if isinstance(said, AuditFailed):
-            raise said
-        if said is not None:
+        said = self._next()
+        while isinstance(said, Progress):
+            listener(STAGE, said.done, said.total)
+            said = self._next()
+        self.close()
+        if isinstance(said, Attacked) and (said.settings, said.run) == run_to_audit(path):
+            add_audit(path, said.found)
+        else:
             audit_run(path, listener)
+
+    def _next(self) -> object:
+        """Return what the fork says next; None where it is lost, or has nothing to say for long."""
+        if self._link is None:
+            return None
+        try:
+            if not self._told:
+                self._link.send("what have you found?")
+                self._told = True
+            return self._link.recv() if self._link.poll(PATIENCE_SECONDS) else None
+        except (EOFError, OSError):
+            return None
 
     def close(self) -> None:
         """Let go of the fork, which ends."""
         if self._link is not None:
             self._link.close()
+            self._link = None
 
 
 def audit(link: Connection) -> None:
-    """Be the fork: attack what is planned, then add what was found to the run that has ended."""
+    """Be the fork: attack what is planned, and say what was found."""
     os.nice(_NICE)
     settings, cohort = link.recv()
 
-    def tell(stage: str, done: int, total: int) -> None:
-        link.send((done, total))
-
-    def tell_who_waits(stage: str, done: int, total: int) -> None:
-        # The training has ended, or the process that leads it: then this one ends.
-        if link.poll():
-            tell(stage, done, total)
+    def listener(stage: str, done: int, total: int) -> None:
+        if link.poll():  # somebody waits
+            link.send(Progress(done, total))
 
     planned = planned_run(settings, cohort)
-    found = attack(settings, planned, tell_who_waits)
-    path = link.recv()
-    if (ended := run_to_audit(path)) != (settings, planned):
-        found = attack(*ended, tell)
-    failed = None
-    try:
-        add_audit(path, found)
-    except AuditFailed as error:
-        failed = error
-    link.send(failed)
+    link.send(Attacked(settings, planned, attack(settings, planned, listener)))
+    link.recv()

@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 #: What takes long to import: before the first round, and while rounds wait for hospitals.
 LIBRARIES = ("simulations.engines.actors", "strategies.holdout", "strategies.server_app")
-LATER = ("sklearn.metrics",)
+LATER = ("sklearn.metrics", "accounting.audit_findings")
 
 
 class RunStopped(Exception):

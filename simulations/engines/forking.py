@@ -69,6 +69,7 @@ def serve(fileno: int) -> None:
     link.settimeout(None)
     _draw_anew()
     if "target" in wanted:
+        threading.Thread(target=_end_without, args=(os.dup(link.fileno()),), daemon=True).start()
         module, _, function = wanted["target"].partition(":")
         with Connection(link.detach()) as connection:
             getattr(import_module(module), function)(connection)
@@ -117,4 +118,12 @@ def _be_a_worker(link: socket.socket, streams: list[int], wanted: dict[str, Any]
 
 def _end_with(link: socket.socket) -> None:
     link.recv(1)
+    os._exit(1)
+
+
+def _end_without(fileno: int) -> None:
+    """End this process when the other end of a connection is gone, whatever it does."""
+    gone = select.poll()
+    gone.register(fileno, select.POLLRDHUP | select.POLLHUP)
+    gone.poll()
     os._exit(1)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -14,6 +16,7 @@ import pytest
 from flwr.app import Context, RecordDict
 
 from accounting.errors import AuditFailed
+from accounting.randomness import Stream
 from clients.contract.settings import Settings
 from clients.contract.terms import hospitals_expected
 from clients.data import Cohorts
@@ -22,6 +25,7 @@ from simulations.engines.audit_beside import AuditBeside
 from simulations.engines.forks import Forks
 from strategies.holdout import Holdout
 from strategies.server_app import make_server_app
+from tests.audit.given_noise import set_noise
 from tests.in_process import InProcessGrid, small_settings
 from tests.simulations.engine_runs import alive, descendants
 
@@ -81,9 +85,8 @@ def test_a_fork_has_audited_what_the_run_claims(
 
 
 def test_a_run_that_ended_otherwise_than_planned_is_audited_as_it_ended(
-    monkeypatch: pytest.MonkeyPatch, beside: AuditBeside, settings: Settings
+    beside: AuditBeside, settings: Settings
 ) -> None:
-    monkeypatch.setattr(audit_beside, "audit_run", never)
     out = trained(settings)
     ended = privacy(out)
     assert ended["rounds_spent"] > 2
@@ -94,26 +97,74 @@ def test_a_run_that_ended_otherwise_than_planned_is_audited_as_it_ended(
     assert said[-2:] == [(1, 2), (2, 2)]
 
 
+def done_by(
+    monkeypatch: pytest.MonkeyPatch, forks: Forks, settings: Settings, target: Callable[..., None]
+) -> AuditBeside:
+    """Return an audit whose fork is another function."""
+
+    def work(_: str, first: object) -> Connection | None:
+        name = f"tests.simulations.engines.test_audit_beside:{target.__name__}"
+        return forks.work(name, first)
+
+    monkeypatch.setattr(audit_beside, "work_in_a_fork", work)
+    return AuditBeside(settings, Cohorts().of(settings).outline)
+
+
+def with_half_the_noise(link: Connection) -> None:
+    honest = Stream.normal
+    with pytest.MonkeyPatch.context() as patched:
+        set_noise(patched, lambda self, count: honest(self, count) * 0.5)
+        audit_beside.audit(link)
+
+
 def test_what_a_fork_finds_fails_the_run(
     monkeypatch: pytest.MonkeyPatch, forks: Forks, settings: Settings
 ) -> None:
-    def work(target: str, first: object) -> Connection | None:
-        return forks.work(f"tests.simulations.engines.test_audit_beside:{finds.__name__}", first)
-
-    monkeypatch.setattr(audit_beside, "work_in_a_fork", work)
     monkeypatch.setattr(audit_beside, "audit_run", never)
-    said: list[tuple[str, int, int]] = []
-    beside = AuditBeside(settings, Cohorts().of(settings).outline)
-    with pytest.raises(AuditFailed, match="noise is missing"):
-        beside(Path(settings.run.out), lambda *told: said.append(told))
-    assert said == [(audit_beside.STAGE, 3, 10)]
+    settings = settings.with_config({"audit.canaries": 1500})
+    beside = done_by(monkeypatch, forks, settings, with_half_the_noise)
+    out = trained(settings)
+    with pytest.raises(AuditFailed, match="cannot be chance"):
+        beside(out, lambda *_: None)
+    summary = json.loads((out / "summary.json").read_bytes())
+    assert not summary["audited"] and summary["status"] == "failed"
+    assert privacy(out)["audit"]["failures"] and not privacy(out)["audited"]
 
 
-def finds(link: Connection) -> None:
-    link.recv()
-    assert link.recv().is_absolute()
-    link.send((3, 10))
-    link.send(AuditFailed("noise is missing"))
+def test_what_goes_wrong_in_telling_is_told_and_nothing_is_written(
+    monkeypatch: pytest.MonkeyPatch, forks: Forks, settings: Settings
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "the disk is full")
+
+    beside = done_by(monkeypatch, forks, settings, dies_with_a_word)
+    out = trained(settings)
+    with pytest.raises(OSError, match="the disk is full"):
+        beside(out, full)
+    assert "audit" not in privacy(out)
+
+
+def never_done(link: Connection) -> None:
+    time.sleep(600)
+
+
+def dies_with_a_word(link: Connection) -> None:
+    link.send(audit_beside.Progress(1, 2))
+
+
+@pytest.mark.parametrize("target", [never_done, dies_with_a_word])
+def test_an_audit_whose_fork_says_nothing_is_done_here(
+    monkeypatch: pytest.MonkeyPatch, forks: Forks, settings: Settings, target: Callable[..., None]
+) -> None:
+    monkeypatch.setattr(audit_beside, "PATIENCE_SECONDS", 1.0)
+    beside = done_by(monkeypatch, forks, settings, target)
+    out = trained(settings)
+    beside(out, lambda *_: None)
+    assert privacy(out)["audited"]
+    end = time.monotonic() + 20
+    while (found := alive(descendants(forks.pid))) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not found
 
 
 def test_an_audit_whose_fork_is_lost_is_done_here(
