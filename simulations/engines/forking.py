@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import runpy
 import secrets
 import select
@@ -16,12 +17,15 @@ import signal
 import socket
 import sys
 import threading
+from contextlib import suppress
+from hmac import compare_digest
 from importlib import import_module
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 from simulations.engines.importing import importing
-from simulations.engines.ray_worker import NUMBER_BYTES, STREAMS, of_this_user
+from simulations.engines.ray_worker import NUMBER_BYTES, STREAMS, of_this_user, read
 
 #: What takes forks time to import, but for Ray.
 LIBRARIES = (
@@ -34,15 +38,19 @@ LIBRARIES = (
 )
 #: It reads the environment when it is imported, and keeps what it read: no worker's.
 _RAY = "ray._raylet"
+_FIRST_TO_END = "1000"
 #: How long one who asks may take to say for what.
 _PATIENCE_SECONDS = 10.0
+#: Bytes; of an environment there are some megabytes at most.
+_LONGEST_REQUEST = 2**26
 
 
-def serve(fileno: int) -> None:
+def serve(fileno: int, word: str) -> None:
     """Import the libraries, then fork for everyone who asks, until standard input ends.
 
     Args:
         fileno: the listening socket's.
+        word: without which nothing is forked; the same user in a container may see the name.
     """
     with importing():
         for name in LIBRARIES:
@@ -57,7 +65,7 @@ def serve(fileno: int) -> None:
         while [number for number, _ in waiting.poll()] == [fileno]:
             link, _ = listener.accept()
             link.settimeout(_PATIENCE_SECONDS)
-            streams, wanted = _read(link)
+            streams, wanted = _read(link, word)
             if wanted is not None and os.fork() == 0:
                 break
             link.close()
@@ -77,7 +85,7 @@ def serve(fileno: int) -> None:
         _be_a_worker(link, streams, wanted)
 
 
-def _read(link: socket.socket) -> tuple[list[int], dict[str, Any] | None]:
+def _read(link: socket.socket, word: str) -> tuple[list[int], dict[str, Any] | None]:
     """Return the streams and what is asked for; None where it is not asked as it should be."""
     streams: list[int] = []
     try:
@@ -85,9 +93,13 @@ def _read(link: socket.socket) -> tuple[list[int], dict[str, Any] | None]:
             return streams, None
         number, streams, _, _ = socket.recv_fds(link, NUMBER_BYTES, len(STREAMS))
         length = int.from_bytes(number, "big")
-        return streams, json.loads(link.recv(length, socket.MSG_WAITALL))
-    except (OSError, ValueError):
+        if length > _LONGEST_REQUEST:
+            return streams, None
+        wanted = json.loads(read(link, length))
+    except (OSError, ValueError, RecursionError):
         return streams, None
+    knows = isinstance(wanted, dict) and compare_digest(str(wanted.get("word")), word)
+    return streams, wanted if knows else None
 
 
 def _draw_anew() -> None:
@@ -105,6 +117,12 @@ def _be_a_worker(link: socket.socket, streams: list[int], wanted: dict[str, Any]
         os.dup2(stream, number)
         os.close(stream)
     os.chdir(wanted["folder"])
+    # Ray's start allows more open files than there were when this one's parent began.
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, wanted["files"])
+    # The kernel is to look here first when memory is short, as Ray has it for what it started.
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(_FIRST_TO_END)
     given = wanted["environment"]
     for name in os.environ.keys() - given.keys():
         del os.environ[name]

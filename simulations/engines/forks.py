@@ -35,7 +35,7 @@ _PATIENCE_SECONDS = 10.0
 _PROGRAM = """import sys
 sys.path[:] = {path!r}
 from simulations.engines.forking import serve
-serve({fileno})
+serve({fileno}, {word!r})
 """
 
 
@@ -44,15 +44,17 @@ class Forks:
 
     Attributes:
         name: of the abstract socket on which it is asked.
+        word: without which it forks nothing.
         pid: its process id.
     """
 
     def __init__(self) -> None:
         self.name = f"asclepias-forks-{secrets.token_hex(16)}"
+        self.word = secrets.token_hex(16)
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(address(self.name))
             listener.listen()
-            program = _PROGRAM.format(path=sys.path, fileno=listener.fileno())
+            program = _PROGRAM.format(path=sys.path, fileno=listener.fileno(), word=self.word)
             # Libraries read it when they are imported; Ray has it so for whom it gives a processor.
             threads = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
             self._process = subprocess.Popen(
@@ -84,7 +86,7 @@ class Forks:
             # What comes back is unpickled, and a name that is free again is anybody's.
             if not of_this_user(link):
                 raise PermissionError("another user has the name")
-            link.sendall(request({"target": target}))
+            link.sendall(request({"word": self.word, "target": target}))
         except OSError:
             link.close()
             return None
@@ -124,6 +126,7 @@ def with_forks(command: Sequence[str]) -> list[str]:
     python = f"{_COMMAND}{subprocess.list2cmdline([sys.executable])} "
     if not _forks or len(found) != 1 or not found[0].startswith(python):
         return list(command)
-    stand_in = [sys.executable, "-I", "-S", os.fspath(_STAND_IN), _forks[0].name]
+    stand_in = [sys.executable, "-I", "-S", os.fspath(_STAND_IN)]
+    stand_in += [_forks[0].name, _forks[0].word]
     asks = f"{_COMMAND}{subprocess.list2cmdline(stand_in)} {found[0].removeprefix(python)}"
     return [asks if part == found[0] else part for part in command]

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,9 @@ pytestmark = pytest.mark.skipif(
 HERE = "tests.simulations.engines.test_forks"
 #: A run's Ray, asked line by line for a new worker each time, which says what it is.
 RUNS = """
-import json, os, random, sys
+import json, os, random, resource, sys
+hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (1024, hard))
 from simulations.engines import forks
 
 forks.start_forks()
@@ -50,6 +52,8 @@ class Look:
             "pid": os.getpid(), "parent": os.getppid(), "imported": before,
             "told": os.environ.get("TOLD"), "untold": os.environ.get("UNTOLD"),
             "nice": os.nice(0), "folder": os.getcwd(), "raylet": os.environ["RAY_RAYLET_PID"],
+            "files": resource.getrlimit(resource.RLIMIT_NOFILE),
+            "first": open("/proc/self/oom_score_adj").read().strip(),
             "threads": [one["num_threads"] for one in threadpoolctl.threadpool_info()],
             "draws": [random.random(), float(np.random.random()), float(torch.rand(1))],
             "input": os.readlink("/proc/self/fd/0"), "errors": os.readlink("/proc/self/fd/2"),
@@ -91,13 +95,17 @@ class Run:
         found: dict[str, Any] = json.loads(line)
         return found
 
-    def stand_ins(self) -> dict[int, str]:
-        """Process ids, and the name on which each has asked."""
+    def stand_ins(self) -> dict[int, tuple[str, str]]:
+        """Process ids, and the name and the word with which each has asked."""
         words = {pid: title(pid).split() for pid in alive(descendants(self.process.pid))}
-        return {pid: one[4] for pid, one in words.items() if "ray_worker.py" in "".join(one[3:4])}
+        return {
+            pid: (one[4], one[5])
+            for pid, one in words.items()
+            if "ray_worker.py" in "".join(one[3:4])
+        }
 
-    def name(self) -> str:
-        """Return the name on which this run's workers are asked for."""
+    def name(self) -> tuple[str, str]:
+        """Return the name on which this run's workers are asked for, and the word."""
         self.look()
         return next(iter(self.stand_ins().values()))
 
@@ -121,7 +129,8 @@ def test_workers_are_forks_with_what_ray_gave_them(run: Run) -> None:
     for found in (one, other):
         assert found["parent"] == run.forking and found["imported"]
         assert (found["told"], found["untold"]) == ("what was said after that", None)
-        assert set(found["threads"]) == {1}
+        assert set(found["threads"]) == {1} and found["first"] == "1000"
+        assert found["files"][0] == min(found["files"][1], 65536)
         assert found["nice"] == 0 and found["folder"] == str(Path.cwd())
         assert "raylet" in title(int(found["raylet"]))
         assert found["input"] == os.readlink(f"/proc/{found['raylet']}/fd/0")
@@ -150,28 +159,39 @@ def test_a_worker_and_what_stands_in_its_place_end_together(run: Run) -> None:
 
 
 def test_who_asks_wrongly_is_left_alone_and_others_are_not(run: Run) -> None:
-    name = run.name()
-    for wrong in (b"", b"\0", b"\0\0\0\4{no}", b"\0\0\0\2[]", b"\0\0\0\2{}"):
+    name, word = run.name()
+    known = ray_worker.request({"word": word + "0", "target": f"{HERE}:{greet.__name__}"})
+    for wrong in (
+        b"",
+        b"\0",
+        b"\0\0\0\4{no}",
+        b"\0\0\0\2[]",
+        b"\0\0\0\2{}",
+        b"\xff\xff\xff\xff",
+        known,
+    ):
         with socket.socket(socket.AF_UNIX) as link:
             link.connect(ray_worker.address(name))
             link.sendall(wrong)
             link.shutdown(socket.SHUT_WR)
-            assert link.recv(1) == b""
+            with suppress(ConnectionError):
+                assert link.recv(1) == b""
     assert run.look()["parent"] == run.forking
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
 @pytest.mark.parametrize(("user", "answered"), [(0, 1), (65534, 0)])
 def test_another_user_is_forked_nothing(run: Run, user: int, answered: int) -> None:
+    name, word = run.name()
     asks = f"""
 import sys
 sys.path.insert(0, {str(Path(ray_worker.__file__).parent)!r})
 import os, socket, ray_worker
 os.setuid({user})
 link = socket.socket(socket.AF_UNIX)
-link.connect(ray_worker.address({run.name()!r}))
+link.connect(ray_worker.address({name!r}))
 try:
-    link.sendall(ray_worker.request({{"target": "{HERE}:{greet.__name__}"}}))
+    link.sendall(ray_worker.request({{"word": {word!r}, "target": "{HERE}:{greet.__name__}"}}))
     sys.exit(len(link.recv(1)))
 except ConnectionError:
     sys.exit(0)
@@ -227,11 +247,11 @@ print(len(link.recv(1)), flush=True)
         assert other.stdout.readline() == "0\n"
 
 
-def stood_in(folder: Path, name: str, *words: str) -> list[str]:
+def stood_in(folder: Path, name: str, *words: str, word: str = "x") -> list[str]:
     """Return the words that Ray's own program is run with in the end."""
     program, out = folder / "setup_worker.py", folder / "words.json"
     program.write_text(f"import json, sys\njson.dump(sys.argv[1:], open({str(out)!r}, 'w'))\n")
-    command = [sys.executable, "-I", "-S", ray_worker.__file__, name, str(program), *words]
+    command = [sys.executable, "-I", "-S", ray_worker.__file__, name, word, str(program), *words]
     subprocess.run(command, check=True, timeout=60)
     found: list[str] = json.loads(out.read_text())
     return found
@@ -248,8 +268,20 @@ def test_where_nobody_forks_ray_starts_its_worker(tmp_path: Path) -> None:
 def test_a_worker_with_an_environment_of_its_own_is_no_fork(
     run: Run, tmp_path: Path, words: list[str]
 ) -> None:
-    name = run.name()
-    assert stood_in(tmp_path, name, "default_worker.py", *words) == ["default_worker.py", *words]
+    name, word = run.name()
+    assert stood_in(tmp_path, name, "default_worker.py", *words, word=word) == [
+        "default_worker.py",
+        *words,
+    ]
+
+
+def test_a_large_environment_is_handed_on_whole(run: Run) -> None:
+    name, word = run.name()
+    wanted = {"word": word, "target": f"{HERE}:{greet.__name__}", "environment": "x" * 2**21}
+    with socket.socket(socket.AF_UNIX) as link:
+        link.connect(ray_worker.address(name))
+        link.sendall(ray_worker.request(wanted))
+        assert link.recv(1)
 
 
 def test_workers_start_when_the_one_that_forks_has_been_killed() -> None:
