@@ -6,6 +6,7 @@ the number of hospitals that it answers for. It runs the very ClientApp that a S
 
 from __future__ import annotations
 
+import logging
 import pickle
 import time
 from collections import Counter
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from clients.learning.processors import Processors
     from simulations.engines.device_room import Room
 
+logger = logging.getLogger(__name__)
+
 #: The app that a SuperNode would run.
 CLIENT_APP = "clients.client_app:app"
 #: What that app imports on its way to the first sealed gradient.
@@ -39,6 +42,8 @@ LIBRARIES = ("clients.site.hospital", "clients.models.opacus_parts", "tenseal")
 TOGETHER = "train"
 #: Flower's own code for a ClientApp that raised.
 CLIENT_APP_RAISED = 2
+#: How long no process may start before a user is told where to look.
+LATE_SECONDS = 60.0
 
 
 class Hospitals:
@@ -263,12 +268,15 @@ class Crew:
             processors=room.processors,
         )
         self._devices: list[Any] = []
+        self._beginning: list[Any] = []
+        self._began = self._told = False
+        self._since = time.monotonic()
         self.actors: list[Any] = [self._begun() for _ in range(room.actors)]
 
     def _begun(self) -> Any:
         """Start an actor, which imports what it needs while others work."""
         actor = self._make()
-        actor.ready.remote()
+        self._beginning.append(actor.ready.remote())
         if self.room.on_gpu:
             self._devices.append(actor.device.remote())
         return actor
@@ -283,10 +291,33 @@ class Crew:
 
         if not self.room.on_gpu:
             return {"cpu": len(self.actors)}
+        waiting = self._devices
+        while waiting:
+            _, waiting = ray.wait(waiting, num_returns=len(waiting), timeout=LATE_SECONDS)
+            self.watch()
         try:
             return dict(Counter(ray.get(self._devices)))
         except ray.exceptions.RayTaskError as error:
             raise NotStarted(f"a process of hospitals cannot compute: {error.cause}") from error
+
+    def has_begun(self) -> bool:
+        """Whether any process has ever come as far as to answer."""
+        import ray
+
+        if not self._began and self._beginning:
+            self._began = bool(ray.wait(self._beginning, num_returns=1, timeout=0)[0])
+        return self._began
+
+    def watch(self) -> None:
+        """Tell the user once if none has begun for long: Ray waits for one without a word."""
+        if self._told or time.monotonic() - self._since < LATE_SECONDS or self.has_begun():
+            return
+        from simulations.engines.ray_cluster import where_to_look
+
+        self._told = True
+        logger.warning(
+            "no process of hospitals has started for %.0f s; %s", LATE_SECONDS, where_to_look()
+        )
 
     def replace(self, place: int, actor: Any) -> None:
         """Put a new actor in the place of one that died, unless that was done before."""

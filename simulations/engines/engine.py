@@ -132,6 +132,7 @@ def _train_on_ray(
     from flwr.supercore.run import Run
 
     from simulations.engines.local_transport import server_context
+    from simulations.engines.ray_cluster import where_to_look
     from simulations.engines.ray_transport import RayTransport
     from strategies.errors import TrainingStopped
     from strategies.server_app import make_server_app
@@ -149,7 +150,10 @@ def _train_on_ray(
         lead = make_server_app(partial(_open_holdout, cohorts), audit)
         lead(transport, server_context(run, settings.to_config()))
     except TrainingStopped as stopped:
-        raise RunStopped(str(stopped)) from stopped
+        if crew.has_begun():
+            raise RunStopped(str(stopped)) from stopped
+        why = f"No process of hospitals has started; {where_to_look()}."
+        raise RunStopped(f"{why} So {stopped}") from stopped
     finally:
         _report_memory(Path(settings.run.out), transport.peak_memory_bytes())
 

@@ -152,6 +152,15 @@ def processes_of_a_machine(cpus: float) -> int:
     return max(1, int(max(machines, default=1) // cpus))
 
 
+def where_to_look() -> str:
+    """Return where Ray keeps what its processes say on this machine, as a part of a sentence."""
+    from ray._private import worker
+
+    node = worker._global_node
+    folder = node.get_logs_dir_path() if node else "the logs of its session"
+    return f"why, may be in {folder} (raylet.out, worker-*.err)"
+
+
 def find_cluster(address: str) -> str:
     """Return host and port of a Ray cluster that answers.
 

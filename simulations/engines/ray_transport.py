@@ -69,6 +69,9 @@ class Actors(Protocol):
     def replace(self, place: int, actor: Any) -> None:
         """Put a new actor in the place of one that died, unless that was done before."""
 
+    def watch(self) -> None:
+        """Tell the user once if none has begun for long."""
+
 
 class RayTransport(LocalTransport):
     """Carries messages between a ServerApp in this process and hospitals in Ray actors.
@@ -133,6 +136,8 @@ class RayTransport(LocalTransport):
             ready, _ = ray.wait(list(self._running), num_returns=1, timeout=PULL_SECONDS)
             for reference in ready:
                 self._collect(reference)
+            if not ready:
+                self._crew.watch()
             self._submit()
         return [self._replies.pop(i) for i in sorted(wanted & self._replies.keys())]
 

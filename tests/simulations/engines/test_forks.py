@@ -19,7 +19,7 @@ import pytest
 
 from simulations.engines import ray_worker
 from simulations.engines.forks import Forks, start_forks, with_forks
-from tests.simulations.engine_runs import alive, descendants, environment, title
+from tests.simulations.engine_runs import SMALL, alive, descendants, environment, run_folder, title
 
 pytestmark = pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="elsewhere Ray starts its workers itself"
@@ -344,3 +344,38 @@ def test_it_is_no_matter_how_many_files_are_open_where_forks_are_begun() -> None
         assert link is not None
         with link:
             assert link.recv()[0] == 42
+
+
+#: A run whose Ray can start no worker at all.
+STARTS_NONE = """
+import sys
+from pathlib import Path
+from simulations.engines import actors, forks
+
+forks._STAND_IN = Path(sys.argv.pop(1))
+actors.LATE_SECONDS = 2.0
+from simulations.cli import main
+
+sys.exit(main())
+"""
+
+
+@pytest.mark.exhaustive
+def test_a_user_is_told_where_to_look_when_no_process_of_hospitals_starts(tmp_path: Path) -> None:
+    ends = tmp_path / "ends.py"
+    ends.write_text("raise SystemExit(1)")
+    told = ["run", "default", *SMALL, "--set", "run.timeout=8", "--out", str(tmp_path / "runs")]
+    result = subprocess.run(
+        [sys.executable, "-c", STARTS_NONE, str(ends), *told],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=environment(),
+    )
+    said = " ".join(result.stderr.split())
+    assert result.returncode == 1, said
+    log = (run_folder(tmp_path / "runs") / "run.log").read_text()
+    assert "WARNING simulations.engines.actors: no process of hospitals has started for 2 s" in log
+    folder = said.partition("No process of hospitals has started; why, may be in ")[2].split()[0]
+    assert (Path(folder) / "raylet.out").exists()
+    assert "0 of 4 hospitals joined" in said

@@ -89,6 +89,9 @@ class StandInCrew:
         self.actors = list(actors)
         self._spare = list(spare)
 
+    def watch(self) -> None:
+        pass
+
     def replace(self, place: int, actor: StandInActor) -> None:
         if self.actors[place] is actor and self._spare:
             self.actors[place] = self._spare.pop(0)
