@@ -77,13 +77,17 @@ def _figures(folder: Path, row: Row) -> dict[str, Any]:
 
 
 def gather(out: Path) -> None:
-    """Take what run folders hold over into `MEASURED`; incomplete rows stay as they are."""
+    """Take what run folders hold over into `MEASURED`; other seeds and rows stay as they are."""
     kept = json.loads(MEASURED.read_text()) if MEASURED.exists() else {}
     for row in ROWS:
         folders = [out / row.name / f"seed{seed}" for seed in row.chance]
         found = [_figures(one, row) for one in folders if (one / "summary.json").exists()]
-        if len(found) == row.seeds:
-            kept[row.name] = {"scenario": row.scenario, "sets": list(row.sets), "seeds": found}
+        head = {"scenario": row.scenario, "sets": list(row.sets)}
+        before = kept.get(row.name, {})
+        same = {name: before.get(name) for name in head} == head
+        seeds = {one["seed"]: one for one in (*(before["seeds"] if same else ()), *found)}
+        if all(seed in seeds for seed in row.chance):
+            kept[row.name] = head | {"seeds": [seeds[seed] for seed in row.chance]}
     MEASURED.parent.mkdir(parents=True, exist_ok=True)
     MEASURED.write_text(json.dumps(kept, indent=1) + "\n")
 
