@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 
 from accounting.parts import SEED_NUMBERS, SEED_PRIME, plan_parts
+from crypto.bfv import lattice_of
 from crypto.key_shares import Answers, Given, ShareRequest, answer
 from crypto.keys import Keys
+from crypto.lattice import scratch
 from crypto.pairs import PairKeys
 from crypto.parcels import Parcel
 from crypto.planning import Absent, plan_sealing
@@ -340,3 +342,50 @@ class Masks(Contender):
 
     def open(self, total: bytes) -> np.ndarray:
         return np.frombuffer(total, dtype=np.int32) / 2**20
+
+
+class SealAlone:
+    """The calls of SEAL that `bfv` with seeds cannot do without: each on one vector's ciphertexts.
+
+    Nothing of ours is among them: no packing, no tag, no header, no frame, not even a value, since
+    noughts are encrypted. What `bfv` takes cannot be less.
+    """
+
+    def __init__(self, values: int, hospitals: int) -> None:
+        ours = Ours("bfv", "symmetric", 13, values, hospitals)
+        self.count, lattice = ours.plan.ciphertexts, lattice_of(ours.plan)
+        seal = lattice.seal
+        key = lattice.load_key("SecretKey", ours.keys.secret)
+        self._context = lattice.context
+        self._encryptor = seal.Encryptor(self._context, key)
+        self._decryptor = seal.Decryptor(self._context, key)
+        self._evaluator = seal.Evaluator(self._context)
+        self._one, self._sum = seal.Ciphertext(), seal.Ciphertext()
+        self._plaintext = seal.Plaintext()
+        with scratch() as file:
+            nought = file.written_by(self._encryptor.encrypt_zero_symmetric().save)
+            self._seeded = lattice.seeded(*lattice.residues(nought))
+            self._sum.load(self._context, file.holding(self._seeded))
+            self._whole = lattice.full(*lattice.residues(file.written_by(self._sum.save)))
+
+    def encrypt(self) -> None:
+        """What a hospital's sealing takes: encrypt noughts, and write them."""
+        with scratch() as file:
+            for _ in range(self.count):
+                file.written_by(self._encryptor.encrypt_zero_symmetric().save)
+
+    def add(self) -> None:
+        """What the server takes for one vector: expand seeds, and add."""
+        with scratch() as file:
+            path = file.holding(self._seeded)
+            for _ in range(self.count):
+                self._one.load(self._context, path)
+                self._evaluator.add_inplace(self._sum, self._one)
+
+    def decrypt(self) -> None:
+        """What opening takes: read sums, and decrypt them."""
+        with scratch() as file:
+            path = file.holding(self._whole)
+            for _ in range(self.count):
+                self._one.load(self._context, path)
+                self._decryptor.decrypt(self._one, self._plaintext)

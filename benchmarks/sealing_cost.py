@@ -8,7 +8,7 @@ Peers run interleaved in the same process on the same numbers, so that ratios me
 * pairwise AES-CTR masks: what no homomorphic scheme can beat.
 
     python benchmarks/sealing_cost.py [--json FILE] [--repeats 9] [--large] [--many 100 1000]
-        [--ahead] [--memory] [--cpu]
+        [--ahead] [--memory] [--seal-alone] [--cpu]
 """
 
 import argparse
@@ -40,6 +40,7 @@ from sealing_contenders import (
     NvflareClasses,
     NvflareParameters,
     Ours,
+    SealAlone,
 )
 
 from clients.site.memory import keep_freed_memory
@@ -217,6 +218,26 @@ def _ahead(
     return found
 
 
+def _seal_alone(
+    values: int, hospitals: int, repeats: int, clock: Callable[[], float]
+) -> dict[str, float]:
+    """What of `bfv` is SEAL's own, in milliseconds a vector: no code of ours can go below it."""
+    alone = SealAlone(values, hospitals)
+    steps = {"encrypt": alone.encrypt, "add": alone.add, "decrypt": alone.decrypt}
+    times = [
+        {name: _timed(step, clock)[0] for name, step in steps.items()} for _ in range(repeats + 1)
+    ][1:]
+    found = {f"{name}_ms": median(one[name] for one in times) for name in steps}
+    each = found["encrypt_ms"] + found["add_ms"]
+    print(
+        f"SEAL alone, {alone.count} ciphertexts: encrypt {found['encrypt_ms']:.1f} ms a hospital, "
+        f"expand and add {found['add_ms']:.1f} ms a hospital, decrypt {found['decrypt_ms']:.1f} "
+        f"ms; with {hospitals} hospitals on two processors {hospitals * each / 2:.0f} ms a round, "
+        "decrypting not counted"
+    )
+    return found
+
+
 def _peak_memory(hospitals: int, values: int = SQUEEZENET, mode: str = "symmetric") -> float:
     """MiB that a server's adder takes at its peak, in a process of its own."""
     command = [sys.executable, __file__, "--memory-child", str(hospitals), str(values), mode]
@@ -290,6 +311,8 @@ def _more(
         result["tables"].append(_document(rows, SQUEEZENET, count))
     if options.ahead:
         result["ahead"] = _ahead(SQUEEZENET, hospitals, options.repeats, clock)
+    if options.seal_alone:
+        result["seal_alone"] = _seal_alone(SQUEEZENET, hospitals, options.repeats, clock)
     if options.memory:
         result["server_peak_mib"] = {
             mode: {str(count): _peak_memory(count, mode=mode) for count in (10, 100, 1000)}
@@ -320,6 +343,7 @@ def _main() -> None:
     )
     parser.add_argument("--ahead", action="store_true", help="also what is made ahead of a vector")
     parser.add_argument("--memory", action="store_true", help="also peak memory by K")
+    parser.add_argument("--seal-alone", action="store_true", help="also SEAL's own part of bfv")
     parser.add_argument("--memory-child", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     _on_one_thread()
