@@ -30,8 +30,9 @@ def heeding_sigterm() -> Iterator[threading.Event]:
 
     It and Ctrl-C wait for the end of an import: half a module would fail whoever imports it next,
     which is what writes down how far a run had come. They wait for a logger too, whose lock other
-    threads would wait for. Where Python ignores what is raised (at the
-    end of an object, in a weak reference's callback, around a fork), they come once more.
+    threads would wait for; not for what the block is itself a part of, as where a run is led from a
+    module that is being imported. Where Python ignores what is raised (at the end of an object, in
+    a weak reference's callback, around a fork), they come once more.
 
     Yields:
         Set when it came: what reads the command line makes one ending of all interrupts.
@@ -40,9 +41,10 @@ def heeding_sigterm() -> Iterator[threading.Event]:
     if threading.current_thread() is not threading.main_thread():
         yield came
         return
-    before = {signal.SIGTERM: signal.signal(signal.SIGTERM, _ending(Terminated, came))}
+    outside = _locks(sys._getframe())
+    before = {signal.SIGTERM: signal.signal(signal.SIGTERM, _ending(Terminated, came, outside))}
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        interrupted = _ending(KeyboardInterrupt, threading.Event())
+        interrupted = _ending(KeyboardInterrupt, threading.Event(), outside)
         before[signal.SIGINT] = signal.signal(signal.SIGINT, interrupted)
     try:
         with _ignored_ones_again():
@@ -53,11 +55,11 @@ def heeding_sigterm() -> Iterator[threading.Event]:
 
 
 def _ending(
-    exception: type[KeyboardInterrupt], came: threading.Event
+    exception: type[KeyboardInterrupt], came: threading.Event, outside: int
 ) -> Callable[[int, FrameType | None], None]:
     def end(number: int, frame: FrameType | None) -> None:
         came.set()
-        if _locked(frame):
+        if _locks(frame) > outside:
             _again(number)
             return
         raise exception
@@ -65,12 +67,13 @@ def _ending(
     return end
 
 
-def _locked(frame: FrameType | None) -> bool:
+def _locks(frame: FrameType | None) -> int:
+    """Return how many calls of code that may have such a lock have led to here."""
+    found = 0
     while frame is not None:
-        if frame.f_code.co_filename in _LOCKED:
-            return True
+        found += frame.f_code.co_filename in _LOCKED
         frame = frame.f_back
-    return False
+    return found
 
 
 @contextmanager

@@ -68,6 +68,33 @@ def test_an_import_comes_to_its_end_first(
     assert sys.modules[name].whole
 
 
+def test_who_leads_a_run_from_a_module_that_is_imported_can_be_ended_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "inner.py").write_text("import signal\nsignal.raise_signal(15)\nwhole = True\n")
+    (tmp_path / "leads.py").write_text(
+        "import signal\n"
+        "from simulations.signals import Terminated, heeding_sigterm\n"
+        "with heeding_sigterm():\n"
+        "    try:\n"
+        "        signal.raise_signal(15)\n"
+        "        ended = False\n"
+        "    except Terminated:\n"
+        "        ended = True\n"
+        "    import inner\n"
+        "    import time\n"
+        "    try:\n"
+        "        time.sleep(10)\n"
+        "        whole = False\n"
+        "    except Terminated:\n"
+        "        whole = inner.whole\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    leads = importlib.import_module("leads")
+    assert leads.ended
+    assert leads.whole
+
+
 @pytest.mark.skipif(sys.version_info >= (3, 13), reason="loggers take it in a statement there")
 def test_a_logger_that_has_its_lock_gives_it_back_first(monkeypatch: pytest.MonkeyPatch) -> None:
     """Loggers take the lock, and only then begin what gives it back whatever happens."""
