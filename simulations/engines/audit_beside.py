@@ -28,6 +28,10 @@ _NICE = 10
 PATIENCE_SECONDS = 60.0
 
 
+class Begun(NamedTuple):
+    """There is a fork."""
+
+
 class Progress(NamedTuple):
     """Rounds of an audit that are done, and of how many."""
 
@@ -59,7 +63,7 @@ class AuditBeside:
 
     def __call__(self, path: Path, listener: Listener) -> None:
         """Add what was found to an ended run's files; arguments and errors as of `audit_run`."""
-        said = self._next()
+        said = self._next() if self._has_begun() else None
         while isinstance(said, Progress):
             listener(STAGE, said.done, said.total)
             said = self._next()
@@ -68,6 +72,12 @@ class AuditBeside:
             add_audit(path, said.found)
         else:
             audit_run(path, listener)
+
+    def _has_begun(self) -> bool:
+        """Whether there is a fork; one that is not there when a run has ended is not waited for."""
+        if self._link is None or not self._link.poll():
+            return False
+        return isinstance(self._next(), Begun)
 
     def _next(self) -> object:
         """Return what the fork says next; None where it is lost, or has nothing to say for long."""
@@ -78,7 +88,7 @@ class AuditBeside:
                 self._link.send("what have you found?")
                 self._told = True
             return self._link.recv() if self._link.poll(PATIENCE_SECONDS) else None
-        except (EOFError, OSError):
+        except Exception:  # a fork that dies or is stuck may leave anything
             return None
 
     def close(self) -> None:
@@ -90,6 +100,7 @@ class AuditBeside:
 
 def audit(link: Connection) -> None:
     """Be the fork: attack what is planned, and say what was found."""
+    link.send(Begun())
     os.nice(_NICE)
     settings, cohort = link.recv()
 

@@ -49,7 +49,9 @@ def settings(tmp_path: Path) -> Settings:
 def beside(monkeypatch: pytest.MonkeyPatch, forks: Forks, settings: Settings) -> AuditBeside:
     """Return the audit of a run that begins."""
     monkeypatch.setattr(audit_beside, "work_in_a_fork", forks.work)
-    return AuditBeside(settings, Cohorts().of(settings).outline)
+    made = AuditBeside(settings, Cohorts().of(settings).outline)
+    assert made._link is not None and made._link.poll(60)  # it has libraries to import first
+    return made
 
 
 def trained(settings: Settings) -> Path:
@@ -107,7 +109,10 @@ def done_by(
         return forks.work(name, first)
 
     monkeypatch.setattr(audit_beside, "work_in_a_fork", work)
-    return AuditBeside(settings, Cohorts().of(settings).outline)
+    made = AuditBeside(settings, Cohorts().of(settings).outline)
+    assert made._link is not None
+    assert target is never_begun or made._link.poll(60)
+    return made
 
 
 def with_half_the_noise(link: Connection) -> None:
@@ -144,15 +149,26 @@ def test_what_goes_wrong_in_telling_is_told_and_nothing_is_written(
     assert "audit" not in privacy(out)
 
 
+def never_begun(link: Connection) -> None:
+    time.sleep(600)
+
+
 def never_done(link: Connection) -> None:
+    link.send(audit_beside.Begun())
     time.sleep(600)
 
 
 def dies_with_a_word(link: Connection) -> None:
+    link.send(audit_beside.Begun())
     link.send(audit_beside.Progress(1, 2))
 
 
-@pytest.mark.parametrize("target", [never_done, dies_with_a_word])
+def says_what_cannot_be(link: Connection) -> None:
+    link.send(audit_beside.Begun())
+    link.send_bytes(b"no message")
+
+
+@pytest.mark.parametrize("target", [never_done, dies_with_a_word, says_what_cannot_be])
 def test_an_audit_whose_fork_says_nothing_is_done_here(
     monkeypatch: pytest.MonkeyPatch, forks: Forks, settings: Settings, target: Callable[..., None]
 ) -> None:
@@ -165,6 +181,16 @@ def test_an_audit_whose_fork_says_nothing_is_done_here(
     while (found := alive(descendants(forks.pid))) and time.monotonic() < end:
         time.sleep(0.05)
     assert not found
+
+
+def test_an_audit_that_has_not_begun_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch, forks: Forks, settings: Settings
+) -> None:
+    beside = done_by(monkeypatch, forks, settings, never_begun)
+    out = trained(settings)
+    start = time.monotonic()
+    beside(out, lambda *_: None)
+    assert privacy(out)["audited"] and time.monotonic() - start < audit_beside.PATIENCE_SECONDS
 
 
 def test_an_audit_whose_fork_is_lost_is_done_here(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import signal
 import socket
 import subprocess
@@ -19,6 +18,7 @@ import pytest
 
 from simulations.engines import ray_worker
 from simulations.engines.forks import Forks, start_forks, with_forks
+from simulations.engines.ray_worker import Forking
 from tests.simulations.engine_runs import SMALL, alive, descendants, environment, run_folder, title
 
 pytestmark = pytest.mark.skipif(
@@ -39,8 +39,14 @@ os.environ.pop("UNTOLD")
 import ray
 from simulations.engines.ray_cluster import start_ray
 
+os.umask(0o27)
+os.nice(1)
 start_ray("")
 print(forks._forks[0].pid, flush=True)
+
+def blocked(pid="self"):
+    lines = open(f"/proc/{pid}/status").read().splitlines()
+    return next(line for line in lines if line.startswith("SigBlk"))
 
 class Look:
     def look(self):
@@ -51,7 +57,8 @@ class Look:
         return {
             "pid": os.getpid(), "parent": os.getppid(), "imported": before,
             "told": os.environ.get("TOLD"), "untold": os.environ.get("UNTOLD"),
-            "nice": os.nice(0), "folder": os.getcwd(), "raylet": os.environ["RAY_RAYLET_PID"],
+            "nice": os.nice(0), "umask": os.umask(0o77), "blocked": blocked(),
+            "folder": os.getcwd(), "raylet": os.environ["RAY_RAYLET_PID"],
             "files": resource.getrlimit(resource.RLIMIT_NOFILE),
             "first": open("/proc/self/oom_score_adj").read().strip(),
             "threads": [one["num_threads"] for one in threadpoolctl.threadpool_info()],
@@ -95,17 +102,17 @@ class Run:
         found: dict[str, Any] = json.loads(line)
         return found
 
-    def stand_ins(self) -> dict[int, tuple[str, str]]:
-        """Process ids, and the name and the word with which each has asked."""
+    def stand_ins(self) -> dict[int, Forking]:
+        """Process ids, and whom each has asked."""
         words = {pid: title(pid).split() for pid in alive(descendants(self.process.pid))}
         return {
-            pid: (one[4], one[5])
+            pid: Forking(one[4], one[5], int(one[6]))
             for pid, one in words.items()
             if "ray_worker.py" in "".join(one[3:4])
         }
 
-    def name(self) -> tuple[str, str]:
-        """Return the name on which this run's workers are asked for, and the word."""
+    def asked(self) -> Forking:
+        """Return whom this run's workers are asked of."""
         self.look()
         return next(iter(self.stand_ins().values()))
 
@@ -131,12 +138,24 @@ def test_workers_are_forks_with_what_ray_gave_them(run: Run) -> None:
         assert (found["told"], found["untold"]) == ("what was said after that", None)
         assert set(found["threads"]) == {1} and found["first"] == "1000"
         assert found["files"][0] == min(found["files"][1], 65536)
-        assert found["nice"] == 0 and found["folder"] == str(Path.cwd())
+        assert (found["nice"], found["umask"]) == (1, 0o27) and found["folder"] == str(Path.cwd())
+        assert found["blocked"] == signals_kept_from(int(found["raylet"]))
         assert "raylet" in title(int(found["raylet"]))
         assert found["input"] == os.readlink(f"/proc/{found['raylet']}/fd/0")
         assert found["errors"].endswith(f"-{found['pid']}.err")
         assert title(found["pid"]).startswith("ray::Look")
     assert not set(one["draws"]) & set(other["draws"])
+
+
+def signals_kept_from(pid: int) -> str:
+    """Return what Ray keeps from what it starts: a terminal's Ctrl-C is for who leads."""
+    [line] = [
+        line
+        for one in Path(f"/proc/{pid}/task").iterdir()
+        for line in (one / "status").read_text().splitlines()
+        if line.startswith("SigBlk") and one.name == str(pid)
+    ]
+    return line
 
 
 def test_who_forks_has_one_thread_and_no_ray(run: Run) -> None:
@@ -159,15 +178,15 @@ def test_a_worker_and_what_stands_in_its_place_end_together(run: Run) -> None:
 
 
 def test_who_asks_wrongly_is_left_alone_and_others_are_not(run: Run) -> None:
-    name, word = run.name()
-    known = ray_worker.request({"word": word + "0", "target": f"{HERE}:{greet.__name__}"})
+    name, word, _ = run.asked()
+    known = ray_worker.request(word[:-1] + "x", {"command": ["x"]})
     for wrong in (
         b"",
-        b"\0",
-        b"\0\0\0\4{no}",
-        b"\0\0\0\2[]",
-        b"\0\0\0\2{}",
-        b"\xff\xff\xff\xff",
+        b"\0" * 200,
+        word.encode() + b"\0\0\0\4{no}",
+        word.encode() + b"\0\0\0\2[]",
+        word.encode() + b"\0\0\0\2{}",
+        word.encode() + b"\xff\xff\xff\xff",
         known,
     ):
         with socket.socket(socket.AF_UNIX) as link:
@@ -179,37 +198,41 @@ def test_who_asks_wrongly_is_left_alone_and_others_are_not(run: Run) -> None:
     assert run.look()["parent"] == run.forking
 
 
+def test_who_does_not_know_the_word_holds_nobody_up(run: Run) -> None:
+    name, _, _ = run.asked()
+    with ExitStack() as stack:
+        for _ in range(3):
+            link = stack.enter_context(socket.socket(socket.AF_UNIX))
+            link.connect(ray_worker.address(name))
+            link.sendall(b"x")  # and no more
+        start = time.monotonic()
+        assert run.look()["parent"] == run.forking
+        assert time.monotonic() - start < 10
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
 @pytest.mark.parametrize(("user", "answered"), [(0, 1), (65534, 0)])
-def test_another_user_is_forked_nothing(run: Run, user: int, answered: int) -> None:
-    name, word = run.name()
+def test_another_user_is_forked_nothing(run: Run, tmp_path: Path, user: int, answered: int) -> None:
+    program = tmp_path / "worker.py"
+    program.write_text("")
     asks = f"""
 import sys
 sys.path.insert(0, {str(Path(ray_worker.__file__).parent)!r})
 import os, socket, ray_worker
 os.setuid({user})
-link = socket.socket(socket.AF_UNIX)
-link.connect(ray_worker.address({name!r}))
-try:
-    link.sendall(ray_worker.request({{"word": {word!r}, "target": "{HERE}:{greet.__name__}"}}))
-    sys.exit(len(link.recv(1)))
-except ConnectionError:
-    sys.exit(0)
+forking = ray_worker.Forking(*{tuple(run.asked())!r})
+ray_worker.credentials = lambda link: (forking.maker, os.geteuid())  # it trusts whoever forks
+with socket.socket(socket.AF_UNIX) as link:
+    sys.exit(ray_worker.asked(link, forking, ["", {str(program)!r}]) > 0)
 """
     found = subprocess.run([sys.executable, "-c", asks], timeout=20, check=False)
     assert found.returncode == answered
 
 
-def greet(link: Any) -> None:
-    link.send("hello")
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
-def test_nothing_is_told_to_another_user_who_has_the_name(tmp_path: Path) -> None:
+def test_nothing_is_told_to_another_process_that_has_the_name(tmp_path: Path) -> None:
     name = f"asclepias-forks-{os.getpid()}"
     listens = f"""
 import os, socket
-os.setuid(65534)
 listener = socket.socket(socket.AF_UNIX)
 listener.bind({ray_worker.address(name)!r})
 listener.listen()
@@ -221,45 +244,25 @@ print(len(link.recv(1)), flush=True)
         [sys.executable, "-c", listens], stdout=subprocess.PIPE, text=True
     ) as other:
         assert other.stdout is not None and other.stdout.readline() == "listens\n"
-        assert stood_in(tmp_path, name, "--language=PYTHON") == ["--language=PYTHON"]
+        forking = Forking(name, "x" * 32, os.getpid())
+        assert stood_in(tmp_path, forking, "--language=PYTHON") == ["--language=PYTHON"]
         assert other.stdout.readline() == "0\n"
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
-def test_no_work_is_given_to_another_user_who_has_the_name() -> None:
-    forks = Forks()
-    forks.end()
-    listens = f"""
-import os, socket
-os.setuid(65534)
-listener = socket.socket(socket.AF_UNIX)
-listener.bind({ray_worker.address(forks.name)!r})
-listener.listen()
-print("listens", flush=True)
-link, _ = listener.accept()
-print(len(link.recv(1)), flush=True)
-"""
-    with subprocess.Popen(
-        [sys.executable, "-c", listens], stdout=subprocess.PIPE, text=True
-    ) as other:
-        assert other.stdout is not None and other.stdout.readline() == "listens\n"
-        assert forks.work(f"{HERE}:{doubled.__name__}", 21) is None
-        assert other.stdout.readline() == "0\n"
-
-
-def stood_in(folder: Path, name: str, *words: str, word: str = "x") -> list[str]:
+def stood_in(folder: Path, forking: Forking, *words: str) -> list[str]:
     """Return the words that Ray's own program is run with in the end."""
     program, out = folder / "setup_worker.py", folder / "words.json"
     program.write_text(f"import json, sys\njson.dump(sys.argv[1:], open({str(out)!r}, 'w'))\n")
-    command = [sys.executable, "-I", "-S", ray_worker.__file__, name, word, str(program), *words]
-    subprocess.run(command, check=True, timeout=60)
+    command = [sys.executable, "-I", "-S", ray_worker.__file__, *map(str, forking)]
+    subprocess.run([*command, str(program), *words], check=True, timeout=60)
     found: list[str] = json.loads(out.read_text())
     return found
 
 
 def test_where_nobody_forks_ray_starts_its_worker(tmp_path: Path) -> None:
     words = ["default_worker.py", "--worker-id=ab", "--language=PYTHON"]
-    assert stood_in(tmp_path, "asclepias-forks-nobody", *words) == words
+    nobody = Forking("asclepias-forks-nobody", "x" * 32, os.getpid())
+    assert stood_in(tmp_path, nobody, *words) == words
 
 
 @pytest.mark.parametrize(
@@ -268,20 +271,55 @@ def test_where_nobody_forks_ray_starts_its_worker(tmp_path: Path) -> None:
 def test_a_worker_with_an_environment_of_its_own_is_no_fork(
     run: Run, tmp_path: Path, words: list[str]
 ) -> None:
-    name, word = run.name()
-    assert stood_in(tmp_path, name, "default_worker.py", *words, word=word) == [
-        "default_worker.py",
-        *words,
-    ]
+    words = ["default_worker.py", *words]
+    assert stood_in(tmp_path, run.asked(), *words) == words
 
 
-def test_a_large_environment_is_handed_on_whole(run: Run) -> None:
-    name, word = run.name()
-    wanted = {"word": word, "target": f"{HERE}:{greet.__name__}", "environment": "x" * 2**21}
-    with socket.socket(socket.AF_UNIX) as link:
-        link.connect(ray_worker.address(name))
-        link.sendall(ray_worker.request(wanted))
-        assert link.recv(1)
+def test_a_large_environment_is_handed_on_whole(run: Run, tmp_path: Path) -> None:
+    program, out = tmp_path / "worker.py", tmp_path / "found"
+    program.write_text(
+        "import os, pathlib\n"
+        f"found = len(os.environ['LARGE']), os.getppid()\n"
+        f"pathlib.Path({str(out)!r}).write_text(repr(found))\n"
+    )
+    command = [sys.executable, "-c", ASKS, *map(str, run.asked()), "", "--language=PYTHON"]
+    subprocess.run([*command, str(program)], check=True, timeout=60)
+    assert out.read_text() == repr((2**22, run.forking))
+
+
+#: A stand-in with more in its environment than one call of the system could carry.
+ASKS = f"""
+import os, sys
+sys.path.insert(0, {str(Path(ray_worker.__file__).parent)!r})
+from ray_worker import Forking, stand_in
+os.environ["LARGE"] = "x" * 2**22
+name, word, maker, *command = sys.argv[1:]
+sys.exit(stand_in(Forking(name, word, int(maker)), command))
+"""
+
+
+def greet(link: Any) -> None:
+    link.send("hello " + link.recv())
+
+
+def test_where_the_one_that_forks_is_stuck_ray_starts_its_worker(tmp_path: Path) -> None:
+    forks = Forks()
+    os.kill(forks.pid, signal.SIGSTOP)
+    soon = Path(ray_worker.__file__).read_text().replace("_SECONDS = 30.0", "_SECONDS = 1.0")
+    hasty = tmp_path / "hasty.py"
+    hasty.write_text(soon)
+    program, out = tmp_path / "setup_worker.py", tmp_path / "parents"
+    program.write_text(f"import os\nprint(os.getppid(), file=open({str(out)!r}, 'a'))\n")
+    forking = map(str, (forks.name, forks.word, os.getpid()))
+    command = [sys.executable, "-I", "-S", str(hasty), *forking, str(program), "--language=PYTHON"]
+    subprocess.run(command, check=True, timeout=60)
+    assert out.read_text() == f"{os.getpid()}\n"
+    # Nobody is forked afterwards for one that has given up.
+    os.kill(forks.pid, signal.SIGCONT)
+    link = forks.work(f"{HERE}:{greet.__name__}", "you")
+    assert link is not None and link.recv() == "hello you"
+    assert out.read_text() == f"{os.getpid()}\n"
+    forks.end()
 
 
 def test_workers_start_when_the_one_that_forks_has_been_killed() -> None:
@@ -307,43 +345,6 @@ def test_only_a_raylets_command_for_its_workers_is_changed() -> None:
     assert (first, last) == ("raylet", "--head")
     assert changed.startswith(f"{python} -I -S ")
     assert changed.endswith(" setup_worker.py default_worker.py --a=b")
-
-
-def test_work_is_done_in_a_fork_which_ends_with_it() -> None:
-    forks = Forks()
-    target = f"{HERE}:{doubled.__name__}"
-    link = forks.work(target, 21)
-    assert link is not None
-    answer, pid, parent = link.recv()
-    assert (answer, parent) == (42, forks.pid) and pid != os.getpid()
-    with pytest.raises(EOFError):
-        link.recv()
-    link.close()
-    assert gone(pid)
-    forks.end()
-    assert forks.work(target, 21) is None
-
-
-def doubled(link: Any) -> None:
-    link.send((link.recv() * 2, os.getpid(), os.getppid()))
-
-
-def test_it_is_no_matter_how_many_files_are_open_where_forks_are_begun() -> None:
-    """What waits for descriptors by their numbers' bits has room for a thousand."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY and hard < 1500:
-        pytest.skip("no more than a thousand may be open here")
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 1500), hard))
-    with ExitStack() as stack:
-        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
-        while stack.enter_context(Path(os.devnull).open()).fileno() < 1100:
-            pass
-        forks = Forks()
-        stack.callback(forks.end)
-        link = forks.work(f"{HERE}:{doubled.__name__}", 21)
-        assert link is not None
-        with link:
-            assert link.recv()[0] == 42
 
 
 #: A run whose Ray can start no worker at all.
