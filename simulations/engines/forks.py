@@ -35,7 +35,7 @@ _COMMAND = "--python_worker_command="
 _PREPARES = "setup_worker.py"
 #: How long a fork may take to read what it is given, and to say the rest of what it has begun to.
 _PATIENCE_SECONDS = 60
-_AT_ONCE = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
+_AT_ONCE = socket.MSG_DONTWAIT
 _PROGRAM = """import sys
 sys.path[:] = {path!r}
 from simulations.engines.forking import serve
