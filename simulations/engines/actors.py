@@ -269,7 +269,7 @@ class Crew:
         )
         self._devices: list[Any] = []
         self._beginning: list[Any] = []
-        self._began = self._told = False
+        self._told = False
         self._since = time.monotonic()
         self.actors: list[Any] = [self._begun() for _ in range(room.actors)]
 
@@ -304,9 +304,7 @@ class Crew:
         """Whether any process has ever come as far as to answer."""
         import ray
 
-        if not self._began and self._beginning:
-            self._began = bool(ray.wait(self._beginning, num_returns=1, timeout=0)[0])
-        return self._began
+        return bool(ray.wait(self._beginning, num_returns=1, timeout=0)[0])
 
     def watch(self) -> None:
         """Tell the user once if none has begun for long: Ray waits for one without a word."""

@@ -152,8 +152,8 @@ def _train_on_ray(
     except TrainingStopped as stopped:
         if crew.has_begun():
             raise RunStopped(str(stopped)) from stopped
-        why = f"No process of hospitals has started; {where_to_look()}."
-        raise RunStopped(f"{why} So {stopped}") from stopped
+        none = f"No process of hospitals had started; {where_to_look()}."
+        raise RunStopped(f"{stopped} {none}") from stopped
     finally:
         _report_memory(Path(settings.run.out), transport.peak_memory_bytes())
 

@@ -47,8 +47,8 @@ class Forks:
     """The process that forks; it ends with the process that made it.
 
     Attributes:
-        name: of the abstract socket on which it is asked.
-        word: without which it forks nothing.
+        name: of the abstract socket on which it is asked for Ray's workers.
+        word: without which it forks none of them.
         pid: its process id.
     """
 

@@ -158,7 +158,7 @@ def where_to_look() -> str:
 
     node = worker._global_node
     folder = node.get_logs_dir_path() if node else "the logs of its session"
-    return f"why, may be in {folder} (raylet.out, worker-*.err)"
+    return f"why, may stand in {folder} (raylet.out, worker-*.err)"
 
 
 def find_cluster(address: str) -> str:

@@ -207,7 +207,7 @@ def test_who_does_not_know_the_word_holds_nobody_up(run: Run) -> None:
             link.sendall(b"x")  # and no more
         start = time.monotonic()
         assert run.look()["parent"] == run.forking
-        assert time.monotonic() - start < 10
+        assert time.monotonic() - start < 20  # three who had ten seconds each would take thirty
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
@@ -377,6 +377,6 @@ def test_a_user_is_told_where_to_look_when_no_process_of_hospitals_starts(tmp_pa
     assert result.returncode == 1, said
     log = (run_folder(tmp_path / "runs") / "run.log").read_text()
     assert "WARNING simulations.engines.actors: no process of hospitals has started for 2 s" in log
-    folder = said.partition("No process of hospitals has started; why, may be in ")[2].split()[0]
-    assert (Path(folder) / "raylet.out").exists()
     assert "0 of 4 hospitals joined" in said
+    folder = said.partition("No process of hospitals had started; why, may stand in ")[2].split()[0]
+    assert (Path(folder) / "raylet.out").exists()
