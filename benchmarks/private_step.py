@@ -21,7 +21,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import SimpleNamespace
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -30,6 +29,7 @@ import torch
 from torch.nn import functional
 from torch.profiler import ProfilerActivity, profile
 
+from clients.data.records import DatasetInfo
 from clients.learning.batch import Batch
 from clients.learning.dp_sgd import clipped_gradient_sum
 from clients.learning.per_sample import PerSample
@@ -53,8 +53,14 @@ class Work:
     """
 
     def __init__(self, name: str, side: int, patients: int, each: int, device: str) -> None:
-        info: Any = SimpleNamespace(
-            shape=(3, side, side), classes=("no", "yes"), outputs=2, input_range=(0.0, 1.0)
+        info = DatasetInfo(
+            name="made up",
+            title="made up",
+            task="multiclass",
+            shape=(3, side, side),
+            classes=("no", "yes"),
+            kind="image",
+            input_range=(0.0, 1.0),
         )
         torch.manual_seed(0)
         self.device = torch.device(device)
