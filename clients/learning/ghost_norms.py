@@ -39,6 +39,8 @@ UNIT = 2.0**-53
 LEAST_ERROR = 2.0**-32
 #: Multiplications in float32 that take as long as writing a value of a row and reading it twice.
 VALUE_COST = 100
+#: Factors of a pass in float64 are kept from the norms to the sum where they take no more bytes.
+KEPT_BYTES = 2**20
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,8 @@ class Window:
     def patches(self, maps: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         """Return what each output was made of: ``[n, c, *space] -> [n, positions, places * c]``.
 
-        Channels last: they are copied many at a time, and maps of that format are as they lie.
+        Channels last: they are copied many at a time, and maps of that format are as they lie. What
+        is returned may lie in the maps' own memory.
         """
         if any(self.padding):
             maps = functional.pad(maps, [side for side in self.padding[::-1] for _ in range(2)])
@@ -140,6 +143,8 @@ class Window:
             (side - reach * (width - 1) - 1) // step + 1 for side, width, step, reach in axes
         ]
         last = maps.movedim(1, -1).contiguous()
+        if self.places == 1 and set(self.stride) == {1}:
+            return last.flatten(1, -2).to(dtype)
         strides = last.stride()[1:-1]
         steps = [one * step for one, step in zip(strides, self.stride, strict=True)]
         reach = [one * step for one, step in zip(strides, self.dilation, strict=True)]
@@ -182,7 +187,7 @@ class Rows:
         return ordered(self.values[patients], self.places).flatten(1)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Factors:
     """Gradients of a weight as the two factors of their sum of products.
 
@@ -208,23 +213,24 @@ class Factors:
     @property
     def values(self) -> int:
         """How many values each patient's gradient has."""
-        each = self.at_inputs.shape[2]
-        if self.window is not None:
-            each = self.window.places * self.at_inputs.shape[1]
-        return self.at_outputs.shape[2] * each
+        return self.at_outputs.shape[2] * self._inputs
+
+    @property
+    def _inputs(self) -> int:
+        """How many values an output was made of."""
+        if self.window is None:
+            return self.at_inputs.shape[2]
+        return self.window.places * self.at_inputs.shape[1]
 
     def squares(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the patients' squared norms, and what they are off by at the most; float64."""
-        squares = self.at_outputs.new_empty(len(self.owners.counts), dtype=torch.float64)
-        errors = torch.empty_like(squares)
-        for count, patients, records in self.owners.by_count:
-            outputs, inputs = self._of(records)
-            reach = (outputs.square().sum(dim=2) * inputs.square().sum(dim=2)).sqrt().sum(dim=1)
-            terms = outputs.shape[2] + inputs.shape[2] + outputs.shape[1] ** 2 + 8
-            off = max(terms * UNIT, LEAST_ERROR)
-            squares[patients] = _norms(outputs, inputs, count) / count**2
-            errors[patients] = reach.square() * (off / count**2)
-        return squares, errors
+        found = [_squares(*self._of(records), count) for count, _, records in self.owners.by_count]
+        if len(found) == 1:
+            return found[0]
+        both = self.at_outputs.new_empty((2, self.owners.patients), dtype=torch.float64)
+        for pair, (_, patients, _) in zip(found, self.owners.by_count, strict=True):
+            both[:, patients] = torch.stack(pair)
+        return both[0], both[1]
 
     def written(self, patients: torch.Tensor) -> torch.Tensor:
         """Return some patients' gradients, written out in float64 and in the weight's order."""
@@ -247,50 +253,75 @@ class Factors:
             scale: float64 ``[patients]``.
             records: numbers of the records whose patients' scale is not 0; None: all.
         """
-        outputs, inputs = self.at_outputs, self.at_inputs
         weights = (scale * self.owners.shares)[self.owners.index]
         if records is not None:
             # Zero times what is no number would be none.
-            outputs, inputs, weights = outputs[records], inputs[records], weights[records]
-        left = (outputs.double() * weights[:, None, None]).flatten(0, 1)
-        summed = self._ordered(left.mT @ self._exact(inputs).flatten(0, 1))
+            weights = weights[records]
+        outputs, inputs = self._exact(records)
+        left = (outputs * weights[:, None, None]).flatten(0, 1)
+        # A pass's own sum first, whatever it is added to: other processes make it by itself.
+        summed = self._ordered(left.mT @ inputs.flatten(0, 1))
         total.view(summed.shape).add_(summed)
 
-    def _exact(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Return float64 ``[n, positions, places * inputs]``."""
-        if self.window is None:
-            return inputs.double()
-        return self.window.patches(inputs, torch.float64)
+    @cached_property
+    def _kept(self) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """All records' factors in float64, where they are small: both norms and sum want them."""
+        records, positions, outputs = self.at_outputs.shape
+        if 8 * records * positions * (outputs + self._inputs) > KEPT_BYTES:
+            return None
+        return _doubled(self.at_outputs, self.at_inputs, self.window)
+
+    def _exact(self, records: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return some or all records' factors, float64 ``[n, positions, outputs or inputs]``."""
+        made = self._kept
+        outputs, inputs = made or (self.at_outputs, self.at_inputs)
+        if records is not None:
+            outputs, inputs = outputs[records], inputs[records]
+        return (outputs, inputs) if made else _doubled(outputs, inputs, self.window)
 
     def _ordered(self, products: torch.Tensor) -> torch.Tensor:
         return ordered(products, 1 if self.window is None else self.window.places)
 
     def _of(self, records: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return both factors of patients with k records each, ``[m, k * positions, _]``."""
-        outputs, inputs = self.at_outputs, self.at_inputs
-        if records.numel() < len(outputs):
-            rows = records.flatten()
-            outputs, inputs = outputs[rows], inputs[rows]
-        outputs, inputs = outputs.double(), self._exact(inputs)
+        all_of_them = records.numel() == len(self.at_outputs)
+        outputs, inputs = self._exact(None if all_of_them else records.flatten())
         return (
             outputs.reshape(len(records), -1, outputs.shape[-1]),
             inputs.reshape(len(records), -1, inputs.shape[-1]),
         )
 
 
-def _norms(outputs: torch.Tensor, inputs: torch.Tensor, count: int) -> torch.Tensor:
-    """Return squared norms of patients' sums of products, in whichever way costs less.
+def _doubled(
+    outputs: torch.Tensor, inputs: torch.Tensor, window: Window | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return factors as float64, a convolution's inputs as what each output was made of."""
+    exact = inputs.double() if window is None else window.patches(inputs, torch.float64)
+    return outputs.double(), exact
+
+
+def _squares(
+    outputs: torch.Tensor, inputs: torch.Tensor, count: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return squared norms of patients' means of products, and what they are off by at the most.
+
+    In whichever way costs less: the sums of products written out, or each factor times itself.
 
     Args:
         outputs: float64 ``[m, positions, outputs]``, of all records of each patient.
         inputs: float64 ``[m, positions, inputs]``.
         count: records of each.
     """
-    sides = outputs.shape[2], inputs.shape[2]
-    if count > 1 and outputs.shape[1] * sum(sides) > math.prod(sides):
+    positions, *sides = outputs.shape[1], outputs.shape[2], inputs.shape[2]
+    if count > 1 and positions * sum(sides) > math.prod(sides):
         each = [(b.mT @ a).square().sum() for b, a in zip(outputs, inputs, strict=True)]
-        return torch.stack(each)
-    return ((outputs @ outputs.mT) * (inputs @ inputs.mT)).sum(dim=(1, 2))
+        squares = torch.stack(each)
+        lengths = outputs.square().sum(dim=2) * inputs.square().sum(dim=2)
+    else:
+        products = (outputs @ outputs.mT) * (inputs @ inputs.mT)
+        squares, lengths = products.sum(dim=(1, 2)), products.diagonal(dim1=1, dim2=2)
+    off = max((sum(sides) + positions**2 + 8) * UNIT, LEAST_ERROR)
+    return squares / count**2, lengths.sqrt().sum(dim=1).square() * (off / count**2)
 
 
 def weight_gradients(

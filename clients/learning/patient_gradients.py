@@ -17,6 +17,8 @@ from clients.learning.squared_norms import squared_norms
 TOLERANCE = 2.0**-20
 #: Values of rows that are turned into float64 at once: they stay in a processor's cache.
 BLOCK_VALUES = 2**17
+#: The most values of a row that is copied beside others to spare calls.
+_SHORT = 512
 
 #: Patients' mean gradients of a parameter: written out, float32 ``[patients, ...]``, or factors.
 Gradients = torch.Tensor | Rows | Factors
@@ -85,7 +87,7 @@ class Scales:
             self._add_rows(summed, gradients.values.flatten(1))
             shape = gradients.values.shape[1:]
             here = ordered(summed.reshape(*totals.shape[:-1], *shape), gradients.places)
-            totals += here.flatten(-3)
+            totals.view(here.shape).add_(here)
         else:
             self._add_rows(totals, gradients.reshape(len(gradients), -1))
 
@@ -151,6 +153,14 @@ def _add_all(totals: torch.Tensor, gradients: Iterable[Gradients], scales: Scale
     return offset
 
 
+def _few(rows: list[torch.Tensor]) -> list[torch.Tensor]:
+    """Return the same rows, the short ones of them as one."""
+    short = [one for one in rows if one.shape[1] <= _SHORT]
+    if len(short) < 2:
+        return rows
+    return [*(one for one in rows if one.shape[1] > _SHORT), torch.cat(short, dim=1)]
+
+
 def squares_of(gradients: Sequence[Gradients]) -> tuple[torch.Tensor, torch.Tensor]:
     """Return each patient's squared norm over all parameters, and for whom factors cancel.
 
@@ -158,8 +168,10 @@ def squares_of(gradients: Sequence[Gradients]) -> tuple[torch.Tensor, torch.Tens
         float64 ``[patients]``, and the numbers of patients, int64, whose gradients have to be
         written out to be added: theirs are the norms of what `written` returns.
     """
-    rows = [_values(one) for one in gradients if not isinstance(one, Factors)]
+    rows = [_values(one).flatten(1) for one in gradients if not isinstance(one, Factors)]
     factors = [one.squares() for one in gradients if isinstance(one, Factors)]
+    if factors:  # such nets have many parameters, half of them short: calls cost more than values
+        rows = _few(rows)
     squares = squared_norms(rows) if rows else torch.zeros_like(factors[0][0])
     if not factors:
         return squares, torch.zeros(0, dtype=torch.int64, device=squares.device)

@@ -19,8 +19,9 @@ from accounting.vocabulary import EXCHANGES
 from clients.contract.terms import agree_terms
 from clients.learning.cuts import cut_model, values_of_messages
 from clients.learning.device import CPU
-from clients.learning.device_check import check_computes
+from clients.learning.device_check import check_company, check_computes
 from clients.learning.device_memory import records_at_once
+from clients.learning.per_sample import FULL_RECORDS
 from clients.learning.replica import Replica, state_from_bytes, state_to_bytes
 from clients.learning.row_check import check_rows
 from clients.learning.shapes import dimensions_of, shared_parameters
@@ -154,9 +155,12 @@ class Session:
             return
         shape, classes = input_shape(self.settings, self._info), self._info.question.values or 2
         check_computes(self.ends.bottom if self.ends else self.replica.per_sample, shape, classes)
+        model = self.replica.per_sample
         if not self.ends:
-            model, l2_clip = self.replica.per_sample, self.terms.l2_clip
+            l2_clip = self.terms.l2_clip
             model.chunk_records = records_at_once(model, shape, classes, l2_clip=l2_clip)
+        if model.device == CPU:
+            check_company(model.module, FULL_RECORDS if self.ends else model.chunk_records)
         self._computes = True
 
     def advance(

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -181,3 +185,48 @@ def test_a_split_end_gives_a_record_the_same_outputs_in_any_company() -> None:
     for rows in (torch.arange(3, 16), torch.tensor([15, 2]), torch.tensor([7])):
         for found, expected in zip(of(rows), whole, strict=True):
             assert torch.equal(found, expected[rows])
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_process_says_whether_a_record_is_rounded_alike_beside_others(late):
+    """Where MKL was asked before it was told, training goes on only if the last bit holds."""
+    left = {name: value for name, value in os.environ.items() if name != "MKL_CBWR"}
+    run = [sys.executable, "-c", _EARLY * late + _LOOK]
+    done = subprocess.run(run, env=left, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    differs, said = json.loads(done.stdout)
+    assert differs == bool(said), said
+    assert not said or "MKL_CBWR=AUTO" in said
+    assert late or not differs
+
+
+def test_what_hospitals_compute_with_is_told_to_round_alike():
+    run = [sys.executable, "-c", "import clients.learning, os; print(os.environ['MKL_CBWR'])"]
+    left = {name: value for name, value in os.environ.items() if name != "MKL_CBWR"}
+    done = subprocess.run(run, env=left, capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "AUTO", done.stderr
+
+
+_EARLY = """
+import torch
+torch.set_num_threads(1)
+torch.randn(3, 3) @ torch.randn(3, 3)
+"""
+_LOOK = """
+import json, torch
+from torch import nn
+from torch.nn import functional
+from clients.learning.device_check import DeviceError, check_company
+
+torch.set_num_threads(1)
+rows, weight = torch.randn(16, 30), torch.randn(2, 30)
+there, seen = functional.linear(rows, weight), False
+for order in [torch.randperm(16) for _ in range(20)]:
+    seen = seen or not torch.equal(functional.linear(rows[order], weight), there[order])
+try:
+    check_company(nn.Linear(30, 2), 16)
+    said = ""
+except DeviceError as error:
+    said = str(error)
+print(json.dumps([seen, said]))
+"""
