@@ -23,7 +23,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -39,7 +39,7 @@ from deployment.errors import DeploymentError
 from deployment.flower_home import environment
 from deployment.validity import NEW_AUTHORITY, require_valid, served_fault
 from simulations.app_folder import import_root
-from simulations.engines.local_server import free_port
+from simulations.engines.local_server import held_port
 from strategies.flower_patches import shorten_fetch_pause
 
 if TYPE_CHECKING:
@@ -131,17 +131,17 @@ def run_supernode(site: SiteFile) -> None:
     os.umask(0o077)
     os.environ.update(environment(site.private / "flower", threads=site.threads))
     os.chdir(site.private)
-    port = site.runtime_port or free_port()
     notary = Notary(site.allowed_apps, any_app=site.any_app)
     secret, entities = site.private / "executor.secret", site.private / "notary.json"
     write_private(secret, secrets.token_bytes(32))
     write_private(entities, json.dumps(notary.entities).encode())
     _adapt_flower(notary, site.poll_seconds)
-    _start_executor(f"127.0.0.1:{port}", secret)
-    sys.argv = ["flower-supernode", *_arguments(site, port, secret, entities)]
-    from flwr.supernode.cli.flower_supernode import flower_supernode
+    with nullcontext(site.runtime_port) if site.runtime_port else held_port() as port:
+        _start_executor(f"127.0.0.1:{port}", secret)
+        sys.argv = ["flower-supernode", *_arguments(site, port, secret, entities)]
+        from flwr.supernode.cli.flower_supernode import flower_supernode
 
-    flower_supernode()
+        flower_supernode()
 
 
 def _require_ready(site: SiteFile) -> None:

@@ -19,7 +19,7 @@ import tomli_w
 
 from clients.contract.terms import hospitals_expected
 from simulations.app_folder import app_folder
-from simulations.engines.local_server import free_port, wait_until_healthy
+from simulations.engines.local_server import held_port, wait_until_healthy
 from strategies.run.reading import read_run
 
 if TYPE_CHECKING:
@@ -69,28 +69,28 @@ def _environment(home: Path) -> dict[str, str]:
 @contextmanager
 def _superlink(environment: Mapping[str, str], home: Path) -> Iterator[None]:
     """Start a SuperLink for simulations, name it ``here`` in Flower's folder, and end it."""
-    port = free_port()
-    command = [
-        "flower-superlink", "--insecure", "--simulation", "--isolation", "subprocess",
-        "--host", "127.0.0.1", "--port", str(port),
-        "--log-file", str(home / "superlink.log"),
-    ]  # fmt: skip
-    connection = {"superlink": {"here": {"address": f"127.0.0.1:{port}", "insecure": True}}}
-    (home / "config.toml").write_text(tomli_w.dumps(connection), encoding="utf-8")
-    executable = str(Path(sys.executable).with_name(command[0]))
-    process = subprocess.Popen(
-        [executable, *command[1:]],
-        env=dict(environment),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        wait_until_healthy(f"http://127.0.0.1:{port}", process)
-        yield
-    finally:
-        process.terminate()
+    with held_port() as port:
+        command = [
+            "flower-superlink", "--insecure", "--simulation", "--isolation", "subprocess",
+            "--host", "127.0.0.1", "--port", str(port),
+            "--log-file", str(home / "superlink.log"),
+        ]  # fmt: skip
+        connection = {"superlink": {"here": {"address": f"127.0.0.1:{port}", "insecure": True}}}
+        (home / "config.toml").write_text(tomli_w.dumps(connection), encoding="utf-8")
+        executable = str(Path(sys.executable).with_name(command[0]))
+        process = subprocess.Popen(
+            [executable, *command[1:]],
+            env=dict(environment),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         try:
-            process.wait(timeout=15)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            wait_until_healthy(f"http://127.0.0.1:{port}", process)
+            yield
+        finally:
+            process.terminate()
+            try:
+                process.wait(timeout=15)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()

@@ -6,6 +6,8 @@ import socket
 import ssl
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 #: Longest wait for a server's first answer, in seconds.
 STARTUP_SECONDS = 60.0
@@ -18,9 +20,22 @@ class NotHealthyError(Exception):
 
 def free_port() -> int:
     """Return a port of the loopback interface that nobody listens on at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    with held_port() as port:
+        return port
+
+
+@contextmanager
+def held_port() -> Iterator[int]:
+    """Keep a port of the loopback interface for a server that is started within the block.
+
+    A free port is given to the next process that asks for any, to listen or to connect, before a
+    slow server takes it. One that is bound is given to nobody; a server that names it still gets
+    it, as all do that let a port be used again at once (``SO_REUSEADDR``), Flower's among them.
+    """
+    with socket.socket() as held:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(("127.0.0.1", 0))
+        yield int(held.getsockname()[1])
 
 
 def wait_until_healthy(

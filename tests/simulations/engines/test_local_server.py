@@ -10,7 +10,12 @@ from contextlib import contextmanager
 
 import pytest
 
-from simulations.engines.local_server import NotHealthyError, free_port, wait_until_healthy
+from simulations.engines.local_server import (
+    NotHealthyError,
+    free_port,
+    held_port,
+    wait_until_healthy,
+)
 
 HEALTHY = """
 import http.server, sys
@@ -37,6 +42,18 @@ def started(program: str, port: int) -> Iterator[subprocess.Popen[bytes]]:
 def test_nobody_listens_on_a_free_port() -> None:
     with socket.socket() as mine:
         mine.bind(("127.0.0.1", free_port()))
+
+
+def test_a_held_port_is_given_to_nobody_but_the_server_that_names_it() -> None:
+    with held_port() as port:
+        given = set()
+        for _ in range(40_000):  # more than there are
+            with socket.socket() as other:
+                other.bind(("127.0.0.1", 0))
+                given.add(other.getsockname()[1])
+        assert port not in given
+        with started(HEALTHY, port) as process:
+            wait_until_healthy(f"http://127.0.0.1:{port}", process)
 
 
 def test_the_wait_ends_when_the_server_answers() -> None:
