@@ -25,7 +25,7 @@ def verify_ledger(site: Site = Path()) -> None:
     line(True, f"{file.ledger} is whole: ledger {found.id} of {found.site}, {found.cohort}")
     line(True, f"it ends at entry {found.entry}, head {found.head[:32]}")
     for name, state in found.trainings.items():
-        line(True, f"training {name}: {state.phase}, {state.spent} messages spent")
+        line(True, f"training {name}: {state.phase.value}, {state.spent} messages spent")
     signs = findings(file)
     for sign in signs:
         line(False, sign)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -161,7 +161,7 @@ def _check(path: Path, file: Path) -> None:
         patient_table(readable(dataset.train), dataset.patient_names, dataset.info.question)
     for line in _counts(dataset):
         typer.echo(line)
-    warnings = list(dataset.log.lines())
+    warnings = [*_without_records(dataset), *dataset.log.lines()]
     if declared.unconfirmed:
         names = ", ".join(declared.unconfirmed)
         warnings.append(f"not confirmed, so that no private run takes it: {names}")
@@ -187,11 +187,28 @@ def _say_how_to_run(path: Path, file: Path, dataset: Dataset) -> None:
     typer.echo(f"Run it:\n  {run_command(path, len(dataset.hospital_names), model)}")
 
 
+def _per_class(dataset: Dataset) -> Mapping[str, int]:
+    import numpy as np
+
+    return dataset.info.question.counted(np.asarray(dataset.train.labels))
+
+
+def _without_records(dataset: Dataset) -> list[str]:
+    """Say which declared classes nobody has: as often spelled otherwise as rare."""
+    none = [name for name, count in _per_class(dataset).items() if not count]
+    if not none or not dataset.info.classes:
+        return []
+    return [
+        f"no record is {' or '.join(none)}: nothing is learnt of what nobody has; is it spelled as "
+        "in the file?"
+    ]
+
+
 def _counts(dataset: Dataset) -> list[str]:
     import numpy as np
 
     train = dataset.train
-    counts = dataset.info.question.counted(np.asarray(train.labels))
+    counts = _per_class(dataset)
     each = ", ".join(f"{name} {count}" for name, count in counts.items())
     whom = "no patients are named: each record counts as one, and is what epsilon covers"
     if dataset.info.has_patient_ids:

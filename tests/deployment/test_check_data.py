@@ -58,12 +58,16 @@ def test_more_patients_than_declared_get_no_stamp_and_lose_the_old_one(
     assert not stamp_covers(private, 3, data="csv:visits.csv")
 
 
-def test_a_site_that_declares_no_number_is_told_to(
+def test_a_site_that_declares_no_number_is_told_what_asks_for_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     private = _site(tmp_path, "")
-    assert _check(tmp_path) == 1
-    assert "most-patients is missing" in " ".join(capsys.readouterr().err.split())
+    private.mkdir(mode=0o700)
+    write_stamp(private, data="csv:visits.csv", bound=3, day=date(2026, 1, 1))
+    assert _check(tmp_path) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "declares no [data] most-patients" in said
+    assert "Runs of shared layers" in said
     assert not (private / STAMP).exists()
 
 

@@ -358,6 +358,17 @@ def test_a_check_ends_with_the_command_that_trains(tmp_path, capsys):
     assert "partition.hospitals=2" in out
 
 
+def test_a_check_says_which_class_nobody_has(tmp_path, capsys):
+    rows = [f"p{n},{20 + n % 60},{'died' if n % 15 == 0 else 'alive'}" for n in range(300)]
+    (tmp_path / "visits.csv").write_text("patient,age,outcome\n" + "\n".join(rows))
+    said = draft(tmp_path / "visits.csv").text
+    for spelled, told in (("died", False), ("dead", True)):
+        (tmp_path / "visits.toml").write_text(said.replace('"died"', f'"{spelled}"'))
+        code, out = run(capsys, str(tmp_path / "visits.csv"), "--check", f"{tmp_path}/visits.toml")
+        assert code == 0
+        assert ("no record is dead" in out) == told
+
+
 def test_a_table_that_lists_pictures_in_folders_says_whose_they_are(tmp_path):
     rows = ["Datei;Patient;Befund"]
     for n in range(8):
