@@ -102,19 +102,17 @@ def engine_table() -> str:
 
 def sealed_table() -> str:
     """Return what sealing adds to a round of the whole app, and where a round's time goes."""
-    from device_tables import PHASES
-
-    found = _read("engine_cost.json")["sealed"]
+    found, phases = _read("engine_cost.json")["sealed"], import_module("device_tables").PHASES
     medians, runs = found["median_seconds"], found["runs"]
     unsealed = medians["modular"]
     rows = [
-        [scheme, *(f"{run['phases_median'].get(name, 0.0):.4f}" for name in PHASES)]
+        [scheme, *(f"{run['phases_median'].get(name, 0.0):.4f}" for name in phases)]
         for scheme, (run, *_) in runs.items()
     ]
     sealed = [(scheme, median) for scheme, median in medians.items() if scheme != "modular"]
     ratios = ", ".join(f"{m / unsealed:.2f} times ({m:.2f} s) under `{name}`" for name, m in sealed)
     said = f"An unsealed round takes {unsealed:.2f} s, a sealed one {ratios}.\n\n"
-    return said + _rows(["a hospital's seconds by phase", *PHASES], rows)
+    return said + _rows(["a hospital's seconds by phase", *phases], rows)
 
 
 def scale_table() -> str:
