@@ -332,12 +332,13 @@ def bundle() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return the exit code."""
+    """Run the command line and return the exit code; ``--debug`` anywhere shows tracebacks."""
     from simulations.error_messages import show_error
 
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    words = [word for word in given if word != "--debug"]
     try:
         result = app(words, prog_name="asclepias", standalone_mode=False)
     except (Exception, KeyboardInterrupt) as error:
-        return show_error(error, debug=False)
+        return show_error(error, debug=words != given)
     return result if isinstance(result, int) else 0

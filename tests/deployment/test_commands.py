@@ -107,6 +107,18 @@ def test_a_mistake_gets_one_sentence_that_says_what_to_do(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("place", [0, 1, 3])
+def test_a_traceback_is_shown_where_it_is_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], place: int
+) -> None:
+    words = ["check-data", "--site", str(tmp_path)]
+    assert main(words) == 2
+    assert "Traceback" not in capsys.readouterr().err
+    words.insert(place, "--debug")
+    assert main(words) == 2
+    assert "Traceback" in capsys.readouterr().err
+
+
 def test_keys_print_the_public_halves_and_refuse_to_overwrite(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
