@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,24 +19,28 @@ class NotHealthyError(Exception):
     """A server that was started does not answer; the message says what became of it."""
 
 
-def free_port() -> int:
-    """Return a port of the loopback interface that nobody listens on at the moment."""
-    with held_port() as port:
-        return port
-
-
 @contextmanager
 def held_port() -> Iterator[int]:
     """Keep a port of the loopback interface for a server that is started within the block.
 
     A free port is given to the next process that asks for any, to listen or to connect, before a
-    slow server takes it. One that is bound is given to nobody; a server that names it still gets
-    it, as all do that let a port be used again at once (``SO_REUSEADDR``), Flower's among them.
+    slow server takes it. On Linux one that is bound is given to nobody, and a server that names it
+    still gets it where it lets a port be used again at once (``SO_REUSEADDR``), as Flower's do.
+    Other systems would refuse it to that server too: there it is free, and nothing more.
     """
     with socket.socket() as held:
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         held.bind(("127.0.0.1", 0))
-        yield int(held.getsockname()[1])
+        port = int(held.getsockname()[1])
+        if sys.platform != "linux":
+            held.close()
+        yield port
+
+
+def free_port() -> int:
+    """Return a port of the loopback interface that nobody has at the moment."""
+    with held_port() as port:
+        return port
 
 
 def wait_until_healthy(

@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from simulations.engines.flower_engine import _environment, _superlink
-from simulations.engines.local_server import free_port, wait_until_healthy
+from simulations.engines.local_server import held_port, wait_until_healthy
 
 ROOT = Path(__file__).parents[2]
 
@@ -37,18 +37,20 @@ def running(command: list[str], environment: Mapping[str, str], log: Path) -> It
 @contextmanager
 def deployed(environment: Mapping[str, str], home: Path, nodes: int) -> Iterator[None]:
     """A SuperLink and SuperNodes without TLS on this machine's loopback interface."""
-    port, config = free_port(), home / "config.toml"
-    address = f"127.0.0.1:{port}"
-    config.write_text(f'[superlink.here]\naddress = "{address}"\ninsecure = true\n')
-    link = [program("flower-superlink"), "--insecure", "--host", "127.0.0.1", "--port", str(port)]
     with ExitStack() as stack:
+        port, config = stack.enter_context(held_port()), home / "config.toml"
+        address = f"127.0.0.1:{port}"
+        config.write_text(f'[superlink.here]\naddress = "{address}"\ninsecure = true\n')
+        link = [
+            program("flower-superlink"), "--insecure", "--host", "127.0.0.1", "--port", str(port)
+        ]  # fmt: skip
         process = stack.enter_context(running(link, environment, home / "superlink.log"))
         wait_until_healthy(f"http://{address}", process)  # type: ignore[arg-type]
         for number in range(nodes):
             node = [
                 program("flower-supernode"), "--insecure", "--superlink", address,
                 "--node-config", f"partition-id={number} num-partitions={nodes}",
-                "--host", "127.0.0.1", "--port", str(free_port()),
+                "--host", "127.0.0.1", "--port", str(stack.enter_context(held_port())),
             ]  # fmt: skip
             stack.enter_context(running(node, environment, home / f"node-{number}.log"))
         yield
