@@ -196,6 +196,9 @@ class Book(Account):
     ) -> Receipt:
         """Pay for a place. Touch the data only after this has returned.
 
+        A place that was paid for and follows from a seed is not paid for again; a line says that it
+        is computed once more.
+
         Guarantee: when it returns the event is in the file (with `Flush.DISK`, on the disk); when
         it raises, or never returns, it may or may not be there: the book never under-counts.
 
@@ -222,6 +225,10 @@ class Book(Account):
             place, event, purpose=purpose, uses=uses, rounds=rounds, views=views, slack=slack
         )
         with self.hold():
+            state = self._states.get(place.training, NEW)
+            if state.repeats and (place.round, place.attempt) == state.place:
+                self._append([*first, lines.again(place)])
+                return self.receipt(place)
             try:
                 allowed = self._allowed([*first, line])
                 if check is not None:

@@ -70,9 +70,9 @@ class Line:
             fields.pop(name, None)
         return cls(kind, training, fields)
 
-    def whole(self, name: str) -> int:
-        """A field that is a whole number, 0 or more."""
-        value = self.fields.get(name)
+    def whole(self, name: str, default: int | None = None) -> int:
+        """A field that is a whole number, 0 or more; the default where there is no such field."""
+        value = self.fields.get(name, default)
         if type(value) is not int or value < 0:
             raise LedgerError(f"{name} of a {self.kind} line is {value!r}, expected 0, 1, 2, ...")
         return value
@@ -112,6 +112,7 @@ def bind(
     failures: int,
     visits: int = 0,
     events: int = 0,
+    repeats: bool = False,
 ) -> Line:
     """What a training's id means here, for ever.
 
@@ -127,10 +128,13 @@ def bind(
         visits: visits planned here; 0 where hospitals' vectors are summed.
         events: all that places may cost together, spare attempts included, which noise and grid
             were planned for; 0: as many as there are places for.
+        repeats: whether a place's answer follows from a seed, and may be computed again: of a
+            simulated hospital in a seeded run, which promises nobody anything.
     """
     digests = {"terms": terms, "own": own, "members": members, "code": code}
     numbers = {"rounds": rounds, "spare": spare, "failures": failures, "visits": visits}
     numbers |= {"events": events} if events else {}
+    numbers |= {"repeats": 1} if repeats else {}
     return Line("bind", training, {**digests, **numbers, "time": time.time()})
 
 
@@ -180,6 +184,11 @@ def spend(
         check_slack(slack)
         fields["slack"] = list(slack)
     return Line("spend", place.training, fields)
+
+
+def again(place: Place) -> Line:
+    """A place that was paid for is computed once more, to the bit: its answer was lost."""
+    return Line("again", place.training, _at(place))
 
 
 def show(place: Place, *, turn: int) -> Line:

@@ -5,6 +5,7 @@
     any of these -commit-> COMMITTED -close-> IDLE, one round more closed
     any of these -adopt-> IDLE, or -spend-> SPENT, or -answer-> ANSWERED without an update, at a
         higher attempt: the older place is void, paid
+    SPENT, SHOWN, SEALED -again-> SPENT at the same place, where answers follow from a seed
     -end-> ENDED; -retire-> RETIRED
     -public-> itself: figures of public records, as many answers as there are places
 
@@ -58,6 +59,7 @@ class Bind:
     visits: int
     code: str = field(compare=False)
     events: int = field(default=0, compare=False)
+    repeats: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +120,12 @@ class TrainingState(NamedTuple):
     adopted: int = 0
 
     @property
+    def repeats(self) -> bool:
+        """Whether its place may be computed again: it follows from a seed, and was not opened."""
+        begun = self.phase in (Phase.SPENT, Phase.SHOWN, Phase.SEALED)
+        return begun and self.bind is not None and self.bind.repeats
+
+    @property
     def takes_keys(self) -> bool:
         """Whether keys may come, or come again: nothing was paid for, answered or opened yet."""
         begun = self.closed or self.places or self.failures
@@ -152,7 +160,8 @@ def _bind(state: TrainingState, line: Line) -> TrainingState:
         spare=line.whole("spare"),
         failures=line.whole("failures"),
         visits=line.whole("visits"),
-        events=line.whole("events") if "events" in line.fields else 0,
+        events=line.whole("events", 0),
+        repeats=line.whole("repeats", 0) == 1,
     )
     if not given.rounds or not given.failures:
         raise BookError("malformed", "a training has a round, and a failure that ends it, at least")
@@ -175,7 +184,7 @@ def _spend(state: TrainingState, line: Line) -> TrainingState:
     bind = _under_way(state, line)
     place = _next_place(state, bind, line)
     uses = line.whole("uses")
-    rounds = line.whole("rounds") if "rounds" in line.fields else 1
+    rounds = line.whole("rounds", 1)
     if line.count() < 1 or uses < 1 or rounds < 1 or uses % rounds:
         raise BookError(
             "malformed",
@@ -205,6 +214,13 @@ def _spend(state: TrainingState, line: Line) -> TrainingState:
         spent=state.spent + line.count(),
         paid=paid,
     )
+
+
+def _again(state: TrainingState, line: Line) -> TrainingState:
+    _under_way(state, line)
+    if not state.repeats or _place(line) != state.place:
+        raise BookError("stale-place", f"{_place(line)} again at {state.place}")
+    return state._replace(phase=Phase.SPENT, turn=0, reply="")
 
 
 def _show(state: TrainingState, line: Line) -> TrainingState:
@@ -340,20 +356,14 @@ def _public(state: TrainingState, line: Line) -> TrainingState:
     return state._replace(figures=state.figures + 1, about=about)
 
 
+#: What moves a training, each called like its kind of line: about all of it, a place, or a sum.
+_ABOUT = (
+    (_bind, _keyed, _end, _retire, _charge, _public),
+    (_spend, _again, _show, _seal, _answer),
+    (_commit, _close, _adopt),
+)
 _MOVES: dict[str, Callable[[TrainingState, Line], TrainingState]] = {
-    "bind": _bind,
-    "keyed": _keyed,
-    "spend": _spend,
-    "show": _show,
-    "seal": _seal,
-    "answer": _answer,
-    "commit": _commit,
-    "close": _close,
-    "adopt": _adopt,
-    "end": _end,
-    "retire": _retire,
-    "charge": _charge,
-    "public": _public,
+    move.__name__.removeprefix("_"): move for moves in _ABOUT for move in moves
 }
 
 

@@ -29,6 +29,7 @@ from strategies.orphan import end_when_orphaned
 from strategies.run.budget import Budget
 from strategies.run.folder import RunFolder
 from strategies.run.journal import Journal
+from strategies.run.state import RunState, state_so_far
 from strategies.run.summary import Outcome, write_results
 from strategies.run.trackers import make_trackers
 from strategies.run.tracking import Stages, Tracking
@@ -156,7 +157,7 @@ def _lead(
             training.outcome,
             prepared.budget,
             status=status,
-            seconds=time.perf_counter() - started,
+            seconds=prepared.state.seconds + time.perf_counter() - started,
         )
         if status == "finished":
             training.end()
@@ -224,6 +225,7 @@ def _prepare(
         tracking=tracking,
         holdout=holdout,
         journal=journal,
+        state=state_so_far(folder.path) if kept else RunState(),
         heads=Heads.beside(
             folder.path.parent,
             conversation,

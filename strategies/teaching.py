@@ -67,7 +67,8 @@ class TrainingContext:
     @property
     def bytes_carried(self) -> tuple[int, int]:
         """Bytes (from, to) hospitals so far, the ceremony's included."""
-        return self.conversation.received_bytes, self.conversation.sent_bytes
+        (received, sent), talk = self.state.carried, self.conversation
+        return received + talk.received_bytes, sent + talk.sent_bytes
 
 
 class Meter:

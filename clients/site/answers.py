@@ -1,8 +1,8 @@
 """What a hospital answered last in a training: asked again, it sends the same and computes nothing.
 
 So a reply that was lost on its way costs no epsilon. A real hospital keeps it in its own folder; a
-simulated one in memory, up to a bound that its process keeps to: one that has none left is asked at
-a new attempt, which is paid for again.
+simulated one in memory, up to a bound that its process keeps to. One that has none left computes it
+again where it follows from a seed; else it is asked at a new attempt, which is paid for again.
 """
 
 from __future__ import annotations

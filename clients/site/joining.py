@@ -218,6 +218,7 @@ class Joining:
             failures=failures_allowed(settings),
             visits=visits_of(settings),
             events=permitted_events(settings),
+            repeats=hospital.site.simulated and settings.seeded,
         )
 
     def _keep(

@@ -34,6 +34,10 @@ def seal(round, attempt=1):
     return lines.seal(at(round, attempt), reply="R")
 
 
+def again(round, attempt=1):
+    return lines.again(at(round, attempt))
+
+
 def show(round, turn, attempt=1):
     return lines.show(at(round, attempt), turn=turn)
 
@@ -60,6 +64,7 @@ def whole(round):
 
 KEYED = (bind(), lines.keyed("t", keys="K"))
 VISITS = (bind(rounds=6, visits=2, spare=1), KEYED[1])
+SEEDED = (bind(repeats=True), KEYED[1])
 PASS = spend(1, uses=6, rounds=2)
 END, RETIRE = lines.end("t", round=1), lines.retire("t")
 
@@ -112,6 +117,17 @@ def test_a_training_goes_its_way():
         ((*KEYED, spend(1), seal(1)), seal(1), "stale-place"),
         ((*KEYED, spend(1), spend(1, 2)), seal(1), "stale-place"),
         ((*KEYED, spend(1), commit(1)), seal(1), "stale-place"),
+        # Nothing is computed again, but what follows from a seed and was not opened.
+        ((*KEYED, spend(1)), again(1), "stale-place"),
+        ((*KEYED, spend(1), seal(1)), again(1), "stale-place"),
+        (SEEDED, again(1), "stale-place"),
+        ((*SEEDED, spend(1), seal(1)), again(1, 2), "stale-place"),
+        ((*SEEDED, spend(1, 2), seal(1, 2)), again(1), "stale-place"),
+        ((*SEEDED, spend(1), seal(1), lines.answer(at(1), roster="A")), again(1), "stale-place"),
+        ((*SEEDED, spend(1), seal(1), commit(1)), again(1), "stale-place"),
+        ((*SEEDED, *whole(1)), again(1), "stale-place"),
+        ((*SEEDED, spend(1), seal(1), again(1), seal(1)), seal(1), "stale-place"),
+        ((*KEYED, spend(1)), bind(repeats=True), "training-bound"),
         # Turns.
         ((*KEYED, PASS), show(1, 4), "stale-place"),
         ((*KEYED, PASS), show(1, 0), "stale-place"),
@@ -208,6 +224,8 @@ def test_a_forbidden_move_is_refused_by_its_code(before, line, code):
         (*KEYED, commit(1, group="a"), commit(1, group="b"), close(1), spend(2)),
         (*KEYED, commit(1), close(1), spend(2), seal(2), commit(2), END),
         (*VISITS, spend(1), seal(1), spend(4, 2), seal(4, 2)),
+        (*SEEDED, spend(1), again(1), seal(1), again(1), seal(1), commit(1), close(1)),
+        (*SEEDED, PASS, show(1, 2), again(1), show(1, 1), seal(1), again(1), seal(1)),
         (*KEYED, RETIRE, RETIRE, lines.charge("t", EVENT, why="lost")),
         (*KEYED, public("a"), spend(1), public("b"), seal(1), public("b"), commit(1), close(1)),
         (*KEYED, *whole(1), END, public("a")),
@@ -242,6 +260,12 @@ def test_a_commit_without_its_close_has_failed_and_a_close_takes_it_back():
     state = after(close(1), state=state)
     assert state.failures == 1
     assert after(commit(2), adopt(3), state=state).failures == 2
+
+
+def test_what_is_computed_again_is_paid_for_once():
+    state = after(*SEEDED, spend(1, uses=2), seal(1), again(1))
+    assert (state.phase, state.turn, state.turns, state.reply) == (Phase.SPENT, 0, 2, "")
+    assert (state.places, state.spent, state.paid) == (1, 1, 1)
 
 
 def test_a_line_without_its_fields_is_damage():

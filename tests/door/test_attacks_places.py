@@ -140,10 +140,12 @@ def test_turns_of_a_pass_are_kept_until_their_round_is_closed(tmp_path: Path) ->
     assert len(replies(play)) == 1
 
 
+@pytest.mark.parametrize("seed", [7, -1], ids=["seeded", "unseeded"])
 def test_an_answer_that_was_lost_before_its_bytes_were_kept_is_paid_for_anew(
-    tmp_path: Path,
+    tmp_path: Path, seed: int
 ) -> None:
-    play = started(tmp_path)
+    """By a real hospital always, where its site takes seeded runs as well."""
+    play = started(tmp_path, **LOCAL, run__seed=seed)
     play.train(1)
     for path in play.sites.folder(A).glob("reply-*"):
         path.unlink()

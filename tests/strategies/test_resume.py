@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,10 @@ import torch
 from flwr.app import Message
 
 from clients.contract.kinds import Kind
+from clients.contract.settings import Settings
 from clients.prediction.artefact import read_artefact
+from clients.site.contributing import Contributing
+from clients.site.door import TURNS
 from strategies.errors import TrainingStopped
 from strategies.predictors import ITERATES
 from strategies.run.journal import Journal
@@ -49,9 +53,14 @@ def test_a_resumed_seeded_run_ends_in_the_model_of_an_uninterrupted_one(
     run_app(settings)
     assert model_bytes(settings) == model_bytes(reference)
     assert read_json(settings, "summary.json")["rounds"] == 6
-    # The ledger holds every attempt that was made: rounds 3 and 4 were begun twice.
+    # Rounds 3 and 4 were begun twice; what follows from a seed is no other attempt.
     rounds = [e["round"] for e in read_json(settings, "privacy.json")["ledger"]]
-    assert rounds == [1, 2, 3, 3, 4, 4, 5, 6]
+    assert rounds == [1, 2, 3, 4, 5, 6]
+    assert not recorded(settings, "fault")
+    # What it took in all is counted over all processes that led it.
+    found, whole = (read_json(one, "summary.json") for one in (settings, reference))
+    assert found["uplink_bytes_total"] > 0.99 * whole["uplink_bytes_total"]
+    assert found["seconds"]["total"] > sum(row["seconds"] for row in recorded(settings, "round"))
     # What was released before it was stopped is averaged with what came after.
     ours, theirs = (
         read_artefact(Path(one.run.out) / ITERATES).members for one in (settings, reference)
@@ -59,6 +68,86 @@ def test_a_resumed_seeded_run_ends_in_the_model_of_an_uninterrupted_one(
     assert list(ours) == list(theirs) == [f"round-{number:06d}" for number in (2, 4, 6)]
     for member, state in theirs.items():
         assert all(torch.equal(ours[member][name], tensor) for name, tensor in state.items())
+
+
+class KilledAfter:
+    """Ends the server after so many answers at places."""
+
+    def __init__(self, answers: int) -> None:
+        self._left = answers
+
+    def __call__(self, message: Message, reply: Message | None) -> Message | None:
+        if message.metadata.message_type in TURNS and reply is not None:
+            self._left -= 1
+            if not self._left:
+                raise KeyboardInterrupt
+        return reply or message
+
+
+LAYERS = {"exchange__name": "layers", "model__name": "mlp", "training__sampling_rate": 0.5}
+CYCLIC = {"exchange__name": "cyclic", "exchange__cycles": 3, "privacy__regime": "FPDP"}
+
+
+@pytest.mark.parametrize(
+    ("options", "answers"),
+    [
+        (
+            {"exchange__name": "weights", "exchange__local_steps": 2, "privacy__regime": "FPDP"},
+            (6, 3),
+        ),
+        ({"sealing__scheme": "one-time"}, (6, 3)),
+        (LAYERS | {"privacy__regime": "FPDP"}, (2, 7, 16)),
+        (CYCLIC, (6, 2)),
+    ],
+    ids=["weights", "one-time", "layers", "cyclic"],
+)
+def test_places_whose_answers_were_lost_are_computed_again_and_cost_nothing(
+    tmp_path: Path, options: dict[str, object], answers: tuple[int, ...]
+) -> None:
+    options = options | {"privacy__spare_attempts": 0}
+    reference = small_settings(tmp_path / "reference", **options)
+    run_app(reference)
+    settings = small_settings(tmp_path / "killed", **options)
+    for number in answers:
+        with pytest.raises(KeyboardInterrupt):
+            run_app(settings, KilledAfter(number))
+    run_app(settings)
+    assert model_bytes(settings) == model_bytes(reference)
+    assert not recorded(settings, "fault")
+    assert costs(settings) == costs(reference)
+
+
+def test_so_is_a_place_that_was_paid_for_and_not_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process dies over a gradient: most of a long round is that."""
+    options = {"privacy__spare_attempts": 0}
+    reference = small_settings(tmp_path / "reference", **options)
+    run_app(reference)
+    settings = small_settings(tmp_path / "killed", **options)
+
+    def dies(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Contributing, "seal", dies)
+        run_app(settings)
+    assert [count for one in costs(settings).values() for count in one] == [1]
+    run_app(settings)
+    assert model_bytes(settings) == model_bytes(reference)
+    assert costs(settings) == costs(reference)
+
+
+def costs(settings: Settings) -> dict[str, list[int]]:
+    """How many events each hospital's book holds, spending by spending."""
+    found: dict[str, list[int]] = {}
+    for path in sorted(Path(settings.run.out).glob("sites/*/ledger*.jsonl")):
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        spent = [row["event"]["count"] for row in rows if row.get("kind") == "spend"]
+        if spent:
+            found[path.parent.name] = spent
+    assert found
+    return found
 
 
 def test_an_unseeded_round_that_is_run_again_is_a_new_attempt(tmp_path: Path) -> None:
