@@ -192,7 +192,6 @@ class Book(Account):
         views: Mapping[str, float | None] | None = None,
         slack: Slack | None = None,
         check: Callable[[Account], None] | None = None,
-        first: Sequence[Line] = (),
     ) -> Receipt:
         """Pay for a place. Touch the data only after this has returned.
 
@@ -211,8 +210,6 @@ class Book(Account):
             views: noise multiplier that each observer has to face; None: no noise.
             slack: what the training's grid charges (`accounting.limits.SiteLimits.slack_of`).
             check: raises where the site's limits forbid it; nobody spends between it and the line.
-            first: lines that belong before it, such as the close of the round before. They are
-                written even if the spending is refused.
 
         Raises:
             BookError: the place cannot be paid for.
@@ -227,15 +224,11 @@ class Book(Account):
         with self.hold():
             state = self._states.get(place.training, NEW)
             if state.repeats and (place.round, place.attempt) == state.place:
-                self._append([*first, lines.again(place)])
+                self._append([lines.again(place)])
                 return self.receipt(place)
-            try:
-                allowed = self._allowed([*first, line])
-                if check is not None:
-                    check(self)
-            except Exception:
-                self._append(first)
-                raise
+            allowed = self._allowed([line])
+            if check is not None:
+                check(self)
             self._write(*allowed)
             return self._issue(place, event, uses=uses, rounds=rounds)
 

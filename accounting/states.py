@@ -183,8 +183,7 @@ def _keyed(state: TrainingState, line: Line) -> TrainingState:
 def _spend(state: TrainingState, line: Line) -> TrainingState:
     bind = _under_way(state, line)
     place = _next_place(state, bind, line)
-    uses = line.whole("uses")
-    rounds = line.whole("rounds", 1)
+    uses, rounds = line.whole("uses"), line.whole("rounds", 1)
     if line.count() < 1 or uses < 1 or rounds < 1 or uses % rounds:
         raise BookError(
             "malformed",

@@ -1,4 +1,4 @@
-"""What a hospital's book costs: a round's four lines in three appends, and opening it again.
+"""What a hospital's book costs: a round's four lines, and opening it again.
 
 python benchmarks/book_cost.py [--json FILE] [--rounds 3000]
 """
@@ -43,17 +43,16 @@ def opened(path: Path, flush: Flush) -> Book:
 
 
 def train(book: Book, rounds: int) -> list[float]:
-    """Seconds of each round: commit; close and spend; seal."""
+    """Seconds of each round: commit, close, spend, seal."""
     took = []
     for number in range(1, rounds + 1):
         place = Place("t", number, 1)
         start = time.perf_counter()
-        first = ()
         if number > 1:
             before = Place("t", number - 1, 1)
             book.append(lines.commit(before, roster=DIGEST, total=DIGEST))
-            first = (lines.close("t", round=number - 1, chain=DIGEST),)
-        book.spend(place, EVENT, purpose="gradients", first=first).use(number, 1)
+            book.append(lines.close("t", round=number - 1, chain=DIGEST))
+        book.spend(place, EVENT, purpose="gradients").use(number, 1)
         book.append(lines.seal(place, reply=DIGEST))
         took.append(time.perf_counter() - start)
     return took

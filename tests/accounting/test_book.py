@@ -1,7 +1,6 @@
 import hashlib
 import json
 import math
-import os
 import time
 import zlib
 
@@ -33,33 +32,34 @@ def test_an_event_is_in_the_file_before_there_is_a_receipt(path):
     assert book.spent("t") == 1 and book.events() == (EVENT,) == opened(path).events()
 
 
-def test_the_close_of_the_round_before_goes_to_disk_with_the_next_spending(path, monkeypatch):
+def test_a_refused_spending_writes_nothing(path):
     book = keyed(path)
-    book.append(lines.commit(Place("t", 1, 1), roster="r", total="s"))
-    writes = []
-    write = os.write
-    monkeypatch.setattr(os, "write", lambda *a: (writes.append(a), write(*a))[1])
-    close = lines.close("t", round=1, chain="c")
-    book.spend(Place("t", 2, 1), EVENT, purpose="x", first=[close])
-    assert len(writes) == 1 and kinds(path)[-2:] == ["close", "spend"]
+
+    def refuse(_):
+        raise LimitRefused("max-epsilon", 3, 2)
+
+    with pytest.raises(LimitRefused):
+        book.spend(Place("t", 1, 1), EVENT, purpose="x", check=refuse)
+    with pytest.raises(BookError):
+        book.spend(Place("t", 2, 1), EVENT, purpose="x")
+    assert kinds(path)[-1] == "keyed" and not book.events()
 
 
-def test_a_refused_spending_writes_the_close_before_it_and_nothing_else(path):
-    book = keyed(path)
-    for round in (1, 2):
-        book.append(lines.commit(Place("t", round, 1), roster="r", total="s"))
-        close = lines.close("t", round=round, chain="c")
-
-        def refuse(_):
-            raise LimitRefused("max-epsilon", 3, 2)
-
-        with pytest.raises((LimitRefused, BookError)):
-            # The second is refused by the book itself: the place is none.
-            book.spend(
-                Place("t", round + 1, 2 - round), EVENT, purpose="x", first=[close], check=refuse
-            )
-        assert kinds(path)[-1] == "close" and book.state("t").closed == round
-    assert not book.events()
+def test_what_follows_from_a_seed_is_paid_for_once_however_often_it_is_computed(path):
+    book = keyed(path, repeats=True)
+    place = Place("t", 1, 1)
+    for _ in range(3):
+        receipt = book.spend(place, EVENT, purpose="x")
+        receipt.use(1, 1)
+        with pytest.raises(BookError):
+            receipt.use(1, 1)
+        book.append(lines.seal(place, reply="R"))
+    assert kinds(path)[2:] == ["spend", "seal", *["again", "seal"] * 2]
+    assert book.spent("t") == len(book.events()) == 1
+    # What is opened is not computed again, and a later process knows it.
+    book.append(lines.commit(place, roster="r", total="s"))
+    with pytest.raises(BookError):
+        opened(path).spend(place, EVENT, purpose="x")
 
 
 def test_limits_are_checked_against_what_was_spent_under_the_same_lock(path):

@@ -192,16 +192,16 @@ def hospital(trial, said):
         lines.bind(name, **digests, rounds=10**6, spare=0, failures=6),
         lines.keyed(name, keys="K"),
     )
-    number, first = 0, []
+    number = 0
     while True:
         number += 1
         place = Place(name, number, 1)
-        book.spend(place, event, purpose="x", first=first)
+        book.spend(place, event, purpose="x")
         os.write(said, b"s")  # the data is touched
         book.append(lines.seal(place, reply="r"))
         os.write(said, b"l")  # something leaves
         book.append(lines.commit(place, roster="r", total="s"))
-        first = [lines.close(name, round=number, chain="c")]
+        book.append(lines.close(name, round=number, chain="c"))
 
 known = 0
 for trial in range(trials):
