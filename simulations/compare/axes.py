@@ -27,6 +27,7 @@ from pathlib import Path
 
 from clients.contract.groups import NO_EXCHANGE
 from clients.contract.settings import ConfigValue, Settings, SettingsError
+from simulations.compare.folder import CELLS
 from simulations.compare.measures import MEASURES
 from simulations.scenario import Scenario, read_assignments, resolve
 
@@ -250,7 +251,7 @@ def plan_comparison(scenario: Scenario, axes: Axes) -> Plan:
 
 def cell_folder(out: Path, cell: Cell) -> Path:
     """Return where a cell's run folder lies in a comparison's folder."""
-    return out / "cells" / cell.name
+    return out / CELLS / cell.name
 
 
 def _resolve(

@@ -9,12 +9,25 @@ from typing import Any
 from strategies.run.reading import NoRun
 
 COMPARISON = "comparison.json"
+#: Folder of its trainings.
+CELLS = "cells"
 
 
 def find_comparison(name: str, parent: Path = Path("runs")) -> Path | None:
-    """Return a comparison's folder by its path or its name in `parent`, or None if it is none."""
-    folders = (Path(name), parent / name)
-    return next((path for path in folders if (path / COMPARISON).is_file()), None)
+    """Return a comparison's folder by its path or its name in `parent`, or None if it is none.
+
+    Raises:
+        NoRun: the comparison has not come to its end.
+    """
+    for path in (Path(name), parent / name):
+        if (path / COMPARISON).is_file():
+            return path
+        if (path / CELLS).is_dir():
+            raise NoRun(
+                f"{path} is a comparison that has not finished: give the same 'compare' again, and "
+                f"it goes on where it was. Its trainings are in {path / CELLS}."
+            )
+    return None
 
 
 def read_comparison(path: Path) -> dict[str, Any]:

@@ -19,6 +19,8 @@ NO_MODEL = "no model was released"
 NO_HOLDOUT = "nothing was measured: data.holdout-from is none"
 #: What a model is said to have learnt that says one class of everybody.
 LEARNT = "it has learnt"
+#: What may help.
+TEACHES = "more rounds, patients or epsilon, or training.class-shares, may teach it more"
 #: Most classes that a table of results lists one by one.
 MOST_CLASSES = 10
 #: Of what is measured at a threshold.
@@ -87,7 +89,7 @@ def merit_rows(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("accuracy", _beside(_figure(summary.get("accuracy"), without), _majority(merit))),
     ]
     if guess := merit.get("one_guess"):
-        rows.append((LEARNT, nothing_text(guess)))
+        rows.append((LEARNT, f"{nothing_text(guess)}; {TEACHES}"))
     if "balanced_accuracy" in metrics:
         rows.append(("balanced accuracy", share_text(metrics["balanced_accuracy"])))
     rows.append(("AUC", _figure(summary.get("auc"), without or WHY_NOT["auc"])))

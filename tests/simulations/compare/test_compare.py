@@ -30,12 +30,12 @@ from simulations.compare.axes import (
 )
 from simulations.compare.comparison import Comparison, axes_of, comparison_bar, held
 from simulations.compare.figures import draw_all
-from simulations.compare.folder import COMPARISON
+from simulations.compare.folder import CELLS, COMPARISON, find_comparison
 from simulations.compare.page import write_results_page
 from simulations.compare.report import render_comparison_report
 from simulations.compare.workers import run_trainings
 from simulations.scenario import Scenario, find_scenario, list_scenarios
-from strategies.run.reading import read_settings
+from strategies.run.reading import NoRun, read_settings
 from tests.simulations.made_runs import run_round, start_run
 
 #: Small trainings, which nobody attacks: audits have tests of their own.
@@ -298,6 +298,13 @@ def test_a_dead_process_loses_its_training_alone_and_one_cut_short_is_made_anew(
 def test_two_commands_do_not_share_a_folder(tmp_path):
     with held(tmp_path), pytest.raises(SettingsError, match="another comparison is running"):
         Comparison(out=tmp_path).run(DEFAULT, Axes())
+
+
+def test_a_comparison_that_has_not_finished_is_told_from_what_is_none(tmp_path):
+    assert find_comparison(str(tmp_path)) is None
+    (tmp_path / CELLS).mkdir()
+    with pytest.raises(NoRun, match="has not finished: give the same 'compare' again"):
+        find_comparison(str(tmp_path))
 
 
 @pytest.mark.usefixtures("at_a_terminal")

@@ -132,7 +132,8 @@ def test_what_is_no_number_never_reaches_json(tmp_path: Path) -> None:
     rows = rows_of(tmp_path)
     assert rows["AUC"] == "- (the holdout has one class only)"
     assert rows["sensitivity, specificity of yes"].startswith("- (too few records")
-    assert rows["it has learnt"] == "nothing: every record is said to be no"
+    learnt, help = rows["it has learnt"].split("; ")
+    assert learnt == "nothing: every record is said to be no" and "training.class-shares" in help
     found = strict(json_text({"a": [float("nan"), (float("inf"), 1.5)]}))
     assert found == {"a": [None, [None, 1.5]]}
 
