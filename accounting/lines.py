@@ -129,7 +129,8 @@ def bind(
         events: all that places may cost together, spare attempts included, which noise and grid
             were planned for; 0: as many as there are places for.
         repeats: whether a place's answer follows from a seed, and may be computed again: of a
-            simulated hospital in a seeded run, which promises nobody anything.
+            simulated hospital in a seeded run, which promises nobody anything, where no share of a
+            key is bound to what was sealed first.
     """
     digests = {"terms": terms, "own": own, "members": members, "code": code}
     numbers = {"rounds": rounds, "spare": spare, "failures": failures, "visits": visits}

@@ -207,6 +207,9 @@ class Joining:
 
     def _line(self, request: _Fixed, members: str) -> Line:
         hospital, settings = self._hospital, self._hospital.run_settings
+        sealing = hospital.agreement(request.noise_multiplier).session.terms.sealing
+        # A roster that holders answer names what was sealed first: other bytes do not fit it.
+        repeats = hospital.site.simulated and settings.seeded and sealing.sharing is None
         return lines.bind(
             hospital.training,
             terms=request.bind,
@@ -218,7 +221,7 @@ class Joining:
             failures=failures_allowed(settings),
             visits=visits_of(settings),
             events=permitted_events(settings),
-            repeats=hospital.site.simulated and settings.seeded,
+            repeats=repeats,
         )
 
     def _keep(

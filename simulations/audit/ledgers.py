@@ -91,6 +91,11 @@ def read_book(path: Path, training: str) -> Book:
                     end=end,
                 )
             )
+        elif record["kind"] == "again":
+            raise LedgerError(
+                f"{path}: {place} was computed again, as a seeded simulation does that goes on: "
+                "what left twice is not one message. Reconcile an unseeded run"
+            )
         elif record["kind"] == "seal":
             answered[place] = record["reply"], end
         elif record["kind"] == "show":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,19 +45,31 @@ class RunState:
 
 
 def state_so_far(path: Path) -> RunState:
-    """Return the state of a training that goes on: what its rounds took before, by its run folder.
+    """Return the state of a training that goes on: what it took before, by its run folder.
 
-    A process that was killed has left no total of its seconds; those of its rounds count then.
+    Only figures follow from it, so what is not there, or damaged, counts as nothing. A process that
+    was killed has left no total; its rounds count then.
     """
-    state = RunState()
+    state, since = RunState(), 0.0
     for event in read_events(path):
-        if event.get("kind") != "round":
-            continue
-        state.round_seconds.append(event["seconds"])
-        state.uplink_bytes.append(event["uplink_bytes"])
-        state.downlink_bytes.append(event["downlink_bytes"])
-        state.carried = (event["uplink_bytes_total"], event["downlink_bytes_total"])
-    summary = path / "summary.json"
-    told = json.loads(summary.read_bytes())["seconds"]["total"] if summary.is_file() else 0.0
-    state.seconds = max(told, sum(state.round_seconds))
+        if event.get("kind") == "end":
+            since = 0.0  # what was before is in the summary
+        elif event.get("kind") == "round":
+            with suppress(KeyError, TypeError, ValueError):
+                seconds = float(event["seconds"])
+                up, down = int(event["uplink_bytes"]), int(event["downlink_bytes"])
+                state.carried = (
+                    int(event["uplink_bytes_total"]),
+                    int(event["downlink_bytes_total"]),
+                )
+                state.round_seconds.append(seconds)
+                state.uplink_bytes.append(up)
+                state.downlink_bytes.append(down)
+                since += seconds
+    with suppress(OSError, KeyError, TypeError, ValueError):
+        told = json.loads((path / "summary.json").read_bytes())
+        totals = int(told["uplink_bytes_total"]), int(told["downlink_bytes_total"])
+        state.carried = max(state.carried[0], totals[0]), max(state.carried[1], totals[1])
+        state.seconds = float(told["seconds"]["total"])
+    state.seconds = max(state.seconds + since, sum(state.round_seconds))
     return state

@@ -17,6 +17,7 @@ from clients.site.door import TURNS
 from strategies.errors import TrainingStopped
 from strategies.predictors import ITERATES
 from strategies.run.journal import Journal
+from strategies.run.state import state_so_far
 from tests.exchange_runs import model_bytes, read_json, recorded, run_app
 from tests.in_process import hospital_of, small_settings
 
@@ -71,13 +72,14 @@ def test_a_resumed_seeded_run_ends_in_the_model_of_an_uninterrupted_one(
 
 
 class KilledAfter:
-    """Ends the server after so many answers at places."""
+    """Ends the server after so many answers at places, or of one kind."""
 
-    def __init__(self, answers: int) -> None:
+    def __init__(self, answers: int, kind: Kind | None = None) -> None:
         self._left = answers
+        self._kinds = set(TURNS) if kind is None else {kind}
 
     def __call__(self, message: Message, reply: Message | None) -> Message | None:
-        if message.metadata.message_type in TURNS and reply is not None:
+        if message.metadata.message_type in self._kinds and reply is not None:
             self._left -= 1
             if not self._left:
                 raise KeyboardInterrupt
@@ -136,6 +138,61 @@ def test_so_is_a_place_that_was_paid_for_and_not_answered(
     run_app(settings)
     assert model_bytes(settings) == model_bytes(reference)
     assert costs(settings) == costs(reference)
+
+
+@pytest.mark.parametrize("answers", [1, 5])
+def test_what_holders_are_bound_to_is_not_sealed_again(tmp_path: Path, answers: int) -> None:
+    """The roster that was fixed names what was sealed first, and is asked for again."""
+    options = {"sealing__scheme": "one-time", "privacy__dropouts": 1, "partition__hospitals": 6}
+    options |= {"privacy__spare_attempts": 0}
+    reference = small_settings(tmp_path / "reference", **options)
+    run_app(reference)
+    settings = small_settings(tmp_path / "killed", **options)
+    with pytest.raises(KeyboardInterrupt):
+        run_app(settings, KilledAfter(answers, Kind.ANSWER))
+    run_app(settings)
+    assert model_bytes(settings) == model_bytes(reference)
+    assert not recorded(settings, "fault")
+    assert costs(settings) == costs(reference)
+
+
+@pytest.mark.parametrize("damage", ["", "{}", "[]", '{"seconds": 3}', None])
+def test_a_training_goes_on_whatever_is_left_of_its_figures(
+    tmp_path: Path, damage: str | None
+) -> None:
+    settings = small_settings(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        run_app(settings, KilledAt(2))
+    before = read_json(settings, "summary.json")
+    if damage is not None:
+        (tmp_path / "summary.json").write_text(damage)
+    run_app(settings)
+    after = read_json(settings, "summary.json")
+    assert after["rounds"] == 3
+    assert after["seconds"]["total"] > sum(row["seconds"] for row in recorded(settings, "round"))
+    if damage is None:
+        assert after["seconds"]["total"] > before["seconds"]["total"]
+        assert after["uplink_bytes_total"] > before["uplink_bytes_total"] > 0
+
+
+def test_seconds_and_bytes_of_a_process_that_was_killed_are_those_of_its_rounds(
+    tmp_path: Path,
+) -> None:
+    def round_line(seconds: float, total: int) -> str:
+        row = {"kind": "round", "seconds": seconds, "uplink_bytes": 3, "downlink_bytes": 4}
+        return json.dumps(row | {"uplink_bytes_total": total, "downlink_bytes_total": 2 * total})
+
+    # An orderly end after 10 seconds, 4 of them in rounds, and then rounds up to a kill.
+    lines = [round_line(4.0, 100), json.dumps({"kind": "end"}), round_line(5.0, 160)]
+    (tmp_path / "metrics.jsonl").write_text("\n".join([*lines, '{"kind": "rou']))
+    totals = {"uplink_bytes_total": 130, "downlink_bytes_total": 330}
+    (tmp_path / "summary.json").write_text(json.dumps(totals | {"seconds": {"total": 10.0}}))
+    state = state_so_far(tmp_path)
+    assert (state.seconds, state.carried) == (15.0, (160, 330))
+    assert (state.round_seconds, state.uplink_bytes) == ([4.0, 5.0], [3, 3])
+    # Without what the orderly end left.
+    (tmp_path / "summary.json").unlink()
+    assert state_so_far(tmp_path).seconds == 9.0
 
 
 def costs(settings: Settings) -> dict[str, list[int]]:
