@@ -295,8 +295,8 @@ their interval leaves nought out.
 
 Measured under `modular`, which adds the same integers as the scenarios' bfv and gives the same
 model to the bit. A round of ResNet-18 takes one core a minute and a half at 64 pixels: it was
-trained on one seed alone, which says little. A row that says "not measured" was not trained on this
-machine, two shared cores: of the published pictures of 224 only 240 are at hand. Each of these
+trained on three seeds, so its intervals are wide. A row that says "not measured" was not trained on
+this machine, two shared cores: of the published pictures of 224 only 240 are at hand. Each of these
 scenarios is trained for a round by the tests. Torchvision's weights are not at hand either; with
 them a net starts from ImageNet: `--set model.weights=squeezenet1_1-b8a52dc0.pth`, or `--set
 model.name=pretrained:resnet18 --set model.weights=resnet18-f37072fd.pth --set
