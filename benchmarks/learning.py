@@ -26,6 +26,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 from learning_rows import FAST, ROWS, Row  # noqa: E402  (after the path is set)
 from needed_data import data_or_exit  # noqa: E402
 
+from strategies.run.events import is_finished  # noqa: E402
+
 MEASURED = ROOT / "docs" / "measured" / "learning.json"
 PAGE = ROOT / "docs" / "results-data.md"
 QUIET = ("tracking.wandb=disabled", "run.log-level=warning", "audit.enabled=false")
@@ -45,7 +47,7 @@ def run(out: Path, only: Sequence[str]) -> None:
             continue
         for seed in row.chance:
             folder = out.absolute() / row.name / f"seed{seed}"
-            if (folder / "summary.json").exists():
+            if is_finished(folder):
                 continue
             folder.mkdir(parents=True, exist_ok=True)
             overrides = {"run.seed": seed, "run.out": str(folder)}
@@ -81,7 +83,7 @@ def gather(out: Path) -> None:
     kept = json.loads(MEASURED.read_text()) if MEASURED.exists() else {}
     for row in ROWS:
         folders = [out / row.name / f"seed{seed}" for seed in row.chance]
-        found = [_figures(one, row) for one in folders if (one / "summary.json").exists()]
+        found = [_figures(one, row) for one in folders if is_finished(one)]
         head = {"scenario": row.scenario, "sets": list(row.sets)}
         before = kept.get(row.name, {})
         same = {name: before.get(name) for name in head} == head

@@ -34,6 +34,8 @@ from learning import QUIET, _interval  # noqa: E402  (after the path is set)
 from learning_rows import FRESH  # noqa: E402
 from needed_data import data_or_exit  # noqa: E402
 
+from strategies.run.events import is_finished  # noqa: E402
+
 MEASURED = ROOT / "docs" / "measured" / "task_rows.json"
 SEEDS = 5
 #: Both rows of a task: what differs between them.
@@ -272,7 +274,7 @@ def run(out: Path, seeds: range, only: list[str]) -> None:
         for seed in seeds:
             for way, more in WAYS.items():
                 place = _place(out, name, way, seed)
-                if (place / "summary.json").exists():
+                if is_finished(place):
                     continue
                 place.mkdir(parents=True, exist_ok=True)
                 sets = (f"data.name={data}", "data.public=true", *task.sets, *more, *QUIET)
@@ -309,7 +311,7 @@ def gather(out: Path, seeds: range) -> dict[str, Any]:
             way: [
                 _figures(place)
                 for seed in seeds
-                if ((place := _place(out, name, way, seed)) / "summary.json").exists()
+                if is_finished(place := _place(out, name, way, seed))
             ]
             for way in WAYS
         }

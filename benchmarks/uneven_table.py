@@ -30,6 +30,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 from learning_rows import FAST, FRESH  # noqa: E402  (after the path is set)
 
+from strategies.run.events import is_finished  # noqa: E402
+
 MEASURED = ROOT / "docs" / "measured" / "uneven_table.json"
 PATIENTS, POSITIVE, COLUMNS, SEEDS = 4000, 0.15, 15, 5
 #: Far from 0, so that no table is any training's own draw.
@@ -108,7 +110,7 @@ def run(out: Path, seeds: range) -> None:
         known = folder / "known.json"
         for name, sets in ROWS.items():
             place = _place(folder, name)
-            if (place / "summary.json").exists():
+            if is_finished(place):
                 continue
             place.mkdir(parents=True, exist_ok=True)
             own = (f"data.name=csv:{folder / 'table.csv'}", *sets, *QUIET)
@@ -183,7 +185,7 @@ def gather(out: Path, seeds: range) -> dict[str, Any]:
                 rows.setdefault(name, []).append(found)
         for name in ROWS:
             place = _place(folder, name)
-            if (place / "summary.json").exists():
+            if is_finished(place):
                 rows.setdefault(name, []).append(_figures(place))
     return {
         "command": "python benchmarks/uneven_table.py run",

@@ -140,6 +140,11 @@ def run_progress(path: Path) -> RunProgress:
     return fold(read_events(path))
 
 
+def is_finished(path: Path) -> bool:
+    """Whether the run of a folder came to its end; one that was interrupted has a summary too."""
+    return run_progress(path).status == "finished"
+
+
 def last_change(path: Path) -> float:
     """Return when a run last wrote an event, in unix seconds; 0 before its first."""
     try:
