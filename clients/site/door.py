@@ -283,8 +283,8 @@ class Door:
         if state.bind is None:
             raise Fault(Code.KEYS_MISSING, "the training has not begun here")
         if turn == 1:
-            before = asked <= state.place and not (asked == state.place and state.repeats)
-            if before or place.round > state.bind.rounds:
+            passed = asked < state.place or (asked == state.place and not state.repeats)
+            if passed or place.round > state.bind.rounds:
                 raise Fault(Code.STALE_PLACE, f"{asked} after {state.place}")
         elif asked != state.place or state.phase is not Phase.SHOWN or state.turn >= turn:
             raise Fault(Code.STALE_PLACE, f"turn {turn} of {asked} at {state.place}, {state.turn}")

@@ -22,7 +22,7 @@ def find_comparison(name: str, parent: Path = Path("runs")) -> Path | None:
     for path in (Path(name), parent / name):
         if (path / COMPARISON).is_file():
             return path
-        if (path / CELLS).is_dir():
+        if any((path / CELLS).glob("*/config.toml")):
             raise NoRun(
                 f"{path} is a comparison that has not finished: give the same 'compare' again, and "
                 f"it goes on where it was. Its trainings are in {path / CELLS}."

@@ -16,6 +16,7 @@ from clients.site.contributing import Contributing
 from clients.site.door import TURNS
 from strategies.errors import TrainingStopped
 from strategies.predictors import ITERATES
+from strategies.run.events import is_finished
 from strategies.run.journal import Journal
 from strategies.run.state import state_so_far
 from tests.exchange_runs import model_bytes, read_json, recorded, run_app
@@ -51,7 +52,9 @@ def test_a_resumed_seeded_run_ends_in_the_model_of_an_uninterrupted_one(
         with pytest.raises(KeyboardInterrupt):
             run_app(settings, KilledAt(round_))
         assert read_json(settings, "summary.json")["status"] == "interrupted"
+        assert not is_finished(tmp_path / "killed")
     run_app(settings)
+    assert is_finished(tmp_path / "killed")
     assert model_bytes(settings) == model_bytes(reference)
     assert read_json(settings, "summary.json")["rounds"] == 6
     # Rounds 3 and 4 were begun twice; what follows from a seed is no other attempt.

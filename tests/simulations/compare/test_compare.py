@@ -301,8 +301,9 @@ def test_two_commands_do_not_share_a_folder(tmp_path):
 
 
 def test_a_comparison_that_has_not_finished_is_told_from_what_is_none(tmp_path):
+    (tmp_path / CELLS / "one").mkdir(parents=True)  # of pictures, say
     assert find_comparison(str(tmp_path)) is None
-    (tmp_path / CELLS).mkdir()
+    (tmp_path / CELLS / "one" / "config.toml").touch()
     with pytest.raises(NoRun, match="has not finished: give the same 'compare' again"):
         find_comparison(str(tmp_path))
 
