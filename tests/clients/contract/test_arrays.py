@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import io
 import time
 
@@ -37,6 +38,9 @@ ODD = {
     "dates": said("<M8[s]", (1,), bytes(8)),
     "imaginary numbers": said("<c8", (1,), bytes(8)),
     "objects": said("|O", (1,), b"\x80\x04N."),
+    "no such size": said("<f3", (1,), bytes(3)),
+    "more dimensions than there are": said("<f4", (1,) * 65, bytes(4)),
+    "a shape of words": said("<f4", ("1",), bytes(4)),  # type: ignore[arg-type]
     "another version": said("<f4", (1,), bytes(4), version=9),
     "no head": SENT,
     "a deep head": Array("float32", (1,), "numpy.ndarray", b"\x93NUMPY\1\0(#" + b"(" * 9000),
@@ -51,7 +55,7 @@ def test_what_is_no_array_of_numbers_is_refused_at_once(odd: str) -> None:
         lambda: numbers_in(ODD[odd]),
         lambda: unpack_tensors("0.", ArrayRecord({"0.weight": ODD[odd]})),
     ):
-        with pytest.raises((ValueError, SyntaxError, MemoryError, RecursionError, TypeError)):
+        with pytest.raises(ValueError, match="array of"):
             read()
     assert time.process_time() - start < 1.0
 
@@ -60,7 +64,7 @@ def test_so_is_a_model_to_be_judged_before_anything_else_is_looked_at() -> None:
     content = JudgeRequest(training="t", bind="", models=({},)).content()
     content[ARRAYS] = ArrayRecord({"0.weight": ODD["nothing, a million times"]})
     start = time.process_time()
-    with pytest.raises(ValueError, match="an array of"):
+    with pytest.raises(ValueError, match="no array of numbers"):
         JudgeRequest.read(content)
     assert time.process_time() - start < 1.0
 
@@ -87,6 +91,17 @@ def test_numbers_come_as_they_were_sent(values: np.ndarray) -> None:
     np.save(file, values)
     sent = Array("float32", (1,), "numpy.ndarray", file.getvalue())
     assert np.array_equal(numbers_in(sent), values)
+
+
+def test_what_a_stranger_sent_is_not_given_to_the_parser_of_python(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def parse(*_: object, **__: object) -> None:
+        raise SystemError("AST constructor recursion depth mismatch")
+
+    sent = pack_arrays("", {"x": np.arange(6.0).reshape(2, 3)})["x"]
+    monkeypatch.setattr(ast, "parse", parse)
+    assert np.array_equal(numbers_in(sent), np.arange(6.0).reshape(2, 3))
 
 
 @pytest.mark.exhaustive
