@@ -26,6 +26,7 @@ whose norm is taken itself. For all others a norm is off by 2^-21 of itself and 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -39,6 +40,10 @@ UNIT = 2.0**-53
 LEAST_ERROR = 2.0**-32
 #: Multiplications in float32 that take as long as writing a value of a row and reading it twice.
 VALUE_COST = 100
+#: A convolution's own backward pass, called for each patient, takes half as long as a product with
+#: copies of its windows where a record's maps have more values: torch gives one record's to oneDNN
+#: from there on. (A GPU would wait for so many calls.)
+OWN_PASS = 20480
 #: Factors of a pass in float64 are kept from the norms to the sum where they take no more bytes.
 KEPT_BYTES = 2**20
 
@@ -130,6 +135,11 @@ class Window:
         """How many places of a kernel there are."""
         return math.prod(self.kernel)
 
+    @property
+    def copies(self) -> bool:
+        """Whether outputs are made of others' inputs, so that maps are no patches as they lie."""
+        return self.places > 1 or set(self.stride) != {1}
+
     def patches(self, maps: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         """Return what each output was made of: ``[n, c, *space] -> [n, positions, places * c]``.
 
@@ -143,7 +153,7 @@ class Window:
             (side - reach * (width - 1) - 1) // step + 1 for side, width, step, reach in axes
         ]
         last = maps.movedim(1, -1).contiguous()
-        if self.places == 1 and set(self.stride) == {1}:
+        if not self.copies:
             return last.flatten(1, -2).to(dtype)
         strides = last.stride()[1:-1]
         steps = [one * step for one, step in zip(strides, self.stride, strict=True)]
@@ -325,7 +335,11 @@ def _squares(
 
 
 def weight_gradients(
-    at_outputs: torch.Tensor, at_inputs: torch.Tensor, window: Window | None, owners: Owners
+    at_outputs: torch.Tensor,
+    at_inputs: torch.Tensor,
+    window: Window | None,
+    owners: Owners,
+    own_pass: Callable[[], torch.Tensor] | None = None,
 ) -> torch.Tensor | Rows | Factors:
     """Return patients' gradients of a weight as what costs less for a record: factors, or rows.
 
@@ -337,6 +351,7 @@ def weight_gradients(
         at_inputs: float32 ``[records, positions, inputs]``, or, of a convolution, its maps.
         window: of a convolution.
         owners: whose the records are.
+        own_pass: makes rows ``[patients, values]`` otherwise, as the layer does for each patient.
     """
     factors = Factors(at_outputs, at_inputs, window, owners)
     positions, outputs = at_outputs.shape[1:]
@@ -344,6 +359,9 @@ def weight_gradients(
     norms, product = 2 * (inputs + outputs) * positions**2, factors.values * positions
     if norms + product <= VALUE_COST * factors.values:
         return factors
+    large = at_inputs.device.type == "cpu" and at_inputs[0].numel() > OWN_PASS
+    if own_pass is not None and window is not None and window.copies and large:
+        return own_pass()
     seen = at_inputs if window is None else window.patches(at_inputs, at_inputs.dtype)
     rows = owners.means(at_outputs.mT @ seen)
     return rows.flatten(1) if window is None or window.places == 1 else Rows(rows, window.places)

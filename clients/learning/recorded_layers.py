@@ -20,6 +20,9 @@ _convolution_backward = torch.ops.aten.convolution_backward
 _group_norm_backward = torch.ops.aten.native_group_norm_backward
 _layer_norm_backward = torch.ops.aten.native_layer_norm_backward
 
+#: Of weights with more values, gradients take less time from maps whose channels lie first.
+_MANY_VALUES = 2**17
+
 
 class UnknownUse(ValueError):
     """A model uses a parameter in a way whose gradients cannot be told patient by patient here."""
@@ -72,10 +75,14 @@ class Layer:
             self.keeper.keep(parameter, self.keeper.owners.means(records()))
 
     def _keep_factors(
-        self, at_outputs: torch.Tensor, at_inputs: torch.Tensor, window: Window | None
+        self,
+        at_outputs: torch.Tensor,
+        at_inputs: torch.Tensor,
+        window: Window | None,
+        own_pass: Callable[[], torch.Tensor] | None = None,
     ) -> None:
         if self.weight is not None and self.keeper.trains(self.weight):
-            found = weight_gradients(at_outputs, at_inputs, window, self.keeper.owners)
+            found = weight_gradients(at_outputs, at_inputs, window, self.keeper.owners, own_pass)
             self.keeper.keep(self.weight, found)
 
 
@@ -128,16 +135,33 @@ class Convolution(Layer):
         at_outputs, at = gradient.flatten(2).mT, self.window
         self.keep_bias(at_outputs)
         if self.groups == 1:
-            self._keep_factors(at_outputs, inputs, at)
+            self._keep_factors(at_outputs, inputs, at, lambda: self._by_patient(gradient, inputs))
         else:
             self._keep_rows(self.weight, lambda: self._grouped(at_outputs, inputs))
-        if not wanted:
-            return None
-        none = [0] * len(at.kernel)
+        return self._pass(gradient, inputs, [True, False, False])[0] if wanted else None
+
+    def _pass(
+        self, gradient: torch.Tensor, inputs: torch.Tensor, wants: list[bool]
+    ) -> tuple[torch.Tensor, ...]:
+        """Return the gradients at the inputs, of the weight and of the bias that are wanted."""
+        at, none = self.window, [0] * len(self.window.kernel)
         where = (at.stride, at.padding, at.dilation, False, none, self.groups)
-        wants = [True, False, False]
-        found = _convolution_backward(gradient, inputs, self.weight, None, *where, wants)
-        return found[0]  # type: ignore[no-any-return]
+        return _convolution_backward(  # type: ignore[no-any-return]
+            gradient, inputs, self.weight, None, *where, wants
+        )
+
+    def _by_patient(self, gradient: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
+        """Return patients' mean gradients of the weight, each by a pass of their own records."""
+        assert self.weight is not None
+        counts = list(self.keeper.owners.counts)
+        rows = gradient.new_empty((len(counts), *self.weight.shape))
+        if self.weight.numel() > _MANY_VALUES:
+            gradient, inputs = gradient.contiguous(), inputs.contiguous()
+        pairs = zip(torch.split(gradient, counts), torch.split(inputs, counts), strict=True)
+        for row, count, (at_outputs, at_inputs) in zip(rows, counts, pairs, strict=True):
+            found = self._pass(at_outputs, at_inputs, [False, True, False])[1]
+            torch.div(found, count, out=row)
+        return rows.flatten(1)
 
     def _grouped(self, at_outputs: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
         """Return records' gradients of a weight that joins channels within groups alone."""

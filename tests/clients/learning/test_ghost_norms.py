@@ -124,13 +124,14 @@ def _expected(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("form", ["factors", "rows", "whichever costs less"])
+@pytest.mark.parametrize("form", ["factors", "rows", "own passes", "whichever costs less"])
 @settings(max_examples=5, deadline=None)
 @given(counts=st.lists(st.integers(1, 3), min_size=1, max_size=4), seed=st.integers(0, 99))
 def test_norms_rows_and_sums_are_those_of_one_patient_at_a_time(
     kind: str, form: str, counts: list[int], seed: int
 ) -> None:
-    cost = {"factors": 1e9, "rows": -1.0, "whichever costs less": ghost_norms.VALUE_COST}[form]
+    cost = {"factors": 1e9, "whichever costs less": ghost_norms.VALUE_COST}.get(form, -1.0)
+    large = {"rows": 10**9, "own passes": 0}.get(form, ghost_norms.OWN_PASS)
     generator = torch.Generator().manual_seed(seed)
     model, shape = _model(kind)
     owners = _owners(counts)
@@ -139,11 +140,13 @@ def test_norms_rows_and_sums_are_those_of_one_patient_at_a_time(
     scale = torch.rand(len(counts), generator=generator, dtype=torch.float64) + 0.1
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ghost_norms, "VALUE_COST", cost)
+        patch.setattr(ghost_norms, "OWN_PASS", large)
         found = _found(model, inputs, labels, owners)
     expected = _expected(model, inputs, labels, owners)
     if form != "whichever costs less":
         kept = {type(one) for one in found}
-        assert Factors in kept if form == "factors" else kept <= {torch.Tensor, Rows}
+        others = {torch.Tensor} if form == "own passes" else {torch.Tensor, Rows}
+        assert Factors in kept if form == "factors" else kept <= others
     # Against the whole gradient: a shift before a normalisation has one of nothing but rounding.
     largest = max(float(rows.abs().max()) for rows in expected)
     near = {"rtol": 1e-4, "atol": 1e-5 * largest}
@@ -160,6 +163,42 @@ def test_norms_rows_and_sums_are_those_of_one_patient_at_a_time(
             squares, errors = one.squares()
             exact = one.written(everyone).square().sum(dim=1)
             assert bool(((squares - exact).abs() <= 2 * errors).all())
+
+
+@pytest.mark.parametrize("outputs", [16, 160])
+@pytest.mark.parametrize("last", [False, True])
+def test_a_patient_of_large_maps_has_the_same_row_whoever_else_is_in_the_pass(
+    outputs: int, last: bool
+) -> None:
+    """Whichever way maps lie, and weights of more and of fewer values than are told apart."""
+    torch.manual_seed(0)
+    layer = nn.Conv2d(96, outputs, 3, padding=1)
+    maps = torch.randn(3, 96, 16, 16)
+    if last:
+        maps = maps.contiguous(memory_format=torch.channels_last)
+    for form in (Rows, torch.Tensor):
+        # Beside the layer's own pass, windows are copied: the two agree but for rounding.
+        with pytest.MonkeyPatch.context() as patch:
+            if form is Rows:
+                patch.setattr(ghost_norms, "OWN_PASS", maps[0].numel())
+            all_three = _rows_of(layer, maps, _owners([1, 2]))
+            alone = _rows_of(layer, maps[1:], _owners([2]))
+        assert type(all_three) is type(alone) is form
+        torch.testing.assert_close(written(all_three)[1:], written(alone), rtol=0, atol=0)
+        expected = torch.func.grad(_loss, argnums=1)(layer, layer.weight, maps[1:]).flatten()
+        torch.testing.assert_close(written(alone)[0], expected, rtol=1e-4, atol=1e-3)
+
+
+def _loss(layer: nn.Conv2d, weight: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
+    found = functional.conv2d(maps, weight, layer.bias, padding=1)
+    return found.square().sum(dim=(1, 2, 3)).mean()
+
+
+def _rows_of(layer: nn.Conv2d, maps: torch.Tensor, owners: Owners):
+    record = RecordedPass(list(layer.parameters()), owners)
+    with record:
+        layer(maps).square().sum().backward()
+    return record.gradients()[0]
 
 
 def test_a_scale_of_zero_adds_nothing_whatever_the_gradient_is() -> None:
