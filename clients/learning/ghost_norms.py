@@ -42,7 +42,7 @@ LEAST_ERROR = 2.0**-32
 VALUE_COST = 100
 #: A convolution's own backward pass, called for each patient, takes half as long as a product with
 #: copies of its windows where a record's maps have more values: torch gives one record's to oneDNN
-#: from there on. (A GPU would wait for so many calls.)
+#: from there on. (Along three axes it takes longer, and a GPU would wait for so many calls.)
 OWN_PASS = 20480
 #: Factors of a pass in float64 are kept from the norms to the sum where they take no more bytes.
 KEPT_BYTES = 2**20
@@ -139,6 +139,11 @@ class Window:
     def copies(self) -> bool:
         """Whether outputs are made of others' inputs, so that maps are no patches as they lie."""
         return self.places > 1 or set(self.stride) != {1}
+
+    @property
+    def copies_pictures(self) -> bool:
+        """The same, and maps have two axes."""
+        return self.copies and len(self.kernel) == 2
 
     def patches(self, maps: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         """Return what each output was made of: ``[n, c, *space] -> [n, positions, places * c]``.
@@ -360,7 +365,7 @@ def weight_gradients(
     if norms + product <= VALUE_COST * factors.values:
         return factors
     large = at_inputs.device.type == "cpu" and at_inputs[0].numel() > OWN_PASS
-    if own_pass is not None and window is not None and window.copies and large:
+    if own_pass is not None and large and window is not None and window.copies_pictures:
         return own_pass()
     seen = at_inputs if window is None else window.patches(at_inputs, at_inputs.dtype)
     rows = owners.means(at_outputs.mT @ seen)
