@@ -99,6 +99,8 @@ class Budget:
             training=training, round=round, attempt=attempt, events=events, hospital=hospital
         )
         place = (training, round, attempt, _purpose(hospital))
+        if self._attempts.get(place) == events:
+            return  # a server that ended then had paid for it, and has asked nobody
         self._ledger.spend(
             replace(self._event, count=events),
             training=training,

@@ -220,6 +220,26 @@ def test_an_unseeded_round_that_is_run_again_is_a_new_attempt(tmp_path: Path) ->
     assert read_json(settings, "privacy.json")["rounds_spent"] == 4
 
 
+def test_an_attempt_that_was_paid_for_and_not_asked_for_is_in_the_ledger_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, keep = small_settings(tmp_path, run__seed=-1), Journal.keep_attempt
+
+    def dies(journal: Journal, number: int, attempt: int, purpose: str) -> None:
+        if number == 2:
+            raise KeyboardInterrupt
+        keep(journal, number, attempt, purpose)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Journal, "keep_attempt", dies)
+        run_app(settings)
+    run_app(settings)
+    ledger = read_json(settings, "privacy.json")["ledger"]
+    assert [(e["round"], e["attempt"]) for e in ledger] == [(1, 1), (2, 1), (3, 1)]
+    assert read_json(settings, "privacy.json")["rounds_spent"] == 3
+    assert all(sum(counts) == 3 for counts in costs(settings).values())
+
+
 def test_a_run_stops_with_its_model_before_the_round_that_would_exceed_the_target(
     tmp_path: Path,
 ) -> None:
