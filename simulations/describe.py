@@ -91,8 +91,8 @@ def _show(path: Path, drafted: Draft) -> None:
 def _row(column: Column, role: str) -> tuple[str, str, str, str]:
     from clients.contract.printable import printable
 
-    whole = column.filled + column.absent
-    missing = f"{column.absent / whole:.0%}" if column.absent else ""
+    whole, nothing = column.filled + column.absent, column.absent + column.coded
+    missing = f"{nothing / whole:.0%}" if nothing else ""
     return (
         printable(column.name)[:_NAME],
         role or column.use,

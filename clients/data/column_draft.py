@@ -22,6 +22,13 @@ from clients.data.dialect import ABSENT, Dialect
 MOST_KINDS = 20
 #: Values that are often written where nothing was measured.
 _CODES = (-1.0, -9.0, -99.0, -999.0, -9999.0, 9.0, 99.0, 999.0, 9999.0, 99999.0, 888.0, 8888.0)
+#: Words that are often written there, beside those that always mean nothing.
+_WORDS = (
+    *("n.d.", "nd", "n.a.", "n.k.", "not done", "not known", "not measured", "unknown", "unk"),
+    *("missing", "k.a.", "keine angabe", "nicht bekannt", "unbekannt", "fehlt", "inconnu"),
+    *("non connu", "manquant", "ignoto", "sconosciuto", "non noto", "mancante", "desconocido"),
+    "no consta",
+)
 #: How many times as often as any value a code is met that does not lie apart.
 _OFTEN = 4
 #: Share of the filled cells that must be of a type.
@@ -44,6 +51,7 @@ class Column:
         range: lowest and highest, numbers or dates, rounded outwards.
         kinds: its categories, the most frequent spelling of each.
         codes: cells that seem to stand for nothing.
+        coded: how many there are of these.
         units: unit -> factor 1 for each unit that was met.
         censored: whether bounds such as '<5' were met.
         oddities: sentences about what looks wrong.
@@ -60,6 +68,7 @@ class Column:
     range: tuple[Any, Any] | None = None
     kinds: tuple[str, ...] = ()
     codes: tuple[str, ...] = ()
+    coded: int = 0
     units: tuple[str, ...] = ()
     censored: bool = False
     oddities: tuple[str, ...] = ()
@@ -124,6 +133,7 @@ def _as_dates(
         use="date",
         range=(date(first, 1, 1), date(last, 12, 31)),
         codes=codes,
+        coded=_count(codes, counts),
         oddities=(*_say_codes(codes), *few(odd)),
         values=tuple(float(moment.toordinal()) for moment in read),
     )
@@ -165,6 +175,7 @@ def _as_numbers(
         use="range",
         range=outwards(float(inside.min()), float(inside.max())),
         codes=codes,
+        coded=len(values) - len(kept) + _count(words, counts),
         units=units,
         censored=censored,
         oddities=(*_say_codes(codes), *few(said)),
@@ -179,7 +190,13 @@ def _words_for_nothing(cells: Sequence[str]) -> tuple[str, ...]:
 
 def _say_codes(codes: Sequence[str]) -> list[str]:
     named = ", ".join(map(repr, codes))
-    return [f"{named} looks like a code for: not measured"] if codes else []
+    look = "looks like a code" if len(codes) == 1 else "look like codes"
+    return [f"{named} {look} for: not measured"] if codes else []
+
+
+def _count(codes: Sequence[str], counts: Mapping[str, int]) -> int:
+    """Return how many cells hold codes; a word's count is that of its most frequent spelling."""
+    return sum(counts.get(code, 0) for code in codes)
 
 
 def _plain(text: str) -> bool:
@@ -237,12 +254,15 @@ def outwards(low: float, high: float) -> tuple[float, float]:
 
 
 def _as_kinds(base: Column, counts: Mapping[str, int]) -> Column:
-    numeric = {str(int(code)) for code in _CODES}
-    codes = tuple(sorted(numeric & set(counts)))
-    if len(codes) == len([kind for kind in counts if _plain(kind)]) < len(counts) - 1:
+    numeric, all_of_them = {str(int(code)) for code in _CODES}, counts
+    codes = sorted(numeric & set(counts))
+    if not len(codes) == len([kind for kind in counts if _plain(kind)]) < len(counts) - 1:
+        codes = []  # among other numbers one may be meant
+    codes += sorted(kind for kind in counts if kind.casefold() in _WORDS)
+    if len(counts) - len(codes) > 1:
         counts = {kind: count for kind, count in counts.items() if kind not in codes}
     else:
-        codes = ()  # among other numbers one may be meant
+        codes = []
     ordered = dict(sorted(counts.items()))
     if len(counts) > min(MOST_KINDS, max(2, base.filled / 2)):
         return replace(base, why=f"it holds {len(counts)} different words")
@@ -251,7 +271,8 @@ def _as_kinds(base: Column, counts: Mapping[str, int]) -> Column:
         base,
         use="kinds",
         kinds=tuple(ordered),
-        codes=codes,
+        codes=tuple(codes),
+        coded=_count(codes, all_of_them),
         oddities=(*_say_codes(codes), *few(rare)),
         counts=ordered,
     )

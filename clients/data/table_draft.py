@@ -273,7 +273,9 @@ def _text(
     used = [one for one in columns if one.name not in roles and one.use != "unused"]
     taken = ["classes"] if "target" in roles.values() else []
     taken += [one.name for one in used]
-    lines = [*_head(path, roles, cells), *unconfirmed_lines(taken)]
+    outcome = [one for one in columns if roles.get(one.name) == "target"]
+    classes = {one.name: _without(one.codes, cells[one.name]) for one in outcome}
+    lines = [*_head(path, roles, cells | classes), *unconfirmed_lines(taken)]
     lines += _table("ranges", {one.name: _range(one) for one in used if one.range is not None})
     lines += _table("kinds", {one.name: toml_list(one.kinds) for one in used if one.kinds})
     lines += _table("censored", {one.name: '"bound"' for one in used if one.censored})
@@ -285,14 +287,18 @@ def _text(
             if one.units
         },
     )
-    gaps = [one.name for one in used if one.absent >= max(1, 0.05 * (one.absent + one.filled))]
+    gaps = [
+        one.name
+        for one in used
+        if one.absent + one.coded >= max(1, 0.05 * (one.absent + one.filled))
+    ]
     if gaps:
         lines += [
             "",
             "[missing]",
             f"columns = {toml_list(gaps)}   # absence is an input of its own",
         ]
-    codes = {one.name: toml_list(one.codes) for one in used if one.codes}
+    codes = {one.name: toml_list(one.codes) for one in [*outcome, *used] if one.codes}
     lines += _table("missing.of", codes, "# cells that look as if nothing was measured")
     form = seen.form.model_dump(exclude_defaults=True)
     lines += _table("file", {key: toml_string(value) for key, value in form.items()})
@@ -300,6 +306,12 @@ def _text(
     if unused:
         lines += ["", "# Not used:", *(f"#   {one.name}: {one.why}" for one in unused)]
     return "\n".join(lines) + "\n"
+
+
+def _without(codes: Sequence[str], cells: Sequence[str]) -> list[str]:
+    """Return the cells that say something, whichever way codes for nothing are spelled."""
+    nothing = {code.casefold() for code in codes}
+    return [cell for cell in cells if cell.casefold() not in nothing]
 
 
 def _head(path: Path, roles: dict[str, str], cells: dict[str, list[str]]) -> list[str]:

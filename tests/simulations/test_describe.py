@@ -252,12 +252,32 @@ def test_ranges_are_rounded_outwards(low, high, expected):
         (["2020-01-01", "2021-05-05", "2022-01-01"], "date", ""),
         ([*map(str, range(50)), "1e9"], "range", "lies far from all others"),
         ([*map(str, range(50)), "-99", "-99"], "range", "'-99' looks like a code"),
+        (["f", "m", "Unbekannt", "n.d."] * 3, "kinds", "'Unbekannt', 'n.d.' look like codes"),
+        (["unknown", "no"] * 5, "kinds", ""),
     ],
 )
 def test_a_column_is_taken_for_what_it_is(cells, use, said):
     column = look_at("it", cells, Dialect(FileForm()))
     assert column.use == use
     assert said in " ".join([column.why, *column.oddities])
+
+
+def test_words_for_nothing_are_no_kinds_and_no_classes_and_count_as_missing(tmp_path, capsys):
+    file = tmp_path / "visits.csv"
+    rows = [f"p{n},{'fm'[n % 2]},{('yes', 'no')[n % 3 > 0]}" for n in range(40)]
+    rows += ["q0,unknown,no", "q1,Unknown,yes", "q2,f,n.d.", "q3,m,N.D.", "q4,unknown,no"]
+    file.write_text("patient,sex,readmitted\n" + "\n".join(rows) + "\n")
+    code, out = run(capsys, str(file))
+    assert code == 0
+    shares = {line.split()[0]: line.split()[2] for line in out.splitlines() if "%" in line}
+    assert shares == {"sex": "7%", "readmitted": "4%"}
+    said = tomllib.loads((tmp_path / "visits.toml").read_text())
+    assert (said["target"], said["kinds"]["sex"]) == ("readmitted", ["f", "m"])
+    assert said["classes"] == ["no", "yes"]
+    assert said["missing"]["of"] == {"readmitted": ["n.d."], "sex": ["unknown"]}
+    assert said["missing"]["columns"] == ["sex"]
+    loaded = load_dataset(f"csv:{file}", unconfirmed=True)
+    assert len(loaded.train) == 43  # two have no outcome
 
 
 @pytest.mark.skipif(not CASES.is_dir(), reason="no folder 'cases' beside ASCLEPIAS_DATA")
