@@ -7,11 +7,14 @@ runs when something is asked of it (`opacus.PrivacyEngine`), not when a part is 
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import sys
 import threading
+from types import ModuleType
 from typing import Any
 
+import torch.distributed
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
@@ -45,7 +48,26 @@ def defer(package: str) -> None:
     sys.modules[package] = module
 
 
+def find_parts_when_asked(package: ModuleType, *parts: str) -> None:
+    """Have a package import these parts of itself with the first question to them.
+
+    Opacus asks of each convolution whether it is sharded, by a part of torch that its own module
+    would have imported; whoever uses Opacus beside this app need not know that it was deferred.
+    """
+    asked_before = vars(package).get("__getattr__")
+
+    def ask(name: str) -> Any:
+        if name in parts:
+            return importlib.import_module(f"{package.__name__}.{name}")
+        if asked_before is not None:
+            return asked_before(name)
+        raise AttributeError(f"module {package.__name__!r} has no attribute {name!r}")
+
+    vars(package)["__getattr__"] = ask
+
+
 defer("opacus")
+find_parts_when_asked(torch.distributed, "fsdp")
 
 from opacus.grad_sample import GradSampleModule  # noqa: E402  (its package is deferred before)
 from opacus.layers import DPGRU  # noqa: E402
@@ -56,8 +78,8 @@ __all__ = ["DPGRU", "GradSampleModule", "defer", "hooked"]
 def hooked(module: nn.Module) -> nn.Module:
     """Return a model with Opacus' hooks, for sums of losses.
 
-    Of a convolution Opacus asks whether it is sharded, by a module of torch's that it takes for
-    imported; half a second that a model without convolutions need not wait for.
+    What Opacus asks of convolutions is imported here rather than with the first gradient: half a
+    second that a model without convolutions need not wait for.
     """
     if any(isinstance(layer, _ConvNd) for layer in module.modules()):
         importlib.import_module("torch.distributed.fsdp")

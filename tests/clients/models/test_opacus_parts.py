@@ -25,6 +25,16 @@ found = PerSample(net).gradients(torch.rand(3, 1, 4, 4), torch.tensor([0, 1, 1])
 assert [len(one) for one in found] == [3, 3, 3, 3]
 assert "opacus.privacy_engine" not in sys.modules
 """
+OPACUS_ALONE = """
+import torch
+from clients.models import opacus_parts
+assert "torch.distributed.fsdp" not in sys.modules
+assert not hasattr(torch.distributed, "no_such_name")
+from opacus.grad_sample import GradSampleModule
+hooked = GradSampleModule(torch.nn.Conv2d(1, 2, 3), loss_reduction="sum")
+hooked(torch.ones(3, 1, 4, 4)).sum().backward()
+assert [len(one.grad_sample) for one in hooked.parameters()] == [3, 3]
+"""
 ENGINE = """
 import opacus
 assert not hasattr(opacus, "__wrapped__") and "opacus.privacy_engine" not in sys.modules
@@ -65,10 +75,11 @@ for _ in range(2):
     [
         HOOKS_ALONE + ENGINE,
         "import sys\n" + CONVOLUTION,
+        "import sys\n" + OPACUS_ALONE,
         "import sys\n" + BEFORE,
         "import sys\n" + BROKEN,
     ],
-    ids=["asked later", "convolution", "asked before", "broken"],
+    ids=["asked later", "convolution", "by others", "asked before", "broken"],
 )
 def test_a_package_runs_when_something_is_asked_of_it(code: str) -> None:
     subprocess.run([sys.executable, "-W", "error::ImportWarning", "-c", code], check=True)
