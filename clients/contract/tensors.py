@@ -22,11 +22,12 @@ if TYPE_CHECKING:
 
 #: NumPy's format 1.0, of numbers alone. NumPy reads what an array says of itself with Python's
 #: parser, which is not for what strangers sent, nor (before 3.11.8) for two threads at a time.
+_LENGTH = rb"(?:0|[1-9][0-9]{0,18})"
 _HEAD = re.compile(
     rb"\x93NUMPY\x01\x00(?P<length>..)"
     rb"\{'descr': '(?P<descr>[<>|](?:b1|[iu][1248]|f[248]))', "
     rb"'fortran_order': (?P<by_column>True|False), "
-    rb"'shape': \((?P<shape>(?:[0-9]{1,19}, ?){0,63}(?:[0-9]{1,19})?)\), \} *\n",
+    rb"'shape': \((?P<shape>|%b,|%b(?:, %b){1,63})\), \} *\n" % (_LENGTH, _LENGTH, _LENGTH),
     re.DOTALL,
 )
 #: Bytes before what the length counts.

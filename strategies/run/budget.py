@@ -21,9 +21,10 @@ from accounting.ledger import Ledger
 from accounting.prv import epsilon_on_the_way
 from clients.contract.schedule import permitted_events, schedule_of
 from clients.contract.terms import noise_plan
-from strategies.errors import BudgetExhausted
+from strategies.errors import BudgetExhausted, TrainingStopped
 
 if TYPE_CHECKING:
+    from accounting.events import Event
     from clients.contract.settings import Settings
 
 
@@ -64,10 +65,10 @@ class Budget:
         plan = noise_plan(settings, self.noise_multiplier)
         self._event = plan.event(schedule_of(settings).sampling_rate)
         self._ledger = Ledger(path, site="server", cohort=settings.data.name, durable=True)
-        self._attempts: dict[_Attempt, int] = {
-            (e.training, e.round, e.attempt, e.purpose): getattr(e.event, "count", 1)
-            for e in self._ledger.entries()
+        self._paid: dict[_Attempt, Event] = {
+            (e.training, e.round, e.attempt, e.purpose): e.event for e in self._ledger.entries()
         }
+        self._attempts = {place: getattr(event, "count", 1) for place, event in self._paid.items()}
 
     @property
     def spent(self) -> int:
@@ -92,6 +93,7 @@ class Budget:
 
         Raises:
             BudgetExhausted: the attempt would exceed the target; nothing was recorded.
+            TrainingStopped: it was paid for at another price, by a training of the same id.
         """
         if self._event is None or events == 0:
             return
@@ -99,16 +101,23 @@ class Budget:
             training=training, round=round, attempt=attempt, events=events, hospital=hospital
         )
         place = (training, round, attempt, _purpose(hospital))
-        if self._attempts.get(place) == events:
-            return  # a server that ended then had paid for it, and has asked nobody
+        event = replace(self._event, count=events)
+        if (paid := self._paid.get(place)) is not None:
+            if paid != event:
+                raise TrainingStopped(
+                    f"round {round}, attempt {attempt} of training {training} was paid for before, "
+                    f"as {paid}, and would now be {event}: this run folder's ledger is of another "
+                    "training of the same id; take another run.out, or another run.training-id"
+                )
+            return  # a server that ended then had paid for it, and noted nothing else
         self._ledger.spend(
-            replace(self._event, count=events),
+            event,
             training=training,
             round=round,
             attempt=attempt,
             purpose=place[3],
         )
-        self._attempts[place] = events
+        self._paid[place], self._attempts[place] = event, events
 
     def require(
         self, *, training: str, round: int, attempt: int, events: int = 1, hospital: str = ""

@@ -18,7 +18,7 @@ from clients.contract.visit_messages import JudgeRequest
 SENT = Array("float32", (1,), "numpy.ndarray", b"")
 
 
-def said(descr: object, shape: tuple[int, ...], data: bytes = b"", version: int = 1) -> Array:
+def said(descr: object, shape: object, data: bytes = b"", version: int = 1) -> Array:
     """An array that says this of itself, and holds these bytes."""
     head = f"{{'descr': {descr!r}, 'fortran_order': False, 'shape': {shape!r}, }}\n".encode()
     preface = b"\x93NUMPY" + bytes([version, 0]) + len(head).to_bytes(2, "little")
@@ -40,7 +40,8 @@ ODD = {
     "objects": said("|O", (1,), b"\x80\x04N."),
     "no such size": said("<f3", (1,), bytes(3)),
     "more dimensions than there are": said("<f4", (1,) * 65, bytes(4)),
-    "a shape of words": said("<f4", ("1",), bytes(4)),  # type: ignore[arg-type]
+    "a shape of words": said("<f4", ("1",), bytes(4)),
+    "a shape that is none": said("<f4", 1, bytes(4)),
     "another version": said("<f4", (1,), bytes(4), version=9),
     "no head": SENT,
     "a deep head": Array("float32", (1,), "numpy.ndarray", b"\x93NUMPY\1\0(#" + b"(" * 9000),
