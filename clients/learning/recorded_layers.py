@@ -22,6 +22,8 @@ _layer_norm_backward = torch.ops.aten.native_layer_norm_backward
 
 #: Of weights with more values, gradients take less time from maps whose channels lie first.
 _MANY_VALUES = 2**17
+#: Positions that one pass for a patient adds up in float32, where they have several records.
+_POSITIONS = 2**16
 
 
 class UnknownUse(ValueError):
@@ -157,10 +159,13 @@ class Convolution(Layer):
         rows = gradient.new_empty((len(counts), *self.weight.shape))
         if self.weight.numel() > _MANY_VALUES:
             gradient, inputs = gradient.contiguous(), inputs.contiguous()
+        together = max(1, _POSITIONS // math.prod(gradient.shape[2:]))
         pairs = zip(torch.split(gradient, counts), torch.split(inputs, counts), strict=True)
-        for row, count, (at_outputs, at_inputs) in zip(rows, counts, pairs, strict=True):
-            found = self._pass(at_outputs, at_inputs, [False, True, False])[1]
-            torch.div(found, count, out=row)
+        for row, (theirs, seen) in zip(rows, pairs, strict=True):
+            parts = zip(torch.split(theirs, together), torch.split(seen, together), strict=True)
+            found = [self._pass(one, met, [False, True, False])[1] for one, met in parts]
+            summed = found[0] if len(found) == 1 else torch.stack(found).double().sum(dim=0)
+            torch.div(summed, len(theirs), out=row)
         return rows.flatten(1)
 
     def _grouped(self, at_outputs: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
-from clients.learning import ghost_norms
+from clients.learning import ghost_norms, recorded_layers
 from clients.learning.ghost_norms import Factors, Owners, Rows
 from clients.learning.patient_gradients import Scales, size_of, written
 from clients.learning.recorded_layers import UnknownUse
@@ -187,6 +187,29 @@ def test_a_patient_of_large_maps_has_the_same_row_whoever_else_is_in_the_pass(
         torch.testing.assert_close(written(all_three)[1:], written(alone), rtol=0, atol=0)
         expected = torch.func.grad(_loss, argnums=1)(layer, layer.weight, maps[1:]).flatten()
         torch.testing.assert_close(written(alone)[0], expected, rtol=1e-4, atol=1e-3)
+
+
+def test_the_row_of_a_patient_of_many_large_records_is_as_exact_as_that_of_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where positions are alike, one float32 for a million of them would be far off."""
+    torch.manual_seed(0)
+    layer, maps = nn.Conv2d(3, 8, 3, padding=1), torch.rand(15, 3, 256, 256)
+    ones = torch.ones(15, 8, 256, 256)
+
+    def row() -> torch.Tensor:
+        record = RecordedPass(list(layer.parameters()), _owners([15]))
+        with record:
+            layer(maps).backward(ones)
+        return written(record.gradients()[0])[0].double()
+
+    whole = torch.func.grad(
+        lambda weight: functional.conv2d(maps.double(), weight, padding=1).sum()
+    )
+    exact = whole(layer.weight.detach().double()).flatten() / 15
+    assert float((row() - exact).norm() / exact.norm()) < 2e-6
+    monkeypatch.setattr(recorded_layers, "_POSITIONS", 2**30)
+    assert float((row() - exact).norm() / exact.norm()) > 5e-6
 
 
 def _loss(layer: nn.Conv2d, weight: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
