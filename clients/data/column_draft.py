@@ -52,6 +52,7 @@ class Column:
         kinds: its categories, the most frequent spelling of each.
         codes: cells that seem to stand for nothing.
         coded: how many there are of these.
+        words: those of them that stand for nothing in any column, such as 'unknown'.
         units: unit -> factor 1 for each unit that was met.
         censored: whether bounds such as '<5' were met.
         oddities: sentences about what looks wrong.
@@ -69,6 +70,7 @@ class Column:
     kinds: tuple[str, ...] = ()
     codes: tuple[str, ...] = ()
     coded: int = 0
+    words: tuple[str, ...] = ()
     units: tuple[str, ...] = ()
     censored: bool = False
     oddities: tuple[str, ...] = ()
@@ -95,7 +97,13 @@ def look_at(name: str, cells: Sequence[str], dialect: Dialect) -> Column:
     for attempt in (_as_dates, _as_numbers):
         if (found := attempt(base, filled, dialect, counts)) is not None:
             return found
-    return _as_kinds(base, counts)
+    words = sorted({cell for _, cell in filled if _folded(cell) in _WORDS})
+    return _as_kinds(base, counts, words)
+
+
+def _folded(cell: str) -> str:
+    """Return a word as words are compared."""
+    return " ".join(cell.split()).casefold()
 
 
 def _spellings(cells: Sequence[str]) -> dict[str, int]:
@@ -104,7 +112,7 @@ def _spellings(cells: Sequence[str]) -> dict[str, int]:
     folded: dict[str, str] = {}
     counts: Counter[str] = Counter()
     for cell, count in exact.most_common():
-        spelling = folded.setdefault(" ".join(cell.split()).casefold(), cell)
+        spelling = folded.setdefault(_folded(cell), cell)
         counts[spelling] += count
     return dict(counts)
 
@@ -253,16 +261,16 @@ def outwards(low: float, high: float) -> tuple[float, float]:
     return (round(max(below, 0.0) if low >= 0 else below, digits), round(above, digits))
 
 
-def _as_kinds(base: Column, counts: Mapping[str, int]) -> Column:
-    numeric, all_of_them = {str(int(code)) for code in _CODES}, counts
+def _as_kinds(base: Column, counts: Mapping[str, int], words: Sequence[str]) -> Column:
+    numeric, whole = {str(int(code)) for code in _CODES}, sum(counts.values())
     codes = sorted(numeric & set(counts))
     if not len(codes) == len([kind for kind in counts if _plain(kind)]) < len(counts) - 1:
         codes = []  # among other numbers one may be meant
-    codes += sorted(kind for kind in counts if kind.casefold() in _WORDS)
-    if len(counts) - len(codes) > 1:
-        counts = {kind: count for kind, count in counts.items() if kind not in codes}
+    said, left = _say_codes([*codes, *words]), set(counts) - {*codes, *words}
+    if len(left) > 1:
+        counts = {kind: count for kind, count in counts.items() if kind in left}
     else:
-        codes = []
+        codes, words = [], []  # or there would be one kind, or none
     ordered = dict(sorted(counts.items()))
     if len(counts) > min(MOST_KINDS, max(2, base.filled / 2)):
         return replace(base, why=f"it holds {len(counts)} different words")
@@ -271,9 +279,10 @@ def _as_kinds(base: Column, counts: Mapping[str, int]) -> Column:
         base,
         use="kinds",
         kinds=tuple(ordered),
-        codes=tuple(codes),
-        coded=_count(codes, all_of_them),
-        oddities=(*_say_codes(codes), *few(rare)),
+        codes=(*codes, *words),
+        coded=whole - sum(counts.values()),
+        words=tuple(words),
+        oddities=(*said, *few(rare)),
         counts=ordered,
     )
 

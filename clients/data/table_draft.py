@@ -273,8 +273,13 @@ def _text(
     used = [one for one in columns if one.name not in roles and one.use != "unused"]
     taken = ["classes"] if "target" in roles.values() else []
     taken += [one.name for one in used]
-    outcome = [one for one in columns if roles.get(one.name) == "target"]
-    classes = {one.name: _without(one.codes, cells[one.name]) for one in outcome}
+    # A number may be a class, whatever it is in other columns; so may one of several labels.
+    outcome = [
+        replace(one, codes=one.words)
+        for one in columns
+        if roles.get(one.name) == "target" and not any("|" in cell for cell in cells[one.name])
+    ]
+    classes = {one.name: [c for c in cells[one.name] if c not in one.words] for one in outcome}
     lines = [*_head(path, roles, cells | classes), *unconfirmed_lines(taken)]
     lines += _table("ranges", {one.name: _range(one) for one in used if one.range is not None})
     lines += _table("kinds", {one.name: toml_list(one.kinds) for one in used if one.kinds})
@@ -306,12 +311,6 @@ def _text(
     if unused:
         lines += ["", "# Not used:", *(f"#   {one.name}: {one.why}" for one in unused)]
     return "\n".join(lines) + "\n"
-
-
-def _without(codes: Sequence[str], cells: Sequence[str]) -> list[str]:
-    """Return the cells that say something, whichever way codes for nothing are spelled."""
-    nothing = {code.casefold() for code in codes}
-    return [cell for cell in cells if cell.casefold() not in nothing]
 
 
 def _head(path: Path, roles: dict[str, str], cells: dict[str, list[str]]) -> list[str]:

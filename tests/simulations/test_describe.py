@@ -274,10 +274,38 @@ def test_words_for_nothing_are_no_kinds_and_no_classes_and_count_as_missing(tmp_
     said = tomllib.loads((tmp_path / "visits.toml").read_text())
     assert (said["target"], said["kinds"]["sex"]) == ("readmitted", ["f", "m"])
     assert said["classes"] == ["no", "yes"]
-    assert said["missing"]["of"] == {"readmitted": ["n.d."], "sex": ["unknown"]}
+    assert said["missing"]["of"] == {
+        "readmitted": ["N.D.", "n.d."],
+        "sex": ["Unknown", "unknown"],
+    }
     assert said["missing"]["columns"] == ["sex"]
     loaded = load_dataset(f"csv:{file}", unconfirmed=True)
     assert len(loaded.train) == 43  # two have no outcome
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "classes"),
+    [
+        (["-1", "1"], ["-1", "1"]),
+        (["1", "9"], ["1", "9"]),
+        (["-1", "0", "1"], ["-1", "0", "1"]),
+        (["0.0", "1.0", "9.0"], ["0", "1", "9"]),
+        (["1", "2", "3", "4", "is", "x"], ["1", "2", "3", "4", "is", "x"]),
+        (["yes", "no", "not done", "Not  done"], ["no", "yes"]),
+        (["yes", "unknown", "n.d."], ["n.d.", "unknown", "yes"]),
+    ],
+)
+def test_a_class_is_left_out_only_where_its_word_says_nothing(tmp_path, outcomes, classes):
+    file = tmp_path / "it.csv"
+    rows = [f"p{n},{n % 7 + 20},{outcomes[n % len(outcomes)]}" for n in range(60)]
+    file.write_text("patient,age,outcome\n" + "\n".join(rows) + "\n")
+    drafted = draft(file)
+    assert tomllib.loads(drafted.text)["classes"] == classes
+    (tmp_path / "it.toml").write_text(drafted.text)
+    loaded = load_dataset(f"csv:{file}", unconfirmed=True)
+    assert len(loaded.train) == (30 if "not done" in outcomes else 60)
+    if "unknown" in outcomes:
+        assert "'n.d.', 'unknown' look like codes" in " ".join(drafted.oddities)
 
 
 @pytest.mark.skipif(not CASES.is_dir(), reason="no folder 'cases' beside ASCLEPIAS_DATA")
