@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -238,6 +239,17 @@ def test_an_attempt_that_was_paid_for_and_not_asked_for_is_in_the_ledger_once(
     assert [(e["round"], e["attempt"]) for e in ledger] == [(1, 1), (2, 1), (3, 1)]
     assert read_json(settings, "privacy.json")["rounds_spent"] == 3
     assert all(sum(counts) == 3 for counts in costs(settings).values())
+
+
+def test_a_ledger_of_another_training_of_the_same_id_is_not_taken_for_its_own(
+    tmp_path: Path,
+) -> None:
+    options = {"run__seed": -1, "run__training_id": "word"}
+    run_app(small_settings(tmp_path, **options))
+    for folder in ("server", "sites"):
+        shutil.rmtree(tmp_path / folder)
+    with pytest.raises(TrainingStopped, match="ledger is of another training of the same id"):
+        run_app(small_settings(tmp_path, **options, privacy__noise_multiplier=1.0))
 
 
 def test_a_run_stops_with_its_model_before_the_round_that_would_exceed_the_target(
