@@ -29,6 +29,7 @@ class Row:
         linear: the row of the linear model on the same records at the same epsilon; "" where this
             is it.
         seeds: trainings.
+        archive: of pictures, in $ASCLEPIAS_DATA; "" where the scenario finds its own data.
 
     `chance` lists their seeds: a claim is made on seeds that no setting was ever chosen on.
     """
@@ -43,6 +44,7 @@ class Row:
     published: str = ""
     linear: str = ""
     seeds: int = 5
+    archive: str = ""
 
     @property
     def chance(self) -> range:
@@ -101,9 +103,7 @@ def _claims() -> list[Row]:
     ]
 
 
-def _line(
-    name: str, title: str, scenario: str, *sets: str, linear: str = "", seeds: int = 5
-) -> Row:
+def _line(name: str, title: str, scenario: str, *sets: str, linear: str = "", **more: Any) -> Row:
     measured = (*sets, FAST) if name.startswith("net-") else sets  # others are claimed above
     return Row(
         table="nets",
@@ -112,7 +112,7 @@ def _line(
         scenario=scenario,
         sets=measured,
         linear=linear,
-        seeds=seeds,
+        **more,
     )
 
 
@@ -123,16 +123,20 @@ def _nets() -> list[Row]:
     rows += [
         _line(xray, "chest X-rays 64: a line", "chest-xray", "privacy.target-epsilon=8"),
         _line("net-chest-xray-squeezenet", "SqueezeNet", "chest-xray-squeezenet", linear=xray),
-        _line("net-chest-xray-resnet18", "ResNet-18", "chest-xray-resnet18", linear=xray, seeds=3),
+        _line("net-chest-xray-resnet18", "ResNet-18", "chest-xray-resnet18", linear=xray),
     ]
-    large = "net-chest-xray-224-linear"
-    line_224 = ("chest-xray-224", "privacy.target-epsilon=8")
+    large, few = "net-chest-xray-224-linear", "partition.hospitals=3"  # of 240 published pictures
+    at_hand: dict[str, Any] = {"archive": "chest_xray_sample.tar"}
+    line = ("privacy.target-epsilon=8", few)
     rows += [
-        _line(large, "chest X-rays 224: a line", *line_224),
-        _line(
-            "net-chest-xray-224-squeezenet", "SqueezeNet", "chest-xray-224-squeezenet", linear=large
+        _line(large, "240 chest X-rays 224: a line", "chest-xray-224", *line, **at_hand),
+        *(
+            _line(f"net-{scenario}", title, scenario, few, linear=large, **at_hand)
+            for scenario, title in (
+                ("chest-xray-224-squeezenet", "SqueezeNet"),
+                ("chest-xray-224-resnet18", "ResNet-18"),
+            )
         ),
-        _line("net-chest-xray-224-resnet18", "ResNet-18", "chest-xray-224-resnet18", linear=large),
         _line("retinamnist", "retinamnist: a line", "retinamnist"),
         _line(
             "net-retinamnist-squeezenet",
