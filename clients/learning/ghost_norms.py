@@ -26,12 +26,13 @@ whose norm is taken itself. For all others a norm is off by 2^-21 of itself and 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from torch.nn import functional
+
+from clients.learning.windows import Window
 
 #: What a float64 operation is off by, relative to its result.
 UNIT = 2.0**-53
@@ -44,6 +45,8 @@ VALUE_COST = 100
 #: copies of its windows where a record's maps have more values: torch gives one record's to oneDNN
 #: from there on. (Along three axes it takes longer, and a GPU would wait for so many calls.)
 OWN_PASS = 20480
+#: Multiplications that products of pixels have to spare a record before they are made instead.
+PIXELS_COST = 2**20
 #: Factors of a pass in float64 are kept from the norms to the sum where they take no more bytes.
 KEPT_BYTES = 2**20
 
@@ -121,59 +124,6 @@ class Owners:
         return summed / counts.reshape(-1, *([1] * (rows.dim() - 1)))
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
-    """Where a convolution looks: a number for each axis of space."""
-
-    kernel: tuple[int, ...]
-    stride: tuple[int, ...]
-    padding: tuple[int, ...]
-    dilation: tuple[int, ...]
-
-    @property
-    def places(self) -> int:
-        """How many places of a kernel there are."""
-        return math.prod(self.kernel)
-
-    @property
-    def copies(self) -> bool:
-        """Whether outputs are made of others' inputs, so that maps are no patches as they lie."""
-        return self.places > 1 or set(self.stride) != {1}
-
-    @property
-    def copies_pictures(self) -> bool:
-        """The same, and maps have two axes."""
-        return self.copies and len(self.kernel) == 2
-
-    def patches(self, maps: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-        """Return what each output was made of: ``[n, c, *space] -> [n, positions, places * c]``.
-
-        Channels last: they are copied many at a time, and maps of that format are as they lie. What
-        is returned may lie in the maps' own memory.
-        """
-        if any(self.padding):
-            maps = functional.pad(maps, [side for side in self.padding[::-1] for _ in range(2)])
-        axes = zip(maps.shape[2:], self.kernel, self.stride, self.dilation, strict=True)
-        outputs = [
-            (side - reach * (width - 1) - 1) // step + 1 for side, width, step, reach in axes
-        ]
-        last = maps.movedim(1, -1).contiguous()
-        if not self.copies:
-            return last.flatten(1, -2).to(dtype)
-        strides = last.stride()[1:-1]
-        steps = [one * step for one, step in zip(strides, self.stride, strict=True)]
-        reach = [one * step for one, step in zip(strides, self.dilation, strict=True)]
-        shape = (len(maps), *outputs, *self.kernel, maps.shape[1])
-        seen = last.as_strided(shape, (last.stride()[0], *steps, *reach, 1))
-        flat = (len(maps), math.prod(outputs), self.places * maps.shape[1])
-        return _copied(seen, dtype).reshape(flat)
-
-
-def _copied(values: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """Return values of a type, one after the other in memory."""
-    return torch.empty(values.shape, dtype=dtype, device=values.device).copy_(values)
-
-
 def ordered(products: torch.Tensor, places: int) -> torch.Tensor:
     """Return ``[..., places * inputs]`` in the order of a weight: ``[..., inputs, places]``."""
     return products.reshape(*products.shape[:-1], places, -1).mT
@@ -239,13 +189,47 @@ class Factors:
 
     def squares(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the patients' squared norms, and what they are off by at the most; float64."""
-        found = [_squares(*self._of(records), count) for count, _, records in self.owners.by_count]
+        found = [self._squares(records) for _, _, records in self.owners.by_count]
         if len(found) == 1:
             return found[0]
         both = self.at_outputs.new_empty((2, self.owners.patients), dtype=torch.float64)
         for pair, (_, patients, _) in zip(found, self.owners.by_count, strict=True):
             both[:, patients] = torch.stack(pair)
         return both[0], both[1]
+
+    def _squares(self, records: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the same of patients with k records each: int64 ``[m, k]``, their numbers.
+
+        In whichever way costs less: the sums of products written out, or each factor times itself.
+        """
+        count, window = records.shape[1], self.window
+        positions, *sides = count * self.at_outputs.shape[1], self.at_outputs.shape[2], self._inputs
+        across = positions**2 * sides[1]
+        if window is not None and not self._has_fewer_pixels(window):
+            window = None
+        if window is not None:
+            pixels = count * math.prod(self.at_inputs.shape[2:])
+            across = pixels**2 * self.at_inputs.shape[1]
+        if count > 1 and positions**2 * sides[0] + across > positions * math.prod(sides):
+            outputs, inputs = self._of(records)
+            each = [(b.mT @ a).square().sum() for b, a in zip(outputs, inputs, strict=True)]
+            lengths = outputs.square().sum(dim=2) * inputs.square().sum(dim=2)
+            return _with_errors(torch.stack(each), lengths, sides, count)
+        if window is not None:
+            outputs = self.at_outputs[records].double().flatten(1, 2)
+            met = window.gram(self.at_inputs[records].double())
+        else:
+            outputs, inputs = self._of(records)
+            met = inputs @ inputs.mT
+        products = (outputs @ outputs.mT) * met
+        lengths = products.diagonal(dim1=1, dim2=2)
+        return _with_errors(products.sum(dim=(1, 2)), lengths, sides, count)
+
+    def _has_fewer_pixels(self, window: Window) -> bool:
+        """Whether products of pixels are far fewer than of patches: a record's shape decides."""
+        pixels, positions = math.prod(self.at_inputs.shape[2:]), self.at_outputs.shape[1]
+        spared = window.places * positions**2 - pixels**2
+        return spared * self.at_inputs.shape[1] > PIXELS_COST
 
     def written(self, patients: torch.Tensor) -> torch.Tensor:
         """Return some patients' gradients, written out in float64 and in the weight's order."""
@@ -315,27 +299,18 @@ def _doubled(
     return outputs.double(), exact
 
 
-def _squares(
-    outputs: torch.Tensor, inputs: torch.Tensor, count: int
+def _with_errors(
+    squares: torch.Tensor, lengths: torch.Tensor, sides: Sequence[int], count: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return squared norms of patients' means of products, and what they are off by at the most.
-
-    In whichever way costs less: the sums of products written out, or each factor times itself.
+    """Return squared norms of patients' means, and what they are off by at the most.
 
     Args:
-        outputs: float64 ``[m, positions, outputs]``, of all records of each patient.
-        inputs: float64 ``[m, positions, inputs]``.
-        count: records of each.
+        squares: float64 ``[m]``, of sums over records.
+        lengths: float64 ``[m, positions]``, squared norms of each position's product.
+        sides: values of both factors at a position.
+        count: records of each patient.
     """
-    positions, *sides = outputs.shape[1], outputs.shape[2], inputs.shape[2]
-    if count > 1 and positions * sum(sides) > math.prod(sides):
-        each = [(b.mT @ a).square().sum() for b, a in zip(outputs, inputs, strict=True)]
-        squares = torch.stack(each)
-        lengths = outputs.square().sum(dim=2) * inputs.square().sum(dim=2)
-    else:
-        products = (outputs @ outputs.mT) * (inputs @ inputs.mT)
-        squares, lengths = products.sum(dim=(1, 2)), products.diagonal(dim1=1, dim2=2)
-    off = max((sum(sides) + positions**2 + 8) * UNIT, LEAST_ERROR)
+    off = max((sum(sides) + lengths.shape[1] ** 2 + 8) * UNIT, LEAST_ERROR)
     return squares / count**2, lengths.sqrt().sum(dim=1).square() * (off / count**2)
 
 

@@ -13,8 +13,9 @@ from typing import Any, Protocol
 import torch
 from torch.nn import functional
 
-from clients.learning.ghost_norms import Owners, Window, weight_gradients
+from clients.learning.ghost_norms import Owners, weight_gradients
 from clients.learning.patient_gradients import Gradients
+from clients.learning.windows import Window
 
 _convolution_backward = torch.ops.aten.convolution_backward
 _group_norm_backward = torch.ops.aten.native_group_norm_backward

@@ -21,7 +21,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from clients.learning.device_check import DeviceError
-from clients.learning.ghost_norms import Owners, Window
+from clients.learning.ghost_norms import Owners
 from clients.learning.patient_gradients import Gradients, bytes_of, written
 from clients.learning.recorded_layers import (
     Convolution,
@@ -31,6 +31,7 @@ from clients.learning.recorded_layers import (
     UnknownUse,
     recorded,
 )
+from clients.learning.windows import Window
 
 
 class RecordedPass(TorchFunctionMode):

@@ -16,6 +16,7 @@ from clients.learning.ghost_norms import Factors, Owners, Rows
 from clients.learning.patient_gradients import Scales, size_of, written
 from clients.learning.recorded_layers import UnknownUse
 from clients.learning.recorded_pass import RecordedPass, values_of_a_record
+from clients.learning.windows import Window
 
 # An even kernel needs one more value after than before.
 pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel:UserWarning")
@@ -85,6 +86,9 @@ KINDS = (
 )
 
 
+FORMS = ("factors", "pixels", "rows", "own passes", "whichever costs less")
+
+
 def _model(kind: str) -> tuple[nn.Module, tuple[int, ...]]:
     """Return a model with that layer behind another, so that gradients go through it."""
     torch.manual_seed(0)
@@ -124,13 +128,17 @@ def _expected(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("form", ["factors", "rows", "own passes", "whichever costs less"])
+@pytest.mark.parametrize(
+    "form", ["factors", "pixels", "rows", "own passes", "whichever costs less"]
+)
 @settings(max_examples=5, deadline=None)
 @given(counts=st.lists(st.integers(1, 3), min_size=1, max_size=4), seed=st.integers(0, 99))
 def test_norms_rows_and_sums_are_those_of_one_patient_at_a_time(
     kind: str, form: str, counts: list[int], seed: int
 ) -> None:
-    cost = {"factors": 1e9, "whichever costs less": ghost_norms.VALUE_COST}.get(form, -1.0)
+    cost = {"factors": 1e9, "pixels": 1e9, "whichever costs less": ghost_norms.VALUE_COST}.get(
+        form, -1.0
+    )
     large = {"rows": 10**9, "own passes": 0}.get(form, ghost_norms.OWN_PASS)
     generator = torch.Generator().manual_seed(seed)
     model, shape = _model(kind)
@@ -142,11 +150,12 @@ def test_norms_rows_and_sums_are_those_of_one_patient_at_a_time(
         patch.setattr(ghost_norms, "VALUE_COST", cost)
         patch.setattr(ghost_norms, "OWN_PASS", large)
         found = _found(model, inputs, labels, owners)
+    pixels = {"factors": 10**12, "pixels": -(10**12)}.get(form, ghost_norms.PIXELS_COST)
     expected = _expected(model, inputs, labels, owners)
     if form != "whichever costs less":
         kept = {type(one) for one in found}
         rows = {torch.Tensor} if form == "own passes" and len(shape) == 3 else {torch.Tensor, Rows}
-        assert Factors in kept if form == "factors" else kept <= rows
+        assert Factors in kept if form in ("factors", "pixels") else kept <= rows
     # Against the whole gradient: a shift before a normalisation has one of nothing but rounding.
     largest = max(float(rows.abs().max()) for rows in expected)
     near = {"rtol": 1e-4, "atol": 1e-5 * largest}
@@ -160,7 +169,9 @@ def test_norms_rows_and_sums_are_those_of_one_patient_at_a_time(
         Scales(scale).add(total, one)
         torch.testing.assert_close(total, 1 + scale @ rows, **near)
         if isinstance(one, Factors):
-            squares, errors = one.squares()
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(ghost_norms, "PIXELS_COST", pixels)
+                squares, errors = one.squares()
             exact = one.written(everyone).square().sum(dim=1)
             assert bool(((squares - exact).abs() <= 2 * errors).all())
 
@@ -238,6 +249,21 @@ def test_a_scale_of_zero_adds_nothing_whatever_the_gradient_is() -> None:
         sound = torch.tensor([0, 2])
         expected = scale[sound] @ (outputs[sound].mT @ inputs[sound]).flatten(1).double()
         torch.testing.assert_close(total, expected, rtol=1e-5, atol=1e-6)
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_products_of_patches_follow_from_those_of_pixels(data: st.DataObject) -> None:
+    axes = data.draw(st.integers(1, 3))
+    number = lambda low, high: tuple(data.draw(st.integers(low, high)) for _ in range(axes))  # noqa: E731
+    window = Window(
+        kernel=number(1, 3), stride=number(1, 2), padding=number(0, 2), dilation=number(1, 2)
+    )
+    space, (patients, records) = number(5, 6), (2, data.draw(st.integers(1, 2)))
+    maps = torch.randn(patients, records, 2, *space, dtype=torch.float64)
+    patches = window.patches(maps.flatten(0, 1), torch.float64).unflatten(0, (patients, records))
+    each = patches.flatten(1, 2)
+    torch.testing.assert_close(window.gram(maps), each @ each.mT, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("magnitude", [1e-45, 1e-38, 1e-20, 1.0, 1e20, 3e38])
