@@ -127,14 +127,23 @@ def test_what_sigterm_means_stays_the_same_while_ray_starts(
 
 
 def test_updates_of_a_million_values_go_to_the_server_at_once_and_not_by_the_store() -> None:
+    # That an object lies in the store is told of a moment after it is ready.
     script = """
+import time
 import ray
 from simulations.engines.ray_cluster import start_ray
+
+def held():
+    places = ray.experimental.get_object_locations(sent)
+    return [len(places[one]["node_ids"]) for one in sent]
 
 start_ray("")
 sent = [ray.remote(lambda size: bytes(size)).remote(size) for size in (4_000_000, 5_000_000)]
 ray.wait(sent, num_returns=2)
-print([len(place["node_ids"]) for place in ray.experimental.get_object_locations(sent).values()])
+until = time.monotonic() + 20
+while not held()[1] and time.monotonic() < until:
+    time.sleep(0.05)
+print(held())
 ray.shutdown()
 """
     asked = [sys.executable, "-c", script]
