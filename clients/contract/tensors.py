@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+_LENGTH = rb"(?:0|[1-9][0-9]{0,18})"
 #: NumPy's format 1.0, of numbers alone. NumPy reads what an array says of itself with Python's
 #: parser, which is not for what strangers sent, nor (before 3.11.8) for two threads at a time.
-_LENGTH = rb"(?:0|[1-9][0-9]{0,18})"
 _HEAD = re.compile(
     rb"\x93NUMPY\x01\x00(?P<length>..)"
     rb"\{'descr': '(?P<descr>[<>|](?:b1|[iu][1248]|f[248]))', "

@@ -106,7 +106,7 @@ def draft_table(path: Path, files: Sequence[Path]) -> Draft:
     }
     columns = columns_of(cells, table.dialect)
     roles = roles_of(columns, cells)
-    columns = _without_twins(columns, roles, cells)
+    columns = _with_outcome(_without_twins(columns, roles, cells), roles, cells)
     oddities = [
         *seen.doubts,
         *(f"{line}" for line in log.lines()),
@@ -147,6 +147,21 @@ def _hospitals(roles: dict[str, str], cells: dict[str, list[str]]) -> int:
 def columns_of(cells: dict[str, list[str]], dialect: Dialect) -> tuple[Column, ...]:
     """Return what each column seems to be."""
     return tuple(look_at(name, found, dialect) for name, found in cells.items())
+
+
+def _with_outcome(
+    columns: Sequence[Column], roles: dict[str, str], cells: dict[str, list[str]]
+) -> tuple[Column, ...]:
+    """Return the columns; of the outcome a number may be a class, and a word one of its labels."""
+
+    def known(column: Column) -> Column:
+        if roles.get(column.name) != "target":
+            return column
+        mine = cells[column.name]
+        words = () if any("|" in cell for cell in mine) else column.words
+        return replace(column, codes=words, coded=sum(cell in words for cell in mine))
+
+    return tuple(map(known, columns))
 
 
 def _without_twins(
@@ -273,13 +288,8 @@ def _text(
     used = [one for one in columns if one.name not in roles and one.use != "unused"]
     taken = ["classes"] if "target" in roles.values() else []
     taken += [one.name for one in used]
-    # A number may be a class, whatever it is in other columns; so may one of several labels.
-    outcome = [
-        replace(one, codes=one.words)
-        for one in columns
-        if roles.get(one.name) == "target" and not any("|" in cell for cell in cells[one.name])
-    ]
-    classes = {one.name: [c for c in cells[one.name] if c not in one.words] for one in outcome}
+    outcome = [one for one in columns if roles.get(one.name) == "target"]
+    classes = {one.name: [c for c in cells[one.name] if c not in one.codes] for one in outcome}
     lines = [*_head(path, roles, cells | classes), *unconfirmed_lines(taken)]
     lines += _table("ranges", {one.name: _range(one) for one in used if one.range is not None})
     lines += _table("kinds", {one.name: toml_list(one.kinds) for one in used if one.kinds})

@@ -43,7 +43,7 @@ LEAST_ERROR = 2.0**-32
 VALUE_COST = 100
 #: A convolution's own backward pass, called for each patient, takes half as long as a product with
 #: copies of its windows where a record's maps have more values: torch gives one record's to oneDNN
-#: from there on. (Along three axes it takes longer, and a GPU would wait for so many calls.)
+#: from there on. (A GPU would wait for so many calls.)
 OWN_PASS = 20480
 #: Multiplications that products of pixels have to spare a record before they are made instead.
 PIXELS_COST = 2**20
@@ -202,14 +202,11 @@ class Factors:
 
         In whichever way costs less: the sums of products written out, or each factor times itself.
         """
-        count, window = records.shape[1], self.window
+        count, window = records.shape[1], self._window_of_pixels
         positions, *sides = count * self.at_outputs.shape[1], self.at_outputs.shape[2], self._inputs
         across = positions**2 * sides[1]
-        if window is not None and not self._has_fewer_pixels(window):
-            window = None
         if window is not None:
-            pixels = count * math.prod(self.at_inputs.shape[2:])
-            across = pixels**2 * self.at_inputs.shape[1]
+            across = (count * math.prod(self.at_inputs.shape[2:])) ** 2 * self.at_inputs.shape[1]
         if count > 1 and positions**2 * sides[0] + across > positions * math.prod(sides):
             outputs, inputs = self._of(records)
             each = [(b.mT @ a).square().sum() for b, a in zip(outputs, inputs, strict=True)]
@@ -225,11 +222,14 @@ class Factors:
         lengths = products.diagonal(dim1=1, dim2=2)
         return _with_errors(products.sum(dim=(1, 2)), lengths, sides, count)
 
-    def _has_fewer_pixels(self, window: Window) -> bool:
-        """Whether products of pixels are far fewer than of patches: a record's shape decides."""
+    @property
+    def _window_of_pixels(self) -> Window | None:
+        """The window, if products of pixels are far fewer than of patches: shapes alone decide."""
+        if self.window is None:
+            return None
         pixels, positions = math.prod(self.at_inputs.shape[2:]), self.at_outputs.shape[1]
-        spared = window.places * positions**2 - pixels**2
-        return spared * self.at_inputs.shape[1] > PIXELS_COST
+        spared = self.window.places * positions**2 - pixels**2
+        return self.window if spared * self.at_inputs.shape[1] > PIXELS_COST else None
 
     def written(self, patients: torch.Tensor) -> torch.Tensor:
         """Return some patients' gradients, written out in float64 and in the weight's order."""
@@ -340,7 +340,7 @@ def weight_gradients(
     if norms + product <= VALUE_COST * factors.values:
         return factors
     large = at_inputs.device.type == "cpu" and at_inputs[0].numel() > OWN_PASS
-    if own_pass is not None and large and window is not None and window.copies_pictures:
+    if own_pass is not None and large:
         return own_pass()
     seen = at_inputs if window is None else window.patches(at_inputs, at_inputs.dtype)
     rows = owners.means(at_outputs.mT @ seen)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -138,7 +139,10 @@ class Convolution(Layer):
         at_outputs, at = gradient.flatten(2).mT, self.window
         self.keep_bias(at_outputs)
         if self.groups == 1:
-            self._keep_factors(at_outputs, inputs, at, lambda: self._by_patient(gradient, inputs))
+            # Along three axes a pass for each patient takes longer than copies of windows.
+            own_pass = partial(self._by_patient, gradient, inputs)
+            pays = at.copies and len(at.kernel) == 2
+            self._keep_factors(at_outputs, inputs, at, own_pass if pays else None)
         else:
             self._keep_rows(self.weight, lambda: self._grouped(at_outputs, inputs))
         return self._pass(gradient, inputs, [True, False, False])[0] if wanted else None

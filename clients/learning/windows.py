@@ -33,11 +33,6 @@ class Window:
         """Whether outputs are made of others' inputs, so that maps are no patches as they lie."""
         return self.places > 1 or set(self.stride) != {1}
 
-    @property
-    def copies_pictures(self) -> bool:
-        """The same, and maps have two axes."""
-        return self.copies and len(self.kernel) == 2
-
     def outputs(self, space: Sequence[int]) -> list[int]:
         """Return how many outputs there are along each axis of maps."""
         axes = zip(space, self.padding, self.kernel, self.stride, self.dilation, strict=True)

@@ -68,7 +68,6 @@ class Budget:
         self._paid: dict[_Attempt, Event] = {
             (e.training, e.round, e.attempt, e.purpose): e.event for e in self._ledger.entries()
         }
-        self._attempts = {place: getattr(event, "count", 1) for place, event in self._paid.items()}
 
     @property
     def spent(self) -> int:
@@ -117,7 +116,7 @@ class Budget:
             attempt=attempt,
             purpose=place[3],
         )
-        self._paid[place], self._attempts[place] = event, events
+        self._paid[place] = event
 
     def require(
         self, *, training: str, round: int, attempt: int, events: int = 1, hospital: str = ""
@@ -141,7 +140,8 @@ class Budget:
         """Return how much was paid for each purpose, or would be with more attempts."""
         counts: dict[str, int] = {}
         seen: set[tuple[str, int, str]] = set()
-        for (training, round, _, purpose), events in {**self._attempts, **(more or {})}.items():
+        paid = {place: getattr(event, "count", 1) for place, event in self._paid.items()}
+        for (training, round, _, purpose), events in {**paid, **(more or {})}.items():
             if self._settings.seeded and (training, round, purpose) in seen:
                 continue
             seen.add((training, round, purpose))

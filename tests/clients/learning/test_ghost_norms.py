@@ -255,7 +255,10 @@ def test_a_scale_of_zero_adds_nothing_whatever_the_gradient_is() -> None:
 @given(data=st.data())
 def test_products_of_patches_follow_from_those_of_pixels(data: st.DataObject) -> None:
     axes = data.draw(st.integers(1, 3))
-    number = lambda low, high: tuple(data.draw(st.integers(low, high)) for _ in range(axes))  # noqa: E731
+
+    def number(low: int, high: int) -> tuple[int, ...]:
+        return tuple(data.draw(st.integers(low, high)) for _ in range(axes))
+
     window = Window(
         kernel=number(1, 3), stride=number(1, 2), padding=number(0, 2), dilation=number(1, 2)
     )
