@@ -169,13 +169,18 @@ BY_RECORD = ("Opacus' ghost clipping", "torch.func")
 def seconds(steps: dict[str, Step], repeats: int, device: str) -> dict[str, float]:
     """Return each one's median over so many turns; the first turn warms up.
 
-    On a processor it is the processor's time, which other work on the machine changes little.
+    A turn is two steps, of which the second is timed: in a training a step follows one of its own
+    kind, whose memory it finds in caches. On a processor it is the processor's time, which other
+    work on the machine changes little.
     """
     on_device = device.startswith("cuda")
     clock = time.perf_counter if on_device else time.process_time
     times: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(repeats + 1):
         for name, step in steps.items():
+            step()
+            if on_device:
+                torch.cuda.synchronize()
             start = clock()
             step()
             if on_device:

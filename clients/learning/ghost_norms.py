@@ -343,5 +343,7 @@ def weight_gradients(
     if own_pass is not None and large:
         return own_pass()
     seen = at_inputs if window is None else window.patches(at_inputs, at_inputs.dtype)
-    rows = owners.means(at_outputs.mT @ seen)
+    # Products are up to twice as fast with the narrower of the two first.
+    rows = (seen.mT @ at_outputs).mT if inputs < outputs else at_outputs.mT @ seen
+    rows = owners.means(rows)
     return rows.flatten(1) if window is None or window.places == 1 else Rows(rows, window.places)
