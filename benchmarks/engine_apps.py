@@ -39,6 +39,8 @@ def _reply(vector: np.ndarray, message: Message) -> Message:
 @null_app.train()
 def null_train(message: Message, context: Context) -> Message:
     """Answer with zeros."""
+    if context.run_config.get("keep-memory"):
+        keep_freed_memory()
     return _reply(np.zeros(PARAMETERS, dtype=np.float32), message)
 
 
@@ -114,13 +116,15 @@ def add_up_vectors(vectors: Iterable[np.ndarray]) -> np.ndarray:
     return np.sum(list(vectors), axis=0)
 
 
-def add_up(replies: Iterable[Message]) -> np.ndarray:
-    """Add the hospitals' replies, as a server without sealing would."""
-    total = np.zeros(PARAMETERS, dtype=np.float64)
-    for reply in replies:
-        data = reply.content.array_records["arrays"]["x"].data
-        total += np.frombuffer(data, dtype=np.float32)[:PARAMETERS]
-    return total
+def nothing() -> np.ndarray:
+    """Return a sum of no replies."""
+    return np.zeros(PARAMETERS, dtype=np.float64)
+
+
+def add_to(total: np.ndarray, reply: Message) -> None:
+    """Add a hospital's reply, as a server without sealing would."""
+    data = reply.content.array_records["arrays"]["x"].data
+    total += np.frombuffer(data, dtype=np.float32)[:PARAMETERS]
 
 
 class StockEngine:
@@ -157,7 +161,9 @@ class StockEngine:
                 content = request()
                 nodes = list(grid.get_node_ids())
                 replies = grid.send_and_receive([Message(content, n, "train") for n in nodes])
-                add_up(replies)
+                total = nothing()
+                for reply in replies:
+                    add_to(total, reply)
                 self._done.put(True)
 
         os.environ["PYTHONPATH"] = os.pathsep.join(

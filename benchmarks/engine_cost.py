@@ -75,9 +75,11 @@ def ray_rounds(app: str, hospitals: int) -> Iterator[Round]:
     def run_round() -> None:
         content = engine_apps.request()
         asked = [Message(content, node, "train") for node in nodes]
-        replies = list(transport.send_and_receive(asked))
-        assert len(replies) == hospitals and all(reply.has_content() for reply in replies)
-        engine_apps.add_up(replies)
+        waiting, total = set(transport.push_messages(asked)), engine_apps.nothing()
+        while waiting:  # as the server does: it adds while others compute
+            for reply in transport.pull_messages(waiting):
+                waiting.discard(reply.metadata.reply_to_message_id)
+                engine_apps.add_to(total, reply)
 
     try:
         yield run_round

@@ -19,6 +19,7 @@ from flwr.app import Context, Error, Message, Metadata, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
 from simulations.engines.importing import importing
+from simulations.engines.lent_memory import LEAST_BYTES, Lender, Lent, home
 from simulations.error_messages import NotStarted
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ class Hospitals:
         self._together = together
         self._deals = deals
         self._contexts: dict[int, Context] = {}
+        self._lender = Lender()
 
     def ready(self) -> bool:
         """Import what the first message will need; returns when the process can work."""
@@ -143,14 +145,33 @@ class Hospitals:
         return replies, seconds
 
     def answer_packed(
-        self, content: bytes, envelopes: list[Metadata], fair_until: float = 0.0
-    ) -> bytes:
+        self,
+        content: bytes,
+        envelopes: list[Metadata],
+        fair_until: float = 0.0,
+        near: str = "",
+        place: int = 0,
+    ) -> bytes | Lent:
         """Answer as `answer` does, from a packed content to packed replies.
 
         Ray's own way would look at each of a hundred small objects in Python.
+
+        Args:
+            content: the records of all messages.
+            envelopes: one metadata a message.
+            fair_until: as `answer` takes it.
+            near: the `home` of who asks; who has the same is lent the replies if they are large.
+            place: where they are written then, over what is there.
         """
         answered = self.answer(pickle.loads(content), envelopes, fair_until)
-        return pickle.dumps(answered, pickle.HIGHEST_PROTOCOL)
+        packed = pickle.dumps(answered, pickle.HIGHEST_PROTOCOL)
+        if len(packed) < LEAST_BYTES or not near or near != home():
+            return packed
+        return self._lender.lend(place, packed)
+
+    def lent(self, lent: Lent) -> bytes:
+        """Return replies that were lent to one who cannot read them."""
+        return self._lender.lent(lent)
 
     def _working(self, fair_until: float) -> AbstractContextManager[None]:
         """Have a processor of the machine inside the block."""

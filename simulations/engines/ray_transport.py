@@ -5,6 +5,8 @@ small that carrying it with each call costs less. Each hospital has an actor of 
 that what the process has cached for it is found again; an actor with nothing left to do takes work
 from the one with most.
 
+Replies of an actor on this machine do not go through Ray, only word of where they lie.
+
 A call to an actor costs milliseconds whatever is in it, so hospitals are called together. How many
 follows from what their work took in the last rounds: the first call holds half of what an actor has
 to do, the next half of the rest, and so on, so that calls are few and the last are short enough to
@@ -26,6 +28,7 @@ import ray
 from flwr.app import Error, Message, Metadata, RecordDict
 from flwr.supercore.run import Run
 
+from simulations.engines.lent_memory import Borrower, Gone, Lent, OutOfReach, home
 from simulations.engines.local_transport import LocalTransport
 
 logger = logging.getLogger(__name__)
@@ -103,8 +106,11 @@ class RayTransport(LocalTransport):
         places = len(crew.actors)
         self._home = {node: place % places for node, place in nodes.items()}
         self._waiting: list[deque[_Call]] = [deque() for _ in range(places)]
-        self._running: dict[Any, tuple[int, Any, _Call]] = {}
-        self._load = [0] * places
+        self._running: dict[Any, tuple[int, Any, _Call, int]] = {}
+        #: Where each actor may write replies: a place is free until a call has it, and again when
+        #: what was written there has been read.
+        self._free = [list(range(CALLS_IN_FLIGHT)) for _ in range(places)]
+        self._near, self._borrower = home(), Borrower()
         self._expected: dict[tuple[int, str], float] = {}
         self._processors = max(places, processors)
         self._reply_bytes: dict[str, int] = {}
@@ -195,27 +201,27 @@ class RayTransport(LocalTransport):
 
     def _submit(self) -> None:
         for index, actor in enumerate(self._crew.actors):
-            while self._load[index] < CALLS_IN_FLIGHT:
-                own = self._waiting[index]
-                source = own or (max(self._waiting, key=_work) if self._load[index] == 0 else own)
+            free, own = self._free[index], self._waiting[index]
+            while free:
+                idle = len(free) == CALLS_IN_FLIGHT
+                source = own or (max(self._waiting, key=_work) if idle else own)
                 if not source:
                     break
-                call = source.popleft() if source is own else source.pop()
-                envelopes = call.envelopes
-                reference = actor.answer_packed.remote(call.content, envelopes, call.fair_until)
-                self._running[reference] = (index, actor, call)
-                self._load[index] += 1
+                call, place = source.popleft() if source is own else source.pop(), free.pop()
+                reference = actor.answer_packed.remote(
+                    call.content, call.envelopes, call.fair_until, self._near, place
+                )
+                self._running[reference] = (index, actor, call, place)
 
     def _collect(self, reference: Any) -> None:
-        index, actor, call = self._running.pop(reference)
-        self._load[index] -= 1
+        index, actor, call, place = self._running.pop(reference)
         try:
-            packed = ray.get(reference)
-            replies, seconds = pickle.loads(packed)
-            self._learn(call, seconds, len(packed))
-        except ray.exceptions.RayError as error:
-            if isinstance(error, ray.exceptions.RayActorError):
+            replies, seconds, size = self._answered(reference, actor)
+            self._learn(call, seconds, size)
+        except (ray.exceptions.RayError, Gone) as error:
+            if isinstance(error, (ray.exceptions.RayActorError, Gone)):
                 self._crew.replace(index, actor)
+                self._borrower.forget()
             if call.attempt < ATTEMPTS:
                 call.attempt += 1
                 logger.warning("a process of hospitals died; its messages are sent once more")
@@ -223,9 +229,23 @@ class RayTransport(LocalTransport):
                 return
             logger.error("a process of hospitals died again: %s", type(error).__name__)
             replies = [self._unavailable(envelope) for envelope in call.envelopes]
+        finally:
+            self._free[index].append(place)
         for reply in replies:
             reply.metadata.__dict__["_message_id"] = str(uuid4())
             self._replies[reply.metadata.reply_to_message_id] = reply
+
+    def _answered(self, reference: Any, actor: Any) -> tuple[list[Message], list[float], int]:
+        """Return the replies of a call, the seconds that each took, and their bytes in all."""
+        packed = ray.get(reference)
+        if isinstance(packed, Lent):
+            try:
+                return *self._borrower.read(packed, pickle.loads), packed.size
+            except OutOfReach:
+                # As if it were another machine's, from now on.
+                self._near = ""
+                packed = ray.get(actor.lent.remote(packed))
+        return *pickle.loads(packed), len(packed)
 
     @staticmethod
     def _unavailable(envelope: Metadata) -> Message:

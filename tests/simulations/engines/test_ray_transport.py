@@ -15,6 +15,7 @@ from flwr.app import Array, ArrayRecord, Message, Metadata, RecordDict
 from flwr.supercore.run import Run
 
 from simulations.engines import ray_transport
+from simulations.engines.lent_memory import LEAST_BYTES, Borrower, Gone, Lender, Lent, OutOfReach
 from simulations.engines.ray_transport import CALL_BYTES, CARRIED_BYTES, RayTransport
 
 
@@ -33,15 +34,22 @@ class StandInRay:
     def wait(self, references: list[Reference], **_: object) -> tuple[list[Reference], object]:
         return references[:1], []
 
-    def get(self, reference: Reference) -> bytes:
+    def get(self, reference: Reference) -> bytes | Lent:
         return reference.answer()
 
 
 class Reference:
     """A call that is under way; its answer is made when it is fetched."""
 
-    def __init__(self, answer: Callable[[], bytes]) -> None:
+    def __init__(self, answer: Callable[[], bytes | Lent]) -> None:
         self.answer = answer
+
+
+class Method:
+    """What is called of an actor."""
+
+    def __init__(self, remote: Callable[..., Reference]) -> None:
+        self.remote = remote
 
 
 class StandInActor:
@@ -52,17 +60,38 @@ class StandInActor:
     ) -> None:
         self.seconds = seconds or {}
         self.calls: list[list[int]] = []
+        self.lender = Lender()
+        self.busy: set[int] = set()
+        self.returned: list[int] = []
         self._reply_bytes = reply_bytes
         self._deaths = deaths
+        self.answer_packed = Method(self._asked)
+        self.lent = Method(lambda lent: Reference(lambda: self._returned(lent)))
 
-    @property
-    def answer_packed(self) -> StandInActor:
-        return self
-
-    def remote(self, content: bytes, envelopes: Sequence[Metadata], fair_until: float) -> Reference:
+    def _asked(
+        self,
+        content: bytes,
+        envelopes: Sequence[Metadata],
+        fair_until: float,
+        near: str,
+        place: int,
+    ) -> Reference:
         self.calls.append([envelope.dst_node_id for envelope in envelopes])
+        assert place not in self.busy, "replies that nobody has read yet would be written over"
+        self.busy.add(place)
         dies = len(self.calls) <= self._deaths
-        return Reference(lambda: self._answer(content, envelopes, dies))
+
+        def answer() -> bytes | Lent:
+            self.busy.remove(place)
+            packed = self._answer(content, envelopes, dies)
+            large = near and len(packed) >= LEAST_BYTES
+            return self.lender.lend(place, packed) if large else packed
+
+        return Reference(answer)
+
+    def _returned(self, lent: Lent) -> bytes:
+        self.returned.append(lent.size)
+        return self.lender.lent(lent)
 
     def _answer(self, content: bytes, envelopes: Sequence[Metadata], dies: bool) -> bytes:
         if dies:
@@ -215,3 +244,54 @@ def test_hospitals_whose_actors_die_again_and_again_are_unreachable() -> None:
     replies = play_round(transport_of([first], nodes, [second]), nodes)
     assert len(first.calls) == len(second.calls) == 1
     assert [reply.error.reason for reply in replies] == ["unreachable", "unreachable"]
+
+
+def test_large_replies_are_lent_and_nothing_is_written_over_before_it_is_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read = list[Lent]()
+    reading = Borrower.read
+    monkeypatch.setattr(
+        Borrower,
+        "read",
+        lambda self, lent, *rest: (read.append(lent), reading(self, lent, *rest))[1],
+    )
+    nodes = range(10, 42)
+    actor = StandInActor(dict.fromkeys(nodes, 0.5), reply_bytes=LEAST_BYTES)
+    transport = transport_of([actor], nodes)
+    for _ in range(3):
+        replies = play_round(transport, nodes)
+        assert {len(one.content.array_records["x"]["x"].data) for one in replies} == {LEAST_BYTES}
+    assert len(actor.calls) == len(read) > 6
+    assert len({one.name for one in read}) == 2, "two calls wait at an actor, each has a place"
+
+
+def test_replies_that_cannot_be_read_where_they_lie_are_carried_from_then_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refused(*_: object) -> None:
+        raise OutOfReach
+
+    monkeypatch.setattr(Borrower, "read", refused)
+    nodes = range(10, 12)
+    actor = StandInActor(reply_bytes=LEAST_BYTES)
+    transport = transport_of([actor], nodes)
+    for _ in range(2):
+        assert not any(reply.has_error() for reply in play_round(transport, nodes))
+    assert len(actor.returned) == 1 and len(actor.calls) == 2
+
+
+def test_replies_that_went_with_their_process_are_asked_for_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def gone(*_: object) -> None:
+        monkeypatch.undo()
+        monkeypatch.setattr(ray_transport, "ray", StandInRay())
+        raise Gone
+
+    monkeypatch.setattr(Borrower, "read", gone)
+    nodes = range(10, 12)
+    dead, new = (StandInActor(reply_bytes=LEAST_BYTES) for _ in range(2))
+    replies = play_round(transport_of([dead], nodes, [new]), nodes)
+    assert dead.calls == new.calls == [[*nodes]]
+    assert [reply.has_error() for reply in replies] == [False, False]
