@@ -34,6 +34,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -132,8 +133,9 @@ def pfl_rounds(hospitals: int, work: bool) -> Iterator[Round]:
             assert worker.stdin is not None
             worker.stdin.write("go\n")
             worker.stdin.flush()
-        assert workers[0].stdout is not None
-        assert workers[0].stdout.readline() == "done\n", "pfl-research ended; its words are above"
+        for worker in workers:
+            assert worker.stdout is not None
+            assert worker.stdout.readline() == "done\n", "pfl-research ended; its words are above"
 
     try:
         yield run_round
@@ -309,6 +311,8 @@ def main() -> None:
     parser.add_argument("--schemes", nargs="+", default=list(SCHEMES), help="with --device")
     parser.add_argument("--actors", type=int, default=0, help="processes, with --device")
     options = parser.parse_args()
+    if options.pfl and find_spec("pfl") is None:
+        parser.error("--pfl: no pfl-research here; benchmarks/pfl_rounds.py says where it is from")
     results = _on_device(options) if options.device else _on_processors(options)
     if options.json:
         options.json.write_text(json.dumps(results, indent=2))

@@ -1,14 +1,14 @@
 """One worker of pfl-research's simulator, for `engine_cost.py --pfl`: the same work, their engine.
 
-Started once per worker by `engine_cost.py`, which writes a line per round and waits until rank 0
-answers. pfl-research 0.6 (`pip install --no-deps pfl multiprocess prv-accountant`) is no dependency
-of this project: name the folder that holds it in PYTHONPATH.
+Started once per worker by `engine_cost.py`, which writes a line per round and waits until each
+answers: who is still at it would take processors from the next contender. pfl-research 0.6 (`pip
+install --no-deps pfl multiprocess prv-accountant`) is no dependency of this project: name the
+folder that holds it in PYTHONPATH.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 import warnings
 from itertools import cycle
@@ -65,8 +65,7 @@ def serve(hospitals: int, work: bool) -> None:
             backend.async_gather_results(None, algorithm, central_context=context)  # type: ignore[arg-type]
         )
         assert found is not None
-        if os.environ["RANK"] == "0":
-            print("done", flush=True)
+        print("done", flush=True)
 
 
 def _zeros() -> np.ndarray:

@@ -166,9 +166,13 @@ class Cyclic(Teaching):
                 self._check(answer.model, turn, attempt)
         except BadReply as bad:
             return bad.code
+        releases = bool(answer.released) and request.release
+        if releases:
+            # First: nobody is asked again for what a visit released once the model has gone on.
+            self._keep_released(self._form.whole(answer.released), turn.visit)
         self._take_model(turn, answer)
-        if answer.released and request.release:
-            self._released(self._form.whole(answer.released), turn.visit)
+        if releases:
+            self._measure_released()
         return ""
 
     def _take_model(self, turn: Turn, answer: VisitReply) -> None:

@@ -325,11 +325,19 @@ class Teaching(ABC):
             self._tracking.record("fault", round=number, attempt=attempt, hospital=name, code=code)
 
     def _released(self, model: Mapping[str, torch.Tensor], rounds: int) -> None:
-        """Measure a model that hospitals released, and keep it."""
+        """Keep a model that hospitals released, and measure it."""
+        self._keep_released(model, rounds)
+        self._measure_released()
+
+    def _keep_released(self, model: Mapping[str, torch.Tensor], rounds: int) -> None:
+        """Keep a model that hospitals released."""
         self.state.model, self.state.released = model, rounds
         self._journal.keep_release(rounds, save({k: v.contiguous() for k, v in model.items()}))
+
+    def _measure_released(self) -> None:
+        """Measure the model that was released last."""
         with self._conversation.phases.measure("evaluate"):
-            self.state.metrics = self.holdout.measure(model, rounds)
+            self.state.metrics = self.holdout.measure(self.state.model, self.state.released)
         self._record_release()
 
     def _record_release(self) -> None:

@@ -75,6 +75,33 @@ def test_a_resumed_seeded_run_ends_in_the_model_of_an_uninterrupted_one(
         assert all(torch.equal(ours[member][name], tensor) for name, tensor in state.items())
 
 
+@pytest.mark.parametrize("step", ["keep_snapshot", "keep_release"])
+def test_a_release_on_the_way_is_never_lost_between_two_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    options = CYCLIC | {"training__release_every": 4}
+    reference = small_settings(tmp_path / "reference", **options)
+    run_app(reference)
+    settings = small_settings(tmp_path / "killed", **options)
+    real = getattr(Journal, step)
+
+    def kept_and_killed(self: Journal, number: int, *rest: object) -> None:
+        real(self, number, *rest)
+        if number == 4:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Journal, step, kept_and_killed)
+        run_app(settings)
+    run_app(settings)
+    ours, theirs = (
+        Journal(Path(one.run.out, "server")).read_releases() for one in (settings, reference)
+    )
+    assert list(theirs) == [4, 8, 12]
+    assert ours == theirs
+    assert model_bytes(settings) == model_bytes(reference)
+
+
 class KilledAfter:
     """Ends the server after so many answers at places, or of one kind."""
 
