@@ -220,12 +220,22 @@ class GroupNorm(Layer):
     ) -> torch.Tensor | None:
         """Keep the parameters' gradients; return that at the inputs, if it is wanted."""
         gradient, inputs = _dense(gradient, inputs), _dense(inputs, inputs)
-        each = (len(inputs), self.groups, -1)
+        each, positions = (len(inputs), self.groups, -1), (*inputs.shape[:2], -1)
         means, deviations = (one.reshape(each) for one in kept)
-        positions = (*inputs.shape[:2], -1)
-        sums = gradient.reshape(positions).sum(dim=2).reshape(each)
-        met = (gradient * inputs).reshape(positions).sum(dim=2).reshape(each)
-        self._keep_rows(self.weight, lambda: ((met - means * sums) * deviations).flatten(1))
+
+        def spread(values: torch.Tensor) -> torch.Tensor:
+            """Return what each group or channel of a record has, as maps of one position."""
+            width = inputs.shape[1] // self.groups
+            flat = values.expand(len(inputs), self.groups, width).reshape(inputs.shape[:2])
+            return flat.reshape(*flat.shape, *[1] * (inputs.dim() - 2))
+
+        # Centred first: what is left of a group whose mean is large is exact then.
+        centred = inputs - spread(means)
+        sums, met = (
+            one.reshape(positions).sum(dim=2).reshape(each)
+            for one in (gradient, gradient * centred)
+        )
+        self._keep_rows(self.weight, lambda: (met * deviations).flatten(1))
         self._keep_rows(self.bias, lambda: sums.flatten(1))
         if not wanted:
             return None
@@ -236,15 +246,8 @@ class GroupNorm(Layer):
             scale = self.weight.detach().reshape(scale.shape)
         over = deviations / (sums.shape[2] * math.prod(inputs.shape[2:]))
         along, across = ((scale * one).sum(dim=2, keepdim=True) for one in (sums, met))
-        slope = (means * along - across) * over * deviations.square()
-        shift = -slope * means - over * along
-
-        def spread(values: torch.Tensor) -> torch.Tensor:
-            each = values.expand_as(sums).reshape(sums.shape[0], -1)
-            return each.reshape(*each.shape, *[1] * (inputs.dim() - 2))
-
-        found = torch.addcmul(spread(shift), gradient, spread(scale * deviations))
-        return found.addcmul_(inputs, spread(slope))
+        found = torch.addcmul(spread(-along * over), gradient, spread(scale * deviations))
+        return found.addcmul_(centred, spread(-across * over * deviations.square()))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -59,3 +59,26 @@ def test_group_norm_goes_back_as_near_to_float64_as_torch_does(
         (gradient(torch.float32, recorded) - exact).norm(dim=1) for recorded in (True, False)
     )
     assert bool((ours <= 4 * torchs + 1e-6 * exact.norm(dim=1)).all()), (ours, torchs)
+
+
+@pytest.mark.parametrize("mean", [1.0, 1e2, 1e4])
+@pytest.mark.parametrize(("groups", "space"), [(12, ()), (12, (6, 5)), (3, (6, 5))], ids=str)
+def test_a_group_of_equal_values_goes_back_exactly_however_large_they_are(
+    groups: int, space: tuple[int, ...], mean: float
+) -> None:
+    """Nothing is left of them but rounding, times an inverse deviation of 316, to the third."""
+    torch.manual_seed(4)
+    ones = torch.ones(4, CHANNELS, *space)
+    values = torch.randn(4, groups, 1).expand(4, groups, CHANNELS // groups).reshape(4, CHANNELS)
+    inputs = (ones * values.reshape(4, CHANNELS, *[1] * len(space)) * mean).requires_grad_()
+    bias, loss = Parameter(torch.zeros(CHANNELS)), torch.randn(ones.shape)
+    weight = Parameter(torch.rand(CHANNELS) + 0.5)
+    with RecordedPass([weight, bias], Owners.of(torch.arange(4))[1]) as record:
+        outputs = functional.group_norm(inputs, groups, weight, bias)
+    torch.autograd.backward((outputs * loss).sum())
+    record.gradients()
+    assert inputs.grad is not None
+    scaled = (loss * weight.detach().reshape(-1, *[1] * len(space))).double()
+    grouped = scaled.reshape(4, groups, -1)
+    expected = (grouped - grouped.mean(dim=2, keepdim=True)).reshape(ones.shape) / 1e-5**0.5
+    torch.testing.assert_close(inputs.grad.double(), expected, rtol=0, atol=2e-3)
