@@ -218,8 +218,9 @@ class RayTransport(LocalTransport):
         try:
             replies, seconds, size = self._answered(reference, actor)
             self._learn(call, seconds, size)
-        except (ray.exceptions.RayError, Gone) as error:
-            if isinstance(error, (ray.exceptions.RayActorError, Gone)):
+        except ray.exceptions.RayError as error:
+            # What Ray ends for want of memory is dead too.
+            if isinstance(error, (ray.exceptions.RayActorError, ray.exceptions.OutOfMemoryError)):
                 self._crew.replace(index, actor)
                 self._borrower.forget()
             if call.attempt < ATTEMPTS:
@@ -241,8 +242,8 @@ class RayTransport(LocalTransport):
         if isinstance(packed, Lent):
             try:
                 return *self._borrower.read(packed, pickle.loads), packed.size
-            except OutOfReach:
-                # As if it were another machine's, from now on.
+            except (Gone, OutOfReach):
+                # As if it were another machine's, from now on; if it has ended, this says so.
                 self._near = ""
                 packed = ray.get(actor.lent.remote(packed))
         return *pickle.loads(packed), len(packed)

@@ -63,6 +63,7 @@ class StandInActor:
         self.lender = Lender()
         self.busy: set[int] = set()
         self.returned: list[int] = []
+        self.death: Exception = ray.exceptions.RayActorError()
         self._reply_bytes = reply_bytes
         self._deaths = deaths
         self.answer_packed = Method(self._asked)
@@ -95,7 +96,7 @@ class StandInActor:
 
     def _answer(self, content: bytes, envelopes: Sequence[Metadata], dies: bool) -> bytes:
         if dies:
-            raise ray.exceptions.RayActorError
+            raise self.death
         sent = pickle.loads(content)
         asked = [Message(content=sent, metadata=envelope) for envelope in envelopes]
         replies = [Message(content_of(self._reply_bytes), reply_to=message) for message in asked]
@@ -285,13 +286,24 @@ def test_replies_that_went_with_their_process_are_asked_for_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def gone(*_: object) -> None:
-        monkeypatch.undo()
-        monkeypatch.setattr(ray_transport, "ray", StandInRay())
         raise Gone
+
+    def ended(_: Lent) -> bytes:
+        raise ray.exceptions.RayActorError
 
     monkeypatch.setattr(Borrower, "read", gone)
     nodes = range(10, 12)
     dead, new = (StandInActor(reply_bytes=LEAST_BYTES) for _ in range(2))
+    dead._returned = ended
+    replies = play_round(transport_of([dead], nodes, [new]), nodes)
+    assert dead.calls == new.calls == [[*nodes]]
+    assert [reply.has_error() for reply in replies] == [False, False]
+
+
+def test_an_actor_that_ray_ended_for_want_of_memory_is_replaced() -> None:
+    nodes = range(10, 12)
+    dead, new = StandInActor(deaths=9), StandInActor()
+    dead.death = ray.exceptions.OutOfMemoryError("killed")
     replies = play_round(transport_of([dead], nodes, [new]), nodes)
     assert dead.calls == new.calls == [[*nodes]]
     assert [reply.has_error() for reply in replies] == [False, False]
