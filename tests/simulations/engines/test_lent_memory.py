@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from simulations.engines.actors import Hospitals
 from simulations.engines.lent_memory import Borrower, Gone, Lender, Lent, OutOfReach, home
 
 pytestmark = pytest.mark.skipif(not home(), reason="memory is lent on Linux")
@@ -117,6 +118,7 @@ from flwr.app import Array, ArrayRecord, Message, RecordDict
 from flwr.supercore.run import Run
 from simulations.engines.actors import Crew
 from simulations.engines.device_room import Room
+from simulations.engines.actors import Hospitals
 from simulations.engines.lent_memory import Borrower, OutOfReach
 from simulations.engines.ray_cluster import start_ray
 from simulations.engines.ray_transport import RayTransport
@@ -153,3 +155,17 @@ ray.shutdown()
         "6 {True} [False, False]",
         "6 {True} []",
     ]
+
+
+def test_what_the_machine_refuses_to_lend_is_carried(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(_: str) -> int:
+        raise OSError
+
+    answered = ["x" * 70_000], [0.1]
+    monkeypatch.setattr(Hospitals, "answer", lambda *_: answered)
+    hospitals, nothing = Hospitals("", {}, {}), pickle.dumps(None)
+    lent = hospitals.answer_packed(nothing, [], near=home())
+    assert isinstance(lent, Lent) and pickle.loads(hospitals.lent(lent)) == answered
+    monkeypatch.setattr(os, "memfd_create", refused)
+    packed = hospitals.answer_packed(nothing, [], near=home(), place=1)
+    assert isinstance(packed, bytes) and pickle.loads(packed) == answered
