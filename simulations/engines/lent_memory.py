@@ -8,16 +8,17 @@ A lender writes over a place when it is told to, so whoever tells it waits until
 been read::
 
     lent = lender.lend(0, b"replies")
-    borrower.read(lent, bytes)  # b"replies"; 0 may be written over from here on
+    borrower.read("theirs", lent, bytes)  # b"replies"; 0 may be written over from here on
 """
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import secrets
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -27,14 +28,6 @@ from typing import Any, TypeVar
 LEAST_BYTES = 64 * 2**10
 
 T = TypeVar("T")
-
-
-class Gone(ConnectionError):
-    """What was lent is not there any more: its process has ended."""
-
-
-class OutOfReach(ConnectionError):
-    """What was lent is there, but this process may not read it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,42 +93,39 @@ class Lender:
 
 
 class Borrower:
-    """Reads what other processes lend; keeps their files open, as they are lent again and again."""
+    """Reads what other processes lend, at as many places; keeps the last file of each open.
+
+    So what was lent there by a process that has ended since can still be read.
+    """
 
     def __init__(self) -> None:
-        self._files: dict[str, int] = {}
+        self._names: dict[Hashable, str] = {}
+        self._files: dict[Hashable, int] = {}
         weakref.finalize(self, _close, self._files)
 
-    def read(self, lent: Lent, reader: Callable[[mmap.mmap], T]) -> T:
+    def read(self, place: Hashable, lent: Lent, reader: Callable[[mmap.mmap], T]) -> T:
         """Return what a reader makes of lent bytes, of which it keeps none.
 
         Raises:
-            Gone: their process has ended.
-            OutOfReach: this process may not read them.
+            OSError: they cannot be read here, or their process has ended.
         """
-        if lent.name not in self._files:
-            self._files[lent.name] = self._opened(lent)
-        with mmap.mmap(self._files[lent.name], lent.size, prot=mmap.PROT_READ) as seen:
+        if self._names.get(place) != lent.name:
+            file = _opened(lent)
+            if place in self._files:
+                os.close(self._files[place])
+            self._names[place], self._files[place] = lent.name, file
+        with mmap.mmap(self._files[place], lent.size, prot=mmap.PROT_READ) as seen:
             return reader(seen)
 
-    def _opened(self, lent: Lent) -> int:
-        """Return a file of another process, opened for reading."""
-        path = f"/proc/{lent.process}/fd/{lent.file}"
-        try:
-            file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        except FileNotFoundError as error:
-            raise Gone(path) from error
-        except OSError as error:
-            raise OutOfReach(path) from error
-        if not os.readlink(f"/proc/self/fd/{file}").startswith(f"/memfd:{lent.name} "):
-            os.close(file)
-            raise Gone(path)
-        return file
 
-    def forget(self) -> None:
-        """Close all files: what processes lent that have ended is held by nobody then."""
-        _close(self._files)
-        self._files.clear()
+def _opened(lent: Lent) -> int:
+    """Return a file of another process, opened for reading."""
+    path = f"/proc/{lent.process}/fd/{lent.file}"
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    if not os.readlink(f"/proc/self/fd/{file}").startswith(f"/memfd:{lent.name} "):
+        os.close(file)
+        raise FileNotFoundError(errno.ENOENT, "another file has its numbers", path)
+    return file
 
 
 def _close(files: Mapping[Any, int]) -> None:

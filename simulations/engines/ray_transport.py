@@ -28,7 +28,7 @@ import ray
 from flwr.app import Error, Message, Metadata, RecordDict
 from flwr.supercore.run import Run
 
-from simulations.engines.lent_memory import Borrower, Gone, Lent, OutOfReach, home
+from simulations.engines.lent_memory import Borrower, Lent, home
 from simulations.engines.local_transport import LocalTransport
 
 logger = logging.getLogger(__name__)
@@ -216,13 +216,12 @@ class RayTransport(LocalTransport):
     def _collect(self, reference: Any) -> None:
         index, actor, call, place = self._running.pop(reference)
         try:
-            replies, seconds, size = self._answered(reference, actor)
+            replies, seconds, size = self._answered(reference, actor, (index, place))
             self._learn(call, seconds, size)
         except ray.exceptions.RayError as error:
             # What Ray ends for want of memory is dead too.
             if isinstance(error, (ray.exceptions.RayActorError, ray.exceptions.OutOfMemoryError)):
                 self._crew.replace(index, actor)
-                self._borrower.forget()
             if call.attempt < ATTEMPTS:
                 call.attempt += 1
                 logger.warning("a process of hospitals died; its messages are sent once more")
@@ -236,16 +235,18 @@ class RayTransport(LocalTransport):
             reply.metadata.__dict__["_message_id"] = str(uuid4())
             self._replies[reply.metadata.reply_to_message_id] = reply
 
-    def _answered(self, reference: Any, actor: Any) -> tuple[list[Message], list[float], int]:
+    def _answered(
+        self, reference: Any, actor: Any, place: tuple[int, int]
+    ) -> tuple[list[Message], list[float], int]:
         """Return the replies of a call, the seconds that each took, and their bytes in all."""
         packed = ray.get(reference)
         if isinstance(packed, Lent):
             try:
-                return *self._borrower.read(packed, pickle.loads), packed.size
-            except (Gone, OutOfReach):
-                # As if it were another machine's, from now on; if it has ended, this says so.
+                return *self._borrower.read(place, packed, pickle.loads), packed.size
+            except OSError:
+                packed = ray.get(actor.lent.remote(packed))  # raises if it has ended
+                # It has not, so it is as far as if it were on another machine.
                 self._near = ""
-                packed = ray.get(actor.lent.remote(packed))
         return *pickle.loads(packed), len(packed)
 
     @staticmethod

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from simulations.engines.actors import Hospitals
-from simulations.engines.lent_memory import Borrower, Gone, Lender, Lent, OutOfReach, home
+from simulations.engines.lent_memory import Borrower, Lender, Lent, home
 
 pytestmark = pytest.mark.skipif(not home(), reason="memory is lent on Linux")
 
@@ -60,39 +60,30 @@ def other() -> Other:
 def test_another_process_reads_what_is_lent_now_not_what_was_before(other: Other) -> None:
     borrower = Borrower()
     for size, letter in ((200_000, "a"), (300, "b"), (9_000_000, "c")):
-        assert borrower.read(other.lend(0, size, letter), bytes) == letter.encode() * size
+        assert borrower.read(0, other.lend(0, size, letter), bytes) == letter.encode() * size
     first, second = other.lend(0, 7, "d"), other.lend(1, 7, "e")
-    assert [borrower.read(one, bytes) for one in (first, second)] == [b"ddddddd", b"eeeeeee"]
+    assert [borrower.read(at, one, bytes) for at, one in enumerate((first, second))] == [
+        b"ddddddd",
+        b"eeeeeee",
+    ]
 
 
-def test_what_a_process_lent_is_gone_with_it(other: Other) -> None:
-    lent = other.lend(0, 70_000, "a")
+def test_what_a_process_lent_is_gone_with_it_but_where_its_file_was_open(other: Other) -> None:
+    borrower = Borrower()
+    borrower.read(0, other.lend(0, 70_000, "a"), bytes)
+    again, new = other.lend(0, 80_000, "b"), other.lend(1, 80_000, "c")
     other.end()
-    with pytest.raises(Gone):
-        Borrower().read(lent, bytes)
+    assert borrower.read(0, again, bytes) == b"b" * 80_000
+    with pytest.raises(FileNotFoundError):
+        borrower.read(1, new, bytes)
 
 
 def test_another_file_of_the_same_numbers_is_never_read(other: Other) -> None:
     lent = other.lend(0, 70_000, "a")
-    with pytest.raises(Gone):
-        Borrower().read(replace(lent, name="0" * 32), bytes)
-    with pytest.raises(Gone):
-        Borrower().read(replace(lent, file=1), bytes)  # a pipe
-
-
-def test_who_may_not_read_is_told_so_and_the_lender_still_has_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def refused(*_: object) -> int:
-        raise PermissionError
-
-    lender = Lender()
-    lent = lender.lend(0, b"kept")
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "open", refused)
-        with pytest.raises(OutOfReach):
-            Borrower().read(lent, bytes)
-    assert lender.lent(lent) == b"kept"
+    with pytest.raises(FileNotFoundError):
+        Borrower().read(0, replace(lent, name="0" * 32), bytes)
+    with pytest.raises(FileNotFoundError):
+        Borrower().read(0, replace(lent, file=1), bytes)  # a pipe
 
 
 def test_files_are_open_no_longer_than_they_are_of_use(other: Other) -> None:
@@ -101,12 +92,9 @@ def test_files_are_open_no_longer_than_they_are_of_use(other: Other) -> None:
 
     before, lender, borrower = files(), Lender(), Borrower()
     for place in (0, 1, 0):
-        borrower.read(lender.lend(place, b"a"), bytes)
-        borrower.read(other.lend(place, 10, "b"), bytes)
-    assert files() == before + 6
-    borrower.forget()
-    assert files() == before + 2
-    borrower.read(other.lend(0, 10, "b"), bytes)
+        borrower.read(place, lender.lend(place, b"a"), bytes)
+        borrower.read(place, other.lend(place, 10, "b"), bytes)
+    assert files() == before + 4, "two are lent, and two of others were read last"
     del lender, borrower
     assert files() == before
 
@@ -119,7 +107,7 @@ from flwr.supercore.run import Run
 from simulations.engines.actors import Crew
 from simulations.engines.device_room import Room
 from simulations.engines.actors import Hospitals
-from simulations.engines.lent_memory import Borrower, OutOfReach
+from simulations.engines.lent_memory import Borrower
 from simulations.engines.ray_cluster import start_ray
 from simulations.engines.ray_transport import RayTransport
 
@@ -129,13 +117,13 @@ crew = Crew(Room(actors=2), {}, nodes, cpus=1, app="tests.simulations.engines.ec
 transport, read = RayTransport(crew, nodes, Run.create_empty(7)), Borrower.read
 lent = []
 
-def reading(self, one, reader):
+def reading(self, place, one, reader):
     lent.append(one.size)
-    return read(self, one, reader)
+    return read(self, place, one, reader)
 
-def refused(self, one, reader):
+def refused(self, place, one, reader):
     lent.append(0)
-    raise OutOfReach
+    raise PermissionError
 
 for way, size in ((reading, 9), (reading, 90_000), (refused, 90_000), (reading, 90_000)):
     Borrower.read = way

@@ -15,7 +15,7 @@ from flwr.app import Array, ArrayRecord, Message, Metadata, RecordDict
 from flwr.supercore.run import Run
 
 from simulations.engines import ray_transport
-from simulations.engines.lent_memory import LEAST_BYTES, Borrower, Gone, Lender, Lent, OutOfReach
+from simulations.engines.lent_memory import LEAST_BYTES, Borrower, Lender, Lent
 from simulations.engines.ray_transport import CALL_BYTES, CARRIED_BYTES, RayTransport
 
 
@@ -221,9 +221,15 @@ def test_an_actor_with_nothing_to_do_takes_work_from_the_one_with_most() -> None
     assert idle.calls and busy.calls
 
 
-def test_what_an_actor_that_died_was_asked_is_asked_of_the_one_in_its_place() -> None:
+@pytest.mark.parametrize(
+    "death", [ray.exceptions.RayActorError(), ray.exceptions.OutOfMemoryError("ended by Ray")]
+)
+def test_what_an_actor_that_died_was_asked_is_asked_of_the_one_in_its_place(
+    death: Exception,
+) -> None:
     nodes = range(10, 12)
     dead, new = StandInActor(deaths=9), StandInActor()
+    dead.death = death
     replies = play_round(transport_of([dead], nodes, [new]), nodes)
     assert dead.calls == new.calls == [[*nodes]]
     assert [reply.has_error() for reply in replies] == [False, False]
@@ -255,7 +261,7 @@ def test_large_replies_are_lent_and_nothing_is_written_over_before_it_is_read(
     monkeypatch.setattr(
         Borrower,
         "read",
-        lambda self, lent, *rest: (read.append(lent), reading(self, lent, *rest))[1],
+        lambda self, at, lent, *rest: (read.append(lent), reading(self, at, lent, *rest))[1],
     )
     nodes = range(10, 42)
     actor = StandInActor(dict.fromkeys(nodes, 0.5), reply_bytes=LEAST_BYTES)
@@ -271,7 +277,7 @@ def test_replies_that_cannot_be_read_where_they_lie_are_carried_from_then_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def refused(*_: object) -> None:
-        raise OutOfReach
+        raise PermissionError
 
     monkeypatch.setattr(Borrower, "read", refused)
     nodes = range(10, 12)
@@ -286,7 +292,7 @@ def test_replies_that_went_with_their_process_are_asked_for_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def gone(*_: object) -> None:
-        raise Gone
+        raise FileNotFoundError
 
     def ended(_: Lent) -> bytes:
         raise ray.exceptions.RayActorError
@@ -295,15 +301,6 @@ def test_replies_that_went_with_their_process_are_asked_for_again(
     nodes = range(10, 12)
     dead, new = (StandInActor(reply_bytes=LEAST_BYTES) for _ in range(2))
     dead._returned = ended
-    replies = play_round(transport_of([dead], nodes, [new]), nodes)
-    assert dead.calls == new.calls == [[*nodes]]
-    assert [reply.has_error() for reply in replies] == [False, False]
-
-
-def test_an_actor_that_ray_ended_for_want_of_memory_is_replaced() -> None:
-    nodes = range(10, 12)
-    dead, new = StandInActor(deaths=9), StandInActor()
-    dead.death = ray.exceptions.OutOfMemoryError("killed")
     replies = play_round(transport_of([dead], nodes, [new]), nodes)
     assert dead.calls == new.calls == [[*nodes]]
     assert [reply.has_error() for reply in replies] == [False, False]
